@@ -1,0 +1,56 @@
+# Every target prepares the environment it needs: .venv, with the versions of constraints.txt.
+# PYTHON chooses the interpreter that makes it (3.11 or newer), ARGS is passed on:  make test ARGS="-k eulerian"
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+RUN := runs/demo
+# One thread for each test process: the tests' tensors are small, and two workers with many threads get in each other's way.
+TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format bench hooks clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+env: $(READY)  ## Make or refresh the environment in .venv
+
+demo: $(READY)  ## Train a flow map on handwritten digits, sample it in one step, write a report
+	$(BIN)/python examples/demo.py $(ARGS)
+	@echo "Report:   $(RUN)/report.html (opens in any browser, needs no network)"
+	@echo "Pictures: $(RUN)/samples/"
+
+test: $(READY)  ## Run the tests
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(READY)  ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Format the code and apply safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## Run the benchmarks, which write the tables of the documentation
+	$(BIN)/python -m benchmarks $(ARGS)
+
+hooks: $(READY)  ## Install the pre-commit hooks in this clone
+	$(BIN)/pre-commit install
+
+clean:  ## Remove the environment and the caches (never runs/)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and alone, so that its version is the pinned one before anything that depends on it is looked at;
+# it brings the setuptools that then builds this package, hence no isolated build environment (which would ignore the pins).
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("flowmaps needs Python 3.11 or newer, found " + sys.version.split()[0] + "; name another one: make PYTHON=python3.11 ...")'
+	@echo "Preparing $(VENV) from constraints.txt; once, and again only when pyproject.toml or constraints.txt change."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[all,dev]"
+	@touch $@
