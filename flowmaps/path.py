@@ -1,0 +1,230 @@
+"""Paths from data to noise: x_t = alpha(t) x_0 + sigma(t) eps, with t = 0 data and t = 1 noise.
+
+A path is two functions of time and their *divided differences*
+
+    alpha[s, t] = (alpha(t) - alpha(s)) / (t - s),        sigma[s, t] = (sigma(t) - sigma(s)) / (t - s),
+
+written so that they are smooth at s = t, where they are the derivatives alpha'(t), sigma'(t). With them every formula of this library that
+has a 1/(t - s) in it is free of that pole. Everything else (conversions, re-noising, the ancestral kernel) follows from the two functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Time = float | Tensor
+Form = tuple[Tensor, Tensor]  # the pair (a, b) of a linear form a x_0 + b eps
+
+
+def expand(t: Time, x: Tensor) -> Tensor:
+    """Time as (B, 1, ..., 1) beside x of shape (B, ...): from a number, a 0-d tensor, (B,), or anything that broadcasts against x.
+
+    The dtype is x's, but never below float32. Raises ValueError for a shape that does not fit.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    rows = (x.shape[0],) + (1,) * (x.ndim - 1)
+    if not hasattr(t, "shape"):
+        return torch.full(rows, float(t), dtype=dtype, device=x.device)
+    if tuple(t.shape) == rows:
+        return t if t.dtype == dtype else t.to(dtype)
+    if t.ndim == 0 or t.numel() == 1:
+        return t.to(dtype=dtype, device=x.device).reshape((1,) * x.ndim).expand(rows)
+    if t.ndim == 1 and t.shape[0] == x.shape[0]:
+        return t.to(dtype=dtype, device=x.device).reshape(rows)
+    raise ValueError(f"a time must be a number, a 0-d tensor, ({x.shape[0]},) or {rows} beside x of shape {tuple(x.shape)}, got {tuple(t.shape)}")
+
+
+@dataclass(frozen=True)
+class Path:
+    """x_t = alpha(t) x_0 + sigma(t) eps. Subclasses give the two functions and their divided differences."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """alpha(t): the share of data at time t."""
+        raise NotImplementedError
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sigma(t): the standard deviation of the noise at time t."""
+        raise NotImplementedError
+
+    def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """(alpha(t) - alpha(s)) / (t - s), and alpha'(t) at s = t."""
+        raise NotImplementedError
+
+    def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """(sigma(t) - sigma(s)) / (t - s), and sigma'(t) at s = t."""
+        raise NotImplementedError
+
+    def interpolate(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
+        """x_t = alpha(t) x_0 + sigma(t) eps."""
+        t = expand(t, x0)
+        return (self.alpha(t) * x0 + self.sigma(t) * eps).to(x0.dtype)
+
+    def velocity(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
+        """The conditional velocity dx_t/dt = alpha'(t) x_0 + sigma'(t) eps (linear path: eps - x_0)."""
+        t = expand(t, x0)
+        return (self.alpha_slope(t, t) * x0 + self.sigma_slope(t, t) * eps).to(x0.dtype)
+
+    def convert(self, prediction: Tensor, x: Tensor, t: Time, source: Callable[[Path, Tensor], Form], target: Callable[[Path, Tensor], Form]) -> Tensor:
+        """The `target` kind of prediction from the `source` kind, at the state x = x_t.
+
+        Data, noise, velocity and score are all linear forms a x_0 + b eps of the same two unknowns, and so is x_t. Two of them fix the third:
+        with the determinants |p, q| = p_a q_b - p_b q_a,  target = (|source, target| x + |target, x_t| source) / |source, x_t|.
+        Example: `linear.convert(v, x, t, velocity, data)` is x - t v. Where the denominator is zero (the noise at t = 0, say) the result is
+        not finite: the state does not determine it.
+        """
+        t = expand(t, x)
+        here, known, wanted = state(self, t), source(self, t), target(self, t)
+        return ((_det(known, wanted) * x + _det(wanted, here) * prediction) / _det(known, here)).to(x.dtype)
+
+    def renoise(self, x: Tensor, t: Time, s: Time, noise: Tensor) -> Tensor:
+        """x_s ~ p(x_s | x_t) for s >= t: x_s = (alpha_s/alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2) eps."""
+        s, t = expand(s, x), expand(t, x)
+        ratio = self.alpha(s) / self.alpha(t)
+        return (ratio * x + self._kernel_variance(t, s).sqrt() * noise).to(x.dtype)
+
+    def posterior(self, x_s: Tensor, x0: Tensor, s: Time, t: Time) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the exact ancestral kernel p(x_t | x_s, x_0), for t <= s.
+
+        With a = alpha_s/alpha_t and r = sigma_s^2 - a^2 sigma_t^2:  mean = (a sigma_t^2 x_s + alpha_t r x_0) / sigma_s^2,
+        variance = r sigma_t^2 / sigma_s^2. (Ho et al. 2020, arXiv 2006.11239, eq. 6-7, for any alpha and sigma.) Needs sigma_s > 0.
+        """
+        s, t = expand(s, x_s), expand(t, x_s)
+        a, r, var_s, var_t = self.alpha(s) / self.alpha(t), self._kernel_variance(t, s), self.sigma(s) ** 2, self.sigma(t) ** 2
+        # one step at t = 1 of a path whose data is gone there: alpha_s = alpha_t = 0 and the state stays
+        a, r = torch.where(s == t, torch.ones_like(a), a), torch.where(s == t, torch.zeros_like(r), r)
+        return ((a * var_t / var_s) * x_s + (self.alpha(t) * r / var_s) * x0).to(x_s.dtype), (r * var_t / var_s).sqrt()
+
+    def _kernel_variance(self, t: Tensor, s: Tensor) -> Tensor:
+        """Variance of p(x_s | x_t); round-off below zero is cut."""
+        return (self.sigma(s) ** 2 - (self.alpha(s) / self.alpha(t) * self.sigma(t)) ** 2).clamp(min=0)
+
+
+def state(path: Path, t: Tensor) -> Form:
+    """x_t itself as a linear form: (alpha, sigma)."""
+    return path.alpha(t), path.sigma(t)
+
+
+def data(path: Path, t: Tensor) -> Form:
+    """x_0 = 1 x_0 + 0 eps."""
+    return torch.ones_like(t), torch.zeros_like(t)
+
+
+def noise(path: Path, t: Tensor) -> Form:
+    """eps = 0 x_0 + 1 eps."""
+    return torch.zeros_like(t), torch.ones_like(t)
+
+
+def velocity(path: Path, t: Tensor) -> Form:
+    """v = alpha' x_0 + sigma' eps."""
+    return path.alpha_slope(t, t), path.sigma_slope(t, t)
+
+
+def score(path: Path, t: Tensor) -> Form:
+    """grad log p(x_t | x_0) = 0 x_0 - eps / sigma."""
+    return torch.zeros_like(t), -1 / path.sigma(t)
+
+
+def _det(p: Form, q: Form) -> Tensor:
+    return p[0] * q[1] - p[1] * q[0]
+
+
+@dataclass(frozen=True)
+class Linear(Path):
+    """alpha = 1 - t, sigma = t: the path of flow matching (Lipman et al. 2023, arXiv 2210.02747) and the default everywhere."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+    def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        return -torch.ones_like(t)
+
+    def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class Trigonometric(Path):
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (TrigFlow's path, arXiv 2410.11081, with its angle scaled to [0, 1])."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.cos(t * (math.pi / 2))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(t * (math.pi / 2))
+
+    def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        return -(math.pi / 2) * self.sigma((s + t) / 2) * torch.sinc((t - s) / 4)
+
+    def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        return (math.pi / 2) * self.alpha((s + t) / 2) * torch.sinc((t - s) / 4)
+
+
+@dataclass(frozen=True)
+class VariancePreserving(Path):
+    """alpha = exp(-B(t)/2), sigma^2 = 1 - alpha^2, B(t) = beta_min t + (beta_max - beta_min) t^2 / 2 (Song et al. 2021, arXiv 2011.13456, eq. 33).
+
+    alpha(1) is small but not zero: pure noise is an approximation at t = 1, as in the paper.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def _exponent(self, s: Tensor, t: Tensor) -> Tensor:
+        """(B(t) - B(s)) / (t - s)."""
+        return self.beta_min + (self.beta_max - self.beta_min) * (s + t) / 2
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-0.5 * t * self._exponent(torch.zeros_like(t), t))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(-t * self._exponent(torch.zeros_like(t), t))).sqrt()
+
+    def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        rate = -0.5 * self._exponent(s, t)
+        return self.alpha(s) * rate * _expm1_over((t - s) * rate)
+
+    def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """-(alpha^2)[s, t] / (sigma(s) + sigma(t)); infinite at s = t = 0, as sigma grows like sqrt(t) there."""
+        rate = -self._exponent(s, t)
+        return -(self.alpha(s) ** 2) * rate * _expm1_over((t - s) * rate) / (self.sigma(s) + self.sigma(t))
+
+
+@dataclass(frozen=True)
+class VarianceExploding(Path):
+    """alpha = 1, sigma = sigma_max t: EDM's path (Karras et al. 2022, arXiv 2206.00364), its noise level scaled to the unit of time.
+
+    The state at t = 1 is data plus noise of scale sigma_max: start sampling from `sigma_max * torch.randn(...)`.
+    """
+
+    sigma_max: float = 80.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.sigma_max * t
+
+    def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        return self.sigma_max * torch.ones_like(t)
+
+
+def _expm1_over(z: Tensor) -> Tensor:
+    """(exp(z) - 1) / z, and 1 at z = 0; smooth, also for its derivatives."""
+    small = z.abs() < 1e-3
+    safe = torch.where(small, torch.ones_like(z), z)
+    return torch.where(small, 1 + z / 2 * (1 + z / 3 * (1 + z / 4)), torch.expm1(safe) / safe)
+
+
+linear = Linear()
+trigonometric = Trigonometric()
