@@ -1,0 +1,41 @@
+"""Networks that take two times: `MLP`, `ConcatMLP`, `DiT`, `UNet`, each called as network(x, s, t, label=None)."""
+
+from .dit import DiT
+from .embeddings import (
+    TIME_CONDITIONINGS,
+    Decoupled,
+    Fourier,
+    TimeConditioning,
+    TimeFeatures,
+    decoupled,
+    gap,
+    gap_only,
+    none,
+    pair,
+    raw,
+    source_only,
+)
+from .mlp import MLP, ConcatMLP
+from .unet import UNet
+from .wrap import InBasis, pca_basis
+
+__all__ = [
+    "ConcatMLP",
+    "Decoupled",
+    "DiT",
+    "Fourier",
+    "InBasis",
+    "MLP",
+    "TIME_CONDITIONINGS",
+    "TimeConditioning",
+    "TimeFeatures",
+    "UNet",
+    "decoupled",
+    "gap",
+    "gap_only",
+    "none",
+    "pair",
+    "pca_basis",
+    "raw",
+    "source_only",
+]

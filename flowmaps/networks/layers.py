@@ -1,0 +1,98 @@
+"""Layers that the networks share. All of them are functional tensor operations, so that forward mode passes through."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """A context without autocast, for what reads a time: bfloat16 cannot tell t = 0.999 from t = 1."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def expect_shape(x: Tensor, shape: tuple[int, ...]) -> None:
+    """ValueError unless x is a batch of `shape`."""
+    if tuple(x.shape[1:]) != shape:
+        raise ValueError(f"this network takes x of shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
+
+
+def zero(linear: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    """The same layer with weight and bias set to zero."""
+    nn.init.zeros_(linear.weight)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """x / sqrt(mean(x^2) + 1e-6) over the last dimension, without weights."""
+    return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+
+
+def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """x (1 + scale) + shift."""
+    return x * (1 + scale) + shift
+
+
+class Modulation(nn.Linear):
+    """The scales, shifts and gates of all layers from one linear, which keeps many small layers cheap.
+
+    Takes the list of (embedding, layers) of a `Conditioning` and returns one tensor (B, sizes[i]) for each layer i.
+    """
+
+    def __init__(self, width: int, sizes: Sequence[int]) -> None:
+        super().__init__(width, sum(sizes))
+        self.sizes = list(sizes)
+
+    def forward(self, embeddings: list[tuple[Tensor, int]]) -> list[Tensor]:  # type: ignore[override]
+        modulations: list[Tensor] = []
+        for embedding, layers in embeddings:
+            done = len(modulations)
+            modulations += super().forward(embedding).split(self.sizes, dim=-1)[done : done + layers]
+        return modulations
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v, with q, k, v of shape (B, heads, tokens, d).
+
+    Fused, except under torch's own forward mode (torch.func.jvp and torch.autograd.forward_ad), for which fused
+    attention has no derivative: there the formula is written out, and a warning says so.
+    """
+    if forward_ad._current_level < 0:
+        return F.scaled_dot_product_attention(q, k, v)
+    warnings.warn(
+        "attention runs unfused under torch's own forward mode, which has no rule for it; flowmaps.derivative.jvp has",
+        stacklevel=2,
+    )
+    return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over tokens (B, N, width), with RMS-normalised queries and keys.
+
+    The normalisation bounds the logits (Dehghani et al. 2023, arXiv 2302.05442), which keeps derivatives tame.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(
+                f"the width must be a multiple of the number of heads, got width {width} and {heads} heads"
+            )
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.query_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.key_norm = nn.RMSNorm(width // heads, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = attention(self.query_norm(q), self.key_norm(k), v)
+        return self.out(mixed.transpose(1, 2).flatten(2))

@@ -1,0 +1,136 @@
+"""Networks for vectors and small images: a residual MLP, and the plain one that concatenates its inputs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..describe import describable
+from .embeddings import (
+    Conditioning,
+    Fourier,
+    LabelEmbedding,
+    TimeConditioning,
+    TimeFeatures,
+    pair,
+    raw,
+    refuse_label,
+    time_features,
+    times_per_layer,
+)
+from .layers import Modulation, expect_shape, full_precision, rms_norm, scale_shift, zero
+
+
+class Block(nn.Module):
+    """x + W_2 SiLU(W_1 (RMSNorm(x) (1 + scale) + shift))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        return x + self.outer(F.silu(self.inner(scale_shift(rms_norm(x), *modulation.chunk(2, dim=-1)))))
+
+
+@describable
+class MLP(nn.Module):
+    """A residual MLP, conditioned by scale and shift: network(x, s, t, label=None).
+
+    x has shape (B, *shape), s and t have shape (B,), in [0, 1]. `shape` is that of one x, a number for vectors; images
+    are flattened inside. `times` says which layer sees which time, `features` how a time is embedded, `embedding` how
+    wide; `classes` is the number of labels (None: unconditional). The input is divided by `data_std` and the output
+    multiplied by it. The output layer starts at zero. Result in x's shape and dtype.
+    """
+
+    def __init__(
+        self,
+        shape: int | tuple[int, ...],
+        width: int = 256,
+        depth: int = 4,
+        *,
+        times: TimeConditioning = pair,
+        features: TimeFeatures = Fourier(),
+        embedding: int = 128,
+        classes: int | None = None,
+        data_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.shape = as_shape(shape)
+        self.data_std = data_std
+        size = math.prod(self.shape)
+        self.conditioning = Conditioning(embedding, depth, times, features, classes)
+        self.modulation = Modulation(embedding, [2 * width] * depth)
+        self.input = nn.Linear(size, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.output = zero(nn.Linear(width, size))
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
+        expect_shape(x, self.shape)
+        modulations = self.modulation(self.conditioning(s, t, label))
+        h = self.input(x.flatten(1) / self.data_std)
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            h = block(h, modulation)
+        return (self.output(rms_norm(h)) * self.data_std).reshape(x.shape).to(x.dtype)
+
+
+@describable
+class ConcatMLP(nn.Module):
+    """The plain MLP on (s, t, x / data_std) side by side, GELU between layers, output times data_std.
+
+    Linear(2 + D, width), `depth` times Linear(width, width), Linear(width, D), torch's own initialisation: with width
+    512 and depth 4 the network of the checkerboard of Boffi et al. 2025, arXiv 2505.18825, appendix G.1. Arguments as
+    for `MLP`; only the first layer sees the times (so they cannot be decoupled, ValueError), and it runs in float32
+    also under autocast. A label adds a learned vector to it.
+    """
+
+    def __init__(
+        self,
+        shape: int | tuple[int, ...],
+        width: int = 512,
+        depth: int = 4,
+        *,
+        times: TimeConditioning = pair,
+        features: TimeFeatures = raw,
+        classes: int | None = None,
+        data_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.shape = as_shape(shape)
+        self.times, self.features, self.data_std = times, features, data_std
+        size = math.prod(self.shape)
+        time_size = times_per_layer(times, 1) * features(torch.zeros(1)).shape[-1]
+        self.input = nn.Linear(time_size + size, width)
+        self.label = None if classes is None else LabelEmbedding(classes, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.output = nn.Linear(width, size)
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
+        expect_shape(x, self.shape)
+        h = self._first(x, s, t)
+        if self.label is None:
+            refuse_label(label)
+        else:
+            h = h + self.label(label)
+        for layer in self.hidden:
+            h = layer(F.gelu(h))
+        return (self.output(F.gelu(h)) * self.data_std).reshape(x.shape).to(x.dtype)
+
+    def _first(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        [(seen, _)] = self.times(s, t, 1)
+        with full_precision(x.device):
+            inputs = [x.flatten(1) / self.data_std]
+            if seen:
+                inputs = [time_features(self.features, seen), *inputs]
+            return self.input(torch.cat(inputs, dim=-1).to(self.input.weight.dtype))
+
+
+def as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one x as a tuple of positive numbers; ValueError otherwise."""
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"the shape of one x must be a positive number or a tuple of them, got {shape!r}")
+    return sizes

@@ -1,0 +1,68 @@
+"""Rotated coordinates."""
+
+import pytest
+import torch
+from torch import nn
+
+from flowmaps import exact
+from flowmaps.networks import InBasis, pca_basis
+
+
+def data(n=500, shape=(6,)):
+    g = torch.Generator().manual_seed(0)
+    mixing = torch.randn(6, 6, generator=g, dtype=torch.float64)
+    return (torch.randn(n, 6, generator=g, dtype=torch.float64) @ mixing + 3.0).reshape(n, *shape)
+
+
+def test_pca_basis_is_orthogonal_and_diagonalises_the_covariance():
+    x0 = data()
+    basis = pca_basis(x0)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-12)
+    covariance = torch.cov((x0 @ basis).T)
+    variances = covariance.diagonal()
+    assert (covariance - variances.diag()).abs().max() < 1e-10 * variances[0]
+    assert (variances.diff() <= 0).all()
+    assert torch.equal(basis.abs().amax(dim=0), basis.amax(dim=0))
+
+
+def test_pca_basis_of_few_rows_is_still_complete():
+    basis = pca_basis(data(3, (1, 2, 3)))
+    torch.testing.assert_close(basis.T @ basis, torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="at least 2 rows of data, got 1"):
+        pca_basis(data(1))
+
+
+class Diagonal(nn.Module):
+    """The average velocity of a centred Gaussian with diagonal covariance."""
+
+    def __init__(self, variances):
+        super().__init__()
+        self.gaussian = exact.Gaussian(torch.zeros_like(variances), covariance=variances.diag())
+
+    def forward(self, x, s, t):
+        return self.gaussian.average_velocity(x.flatten(1), s, t).reshape(x.shape)
+
+
+def test_rotation_turns_the_flow_map_of_the_rotated_data_into_that_of_the_data():
+    covariance = torch.cov(data().T)
+    variances, basis = torch.linalg.eigh(covariance)
+    network = InBasis(Diagonal(variances), basis)
+    x = torch.randn(5, 1, 2, 3, dtype=torch.float64)
+    s, t = torch.rand(2, 5, dtype=torch.float64)
+    true = exact.Gaussian(torch.zeros(6, dtype=torch.float64), covariance=covariance)
+    expected = true.average_velocity(x.flatten(1), s, t).reshape(x.shape)
+    torch.testing.assert_close(network(x, s, t), expected, rtol=1e-9, atol=1e-10)
+
+
+def test_rotation_keeps_float32_under_autocast():
+    basis = pca_basis(data()).float()
+    network = InBasis(nn.Identity(), basis)
+    network.network.forward = lambda x, s, t: x
+    x, (s, t) = torch.randn(5, 6), torch.rand(2, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(network(x, s, t), x, rtol=0, atol=1e-5)
+
+
+def test_a_basis_must_be_square():
+    with pytest.raises(ValueError, match=r"square matrix.*got shape \(6, 4\)"):
+        InBasis(nn.Identity(), torch.zeros(6, 4))
