@@ -1,0 +1,191 @@
+"""Dual numbers as ordinary tensor operations: the forward-mode engine behind `flowmaps.derivative`.
+
+A dual number `x + e dx` with `e^2 = 0` carries a value and its derivative through a program: `f(x + e dx) = f(x) + e Jf(x) dx`. A `Dual`
+travels through any network by `__torch_function__`, with one short rule per operation (`flowmaps.dual_rules`). Rules are plain torch, so a
+derivative costs what its arithmetic costs, can be differentiated again, and autocast, compilation and data parallelism see nothing unusual.
+An operation without a rule is differentiated alone by `torch.func.jvp`, with a warning the first time.
+
+There are no zero tangents: what does not depend on the perturbed inputs is a plain tensor and costs nothing extra.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+Tangent = Callable[[], Any]
+Rule = Callable[..., tuple[Any, Tangent | None]]
+
+RULES: dict[Any, Rule] = {}
+"""`rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes the tangent, None stands for zero."""
+
+FORMULAS: dict[Any, Callable[..., Any]] = {}
+"""Operations that are written out in other operations; called with the dual numbers themselves."""
+
+IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__idiv__", "__itruediv__", "__ipow__", "__imatmul__")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dual:
+    """A tensor and its tangent, of the same shape and dtype; answers to functions, methods and operators as a tensor does.
+
+    Immutable: `x += y` makes a new number, in-place methods raise TypeError.
+    """
+
+    primal: Tensor
+    tangent: Tensor
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = {key: value for key, value in (kwargs or {}).items() if key != "inplace"}
+        if "input" in kwargs:
+            args = (kwargs.pop("input"), *args)
+        if func in FORMULAS:
+            return FORMULAS[func](*args, **kwargs)
+        primal, tangent = RULES.get(func, single_jvp)(func, *args, **kwargs)
+        return primal if tangent is None else cls._pair(primal, tangent)
+
+    @classmethod
+    def _pair(cls, primal: Any, tangent: Tangent) -> Any:
+        """The primal and its tangent as dual numbers, one for each output that can have a derivative."""
+        return _zip(cls, primal, tangent())
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(Tensor, name)
+        if not callable(member):
+            return getattr(self.primal, name)
+        return functools.partial(type(self)._call, member, self)
+
+    @classmethod
+    def _call(cls, func: Any, *args: Any, **kwargs: Any) -> Any:
+        return cls.__torch_function__(func, (cls,), args, kwargs)
+
+    @property
+    def T(self) -> Any:
+        return self.permute(*reversed(range(self.ndim)))
+
+    @property
+    def mT(self) -> Any:
+        return self.transpose(-2, -1)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.unbind(0))
+
+    def __len__(self) -> int:
+        return len(self.primal)
+
+    def __bool__(self) -> bool:
+        return bool(self.primal)
+
+
+class Detached(Dual):
+    """A dual number whose tangent chain is computed without a graph: nothing is stored for it, while the primal keeps its own graph."""
+
+    @classmethod
+    def _pair(cls, primal: Any, tangent: Tangent) -> Any:
+        with torch.no_grad():
+            return _zip(cls, primal, tangent())
+
+
+def _zip(cls: type[Dual], primal: Any, tangent: Any) -> Any:
+    if isinstance(primal, (tuple, list)):
+        return type(primal)(_zip(cls, p, t) for p, t in zip(primal, tangent, strict=True))
+    if not (isinstance(primal, Tensor) and primal.is_floating_point()):
+        return primal
+    return cls(primal, fit(tangent, primal))
+
+
+def fit(tangent: Tensor, primal: Tensor) -> Tensor:
+    """The tangent in the dtype and shape of its primal (a sum with a wider or larger plain tensor widens both)."""
+    if tangent.dtype != primal.dtype:
+        tangent = tangent.to(primal.dtype)
+    return tangent if tangent.shape == primal.shape else tangent.expand_as(primal)
+
+
+def primal(x: Any) -> Any:
+    """The value of a dual number; anything else as it is."""
+    return x.primal if isinstance(x, Dual) else x
+
+
+def tangent(x: Any) -> Tensor | None:
+    """The tangent of a dual number; None, which stands for zero, for anything else."""
+    return x.tangent if isinstance(x, Dual) else None
+
+
+def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | None]:
+    """The rule of an operation that has none: `torch.func.jvp` of that operation alone."""
+    _refuse_in_place(func, kwargs)
+    leaves, spec = pytree.tree_flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Dual))
+    slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
+
+    def at(*values: Tensor) -> Any:
+        filled = list(leaves)
+        for i, value in zip(slots, values, strict=True):
+            filled[i] = value
+        plain_args, plain_kwargs = pytree.tree_unflatten(filled, spec)
+        return func(*plain_args, **plain_kwargs)
+
+    primals = tuple(leaves[i].primal for i in slots)
+    value = at(*primals)
+    if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in pytree.tree_leaves(value)):
+        return value, None
+    if not torch.compiler.is_compiling():
+        _warn_once(getattr(func, "__name__", str(func)))
+    return value, lambda: torch.func.jvp(at, primals, tuple(leaves[i].tangent for i in slots))[1]
+
+
+@functools.cache
+def _warn_once(name: str) -> None:
+    warnings.warn(
+        f"no forward-mode rule for {name}: torch.func.jvp is used for it, which may cost more or fail", stacklevel=2
+    )
+
+
+def _refuse_in_place(func: Any, kwargs: dict[str, Any]) -> None:
+    name = getattr(func, "__name__", str(func))
+    in_place = name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+    if in_place or kwargs.get("out") is not None:
+        raise TypeError(
+            f"expected an operation that makes a new tensor, got {name} in place: a derivative cannot follow it"
+        )
+
+
+def _operator(func: Any) -> Callable[..., Any]:
+    def method(self: Dual, *args: Any) -> Any:
+        return type(self).__torch_function__(func, (type(self),), (self, *args))
+
+    return method
+
+
+for _name in (
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "truediv",
+    "rtruediv",
+    "pow",
+    "rpow",
+    "matmul",
+    "rmatmul",
+    "neg",
+    "abs",
+    "getitem",
+):
+    setattr(Dual, f"__{_name}__", _operator(getattr(Tensor, f"__{_name}__")))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Dual, f"__{_name}__", _operator(getattr(torch, _name)))
+Dual.__hash__ = object.__hash__  # type: ignore[method-assign]
+
+from flowmaps import dual_rules as dual_rules  # noqa: E402  the rules need the class above
