@@ -1,6 +1,28 @@
-"""flowmaps: learn the integral of a diffusion model."""
+"""flowmaps: learn the integral of a diffusion model. Names stand in the order of the post *Learning the integral of a
+diffusion model*.
+"""
 
-from . import exact, path
+from importlib import import_module
+from typing import Any
+
+from . import consistency, derivative, exact, methods, networks, path, steps, times, velocity, weight
 from .flow_map import Endpoint, FlowMap, GaussianSkip, Position, average_velocity
+from .method import Loss, Method, Term, TermLoss
+from .sample import interpolate, invert, sample, trajectory
 
-__all__ = ["Endpoint", "FlowMap", "GaussianSkip", "Position", "average_velocity", "exact", "path"]
+__all__ = [
+    "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip",
+    "consistency", "derivative", "velocity", "times", "weight", "Term", "Method", "Loss", "TermLoss", "methods",
+    "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
+    "data", "evaluate", "load", "train", "visualise",
+]  # fmt: skip
+
+# These need more than torch, so they are imported when they are first asked for.
+_LAZY = {"train": "training", "load": "training", "data": None, "evaluate": None, "visualise": None}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'flowmaps' has no attribute {name!r}")
+    home = _LAZY[name]
+    return import_module(f".{name}", __name__) if home is None else getattr(import_module(f".{home}", __name__), name)

@@ -1,7 +1,8 @@
 """Describe an object as plain JSON and build it again: how a run folder keeps a network without pickle.
 
-A class takes part by `@describable`, which remembers the arguments it was built with. Frozen dataclasses of this package take part by
-themselves. Tensors are kept as shape and dtype only; their content travels in the state dict (safetensors).
+A class takes part by `@describable`, which remembers the arguments it was built with. Frozen dataclasses of this
+package take part by themselves. Tensors are kept as shape and dtype only; their content travels in the state dict
+(safetensors).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ C = TypeVar("C", bound=type)
 
 
 def describable(cls: C) -> C:
-    """Class decorator: remember the arguments of `__init__` in `self._arguments`, so that `describe` can write them down."""
+    """Class decorator: remember the arguments of `__init__` in `self._arguments`, so that `describe` can write them
+    down.
+    """
     init = cls.__init__  # type: ignore[misc]
     signature = inspect.signature(init)
 
@@ -29,7 +32,8 @@ def describable(cls: C) -> C:
         bound.apply_defaults()
         arguments = dict(list(bound.arguments.items())[1:])
         init(self, *args, **kwargs)
-        # after init, because nn.Module refuses attributes before its own; past nn.Module, because an argument that is a module is
+        # after init, because nn.Module refuses attributes before its own; past nn.Module, because an argument that is a
+        # module is
         # registered once already, under the name that the class gives it
         if type(self) is cls:
             object.__setattr__(self, "_arguments", arguments)
@@ -39,7 +43,8 @@ def describable(cls: C) -> C:
 
 
 def describe(obj: Any) -> Any:
-    """JSON-able description of a number, string, list, dict, tensor (shape and dtype), function of this package, or describable object.
+    """JSON-able description of a number, string, list, dict, tensor (shape and dtype), function of this package, or
+    describable object.
 
     Raises TypeError for anything else, naming it.
     """
@@ -57,10 +62,15 @@ def describe(obj: Any) -> Any:
         if hasattr(obj, "_arguments"):
             return {"type": _name(type(obj)), "arguments": describe(obj._arguments)}
         if dataclasses.is_dataclass(obj):
-            return {"type": _name(type(obj)), "arguments": {f.name: describe(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init}}
+            return {
+                "type": _name(type(obj)),
+                "arguments": {f.name: describe(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init},
+            }
     raise TypeError(
-        f"cannot describe {type(obj).__module__}.{type(obj).__qualname__}: only numbers, strings, lists, dicts, tensors and describable "
-        "objects of flowmaps can be rebuilt from a file; pass your own network to fm.load(run, network=...) instead"
+        f"cannot describe {type(obj).__module__}.{type(obj).__qualname__}: only numbers, strings, lists, dicts, "
+        "tensors and describable objects of flowmaps can be rebuilt from a file; pass your own network to "
+        "and describable objects of flowmaps can be rebuilt from a file; pass your own network to "
+        "fm.load(run, network=...) instead"
     )
 
 

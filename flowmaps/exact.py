@@ -1,7 +1,9 @@
-"""Distributions whose velocity, denoiser, flow map and likelihood are known: the truth that everything is tested against.
+"""Distributions whose velocity, denoiser, flow map and likelihood are known: the truth that everything is tested
+against.
 
-They also serve as data (`sample`), as teachers (`velocity`, `average_velocity`) and as targets of evaluation. Every method takes x of shape
-(B, *shape) and times as a number, (B,) or (B, 1, ..., 1); results have x's dtype, whatever it is.
+They also serve as data (`sample`), as teachers (`velocity`, `average_velocity`) and as targets of evaluation. Every
+method takes x of shape (B, *shape) and times as a number, (B,) or (B, 1, ..., 1); results have x's dtype, whatever it
+is.
 """
 
 from __future__ import annotations
@@ -62,20 +64,28 @@ class Exact:
 
 
 class Gaussian(Exact):
-    """x_0 ~ N(mean, covariance). Give `std` (a number or per coordinate) or a full `covariance` over the flattened coordinates.
+    """x_0 ~ N(mean, covariance). Give `std` (a number or per coordinate) or a full `covariance` over the flattened
+    coordinates.
 
-    In the eigenbasis of the covariance (variances l) the marginal at time t has scale g(t)^2 = alpha(t)^2 l + sigma(t)^2, and
+    In the eigenbasis of the covariance (variances l) the marginal at time t has scale g(t)^2 = alpha(t)^2 l +
+    sigma(t)^2, and
 
-        F(x, s, t) = alpha(t) mean + g(t)/g(s) (x - alpha(s) mean),        V(x, s, t) = alpha[s,t] mean + g[s,t]/g(s) (x - alpha(s) mean),
+        F(x, s, t) = alpha(t) mean + g(t)/g(s) (x - alpha(s) mean),        V(x, s, t) = alpha[s,t] mean + g[s,t]/g(s) (x
+        - alpha(s) mean),
 
     with divided differences [s, t], so V has no pole at s = t and v(x, t) = V(x, t, t).
-    Shapes: mean any shape (the event), std a number or broadcastable to it, covariance (D, D) with D the number of coordinates.
+    Shapes: mean any shape (the event), std a number or broadcastable to it, covariance (D, D) with D the number of
+    coordinates.
     Raises ValueError for a covariance that is not square, not of that size, not symmetric or not positive.
     """
 
-    def __init__(self, mean: Numbers = 0.0, std: Numbers = 1.0, *, covariance: Tensor | None = None, path: Path = linear) -> None:
+    def __init__(
+        self, mean: Numbers = 0.0, std: Numbers = 1.0, *, covariance: Tensor | None = None, path: Path = linear
+    ) -> None:
         self.path = path
-        self.mean = torch.as_tensor(mean, dtype=None if isinstance(mean, Tensor) else torch.float64).reshape(_event(mean, std, covariance))
+        self.mean = torch.as_tensor(mean, dtype=None if isinstance(mean, Tensor) else torch.float64).reshape(
+            _event(mean, std, covariance)
+        )
         self.shape = self.mean.shape
         size = self.mean.numel()
         if covariance is None:
@@ -86,16 +96,23 @@ class Gaussian(Exact):
         else:
             covariance = torch.as_tensor(covariance, dtype=self.mean.dtype)
             if tuple(covariance.shape) != (size, size):
-                raise ValueError(f"a Gaussian over {size} coordinates needs a covariance of shape ({size}, {size}), got {tuple(covariance.shape)}")
+                raise ValueError(
+                    f"a Gaussian over {size} coordinates needs a covariance of shape ({size}, {size}), got "
+                    f"{tuple(covariance.shape)}"
+                )
             if not torch.allclose(covariance, covariance.T):
                 raise ValueError("a covariance must be symmetric")
             self.variances, self.basis = torch.linalg.eigh(covariance)
             if not bool((self.variances > 0).all()):
-                raise ValueError(f"a covariance must be positive definite, got smallest eigenvalue {self.variances.min().item():.3g}")
+                raise ValueError(
+                    f"a covariance must be positive definite, got smallest eigenvalue {self.variances.min().item():.3g}"
+                )
 
     @classmethod
     def fit(cls, x0: Tensor, *, floor: float = 1e-4, path: Path = linear) -> Gaussian:
-        """The Gaussian with the mean and covariance of the rows of x0 (N, *shape); variances are raised to `floor` at least."""
+        """The Gaussian with the mean and covariance of the rows of x0 (N, *shape); variances are raised to `floor` at
+        least.
+        """
         rows = x0.flatten(1).double()
         variances, basis = torch.linalg.eigh(torch.cov(rows.T).reshape(rows.shape[1], rows.shape[1]))
         covariance = basis * variances.clamp(min=floor) @ basis.T
@@ -144,8 +161,11 @@ class Gaussian(Exact):
         return f"Gaussian(shape={tuple(self.shape)}, path={self.path})"
 
 
-def gaussian_average_velocity(x: Tensor, s: Tensor, t: Tensor, path: Path, mean: Tensor, variances: Tensor, basis: Tensor | None) -> Tensor:
-    """V(x, s, t) of N(mean, basis diag(variances) basis^T) on `path`; s, t as (B, 1, ..., 1). See `Gaussian` for the formula.
+def gaussian_average_velocity(
+    x: Tensor, s: Tensor, t: Tensor, path: Path, mean: Tensor, variances: Tensor, basis: Tensor | None
+) -> Tensor:
+    """V(x, s, t) of N(mean, basis diag(variances) basis^T) on `path`; s, t as (B, 1, ..., 1). See `Gaussian` for the
+    formula.
 
     g[s,t] = (g^2)[s,t] / (g(s) + g(t)) and (a^2)[s,t] = (a(s) + a(t)) a[s,t], so nothing is divided by t - s.
     """
@@ -168,23 +188,31 @@ def _scale(x: Tensor, factors: Tensor, basis: Tensor | None) -> Tensor:
 
 
 def _event(mean: Numbers, std: Numbers, covariance: Tensor | None) -> torch.Size:
-    """The shape of one draw: from the mean, or from std or covariance where the mean is a number; a number alone means one coordinate."""
-    shapes = [torch.as_tensor(mean).shape, torch.as_tensor(std).shape if covariance is None else torch.as_tensor(covariance).shape[:1]]
+    """The shape of one draw: from the mean, or from std or covariance where the mean is a number; a number alone means
+    one coordinate.
+    """
+    shapes = [
+        torch.as_tensor(mean).shape,
+        torch.as_tensor(std).shape if covariance is None else torch.as_tensor(covariance).shape[:1],
+    ]
     return next((shape for shape in shapes if shape), torch.Size([1]))
 
 
 def _fits(distribution: Exact, x: Tensor) -> None:
     if x.shape[1:] != distribution.shape:
-        raise ValueError(f"{distribution} takes x of shape (B, {', '.join(map(str, distribution.shape))}), got {tuple(x.shape)}")
+        raise ValueError(
+            f"{distribution} takes x of shape (B, {', '.join(map(str, distribution.shape))}), got {tuple(x.shape)}"
+        )
 
 
 class GaussianMixture(Exact):
     """x_0 ~ sum_k w_k N(mean_k, std_k^2 I). The smallest distribution on which the flow map is not linear.
 
     Velocity, denoiser, score and likelihood are closed forms: the posterior weights of the components are a softmax of
-    log w_k + log N(x; alpha mean_k, g_k^2 I) with g_k^2 = alpha^2 std_k^2 + sigma^2, and E[x_0 | x_t] is the weighted sum of each
-    component's own. The flow map has no closed form: it is `solve`d to a tolerance.
-    Shapes: weights (K,), means (K, *shape) (a flat list of K numbers is K components in one dimension), stds a number or (K,).
+    log w_k + log N(x; alpha mean_k, g_k^2 I) with g_k^2 = alpha^2 std_k^2 + sigma^2, and E[x_0 | x_t] is the weighted
+    sum of each component's own. The flow map has no closed form: it is `solve`d to a tolerance.
+    Shapes: weights (K,), means (K, *shape) (a flat list of K numbers is K components in one dimension), stds a number
+    or (K,).
     Raises ValueError for weights that are negative or do not sum to one, and for shapes that do not fit.
     """
 
@@ -194,8 +222,14 @@ class GaussianMixture(Exact):
         self.means = self.means[:, None] if self.means.ndim == 1 else self.means
         self.weights = torch.as_tensor(weights, dtype=self.means.dtype)
         count = self.means.shape[0]
-        if self.weights.shape != (count,) or bool((self.weights < 0).any()) or abs(float(self.weights.sum()) - 1) > 1e-5:
-            raise ValueError(f"a mixture of {count} means needs {count} weights that are not negative and sum to 1, got {weights}")
+        if (
+            self.weights.shape != (count,)
+            or bool((self.weights < 0).any())
+            or abs(float(self.weights.sum()) - 1) > 1e-5
+        ):
+            raise ValueError(
+                f"a mixture of {count} means needs {count} weights that are not negative and sum to 1, got {weights}"
+            )
         self.stds = torch.as_tensor(stds, dtype=self.means.dtype)
         if self.stds.shape not in ((), (count,)) or not bool((self.stds > 0).all()):
             raise ValueError(f"stds must be positive, one number or {count} of them, got {stds}")
@@ -215,7 +249,9 @@ class GaussianMixture(Exact):
         return self._log_joint(x, expand(t, x)).logsumexp(1)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        """sum_k p(k | x) v_k(x, t), with v_k = alpha' mean_k + (g_k'/g_k) (x - alpha mean_k): finite at both ends of time."""
+        """sum_k p(k | x) v_k(x, t), with v_k = alpha' mean_k + (g_k'/g_k) (x - alpha mean_k): finite at both ends of
+        time.
+        """
         t = expand(t, x)
         d_alpha, d_sigma = self.path.alpha_slope(t, t), self.path.sigma_slope(t, t)
         return self._mean_over_components(x, t, d_alpha, self.path.alpha(t) * d_alpha, self.path.sigma(t) * d_sigma)
@@ -225,7 +261,9 @@ class GaussianMixture(Exact):
         return self._mean_over_components(x, t, torch.ones_like(t), self.path.alpha(t), torch.zeros_like(t))
 
     def flow_map(self, x: Tensor, s: Time, t: Time, *, tolerance: float = 1e-8) -> Tensor:
-        """F(x, s, t) by `solve` to `tolerance` (absolute, in x's units); the solve runs in float64 and the result has x's dtype."""
+        """F(x, s, t) by `solve` to `tolerance` (absolute, in x's units); the solve runs in float64 and the result has
+        x's dtype.
+        """
         return solve(self.velocity, x, s, t, tolerance=tolerance)
 
     def _mean_over_components(self, x: Tensor, t: Tensor, on_mean: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -32,10 +32,11 @@ def average_velocity(value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path)
 class Endpoint:
     """The network predicts the denoised field D, and F is the step that would be right if D were the data for good:
 
-        F = (sigma_t/sigma_s) x + (alpha_t - alpha_s sigma_t/sigma_s) D;    on the linear path (t/s) x + (1 - t/s) D,  V = (x - D)/s.
+        F = (sigma_t/sigma_s) x + (alpha_t - alpha_s sigma_t/sigma_s) D;    on the linear path (t/s) x + (1 - t/s) D,  V
+        = (x - D)/s.
 
-    (Kim et al. 2023, arXiv 2310.02279, eq. 9; Lu et al. 2026, arXiv 2601.22158.) V has a pole at s = 0, where x is the data already; there and
-    below, sigma_s is replaced by sigma(min_time), in the output and so in every target made from it.
+    (Kim et al. 2023, arXiv 2310.02279; Lu et al. 2026, arXiv 2601.22158.) V has a pole at s = 0, where x is the data
+    already; there and below, sigma_s is replaced by sigma(min_time), in the output and so in every target made from it.
     """
 
     min_time: float = 0.02
@@ -49,8 +50,9 @@ class Endpoint:
 class Position:
     """The network predicts the target position, with a skip that makes F(x, t, t) = x:  F = c_skip x + c_out N.
 
-    c_skip = d^2/(d^2 + g^2), c_out = g d/sqrt(d^2 + g^2), with the gap g = t - s in the place of the noise level of a consistency model
-    (Song et al. 2023, arXiv 2303.01469, eq. 5) and d = data_std; so V = -g/(d^2 + g^2) x + d/sqrt(d^2 + g^2) N, smooth at g = 0.
+    c_skip = d^2/(d^2 + g^2), c_out = g d/sqrt(d^2 + g^2), with the gap g = t - s in the place of the noise level of a
+    consistency model (Song et al. 2023, arXiv 2303.01469, eq. 5) and d = data_std; so V = -g/(d^2 + g^2) x + d/sqrt(d^2
+    + g^2) N, smooth at g = 0.
     """
 
     data_std: float = 0.5
@@ -63,10 +65,11 @@ class Position:
 
 @describable
 class GaussianSkip(nn.Module):
-    """V = V_G + value: the network predicts what the average velocity of a Gaussian with the data's mean and covariance leaves over.
+    """V = V_G + value: the network predicts what the average velocity of a Gaussian with the data's mean and covariance
+    leaves over.
 
-    V_G is a closed form (`exact.gaussian_average_velocity`); it is right at large times and for the coarse statistics at all times.
-    Build it with `GaussianSkip.fit(x0)`.
+    V_G is a closed form (`exact.gaussian_average_velocity`); it is right at large times and for the coarse statistics
+    at all times. Build it with `GaussianSkip.fit(x0)`.
     """
 
     mean: Tensor
@@ -94,14 +97,21 @@ class GaussianSkip(nn.Module):
 class FlowMap(nn.Module):
     """A flow map around any network called as `network(x, s, t, **condition)` that returns a tensor of x's shape.
 
-    The network gets s and t as (B,) in x's dtype but never below float32, unscaled. `output` says what it predicts: `average_velocity`
-    (default), `Endpoint()`, `Position()`, `GaussianSkip.fit(x0)`, or any function (value, x, s, t, path) -> V.
-    A partial map knows one end only: `only_target=0.0` (a consistency model) or `only_source=1.0` (a one-step generator from noise);
-    other calls are refused with ValueError. ValueError also for times outside [0, 1] or NaN and for a network output of another shape.
+    The network gets s and t as (B,) in x's dtype but never below float32, unscaled. `output` says what it predicts:
+    `average_velocity` (default), `Endpoint()`, `Position()`, `GaussianSkip.fit(x0)`, or any function (value, x, s, t,
+    path) -> V. A partial map knows one end only: `only_target=0.0` (a consistency model) or `only_source=1.0` (a
+    one-step generator from noise); other calls are refused with ValueError. ValueError also for times outside [0, 1] or
+    NaN and for a network output of another shape.
     """
 
     def __init__(
-        self, network: nn.Module, output: Output = average_velocity, path: Path = linear, *, only_source: float | None = None, only_target: float | None = None
+        self,
+        network: nn.Module,
+        output: Output = average_velocity,
+        path: Path = linear,
+        *,
+        only_source: float | None = None,
+        only_target: float | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -111,7 +121,9 @@ class FlowMap(nn.Module):
         self.condition: dict[str, Any] = {}
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """F(x, s, t) = x + (t - s) V(x, s, t): x at time t. Shapes: x (B, ...); s, t a number, 0-d, (B,) or (B, 1, ..., 1)."""
+        """F(x, s, t) = x + (t - s) V(x, s, t): x at time t. Shapes: x (B, ...); s, t a number, 0-d, (B,) or (B, 1, ...,
+        1).
+        """
         s, t = expand(s, x), expand(t, x)
         return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
 
@@ -121,8 +133,10 @@ class FlowMap(nn.Module):
         self._check(s, t)
         value = self.network(x, s.reshape(x.shape[0]), t.reshape(x.shape[0]), **self.condition)
         if value.shape != x.shape:
-            raise ValueError(f"the network must return the shape of x, {tuple(x.shape)}, but it returned {tuple(value.shape)}")
-        return self.output(value, x, s, t, self.path)
+            raise ValueError(
+                f"the network must return the shape of x, {tuple(x.shape)}, but it returned {tuple(value.shape)}"
+            )
+        return self.output(value.to(x.dtype), x, s, t, self.path)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """v(x, t) = V(x, t, t)."""
@@ -133,20 +147,43 @@ class FlowMap(nn.Module):
         return self.path.convert(self.velocity(x, t), x, t, paths.velocity, paths.data)
 
     def given(self, **condition: Any) -> FlowMap:
-        """The same weights with a condition bound (`flow.given(label=y)`): what comes back is a function of x, s and t alone."""
+        """The same weights with a condition bound (`flow.given(label=y)`): what comes back is a function of x, s and t
+        alone.
+        """
         bound = copy.copy(self)
         bound.condition = {**self.condition, **condition}
         return bound
 
+    def around(self, network: Callable[..., Tensor]) -> FlowMap:
+        """The same map (output, path, condition, limits) around another network: other weights, averaged or frozen
+        ones.
+        """
+        other = copy.copy(self)
+        object.__setattr__(
+            other, "_modules", {name: module for name, module in self._modules.items() if name != "network"}
+        )
+        object.__setattr__(other, "network", network)
+        return other
+
     def _check(self, s: Tensor, t: Tensor) -> None:
-        """Refuse times that are no times or that a partial map does not know. Reads values, so not while a graph is traced and not on a GPU."""
-        if torch.compiler.is_compiling() or s.device.type != "cpu" or not (type(s) is type(t) is Tensor) or torch._C._functorch.maybe_current_level() is not None:
+        """Refuse times that are no times or that a partial map does not know. Reads values, so not while a graph is
+        traced and not on a GPU.
+        """
+        if (
+            torch.compiler.is_compiling()
+            or s.device.type != "cpu"
+            or not (type(s) is type(t) is Tensor)
+            or torch._C._functorch.maybe_current_level() is not None
+        ):
             return
         for name, time, only in (("source", s, self.only_source), ("target", t, self.only_target)):
             if not bool(((time >= 0) & (time <= 1)).all()):
                 raise ValueError(f"{name} times must lie in [0, 1] (0 is data, 1 is noise), got {_worst(time)}")
             if only is not None and not bool((time == only).all()):
-                raise ValueError(f"this is a partial flow map: it only knows the {name} time {only:g}, but it was asked for {_other(time, only)}")
+                raise ValueError(
+                    f"this is a partial flow map: it only knows the {name} time {only:g}, but it was asked for "
+                    f"{_other(time, only)}"
+                )
 
 
 def _worst(time: Tensor) -> str:

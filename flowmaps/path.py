@@ -4,8 +4,9 @@ A path is two functions of time and their *divided differences*
 
     alpha[s, t] = (alpha(t) - alpha(s)) / (t - s),        sigma[s, t] = (sigma(t) - sigma(s)) / (t - s),
 
-written so that they are smooth at s = t, where they are the derivatives alpha'(t), sigma'(t). With them every formula of this library that
-has a 1/(t - s) in it is free of that pole. Everything else (conversions, re-noising, the ancestral kernel) follows from the two functions.
+written so that they are smooth at s = t, where they are the derivatives alpha'(t), sigma'(t). With them every formula
+of this library that has a 1/(t - s) in it is free of that pole. Everything else (conversions, re-noising, the ancestral
+kernel) follows from the two functions.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +23,8 @@ Time = float | Tensor
 Form = tuple[Tensor, Tensor]  # the pair (a, b) of a linear form a x_0 + b eps
 
 
-def expand(t: Time, x: Tensor) -> Tensor:
-    """Time as (B, 1, ..., 1) beside x of shape (B, ...): from a number, a 0-d tensor, (B,), or anything that broadcasts against x.
+def expand(t: Any, x: Tensor) -> Tensor:
+    """Time as (B, 1, ..., 1) beside x of shape (B, ...), from a number, a 0-d tensor, (B,), (B, 1) and the like.
 
     The dtype is x's, but never below float32. Raises ValueError for a shape that does not fit.
     """
@@ -34,9 +36,12 @@ def expand(t: Time, x: Tensor) -> Tensor:
         return t if t.dtype == dtype else t.to(dtype)
     if t.ndim == 0 or t.numel() == 1:
         return t.to(dtype=dtype, device=x.device).reshape((1,) * x.ndim).expand(rows)
-    if t.ndim == 1 and t.shape[0] == x.shape[0]:
+    if t.shape[0] == t.numel() == x.shape[0]:
         return t.to(dtype=dtype, device=x.device).reshape(rows)
-    raise ValueError(f"a time must be a number, a 0-d tensor, ({x.shape[0]},) or {rows} beside x of shape {tuple(x.shape)}, got {tuple(t.shape)}")
+    raise ValueError(
+        f"a time must be a number, a 0-d tensor, ({x.shape[0]},) or {rows} beside x of shape {tuple(x.shape)}, got "
+        f"{tuple(t.shape)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -69,20 +74,29 @@ class Path:
         t = expand(t, x0)
         return (self.alpha_slope(t, t) * x0 + self.sigma_slope(t, t) * eps).to(x0.dtype)
 
-    def convert(self, prediction: Tensor, x: Tensor, t: Time, source: Callable[[Path, Tensor], Form], target: Callable[[Path, Tensor], Form]) -> Tensor:
+    def convert(
+        self,
+        prediction: Tensor,
+        x: Tensor,
+        t: Time,
+        source: Callable[[Path, Tensor], Form],
+        target: Callable[[Path, Tensor], Form],
+    ) -> Tensor:
         """The `target` kind of prediction from the `source` kind, at the state x = x_t.
 
-        Data, noise, velocity and score are all linear forms a x_0 + b eps of the same two unknowns, and so is x_t. Two of them fix the third:
-        with the determinants |p, q| = p_a q_b - p_b q_a,  target = (|source, target| x + |target, x_t| source) / |source, x_t|.
-        Example: `linear.convert(v, x, t, velocity, data)` is x - t v. Where the denominator is zero (the noise at t = 0, say) the result is
-        not finite: the state does not determine it.
+        Data, noise, velocity and score are all linear forms a x_0 + b eps of the same two unknowns, and so is x_t. Two
+        of them fix the third: with the determinants |p, q| = p_a q_b - p_b q_a,  target = (|source, target| x +
+        |target, x_t| source) / |source, x_t|. Example: `linear.convert(v, x, t, velocity, data)` is x - t v. Where the
+        denominator is zero (the noise at t = 0, say) the result is not finite: the state does not determine it.
         """
         t = expand(t, x)
         here, known, wanted = state(self, t), source(self, t), target(self, t)
         return ((_det(known, wanted) * x + _det(wanted, here) * prediction) / _det(known, here)).to(x.dtype)
 
     def renoise(self, x: Tensor, t: Time, s: Time, noise: Tensor) -> Tensor:
-        """x_s ~ p(x_s | x_t) for s >= t: x_s = (alpha_s/alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2) eps."""
+        """x_s ~ p(x_s | x_t) for s >= t: x_s = (alpha_s/alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2)
+        eps.
+        """
         s, t = expand(s, x), expand(t, x)
         ratio = self.alpha(s) / self.alpha(t)
         return (ratio * x + self._kernel_variance(t, s).sqrt() * noise).to(x.dtype)
@@ -90,11 +104,17 @@ class Path:
     def posterior(self, x_s: Tensor, x0: Tensor, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the exact ancestral kernel p(x_t | x_s, x_0), for t <= s.
 
-        With a = alpha_s/alpha_t and r = sigma_s^2 - a^2 sigma_t^2:  mean = (a sigma_t^2 x_s + alpha_t r x_0) / sigma_s^2,
-        variance = r sigma_t^2 / sigma_s^2. (Ho et al. 2020, arXiv 2006.11239, eq. 6-7, for any alpha and sigma.) Needs sigma_s > 0.
+        With a = alpha_s/alpha_t and r = sigma_s^2 - a^2 sigma_t^2:  mean = (a sigma_t^2 x_s + alpha_t r x_0) /
+        sigma_s^2, variance = r sigma_t^2 / sigma_s^2. (Ho et al. 2020, arXiv 2006.11239, eq. 6-7, for any alpha and
+        sigma.) Needs sigma_s > 0.
         """
         s, t = expand(s, x_s), expand(t, x_s)
-        a, r, var_s, var_t = self.alpha(s) / self.alpha(t), self._kernel_variance(t, s), self.sigma(s) ** 2, self.sigma(t) ** 2
+        a, r, var_s, var_t = (
+            self.alpha(s) / self.alpha(t),
+            self._kernel_variance(t, s),
+            self.sigma(s) ** 2,
+            self.sigma(t) ** 2,
+        )
         # one step at t = 1 of a path whose data is gone there: alpha_s = alpha_t = 0 and the state stays
         a, r = torch.where(s == t, torch.ones_like(a), a), torch.where(s == t, torch.zeros_like(r), r)
         return ((a * var_t / var_s) * x_s + (self.alpha(t) * r / var_s) * x0).to(x_s.dtype), (r * var_t / var_s).sqrt()
@@ -135,7 +155,9 @@ def _det(p: Form, q: Form) -> Tensor:
 
 @dataclass(frozen=True)
 class Linear(Path):
-    """alpha = 1 - t, sigma = t: the path of flow matching (Lipman et al. 2023, arXiv 2210.02747) and the default everywhere."""
+    """alpha = 1 - t, sigma = t: the path of flow matching (Lipman et al. 2023, arXiv 2210.02747) and the default
+    everywhere.
+    """
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t
@@ -152,7 +174,9 @@ class Linear(Path):
 
 @dataclass(frozen=True)
 class Trigonometric(Path):
-    """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (TrigFlow's path, arXiv 2410.11081, with its angle scaled to [0, 1])."""
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (TrigFlow's path, arXiv 2410.11081, with its angle scaled to [0,
+    1]).
+    """
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.cos(t * (math.pi / 2))
@@ -169,7 +193,8 @@ class Trigonometric(Path):
 
 @dataclass(frozen=True)
 class VariancePreserving(Path):
-    """alpha = exp(-B(t)/2), sigma^2 = 1 - alpha^2, B(t) = beta_min t + (beta_max - beta_min) t^2 / 2 (Song et al. 2021, arXiv 2011.13456, eq. 33).
+    """alpha = exp(-B(t)/2), sigma^2 = 1 - alpha^2, B(t) = beta_min t + (beta_max - beta_min) t^2 / 2 (Song et al. 2021,
+    arXiv 2011.13456).
 
     alpha(1) is small but not zero: pure noise is an approximation at t = 1, as in the paper.
     """
@@ -199,7 +224,8 @@ class VariancePreserving(Path):
 
 @dataclass(frozen=True)
 class VarianceExploding(Path):
-    """alpha = 1, sigma = sigma_max t: EDM's path (Karras et al. 2022, arXiv 2206.00364), its noise level scaled to the unit of time.
+    """alpha = 1, sigma = sigma_max t: EDM's path (Karras et al. 2022, arXiv 2206.00364), its noise level scaled to the
+    unit of time.
 
     The state at t = 1 is data plus noise of scale sigma_max: start sampling from `sigma_max * torch.randn(...)`.
     """

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .path import Time, expand
 
-# Dormand and Prince 1980: nodes, stages, fifth-order weights (the last stage row) and the difference to the embedded fourth order.
+# Dormand and Prince 1980: nodes, stages, fifth-order weights (the last stage row) and the difference to the embedded
+# fourth order.
 _NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 _STAGES: tuple[tuple[float, ...], ...] = (
     (),
@@ -23,11 +24,15 @@ _STAGES: tuple[tuple[float, ...], ...] = (
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
-def solve(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Time, t: Time, *, tolerance: float = 1e-8) -> Tensor:
-    """x(t) for dx/dt = velocity(x, t), x(s) = x, row by row from its own s to its own t, in float64; the result has x's dtype.
+def solve(
+    velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Time, t: Time, *, tolerance: float = 1e-8
+) -> Tensor:
+    """x(t) for dx/dt = velocity(x, t), x(s) = x, row by row from its own s to its own t, in float64; the result has x's
+    dtype.
 
-    Dormand-Prince 5(4) with one adaptive step for all rows on u in [0, 1], where the time is s + u (t - s). The step error is held a
-    hundred times below `tolerance`, so that the sum over the steps stays below it. Differentiable with respect to x.
+    Dormand-Prince 5(4) with one adaptive step for all rows on u in [0, 1], where the time is s + u (t - s). The step
+    error is held a hundred times below `tolerance`, so that the sum over the steps stays below it. Differentiable with
+    respect to x.
     Raises RuntimeError where the step becomes too small (a field that is singular on the way).
     """
     y = x.double()
@@ -41,7 +46,10 @@ def solve(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Time, t: T
     while u < 1 - 1e-14:
         h = min(h, 1 - u)
         if h < 1e-10:
-            raise RuntimeError(f"the ODE solve needs steps below 1e-10 at fraction {u:.6f} of the interval: the velocity is singular there")
+            raise RuntimeError(
+                f"the ODE solve needs steps below 1e-10 at fraction {u:.6f} of the interval: the velocity is singular "
+                f"there"
+            )
         slopes = [first]
         for node, row in zip(_NODES[1:], _STAGES[1:], strict=True):
             slopes.append(rate(u + node * h, y + h * _combine(row, slopes)))

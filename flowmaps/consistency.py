@@ -1,0 +1,156 @@
+"""The rules. Each returns a residual that is zero for the true flow map; the post's section 2.
+
+    diffusion       V(x, s, s) = v(x, s)                                             what a flow map knows of the
+    diffusion model inside it compositional   V(x, s, t) = (1 - g) V(x, s, m) + g V(F(x, s, m), m, t)          one jump
+    is two jumps, m = g s + (1 - g) t lagrangian      V + (t - s) dV/dt = v(F(x, s, t), t)
+    the target moves: dF/dt = v(F, t) eulerian        V = v(x, s) + (t - s) (dV/ds + grad_x V . v(x, s))
+    the source moves: dF/ds + grad_x F . v = 0
+
+A rule is called as rule(flow, teacher, x, s, t): x = x_s of shape (B, ...), times as (B, 1, ..., 1), `teacher` anything
+with velocity(x, t). Where gradients go is said in the formula, by `keep` and `stop` applied to its terms. Residuals are
+in units of velocity.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .derivative import Derivative, detached, jvp, keep, stop
+from .velocity import is_conditional
+
+Rule = Callable[..., Tensor]
+Guard = Callable[[Any, Any, dict[str, Any]], str | None]
+
+
+def guarded(guard: Guard) -> Callable[[Rule], Rule]:
+    """A rule that refuses velocities it would be wrong with. `guard(velocity, along, options)` gives the reason, or
+    None.
+    """
+
+    def decorate(rule: Rule) -> Rule:
+        @functools.wraps(rule)
+        def checked(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, **options: Any) -> Tensor:
+            refuse(checked, teacher, options.get("along"), options)
+            return rule(flow, teacher, x, s, t, **options)
+
+        checked.guard = guard  # type: ignore[attr-defined]
+        return checked
+
+    return decorate
+
+
+def refuse(rule: Rule, velocity: Any, along: Any, options: dict[str, Any]) -> None:
+    """Raise ValueError with the reason where `rule` is wrong with these velocities (sources or teachers)."""
+    if isinstance(rule, functools.partial):
+        return refuse(rule.func, velocity, along, {**rule.keywords, **options})
+    guard: Guard | None = getattr(rule, "guard", None)
+    reason = guard(velocity, along, options) if guard else None
+    if reason:
+        raise ValueError(reason)
+
+
+def _needs_marginal_at_the_endpoint(velocity: Any, along: Any, options: dict[str, Any]) -> str | None:
+    if is_conditional(velocity):
+        return (
+            "the Lagrangian rule evaluates the velocity at F(x, s, t), but the conditional velocity eps - x_0 is only "
+            "right on average, and at x_s, the point that was drawn with it; use own, averaged(...) or fixed(teacher)"
+        )
+    return None
+
+
+def _needs_jumps(velocity: Any, along: Any, options: dict[str, Any]) -> str | None:
+    if is_conditional(velocity):
+        return (
+            "the compositional rule is about jumps, and the conditional velocity makes none; use own, averaged(...) or "
+            "fixed(teacher)"
+        )
+    return None
+
+
+def _needs_a_stopped_right_side(velocity: Any, along: Any, options: dict[str, Any]) -> str | None:
+    runs_along = velocity if along is None else along
+    if is_conditional(runs_along) and options.get("slope", stop) is not stop:
+        return (
+            "a conditional velocity along which the derivative runs needs that derivative stopped: otherwise the "
+            "gradient holds the product of two conditional velocities, whose mean is not the product of the means, and "
+            "the loss is biased. Stop the slope, or let the derivative run along a marginal velocity (along=own, as "
+            "improved MeanFlow does)"
+        )
+    return None
+
+
+def diffusion(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """V(x, s, s) = v(x, s), at the source time; t is not used. With the conditional velocity this is flow matching
+    (arXiv 2210.02747).
+    """
+    return flow.velocity(x, s) - stop(teacher.velocity)(x, s)
+
+
+def midpoint(s: Tensor) -> Tensor:
+    """g = 1/2."""
+    return torch.full_like(s, 0.5)
+
+
+def uniform(s: Tensor) -> Tensor:
+    """g ~ U[0, 1], a draw for each row."""
+    return torch.rand_like(s)
+
+
+def two_jumps(flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor) -> Tensor:
+    """(1 - g) V(x, s, m) + g V(F(x, s, m), m, t),  m = g s + (1 - g) t: the average velocity of two jumps in a row."""
+    m = g * s + (1 - g) * t
+    first = flow.average_velocity(x, s, m)
+    return (1 - g) * first + g * flow.average_velocity(x + (m - s) * first, m, t)
+
+
+@guarded(_needs_jumps)
+def compositional(
+    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, split: Callable[[Tensor], Tensor] = midpoint
+) -> Tensor:
+    """One jump is two jumps:  V(x, s, t)  =  sg[(1 - g) V(x, s, m) + g V(F(x, s, m), m, t)],  the teacher's jumps on
+    the right.
+    """
+    return flow.average_velocity(x, s, t) - stop(two_jumps)(teacher, x, s, t, split(s))
+
+
+@guarded(_needs_marginal_at_the_endpoint)
+def lagrangian(
+    flow: Any,
+    teacher: Any,
+    x: Tensor,
+    s: Tensor,
+    t: Tensor,
+    *,
+    derivative: Derivative = jvp,
+    slope: Callable = keep,
+    target: Callable = stop,
+) -> Tensor:
+    """Moving the target:  V + (t - s) dV/dt  =  v(F(x, s, t), t)."""
+    V, dV = derivative(flow.average_velocity, (x, s, t), (0, 0, 1))
+    return V + (t - s) * slope(dV) - target(teacher.velocity)(x + (t - s) * V, t)
+
+
+@guarded(_needs_a_stopped_right_side)
+def eulerian(
+    flow: Any,
+    teacher: Any,
+    x: Tensor,
+    s: Tensor,
+    t: Tensor,
+    *,
+    derivative: Derivative = detached,
+    slope: Callable = stop,
+    along: Any = None,
+) -> Tensor:
+    """Moving the source:  V  =  v(x, s) + (t - s) (dV/ds + grad_x V . w),  w = v(x, s) or the velocity of `along`;
+    velocities are stopped.
+    """
+    v = stop(teacher.velocity)(x, s)
+    w = v if along is None else stop(along.velocity)(x, s)
+    V, dV = derivative(flow.average_velocity, (x, s, t), (w, 1, 0))
+    return V - v - (t - s) * slope(dV)

@@ -1,0 +1,212 @@
+"""Method = terms with shares of the batch; term = rule x velocity source x times x weight.
+
+    loss = sum over terms of  share * mean over its rows of  weight(rule(flow, teacher, x_s, s, t), s, t)
+
+The batch is split between the terms, statically, instead of every term seeing all rows under a mask: the expectation is
+the same and no row is paid for twice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .consistency import Rule, refuse
+from .flow_map import FlowMap
+from .path import Time, expand
+from .times import Times, uniform_triangle
+from .velocity import Averaged, Pair, VelocitySource, conditional
+from .weight import Weight, squared
+
+
+@dataclass(frozen=True)
+class Term:
+    """One residual and how it enters a loss.
+
+    rule        a function of `consistency` (options bound with functools.partial), or any rule(flow, teacher, x, s, t)
+    -> residual velocity    the source of the teacher that the rule compares with (`velocity.py`)
+    share       its part of the batch, and its weight in the sum
+    times       the sampler of (s, t)
+    weight      from residual to one number per row
+    along       for the Eulerian rule: the source of the velocity along which the derivative runs, where it is another
+    one curriculum  progress in [0, 1] -> options of the rule at that moment of training
+    name        in `loss.terms`; the rule's name by default
+
+    Raises ValueError for a rule that would be wrong with these velocities, saying why, and for a share outside (0, 1].
+    """
+
+    rule: Rule
+    velocity: VelocitySource = conditional
+    share: float = 1.0
+    times: Times = field(default_factory=uniform_triangle)
+    weight: Weight = squared
+    along: VelocitySource | None = None
+    curriculum: Callable[[float], Mapping[str, Any]] | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        refuse(self.rule, self.velocity, self.along, {})
+        if not 0 < self.share <= 1:
+            raise ValueError(f"the share of a term must lie in (0, 1], got {self.share}")
+        if not self.name:
+            rule = self.rule.func if isinstance(self.rule, functools.partial) else self.rule
+            object.__setattr__(self, "name", rule.__name__)
+
+    def loss(self, flow: FlowMap, pair: Pair, s: Tensor, t: Tensor, progress: float) -> TermLoss:
+        """The residual on these rows and its weighted mean; s and t as (B,)."""
+        x = pair.path.interpolate(pair.x0, pair.eps, s)
+        flow = flow.given(**pair.condition) if pair.condition else flow
+        options = dict(self.curriculum(progress)) if self.curriculum else {}
+        if self.along is not None:
+            options["along"] = self.along(flow, pair)
+        residual = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **options)
+        return TermLoss(self.weight(residual, s, t).mean(), residual, s, t)
+
+
+@dataclass(frozen=True)
+class TermLoss:
+    """What one term saw: value (scalar), residual (B, ...) on the graph, s and t (B,)."""
+
+    value: Tensor
+    residual: Tensor
+    s: Tensor
+    t: Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """value: the scalar to call backward() on. terms: name -> TermLoss."""
+
+    value: Tensor
+    terms: dict[str, TermLoss]
+
+
+class Method(nn.Module):
+    """One or more terms. A module, because learned weights and averaged targets have weights: optimise
+    `method.parameters()` with the flow's.
+
+    `method.loss(flow, x0)` is all that a training loop needs.
+    """
+
+    def __init__(self, *terms: Term, name: str = "method") -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("a method needs at least one term")
+        self.name = name
+        self.terms = _named(terms)
+        parts = [
+            part for term in terms for part in (term.velocity, term.along, term.weight) if isinstance(part, nn.Module)
+        ]
+        self.parts = nn.ModuleList(dict.fromkeys(parts))
+
+    def loss(
+        self,
+        flow: FlowMap,
+        x0: Tensor,
+        condition: Tensor | Mapping[str, Any] | None = None,
+        *,
+        noise: Tensor | None = None,
+        times: tuple[Time, Time] | None = None,
+        progress: float = 0.0,
+    ) -> Loss:
+        """The loss on a batch of data x0 (B, ...).
+
+        condition: a dict of what the network takes beside x, s, t (tensors have B rows), or a tensor, which means
+        {"label": tensor}. noise: fixes eps. times=(s, t): overrides the samplers of all terms, and then every term sees
+        the whole batch. progress: the share of training that is done, for curricula.
+        Raises ValueError for data that is not a floating-point batch, noise of another shape, times outside [0, 1] or
+        NaN, a batch with fewer rows than terms, and for what `FlowMap` refuses.
+        """
+        _check_data(x0, noise)
+        self.follow(flow)
+        eps = torch.randn_like(x0) if noise is None else noise
+        known = {"label": condition} if isinstance(condition, Tensor) else dict(condition or {})
+        losses: dict[str, TermLoss] = {}
+        for term, rows in zip(self.terms, self._rows(len(x0), whole=times is not None), strict=True):
+            pair = Pair(
+                x0[rows], eps[rows], flow.path, {key: _take(value, rows, len(x0)) for key, value in known.items()}
+            )
+            s, t = term.times(len(pair.x0), progress, x0) if times is None else _given(times, x0)
+            losses[term.name] = term.loss(flow, pair, s, t, progress)
+        value = sum((term.share * losses[term.name].value for term in self.terms), start=x0.new_zeros(()))
+        return Loss(value, losses)
+
+    def forward(
+        self, flow: FlowMap, x0: Tensor, condition: Tensor | Mapping[str, Any] | None = None, **options: Any
+    ) -> Loss:
+        """The same as `loss`."""
+        return self.loss(flow, x0, condition, **options)
+
+    def follow(self, flow: FlowMap) -> None:
+        """Move averaged targets towards the flow's weights if these have changed. `loss` does it; a compiled loss needs
+        it called outside.
+        """
+        if not torch.compiler.is_compiling():
+            for part in self.parts:
+                if isinstance(part, Averaged):
+                    part.follow(flow)
+
+    def _rows(self, batch: int, whole: bool) -> Iterator[slice]:
+        """The rows of each term: all of them, or consecutive parts in proportion to the shares, at least one row
+        each.
+        """
+        counts = [batch] * len(self.terms) if whole else split_rows(batch, [term.share for term in self.terms])
+        start = 0
+        for count in counts:
+            yield slice(start, start + count)
+            start += 0 if whole else count
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{term.name}: {term.share:g}' for term in self.terms)})"
+
+
+def split_rows(batch: int, shares: Sequence[float]) -> list[int]:
+    """`batch` rows in proportion to the shares (largest remainders), at least one each. Raises ValueError for fewer
+    rows than shares.
+    """
+    if batch < len(shares):
+        raise ValueError(f"a batch of {batch} cannot be shared by {len(shares)} terms: it needs a row for each")
+    exact = [share / sum(shares) * batch for share in shares]
+    counts = [max(1, int(e)) for e in exact]
+    while sum(counts) != batch:
+        short = sum(counts) < batch
+        gaps = [e - c for e, c in zip(exact, counts, strict=True)]
+        i = gaps.index(max(gaps)) if short else min((i for i, c in enumerate(counts) if c > 1), key=gaps.__getitem__)
+        counts[i] += 1 if short else -1
+    return counts
+
+
+def _named(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Terms with names of their own: a second `compositional` becomes `compositional_2`."""
+    seen: dict[str, int] = {}
+    for term in terms:
+        seen[term.name] = seen.get(term.name, 0) + 1
+        if seen[term.name] > 1:
+            object.__setattr__(term, "name", f"{term.name}_{seen[term.name]}")
+    return tuple(terms)
+
+
+def _take(value: Any, rows: slice, batch: int) -> Any:
+    return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
+
+
+def _given(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
+    s, t = (expand(time, x0).reshape(len(x0)) for time in times)
+    for name, time in (("source", s), ("target", t)):
+        outside = time[~((time >= 0) & (time <= 1))]
+        if len(outside):
+            raise ValueError(f"{name} times must lie in [0, 1] (0 is data, 1 is noise), got {outside[0].item():g}")
+    return s, t
+
+
+def _check_data(x0: Tensor, noise: Tensor | None) -> None:
+    if not isinstance(x0, Tensor) or x0.ndim < 2 or not x0.is_floating_point():
+        got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
+        raise ValueError(f"x0 must be a batch of floating-point data, (B, ...), got {got}")
+    if noise is not None and noise.shape != x0.shape:
+        raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")

@@ -1,0 +1,69 @@
+"""Lagrangian methods: the target moves."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ..consistency import diffusion, lagrangian
+from ..derivative import Derivative, detached, jvp, keep, stop
+from ..method import Method, Term
+from ..times import Times, gap, uniform_triangle
+from ..velocity import fixed, own
+from ..weight import Weight, normalised, squared
+from .parts import tangent_warm_up
+
+
+def lmd(
+    teacher: Any = None, *, times: Times = uniform_triangle(), weight: Weight = squared, derivative: Derivative = jvp
+) -> Method:
+    """Lagrangian map distillation:  E || V + (t - s) dV/dt - v(F(x_s, s, t), t) ||^2,  v the teacher's velocity,
+    nothing stopped.
+
+    The gradient passes through the derivative and through the teacher's input. Boffi, Albergo and Vanden-Eijnden 2024,
+    arXiv 2406.07507.
+    """
+    rule = partial(lagrangian, derivative=derivative, slope=keep, target=keep)
+    return Method(Term(rule, fixed(teacher), times=times, weight=weight), name="lmd")
+
+
+def lsd(
+    *, diagonal: float = 0.75, times: Times = uniform_triangle(), weight: Weight = squared, derivative: Derivative = jvp
+) -> Method:
+    """Lagrangian self-distillation:  E || V + (t - s) dV/dt - sg[V(F(x_s, s, t), t, t)] ||^2  +  E || V(x_s, s, s) - u
+    ||^2.
+
+    The derivative keeps its gradient; derivative=detached drops it, for less cost. Boffi, Albergo and Vanden-Eijnden
+    2025, arXiv 2505.18825.
+    """
+    return Method(
+        Term(diffusion, share=diagonal, times=times, weight=weight),
+        Term(
+            partial(lagrangian, derivative=derivative, slope=keep, target=stop),
+            own,
+            share=1 - diagonal,
+            times=times,
+            weight=weight,
+        ),
+        name="lsd",
+    )
+
+
+def ayf_lmd(
+    teacher: Any = None,
+    *,
+    times: Times = gap(),
+    weight: Weight = normalised(),
+    warm_up: float = 0.1,
+    largest: float = 0.99,
+) -> Method:
+    """Align Your Flow, Lagrangian:  E || V - sg[v(F(x_s, s, t), t) - r (t - s) dV/dt] ||^2,  v the teacher's velocity.
+
+    Tangent normalisation is a weight (`weight.normalised`); r rises linearly to `largest` over the first `warm_up` of
+    training (0: r = 1). Sabour, Fidler and Kreis 2025, arXiv 2506.14603.
+    """
+    rule = partial(lagrangian, derivative=detached, slope=stop, target=stop)
+    return Method(
+        Term(rule, fixed(teacher), times=times, weight=weight, curriculum=tangent_warm_up(warm_up, largest)),
+        name="ayf_lmd",
+    )

@@ -1,0 +1,128 @@
+"""Steps: every sampler is a composition of functions  step(flow, x, s, t) -> x_t.
+
+    jump          F(x, s, t): one pass of the flow map
+    euler, heun   the ODE dx/dt = v(x, t), first and second order; one and two passes
+    ode(...)      the ODE to a tolerance (torchdiffeq)
+    ancestral     x_t ~ p(x_t | x_s, x_0 = f(x_s, s)): DDPM's step for any path
+    sde(level)    the reverse SDE with the same marginals as the ODE, by Euler-Maruyama
+    restart       denoise to t = 0 by a jump, then re-noise to t: the sampler of consistency models
+    gamma(g)      jump below t and re-noise up to it (CTM); g = 0 is `jump`, g = 1 is `restart`
+
+`flow` is a FlowMap, an exact distribution or anything with the methods that the step calls; s and t are numbers with t
+< s, or t > s for the deterministic ones. Random steps draw from torch's global generator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .path import expand
+
+Step = Callable[[Any, Tensor, float, float], Tensor]
+
+
+def jump(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """F(x, s, t). One network call."""
+    return flow(x, s, t)
+
+
+def euler(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """x + (t - s) v(x, s). One network call; the error of a whole solve falls like 1/steps."""
+    return x + (t - s) * flow.velocity(x, s)
+
+
+def heun(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """x + (t - s) (v(x, s) + v(x', t)) / 2 with x' the Euler step. Two network calls; the error falls like
+    1/steps^2.
+    """
+    v = flow.velocity(x, s)
+    return x + (t - s) * (v + flow.velocity(x + (t - s) * v, t)) / 2
+
+
+def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
+    """The ODE from s to t by torchdiffeq's adaptive solver. Raises ImportError where torchdiffeq is not installed."""
+    try:
+        from torchdiffeq import odeint
+    except ImportError:
+        raise ImportError("steps.ode needs torchdiffeq: pip install flowmaps[ode]") from None
+
+    def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+        times = torch.tensor([s, t], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        # solvers step past the ends by rounding, where there is no velocity
+        return odeint(lambda u, y: flow.velocity(y, u.clamp(0, 1)), x, times, rtol=rtol, atol=atol, method=method)[-1]
+
+    return step
+
+
+def ancestral(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """x_t ~ p(x_t | x_s, x_0) with x_0 = f(x_s, s), the denoised state (Ho et al. 2020, arXiv 2006.11239). One network
+    call.
+
+    Exact in the limit of small steps; at t = 0 it returns f(x_s, s).
+    """
+    _down(s, t)
+    mean, std = flow.path.posterior(x, flow.denoise(x, s), s, t)
+    return mean + (std * torch.randn_like(x)).to(x.dtype)
+
+
+def sde(level: float = 1.0) -> Step:
+    """The stochastic sampler with the marginals of the ODE, its noise turned over at `level` times the rate of the
+    noising SDE. One network call.
+
+    With x_0 = f(x, s), eps = (x - alpha_s x_0)/sigma_s and a fresh z, and r = (sigma_t alpha_s / (sigma_s
+    alpha_t))^level:
+
+        x_t = alpha_t x_0 + sigma_t (r eps + sqrt(1 - r^2) z)
+
+    integrates dx = (v - level g^2/2 score) dt + sqrt(level) g dw backwards (Song et al. 2021, arXiv 2011.13456),
+    exactly where f is constant over the step. level 0 is DDIM, which on the linear path is `euler`; level 1 is
+    `ancestral`; more is noisier. Raises ValueError below 0.
+    """
+    if level < 0:
+        raise ValueError(f"the level of an SDE step must not be negative, got {level}")
+
+    def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+        _down(s, t)
+        path, x0, start, end = flow.path, flow.denoise(x, s), expand(s, x), expand(t, x)
+        eps = (x - path.alpha(start) * x0) / path.sigma(start)
+        r = (path.sigma(end) * path.alpha(start) / (path.sigma(start) * path.alpha(end))) ** level
+        return (
+            path.alpha(end) * x0 + path.sigma(end) * (r * eps + (1 - r**2).clamp(min=0).sqrt() * torch.randn_like(x))
+        ).to(x.dtype)
+
+    return step
+
+
+def restart(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """F(x, s, 0), re-noised to t: what a map that only knows t = 0 can do in several steps (Song et al. 2023, arXiv
+    2303.01469). One call.
+    """
+    _down(s, t)
+    x0 = flow(x, s, 0.0)
+    return flow.path.renoise(x0, 0.0, t, torch.randn_like(x0))
+
+
+def gamma(g: float) -> Step:
+    """Jump to t sqrt(1 - g^2), re-noise to t (Kim et al. 2023, arXiv 2310.02279). One network call. Raises ValueError
+    for g outside [0, 1].
+    """
+    if not 0 <= g <= 1:
+        raise ValueError(f"gamma must lie in [0, 1], got {g}")
+
+    def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+        _down(s, t)
+        below = t * math.sqrt(1 - g**2)
+        y = flow(x, s, below)
+        return flow.path.renoise(y, below, t, torch.randn_like(y))
+
+    return step
+
+
+def _down(s: float, t: float) -> None:
+    if t > s:
+        raise ValueError(f"this step goes from noise to data, s >= t, but it was asked to go from {s:g} to {t:g}")
