@@ -69,7 +69,6 @@ def describe(obj: Any) -> Any:
     raise TypeError(
         f"cannot describe {type(obj).__module__}.{type(obj).__qualname__}: only numbers, strings, lists, dicts, "
         "tensors and describable objects of flowmaps can be rebuilt from a file; pass your own network to "
-        "and describable objects of flowmaps can be rebuilt from a file; pass your own network to "
         "fm.load(run, network=...) instead"
     )
 
