@@ -1,0 +1,79 @@
+"""What data must satisfy before anything is trained on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_finite(x: Tensor, where: str) -> None:
+    """Raise ValueError with the count if x holds NaN or infinite values."""
+    if x.is_floating_point() and not bool(x.isfinite().all()):
+        refuse_non_finite(int(x.isnan().sum()), int(x.isinf().sum()), x.numel(), where)
+
+
+def refuse_non_finite(nan: int, infinite: int, values: int, where: str) -> None:
+    """Raise ValueError unless both counts are zero."""
+    if nan or infinite:
+        raise ValueError(f"{where} must be finite, and of {values} values {nan} are NaN and {infinite} infinite")
+
+
+def warn_unit_range(x: Tensor, where: str) -> None:
+    """Warn of floating images that seem to lie in [0, 1], as many image readers give them, instead of [-1, 1]."""
+    if x.is_floating_point() and bool((x >= 0).all()) and bool((x <= 1).all()) and bool((x > 0.5).any()):
+        warnings.warn(
+            f"images of {where} are expected in [-1, 1] and seem to lie in [0, 1]: pass 2 * x - 1", stacklevel=4
+        )
+
+
+def check_labels(
+    label: Any, rows: int, where: str, classes: int | None = None
+) -> tuple[Tensor, int] | tuple[None, None]:
+    """Class labels as an int64 tensor (rows,), and the number of classes: `classes`, or the largest label plus one.
+
+    (None, None) where there are no labels. Raises ValueError for labels of another length, that are not whole numbers,
+    negative, or not below `classes`, and for `classes` without labels.
+    """
+    if label is None:
+        if classes is not None:
+            raise ValueError(f"{where} has no labels, so classes={classes} does not apply")
+        return None, None
+    label = _numbers(label, where)
+    if label.ndim == 2 and label.shape[1] == 1:
+        label = label[:, 0]
+    if label.shape != (rows,):
+        raise ValueError(f"labels of {where} must have shape ({rows},), one for each row, got {tuple(label.shape)}")
+    if label.is_floating_point():
+        _refuse(label, label != label.round(), "whole numbers", where)
+    _refuse(label, label < 0, "0 or more", where)
+    if classes is not None:
+        _refuse(label, label >= classes, f"below the number of classes, {classes}", where)
+    return label.long(), classes if classes is not None else int(label.max()) + 1
+
+
+def _numbers(label: Any, where: str) -> Tensor:
+    try:
+        label = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels of {where} must be whole numbers, got {type(label).__name__}: {error}") from error
+    if label.is_complex() or label.dtype == torch.bool:
+        raise ValueError(f"labels of {where} must be whole numbers, got dtype {label.dtype}")
+    return label
+
+
+def _refuse(label: Tensor, wrong: Tensor, expected: str, where: str) -> None:
+    rows = wrong.nonzero()[:, 0].tolist()
+    if rows:
+        got = f"the first in row {rows[0]}: {label[rows[0]].item()}"
+        raise ValueError(f"labels of {where} must be {expected}; {len(rows)} are not, {got}")
+
+
+def check_names(names: Sequence[str] | None, classes: int | None, where: str) -> tuple[str, ...] | None:
+    """Class names as a tuple. Raises ValueError if there are not as many as classes."""
+    if names is not None and len(names) != classes:
+        raise ValueError(f"{where} has {classes} classes and {len(names)} class names")
+    return None if names is None else tuple(map(str, names))

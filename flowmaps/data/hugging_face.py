@@ -1,0 +1,184 @@
+"""Hugging Face data sets, by name from the hub or from a folder written by `save_to_disk`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .core import Data
+from .pictures import Pictures, image_data, pillow
+
+MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
+TEST_SPLITS = ("test", "validation", "valid", "val")
+LABEL_COLUMNS = ("label", "labels", "target", "class", "y")
+ARRAYS = ("List", "LargeList", "Sequence", "Array2D", "Array3D", "Array4D", "Array5D")
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder was written by `datasets.Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+    return any((path / mark).is_file() for mark in MARKS)
+
+
+def hugging_face(
+    name: str,
+    /,
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    held_out: str | None = None,
+    column: str | None = None,
+    labels: str | bool | None = None,
+    size: int | tuple[int, int] | None = None,
+    mode: str | None = None,
+) -> Data:
+    """A Hugging Face data set by name, or a folder written by `save_to_disk`.
+
+    config: the configuration, where the data set has several.
+    split, held_out: the splits for training and for held-out rows; by default "train" (or the only one), and "test" or
+        "validation" where there is one. Without it a fifth of the rows, at most 10000, is held out.
+    column: the column of images or of arrays of numbers; by default the only one there is.
+    labels: the column of class labels; by default the only ClassLabel column, else a column of integers called label,
+        labels, target, class or y. False for none. The names of a ClassLabel are kept in `data.class_names`.
+    size, mode: of images, as for a folder of images.
+    Raises FileNotFoundError for a data set that is not there, ValueError for a split or column that it has not, or for
+    bad labels, and ImportError without `datasets`.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError("Hugging Face data sets are read with datasets: pip install flowmaps[data]") from error
+    if is_saved(Path(name)):
+        loaded = datasets.load_from_disk(name)
+    else:
+        try:
+            loaded = datasets.load_dataset(name, config)
+        except (FileNotFoundError, ConnectionError) as error:
+            raise FileNotFoundError(
+                f'there is no Hugging Face data set "{name}", or it cannot be reached: {error}'
+            ) from error
+    return dataset_data(
+        loaded, name, split=split, held_out=held_out, column=column, labels=labels, size=size, mode=mode
+    )
+
+
+def dataset_data(
+    loaded: Any,
+    name: str = "dataset",
+    *,
+    split: str | None = None,
+    held_out: str | None = None,
+    column: str | None = None,
+    labels: str | bool | None = None,
+    size: int | tuple[int, int] | None = None,
+    mode: str | None = None,
+) -> Data:
+    """A `datasets.Dataset` or `DatasetDict` as data; the options and errors of `hugging_face`."""
+    parts = _splits(loaded, name, split, held_out)
+    features = parts[0].features
+    images = type(features[_column(features, column, name)]).__name__ == "Image"
+    column, label_column = _column(features, column, name), _label_column(features, labels, name)
+    label = None if label_column is None else [value for part in parts for value in part[label_column]]
+    names = getattr(features[label_column], "names", None) if label_column is not None else None
+    held = None if len(parts) == 1 else torch.arange(sum(map(len, parts))) >= len(parts[0])
+    if images:
+        pictures = _pictures(parts, column, _tensor(label, name), held)
+        return image_data(pictures, name, class_names=names, size=size, mode=mode)
+    if size is not None or mode is not None:
+        raise ValueError(f'size and mode are for images, and column "{column}" of {name} holds arrays of numbers')
+    return _arrays(parts, column, label, names, held, name)
+
+
+def _splits(loaded: Any, name: str, split: str | None, held_out: str | None) -> list[Any]:
+    """[training part] or [training part, held-out part]."""
+    if not isinstance(loaded, dict):
+        if split is not None or held_out is not None:
+            raise ValueError(f"{name} is a single table without splits, so split and held_out do not apply")
+        return [loaded]
+    split = split or (next(iter(loaded)) if len(loaded) == 1 else "train")
+    held_out = held_out or next((key for key in TEST_SPLITS if key in loaded and key != split), None)
+    for key in (split, held_out):
+        if key is not None and key not in loaded:
+            raise ValueError(f'{name} has no split "{key}", it has {", ".join(loaded)}')
+    if split == held_out:
+        raise ValueError(f'split and held_out are both "{split}", and rows for training must not be held out')
+    return [loaded[key] for key in (split, held_out) if key is not None]
+
+
+def _column(features: Any, column: str | None, name: str) -> str:
+    """The column of rows: the one that was asked for, else the only one of images, else the only one of arrays."""
+    kinds = {key: type(feature).__name__ for key, feature in features.items()}
+    listing = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
+    if column is None:
+        found = [key for key, kind in kinds.items() if kind == "Image"] or [
+            key for key, kind in kinds.items() if kind in ARRAYS
+        ]
+        if len(found) != 1:
+            raise ValueError(
+                f"{name} needs one column of images or arrays and has {len(found)}; pass column=NAME, one of: {listing}"
+            )
+        return found[0]
+    if kinds.get(column) not in ("Image", *ARRAYS):
+        raise ValueError(f'{name} has no column "{column}" of images or arrays; its columns are: {listing}')
+    return column
+
+
+def _label_column(features: Any, labels: str | bool | None, name: str) -> str | None:
+    if labels is False:
+        return None
+    if isinstance(labels, str):
+        if labels not in features:
+            raise ValueError(f'{name} has no column "{labels}", it has {", ".join(features)}')
+        return labels
+    named = [key for key, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+    if len(named) > 1:
+        raise ValueError(
+            f"{name} has several columns of class labels, pass labels=NAME or labels=False: {', '.join(named)}"
+        )
+    whole = [key for key in LABEL_COLUMNS if key in features and "int" in str(getattr(features[key], "dtype", ""))]
+    found = next(iter(named + whole), None)
+    if labels is True and found is None:
+        raise ValueError(f"labels=True, and {name} has no column of class labels among {', '.join(features)}")
+    return found
+
+
+def _tensor(label: list[Any] | None, name: str) -> Tensor | None:
+    """Labels as a tensor; ValueError where some are missing or are no numbers."""
+    if label is None:
+        return None
+    wrong = [row for row, value in enumerate(label) if isinstance(value, bool) or not isinstance(value, (int, float))]
+    if wrong:
+        got = f"the first in row {wrong[0]}: {label[wrong[0]]!r}"
+        raise ValueError(f"labels of {name} must be whole numbers; {len(wrong)} are not, {got}")
+    return torch.tensor(label)
+
+
+def _pictures(parts: Sequence[Any], column: str, label: Tensor | None, held: Tensor | None) -> Pictures:
+    """Encoded images, opened by row number, so that a broken one can be named and left out."""
+    import datasets
+
+    undecoded = [part.cast_column(column, datasets.Image(decode=False)).select_columns([column]) for part in parts]
+    first = len(parts[0])
+
+    def opened(row: int) -> Any:
+        cell = (undecoded[0][row] if row < first else undecoded[1][row - first])[column]
+        return pillow().open(BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+
+    names = [f"{part.split or 'rows'}[{row}]" for part in parts for row in range(len(part))]
+    return Pictures(names, opened, label, held)
+
+
+def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Tensor | None, name: str) -> Data:
+    import numpy as np
+
+    from .arrays import array_data
+
+    try:
+        rows = np.concatenate([np.asarray(part.with_format("numpy")[column][:]) for part in parts])
+    except ValueError as error:
+        raise ValueError(f'rows of column "{column}" of {name} have different shapes: {error}') from error
+    return array_data(rows, _tensor(label, name), name, class_names=names, held=held)

@@ -1,0 +1,201 @@
+"""Objects as data: tensors, exact distributions, torch data sets, iterables of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from ..exact import Exact
+from .check import check_finite, check_labels, check_names, warn_unit_range
+from .core import Batch, Data, Kind, kind_of
+from .load import load
+from .sources import Stream, TensorRows, from_bytes, hold_out
+from .toys import exact
+
+
+def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | None = None) -> Data:
+    """Make data of what is given:
+
+    - a `Data` (returned as it is), or a name or path (as in `load`);
+    - a distribution of `flowmaps.exact`, or a `datasets.Dataset`;
+    - a tensor (N, *shape), or (tensor, labels); or a numpy array, or (array, labels), read as a .npy file is;
+    - a torch map-style data set whose items are x0 or (x0, label);
+    - a DataLoader, or any iterable of batches x0 or (x0, label) that can be read again. It has no held-out rows of its
+      own: pass another as `held_out`. With labels `classes` is needed, since not all of them are seen.
+
+    Tensors and items are (C, H, W) images in [-1, 1] (or uint8), or any other rows, and keep their floating dtype.
+    `classes` is the number of classes, by default the largest label plus one. Of finite sets a fifth, at most 10000, is
+    held out.
+    Raises TypeError for anything else, and ValueError for rows that are empty, not finite or of mixed shapes, for bad
+    labels, and for arguments that do not go with `obj`.
+    """
+    kind = type(obj).__name__
+    complete = _complete(obj)
+    if complete is not None and classes is not None:
+        raise ValueError(f"classes goes with tensors, data sets of torch and iterables; {kind} knows its own")
+    if held_out is not None and (complete is not None or not _is_stream(obj)):
+        raise ValueError(f"held_out goes with an iterable of batches; {kind} has held-out rows of its own")
+    if complete is not None:
+        return complete
+    if isinstance(obj, TensorDataset) and len(obj.tensors) <= 2:
+        obj = obj.tensors
+    x, *labels = obj if isinstance(obj, tuple) and len(obj) in (1, 2) else (obj,)
+    label = labels[0] if labels else None
+    if isinstance(x, Tensor):
+        return tensor_data(x, label, classes=classes)
+    if _package(x) == "numpy":
+        from .arrays import array_data
+
+        return array_data(x, label, classes=classes)
+    if isinstance(obj, Dataset) and not isinstance(obj, IterableDataset):
+        return _dataset(obj, classes)
+    if _is_stream(obj):
+        return _stream(obj, classes, held_out)
+    raise TypeError(
+        "expected a name, a path, a tensor, (tensor, labels), an exact distribution, a torch Dataset or an iterable of "
+        f"batches that can be read again, got {kind}"
+    )
+
+
+def _complete(obj: Any) -> Data | None:
+    """What needs no more to be known about it: data, names and paths, exact distributions, Hugging Face data sets."""
+    if isinstance(obj, Data):
+        return obj
+    if isinstance(obj, (str, Path)):
+        return load(obj)
+    if isinstance(obj, Exact):
+        return exact(obj, type(obj).__name__)
+    if _package(obj) == "datasets":
+        from .hugging_face import dataset_data
+
+        return dataset_data(obj)
+    return None
+
+
+def _package(obj: Any) -> str:
+    return type(obj).__module__.partition(".")[0]
+
+
+def tensor_data(
+    x: Tensor, label: Any = None, name: str = "tensor", *, classes: int | None = None, kind: Kind | None = None
+) -> Data:
+    """Rows x (N, *shape) and labels (N,): uint8 images become x / 127.5 - 1, floating rows are taken as they are.
+
+    Raises ValueError for an empty tensor, NaN or infinite values (with their count), whole numbers that are not images,
+    bad labels.
+    """
+    if x.ndim == 0 or x.numel() == 0:
+        raise ValueError(f"{name} must have rows, got shape {tuple(x.shape)}")
+    x = x.detach()[:, None] if x.ndim == 1 else x.detach()
+    kind = kind if kind is not None else kind_of(x.shape[1:])
+    _check_rows(x, name, kind)
+    targets, count = check_labels(label, len(x), name, classes)
+    rows = TensorRows(x, None if targets is None else targets.to(x.device))
+    levels = 256 if x.dtype == torch.uint8 else None
+    return Data(name, tuple(x.shape[1:]), hold_out(rows), kind, classes=count, levels=levels)
+
+
+def _check_rows(x: Tensor, name: str, kind: Kind) -> None:
+    if not x.is_floating_point() and (x.dtype, kind) != (torch.uint8, "images"):
+        raise ValueError(
+            f"{name} must be floating, or uint8 images (N, C, H, W), got {x.dtype} of shape {tuple(x.shape)}"
+        )
+    check_finite(x, name)
+    if kind == "images":
+        warn_unit_range(x, name)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemRows:
+    """The rows of a torch map-style data set, fetched one by one."""
+
+    dataset: Any
+    name: str
+    classes: int | None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def take(self, index: Tensor) -> Batch:
+        items = [_item(self.dataset[row], self.name) for row in index.tolist()]
+        shapes = {tuple(x.shape) for x, _ in items}
+        if len(shapes) > 1:
+            raise ValueError(f"rows of {self.name} must have one shape, got {' and '.join(map(str, sorted(shapes)))}")
+        x = from_bytes(torch.stack([x for x, _ in items]))
+        check_finite(x, self.name)
+        labels = [label for _, label in items] if items[0][1] is not None else None
+        return Batch(x, check_labels(labels, len(items), self.name, self.classes)[0])
+
+
+def _item(item: Any, name: str) -> tuple[Tensor, Any]:
+    """x0 or (x0, label) -> (x0, label or None)."""
+    x, label = (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) == 2 else (item, None)
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"items of {name} must be a tensor or (tensor, label), got {_describe(item)}; convert them in its transform"
+        )
+    return x, label
+
+
+def _describe(item: Any) -> str:
+    if isinstance(item, (tuple, list)):
+        return f"({', '.join(type(part).__name__ for part in item)})"
+    keys = f" with keys {sorted(map(str, item))}" if isinstance(item, Mapping) else ""
+    return type(item).__name__ + keys
+
+
+def _dataset(dataset: Any, classes: int | None) -> Data:
+    """A map-style data set. Without `classes` or its own list of them, all labels are read once to count them."""
+    name = type(dataset).__name__
+    if len(dataset) == 0:
+        raise ValueError(f"{name} has no rows")
+    x, label = _item(dataset[0], name)
+    kind = kind_of(x.shape)
+    _check_rows(x[None], name, kind)
+    names = getattr(dataset, "classes", None) if label is not None else None
+    if label is not None and classes is None and names is None:
+        classes = check_labels([_item(dataset[row], name)[1] for row in range(len(dataset))], len(dataset), name)[1]
+    elif names is not None:
+        classes = len(names)
+    rows = ItemRows(dataset, name, classes)
+    rows.take(torch.zeros(1, dtype=torch.int64))
+    class_names = check_names(names, classes, name)
+    levels = 256 if x.dtype == torch.uint8 else None
+    return Data(name, tuple(x.shape), hold_out(rows), kind, classes, class_names, levels=levels)
+
+
+def _is_stream(obj: Any) -> bool:
+    """Whether it can be read for batches, and again: an iterator is read once only."""
+    return isinstance(obj, Iterable) and not isinstance(obj, (bytes, Mapping, Iterator, Tensor, tuple))
+
+
+def _stream(iterable: Iterable[Any], classes: int | None, held_out: Iterable[Any] | None) -> Data:
+    name = type(iterable).__name__
+    first = next(iter(iterable), None)
+    if first is None:
+        raise ValueError(f"an iterable of batches must give at least one, and this {name} gave none")
+    x, label = _item(first, name)
+    shape, kind = tuple(x.shape[1:]) or (1,), kind_of(x.shape[1:])
+    if label is not None and classes is None:
+        raise ValueError(f"batches of {name} have labels, so the number of classes is needed: pass classes=N")
+    _check_rows(x, name, kind)
+    check_labels(label, len(x), name, classes)
+
+    def convert(item: Any) -> Batch:
+        rows, target = _item(item, name)
+        rows = from_bytes(rows.reshape(-1, *shape) if rows.ndim == 1 else rows)
+        if rows.shape[1:] != shape:
+            raise ValueError(
+                f"batches of {name} must have rows of shape {shape}, as the first had, got {tuple(rows.shape[1:])}"
+            )
+        check_finite(rows, name)
+        return Batch(rows, check_labels(target, len(rows), name, classes)[0])
+
+    levels = 256 if x.dtype == torch.uint8 else None
+    return Data(name, shape, Stream(iterable, convert, held_out), kind, classes=classes, levels=levels)

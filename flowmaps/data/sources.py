@@ -1,0 +1,190 @@
+"""The sources of rows: fresh from a sampler, a finite table that is shuffled per epoch, a stream of ready batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .core import DRAW, HELD_OUT, TRAIN, Batch, generator
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Rows without end: sample(n, generator) -> Batch. Each batch has a generator of its own, so none is ever skipped
+    through.
+    """
+
+    sample: Callable[[int, torch.Generator], Batch]
+    size: None = None
+
+    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
+        for index in count(start):
+            yield self.sample(batch_size, generator(seed, index, TRAIN))
+
+    def draw(self, n: int, seed: int) -> Batch:
+        return self.sample(n, generator(seed, 0, DRAW))
+
+    def held_out(self, n: int, seed: int) -> Batch:
+        return self.sample(n, generator(seed, 0, HELD_OUT))
+
+
+class Rows(Protocol):
+    """A finite table: `take` gives the rows with the numbers `index`, an int64 tensor on the CPU."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Tensor) -> Batch: ...
+
+
+@dataclass(frozen=True, eq=False)
+class TensorRows:
+    """Rows in memory. x (N, *shape) floating, or uint8 images that become x / 127.5 - 1; label (N,) int64 or None."""
+
+    x: Tensor
+    label: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, index: Tensor) -> Batch:
+        index = index.to(self.x.device)
+        return Batch(
+            from_bytes(self.x.index_select(0, index)), None if self.label is None else self.label.index_select(0, index)
+        )
+
+
+def from_bytes(x: Tensor) -> Tensor:
+    """uint8 pixels 0..255 -> [-1, 1] in the default dtype; anything else is returned as it is."""
+    return x.to(torch.get_default_dtype()) / 127.5 - 1 if x.dtype == torch.uint8 else x
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of a table."""
+
+    rows: Rows
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, index: Tensor) -> Batch:
+        return self.rows.take(self.index[index])
+
+
+@dataclass(frozen=True)
+class Finite:
+    """A training table and a held-out one; `test` may be None where there is nothing to hold out."""
+
+    train: Rows
+    test: Rows | None
+
+    @property
+    def size(self) -> int:
+        return len(self.train)
+
+    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
+        return map(self.train.take, _orders(len(self.train), batch_size, seed, start))
+
+    def draw(self, n: int, seed: int) -> Batch:
+        return self.train.take(_shuffled(len(self.train), n, seed, 0, DRAW))
+
+    def held_out(self, n: int, seed: int) -> Batch:
+        if self.test is None:
+            raise ValueError("there are no held-out rows: a data set of one row keeps it for training")
+        return self.test.take(_shuffled(len(self.test), min(n, len(self.test)), seed, 0, HELD_OUT))
+
+
+def _shuffled(rows: int, n: int, seed: int, epoch: int, role: int) -> Tensor:
+    """n row numbers: as many permutations as it takes, cut at n."""
+    passes = -(-n // rows)
+    orders = (torch.randperm(rows, generator=generator(seed, epoch * passes + k, role)) for k in range(passes))
+    return torch.cat(list(orders))[:n]
+
+
+def _orders(rows: int, batch_size: int, seed: int, start: int) -> Iterator[Tensor]:
+    """The row numbers of batch start, start + 1, ... of a table with `rows` rows."""
+    per_epoch = max(1, rows // batch_size)
+    drawn, order = -1, torch.empty(0, dtype=torch.int64)
+    for index in count(start):
+        epoch, position = divmod(index, per_epoch)
+        if epoch != drawn:
+            drawn, order = epoch, _shuffled(rows, max(rows, batch_size), seed, epoch, TRAIN)
+        yield order[position * batch_size :][:batch_size]
+
+
+def hold_out(rows: Rows, held: Tensor | None = None) -> Finite:
+    """Split a table into training and held-out rows: by the boolean mask `held` (N,) of a data set that has its own
+    split, else by keeping the last fifth of a fixed permutation out of training, at most 10000 rows and at least one
+    (none of a single row).
+    """
+    if held is not None and bool(held.any()) and not bool(held.all()):
+        return Finite(Part(rows, (~held).nonzero()[:, 0]), Part(rows, held.nonzero()[:, 0]))
+    n = len(rows)
+    kept = min(max(n // 5, 1), 10_000) if n > 1 else 0
+    order = torch.randperm(n, generator=generator(0, 0, HELD_OUT))
+    return Finite(Part(rows, order[: n - kept]), Part(rows, order[n - kept :]) if kept else None)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Ready batches from an iterable, cut anew to the size that is asked for and read again from its start when it
+    ends.
+
+    The order is the iterable's own: `seed` has no say in it, `start=k` reads past k batches, and a run resumes exactly
+    only if the iterable gives the same rows each time. Rows are held out only in a second iterable, `test`.
+    """
+
+    iterable: Iterable[Any]
+    convert: Callable[[Any], Batch]
+    test: Iterable[Any] | None = None
+    size: None = None
+
+    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
+        return islice(_cut(self._endless(self.iterable), batch_size), start, None)
+
+    def draw(self, n: int, seed: int) -> Batch:
+        return next(_cut(self._endless(self.iterable), n))
+
+    def held_out(self, n: int, seed: int) -> Batch:
+        if self.test is None:
+            raise ValueError(
+                "a stream of batches has no held-out rows of its own: pass as_data(batches, held_out=other_batches)"
+            )
+        try:
+            return next(_cut(map(self.convert, self.test), n))
+        except StopIteration:
+            return _joined([self.convert(item) for item in self.test])
+
+    def _endless(self, iterable: Iterable[Any]) -> Iterator[Batch]:
+        while True:
+            first = next(items := iter(iterable), None)
+            if first is None:
+                raise ValueError(
+                    f"a stream of batches must give at least one batch, and this {type(iterable).__name__} gave none"
+                )
+            yield from map(self.convert, chain([first], items))
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    labels = [batch.label for batch in batches if batch.label is not None]
+    return Batch(torch.cat([batch.x0 for batch in batches]), torch.cat(labels) if labels else None)
+
+
+def _cut(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
+    """Join and cut batches of any sizes to batches of `size`; what is left at the end is dropped."""
+    waiting: list[Batch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(len(b.x0) for b in waiting) < size:
+            continue
+        whole = _joined(waiting)
+        full = len(whole.x0) // size * size
+        for at in range(0, full, size):
+            yield Batch(whole.x0[at : at + size], None if whole.label is None else whole.label[at : at + size])
+        waiting = [Batch(whole.x0[full:], None if whole.label is None else whole.label[full:])]
