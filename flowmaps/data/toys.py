@@ -36,7 +36,7 @@ def _board_log_prob(x: Tensor) -> Tensor:
     """log 1/2 on the board, -inf off it."""
     square = (2 * (x + 1)).floor()
     on = ((square >= 0) & (square < 4)).all(1) & (square.sum(1) % 2 == 0)
-    return torch.where(on, math.log(0.5), -math.inf).to(x.dtype)
+    return torch.where(on, x.new_tensor(math.log(0.5)), -math.inf)
 
 
 def exact(distribution: Exact, name: str) -> Data:
