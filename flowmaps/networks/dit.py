@@ -116,14 +116,15 @@ class DiT(nn.Module):
 
 def patches(x: Tensor, size: int) -> Tensor:
     """Images (B, C, H, W) -> patches (B, HW / size^2, C size^2), row by row."""
-    rows = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # (B, C, H/size, size, W/size, size)
-    return rows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    batch, channels, height, width = x.shape
+    cells = x.reshape(batch, channels, height // size, size, width // size, size)
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 def image(tokens: Tensor, shape: tuple[int, int, int], size: int) -> Tensor:
     """The inverse of `patches`: (B, HW / size^2, C size^2) -> (B, C, H, W)."""
     channels, height, width = shape
-    cells = tokens.unflatten(2, (channels, size, size)).unflatten(1, (height // size, width // size))
+    cells = tokens.reshape(tokens.shape[0], height // size, width // size, channels, size, size)
     return cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 

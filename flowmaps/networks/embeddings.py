@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import full_precision
+from .layers import SideBySide, full_precision
 
 Times = tuple[Any, ...]
 TimeConditioning = Callable[[Any, Any, int], list[tuple[Times, int]]]
@@ -88,7 +88,7 @@ TIME_CONDITIONINGS: Mapping[str, TimeConditioning] = {
 
 @dataclass(frozen=True)
 class Fourier:
-    """sin(w t) and cos(w t), w spaced geometrically from `low` to `high`: (...) -> (..., 2 frequencies).
+    """sin(w t) and cos(w t) for w spaced geometrically from `low` to `high`: (...) -> (..., 2 frequencies).
 
     The w are angular frequencies. The feature of the highest one has slope `high` in time, so `high` bounds what the
     embedding adds to a time derivative. The default resolves time differences of about 1/30; lower it towards 1 where
@@ -104,10 +104,11 @@ class Fourier:
             raise ValueError(f"expected frequencies >= 1 and 0 < low <= high, got {self}")
 
     def __call__(self, time: Tensor) -> Tensor:
+        dtype, device = time.dtype, time.device
         ends = math.log(self.low), math.log(self.high)
-        w = torch.linspace(*ends, self.frequencies, dtype=time.dtype, device=time.device).exp()
-        angle = time[..., None] * w
-        return torch.cat([angle.sin(), angle.cos()], dim=-1)
+        w = torch.linspace(*ends, self.frequencies, dtype=dtype, device=device).exp()
+        phase = torch.linspace(0, math.pi / 2, 2, dtype=dtype, device=device)
+        return (time[..., None, None] * w[:, None] + phase).sin().flatten(-2)
 
 
 def raw(time: Tensor) -> Tensor:
@@ -127,10 +128,9 @@ def times_per_layer(times: TimeConditioning, depth: int) -> int:
     return counts.pop()
 
 
-def time_features(features: TimeFeatures, seen: Times) -> Tensor:
-    """The features of k times of shape (B,), side by side: (B, k n), in the times' dtype but never below float32."""
-    time = torch.stack(seen, dim=-1)
-    return features(time.to(torch.promote_types(time.dtype, torch.float32))).flatten(1)
+def time_features(features: TimeFeatures, time: Tensor) -> Tensor:
+    """The features of times (B,), in their dtype but never below float32: (B, n)."""
+    return features(time.to(torch.promote_types(time.dtype, torch.float32)))
 
 
 class TimeEmbedding(nn.Module):
@@ -145,15 +145,14 @@ class TimeEmbedding(nn.Module):
         if count == 0:
             self.constant = nn.Parameter(torch.randn(1, width))
             return
-        self.inner = nn.Linear(count * features(torch.zeros(1)).shape[-1], width)
+        self.inner = SideBySide([features(torch.zeros(1)).shape[-1]] * count, width)
         self.outer = nn.Linear(width, width)
 
     def forward(self, seen: Times) -> Tensor:
         if not seen:
             return self.constant
         with full_precision(seen[0].device):
-            known = time_features(self.features, seen).to(self.inner.weight.dtype)
-            return self.outer(F.silu(self.inner(known)))
+            return self.outer(F.silu(self.inner(*(time_features(self.features, time) for time in seen))))
 
 
 class LabelEmbedding(nn.Module):

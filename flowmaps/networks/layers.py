@@ -41,6 +41,24 @@ def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
 
+class SideBySide(nn.Linear):
+    """A linear layer on inputs side by side, W [a, b, ...] + c, as the sum of its parts, W_a a + W_b b + ... + c.
+
+    A derivative then costs nothing for the inputs that it does not move.
+    """
+
+    def __init__(self, sizes: Sequence[int], outputs: int) -> None:
+        super().__init__(sum(sizes), outputs)
+        self.sizes = list(sizes)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        first, *others = self.weight.split(self.sizes, dim=1)
+        result = F.linear(inputs[0].to(first.dtype), first, self.bias)
+        for part, weight in zip(inputs[1:], others, strict=True):
+            result = result + F.linear(part.to(weight.dtype), weight)
+        return result
+
+
 class Modulation(nn.Linear):
     """The scales, shifts and gates of all layers from one linear, which keeps many small layers cheap.
 
@@ -93,6 +111,7 @@ class SelfAttention(nn.Module):
         self.key_norm = nn.RMSNorm(width // heads, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        batch, tokens, _ = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attention(self.query_norm(q), self.key_norm(k), v)
         return self.out(mixed.transpose(1, 2).flatten(2))

@@ -21,7 +21,7 @@ from .embeddings import (
     time_features,
     times_per_layer,
 )
-from .layers import Modulation, expect_shape, full_precision, rms_norm, scale_shift, zero
+from .layers import Modulation, SideBySide, expect_shape, full_precision, rms_norm, scale_shift, zero
 
 
 class Block(nn.Module):
@@ -102,8 +102,8 @@ class ConcatMLP(nn.Module):
         self.shape = as_shape(shape)
         self.times, self.features, self.data_std = times, features, data_std
         size = math.prod(self.shape)
-        time_size = times_per_layer(times, 1) * features(torch.zeros(1)).shape[-1]
-        self.input = nn.Linear(time_size + size, width)
+        time_sizes = [features(torch.zeros(1)).shape[-1]] * times_per_layer(times, 1)
+        self.input = SideBySide([*time_sizes, size], width)
         self.label = None if classes is None else LabelEmbedding(classes, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.output = nn.Linear(width, size)
@@ -122,10 +122,7 @@ class ConcatMLP(nn.Module):
     def _first(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         [(seen, _)] = self.times(s, t, 1)
         with full_precision(x.device):
-            inputs = [x.flatten(1) / self.data_std]
-            if seen:
-                inputs = [time_features(self.features, seen), *inputs]
-            return self.input(torch.cat(inputs, dim=-1).to(self.input.weight.dtype))
+            return self.input(*(time_features(self.features, time) for time in seen), x.flatten(1) / self.data_std)
 
 
 def as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:

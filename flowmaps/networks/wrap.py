@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..describe import describable
@@ -38,7 +39,7 @@ class InBasis(nn.Module):
 def rotate(x: Tensor, basis: Tensor) -> Tensor:
     """x B in x's shape, not in autocast's precision."""
     with full_precision(x.device):
-        return (x.flatten(1) @ basis).reshape(x.shape)
+        return F.linear(x.flatten(1), basis.T).reshape(x.shape)
 
 
 def pca_basis(x0: Tensor) -> Tensor:

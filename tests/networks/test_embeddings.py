@@ -46,7 +46,7 @@ def test_a_conditioning_that_forgets_a_layer_is_refused():
 def test_fourier_features_are_sines_and_cosines_of_geometric_frequencies():
     time = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
     w = torch.tensor([1.0, 3.0, 9.0], dtype=torch.float64)
-    expected = torch.cat([(time[:, None] * w).sin(), (time[:, None] * w).cos()], dim=1)
+    expected = torch.stack([(time[:, None] * w).sin(), (time[:, None] * w).cos()], dim=2).flatten(1)
     torch.testing.assert_close(nets.Fourier(3, 1.0, 9.0)(time), expected, atol=1e-14, rtol=0)
 
 
@@ -86,7 +86,7 @@ def test_bfloat16_weights_still_see_times_in_float32():
     network = nets.MLP(2, width=8, depth=2, features=spy).to(torch.bfloat16)
     times = torch.rand(2, 4)
     assert network(torch.randn(4, 2, dtype=torch.bfloat16), *times).dtype == torch.bfloat16
-    assert seen[1:] == [torch.float32]
+    assert set(seen) == {torch.float32}
 
 
 def test_null_class_is_the_extra_row():

@@ -7,7 +7,6 @@ import torch
 
 from flowmaps import derivative
 from flowmaps.networks.layers import attention
-
 from tests.networks.support import CASES, CLASSES, build, inputs, labels, perturbed
 
 
