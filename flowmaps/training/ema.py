@@ -1,0 +1,36 @@
+"""The average of the weights that is kept for evaluation and sampling; no loss looks at it."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from ..flow_map import FlowMap
+
+
+class Average:
+    """w* <- d w* + (1 - d) w with d = min(decay, (1 + k)/(10 + k)) at the k-th update: short memory first.
+
+    `flow` is a copy of the flow map with the averaged weights, in evaluation mode and without gradients; buffers are
+    copied as they are. Raises ValueError for a decay outside [0, 1).
+    """
+
+    def __init__(self, flow: FlowMap, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"the decay of the weight average must lie in [0, 1), got {decay}")
+        self.decay = decay
+        self.updates = 0
+        self.flow = copy.deepcopy(flow).eval().requires_grad_(False)
+        self._mine, self._theirs = (list[Tensor](f.parameters()) for f in (self.flow, flow))
+        self._buffers, self._their_buffers = (list(f.buffers()) for f in (self.flow, flow))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the weights that the flow has now."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._their_buffers)
+        self.updates += 1

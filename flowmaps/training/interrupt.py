@@ -1,0 +1,69 @@
+"""Ctrl-C and SIGTERM while training: finish the step, keep what was learned, leave."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+from accelerate import Accelerator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """A context in which the two signals wait for the end of a running step.
+
+    Between steps, and at the second signal during one, they act at once: SIGINT raises KeyboardInterrupt, SIGTERM
+    raises SystemExit(143). During a step (`busy`) they are noted, and `leave` raises then. Several processes leave
+    together, or one would wait for the others' gradients for ever: there a signal is always noted, and they speak about
+    it where `leave` is told to. Outside the main thread, and for a signal that the process ignores, nothing is
+    installed. The handlers of before come back at the end.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.together = accelerator.num_processes > 1
+        self.busy = False
+        self.pending: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == self._handle:
+                signal.signal(number, handler)
+
+    def leave(self, agree: bool) -> None:
+        """Raise for the signal that came, if one did; with several processes where `agree` is true, and for a signal to
+        any of them.
+        """
+        pending = self.pending
+        if self.together:
+            if not agree:
+                return
+            mine = torch.tensor([pending or 0], device=self.accelerator.device)
+            pending = int(self.accelerator.gather(mine).max()) or None
+        if pending is not None:
+            raise leaving(pending)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if (self.busy or self.together) and self.pending is None:
+            self.pending = number
+        else:
+            raise leaving(number)
+
+
+def leaving(number: int) -> BaseException:
+    """The exception with which a process leaves for a signal; the exit code of SystemExit is 128 + its number."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

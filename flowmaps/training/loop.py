@@ -1,0 +1,265 @@
+"""`train`: a generator over steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration
+
+from ..data import Data, as_data
+from ..flow_map import FlowMap
+from ..method import Loss, Method
+from . import checkpoint, run
+from .condition import condition_of, uses_labels
+from .interrupt import Interrupts
+from .learner import Learner
+from .monitor import Monitor
+from .pictures import draw
+from .plan import MakeOptimizer, Plan, Precision
+from .run import Run
+from .schedule import WarmUpDecay
+
+WARM_UP = 3
+"""Steps of a process that its clock does not count: in them the loss is compiled and memory is found."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where training is after `step` steps.
+
+    loss: the `Loss` of the last step, detached. flow: the flow map in training, itself. ema: the one with averaged
+    weights, in evaluation mode; both change with the next step. seconds: time spent training. progress: the share that
+    is done, in [0, 1].
+    """
+
+    step: int
+    loss: Loss
+    flow: FlowMap
+    ema: FlowMap
+    lr: float
+    seconds: float
+    progress: float
+
+
+def train(
+    flow: FlowMap,
+    method: Method,
+    data: Any,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    batch_size: int = 256,
+    lr: float = 1e-3,
+    optimizer: MakeOptimizer | None = None,
+    schedule: Callable[[float], float] = WarmUpDecay(),
+    ema: float = 0.999,
+    clip: float | None = None,
+    seed: int = 0,
+    labels: bool | None = None,
+    precision: Precision = "no",
+    compile: bool = False,
+    out: str | Path | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 1000,
+    keep: int = 3,
+    sample_every: int = 1000,
+    log_every: int = 50,
+    trackers: Sequence[Any] = ("tensorboard",),
+    progress_bar: bool = True,
+    accelerator: Accelerator | None = None,
+    notes: dict[str, Any] | None = None,
+) -> Iterator[State]:
+    """Train a flow map; each item is the `State` after one step:  `for state in train(flow, method, data, steps=1000)`.
+
+    The weights of `flow` and `method` are trained in place. A caller may stop at any step.
+
+    data             a `Data`, or what `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...
+    steps, seconds   the length, in steps or in time spent on them; one of the two. A time budget does not give the same
+                     numbers twice.
+    batch_size       rows of a step, over all processes
+    lr, optimizer    of AdamW with betas (0.9, 0.95) and no weight decay; or a function from weights to an optimizer,
+                     with rates of its own
+    schedule         progress in [0, 1] -> factor of the learning rate; warm-up then linear decay by default, see
+                     `training.constant`
+    ema              decay of the averaged weights, min(ema, (1 + k)/(10 + k)) at the k-th step
+    clip             largest norm of the gradient
+    seed             batches and random numbers of a step are a function of (seed, step, process); the caller's
+                     generators are not touched
+    labels           whether the network is given class labels as `label=`; None: if it takes them
+    precision        "bf16" runs the loss under autocast
+    compile          compile the loss with torch.compile; where that fails, a warning says so and training goes on
+    out, resume      the run folder; `resume` goes on from its newest whole checkpoint, with the same numbers as if it
+                     had never stopped
+    checkpoint_every, keep      steps between checkpoints (there is always one at the end, and when the loop is left),
+                                how many stay
+    sample_every     steps between pictures of samples; 0 for none
+    log_every        steps between rows of metrics.jsonl and of the trackers
+    trackers         by the names that accelerate knows; an `accelerator` of yours brings its own
+    notes            anything to keep in config.json
+
+    Ctrl-C and SIGTERM end the step, write a checkpoint, then leave (KeyboardInterrupt, SystemExit(143)).
+    Raises FloatingPointError for a loss that is not finite, with step, term and times, and keeps the checkpoint before;
+    FileExistsError for a folder with a run when not resuming, FileNotFoundError for one without when resuming;
+    ValueError for a run of another configuration, naming what differs, and for arguments that cannot be.
+    """
+    for name, value in {"checkpoint_every": checkpoint_every, "keep": keep, "log_every": log_every}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    data = as_data(data)
+    ours = accelerator is None
+    accelerator = accelerator or make_accelerator(out, trackers)
+    labels = uses_labels(flow.network, data, labels)
+    plan = Plan(
+        steps,
+        seconds,
+        batch_size,
+        lr,
+        optimizer,
+        schedule,
+        ema,
+        clip,
+        seed,
+        precision,
+        compile,
+        labels,
+        accelerator.num_processes,
+    )
+    config = run.configuration(flow, method, data, plan, notes or {})
+    folder = open_folder(out, config, resume)
+    job = Job(Learner(flow, method, plan, accelerator), data, folder, config, checkpoint_every, keep, sample_every)
+    if resume:
+        job.restore()
+    return steps_of(job, Monitor(folder, accelerator, plan, log_every, progress_bar, ours))
+
+
+def open_folder(out: str | Path | None, config: dict[str, Any], resume: bool) -> Run | None:
+    """The run folder, checked but not yet made."""
+    if out is None:
+        if resume:
+            raise ValueError("resume=True needs the folder of the run, out=")
+        return None
+    return run.existing(Path(out), config) if resume else run.new(Path(out))
+
+
+def make_accelerator(out: str | Path | None, trackers: Sequence[Any]) -> Accelerator:
+    """An accelerator that logs into the run folder. Raises ImportError for a tracker that is not installed."""
+    if out is None:
+        return Accelerator()
+    installed = [getattr(name, "value", name) for name in get_available_trackers()]
+    for name in trackers:
+        if isinstance(name, str) and name not in installed:
+            known = ", ".join(installed) or "none"
+            raise ImportError(f"the tracker {name} is not known or not installed; installed are {known}")
+    project = ProjectConfiguration(project_dir=str(out), logging_dir=str(Path(out) / "tensorboard"))
+    return Accelerator(log_with=list(trackers) or None, project_config=project)
+
+
+class Job:
+    """A learner with its data and its folder."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        data: Data,
+        folder: Run | None,
+        config: dict[str, Any],
+        checkpoint_every: int,
+        keep: int,
+        sample_every: int,
+    ) -> None:
+        self.learner, self.data, self.folder, self.config = learner, data, folder, config
+        self.checkpoint_every, self.keep, self.sample_every = checkpoint_every, keep, sample_every
+        self.seconds = 0.0
+        self.saved = 0
+        self.here = 0
+        self.is_main = learner.accelerator.is_main_process
+
+    @property
+    def progress(self) -> float:
+        return self.learner.plan.progress(self.learner.step, self.seconds)
+
+    def begin(self) -> None:
+        """Make the run folder; called after the first step, so that arguments that fail there leave nothing behind."""
+        if self.folder is not None and self.is_main and not self.folder.config.exists():
+            self.folder.begin(self.config)
+
+    def restore(self) -> None:
+        """Go on from the newest whole checkpoint; from the start where there is none."""
+        assert self.folder is not None
+        found = checkpoint.latest(self.folder.checkpoints)
+        if found is not None:
+            path, state = found
+            self.learner.restore(path, state)
+            self.seconds, self.saved = state["seconds"], state["step"]
+        if self.is_main:
+            self.folder.forget_after(self.learner.step)
+
+    def advance(self, batches: Iterator[Any]) -> Loss:
+        """One step, timed."""
+        start = time.perf_counter()
+        batch = next(batches)
+        rows = slice(self.learner.accelerator.process_index, None, self.learner.accelerator.num_processes)
+        condition = condition_of(batch, self.learner.plan.labels)
+        loss = self.learner.advance(
+            batch.x0[rows], condition and {name: value[rows] for name, value in condition.items()}, self.progress
+        )
+        self.here += 1
+        if self.here > WARM_UP:
+            self.seconds += time.perf_counter() - start
+        return loss
+
+    def keep_up(self, last: bool) -> None:
+        """Write the checkpoint and the picture that are due."""
+        step = self.learner.step
+        if last or step % self.checkpoint_every == 0:
+            self.save()
+        if self.folder is not None and self.is_main and self.sample_every and (last or step % self.sample_every == 0):
+            picture = self.folder.samples / f"step_{step:08d}.png"
+            draw(picture, self.learner.average.flow, self.learner.method, self.data, self.learner.plan.labels)
+
+    def save(self) -> None:
+        """Write a checkpoint, unless this step has one. Raises FloatingPointError for weights that are not finite, and
+        writes nothing.
+        """
+        step = self.learner.step
+        if self.folder is None or not self.is_main or step == self.saved:
+            return
+        if not self.learner.is_finite():
+            raise FloatingPointError(
+                f"after step {step} there are weights that are not finite, though the loss was: its gradient is not"
+            )
+        state = {"seconds": self.seconds, **self.learner.state()}
+        optimizer = self.learner.optimizer.state_dict()
+        checkpoint.write(self.folder.checkpoints, step, self.learner.models(), optimizer, state, self.keep)
+        self.saved = step
+
+
+def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
+    """The loop itself."""
+    learner, plan = job.learner, job.learner.plan
+    batches = job.data.batches(plan.batch_size, plan.seed, learner.step)
+    with Interrupts(learner.accelerator) as interrupts, monitor:
+        try:
+            while job.progress < 1:
+                interrupts.busy = True
+                loss = job.advance(batches)
+                if job.here == 1:
+                    job.begin()
+                last = job.progress >= 1
+                monitor.after(learner.step, loss, learner.lr, job.seconds, last)
+                job.keep_up(last)
+                interrupts.busy = False
+                interrupts.leave(agree=learner.step % monitor.log_every == 0)
+                yield State(
+                    learner.step, loss, learner.flow, learner.average.flow, learner.lr, job.seconds, job.progress
+                )
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            if not interrupts.busy:
+                job.save()
+            raise

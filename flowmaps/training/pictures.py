@@ -1,0 +1,41 @@
+"""Samples along the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..consistency import diffusion
+from ..data import Data
+from ..flow_map import FlowMap
+from ..method import Method
+from ..sample import sample
+from ..steps import euler
+from .files import flush
+
+
+def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) -> None:
+    """A picture of samples from one fixed noise: a grid of 64 images or 2000 points; nothing for other data.
+
+    One jump each, or 16 Euler steps where the method learns no jumps. Classes take turns.
+    """
+    from .. import visualise
+
+    if data.kind == "vectors":
+        return
+    weight = next(flow.parameters())
+    count = 64 if data.kind == "images" else 2000
+    noise = torch.randn(count, *data.shape, generator=torch.Generator().manual_seed(0)).to(weight)
+    noise = noise * flow.path.sigma(torch.ones((), dtype=weight.dtype, device=weight.device))
+    label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
+    jumps = any(term.rule is not diffusion for term in method.terms)
+    x = sample(flow, noise, condition=label) if jumps else sample(flow, noise, 16, step=euler, condition=label)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp.png")
+    if data.kind == "images":
+        visualise.grid(data.to_pixels(x.float().cpu()), temporary)
+    else:
+        visualise.points(x.float().cpu(), temporary)
+    flush(temporary)
+    temporary.replace(path)

@@ -1,0 +1,34 @@
+"""Learning-rate schedules: functions of progress in [0, 1] -> factor of the learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WarmUpDecay:
+    """A linear rise from `final` to 1 over the first `warmup` of training, then a linear fall to `final`.
+
+    Raises ValueError for a warmup outside [0, 1) or a final factor outside [0, 1].
+    """
+
+    warmup: float = 0.02
+    final: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.warmup < 1 and 0 <= self.final <= 1):
+            raise ValueError(
+                f"warmup must lie in [0, 1) and final in [0, 1], got warmup={self.warmup}, final={self.final}"
+            )
+
+    def __call__(self, progress: float) -> float:
+        if progress < self.warmup:
+            share = progress / self.warmup
+        else:
+            share = (1 - progress) / (1 - self.warmup)
+        return self.final + (1 - self.final) * share
+
+
+def constant(progress: float) -> float:
+    """1 throughout."""
+    return 1.0
