@@ -17,7 +17,6 @@ from .core import IN_MEMORY, Batch, Data, Kind, kind_of
 from .sources import Rows, TensorRows, from_bytes, hold_out
 
 Array = np.ndarray[Any, Any]
-CHANNELS = (1, 2, 3, 4)
 CHUNK = 64 * 2**20
 
 
@@ -83,9 +82,10 @@ def array_file(
         (False: none).
     classes: number of classes, by default the largest label plus one.
     layout: "NHWC", "NCHW" or "NHW". By default three dimensions are grey images (N, H, W), and of four the one that can
-        be channels (1 to 4) decides: the second (N, C, H, W), the last (N, H, W, C); where both can, pass `layout`.
-    kind: "images" or "vectors", where the shape misleads. By default (C, H, W) with one or three channels is an image
-        (with one to four where values are bytes), anything else is points or vectors, whose values stay as they are.
+        be channels (1 or 3, of bytes 1 to 4) decides: the second (N, C, H, W), the last (N, H, W, C); where both can,
+        pass `layout`, and where neither can, rows are taken as they lie.
+    kind: "images" or "vectors", where the shape misleads. By default rows that can have channels are images, anything
+        else is points or vectors, whose values stay as they are.
     value_range: (low, high), the values that become -1 and 1; by default (0, 255) for images of whole numbers, while
         floating images must lie in [-1, 1] already.
     A fifth of the rows, at most 10000, is held out. Up to 512 MiB the rows are kept in memory, above that a .npy stays
@@ -142,6 +142,11 @@ def _read(path: Path, x: str | None, labels: str | bool | None) -> tuple[Array, 
     return arrays[x], arrays[labels] if isinstance(labels, str) else None
 
 
+def _channels(array: Array) -> tuple[int, ...]:
+    """How many channels an image may have: bytes are surely an image, other numbers may be latents."""
+    return (1, 2, 3, 4) if array.dtype == np.uint8 else (1, 3)
+
+
 def _layout(array: Array, name: str, layout: str | None) -> str:
     if layout not in (None, "NHWC", "NCHW", "NHW"):
         raise ValueError(f'layout must be "NHWC", "NCHW" or "NHW", got "{layout}"')
@@ -149,7 +154,7 @@ def _layout(array: Array, name: str, layout: str | None) -> str:
         raise ValueError(f"layout {layout} has {len(layout)} dimensions, and {name} has shape {array.shape}")
     if layout is not None or array.ndim != 4:
         return layout or ("NHW" if array.ndim == 3 else "")
-    first, last = array.shape[1] in CHANNELS, array.shape[3] in CHANNELS
+    first, last = (array.shape[axis] in _channels(array) for axis in (1, 3))
     if first and last:
         raise ValueError(
             f'{name} has shape {array.shape}: are channels first or last? pass layout="NCHW" or layout="NHWC"'
@@ -164,7 +169,7 @@ def _form(array: Array, name: str, layout: str, kind: Kind | None, span: tuple[f
         shape = (1, *shape)
     elif layout == "NHWC":
         shape = (shape[-1], *shape[:-1])
-    image = kind_of(shape) == "images" or (len(shape) == 3 and shape[0] in CHANNELS and array.dtype == np.uint8)
+    image = len(shape) == 3 and shape[0] in _channels(array)
     if kind not in (None, "images", "vectors"):
         raise ValueError(f'kind must be "images" or "vectors", got "{kind}"')
     if kind == "images" and len(shape) != 3:

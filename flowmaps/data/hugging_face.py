@@ -177,8 +177,8 @@ def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Ten
 
     from .arrays import array_data
 
-    try:
-        rows = np.concatenate([np.asarray(part.with_format("numpy")[column][:]) for part in parts])
-    except ValueError as error:
-        raise ValueError(f'rows of column "{column}" of {name} have different shapes: {error}') from error
+    tables = [np.asarray(part.with_format("numpy")[column][:]) for part in parts]
+    if any(table.dtype == object or table.shape[1:] != tables[0].shape[1:] for table in tables):
+        raise ValueError(f'rows of column "{column}" of {name} must all be numbers of one shape')
+    rows = np.concatenate(tables)
     return array_data(rows, _tensor(label, name), name, class_names=names, held=held)

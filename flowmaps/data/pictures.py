@@ -177,7 +177,9 @@ def _shape(
 def _look(image: Image) -> tuple[tuple[int, int], bool]:
     """((height, width), whether it is grey) from the header, the image held upright."""
     width, height = image.size
-    sideways = image.getexif().get(0x0112, 1) >= 5
+    # pillow decodes a whole PNG to look for EXIF data behind its pixels
+    exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+    sideways = exif.get(0x0112, 1) >= 5
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     return ((width, height) if sideways else (height, width)), image.mode in GREY

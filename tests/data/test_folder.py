@@ -1,0 +1,195 @@
+"""Folders of real image files: labels, sizes, modes, broken files."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flowmaps.data import load, pictures
+
+RNG = np.random.default_rng(0)
+
+
+def write(path, size=(6, 6), colour=None, mode="RGB", **options):
+    """A file of one colour, or of noise; size is (height, width)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = RNG.integers(0, 256, size=(*size, 3), dtype=np.uint8) if colour is None else np.full((*size, 3), colour)
+    image = Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+    image.save(path, **options)
+    return image
+
+
+def cut(path, part=0.5):
+    """Truncate a file: its header stays good, its pixels do not."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+
+
+def everything(data):
+    batches = data.draw(data.size), data.held_out(10**6)
+    x = torch.cat([batch.x0 for batch in batches])
+    return x, None if data.classes is None else torch.cat([batch.label for batch in batches])
+
+
+def test_class_folders_become_labels_in_the_order_of_their_names(tmp_path):
+    for i in range(4):
+        write(tmp_path / "zebra" / f"{i}.png", colour=255)
+        write(tmp_path / "cat" / "deep" / f"{i}.JPG", colour=0)
+        write(tmp_path / "dog" / f"{i}.webp", colour=51, lossless=True)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / ".hidden").mkdir()
+    write(tmp_path / ".hidden" / "a.png")
+    data = load(tmp_path)
+    assert (data.shape, data.kind, data.levels, data.size) == ((3, 6, 6), "images", 256, 10)
+    assert data.classes == 3 and data.class_names == ("cat", "dog", "zebra")
+    x, label = everything(data)
+    expected = torch.tensor([-1.0, 51 / 127.5 - 1, 1.0])[label]
+    assert len(x) == 12 and torch.equal(x.mean(dim=(1, 2, 3)), expected) and torch.bincount(label).tolist() == [4, 4, 4]
+    assert data.skipped == []
+    assert load(tmp_path, labels=False).classes is None
+
+
+def test_a_flat_folder_has_no_labels_and_its_pixels_are_exact(tmp_path):
+    stored = [np.asarray(write(tmp_path / f"{i}.png", size=(4, 7))) for i in range(10)]
+    data = load(str(tmp_path))
+    x, label = everything(data)
+    expected = torch.tensor(np.stack(stored)).movedim(-1, 1) / 127.5 - 1
+    assert data.shape == (3, 4, 7) and data.classes is None and label is None
+    assert sorted(x.flatten(1).tolist()) == sorted(expected.flatten(1).tolist())
+    with pytest.raises(ValueError, match="labels=True needs class folders"):
+        load(tmp_path, labels=True)
+
+
+def test_train_and_test_folders_are_the_split(tmp_path):
+    for i in range(6):
+        write(tmp_path / "train" / "a" / f"{i}.png", colour=0)
+        write(tmp_path / "train" / "b" / f"{i}.png", colour=0)
+    for i in range(3):
+        write(tmp_path / "test" / "b" / f"{i}.png", colour=255)
+    data = load(tmp_path)
+    assert data.size == 12 and data.class_names == ("a", "b")
+    assert bool((data.draw(50).x0 == -1).all())
+    held = data.held_out(50)
+    assert held.x0.shape[0] == 3 and bool((held.x0 == 1).all()) and held.label.tolist() == [1, 1, 1]
+    write(tmp_path / "test" / "c" / "0.png")
+    with pytest.raises(ValueError, match=r"test has classes that .*train has not: c"):
+        load(tmp_path)
+    write(tmp_path / "other" / "0.png")
+    assert load(tmp_path).class_names == ("other", "test", "train")
+
+
+def test_mixed_sizes_need_a_size(tmp_path):
+    write(tmp_path / "a.png", size=(6, 6))
+    write(tmp_path / "b.png", size=(8, 12))
+    match = "a.png is 6 x 6, b.png is 8 x 12; pass size=SIDE"
+    with pytest.raises(ValueError, match=match):
+        load(tmp_path)
+    assert load(tmp_path, size=4).shape == (3, 4, 4)
+    assert load(tmp_path, size=(3, 5)).shape == (3, 3, 5)
+    with pytest.raises(ValueError, match="size must be positive"):
+        load(tmp_path, size=0)
+    with pytest.raises(ValueError, match='mode "RGB" or "L", got size None and mode rgb'):
+        load(tmp_path, mode="rgb")
+
+
+def test_resizing_covers_and_then_cuts_at_the_centre(tmp_path):
+    pixels = np.zeros((8, 24, 3), np.uint8)
+    pixels[:, 8:16] = 255
+    for i in range(2):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    x = load(tmp_path, size=8).draw(1).x0
+    assert bool((x == 1).all()), "the central square is white"
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    for i in range(2):
+        write(tmp_path / f"{i}.png", size=(4, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path / "sideways.jpg", size=(8, 4), exif=exif)
+    assert load(tmp_path).shape == (3, 4, 8)
+
+
+def test_grey_unless_some_are_in_colour(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"{i}.png", colour=100, mode="L")
+    assert load(tmp_path).shape == (1, 6, 6)
+    assert load(tmp_path, mode="RGB").shape == (3, 6, 6)
+    write(tmp_path / "colour.png")
+    assert load(tmp_path).shape == (3, 6, 6)
+    assert load(tmp_path, mode="L").shape == (1, 6, 6)
+
+
+def test_sixteen_bits_and_transparency(tmp_path):
+    for i in range(2):
+        Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(tmp_path / f"deep{i}.png")
+    assert load(tmp_path).shape == (1, 4, 4) and bool((everything(load(tmp_path))[0] == 1).all())
+    Image.fromarray(np.zeros((4, 4, 4), np.uint8), "RGBA").save(tmp_path / "clear.png")
+    assert bool((everything(load(tmp_path))[0] == 1).all()), "what is transparent is white"
+
+
+@pytest.mark.parametrize("limit", [pictures.IN_MEMORY, 10])
+def test_broken_files_are_named_skipped_and_counted(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(pictures, "IN_MEMORY", limit)
+    for i in range(8):
+        write(tmp_path / "a" / f"{i}.png", colour=0)
+        write(tmp_path / "b" / f"{i}.png", colour=255)
+    (tmp_path / "a" / "3.png").write_bytes(b"no image at all")
+    (tmp_path / "b" / "5.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match="2 of 16 images of .* are left out: .*3.png: .*5.png: ") as caught:
+        data = load(tmp_path)
+    assert len(caught) == 1 and len(data.skipped) == 2
+    x, label = everything(data)
+    assert len(x) == 14 and torch.equal(x.mean(dim=(1, 2, 3)), 2.0 * label - 1)
+
+
+def test_files_cut_short_are_found_when_all_is_decoded(tmp_path):
+    for i in range(6):
+        write(tmp_path / f"{i}.png")
+    cut(tmp_path / "2.png")
+    with pytest.warns(UserWarning, match="1 of 6 images .* 2.png"):
+        data = load(tmp_path)
+    assert len(everything(data)[0]) == 5 and data.skipped[0].startswith("2.png: ")
+
+
+def test_large_folders_are_decoded_when_taken_and_a_broken_file_has_a_stand_in(tmp_path, monkeypatch, recwarn):
+    for i in range(10):
+        write(tmp_path / "a" / f"{i}.png", colour=0)
+        write(tmp_path / "b" / f"{i}.png", colour=255)
+    small = load(tmp_path)
+    monkeypatch.setattr(pictures, "IN_MEMORY", 10)
+    large = load(tmp_path)
+    assert isinstance(large.source.train.rows, pictures.FileRows)
+    assert torch.equal(small.draw(16).x0, large.draw(16).x0) and torch.equal(small.draw(16).label, large.draw(16).label)
+    cut(tmp_path / "a" / "4.png", 0.7)
+    broken = load(tmp_path)
+    assert not recwarn.list, "the header of the broken file is good"
+    with pytest.warns(
+        UserWarning, match="1 images cannot be read, and others of their batch stand in: .*4.png"
+    ) as caught:
+        for _ in range(3):
+            x, label = everything(broken)
+            assert len(x) == 20 and torch.equal(x.mean(dim=(1, 2, 3)), 2.0 * label - 1)
+    assert len(caught) == 1 and len(broken.skipped) == 1
+    for i in range(10):
+        cut(tmp_path / "a" / f"{i}.png", 0.6)
+        cut(tmp_path / "b" / f"{i}.png", 0.6)
+    with pytest.warns(UserWarning, match="cannot be read"), pytest.raises(ValueError, match="none of these 5 images"):
+        large.draw(5)
+
+
+def test_folders_with_nothing_in_them(tmp_path):
+    with pytest.raises(ValueError, match=r"no images in .*: expected files ending in .bmp"):
+        load(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"no image of .* can be read, the first of 1: a.x.png: "):
+        load(tmp_path)
+
+
+def test_images_beside_class_folders(tmp_path):
+    write(tmp_path / "top.png")
+    write(tmp_path / "cat" / "0.png")
+    with pytest.raises(ValueError, match=r"images beside class folders \(top.png and cat/\)"):
+        load(tmp_path)
+    assert load(tmp_path, labels=False).size == 1

@@ -1,0 +1,150 @@
+"""Hugging Face data sets, saved to disk by the test itself."""
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flowmaps.data import as_data, load
+
+RNG = np.random.default_rng(0)
+NAMES = ["ant", "bee", "cow"]
+
+
+def images(n, size=(5, 5)):
+    return [Image.fromarray(RNG.integers(0, 256, size=(*size, 3), dtype=np.uint8)) for _ in range(n)]
+
+
+def table(n=12, label=None, **columns):
+    """Images with class labels, and any other columns."""
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)}
+        | {name: feature for name, (feature, _) in columns.items()}
+    )
+    content = {"image": images(n), "label": label if label is not None else [i % 3 for i in range(n)]}
+    return datasets.Dataset.from_dict(content | {name: values for name, (_, values) in columns.items()}, features)
+
+
+def test_a_saved_table_of_images(tmp_path):
+    made = table(20)
+    made.save_to_disk(tmp_path / "set")
+    data = load(tmp_path / "set")
+    assert (data.shape, data.kind, data.levels, data.size) == ((3, 5, 5), "images", 256, 16)
+    assert data.classes == 3 and data.class_names == tuple(NAMES)
+    x0, label = data.draw(16)
+    held = data.held_out(9)
+    found = torch.cat((x0, held.x0)).flatten(1), torch.cat((label, held.label))
+    expected = {tuple(np.asarray(row["image"]).transpose(2, 0, 1).ravel()): row["label"] for row in made}
+    assert len(expected) == 20
+    for x, y in zip(*found, strict=True):
+        assert expected.pop(tuple(((x + 1) * 127.5).round().long().tolist())) == y
+    again = load(**data.recipe)
+    assert torch.equal(again.draw(5).x0, data.draw(5).x0)
+
+
+def test_splits_are_the_data_sets_own(tmp_path):
+    parts = datasets.DatasetDict(train=table(12, [0] * 12), validation=table(5, [1] * 5), extra=table(4, [2] * 4))
+    parts.save_to_disk(tmp_path / "set")
+    data = load(tmp_path / "set")
+    assert data.size == 12 and data.draw(30).label.unique().tolist() == [0]
+    assert data.held_out(30).label.tolist() == [1] * 5
+    data = load(tmp_path / "set", split="extra", held_out="train")
+    assert data.size == 4 and len(data.held_out(30).x0) == 12
+    with pytest.raises(ValueError, match='has no split "tset", it has train, validation, extra'):
+        load(tmp_path / "set", held_out="tset")
+    with pytest.raises(ValueError, match='both "train"'):
+        load(tmp_path / "set", held_out="train")
+    assert as_data(parts).size == 12 and as_data(parts["extra"]).size == 3
+    parts["train"].save_to_disk(tmp_path / "one")
+    with pytest.raises(ValueError, match="single table without splits"):
+        load(tmp_path / "one", split="train")
+
+
+def test_columns_are_found_or_asked_for(tmp_path):
+    coarse = datasets.ClassLabel(names=["x", "y"])
+    made = table(
+        8,
+        thumbnail=(datasets.Image(), images(8)),
+        coarse=(coarse, [0, 1] * 4),
+        note=(datasets.Value("string"), ["a"] * 8),
+    )
+    made.save_to_disk(tmp_path / "set")
+    with pytest.raises(
+        ValueError, match=r"one column of images or arrays and has 2; pass column=NAME, one of: image \(Image\)"
+    ):
+        load(tmp_path / "set")
+    with pytest.raises(
+        ValueError, match="several columns of class labels, pass labels=NAME or labels=False: label, coarse"
+    ):
+        load(tmp_path / "set", column="thumbnail")
+    assert load(tmp_path / "set", column="image", labels="coarse").class_names == ("x", "y")
+    assert load(tmp_path / "set", column="image", labels=False).classes is None
+    with pytest.raises(ValueError, match='has no column "note" of images or arrays'):
+        load(tmp_path / "set", column="note")
+    with pytest.raises(ValueError, match='has no column "fine", it has image, label'):
+        load(tmp_path / "set", column="image", labels="fine")
+    with pytest.raises(ValueError, match="whole numbers; 8 are not, the first in row 0: 'a'"):
+        load(tmp_path / "set", column="image", labels="note")
+
+
+def test_labels_out_of_range(tmp_path):
+    table(6, [0, 1, -1, 2, 0, 1]).save_to_disk(tmp_path / "set")
+    with pytest.raises(ValueError, match="0 or more; 1 are not, the first in row 2: -1"):
+        load(tmp_path / "set")
+    table(6, [0, 1, None, 2, 0, 1]).save_to_disk(tmp_path / "none")
+    with pytest.raises(ValueError, match="whole numbers; 1 are not, the first in row 2: None"):
+        load(tmp_path / "none")
+
+
+def test_broken_images_are_named(tmp_path):
+    made = table(6).cast_column("image", datasets.Image(decode=False))
+    rows = made.to_list()
+    rows[4]["image"]["bytes"] = rows[4]["image"]["bytes"][:60]
+    datasets.Dataset.from_list(rows, features=table(1).features).save_to_disk(tmp_path / "set")
+    with pytest.warns(UserWarning, match=r"1 of 6 images .* left out: rows\[4\]"):
+        data = load(tmp_path / "set")
+    assert data.size == 4 and len(data.skipped) == 1
+
+
+def test_mixed_sizes_and_the_options_of_images(tmp_path):
+    content = {"image": images(3) + images(3, (8, 6))}
+    datasets.Dataset.from_dict(content, datasets.Features({"image": datasets.Image()})).save_to_disk(tmp_path / "set")
+    with pytest.raises(ValueError, match=r"rows\[0\] is 5 x 5, rows\[3\] is 8 x 6; pass size"):
+        load(tmp_path / "set")
+    assert load(tmp_path / "set", size=4, mode="L").shape == (1, 4, 4)
+
+
+def test_arrays_of_numbers(tmp_path):
+    values = RNG.normal(size=(10, 2)).astype(np.float32)
+    made = datasets.Dataset.from_dict({"point": values.tolist(), "target": [i % 2 for i in range(10)]})
+    made.save_to_disk(tmp_path / "set")
+    data = load(tmp_path / "set")
+    assert (data.kind, data.shape, data.classes, data.class_names) == ("points", (2,), 2, None)
+    x = torch.cat((data.draw(8).x0, data.held_out(9).x0))
+    assert sorted(x.tolist()) == sorted(torch.tensor(values).tolist())
+    with pytest.raises(ValueError, match="size and mode are for images"):
+        load(tmp_path / "set", size=8)
+    datasets.Dataset.from_dict({"v": [[1.0, 2.0], [1.0]]}).save_to_disk(tmp_path / "ragged")
+    with pytest.raises(ValueError, match='column "v" of .* must all be numbers of one shape'):
+        load(tmp_path / "ragged")
+
+
+def test_a_data_set_by_name(tmp_path, monkeypatch):
+    """A folder of parquet files goes the way of a name on the hub, without the network."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "set").mkdir()
+    table(10).to_parquet(tmp_path / "set" / "train.parquet")
+    data = load(f"hf:{tmp_path / 'set'}")
+    assert data.size == 8 and data.classes == 3 and data.recipe == {"name_or_path": f"hf:{tmp_path / 'set'}"}
+
+
+def test_a_name_that_is_not_there(monkeypatch):
+    def missing(name, config):
+        raise ConnectionError(f"Couldn't reach '{name}' on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", missing)
+    with pytest.raises(
+        FileNotFoundError, match='no Hugging Face data set "nobody/nothing", or it cannot be reached: Could'
+    ):
+        load("hf:nobody/nothing")
