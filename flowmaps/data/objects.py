@@ -53,7 +53,7 @@ def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | N
         from .arrays import array_data
 
         return array_data(x, label, classes=classes)
-    if isinstance(obj, Dataset) and not isinstance(obj, IterableDataset):
+    if _is_items(obj):
         return _dataset(obj, classes)
     if _is_stream(obj):
         return _stream(obj, classes, held_out)
@@ -82,23 +82,21 @@ def _package(obj: Any) -> str:
     return type(obj).__module__.partition(".")[0]
 
 
-def tensor_data(
-    x: Tensor, label: Any = None, name: str = "tensor", *, classes: int | None = None, kind: Kind | None = None
-) -> Data:
+def tensor_data(x: Tensor, label: Any = None, *, classes: int | None = None) -> Data:
     """Rows x (N, *shape) and labels (N,): uint8 images become x / 127.5 - 1, floating rows are taken as they are.
 
     Raises ValueError for an empty tensor, NaN or infinite values (with their count), whole numbers that are not images,
     bad labels.
     """
     if x.ndim == 0 or x.numel() == 0:
-        raise ValueError(f"{name} must have rows, got shape {tuple(x.shape)}")
+        raise ValueError(f"a tensor of data must have rows, got shape {tuple(x.shape)}")
     x = x.detach()[:, None] if x.ndim == 1 else x.detach()
-    kind = kind if kind is not None else kind_of(x.shape[1:])
-    _check_rows(x, name, kind)
-    targets, count = check_labels(label, len(x), name, classes)
+    kind = kind_of(x.shape[1:])
+    _check_rows(x, "the tensor", kind)
+    targets, count = check_labels(label, len(x), "the tensor", classes)
     rows = TensorRows(x, None if targets is None else targets.to(x.device))
     levels = 256 if x.dtype == torch.uint8 else None
-    return Data(name, tuple(x.shape[1:]), hold_out(rows), kind, classes=count, levels=levels)
+    return Data("tensor", tuple(x.shape[1:]), hold_out(rows), kind, classes=count, levels=levels)
 
 
 def _check_rows(x: Tensor, name: str, kind: Kind) -> None:
@@ -170,9 +168,14 @@ def _dataset(dataset: Any, classes: int | None) -> Data:
     return Data(name, tuple(x.shape), hold_out(rows), kind, classes, class_names, levels=levels)
 
 
+def _is_items(obj: Any) -> bool:
+    return isinstance(obj, Dataset) and not isinstance(obj, IterableDataset)
+
+
 def _is_stream(obj: Any) -> bool:
     """Whether it can be read for batches, and again: an iterator is read once only."""
-    return isinstance(obj, Iterable) and not isinstance(obj, (bytes, Mapping, Iterator, Tensor, tuple))
+    single = (bytes, Mapping, Iterator, Tensor, tuple)
+    return isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) != "numpy"
 
 
 def _stream(iterable: Iterable[Any], classes: int | None, held_out: Iterable[Any] | None) -> Data:
