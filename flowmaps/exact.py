@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .path import Path, Time, data, expand, linear, score
+from .path import Path, Time, expand, linear
 from .solve import solve
 
 Numbers = float | Sequence[Any] | Tensor
@@ -48,8 +48,8 @@ class Exact:
         raise NotImplementedError
 
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """grad log p_t(x), for t > 0 the conditional mean of -eps / sigma."""
-        return self.path.convert(self.denoise(x, t), x, t, data, score)
+        """grad log p_t(x), which for t > 0 is E[-eps / sigma(t) | x_t = x]."""
+        raise NotImplementedError
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """V(x, s, t) = (F(x, s, t) - x) / (t - s), and v(x, t) where s = t."""
@@ -70,8 +70,8 @@ class Gaussian(Exact):
     In the eigenbasis of the covariance (variances l) the marginal at time t has scale g(t)^2 = alpha(t)^2 l +
     sigma(t)^2, and
 
-        F(x, s, t) = alpha(t) mean + g(t)/g(s) (x - alpha(s) mean),        V(x, s, t) = alpha[s,t] mean + g[s,t]/g(s) (x
-        - alpha(s) mean),
+        F(x, s, t) = alpha(t) mean + g(t)/g(s) (x - alpha(s) mean),
+        V(x, s, t) = alpha[s,t] mean + g[s,t]/g(s) (x - alpha(s) mean),
 
     with divided differences [s, t], so V has no pole at s = t and v(x, t) = V(x, t, t).
     Shapes: mean any shape (the event), std a number or broadcastable to it, covariance (D, D) with D the number of
@@ -83,9 +83,7 @@ class Gaussian(Exact):
         self, mean: Numbers = 0.0, std: Numbers = 1.0, *, covariance: Tensor | None = None, path: Path = linear
     ) -> None:
         self.path = path
-        self.mean = torch.as_tensor(mean, dtype=None if isinstance(mean, Tensor) else torch.float64).reshape(
-            _event(mean, std, covariance)
-        )
+        self.mean = _floating(mean).reshape(_event(mean, std, covariance))
         self.shape = self.mean.shape
         size = self.mean.numel()
         if covariance is None:
@@ -128,7 +126,7 @@ class Gaussian(Exact):
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         s, t = expand(s, x), expand(t, x)
-        return gaussian_average_velocity(x, s, t, self.path, *self._like(x))
+        return gaussian_average_velocity(_wide(x), s, t, self.path, *self._like(x)).to(x.dtype)
 
     def flow_map(self, x: Tensor, s: Time, t: Time) -> Tensor:
         s, t = expand(s, x), expand(t, x)
@@ -139,14 +137,22 @@ class Gaussian(Exact):
         t = expand(t, x)
         mean, variances, basis = self._like(x)
         alpha = self.path.alpha(t)
-        return mean + _scale(x - alpha * mean, _flat(alpha) * variances / self._marginal(t, variances), basis)
+        gain = _flat(alpha) * variances / self._marginal(t, variances)
+        return (mean + _scale(_wide(x) - alpha * mean, gain, basis)).to(x.dtype)
+
+    def score(self, x: Tensor, t: Time) -> Tensor:
+        """-(x - alpha mean) / g^2 in the eigenbasis."""
+        t = expand(t, x)
+        mean, variances, basis = self._like(x)
+        centred = _wide(x) - self.path.alpha(t) * mean
+        return _scale(centred, -1 / self._marginal(t, variances), basis).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         t = expand(t, x)
         mean, variances, basis = self._like(x)
-        centred = (x - self.path.alpha(t) * mean).flatten(1)
+        centred = (_wide(x) - self.path.alpha(t) * mean).flatten(1)
         rotated, marginal = centred if basis is None else centred @ basis, self._marginal(t, variances)
-        return -0.5 * (rotated**2 / marginal + marginal.log() + math.log(2 * math.pi)).sum(1)
+        return -0.5 * (rotated**2 / marginal + marginal.log() + math.log(2 * math.pi)).sum(1).to(x.dtype)
 
     def _marginal(self, t: Tensor, variances: Tensor) -> Tensor:
         """g(t)^2 per coordinate of the eigenbasis, (B, D)."""
@@ -154,8 +160,8 @@ class Gaussian(Exact):
 
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         _fits(self, x)
-        basis = None if self.basis is None else self.basis.to(x)
-        return self.mean.to(x), self.variances.to(x), basis
+        basis = None if self.basis is None else _beside(self.basis, x)
+        return _beside(self.mean, x), _beside(self.variances, x), basis
 
     def __repr__(self) -> str:
         return f"Gaussian(shape={tuple(self.shape)}, path={self.path})"
@@ -169,8 +175,8 @@ def gaussian_average_velocity(
 
     g[s,t] = (g^2)[s,t] / (g(s) + g(t)) and (a^2)[s,t] = (a(s) + a(t)) a[s,t], so nothing is divided by t - s.
     """
-    alpha, sigma, alpha_slope, sigma_slope = path.alpha, path.sigma, path.alpha_slope(s, t), path.sigma_slope(s, t)
-    square_slope = _flat((alpha(s) + alpha(t)) * alpha_slope) * variances + _flat((sigma(s) + sigma(t)) * sigma_slope)
+    alpha, sigma, alpha_slope = path.alpha, path.sigma, path.alpha_slope(s, t)
+    square_slope = _flat((alpha(s) + alpha(t)) * alpha_slope) * variances + _flat(path.variance_slope(s, t))
     g_s, g_t = ((_flat(alpha(u)) ** 2 * variances + _flat(sigma(u)) ** 2).sqrt() for u in (s, t))
     return alpha_slope * mean + _scale(x - alpha(s) * mean, square_slope / (g_s * (g_s + g_t)), basis)
 
@@ -199,10 +205,27 @@ def _event(mean: Numbers, std: Numbers, covariance: Tensor | None) -> torch.Size
 
 
 def _fits(distribution: Exact, x: Tensor) -> None:
-    if x.shape[1:] != distribution.shape:
+    if x.shape[1:] != distribution.shape or not x.is_floating_point():
         raise ValueError(
-            f"{distribution} takes x of shape (B, {', '.join(map(str, distribution.shape))}), got {tuple(x.shape)}"
+            f"{distribution} takes floating-point x of shape (B, {', '.join(map(str, distribution.shape))}), got "
+            f"{x.dtype} of shape {tuple(x.shape)}"
         )
+
+
+def _floating(value: Numbers) -> Tensor:
+    """A tensor of its own floating-point dtype; float64 for anything else."""
+    own = value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.float64
+    return torch.as_tensor(value, dtype=own)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """x in the dtype that times have beside it: its own, but never below float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _beside(parameter: Tensor, x: Tensor) -> Tensor:
+    """A parameter on x's device, in the dtype of `_wide(x)`."""
+    return parameter.to(device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 class GaussianMixture(Exact):
@@ -218,7 +241,7 @@ class GaussianMixture(Exact):
 
     def __init__(self, weights: Numbers, means: Numbers, stds: Numbers, *, path: Path = linear) -> None:
         self.path = path
-        self.means = torch.as_tensor(means, dtype=None if isinstance(means, Tensor) else torch.float64)
+        self.means = _floating(means)
         self.means = self.means[:, None] if self.means.ndim == 1 else self.means
         self.weights = torch.as_tensor(weights, dtype=self.means.dtype)
         count = self.means.shape[0]
@@ -243,22 +266,28 @@ class GaussianMixture(Exact):
 
     def posterior(self, x: Tensor, t: Time) -> Tensor:
         """p(component | x_t = x), (B, K)."""
-        return self._log_joint(x, expand(t, x)).softmax(1)
+        return self._log_joint(x, expand(t, x)).softmax(1).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
-        return self._log_joint(x, expand(t, x)).logsumexp(1)
+        return self._log_joint(x, expand(t, x)).logsumexp(1).to(x.dtype)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """sum_k p(k | x) v_k(x, t), with v_k = alpha' mean_k + (g_k'/g_k) (x - alpha mean_k): finite at both ends of
         time.
         """
         t = expand(t, x)
-        d_alpha, d_sigma = self.path.alpha_slope(t, t), self.path.sigma_slope(t, t)
-        return self._mean_over_components(x, t, d_alpha, self.path.alpha(t) * d_alpha, self.path.sigma(t) * d_sigma)
+        slope = self.path.alpha_slope(t, t)
+        return self._mean_over_components(x, t, slope, self.path.alpha(t) * slope, self.path.variance_slope(t, t) / 2)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         t = expand(t, x)
         return self._mean_over_components(x, t, torch.ones_like(t), self.path.alpha(t), torch.zeros_like(t))
+
+    def score(self, x: Tensor, t: Time) -> Tensor:
+        """-sum_k p(k | x) (x - alpha mean_k) / g_k^2."""
+        t = expand(t, x)
+        zero = torch.zeros_like(t)
+        return self._mean_over_components(x, t, zero, zero, zero - 1)
 
     def flow_map(self, x: Tensor, s: Time, t: Time, *, tolerance: float = 1e-8) -> Tensor:
         """F(x, s, t) by `solve` to `tolerance` (absolute, in x's units); the solve runs in float64 and the result has
@@ -268,25 +297,25 @@ class GaussianMixture(Exact):
 
     def _mean_over_components(self, x: Tensor, t: Tensor, on_mean: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """sum_k p(k | x) [on_mean mean_k + (a std_k^2 + b)/g_k^2 (x - alpha mean_k)]."""
-        _fits(self, x)
-        p, (means, variances) = self.posterior(x, t), self._like(x)
+        p, (means, variances) = self._log_joint(x, t).softmax(1), self._like(x)
         gain = p * (_flat(a) * variances + _flat(b)) / self._marginal(t, variances)
         on_means = p * _flat(on_mean) - gain * _flat(self.path.alpha(t))
-        rows = gain.sum(1, keepdim=True) * x.flatten(1) + on_means @ means
-        return rows.reshape(x.shape)
+        rows = gain.sum(1, keepdim=True) * _wide(x).flatten(1) + on_means @ means
+        return rows.reshape(x.shape).to(x.dtype)
 
     def _log_joint(self, x: Tensor, t: Tensor) -> Tensor:
         _fits(self, x)
         means, variances = self._like(x)
         marginal = self._marginal(t, variances)
-        square = ((x.flatten(1)[:, None] - _flat(self.path.alpha(t))[:, None] * means) ** 2).sum(2)
-        return self.weights.to(x).log() - 0.5 * (square / marginal + means.shape[1] * (2 * math.pi * marginal).log())
+        square = ((_wide(x).flatten(1)[:, None] - _flat(self.path.alpha(t))[:, None] * means) ** 2).sum(2)
+        volume = means.shape[1] * (2 * math.pi * marginal).log()
+        return _beside(self.weights, x).log() - 0.5 * (square / marginal + volume)
 
     def _marginal(self, t: Tensor, variances: Tensor) -> Tensor:
         return _flat(self.path.alpha(t)) ** 2 * variances + _flat(self.path.sigma(t)) ** 2
 
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.means.flatten(1).to(x), self.stds.to(x) ** 2
+        return _beside(self.means.flatten(1), x), _beside(self.stds, x) ** 2
 
     def __repr__(self) -> str:
         return f"GaussianMixture(components={len(self.weights)}, shape={tuple(self.shape)}, path={self.path})"

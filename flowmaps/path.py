@@ -30,8 +30,8 @@ def expand(t: Any, x: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     rows = (x.shape[0],) + (1,) * (x.ndim - 1)
-    if not hasattr(t, "shape"):
-        return torch.full(rows, float(t), dtype=dtype, device=x.device)
+    if not hasattr(t, "to"):  # a number, or one of numpy's
+        t = torch.as_tensor(t, dtype=dtype, device=x.device)
     if tuple(t.shape) == rows:
         return t if t.dtype == dtype else t.to(dtype)
     if t.ndim == 0 or t.numel() == 1:
@@ -63,6 +63,10 @@ class Path:
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
         """(sigma(t) - sigma(s)) / (t - s), and sigma'(t) at s = t."""
         raise NotImplementedError
+
+    def variance_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """(sigma(t)^2 - sigma(s)^2) / (t - s), and (sigma^2)'(t) at s = t: finite also where sigma' is not."""
+        return (self.sigma(s) + self.sigma(t)) * self.sigma_slope(s, t)
 
     def interpolate(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
         """x_t = alpha(t) x_0 + sigma(t) eps."""
@@ -97,9 +101,8 @@ class Path:
         """x_s ~ p(x_s | x_t) for s >= t: x_s = (alpha_s/alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2)
         eps.
         """
-        s, t = expand(s, x), expand(t, x)
-        ratio = self.alpha(s) / self.alpha(t)
-        return (ratio * x + self._kernel_variance(t, s).sqrt() * noise).to(x.dtype)
+        ratio, variance = self._kernel(expand(t, x), expand(s, x))
+        return (ratio * x + variance.sqrt() * noise).to(x.dtype)
 
     def posterior(self, x_s: Tensor, x0: Tensor, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the exact ancestral kernel p(x_t | x_s, x_0), for t <= s.
@@ -109,19 +112,15 @@ class Path:
         sigma.) Needs sigma_s > 0.
         """
         s, t = expand(s, x_s), expand(t, x_s)
-        a, r, var_s, var_t = (
-            self.alpha(s) / self.alpha(t),
-            self._kernel_variance(t, s),
-            self.sigma(s) ** 2,
-            self.sigma(t) ** 2,
-        )
-        # one step at t = 1 of a path whose data is gone there: alpha_s = alpha_t = 0 and the state stays
-        a, r = torch.where(s == t, torch.ones_like(a), a), torch.where(s == t, torch.zeros_like(r), r)
+        (a, r), var_s, var_t = self._kernel(t, s), self.sigma(s) ** 2, self.sigma(t) ** 2
         return ((a * var_t / var_s) * x_s + (self.alpha(t) * r / var_s) * x0).to(x_s.dtype), (r * var_t / var_s).sqrt()
 
-    def _kernel_variance(self, t: Tensor, s: Tensor) -> Tensor:
-        """Variance of p(x_s | x_t); round-off below zero is cut."""
-        return (self.sigma(s) ** 2 - (self.alpha(s) / self.alpha(t) * self.sigma(t)) ** 2).clamp(min=0)
+    def _kernel(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_s/alpha_t and the variance of p(x_s | x_t); round-off below zero is cut. The state stays where s = t,
+        also at t = 1, where alpha_s = alpha_t = 0 on some paths.
+        """
+        ratio = torch.where(s == t, torch.ones_like(s), self.alpha(s) / self.alpha(t))
+        return ratio, (self.sigma(s) ** 2 - (ratio * self.sigma(t)) ** 2).clamp(min=0)
 
 
 def state(path: Path, t: Tensor) -> Form:
@@ -217,9 +216,13 @@ class VariancePreserving(Path):
         return self.alpha(s) * rate * _expm1_over((t - s) * rate)
 
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
-        """-(alpha^2)[s, t] / (sigma(s) + sigma(t)); infinite at s = t = 0, as sigma grows like sqrt(t) there."""
+        """sigma^2[s, t] / (sigma(s) + sigma(t)); infinite at s = t = 0, as sigma grows like sqrt(t) there."""
+        return self.variance_slope(s, t) / (self.sigma(s) + self.sigma(t))
+
+    def variance_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """-(alpha^2)[s, t]."""
         rate = -self._exponent(s, t)
-        return -(self.alpha(s) ** 2) * rate * _expm1_over((t - s) * rate) / (self.sigma(s) + self.sigma(t))
+        return -(self.alpha(s) ** 2) * rate * _expm1_over((t - s) * rate)
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,12 @@ def solve(
 
     u, h, first = 0.0, 0.02, rate(0.0, y)
     while u < 1 - 1e-14:
-        h = min(h, 1 - u)
         if h < 1e-10:
             raise RuntimeError(
                 f"the ODE solve needs steps below 1e-10 at fraction {u:.6f} of the interval: the velocity is singular "
                 f"there"
             )
+        h = min(h, 1 - u)
         slopes = [first]
         for node, row in zip(_NODES[1:], _STAGES[1:], strict=True):
             slopes.append(rate(u + node * h, y + h * _combine(row, slopes)))
