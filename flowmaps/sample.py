@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -34,8 +35,7 @@ def sample(
     stochastic steps, without touching the global generator.
     Raises ValueError for times outside [0, 1] or NaN or fewer than two, and for steps < 1.
     """
-    *_, x = _states(flow, noise, time_grid(steps, times), step, condition, seed)
-    return x
+    return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
 
 
 def trajectory(
@@ -66,10 +66,8 @@ def invert(
     By jumps this needs a map that was trained in both directions (`times.both_directions`); by `steps.euler` or
     `steps.heun` any velocity will do.
     """
-    *_, x = _states(
-        flow, x0, time_grid(steps, times)[::-1] if times is None else time_grid(steps, times), step, condition, None
-    )
-    return x
+    up = time_grid(steps)[::-1] if times is None else time_grid(steps, times)
+    return _last(_states(flow, x0, up, step, condition, None))
 
 
 def interpolate(
@@ -94,7 +92,9 @@ def slerp(a: Tensor, b: Tensor, w: float) -> Tensor:
     x, y = a.flatten(1), b.flatten(1)
     cosine = (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1))
     angle = torch.acos(cosine.clamp(-1, 1))[:, None]
-    straight = angle < 1e-4  # where sin(angle) has no digits left, the chord is the arc
+    # where sin(angle) has no digits left, the chord: it is the arc between equal directions, and between opposite
+    # ones (all that one coordinate has) no arc is singled out
+    straight = angle.sin() < 1e-4
     sine = torch.where(straight, torch.ones_like(angle), angle.sin())
     p = torch.where(straight, 1 - w + 0 * angle, torch.sin((1 - w) * angle) / sine)
     q = torch.where(straight, w + 0 * angle, torch.sin(w * angle) / sine)
@@ -114,6 +114,11 @@ def time_grid(steps: int, times: Sequence[float] | None = None) -> list[float]:
     if bad:
         raise ValueError(f"times must lie in [0, 1] (0 is data, 1 is noise), got {bad[0]:g}")
     return chosen
+
+
+def _last(states: Iterable[Tensor]) -> Tensor:
+    """The last state; the others are not kept."""
+    return deque(states, maxlen=1)[0]
 
 
 @torch.no_grad()

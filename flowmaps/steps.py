@@ -4,7 +4,7 @@
     euler, heun   the ODE dx/dt = v(x, t), first and second order; one and two passes
     ode(...)      the ODE to a tolerance (torchdiffeq)
     ancestral     x_t ~ p(x_t | x_s, x_0 = f(x_s, s)): DDPM's step for any path
-    sde(level)    the reverse SDE with the same marginals as the ODE, by Euler-Maruyama
+    sde(level)    the reverse SDE with the same marginals as the ODE; level 0 is DDIM, level 1 is `ancestral`
     restart       denoise to t = 0 by a jump, then re-noise to t: the sampler of consistency models
     gamma(g)      jump below t and re-noise up to it (CTM); g = 0 is `jump`, g = 1 is `restart`
 

@@ -72,8 +72,10 @@ def dyadic(levels: int = 7) -> Times:
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        # every level equally often within a batch, so that the share of a level is not left to chance
-        level = torch.arange(n, device=like.device) % levels
+        # each level as often as the others within a batch, from a random one on, so that a batch with fewer rows than
+        # levels leaves none out for good
+        first = torch.randint(levels, (1,), device=like.device)
+        level = (first + torch.arange(n, device=like.device)) % levels
         cells = 2.0 ** level.to(_like(like)["dtype"])
         t = torch.floor(torch.rand(n, **_like(like)) * cells) / cells
         return t + 1 / cells, t
