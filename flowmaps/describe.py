@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -33,8 +34,7 @@ def describable(cls: C) -> C:
         arguments = dict(list(bound.arguments.items())[1:])
         init(self, *args, **kwargs)
         # after init, because nn.Module refuses attributes before its own; past nn.Module, because an argument that is a
-        # module is
-        # registered once already, under the name that the class gives it
+        # module is registered once already, under the name that the class gives it
         if type(self) is cls:
             object.__setattr__(self, "_arguments", arguments)
 
@@ -85,9 +85,9 @@ def build(description: Any) -> Any:
     if "tensor" in description:
         return torch.zeros(description["tensor"], dtype=getattr(torch, description["dtype"]))
     if "function" in description:
-        return _find(description["function"])
+        return _find(description["function"], inspect.isfunction)
     if "type" in description:
-        return _find(description["type"])(**build(description["arguments"]))
+        return _find(description["type"], inspect.isclass)(**build(description["arguments"]))
     return {key: build(value) for key, value in description.items()}
 
 
@@ -99,11 +99,15 @@ def _name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _find(name: str) -> Any:
+def _find(name: str, kind: Callable[[Any], bool]) -> Any:
     module, _, attribute = name.partition(":")
     if module.split(".")[0] != "flowmaps":
         raise ValueError(f"a description may only name parts of flowmaps, but this one names {name!r}")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
         raise ValueError(f"this version of flowmaps has no {name!r}: the file may come from another version") from None
+    # what a module of ours has merely imported is not ours: a file must not reach shutil.rmtree through it
+    if not (kind(found) and _is_ours(found)):
+        raise ValueError(f"a description may only name classes and functions of flowmaps, but {name!r} is neither")
+    return found
