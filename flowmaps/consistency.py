@@ -1,10 +1,9 @@
 """The rules. Each returns a residual that is zero for the true flow map; the post's section 2.
 
-    diffusion       V(x, s, s) = v(x, s)                                             what a flow map knows of the
-    diffusion model inside it compositional   V(x, s, t) = (1 - g) V(x, s, m) + g V(F(x, s, m), m, t)          one jump
-    is two jumps, m = g s + (1 - g) t lagrangian      V + (t - s) dV/dt = v(F(x, s, t), t)
-    the target moves: dF/dt = v(F, t) eulerian        V = v(x, s) + (t - s) (dV/ds + grad_x V . v(x, s))
-    the source moves: dF/ds + grad_x F . v = 0
+- diffusion, the diffusion model inside a flow map:  V(x, s, s) = v(x, s)
+- compositional, one jump is two jumps:  V(x, s, t) = (1 - g) V(x, s, m) + g V(F(x, s, m), m, t),  m = g s + (1 - g) t
+- lagrangian, the target moves, dF/dt = v(F, t):  V + (t - s) dV/dt = v(F(x, s, t), t)
+- eulerian, the source moves, dF/ds + grad_x F . v = 0:  V = v(x, s) + (t - s) (dV/ds + grad_x V . v(x, s))
 
 A rule is called as rule(flow, teacher, x, s, t): x = x_s of shape (B, ...), times as (B, 1, ..., 1), `teacher` anything
 with velocity(x, t). Where gradients go is said in the formula, by `keep` and `stop` applied to its terms. Residuals are

@@ -32,8 +32,8 @@ def average_velocity(value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path)
 class Endpoint:
     """The network predicts the denoised field D, and F is the step that would be right if D were the data for good:
 
-        F = (sigma_t/sigma_s) x + (alpha_t - alpha_s sigma_t/sigma_s) D;    on the linear path (t/s) x + (1 - t/s) D,  V
-        = (x - D)/s.
+        F = (sigma_t/sigma_s) x + (alpha_t - alpha_s sigma_t/sigma_s) D,
+        on the linear path (t/s) x + (1 - t/s) D, so that V = (x - D)/s.
 
     (Kim et al. 2023, arXiv 2310.02279; Lu et al. 2026, arXiv 2601.22158.) V has a pole at s = 0, where x is the data
     already; there and below, sigma_s is replaced by sigma(min_time), in the output and so in every target made from it.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,14 +28,15 @@ from .weight import Weight, squared
 class Term:
     """One residual and how it enters a loss.
 
-    rule        a function of `consistency` (options bound with functools.partial), or any rule(flow, teacher, x, s, t)
-    -> residual velocity    the source of the teacher that the rule compares with (`velocity.py`)
-    share       its part of the batch, and its weight in the sum
-    times       the sampler of (s, t)
-    weight      from residual to one number per row
-    along       for the Eulerian rule: the source of the velocity along which the derivative runs, where it is another
-    one curriculum  progress in [0, 1] -> options of the rule at that moment of training
-    name        in `loss.terms`; the rule's name by default
+    - rule: a function of `consistency` (options bound with functools.partial), or any rule(flow, teacher, x, s, t) that
+      returns a residual
+    - velocity: the source of the teacher that the rule compares with (`velocity.py`)
+    - share: its part of the batch, and its weight in the sum
+    - times: the sampler of (s, t)
+    - weight: from the residual to one number for each row
+    - along: for the Eulerian rule, the source of the velocity along which the derivative runs, where it is another one
+    - curriculum: progress in [0, 1] -> options of the rule at that moment of training
+    - name: in `loss.terms`; the rule's name by default
 
     Raises ValueError for a rule that would be wrong with these velocities, saying why, and for a share outside (0, 1].
     """
@@ -183,12 +184,11 @@ def split_rows(batch: int, shares: Sequence[float]) -> list[int]:
 
 def _named(terms: Sequence[Term]) -> tuple[Term, ...]:
     """Terms with names of their own: a second `compositional` becomes `compositional_2`."""
-    seen: dict[str, int] = {}
-    for term in terms:
-        seen[term.name] = seen.get(term.name, 0) + 1
-        if seen[term.name] > 1:
-            object.__setattr__(term, "name", f"{term.name}_{seen[term.name]}")
-    return tuple(terms)
+    named: list[Term] = []
+    for i, term in enumerate(terms):
+        before = sum(other.name == term.name for other in terms[:i])
+        named.append(replace(term, name=f"{term.name}_{before + 1}") if before else term)
+    return tuple(named)
 
 
 def _take(value: Any, rows: slice, batch: int) -> Any:

@@ -4,11 +4,12 @@ A *velocity source* is a function (flow, pair) -> teacher, bound anew for each b
 `velocity(x, t)`, and with `average_velocity(x, s, t)` where a rule asks it for jumps. So an exact distribution, a
 FlowMap or a pretrained model is a teacher as it is.
 
-    conditional   u = alpha' x_0 + sigma' eps of the sampled pair: unbiased at x_s only, and only where the residual is
-    linear in it own           the flow itself (the post's self-distillation)
-    frozen        the flow's weights as constants; gradients still pass through its input
-    averaged(d)   an exponential moving average of the flow's weights, kept by the method
-    fixed(model)  a given teacher
+- `conditional`: u = alpha' x_0 + sigma' eps of the sampled pair, unbiased at x_s only, and only where the residual is
+  linear in it
+- `own`: the flow itself (the post's self-distillation)
+- `frozen`: the flow's weights as constants; gradients still pass through its input
+- `averaged(decay)`: an exponential moving average of the flow's weights, kept by the method
+- `fixed(model)`: a given teacher
 """
 
 from __future__ import annotations
