@@ -1,0 +1,41 @@
+"""Evaluation: distances to held-out data with their noise floors, error against the exact map, consistency over (s, t),
+and cost.
+"""
+
+from .cost import counting
+from .distances import (
+    Estimate,
+    energy_distance,
+    frechet_distance,
+    histogram_kl,
+    kernel_distance,
+    nearest,
+    sliced_energy_distance,
+)
+from .features import Classifier, Features, classifier_features, inception, train_classifier
+from .folder import evaluate_run, read_evaluation
+from .measures import to_levels
+from .run import evaluate
+from .truth import consistency_residuals, map_error
+
+__all__ = [
+    "Classifier",
+    "Estimate",
+    "Features",
+    "classifier_features",
+    "consistency_residuals",
+    "counting",
+    "energy_distance",
+    "evaluate",
+    "evaluate_run",
+    "frechet_distance",
+    "histogram_kl",
+    "inception",
+    "kernel_distance",
+    "map_error",
+    "nearest",
+    "read_evaluation",
+    "sliced_energy_distance",
+    "to_levels",
+    "train_classifier",
+]

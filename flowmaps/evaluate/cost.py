@@ -1,0 +1,66 @@
+"""What sampling costs: network calls, counted, and time, measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Counter:
+    """How often a network was called so far."""
+
+    calls: int = 0
+
+
+@contextmanager
+def counting(network: nn.Module) -> Iterator[Counter]:
+    """Count the forward calls of `network` inside a `with` block, whoever makes them."""
+    counter = Counter()
+
+    def count(*_: object) -> None:
+        counter.calls += 1
+
+    handle = network.register_forward_hook(count)
+    try:
+        yield counter
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Samples (N, *shape) on the CPU, the network calls that one batch took, and the median over batches of the seconds
+    per sample.
+    """
+
+    x: Tensor
+    network_calls: int
+    seconds_per_sample: float
+
+
+def measured(network: nn.Module, draw: Callable[[slice], Tensor], n: int, batch_size: int) -> Sampled:
+    """Call draw(rows) for consecutive slices of 0..n, counting and timing.
+
+    The first batch warms caches up: it is drawn once before, and not timed. A last, smaller batch is not timed either,
+    unless it is the only one.
+    """
+    starts = range(0, n, batch_size)
+    with counting(network) as counter:
+        draw(slice(0, min(n, batch_size)))
+    batches, seconds = [], []
+    for start in starts:
+        began = time.perf_counter()
+        x = draw(slice(start, min(n, start + batch_size)))
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+        if len(x) == batch_size or n < batch_size:
+            seconds.append((time.perf_counter() - began) / len(x))
+        batches.append(x.cpu())
+    return Sampled(torch.cat(batches), counter.calls, median(seconds))

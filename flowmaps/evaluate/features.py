@@ -1,0 +1,167 @@
+"""What images are compared by: features of a small classifier trained on the data's labels, or of Inception."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data import Data
+
+WHITENING = 10_000
+
+
+@dataclass(frozen=True)
+class Features:
+    """A name for the table, and a function from images (B, C, H, W) in [-1, 1] to features (B, K)."""
+
+    name: str
+    extract: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor, batch_size: int = 1024) -> Tensor:
+        """Features of any number of rows, in float64 on the CPU."""
+        with torch.no_grad():
+            return torch.cat([self.extract(rows).double().cpu() for rows in x.split(batch_size)])
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier for images (B, C, H, W) of one shape, whose layer before the last, whitened, is
+    its `features` (B, 64).
+
+    Strided 3 x 3 convolutions halve the image until its sides are at most 4; images with sides above 16 are halved by
+    the first one too. Whitening (by the features of training images, `whiten`) is what makes the distance see more than
+    the classes: without it, a few directions between classes hold most of the variance, and the random share of each
+    class in a draw drowns everything else.
+    """
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, shape: tuple[int, ...], classes: int, width: int = 32, size: int = 64) -> None:
+        super().__init__()
+        self.shape, self.classes = tuple(shape), classes
+        channels, height, across = shape
+        layers: list[nn.Module] = []
+        stride = 2 if max(height, across) > 16 else 1
+        while not layers or max(height, across) > 4:
+            wide = 2 * width if layers else width
+            layers += [nn.Conv2d(channels, wide, 3, stride=stride, padding=1), nn.ReLU()]
+            channels, height, across = wide, -(-height // stride), -(-across // stride)
+            stride = 2
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * across, size))
+        self.head = nn.Linear(size, classes)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("axes", torch.eye(size))
+
+    def features(self, x: Tensor) -> Tensor:
+        return (self.body(x.to(self.mean)) - self.mean) @ self.axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        return self.head(F.relu(self.body(x.to(self.mean))))
+
+    @torch.no_grad()
+    def whiten(self, x0: Tensor) -> None:
+        """Set mean and axes so that the features of x0 have mean 0 and covariance 1; directions of nearly no variance
+        are left small.
+        """
+        rows = torch.cat([self.body(part.to(self.mean)) for part in x0.split(1024)]).double()
+        variances, axes = torch.linalg.eigh(torch.cov(rows.T))
+        self.mean.copy_(rows.mean(0))
+        self.axes.copy_(axes / variances.clamp(min=1e-3 * float(variances.max())).sqrt())
+
+    def accuracy(self, x: Tensor, label: Tensor) -> float:
+        """The share of rows whose largest logit is the label's."""
+        with torch.no_grad():
+            return float((self(x).argmax(1).cpu() == label.cpu()).double().mean())
+
+
+def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, seed: int = 0) -> Classifier:
+    """A `Classifier` of the data's labels, from its training rows: AdamW, learning rate 2e-3. The same seed gives the
+    same one.
+
+    Without labels there is nothing to train, and it stays at its random first weights: convolutional features all the
+    same, which, unlike pixels or principal components, tell images from a Gaussian with their mean and covariance.
+    Raises ValueError for data that are not images.
+    """
+    if data.kind != "images":
+        raise ValueError(
+            f"a classifier of images needs images, and {data.name} holds {data.kind} of shape {data.shape}"
+        )
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        classifier = Classifier(data.shape, data.classes or 1)
+        optimiser = torch.optim.AdamW(classifier.parameters(), lr=2e-3)
+        labelled = data.batches(batch_size, seed=seed) if (data.classes or 1) > 1 else iter(())
+        for _, batch in zip(range(steps), labelled, strict=False):
+            optimiser.zero_grad()
+            assert batch.label is not None
+            F.cross_entropy(classifier(batch.x0), batch.label).backward()
+            optimiser.step()
+    classifier.whiten(data.draw(min(data.size or WHITENING, WHITENING), seed).x0)
+    return classifier.eval().requires_grad_(False)
+
+
+def save_classifier(classifier: Classifier, path: str | Path) -> None:
+    """Write weights and arguments as safetensors (no pickle), whole or not at all."""
+    from safetensors.torch import save_file
+
+    arguments = json.dumps({"shape": list(classifier.shape), "classes": classifier.classes})
+    temporary = Path(path).with_suffix(".tmp")
+    save_file(classifier.state_dict(), temporary, metadata={"classifier": arguments})
+    temporary.replace(path)
+
+
+def load_classifier(path: str | Path) -> Classifier:
+    """The classifier that `save_classifier` wrote. Raises ValueError for a file of another kind."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            arguments = json.loads((file.metadata() or {})["classifier"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} holds no classifier of flowmaps ({error}); delete it to have one trained") from None
+    classifier = Classifier(tuple(arguments["shape"]), arguments["classes"])
+    classifier.load_state_dict(tensors)
+    return classifier.eval().requires_grad_(False)
+
+
+def classifier_features(classifier: Classifier) -> Features:
+    """The features of a `Classifier`, named for what it was trained on."""
+    trained = (
+        "trained on the data's labels" if classifier.classes > 1 else "with random weights (the data has no labels)"
+    )
+    return Features(f"whitened features of a small network {trained}", classifier.features)
+
+
+def inception() -> Features:
+    """The 2048 features of the Inception network of the usual FID, by torchmetrics and torch-fidelity, which download
+    its weights once.
+
+    Raises ImportError without these packages, and RuntimeError where the weights cannot be had.
+    """
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+    except ImportError as error:
+        raise ImportError("Inception features need torchmetrics: pip install flowmaps[evaluate]") from error
+    try:
+        network = FrechetInceptionDistance(feature=2048).inception
+    except ModuleNotFoundError as error:
+        raise ImportError("Inception features need torch-fidelity: pip install torchmetrics[image]") from error
+    except OSError as error:
+        raise RuntimeError(
+            f"the weights of Inception could not be downloaded ({error}); leave `features` out to use a classifier of "
+            "the data's own labels"
+        ) from error
+
+    def extract(x: Tensor) -> Tensor:
+        pixels = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return network(pixels.expand(-1, 3, -1, -1) if x.shape[1] == 1 else pixels)
+
+    return Features("features of Inception", extract)

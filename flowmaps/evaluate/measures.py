@@ -1,0 +1,208 @@
+"""What is measured on which data, each number with its standard error and with its floor: what data itself gets, at the
+same sample counts.
+
+The standard error is that of the mean over several disjoint draws of samples. Where held-out rows run out, all draws
+are compared with the same held-out rows, and the standard error is then that of the sampler alone: right for comparing
+samplers, silent about the choice of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+
+import torch
+from torch import Tensor
+
+from ..data import Data
+from .distances import (
+    Estimate,
+    energy_distance,
+    frechet_distance,
+    histogram_kl,
+    kernel_distance,
+    nearest,
+    sliced_energy_distance,
+)
+from .features import Features
+
+Distance = Callable[[Tensor, Tensor], float]
+DENSITY_SAMPLES = 64_000
+DENSITY_BINS = (48, 50)
+NEIGHBOURS = 10_000
+WHOLE, WHOLE_DRAWS, HALVINGS = 4096, 3, 16
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of the table: `estimate` of the samples (N, *shape), of which it wants `wanted` rows, beside the
+    `floor`.
+
+    key: its name in a row, with "_stderr" and "_floor" added for the others ("stderr" and "floor" alone for the main
+    one, "distance").
+    """
+
+    key: str
+    title: str
+    wanted: int
+    estimate: Callable[[Tensor], Estimate]
+    floor: Estimate
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Disjoint draws of n rows: of held-out data to compare with (fewer draws where rows run out), and of training data
+    for the floor.
+
+    wanted: rows that a sampler gives. whole: all rows of a small data set, where held-out rows run out.
+    """
+
+    held_out: tuple[Tensor, ...]
+    training: tuple[Tensor, ...]
+    wanted: int
+    whole: Tensor | None = None
+
+    @property
+    def n(self) -> int:
+        return len(self.held_out[0])
+
+
+def draw(data: Data, n: int, count: int, seed: int) -> Draws:
+    """`count` draws of n rows, or of as many as are held out when there are fewer, and then more draws."""
+    held_out = data.held_out(n * count, seed).x0
+    training = data.draw(min(n * count, data.size or n * count), seed).x0
+    short = data.size is not None and len(held_out) < n and data.size + len(held_out) <= WHOLE
+    whole = torch.cat((data.draw(data.size or 1, seed).x0, held_out)) if short else None
+    n = min(n, len(held_out), len(training))
+    wanted = n * count if whole is None else max(n * count, WHOLE_DRAWS * len(whole))
+    return Draws(_split(held_out, n), _split(training, n), wanted, whole)
+
+
+def _split(x: Tensor, n: int) -> tuple[Tensor, ...]:
+    return x[: len(x) // n * n].split(n)
+
+
+def mean_and_stderr(values: list[float]) -> Estimate:
+    """The mean and its standard error; NaN for the error of a single value, which says nothing about it."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return Estimate(mean, math.nan)
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return Estimate(mean, math.sqrt(variance / len(values)))
+
+
+def between(
+    key: str, title: str, distance: Distance, draws: Draws, prepare: Callable[[Tensor], Tensor] = lambda x: x
+) -> Measure:
+    """The mean distance of draws of n samples to draws of n held-out rows, both seen through `prepare`."""
+    held_out = [prepare(rows) for rows in draws.held_out]
+
+    def estimate(x: Tensor) -> Estimate:
+        pairs = zip(_split(prepare(x[: draws.wanted]), draws.n), cycle(held_out), strict=False)
+        return mean_and_stderr([distance(rows, other) for rows, other in pairs])
+
+    return Measure(key, title, draws.wanted, estimate, estimate(torch.cat(draws.training)))
+
+
+def measures(data: Data, draws: Draws, features: Features | None = None, seed: int = 0) -> Iterator[Measure]:
+    """The measures of a kind of data, the main one ("distance") first. Images need `features`."""
+    if data.kind == "images":
+        if features is None:
+            raise ValueError(f"{data.name} holds images, and these are compared by their features, but none were given")
+        yield from _image_measures(data, draws, features, seed)
+    elif data.kind == "points":
+        yield between("distance", "energy distance, unbiased", energy_distance, draws)
+        yield from _density_measures(data, seed)
+    else:
+        title = "energy distance, unbiased, mean over 128 random directions"
+        yield between("distance", title, sliced_energy_distance, draws)
+
+
+def _image_measures(data: Data, draws: Draws, features: Features, seed: int) -> Iterator[Measure]:
+    yield between("distance", f"Fréchet distance in {features.name}", frechet_distance, draws, features)
+    known = features(draws.held_out[0])
+    mean, std = known.mean(0), known.std(0).clamp(min=1e-6)
+    title = "kernel distance, unbiased, cubic, on the same features, standardised"
+    yield between("kernel_distance", title, kernel_distance, draws, lambda x: (features(x) - mean) / std)
+    if draws.whole is not None:
+        yield _whole_measure(draws.whole, features, seed)
+    if data.levels is not None:
+        title = f"the main distance after clamping and rounding to the data's {data.levels} grey levels"
+        yield between(
+            "rounded_distance", title, frechet_distance, draws, lambda x: features(to_levels(x, data.levels or 0))
+        )
+    if data.size:
+        yield from _neighbour_measures(data, draws, seed)
+
+
+def _whole_measure(whole: Tensor, features: Features, seed: int) -> Measure:
+    """The Fréchet distance to a whole small data set, which resolves more than the one to its few held-out rows, and
+    rewards copies.
+
+    There is no second data set of that size for a floor. The distance of two samples of one distribution falls like 1 /
+    their count, so the floor is half of that between random halves.
+    """
+    known, generator = features(whole), torch.Generator().manual_seed(seed)
+
+    def estimate(x: Tensor) -> Estimate:
+        return mean_and_stderr(
+            [frechet_distance(rows, known) for rows in _split(features(x[: WHOLE_DRAWS * len(known)]), len(known))]
+        )
+
+    orders = (torch.randperm(len(known), generator=generator) for _ in range(HALVINGS))
+    halves = [frechet_distance(*_split(known[order], len(known) // 2)[:2]) / 2 for order in orders]
+    title = (
+        f"the main distance to all {len(known)} images, those of training too, at equal counts; "
+        "floor: half of that between random halves"
+    )
+    return Measure("whole_distance", title, WHOLE_DRAWS * len(known), estimate, mean_and_stderr(halves))
+
+
+def to_levels(x: Tensor, levels: int) -> Tensor:
+    """Images in [-1, 1], clamped and rounded to `levels` evenly spaced values from -1 to 1."""
+    return ((x.clamp(-1, 1) + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1
+
+
+def _neighbour_measures(data: Data, draws: Draws, seed: int) -> Iterator[Measure]:
+    """How near samples lie to training images, for copies and for blur."""
+    training = data.draw(min(data.size or NEIGHBOURS, NEIGHBOURS), seed).x0
+    real = nearest(draws.held_out[0], training).double()
+    mean, half = float(real.mean()), float(real.median()) / 2
+    spread = float(real.std()) / mean / math.sqrt(len(real))
+
+    def ratio(x: Tensor) -> Estimate:
+        gaps = nearest(x[: draws.wanted], training).double() / mean
+        value, relative = float(gaps.mean()), float(gaps.std() / gaps.mean()) / math.sqrt(len(gaps))
+        return Estimate(value, value * math.hypot(relative, spread))
+
+    def copies(x: Tensor) -> Estimate:
+        gaps = nearest(x[: draws.wanted], training)
+        share = float((gaps < half).double().mean())
+        return Estimate(share, math.sqrt(share * (1 - share) / len(gaps)))
+
+    title = (
+        "mean distance to the nearest training image, over the same for held-out images: "
+        "1 is like real data, far below 1 copies"
+    )
+    yield Measure("neighbour_ratio", title, draws.wanted, ratio, Estimate(1.0, spread))
+    title = "share of samples nearer to a training image than half the median of held-out images"
+    yield Measure("copies", title, draws.wanted, copies, copies(draws.held_out[0]))
+
+
+def _density_measures(data: Data, seed: int) -> Iterator[Measure]:
+    """KL by histogram on the smallest square around the origin, in steps of 1/2, that holds the data."""
+    log_prob = data.log_prob
+    if log_prob is None:
+        return
+    fresh = data.draw(DENSITY_SAMPLES, seed).x0
+    half_width = math.ceil(float(fresh.abs().max()) * 2) / 2
+    for bins in DENSITY_BINS:
+
+        def estimate(x: Tensor, bins: int = bins) -> Estimate:
+            return histogram_kl(x[:DENSITY_SAMPLES], log_prob, bins=bins, half_width=half_width, seed=seed)
+
+        where = f"{bins} x {bins} bins on [-{half_width:g}, {half_width:g}]^2, {DENSITY_SAMPLES} samples"
+        title = f"KL(density || histogram), {where}"
+        yield Measure(f"kl_{bins}", title, DENSITY_SAMPLES, estimate, estimate(fresh))

@@ -1,0 +1,180 @@
+"""Evaluate a flow map, or a run folder: the table that says how good one jump is, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import steps as step_functions
+from ..data import Data, as_data
+from ..flow_map import FlowMap
+from ..sample import sample
+from ..steps import Step
+from ..training.condition import uses_labels
+from .cost import Sampled, measured
+from .distances import Estimate
+from .features import Features, classifier_features, train_classifier
+from .measures import Measure, draw, measures
+from .truth import map_error
+
+MOST_VALUES = 2**26
+"""Largest number of values in the samples of one row of the table, which bounds the memory; fewer draws are made beyond
+it.
+"""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A row of the table: the name, the number of steps, and the step."""
+
+    name: str
+    steps: int
+    step: Step
+
+
+def samplers(flow: FlowMap, jumps: Sequence[int], ode_steps: Sequence[int]) -> list[Sampler]:
+    """What a map can do: jumps and Euler steps; a map to t = 0 alone jumps once or restarts; a map from s = 1 alone
+    jumps once.
+    """
+    if flow.only_source is not None:
+        return [Sampler("jump", 1, step_functions.jump)] if 1 in jumps else []
+    if flow.only_target is not None:
+        named = (("jump", step_functions.jump), ("restart", step_functions.restart))
+        return [Sampler(named[n > 1][0], n, named[n > 1][1]) for n in jumps]
+    return [Sampler("jump", n, step_functions.jump) for n in jumps] + [
+        Sampler("euler", n, step_functions.euler) for n in ode_steps
+    ]
+
+
+def evaluate(
+    flow: FlowMap,
+    data: Any,
+    *,
+    jumps: Sequence[int] = (1, 2, 4, 8),
+    ode_steps: Sequence[int] = (16, 100),
+    n: int = 2048,
+    draws: int = 8,
+    seed: int = 0,
+    features: Features | None = None,
+    batch_size: int | None = None,
+    labels: bool | None = None,
+) -> dict[str, Any]:
+    """Distances of samples to held-out data, with floor and standard error, and what they cost, for several samplers of
+    one flow map.
+
+    data: what `as_data` takes. n: rows on either side of a distance, less where fewer are held out. draws: how many
+    disjoint draws of n samples a distance is the mean of. All samplers start from the same noise and, where the network
+    takes labels, the same labels, drawn like the data's. features: for images; by default those of a classifier trained
+    here on the data's labels.
+    batch_size: samples at a time, which the times refer to. labels: whether the network is told labels, by default as
+    in training.
+
+    Returns a JSON-able dict: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
+    "stderr", "seconds_per_sample", "network_calls"; both also with the other measures of `measures.py`, each under its
+    key, which "measures" explains.
+    """
+    data = as_data(data)
+    if features is None and data.kind == "images":
+        features = classifier_features(train_classifier(data, seed=seed))
+    draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
+    rows = draw(data, n, draws, seed)
+    found = list(measures(data, rows, features, seed))
+    labels = uses_labels(flow.network, data, labels)
+    setup = Setup.make(
+        flow, data, max(measure.wanted for measure in found), seed=seed, batch_size=batch_size, labels=labels
+    )
+    was_training = flow.training
+    flow.eval()
+    try:
+        table = [_row(setup, sampler, found) for sampler in samplers(flow, jumps, ode_steps)]
+        truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
+    finally:
+        flow.train(was_training)
+    main, *others = map(_in_head, found)
+    return {
+        "metric": found[0].title,
+        **main,
+        "rows": table,
+        **_merged(others),
+        **truth,
+        "data": data.name,
+        "samples": rows.n,
+        "draws": rows.wanted // rows.n,
+        "batch_size": setup.batch_size,
+        "device": str(setup.noise.device),
+        "threads": torch.get_num_threads(),
+        "measures": {measure.key: measure.title for measure in found},
+    }
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the samplers of one table share: the flow map, the noise (N, *shape), the labels, the batch size."""
+
+    flow: FlowMap
+    noise: Tensor
+    label: Tensor | None
+    batch_size: int
+
+    @classmethod
+    def make(cls, flow: FlowMap, data: Data, n: int, *, seed: int, batch_size: int | None, labels: bool) -> Setup:
+        """Noise of the flow's own scale at t = 1, on its device; labels drawn like the data's."""
+        parameter = next(flow.parameters(), torch.empty(0))
+        noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
+        label = data.draw(n, seed).label if labels else None
+        values = noise[0].numel()
+        noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter.device)
+        return cls(
+            flow,
+            noise,
+            None if label is None else label.to(noise.device),
+            batch_size or (2048 if values <= 16 else 256),
+        )
+
+    def sample(self, sampler: Sampler, rows: slice) -> Tensor:
+        condition = None if self.label is None else self.label[rows]
+        return sample(
+            self.flow, self.noise[rows], sampler.steps, step=sampler.step, condition=condition, seed=rows.start
+        )
+
+    def run(self, sampler: Sampler) -> Sampled:
+        return measured(self.flow.network, lambda rows: self.sample(sampler, rows), len(self.noise), self.batch_size)
+
+
+def _row(setup: Setup, sampler: Sampler, found: Sequence[Measure]) -> dict[str, Any]:
+    sampled = setup.run(sampler)
+    main, *others = (_in_row(measure, measure.estimate(sampled.x)) for measure in found)
+    return {
+        "sampler": sampler.name,
+        "steps": sampler.steps,
+        **main,
+        "seconds_per_sample": sampled.seconds_per_sample,
+        "network_calls": sampled.network_calls,
+        **_merged(others),
+    }
+
+
+def _in_row(measure: Measure, estimate: Estimate) -> dict[str, float | None]:
+    """{"distance": ..., "stderr": ...} for the main measure; under its own key for another."""
+    names = ("distance", "stderr") if measure.key == "distance" else (measure.key, f"{measure.key}_stderr")
+    return dict(zip(names, map(_finite, estimate), strict=True))
+
+
+def _in_head(measure: Measure) -> dict[str, float | None]:
+    """{"floor": ..., "floor_stderr": ...} for the main measure, its key before them for another."""
+    prefix = "" if measure.key == "distance" else f"{measure.key}_"
+    return dict(zip((f"{prefix}floor", f"{prefix}floor_stderr"), map(_finite, measure.floor), strict=True))
+
+
+def _merged(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,80 @@
+"""Charts: loss curves, heat maps over two times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .style import SHADES, Theme, figure, light, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def loss_curves(rows: Sequence[Mapping[str, Any]], path: str | Path | None = None, *, theme: Theme = light) -> Figure:
+    """The loss of each term over the steps, from rows of metrics.jsonl ("step", "loss", "terms"): as measured, faint,
+    and smoothed.
+
+    The axis is logarithmic where all values are positive. Raises ValueError for no rows.
+    """
+    if not rows:
+        raise ValueError("loss curves need at least one row of metrics, got none")
+    made, axis = figure(theme, 7, 3.6)
+    steps = [row["step"] for row in rows]
+    names = list(rows[-1].get("terms") or {})
+    curves = {name: [row["terms"][name] for row in rows] for name in names} or {"loss": [row["loss"] for row in rows]}
+    for (name, values), colour in zip(curves.items(), theme.series * len(curves), strict=False):
+        axis.plot(steps, values, color=colour, linewidth=1, alpha=0.35)
+        axis.plot(steps, smooth(values), color=colour, label=name)
+    if all(value > 0 for values in curves.values() for value in values):
+        axis.set_yscale("log")
+    axis.set(xlabel="training step", ylabel="loss")
+    axis.grid(axis="y")
+    axis.legend(loc="upper right", ncols=len(curves))
+    return save(made, path, theme)
+
+
+def smooth(values: Sequence[float], share: float = 0.05) -> list[float]:
+    """A running mean over the last `share` of all values."""
+    width, total = max(1, round(len(values) * share)), torch.tensor([0.0, *values], dtype=torch.float64).cumsum(0)
+    at = torch.arange(1, len(values) + 1)
+    start = (at - width).clamp(min=0)
+    return ((total[at] - total[start]) / (at - start)).tolist()
+
+
+def heat_map(
+    values: Tensor,
+    times: Sequence[float] | Tensor,
+    path: str | Path | None = None,
+    *,
+    name: str = "residual",
+    theme: Theme = light,
+) -> Figure:
+    """An amount over two times: `values` (S, T) at s = times[i], t = times[j]; NaN is left empty. Logarithmic over at
+    most four decades.
+    """
+    from matplotlib.colors import LogNorm
+
+    top = float(values.nan_to_num(0).max()) or 1.0
+    known = values[values.isfinite() & (values > 0)]
+    low = max(float(known.min()) if len(known) else top / 10, top * 1e-4)
+    edges = _edges(torch.as_tensor(times, dtype=torch.float64))
+    made, axis = figure(theme, 5.6, 4.6)
+    # transposed: the source time runs to the right and the target time upwards
+    mesh = axis.pcolormesh(edges, edges, values.T.clamp(min=low), cmap=SHADES, norm=LogNorm(min(low, top / 10), top))
+    axis.set(xlabel="from: source time s", ylabel="to: target time t", aspect="equal")
+    axis.set_xticks([0, 0.5, 1], ["0\ndata", "0.5", "1\nnoise"])
+    axis.set_yticks([0, 0.5, 1], ["0 data", "0.5", "1 noise"])
+    made.colorbar(mesh, label=name)
+    return save(made, path, theme)
+
+
+def _edges(times: Tensor) -> list[float]:
+    """The borders of cells around the times: half way between neighbours."""
+    middles = (times[1:] + times[:-1]) / 2
+    first, last = 2 * times[:1] - middles[:1], 2 * times[-1:] - middles[-1:]
+    return torch.cat((first, middles, last)).tolist()

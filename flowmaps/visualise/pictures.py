@@ -1,0 +1,92 @@
+"""Pictures of images: grids of samples, and the way from noise to an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .style import Theme, figure, light, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def mosaic(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
+    """Images (N, C, H, W) in [0, 1], C = 1, 3 or 4, side by side: (rows, width, 4), with `gap` transparent pixels
+    between them.
+
+    columns: by default about as many as rows. Raises ValueError for another shape.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or not len(images):
+        raise ValueError(f"a grid needs images (N, C, H, W) with 1, 3 or 4 channels, got {tuple(images.shape)}")
+    images = images.detach().float().cpu().nan_to_num(0).clamp(0, 1)
+    images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    opaque = torch.cat((images, torch.ones_like(images[:, :1])), 1) if images.shape[1] == 3 else images
+    columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
+    rows, (height, width) = -(-len(images) // columns), images.shape[2:]
+    board = torch.zeros(4, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    for k, image in enumerate(opaque):
+        top, left = k // columns * (height + gap), k % columns * (width + gap)
+        board[:, top : top + height, left : left + width] = image
+    return board.permute(1, 2, 0)
+
+
+def png(board: Tensor) -> bytes:
+    """A mosaic as the bytes of a PNG file, one pixel for one."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.fromarray((board * 255).round().byte().numpy(), "RGBA").save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def grid(images: Tensor, path: str | Path | None = None, *, columns: int | None = None, theme: Theme = light) -> Figure:
+    """A grid of images (N, C, H, W) in [0, 1], saved where a path is given."""
+    board = mosaic(images, columns)
+    height, width = board.shape[:2]
+    made, axes = figure(theme, 6, 6 * height / width)
+    _show(axes, board)
+    return save(made, path, theme)
+
+
+def path_strip(
+    states: Sequence[Tensor],
+    times: Sequence[float],
+    path: str | Path | None = None,
+    *,
+    names: Sequence[str] = (),
+    theme: Theme = light,
+) -> Figure:
+    """How noise becomes data: `states` are sets of images (B, C, H, W) in [0, 1], one for each time, and make one
+    column each.
+
+    names: what each of the B rows shows.
+    """
+    rows = len(states[0])
+    board = mosaic(torch.stack(list(states), 1).flatten(0, 1), len(states))
+    height, width = board.shape[:2]
+    made, axes = figure(theme, 10, 10 * height / width + 0.6)
+    _show(axes, board)
+    axes.xaxis.tick_top()
+    axes.set_xticks(_middles(len(states), width), [f"t = {t:.2g}" for t in times])
+    axes.set_yticks(_middles(rows, height) if names else [], list(names))
+    axes.tick_params(length=0)
+    return save(made, path, theme)
+
+
+def _middles(count: int, length: int) -> list[float]:
+    each = (length + 1) / count
+    return [each * k + (each - 1) / 2 - 0.5 for k in range(count)]
+
+
+def _show(axes: Any, board: Tensor) -> None:
+    axes.imshow(board.numpy(), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,103 @@
+"""Figures of the plane: samples, paths, velocity fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..path import Time
+from .style import Theme, figure, light, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def points(
+    x: Tensor,
+    path: str | Path | None = None,
+    *,
+    beside: Tensor | None = None,
+    extent: float | None = None,
+    theme: Theme = light,
+) -> Figure:
+    """Samples (N, 2) as dots; `beside`: others, such as real data, in a second panel to compare with. extent: half the
+    width shown.
+    """
+    panels = [x] if beside is None else [x, beside]
+    made, axes = figure(theme, 4.5 * len(panels), 4.5, ncols=len(panels), squeeze=False)
+    for rows, axis, colour in zip(panels, axes[0], theme.series, strict=False):
+        plane(axis, extent or half_width(panels[-1]))
+        dots(axis, rows, colour)
+    return save(made, path, theme)
+
+
+def paths(
+    states: Sequence[Tensor],
+    path: str | Path | None = None,
+    *,
+    data: Tensor | None = None,
+    extent: float | None = None,
+    theme: Theme = light,
+) -> Figure:
+    """The way of each of N samples through `states`, (N, 2) each, from the first (noise, open circles) to the last
+    (data, filled).
+
+    data: real data (M, 2), shown as a shadow.
+    """
+    way = torch.stack(list(states)).detach().cpu()
+    made, axis = figure(theme, 5, 5)
+    plane(axis, extent or half_width(way.flatten(0, 1)))
+    if data is not None:
+        dots(axis, data, theme.rule)
+    axis.plot(way[:, :, 0], way[:, :, 1], color=theme.series[0], linewidth=0.9, alpha=0.65)
+    axis.plot(
+        way[0, :, 0],
+        way[0, :, 1],
+        "o",
+        markersize=4,
+        markerfacecolor=theme.background,
+        markeredgecolor=theme.muted,
+        label="noise",
+    )
+    axis.plot(way[-1, :, 0], way[-1, :, 1], "o", markersize=4.5, color=theme.series[1], label="sample")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
+    return save(made, path, theme)
+
+
+def field(
+    flow: Any, t: Time, path: str | Path | None = None, *, extent: float = 2.0, count: int = 21, theme: Theme = light
+) -> Figure:
+    """The velocity v(x, t) of a flow map over the plane, as arrows that point towards data."""
+    line = torch.linspace(-extent, extent, count)
+    x = torch.cartesian_prod(line, line)
+    with torch.no_grad():
+        v = flow.velocity(x, t)
+    made, axis = figure(theme, 5, 5)
+    plane(axis, extent * 1.05)
+    axis.quiver(x[:, 0], x[:, 1], -v[:, 0], -v[:, 1], v.norm(dim=1), cmap="cividis", angles="xy")
+    return save(made, path, theme)
+
+
+def plane(axis: Any, extent: float) -> None:
+    """A square around the origin with equal units and few numbers."""
+    axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+    axis.locator_params(nbins=5)
+
+
+def dots(axis: Any, x: Tensor, colour: str) -> None:
+    """Small dots, smaller the more there are; drawn as one picture, so that a vector file stays small."""
+    size = max(0.5, min(6.0, 6000 / len(x)))
+    x = x.detach().cpu()
+    axis.scatter(x[:, 0], x[:, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True)
+
+
+def half_width(x: Tensor) -> float:
+    """Half the width of a square around the origin that shows nearly all of x (99.5 % of its coordinates), and a little
+    more.
+    """
+    size = x.detach().float().abs().flatten()
+    return 1.1 * float(size[:: max(1, len(size) // 100_000)].quantile(0.995))

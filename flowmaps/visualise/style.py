@@ -1,0 +1,88 @@
+"""One look for every figure, in light and in dark: colours that stay apart for every kind of colour vision, sizes that
+can be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHADES = "cividis"
+"""The colour map for amounts: from dark to bright in even steps, also without red or green."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a figure. series: for lines and marks, in order (Okabe and Ito 2008, lightened for the dark theme)."""
+
+    background: str
+    text: str
+    muted: str
+    rule: str
+    series: tuple[str, ...]
+
+    def settings(self) -> Any:
+        """As matplotlib's rc parameters: a dict of names and values."""
+        from cycler import cycler
+
+        return {
+            "figure.facecolor": self.background,
+            "axes.facecolor": self.background,
+            "savefig.facecolor": self.background,
+            "text.color": self.text,
+            "axes.labelcolor": self.text,
+            "axes.titlecolor": self.text,
+            "xtick.color": self.muted,
+            "ytick.color": self.muted,
+            "xtick.labelcolor": self.text,
+            "ytick.labelcolor": self.text,
+            "axes.edgecolor": self.rule,
+            "grid.color": self.rule,
+            "axes.prop_cycle": cycler(color=self.series),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": False,
+            "axes.titlesize": 12,
+            "axes.titlelocation": "left",
+            "axes.labelsize": 12,
+            "font.size": 12,
+            "legend.frameon": False,
+            "legend.fontsize": 12,
+            "lines.linewidth": 2,
+            "figure.dpi": 120,
+            "svg.hashsalt": "flowmaps",
+        }
+
+
+light = Theme("#ffffff", "#1b2128", "#5b6672", "#d5dbe2", ("#0072b2", "#d55e00", "#009e73", "#a3528a", "#5b6672"))
+dark = Theme("#14191f", "#e8edf2", "#9aa6b2", "#38424d", ("#56b4e9", "#f0944d", "#35c9a0", "#d48fbb", "#9aa6b2"))
+
+
+def figure(theme: Theme, width: float, height: float, **layout: Any) -> tuple[Figure, Any]:
+    """An empty figure of width x height inches and its axes, `plt.subplots` without pyplot's global state. `layout`:
+    rows and columns.
+
+    Raises ImportError without matplotlib.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("figures need matplotlib: pip install flowmaps[plot]") from error
+    with matplotlib.rc_context(theme.settings()):
+        made = Figure(figsize=(width, height), layout="constrained")
+        return made, made.subplots(**layout)
+
+
+def save(made: Figure, path: str | Path | None, theme: Theme) -> Figure:
+    """Write the figure where a path is given (the ending chooses the format), and return it."""
+    if path is not None:
+        import matplotlib
+
+        with matplotlib.rc_context(theme.settings()):
+            made.savefig(path)
+    return made
