@@ -65,6 +65,10 @@ def test_an_incomplete_batch_is_dropped_and_another_one_the_next_epoch():
     assert len({n for batch in batches for n in numbers(batch)}) == 40
 
 
+def passes_of(order, rows):
+    return [order[i : i + rows] for i in range(0, len(order) - rows + 1, rows)]
+
+
 @pytest.mark.parametrize("batch_size", [40, 41, 100])
 def test_a_batch_of_the_size_of_the_set_or_larger_is_full_and_even(batch_size):
     data = numbered(50)
@@ -72,6 +76,8 @@ def test_a_batch_of_the_size_of_the_set_or_larger_is_full_and_even(batch_size):
         counts = torch.bincount(batch.x0[:, 0].long(), minlength=50)
         seen = counts[counts > 0]
         assert len(batch.x0) == batch_size and len(seen) == 40 and int(seen.max() - seen.min()) <= 1
+    passes = [tuple(order) for batch in islice(data.batches(batch_size), 3) for order in passes_of(numbers(batch), 40)]
+    assert len(set(passes)) == len(passes) == 3 * (batch_size // 40), "every pass over the set has an order of its own"
 
 
 def test_held_out_rows_never_appear_in_training():

@@ -161,16 +161,16 @@ def test_large_folders_are_decoded_when_taken_and_a_broken_file_has_a_stand_in(t
     large = load(tmp_path)
     assert isinstance(large.source.train.rows, pictures.FileRows)
     assert torch.equal(small.draw(16).x0, large.draw(16).x0) and torch.equal(small.draw(16).label, large.draw(16).label)
-    cut(tmp_path / "a" / "4.png", 0.7)
+    for i in range(2, 9):
+        cut(tmp_path / "a" / f"{i}.png", 0.7)
     broken = load(tmp_path)
     assert not recwarn.list, "the header of the broken file is good"
-    with pytest.warns(
-        UserWarning, match="1 images cannot be read, and others of their batch stand in: .*4.png"
-    ) as caught:
+    with pytest.warns(UserWarning, match="images cannot be read, and others of their batch stand in: .*png") as caught:
         for _ in range(3):
             x, label = everything(broken)
             assert len(x) == 20 and torch.equal(x.mean(dim=(1, 2, 3)), 2.0 * label - 1)
-    assert len(caught) == 1 and len(broken.skipped) == 1
+    assert len(caught) <= 2, "each broken file is named once, when it is first met"
+    assert sorted(entry[: len("a/2.png")] for entry in broken.skipped) == [f"a/{i}.png" for i in range(2, 9)]
     for i in range(10):
         cut(tmp_path / "a" / f"{i}.png", 0.6)
         cut(tmp_path / "b" / f"{i}.png", 0.6)
