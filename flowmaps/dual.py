@@ -1,9 +1,10 @@
 """Dual numbers as ordinary tensor operations: the forward-mode engine behind `flowmaps.derivative`.
 
-A dual number `x + e dx` with `e^2 = 0` carries a value and its derivative through a program: `f(x + e dx) = f(x) + e Jf(x) dx`. A `Dual`
-travels through any network by `__torch_function__`, with one short rule per operation (`flowmaps.dual_rules`). Rules are plain torch, so a
-derivative costs what its arithmetic costs, can be differentiated again, and autocast, compilation and data parallelism see nothing unusual.
-An operation without a rule is differentiated alone by `torch.func.jvp`, with a warning the first time.
+A dual number `x + e dx` with `e^2 = 0` carries a value and its derivative through a program: `f(x + e dx) = f(x) + e
+Jf(x) dx`. A `Dual` travels through any network by `__torch_function__`, with one short rule per operation
+(`dual_rules`, `dual_layers`). Rules are plain torch, so a derivative costs what its arithmetic costs, can be
+differentiated again, and autocast, compilation and data parallelism see nothing unusual. An operation without a rule is
+differentiated alone by `torch.func.jvp`, with a warning the first time.
 
 There are no zero tangents: what does not depend on the perturbed inputs is a plain tensor and costs nothing extra.
 """
@@ -23,18 +24,18 @@ from torch.utils import _pytree as pytree
 Tangent = Callable[[], Any]
 Rule = Callable[..., tuple[Any, Tangent | None]]
 
-RULES: dict[Any, Rule] = {}
-"""`rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes the tangent, None stands for zero."""
+RULES: dict[str, Rule] = {}
+"""By name: `rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes the tangent, None means zero."""
 
-FORMULAS: dict[Any, Callable[..., Any]] = {}
-"""Operations that are written out in other operations; called with the dual numbers themselves."""
+FORMULAS: dict[str, Callable[..., Any]] = {}
+"""By name: operations that are written out in other operations; called with the dual numbers themselves."""
 
 IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__idiv__", "__itruediv__", "__ipow__", "__imatmul__")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dual:
-    """A tensor and its tangent, of the same shape and dtype; answers to functions, methods and operators as a tensor does.
+    """A tensor and its tangent, of one shape and dtype; answers to functions, methods and operators as a tensor does.
 
     Immutable: `x += y` makes a new number, in-place methods raise TypeError.
     """
@@ -49,9 +50,9 @@ class Dual:
         kwargs = {key: value for key, value in (kwargs or {}).items() if key != "inplace"}
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
-        if func in FORMULAS:
-            return FORMULAS[func](*args, **kwargs)
-        primal, tangent = RULES.get(func, single_jvp)(func, *args, **kwargs)
+        if func.__name__ in FORMULAS:
+            return FORMULAS[func.__name__](*args, **kwargs)
+        primal, tangent = RULES.get(func.__name__, single_jvp)(func, *args, **kwargs)
         return primal if tangent is None else cls._pair(primal, tangent)
 
     @classmethod
@@ -88,7 +89,7 @@ class Dual:
 
 
 class Detached(Dual):
-    """A dual number whose tangent chain is computed without a graph: nothing is stored for it, while the primal keeps its own graph."""
+    """A dual number whose tangents are computed without a graph, so that nothing is stored for them."""
 
     @classmethod
     def _pair(cls, primal: Any, tangent: Tangent) -> Any:
@@ -139,7 +140,7 @@ def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | Non
     if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in pytree.tree_leaves(value)):
         return value, None
     if not torch.compiler.is_compiling():
-        _warn_once(getattr(func, "__name__", str(func)))
+        _warn_once(func.__name__)
     return value, lambda: torch.func.jvp(at, primals, tuple(leaves[i].tangent for i in slots))[1]
 
 
@@ -151,8 +152,8 @@ def _warn_once(name: str) -> None:
 
 
 def _refuse_in_place(func: Any, kwargs: dict[str, Any]) -> None:
-    name = getattr(func, "__name__", str(func))
-    in_place = name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+    name = func.__name__
+    in_place = name in IN_PLACE or (name[-1:] == "_" and name[-2:] != "__")
     if in_place or kwargs.get("out") is not None:
         raise TypeError(
             f"expected an operation that makes a new tensor, got {name} in place: a derivative cannot follow it"
@@ -166,26 +167,10 @@ def _operator(func: Any) -> Callable[..., Any]:
     return method
 
 
-for _name in (
-    "add",
-    "radd",
-    "sub",
-    "rsub",
-    "mul",
-    "rmul",
-    "truediv",
-    "rtruediv",
-    "pow",
-    "rpow",
-    "matmul",
-    "rmatmul",
-    "neg",
-    "abs",
-    "getitem",
-):
+for _name in "add radd sub rsub mul rmul truediv rtruediv pow rpow matmul rmatmul neg abs getitem".split():
     setattr(Dual, f"__{_name}__", _operator(getattr(Tensor, f"__{_name}__")))
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+for _name in "eq ne lt le gt ge".split():
     setattr(Dual, f"__{_name}__", _operator(getattr(torch, _name)))
 Dual.__hash__ = object.__hash__  # type: ignore[method-assign]
 
-from flowmaps import dual_rules as dual_rules  # noqa: E402  the rules need the class above
+from . import dual_layers as dual_layers  # noqa: E402  it fills the tables, with dual_rules

@@ -1,0 +1,149 @@
+"""The rules of forward mode for the layers of networks: affine maps, dropout, normalisation, softmax and attention.
+
+Some of them use that an operation whose Jacobian is symmetric has equal forward and reverse derivatives, so that
+torch's fused backward kernel, which can be differentiated again, is its tangent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .dual import Dual, primal, single_jvp
+from .dual_rules import Result, formula, product_rule, rule
+
+SCORES_PER_BLOCK = 2**26
+"""Attention works on blocks of queries of at most this many scores, which bounds its working memory."""
+
+
+@rule("gelu")
+def _gelu(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
+    return func(x.primal, *args, **kwargs), lambda: torch.ops.aten.gelu_backward(x.tangent, x.primal, *args, **kwargs)
+
+
+@rule("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
+def _affine(func: Any, x: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Result:
+    if isinstance(bias, Dual):
+        return single_jvp(func, x, weight, bias, *args, **kwargs)
+    value = func(primal(x), primal(weight), bias, *args, **kwargs)
+    return value, lambda: product_rule(func, (x, weight, None, *args), kwargs)
+
+
+@rule("pad")
+def _pad(func: Any, x: Dual, pad: Any, mode: str = "constant", value: float | None = None) -> Result:
+    return func(x.primal, pad, mode, value), lambda: func(x.tangent, pad, mode, None)
+
+
+@rule("dropout dropout1d dropout2d dropout3d")
+def _dropout(func: Any, x: Dual, p: float = 0.5, training: bool = True) -> Result:
+    if not training or p == 0:
+        return x.primal, lambda: x.tangent
+    mask = func(torch.ones_like(x.primal), p, training)
+    return x.primal * mask, lambda: x.tangent * mask
+
+
+# --- normalisation and attention --------------------------------------------------------------------------------------
+
+
+@rule("softmax")
+def _softmax(func: Any, x: Dual, dim: int, *args: Any, **kwargs: Any) -> Result:
+    y = func(x.primal, dim, *args, **kwargs)
+    return y, lambda: torch._softmax_backward_data(x.tangent.to(y.dtype), y, dim, y.dtype)
+
+
+@rule("log_softmax")
+def _log_softmax(func: Any, x: Dual, dim: int, *args: Any, **kwargs: Any) -> Result:
+    y = func(x.primal, dim, *args, **kwargs)
+    return y, lambda: x.tangent - (y.exp() * x.tangent).sum(dim, keepdim=True)
+
+
+@rule("layer_norm")
+def _layer_norm(
+    func: Any, x: Any, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *args: Any
+) -> Result:
+    if isinstance(weight, Dual) or isinstance(bias, Dual):
+        return single_jvp(func, x, shape, weight, bias, eps, *args)
+    y = func(x.primal, shape, weight, bias, eps, *args)
+    return y, lambda: _weighted(_normalised_tangent(x, tuple(shape), eps, y.dtype), weight)
+
+
+@rule("group_norm")
+def _group_norm(
+    func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *args: Any
+) -> Result:
+    if isinstance(weight, Dual) or isinstance(bias, Dual):
+        return single_jvp(func, x, groups, weight, bias, eps, *args)
+
+    def normalised_tangent() -> Tensor:
+        rows = x.reshape(x.shape[0], groups, -1)
+        dn = _normalised_tangent(rows, rows.shape[-1:], eps, y.dtype).reshape(x.shape)
+        return _weighted(dn, None if weight is None else weight.reshape(-1, *[1] * (x.ndim - 2)))
+
+    y = func(x.primal, groups, weight, bias, eps, *args)
+    return y, normalised_tangent
+
+
+def _normalised_tangent(x: Dual, shape: Sequence[int], eps: float, dtype: torch.dtype) -> Tensor:
+    """Tangent of n = (x - mean) / std: r (dx - <dx> - n <n dx>), a symmetric Jacobian."""
+    value, dx = x.primal.to(dtype), x.tangent.to(dtype)
+    _, mean, r = torch.native_layer_norm(value, shape, None, None, eps)
+    return torch.ops.aten.native_layer_norm_backward(dx, value, shape, mean, r, None, None, [True, False, False])[0]
+
+
+@rule("rms_norm")
+def _rms_norm(func: Any, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Result:
+    if isinstance(weight, Dual):
+        return single_jvp(func, x, shape, weight, eps)
+
+    def normalised_tangent() -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        value, dx = x.primal.to(wide), x.tangent.to(wide)
+        dims = tuple(range(-len(shape), 0))
+        r = torch.rsqrt(value.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
+        n = value * r
+        return _weighted(r * (dx - n * (n * dx).mean(dims, keepdim=True)), weight)
+
+    return func(x.primal, shape, weight, eps), normalised_tangent
+
+
+def _weighted(x: Tensor, weight: Tensor | None) -> Tensor:
+    return x if weight is None else x * weight
+
+
+@formula("scaled_dot_product_attention")
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """softmax(q k^T / sqrt(d) + mask) v, written out by blocks of queries: fused attention has no forward mode."""
+    length, source = query.shape[-2], key.shape[-2]
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    if is_causal:
+        attn_mask = torch.ones(length, source, dtype=torch.bool, device=query.device).tril()
+    scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+    block = max(1, SCORES_PER_BLOCK // (math.prod(key.shape[:-2]) * source))
+    parts = []
+    for first in range(0, length, block):
+        mask = attn_mask if attn_mask is None or attn_mask.shape[-2] == 1 else attn_mask[..., first : first + block, :]
+        parts.append(_attend(scaled[..., first : first + block, :], key, value, mask, dropout_p))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+
+
+def _attend(query: Any, key: Any, value: Any, mask: Tensor | None, dropout_p: float) -> Any:
+    scores = torch.matmul(query, key.transpose(-2, -1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    return torch.matmul(F.dropout(scores.softmax(-1), dropout_p), value)
