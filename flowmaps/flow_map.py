@@ -79,7 +79,7 @@ class GaussianSkip(nn.Module):
     def __init__(self, mean: Tensor, variances: Tensor, basis: Tensor) -> None:
         super().__init__()
         for name, value in (("mean", mean), ("variances", variances), ("basis", basis)):
-            self.register_buffer(name, value.clone())
+            self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
 
     @classmethod
     def fit(cls, x0: Tensor, floor: float = 0.01) -> GaussianSkip:
