@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import Any
 
 from . import consistency, derivative, exact, methods, networks, path, steps, times, velocity, weight
-from .flow_map import Endpoint, FlowMap, GaussianSkip, Position, average_velocity
+from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, average_velocity
 from .method import Loss, Method, Term, TermLoss
 from .sample import interpolate, invert, sample, trajectory
 
 __all__ = [
-    "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip",
+    "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded",
     "consistency", "derivative", "velocity", "times", "weight", "Term", "Method", "Loss", "TermLoss", "methods",
     "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "data", "evaluate", "load", "train", "visualise",

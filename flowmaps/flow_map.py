@@ -35,15 +35,26 @@ class Endpoint:
         F = (sigma_t/sigma_s) x + (alpha_t - alpha_s sigma_t/sigma_s) D,
         on the linear path (t/s) x + (1 - t/s) D, so that V = (x - D)/s.
 
-    (Kim et al. 2023, arXiv 2310.02279; Lu et al. 2026, arXiv 2601.22158.) V has a pole at s = 0, where x is the data
-    already; there and below, sigma_s is replaced by sigma(min_time), in the output and so in every target made from it.
+    (Kim et al. 2023, arXiv 2310.02279; Lu et al. 2026, arXiv 2601.22158.) At the true flow map D is a weighted mean of
+    the denoiser along the path. V has a pole at s = 0, where x is the data already: times below `min_time` count as it.
     """
 
     min_time: float = 0.02
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
-        ratio = path.sigma_slope(s, t) / path.sigma(s.clamp(min=self.min_time))
-        return ratio * x + (path.alpha_slope(s, t) - path.alpha(s) * ratio) * value
+        on_x, on_field = self.coefficients(s, t, path)
+        return on_x * x + on_field * value
+
+    def field(self, V: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        """D from V: the inverse of the call. On the linear path x - s V."""
+        on_x, on_field = self.coefficients(s, t, path)
+        return (V - on_x * x) / on_field
+
+    def coefficients(self, s: Tensor, t: Tensor, path: Path) -> tuple[Tensor, Tensor]:
+        """(a, b) of V = a x + b D."""
+        s = s.clamp(min=self.min_time)
+        ratio = path.sigma_slope(s, t) / path.sigma(s)
+        return ratio, path.alpha_slope(s, t) - path.alpha(s) * ratio
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,30 @@ class GaussianSkip(nn.Module):
     def forward(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
         with torch.autocast(self.mean.device.type, enabled=False):
             return gaussian_average_velocity(x, s, t, path, self.mean, self.variances, self.basis) + value
+
+
+@describable
+class Bounded(nn.Module):
+    """Another output with its denoised field held to the range of the data:  D <- clamp(D, low, high).
+
+    On the linear path V = (x - clamp(x - s V', low, high))/s. At the true flow map D is a weighted
+    mean of E[x_0 | x_u] over the times u from t to s, so it lies where the data lie. Values at the edge of the range,
+    such as the background of an image, come out exact. Where the clamp does not act, V = V'.
+    """
+
+    def __init__(
+        self, output: Output = average_velocity, low: float = -1.0, high: float = 1.0, min_time: float = 0.02
+    ) -> None:
+        super().__init__()
+        if not low < high:
+            raise ValueError(f"the bounds of the data must be low < high, got {low} and {high}")
+        self.output, self.low, self.high = output, low, high
+        self.endpoint = Endpoint(min_time)
+
+    def forward(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        V = self.output(value, x, s, t, path)
+        D = self.endpoint.field(V, x, s, t, path)
+        return V + self.endpoint.coefficients(s, t, path)[1] * (D.clamp(self.low, self.high) - D)
 
 
 @describable
