@@ -7,15 +7,15 @@ torch's fused backward kernel, which can be differentiated again, is its tangent
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dual import Dual, primal, single_jvp
-from .dual_rules import Result, formula, product_rule, rule
+from .dual import Dual, primal, tangent
+from .dual_rules import Result, formula, product_rule, rule, total
 
 SCORES_PER_BLOCK = 2**26
 """Attention works on blocks of queries of at most this many scores, which bounds its working memory."""
@@ -28,10 +28,9 @@ def _gelu(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
 
 @rule("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
 def _affine(func: Any, x: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Result:
-    if isinstance(bias, Dual):
-        return single_jvp(func, x, weight, bias, *args, **kwargs)
-    value = func(primal(x), primal(weight), bias, *args, **kwargs)
-    return value, lambda: product_rule(func, (x, weight, None, *args), kwargs)
+    db = tangent(bias.reshape(-1, *[1] * (weight.ndim - 2))) if isinstance(bias, Dual) else None
+    value = func(primal(x), primal(weight), primal(bias), *args, **kwargs)
+    return value, lambda: total(product_rule(func, (x, weight, None, *args), kwargs), db)
 
 
 @rule("pad")
@@ -40,14 +39,11 @@ def _pad(func: Any, x: Dual, pad: Any, mode: str = "constant", value: float | No
 
 
 @rule("dropout dropout1d dropout2d dropout3d")
-def _dropout(func: Any, x: Dual, p: float = 0.5, training: bool = True) -> Result:
+def _dropout(func: Any, x: Dual, p: float = 0.5, training: bool = True, inplace: bool = False) -> Result:
     if not training or p == 0:
         return x.primal, lambda: x.tangent
     mask = func(torch.ones_like(x.primal), p, training)
     return x.primal * mask, lambda: x.tangent * mask
-
-
-# --- normalisation and attention --------------------------------------------------------------------------------------
 
 
 @rule("softmax")
@@ -66,53 +62,66 @@ def _log_softmax(func: Any, x: Dual, dim: int, *args: Any, **kwargs: Any) -> Res
 def _layer_norm(
     func: Any, x: Any, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *args: Any
 ) -> Result:
-    if isinstance(weight, Dual) or isinstance(bias, Dual):
-        return single_jvp(func, x, shape, weight, bias, eps, *args)
-    y = func(x.primal, shape, weight, bias, eps, *args)
-    return y, lambda: _weighted(_normalised_tangent(x, tuple(shape), eps, y.dtype), weight)
+    y = func(primal(x), shape, primal(weight), primal(bias), eps, *args)
+
+    def dy() -> Tensor | None:
+        dn = _standardised_tangent(x, shape, eps, y.dtype) if isinstance(x, Dual) else None
+        return _rescaled_tangent(dn, lambda: func(primal(x), shape, None, None, eps), weight, bias)
+
+    return y, dy
 
 
 @rule("group_norm")
 def _group_norm(
     func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *args: Any
 ) -> Result:
-    if isinstance(weight, Dual) or isinstance(bias, Dual):
-        return single_jvp(func, x, groups, weight, bias, eps, *args)
+    y = func(primal(x), groups, primal(weight), primal(bias), eps, *args)
+    channels = (-1, *[1] * (x.ndim - 2))
 
-    def normalised_tangent() -> Tensor:
-        rows = x.reshape(x.shape[0], groups, -1)
-        dn = _normalised_tangent(rows, rows.shape[-1:], eps, y.dtype).reshape(x.shape)
-        return _weighted(dn, None if weight is None else weight.reshape(-1, *[1] * (x.ndim - 2)))
+    def dy() -> Tensor | None:
+        dn = None
+        if isinstance(x, Dual):
+            rows = x.reshape(x.shape[0], groups, -1)
+            dn = _standardised_tangent(rows, rows.shape[2:], eps, y.dtype).reshape(x.shape)
+        w, b = (None if p is None else p.reshape(channels) for p in (weight, bias))
+        return _rescaled_tangent(dn, lambda: func(primal(x), groups, None, None, eps), w, b)
 
-    y = func(x.primal, groups, weight, bias, eps, *args)
-    return y, normalised_tangent
+    return y, dy
 
 
-def _normalised_tangent(x: Dual, shape: Sequence[int], eps: float, dtype: torch.dtype) -> Tensor:
-    """Tangent of n = (x - mean) / std: r (dx - <dx> - n <n dx>), a symmetric Jacobian."""
+@rule("rms_norm")
+def _rms_norm(func: Any, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Result:
+    def dy() -> Tensor | None:
+        dn = _root_mean_square_tangent(x, shape, eps) if isinstance(x, Dual) else None
+        return _rescaled_tangent(dn, lambda: func(primal(x), shape, None, eps), weight, None)
+
+    return func(primal(x), shape, primal(weight), eps), dy
+
+
+def _standardised_tangent(x: Dual, shape: Sequence[int], eps: float, dtype: torch.dtype) -> Tensor:
+    """Tangent of n = (x - <x>) r,  r = 1/std:  r (dx - <dx> - n <n dx>), whose Jacobian is symmetric."""
     value, dx = x.primal.to(dtype), x.tangent.to(dtype)
     _, mean, r = torch.native_layer_norm(value, shape, None, None, eps)
     return torch.ops.aten.native_layer_norm_backward(dx, value, shape, mean, r, None, None, [True, False, False])[0]
 
 
-@rule("rms_norm")
-def _rms_norm(func: Any, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Result:
+def _root_mean_square_tangent(x: Dual, shape: Sequence[int], eps: float | None) -> Tensor:
+    """Tangent of n = x r,  r = 1/sqrt(<x^2> + eps):  r (dx - n <n dx>), in float32 at least."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    value, dx = x.primal.to(wide), x.tangent.to(wide)
+    dims = tuple(range(-len(shape), 0))
+    r = torch.rsqrt(value.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
+    n = value * r
+    return r * (dx - n * (n * dx).mean(dims, keepdim=True))
+
+
+def _rescaled_tangent(dn: Tensor | None, n: Callable[[], Tensor], weight: Any, bias: Any) -> Tensor | None:
+    """Tangent of n w + b:  dn w + n dw + db."""
+    if dn is not None and weight is not None:
+        dn = dn * primal(weight)
     if isinstance(weight, Dual):
-        return single_jvp(func, x, shape, weight, eps)
-
-    def normalised_tangent() -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        value, dx = x.primal.to(wide), x.tangent.to(wide)
-        dims = tuple(range(-len(shape), 0))
-        r = torch.rsqrt(value.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
-        n = value * r
-        return _weighted(r * (dx - n * (n * dx).mean(dims, keepdim=True)), weight)
-
-    return func(x.primal, shape, weight, eps), normalised_tangent
-
-
-def _weighted(x: Tensor, weight: Tensor | None) -> Tensor:
-    return x if weight is None else x * weight
+        dn = total(dn, n() * weight.tangent)
+    return total(dn, tangent(bias))
 
 
 @formula("scaled_dot_product_attention")

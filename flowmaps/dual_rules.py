@@ -102,7 +102,7 @@ def _join(func: Any, xs: Sequence[Any], *args: Any, **kwargs: Any) -> Result:
 @rule("add __add__ __radd__")
 def _add(func: Any, a: Any, b: Any, *, alpha: float = 1) -> Result:
     b = b if alpha == 1 else b * alpha
-    return primal(a) + primal(b), lambda: _sum(tangent(a), tangent(b))
+    return primal(a) + primal(b), lambda: total(tangent(a), tangent(b))
 
 
 @rule("sub subtract __sub__")
@@ -136,7 +136,7 @@ def _einsum(func: Any, equation: str, *operands: Any) -> Result:
 def product_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     """d(a b ...) = da b ... + a db ... + ...: one call of `func` for each dual number among its arguments."""
     values = [primal(a) for a in args]
-    return _sum(
+    return total(
         *(func(*values[:i], a.tangent, *values[i + 1 :], **kwargs) for i, a in enumerate(args) if isinstance(a, Dual))
     )
 
@@ -166,11 +166,10 @@ def _rpow(func: Any, x: Dual, base: Any) -> Result:
     return single_jvp(torch.pow, base, x)
 
 
-def _sum(*tangents: Tensor | None) -> Tensor | None:
-    total = None
-    for term in tangents:
-        total = term if total is None else total if term is None else total + term
-    return total
+def total(*terms: Tensor | None) -> Tensor | None:
+    """The sum of the terms that are not zero (None); None where all are."""
+    present = [term for term in terms if term is not None]
+    return sum(present[1:], present[0]) if present else None
 
 
 # --- elementwise functions: dy = slope(x, y) dx -----------------------------------------------------------------------
@@ -219,10 +218,10 @@ SLOPES: dict[str, Callable[..., Tensor]] = {
     "erf": lambda x, y: 2 / math.sqrt(math.pi) * torch.exp(-x * x),
     "abs": lambda x, y: torch.sign(x),
     "relu": lambda x, y: x > 0,
-    "leaky_relu": lambda x, y, negative_slope=0.01: torch.where(x > 0, 1, negative_slope),
+    "leaky_relu": lambda x, y, negative_slope=0.01: torch.where(x > 0, torch.ones_like(x), negative_slope),
     "elu": lambda x, y, alpha=1.0: torch.where(x > 0, 1, y + alpha),
     "sigmoid": lambda x, y: y * (1 - y),
-    "logsigmoid": lambda x, y: torch.sigmoid(-x),
+    "log_sigmoid": lambda x, y: torch.sigmoid(-x),
     "softplus": lambda x, y, beta=1, threshold=20: torch.where(beta * x > threshold, 1, torch.sigmoid(beta * x)),
     "silu": _silu_slope,
     "clamp": _clamp_slope,
@@ -235,6 +234,7 @@ def _elementwise(slope: Callable[..., Tensor]) -> Rule:
     def rule(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
         if any(isinstance(a, Dual) for a in (*args, *kwargs.values())):
             return single_jvp(func, x, *args, **kwargs)
+        args = tuple(a for a in args if not isinstance(a, bool))  # `inplace`: the tangent needs the input
         y = func(x.primal, *args, **kwargs)
         return y, lambda: x.tangent * slope(x.primal, y, *args, **kwargs)
 
