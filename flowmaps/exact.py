@@ -83,7 +83,7 @@ class Gaussian(Exact):
         self, mean: Numbers = 0.0, std: Numbers = 1.0, *, covariance: Tensor | None = None, path: Path = linear
     ) -> None:
         self.path = path
-        self.mean = _floating(mean).reshape(_event(mean, std, covariance))
+        self.mean = _floating(mean).expand(_event(mean, std, covariance))
         self.shape = self.mean.shape
         size = self.mean.numel()
         if covariance is None:
@@ -253,6 +253,7 @@ class GaussianMixture(Exact):
             raise ValueError(
                 f"a mixture of {count} means needs {count} weights that are not negative and sum to 1, got {weights}"
             )
+        self.weights = self.weights / self.weights.sum()
         self.stds = torch.as_tensor(stds, dtype=self.means.dtype)
         if self.stds.shape not in ((), (count,)) or not bool((self.stds > 0).all()):
             raise ValueError(f"stds must be positive, one number or {count} of them, got {stds}")
