@@ -134,10 +134,10 @@ def load_classifier(path: str | Path) -> Classifier:
 
 def classifier_features(classifier: Classifier) -> Features:
     """The features of a `Classifier`, named for what it was trained on."""
-    trained = (
-        "trained on the data's labels" if classifier.classes > 1 else "with random weights (the data has no labels)"
-    )
-    return Features(f"whitened features of a small network {trained}", classifier.features)
+    trained = "classifier trained on the data's labels"
+    untrained = "network with random weights (the data has no labels)"
+    name = f"whitened features of a small {trained if classifier.classes > 1 else untrained}"
+    return Features(name, classifier.features)
 
 
 def inception() -> Features:

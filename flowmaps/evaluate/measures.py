@@ -113,10 +113,10 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
             raise ValueError(f"{data.name} holds images, and these are compared by their features, but none were given")
         yield from _image_measures(data, draws, features, seed)
     elif data.kind == "points":
-        yield between("distance", "energy distance, unbiased", energy_distance, draws)
+        yield between("distance", "energy distance (unbiased, so it can fall below 0)", energy_distance, draws)
         yield from _density_measures(data, seed)
     else:
-        title = "energy distance, unbiased, mean over 128 random directions"
+        title = "energy distance over 128 random directions (unbiased, so it can fall below 0)"
         yield between("distance", title, sliced_energy_distance, draws)
 
 
@@ -124,7 +124,7 @@ def _image_measures(data: Data, draws: Draws, features: Features, seed: int) -> 
     yield between("distance", f"Fréchet distance in {features.name}", frechet_distance, draws, features)
     known = features(draws.held_out[0])
     mean, std = known.mean(0), known.std(0).clamp(min=1e-6)
-    title = "kernel distance, unbiased, cubic, on the same features, standardised"
+    title = "kernel distance on the same features, standardised (cubic, unbiased, so it can fall below 0)"
     yield between("kernel_distance", title, kernel_distance, draws, lambda x: (features(x) - mean) / std)
     if draws.whole is not None:
         yield _whole_measure(draws.whole, features, seed)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .style import SHADES, Theme, figure, light, save
+from .style import SHADES, Theme, figure, light
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,22 +24,38 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], path: str | Path | None = Non
     """
     if not rows:
         raise ValueError("loss curves need at least one row of metrics, got none")
-    made, axis = figure(theme, 7, 3.6)
     steps = [row["step"] for row in rows]
     names = list(rows[-1].get("terms") or {})
     curves = {name: [row["terms"][name] for row in rows] for name in names} or {"loss": [row["loss"] for row in rows]}
-    for (name, values), colour in zip(curves.items(), theme.series * len(curves), strict=False):
-        axis.plot(steps, values, color=colour, linewidth=1, alpha=0.35)
-        axis.plot(steps, smooth(values), color=colour, label=name)
-    if all(value > 0 for values in curves.values() for value in values):
-        axis.set_yscale("log")
-    axis.set(xlabel="training step", ylabel="loss")
-    axis.grid(axis="y")
-    axis.legend(loc="upper right", ncols=len(curves))
-    return save(made, path, theme)
+    with figure(theme, 7, 3.6, path) as (made, axis):
+        for (name, values), colour in zip(curves.items(), theme.series * len(curves), strict=False):
+            axis.plot(steps, values, color=colour, linewidth=1, alpha=0.35)
+            axis.plot(steps, smooth(values), color=colour, label=name)
+        if all(value > 0 for values in curves.values() for value in values):
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(_plain)
+            axis.yaxis.set_minor_formatter(_plain if _decades(curves.values()) < 1 else _nothing)
+        axis.set(xlabel="training step", ylabel="loss")
+        axis.grid(axis="y")
+        axis.legend(loc="upper right", ncols=len(curves))
+    return made
 
 
-def smooth(values: Sequence[float], share: float = 0.05) -> list[float]:
+def _decades(curves: Iterable[Sequence[float]]) -> float:
+    values = [value for curve in curves for value in curve]
+    return math.log10(max(values) / min(values))
+
+
+def _plain(value: float, _: int) -> str:
+    """0.01, 1, 100 instead of powers of ten."""
+    return f"{value:g}"
+
+
+def _nothing(value: float, _: int) -> str:
+    return ""
+
+
+def smooth(values: Sequence[float], share: float = 0.1) -> list[float]:
     """A running mean over the last `share` of all values."""
     width, total = max(1, round(len(values) * share)), torch.tensor([0.0, *values], dtype=torch.float64).cumsum(0)
     at = torch.arange(1, len(values) + 1)
@@ -63,14 +80,15 @@ def heat_map(
     known = values[values.isfinite() & (values > 0)]
     low = max(float(known.min()) if len(known) else top / 10, top * 1e-4)
     edges = _edges(torch.as_tensor(times, dtype=torch.float64))
-    made, axis = figure(theme, 5.6, 4.6)
-    # transposed: the source time runs to the right and the target time upwards
-    mesh = axis.pcolormesh(edges, edges, values.T.clamp(min=low), cmap=SHADES, norm=LogNorm(min(low, top / 10), top))
-    axis.set(xlabel="from: source time s", ylabel="to: target time t", aspect="equal")
-    axis.set_xticks([0, 0.5, 1], ["0\ndata", "0.5", "1\nnoise"])
-    axis.set_yticks([0, 0.5, 1], ["0 data", "0.5", "1 noise"])
-    made.colorbar(mesh, label=name)
-    return save(made, path, theme)
+    with figure(theme, 5.6, 4.6, path) as (made, axis):
+        # transposed: the source time runs to the right and the target time upwards
+        norm = LogNorm(min(low, top / 10), top)
+        mesh = axis.pcolormesh(edges, edges, values.T.clamp(min=low), cmap=SHADES, norm=norm, rasterized=True)
+        axis.set(xlabel="from: source time s", ylabel="to: target time t", aspect="equal")
+        axis.set_xticks([0, 0.5, 1], ["0\ndata", "0.5", "1\nnoise"])
+        axis.set_yticks([0, 0.5, 1], ["0 data", "0.5", "1 noise"])
+        made.colorbar(mesh, label=name, format=_plain)
+    return made
 
 
 def _edges(times: Tensor) -> list[float]:

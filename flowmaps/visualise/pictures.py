@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .style import Theme, figure, light, save
+from .style import Theme, figure, light
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +37,16 @@ def mosaic(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
     return board.permute(1, 2, 0)
 
 
+def enlarged(images: Tensor, side: int = 56) -> Tensor:
+    """Small images (N, C, H, W) in [0, 1], smoothly enlarged by a whole factor to sides of at least `side`; others as
+    they are.
+    """
+    factor = -(-side // min(images.shape[2:]))
+    if factor == 1:
+        return images
+    return torch.nn.functional.interpolate(images, scale_factor=factor, mode="bicubic").clamp(0, 1)
+
+
 def png(board: Tensor) -> bytes:
     """A mosaic as the bytes of a PNG file, one pixel for one."""
     from PIL import Image
@@ -50,9 +60,9 @@ def grid(images: Tensor, path: str | Path | None = None, *, columns: int | None 
     """A grid of images (N, C, H, W) in [0, 1], saved where a path is given."""
     board = mosaic(images, columns)
     height, width = board.shape[:2]
-    made, axes = figure(theme, 6, 6 * height / width)
-    _show(axes, board)
-    return save(made, path, theme)
+    with figure(theme, 6, 6 * height / width, path) as (made, axes):
+        _show(axes, board)
+    return made
 
 
 def path_strip(
@@ -61,6 +71,7 @@ def path_strip(
     path: str | Path | None = None,
     *,
     names: Sequence[str] = (),
+    gap: int = 1,
     theme: Theme = light,
 ) -> Figure:
     """How noise becomes data: `states` are sets of images (B, C, H, W) in [0, 1], one for each time, and make one
@@ -69,20 +80,20 @@ def path_strip(
     names: what each of the B rows shows.
     """
     rows = len(states[0])
-    board = mosaic(torch.stack(list(states), 1).flatten(0, 1), len(states))
+    board = mosaic(torch.stack(list(states), 1).flatten(0, 1), len(states), gap)
     height, width = board.shape[:2]
-    made, axes = figure(theme, 10, 10 * height / width + 0.6)
-    _show(axes, board)
-    axes.xaxis.tick_top()
-    axes.set_xticks(_middles(len(states), width), [f"t = {t:.2g}" for t in times])
-    axes.set_yticks(_middles(rows, height) if names else [], list(names))
-    axes.tick_params(length=0)
-    return save(made, path, theme)
+    with figure(theme, 10, 10 * height / width + 0.6, path) as (made, axes):
+        _show(axes, board)
+        axes.xaxis.tick_top()
+        axes.set_xticks(_middles(len(states), width, gap), [f"t = {t:.2g}" for t in times])
+        axes.set_yticks(_middles(rows, height, gap) if names else [], list(names))
+        axes.tick_params(length=0)
+    return made
 
 
-def _middles(count: int, length: int) -> list[float]:
-    each = (length + 1) / count
-    return [each * k + (each - 1) / 2 - 0.5 for k in range(count)]
+def _middles(count: int, length: int, gap: int) -> list[float]:
+    each = (length + gap) / count
+    return [each * k + (each - gap) / 2 - 0.5 for k in range(count)]
 
 
 def _show(axes: Any, board: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..path import Time
-from .style import Theme, figure, light, save
+from .style import SHADES, Theme, figure, light
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,11 +28,12 @@ def points(
     width shown.
     """
     panels = [x] if beside is None else [x, beside]
-    made, axes = figure(theme, 4.5 * len(panels), 4.5, ncols=len(panels), squeeze=False)
-    for rows, axis, colour in zip(panels, axes[0], theme.series, strict=False):
-        plane(axis, extent or half_width(panels[-1]))
-        dots(axis, rows, colour)
-    return save(made, path, theme)
+    with figure(theme, 3 * len(panels), 3, path, ncols=len(panels), squeeze=False) as (made, axes):
+        for rows, axis, colour in zip(panels, axes[0], theme.series, strict=False):
+            plane(axis, extent or half_width(panels[-1]))
+            axis.set(xticks=[], yticks=[])
+            dots(axis, rows, colour)
+    return made
 
 
 def paths(
@@ -49,23 +50,16 @@ def paths(
     data: real data (M, 2), shown as a shadow.
     """
     way = torch.stack(list(states)).detach().cpu()
-    made, axis = figure(theme, 5, 5)
-    plane(axis, extent or half_width(way.flatten(0, 1)))
-    if data is not None:
-        dots(axis, data, theme.rule)
-    axis.plot(way[:, :, 0], way[:, :, 1], color=theme.series[0], linewidth=0.9, alpha=0.65)
-    axis.plot(
-        way[0, :, 0],
-        way[0, :, 1],
-        "o",
-        markersize=4,
-        markerfacecolor=theme.background,
-        markeredgecolor=theme.muted,
-        label="noise",
-    )
-    axis.plot(way[-1, :, 0], way[-1, :, 1], "o", markersize=4.5, color=theme.series[1], label="sample")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
-    return save(made, path, theme)
+    with figure(theme, 5, 5.3, path) as (made, axis):
+        plane(axis, extent or half_width(way.flatten(0, 1)))
+        if data is not None:
+            dots(axis, data, theme.muted)
+        axis.plot(way[:, :, 0], way[:, :, 1], color=theme.series[0], linewidth=0.9, alpha=0.65)
+        hollow = {"markerfacecolor": theme.background, "markeredgecolor": theme.muted}
+        axis.plot(way[0, :, 0], way[0, :, 1], "o", markersize=4, label="noise", **hollow)
+        axis.plot(way[-1, :, 0], way[-1, :, 1], "o", markersize=4.5, color=theme.series[1], label="sample")
+        made.legend(loc="outside lower center", ncols=2)
+    return made
 
 
 def field(
@@ -76,10 +70,10 @@ def field(
     x = torch.cartesian_prod(line, line)
     with torch.no_grad():
         v = flow.velocity(x, t)
-    made, axis = figure(theme, 5, 5)
-    plane(axis, extent * 1.05)
-    axis.quiver(x[:, 0], x[:, 1], -v[:, 0], -v[:, 1], v.norm(dim=1), cmap="cividis", angles="xy")
-    return save(made, path, theme)
+    with figure(theme, 5, 5, path) as (made, axis):
+        plane(axis, extent * 1.05)
+        axis.quiver(x[:, 0], x[:, 1], -v[:, 0], -v[:, 1], v.norm(dim=1), cmap=SHADES, angles="xy")
+    return made
 
 
 def plane(axis: Any, extent: float) -> None:
@@ -90,7 +84,7 @@ def plane(axis: Any, extent: float) -> None:
 
 def dots(axis: Any, x: Tensor, colour: str) -> None:
     """Small dots, smaller the more there are; drawn as one picture, so that a vector file stays small."""
-    size = max(0.5, min(6.0, 6000 / len(x)))
+    size = max(0.5, min(5.0, 5000 / len(x)))
     x = x.detach().cpu()
     axis.scatter(x[:, 0], x[:, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True)
 

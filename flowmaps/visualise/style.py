@@ -4,6 +4,8 @@ can be read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,11 +64,14 @@ light = Theme("#ffffff", "#1b2128", "#5b6672", "#d5dbe2", ("#0072b2", "#d55e00",
 dark = Theme("#14191f", "#e8edf2", "#9aa6b2", "#38424d", ("#56b4e9", "#f0944d", "#35c9a0", "#d48fbb", "#9aa6b2"))
 
 
-def figure(theme: Theme, width: float, height: float, **layout: Any) -> tuple[Figure, Any]:
-    """An empty figure of width x height inches and its axes, `plt.subplots` without pyplot's global state. `layout`:
-    rows and columns.
+@contextmanager
+def figure(
+    theme: Theme, width: float, height: float, path: str | Path | None = None, **layout: Any
+) -> Iterator[tuple[Figure, Any]]:
+    """`with figure(theme, 6, 4, path) as (figure, axes):` an empty figure of so many inches, to be drawn in the theme.
 
-    Raises ImportError without matplotlib.
+    `plt.subplots` without pyplot's global state; `layout` says how many rows and columns. At the end it is saved where
+    a path is given; its ending chooses the format. Raises ImportError without matplotlib.
     """
     try:
         import matplotlib
@@ -75,14 +80,6 @@ def figure(theme: Theme, width: float, height: float, **layout: Any) -> tuple[Fi
         raise ImportError("figures need matplotlib: pip install flowmaps[plot]") from error
     with matplotlib.rc_context(theme.settings()):
         made = Figure(figsize=(width, height), layout="constrained")
-        return made, made.subplots(**layout)
-
-
-def save(made: Figure, path: str | Path | None, theme: Theme) -> Figure:
-    """Write the figure where a path is given (the ending chooses the format), and return it."""
-    if path is not None:
-        import matplotlib
-
-        with matplotlib.rc_context(theme.settings()):
+        yield made, made.subplots(**layout)
+        if path is not None:
             made.savefig(path)
-    return made

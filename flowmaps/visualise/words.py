@@ -1,0 +1,112 @@
+"""Numbers into words: the sentences of a report, made from the rows of an evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+NOUNS = {"images": "images", "points": "points", "vectors": "samples"}
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+
+
+def name(row: Row) -> str:
+    """ "1 jump", "100 ODE steps", with the run's name for rows of a reference."""
+    nouns = {"jump": "jump", "euler": "ODE step", "restart": "restarted jump"}
+    what = count(row["steps"], nouns[row["sampler"]])
+    return f"{what} of {row['run']}" if "run" in row else what
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 jump", "2 jumps"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def one_jump(rows: Sequence[Row]) -> Row | None:
+    """The row of the one-step sampler."""
+    return next((row for row in rows if row["sampler"] == "jump" and row["steps"] == 1 and "run" not in row), None)
+
+
+def longest_ode(rows: Sequence[Row]) -> Row | None:
+    """The ODE with the most steps: of the run itself, or of the reference where the run has none."""
+    found = [row for row in rows if row["sampler"] == "euler"]
+    return max(found, key=lambda row: ("run" not in row, row["steps"])) if found else None
+
+
+def reference_ode(rows: Sequence[Row]) -> Row | None:
+    """The ODE of the reference run with the most steps."""
+    found = [row for row in rows if row["sampler"] == "euler" and "run" in row]
+    return max(found, key=lambda row: row["steps"]) if found else None
+
+
+def headline(evaluation: Mapping[str, Any], kind: str) -> str:
+    """What one jump is worth, in one sentence, from the numbers alone."""
+    rows = evaluation["rows"]
+    jump, ode = one_jump(rows), longest_ode(rows)
+    noun = NOUNS[kind]
+    if jump is None:
+        return f"This run makes {noun} in {rows[0]['steps']} steps." if rows else "Nothing was measured."
+    if ode is None:
+        return (
+            f"One network call makes {noun} at distance {pair(jump)} from real data, which scores {floor(evaluation)}."
+        )
+    calls = f"{jump['network_calls']} network call instead of {ode['network_calls']}"
+    faster = ode["seconds_per_sample"] / jump["seconds_per_sample"]
+    return f"{calls} makes {noun} {faster:.0f} times faster, {verdict(jump, ode)}."
+
+
+def verdict(a: Row, b: Row) -> str:
+    """How the distance of a compares with that of b, given their standard errors."""
+    gap, noise = a["distance"] - b["distance"], 2 * math.hypot(a["stderr"] or 0, b["stderr"] or 0)
+    if abs(gap) <= noise:
+        return "and as close to real data"
+    if gap < 0:
+        return "and closer to real data"
+    ratio = a["distance"] / b["distance"] if b["distance"] > noise else math.inf
+    return "but farther from real data" + (f" ({ratio:.2g} times the distance)" if ratio < 100 else "")
+
+
+def explanation(evaluation: Mapping[str, Any]) -> str:
+    """The distances behind the headline, with their floor."""
+    rows = evaluation["rows"]
+    chosen = [row for row in (one_jump(rows), longest_ode(rows), reference_ode(rows)) if row is not None]
+    found = ", ".join(f"{pair(row)} by {name(row)}" for k, row in enumerate(chosen) if row not in chosen[:k])
+    lower = "lower is better, and real data against itself scores"
+    return f"Distance to real data that it was not trained on: {found} ({lower} {floor(evaluation)})."
+
+
+def pair(row: Row) -> str:
+    """Distance and standard error of a row."""
+    return plus_minus(row["distance"], row["stderr"])
+
+
+def floor(evaluation: Mapping[str, Any]) -> str:
+    """The floor and its standard error."""
+    return plus_minus(evaluation["floor"], evaluation.get("floor_stderr"))
+
+
+def plus_minus(value: float | None, error: float | None) -> str:
+    """A value with its error, to the digits that the error leaves."""
+    if value is None:
+        return "not known"
+    if not error:
+        return f"{value:.3g}".replace("-", "−")
+    digits = min(8, max(0, 1 - math.floor(math.log10(error))))
+    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
+
+
+def seconds(value: float) -> str:
+    """Time in the unit that suits it, to two digits."""
+    scale, unit = next(((scale, unit) for scale, unit in UNITS if value >= scale), UNITS[-1])
+    amount = value / scale
+    return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
+
+
+def speed_up(row: Row, ode: Row | None) -> str:
+    """How many times faster than the longest ODE."""
+    if ode is None:
+        return ""
+    ratio = ode["seconds_per_sample"] / row["seconds_per_sample"]
+    return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
