@@ -56,7 +56,7 @@ def where(term: TermLoss) -> str:
     rows, cause = int(bad.sum()), "its residual is not finite"
     if rows == 0:
         bad, cause = torch.ones_like(bad), "its residual is finite, but its weight makes it overflow"
-    times = ", ".join(f"{name} in {span(time.flatten()[bad])}" for name, time in (("s", term.s), ("t", term.t)))
+    times = " and ".join(f"{name} in {span(time.flatten()[bad])}" for name, time in (("s", term.s), ("t", term.t)))
     return f"{cause} in {rows or len(bad)} of {len(bad)} rows, with {times}"
 
 

@@ -184,6 +184,11 @@ class Job:
     def progress(self) -> float:
         return self.learner.plan.progress(self.learner.step, self.seconds)
 
+    @property
+    def kept(self) -> str:
+        """What an error says about the last checkpoint."""
+        return f"; the checkpoint of step {self.saved} is kept" if self.saved else ""
+
     def begin(self) -> None:
         """Make the run folder; called after the first step, so that arguments that fail there leave nothing behind."""
         if self.folder is not None and self.is_main and not self.folder.config.exists():
@@ -259,6 +264,8 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
                 yield State(
                     learner.step, loss, learner.flow, learner.average.flow, learner.lr, job.seconds, job.progress
                 )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}{job.kept}") from None
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             if not interrupts.busy:
                 job.save()

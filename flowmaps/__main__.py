@@ -1,0 +1,5 @@
+"""`python -m flowmaps`: the command line."""
+
+from .cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,79 @@
+"""From options to data, network, flow map and method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data import Data
+from ..flow_map import Endpoint, FlowMap, GaussianSkip, Output, Position, average_velocity
+from ..method import Method
+from ..methods import LANDSCAPE, Row
+from ..networks import MLP, DiT, UNet
+from .arguments import closest, method_arguments
+from .options import Training
+
+SMALL = 1024
+"""Values in an image up to which `auto` takes an MLP."""
+
+
+def row_of(name: str) -> Row:
+    """The row of the landscape with this name. Raises ValueError for an unknown one, with the closest ones."""
+    names = [row.name for row in LANDSCAPE]
+    wanted = name.replace("-", "_")
+    if wanted not in names:
+        raise ValueError(f"unknown method {name!r}{closest(wanted, names)}; known are {', '.join(names)}")
+    return LANDSCAPE[names.index(wanted)]
+
+
+def make_method(name: str, arguments: Sequence[str], teacher: Path | None) -> Method:
+    """The method, with its teacher loaded. Raises ValueError for a teacher that is missing or not needed."""
+    row = row_of(name)
+    found: dict[str, Any] = method_arguments(row.build, arguments)
+    if row.needs_teacher and teacher is None:
+        raise ValueError(f"{row.name} is a distillation method and needs a trained model to learn from: --teacher RUN")
+    if teacher is not None:
+        from ..training import load
+
+        if not row.needs_teacher:
+            raise ValueError(f"{row.name} takes no --teacher: it is {row.learning}, not distillation")
+        found["teacher"] = load(teacher)
+    return row.build(**found)
+
+
+def make_flow(options: Training, data: Data) -> FlowMap:
+    """A new network for the data, with the output that the options name; the seed fixes its weights."""
+    torch.manual_seed(options.seed)
+    return FlowMap(make_network(options, data), make_output(options, data))
+
+
+def make_network(options: Training, data: Data) -> nn.Module:
+    """MLP, DiT or U-Net. Raises ValueError for an image network on rows that are no images."""
+    kind = options.network
+    if kind == "auto":
+        kind = "unet" if data.kind == "images" and math.prod(data.shape) > SMALL else "mlp"
+    classes = data.classes if options.labels else None
+    sizes = {"width": options.width, "depth" if kind != "unet" else "blocks": options.depth}
+    given: dict[str, Any] = {"classes": classes, **{name: size for name, size in sizes.items() if size is not None}}
+    if kind == "mlp":
+        return MLP(data.shape, data_std=data.std, **given)
+    if data.kind != "images":
+        raise ValueError(
+            f"--network {kind} is for images, and {data.name} holds {data.kind} of shape {data.shape}: use mlp"
+        )
+    channels, height, width = data.shape
+    return (DiT if kind == "dit" else UNet)((channels, height, width), **given)
+
+
+def make_output(options: Training, data: Data) -> Output:
+    """What the network predicts."""
+    if options.output == "gaussian-skip":
+        return GaussianSkip.fit(data.draw(10_000).x0)
+    if options.output == "position":
+        return Position(data.std)
+    return Endpoint() if options.output == "endpoint" else average_velocity

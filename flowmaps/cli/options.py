@@ -1,0 +1,166 @@
+"""The commands and their options, as typed dataclasses: what `--help` shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    debug: bool = False
+    """Show the whole traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Common):
+    """What `train` and `compare` share."""
+
+    steps: int = 5000
+    """Training steps."""
+    seconds: float | None = None
+    """Train for so many seconds instead of --steps. Such a run does not give the same numbers twice."""
+    network: Literal["auto", "mlp", "dit", "unet"] = "auto"
+    """auto: an MLP for points, vectors and images of at most 1024 values, a U-Net for larger images."""
+    width: int | None = None
+    """Width of the network. None: the network's own default."""
+    depth: int | None = None
+    """Blocks of the network (a U-Net: blocks per resolution). None: the network's own default."""
+    output: Literal["average-velocity", "endpoint", "position", "gaussian-skip"] = "average-velocity"
+    """What the network predicts; gaussian-skip: the average velocity less that of a Gaussian fitted to the data."""
+    labels: bool = True
+    """Make the network class-conditional where the data has class labels."""
+    data_args: tuple[str, ...] = ()
+    """Options of the data set, as name=value."""
+    teacher: Path | None = None
+    """Run folder of the trained model that a distillation method learns from."""
+    batch_size: int = 256
+    """Rows of one training step."""
+    lr: float = 1e-3
+    """Largest learning rate; it warms up, then falls linearly to 1% of this."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are the ones to sample with."""
+    clip: float | None = None
+    """Largest norm of the gradient. None: no clipping."""
+    seed: int = 0
+    """Fixes the initial weights, the batches and all random numbers."""
+    precision: Literal["no", "bf16"] = "no"
+    """bf16: run the loss in bfloat16 where that is safe."""
+    compile: bool = False
+    """Compile the loss: slow to start, faster steps."""
+    progress_bar: bool = True
+    """Show loss, speed and time left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Training):
+    """Train a flow map on DATA and keep everything in a run folder.
+
+    Example: flowmaps train checkerboard --method imf --steps 2000 --out runs/board
+    """
+
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    """checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits; a folder of images; a .npy or .npz
+    file; or hf:NAME for a Hugging Face data set."""
+    method: str = "imf"
+    """Name of the method; `flowmaps methods` lists them."""
+    method_args: tuple[str, ...] = ()
+    """Arguments of the method, as name=value; functions as in Python: diagonal=0.5 "times=logit_normal_pairs(-0.4, 1)".
+    """
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Run folder. None: runs/DATA-METHOD."""
+    resume: bool = False
+    """Go on with the run in this folder, given the same options: the same numbers as if it had never stopped."""
+    start: Path | None = None
+    """Run folder of a model to start from; its network and output are taken over."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints. There is always one at the end, and after Ctrl-C."""
+    keep: int = 3
+    """How many checkpoints are kept."""
+    sample_every: int = 1000
+    """Steps between pictures of samples. 0: none."""
+    log_every: int = 50
+    """Steps between rows of metrics.jsonl."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Experiment trackers, by the names that accelerate knows: tensorboard, wandb, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Common):
+    """Draw samples from a trained run.
+
+    Example: flowmaps sample runs/board --steps 1 -n 1000 -o samples.png
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run folder."""
+    steps: int = 1
+    """Steps from noise to data; one jump is what a flow map is for."""
+    n: Annotated[int, arg(aliases=["-n"])] = 64
+    """How many samples."""
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("samples.png")
+    """A picture (.png), or the samples themselves as an array (.npy)."""
+    step: Literal["jump", "euler", "heun", "ancestral", "restart"] = "jump"
+    """How a step is made: a jump of the flow map; Euler or Heun steps of its velocity; a random step."""
+    label: int | None = None
+    """Class to draw. None: the classes take turns."""
+    seed: int = 0
+    """Fixes the noise."""
+    ema: bool = True
+    """Use the averaged weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Common):
+    """Measure a run: distance to held-out data at 1, 2, 4, 8 jumps and 16, 100 ODE steps, with noise floor and cost.
+
+    The table is kept in the run folder as evaluation.json.
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run folder."""
+    reference: Path | None = None
+    """Another run, on the same data, to stand in the same table."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Common):
+    """Write report.html for a run: one page with the table, samples, loss curves and more, that needs no network."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Methods(Common):
+    """List the methods: rule, learning setting, cost in forward passes, paper."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Training):
+    """Train several methods on the same network, data and number of steps, evaluate each, and print one table.
+
+    Example: flowmaps compare checkerboard --methods meanflow,lsd,shortcut --steps 2000
+    """
+
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    """As for `train`."""
+    methods: str = "meanflow,imf,lsd,shortcut"
+    """Names of methods, with commas between them."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Folder for the runs, one each. None: runs/DATA-compare."""
+    resume: bool = False
+    """Go on with the runs in this folder."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+Command = Train | Sample | Evaluate | Report | Methods | Compare

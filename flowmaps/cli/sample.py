@@ -1,0 +1,63 @@
+"""`flowmaps sample`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import steps
+from ..sample import sample
+from ..training import load, read_config
+from .options import Sample
+from .train import say
+
+
+def run_sample(options: Sample) -> None:
+    """Draw samples and write them. Raises ValueError for a file type, a label or a number of samples that cannot be."""
+    if options.out.suffix not in (".png", ".npy"):
+        raise ValueError(f"samples are written as .png or .npy, got {options.out}")
+    if options.n < 1:
+        raise ValueError(f"the number of samples must be at least 1, got {options.n}")
+    config = read_config(options.run)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    flow = load(options.run, ema=options.ema).to(device)
+    noise = torch.randn(options.n, *config["data"]["shape"], generator=torch.Generator().manual_seed(options.seed))
+    noise = (noise * flow.path.sigma(torch.ones(()))).to(device)
+    label = labels(options, config, device)
+    step = getattr(steps, options.step)
+    x = sample(flow, noise, options.steps, step=step, condition=label, seed=options.seed).cpu()
+    write(options, x, config["data"]["kind"])
+    say(f"{options.n} samples of {config['data']['name']}, {options.steps} x {options.step}: {options.out}")
+
+
+def labels(options: Sample, config: dict[str, Any], device: str) -> Tensor | None:
+    """The label of each sample, None for a network that takes none."""
+    classes = config["data"]["classes"] if config["training"]["labels"] else None
+    if classes is None:
+        if options.label is not None:
+            raise ValueError(f"the model in {options.run} was trained without class labels, so --label cannot be given")
+        return None
+    if options.label is None:
+        return torch.arange(options.n, device=device) % classes
+    if not 0 <= options.label < classes:
+        raise ValueError(f"--label must be at least 0 and below the number of classes, {classes}, got {options.label}")
+    return torch.full((options.n,), options.label, device=device)
+
+
+def write(options: Sample, x: Tensor, kind: str) -> None:
+    """The samples as an array, or as a picture of images or points."""
+    if options.out.suffix == ".png" and kind == "vectors":
+        raise ValueError("only images and points in the plane can be drawn: write the samples to a .npy file")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.out.suffix == ".npy":
+        import numpy as np
+
+        return np.save(options.out, x.numpy())
+    from .. import visualise
+
+    if kind == "images":
+        visualise.grid((x + 1) / 2, options.out)
+    else:
+        visualise.points(x, options.out)

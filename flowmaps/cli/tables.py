@@ -1,0 +1,68 @@
+"""Tables and JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_json(value: Any) -> None:
+    """One JSON document."""
+    print(json.dumps(value, indent=2))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A line, then a plain table; nothing is cut where the output is no terminal."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    print(title)
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def print_evaluation(result: Mapping[str, Any]) -> None:
+    """The rows of an evaluation, under the metric and its floor."""
+    named = any("run" in row for row in result["rows"])
+    columns = ["run"] * named + ["sampler", "steps", "distance", "+-", "time per sample", "network calls"]
+    rows = [[str(row.get("run", ""))] * named + cells(row) for row in result["rows"]]
+    print_table(heading(result), columns, rows)
+
+
+def print_comparison(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """The rows of several evaluations."""
+    columns = ["method", "sampler", "steps", "distance", "+-", "time per sample", "network calls"]
+    rows = [[name, *cells(row)] for name, result in results.items() for row in result["rows"]]
+    print_table(heading(next(iter(results.values()))), columns, rows)
+
+
+def heading(result: Mapping[str, Any]) -> str:
+    return f"{result['metric']}; data against data: {number(result['floor'])}"
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        str(row["sampler"]),
+        str(row["steps"]),
+        number(row["distance"]),
+        number(row["stderr"]),
+        duration(row["seconds_per_sample"]),
+        number(row["network_calls"]),
+    ]
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    unit, factor = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("us", 1e6)
+    return f"{seconds * factor:.3g} {unit}"
