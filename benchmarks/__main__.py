@@ -1,0 +1,24 @@
+"""All benchmarks, or those named:  python -m benchmarks [digits] [checkerboard] [cost].  Results that are there already
+are kept.
+"""
+
+import sys
+from importlib import import_module
+
+NAMES = ("cost", "digits", "checkerboard")
+
+
+def main() -> None:
+    """Run the benchmarks named on the command line, each with its own defaults."""
+    chosen = sys.argv[1:] or list(NAMES)
+    unknown = [name for name in chosen if name not in NAMES]
+    if unknown:
+        raise SystemExit(f"unknown benchmark {unknown[0]!r}; known are {', '.join(NAMES)}")
+    sys.argv = sys.argv[:1]
+    for name in chosen:
+        print(f"== {name}", flush=True)
+        import_module(f"benchmarks.{name}").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The demo of the README: train a flow map on handwritten digits, sample it in one step, look at it.  python
+examples/demo.py
+
+Run again, it goes on where it was interrupted; once training is done it only measures and draws again. Everything lands
+in the run folder.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import flowmaps as fm
+from flowmaps.cli.tables import print_evaluation
+from flowmaps.recipes import small_images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120.0, help="training time (default: 120)")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    options = parser.parse_args()
+
+    torch.manual_seed(0)
+    data = fm.data.load("digits")
+    flow = small_images(data)
+    method = fm.methods.imf(diagonal=0.75, times=fm.times.uniform_triangle(1e-3), power=0)
+    for _ in fm.train(
+        flow, method, data, seconds=options.seconds, labels=False, precision="bf16", out=options.out,
+        resume=(options.out / "config.json").exists(),
+    ):  # fmt: skip
+        pass
+
+    print("Measuring: one jump, a few jumps, and the same network followed in many small steps ...")
+    print_evaluation(fm.evaluate.evaluate_run(options.out))
+    fm.visualise.report(options.out)
+
+
+if __name__ == "__main__":
+    main()
