@@ -110,7 +110,7 @@ def test_residuals_of_a_wrong_map_are_its_derivatives(path):
 
 @ALL
 def test_conditional_velocity_leaves_its_own_noise_and_no_more(path):
-    """With u for v: diffusion and improved MeanFlow leave -(u - v), MeanFlow -grad_x F (u - v); they average to zero."""
+    """With u for v: diffusion and improved MeanFlow leave -(u - v), MeanFlow -grad_x F (u - v); zero on average."""
     flow, g, pair, x, s, t = case(path)
     teacher = velocity.conditional(flow, pair)
     noise = teacher.velocity(x, s) - g.velocity(x, s)
