@@ -2,8 +2,9 @@
 
 cost counts the matrix products of the loss and its backward pass on a full batch in every term, over those of one
 forward pass (that is how the post counts: a forward pass 1, a backward pass 2, a derivative with its forward pass 2, a
-backward pass through both 4); `shared` is the same for the method's own shares of the batch. Both are counted in the
-tests, not estimated.
+backward pass through both 4). The diagonal of meanflow and imf is not a term of its own in that count: in the papers
+it is a share of the rows of the Eulerian one. `shared` is the same for the method's own shares of the batch. Both are
+counted in the tests, not estimated.
 """
 
 from __future__ import annotations
