@@ -170,9 +170,8 @@ def _offsets(
 
     if not central:
         return torch.where(inside(1), steps(1), steps(-1)).unbind(1)
-    return torch.where(inside(1) & inside(-1), steps(1, -1), torch.where(inside(2), steps(1, 2), steps(-1, -2))).unbind(
-        1
-    )
+    inwards = torch.where(inside(2), steps(1, 2), steps(-1, -2))
+    return torch.where(inside(1) & inside(-1), steps(1, -1), inwards).unbind(1)
 
 
 def _moved(x: Tensor, dx: Tensor | None, offset: Tensor) -> Tensor:

@@ -25,10 +25,7 @@ Tangent = Callable[[], Any]
 Rule = Callable[..., tuple[Any, Tangent | None]]
 
 RULES: dict[str, Rule] = {}
-"""By name: `rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes the tangent, None means zero."""
-
-FORMULAS: dict[str, Callable[..., Any]] = {}
-"""By name: operations that are written out in other operations; called with the dual numbers themselves."""
+"""By the operation's name: `rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes it, None is zero."""
 
 IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__idiv__", "__itruediv__", "__ipow__", "__imatmul__")
 
@@ -50,8 +47,6 @@ class Dual:
         kwargs = {key: value for key, value in (kwargs or {}).items() if key != "inplace"}
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
-        if func.__name__ in FORMULAS:
-            return FORMULAS[func.__name__](*args, **kwargs)
         primal, tangent = RULES.get(func.__name__, single_jvp)(func, *args, **kwargs)
         return primal if tangent is None else cls._pair(primal, tangent)
 
@@ -61,6 +56,8 @@ class Dual:
         return _zip(cls, primal, tangent())
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python's own protocols, such as copying, are not a tensor's
+            raise AttributeError(f"a dual number has no {name}")
         member = getattr(Tensor, name)
         if not callable(member):
             return getattr(self.primal, name)

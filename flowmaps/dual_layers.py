@@ -6,8 +6,9 @@ torch's fused backward kernel, which can be differentiated again, is its tangent
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dual import Dual, primal, tangent
-from .dual_rules import Result, formula, product_rule, rule, total
+from .dual_rules import Result, product_rule, rule, total
 
 SCORES_PER_BLOCK = 2**26
 """Attention works on blocks of queries of at most this many scores, which bounds its working memory."""
@@ -24,6 +25,19 @@ SCORES_PER_BLOCK = 2**26
 @rule("gelu")
 def _gelu(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
     return func(x.primal, *args, **kwargs), lambda: torch.ops.aten.gelu_backward(x.tangent, x.primal, *args, **kwargs)
+
+
+@rule("silu")
+def _silu(func: Any, x: Dual, inplace: bool = False) -> Result:
+    y = func(x.primal)
+
+    def dy() -> Tensor:
+        if not torch.is_grad_enabled():  # the fused kernel has no derivative of its own
+            return torch.ops.aten.silu_backward(x.tangent, x.primal)
+        gate = torch.sigmoid(x.primal)
+        return x.tangent * (gate + y * (1 - gate))
+
+    return y, dy
 
 
 @rule("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
@@ -124,35 +138,43 @@ def _rescaled_tangent(dn: Tensor | None, n: Callable[[], Tensor], weight: Any, b
     return total(dn, tangent(bias))
 
 
-@formula("scaled_dot_product_attention")
+@rule("scaled_dot_product_attention")
 def _attention(
+    func: Any,
     query: Any,
     key: Any,
     value: Any,
-    attn_mask: Tensor | None = None,
+    attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Any:
-    """softmax(q k^T / sqrt(d) + mask) v, written out by blocks of queries: fused attention has no forward mode."""
-    length, source = query.shape[-2], key.shape[-2]
+) -> Result:
+    """o = p v,  p = softmax(q k^T / sqrt(d) + mask);  do = dp v + p dv.
+
+    The fused kernels give o alone, so that p is computed again for do, by blocks of queries.
+    """
     if enable_gqa:
-        groups = query.shape[-3] // key.shape[-3]
-        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+        repeats = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
     if is_causal:
-        attn_mask = torch.ones(length, source, dtype=torch.bool, device=query.device).tril()
+        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    weights = functools.partial(_attention_weights, query, key, attn_mask, scale)
+    if dropout_p > 0:  # value and tangent need the same mask
+        o = torch.cat([torch.matmul(F.dropout(p, dropout_p), value) for p in weights()], -2)
+        return primal(o), lambda: tangent(o)
+    o = func(*map(primal, (query, key, value, attn_mask)), scale=scale)
+    return o, lambda: torch.cat([product_rule(torch.matmul, (p, value), {}) for p in weights()], -2)
+
+
+def _attention_weights(query: Any, key: Any, mask: Any, scale: float | None) -> Iterator[Any]:
+    """softmax(q k^T / sqrt(d) + mask) for one block of queries after the other."""
+    keys, source = key.transpose(-2, -1), key.shape[-2]
     scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
     block = max(1, SCORES_PER_BLOCK // (math.prod(key.shape[:-2]) * source))
-    parts = []
-    for first in range(0, length, block):
-        mask = attn_mask if attn_mask is None or attn_mask.shape[-2] == 1 else attn_mask[..., first : first + block, :]
-        parts.append(_attend(scaled[..., first : first + block, :], key, value, mask, dropout_p))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
-
-
-def _attend(query: Any, key: Any, value: Any, mask: Tensor | None, dropout_p: float) -> Any:
-    scores = torch.matmul(query, key.transpose(-2, -1))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    return torch.matmul(F.dropout(scores.softmax(-1), dropout_p), value)
+    for first in range(0, query.shape[-2], block):
+        scores = torch.matmul(scaled[..., first : first + block, :], keys)
+        if mask is not None:
+            part = mask if mask.shape[-2] == 1 else mask[..., first : first + block, :]
+            scores = scores.masked_fill(~part, -math.inf) if part.dtype == torch.bool else scores + part
+        yield scores.softmax(-1)

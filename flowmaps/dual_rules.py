@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dual import FORMULAS, RULES, Dual, Rule, Tangent, primal, single_jvp, tangent
+from .dual import RULES, Dual, Rule, Tangent, primal, single_jvp, tangent
 
 Result = tuple[Any, Tangent | None]
 
@@ -25,16 +25,6 @@ def rule(names: str) -> Callable[[Rule], Rule]:
 
     def enter(entry: Rule) -> Rule:
         RULES.update(dict.fromkeys(names.split(), entry))
-        return entry
-
-    return enter
-
-
-def formula(names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: the operations with these names, written out in other operations on dual numbers."""
-
-    def enter(entry: Callable[..., Any]) -> Callable[..., Any]:
-        FORMULAS.update(dict.fromkeys(names.split(), entry))
         return entry
 
     return enter
@@ -57,13 +47,12 @@ def _plain(func: Any, *args: Any, **kwargs: Any) -> Result:
 
 
 @rule(
-    "reshape reshape_as permute transpose swapaxes swapdims t movedim moveaxis flatten "
-    "squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile contiguous clone __getitem__ "
-    "narrow select index_select gather take_along_dim masked_select unbind chunk tensor_split diagonal "
-    "diag_embed tril triu flip roll rot90 unfold fold pixel_shuffle pixel_unshuffle channel_shuffle interpolate "
-    "upsample avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d to type type_as float "
-    "double half bfloat16 cpu cuda neg negative positive __neg__ sum mean nansum cumsum trace diff deg2rad "
-    "rad2deg"
+    "reshape reshape_as permute transpose swapaxes swapdims t movedim moveaxis flatten squeeze unsqueeze expand "
+    "expand_as broadcast_to repeat repeat_interleave tile contiguous clone __getitem__ narrow select index_select "
+    "gather take_along_dim masked_select unbind chunk tensor_split diagonal diag_embed tril triu flip roll rot90 "
+    "unfold fold pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample avg_pool1d avg_pool2d "
+    "avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d to type type_as float double half bfloat16 cpu cuda neg "
+    "negative positive __neg__ sum mean nansum cumsum trace diff deg2rad rad2deg"
 )
 def _linear(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
     args = tuple(map(primal, args))
@@ -133,7 +122,7 @@ def _einsum(func: Any, equation: str, *operands: Any) -> Result:
     return _product(func, equation, *(operands[0] if listed else operands))
 
 
-def product_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def product_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """d(a b ...) = da b ... + a db ... + ...: one call of `func` for each dual number among its arguments."""
     values = [primal(a) for a in args]
     return total(
@@ -173,11 +162,6 @@ def total(*terms: Tensor | None) -> Tensor | None:
 
 
 # --- elementwise functions: dy = slope(x, y) dx -----------------------------------------------------------------------
-
-
-def _silu_slope(x: Tensor, y: Tensor) -> Tensor:
-    gate = torch.sigmoid(x)
-    return gate + y * (1 - gate)
 
 
 def _sinc_slope(x: Tensor, y: Tensor) -> Tensor:
@@ -223,7 +207,6 @@ SLOPES: dict[str, Callable[..., Tensor]] = {
     "sigmoid": lambda x, y: y * (1 - y),
     "log_sigmoid": lambda x, y: torch.sigmoid(-x),
     "softplus": lambda x, y, beta=1, threshold=20: torch.where(beta * x > threshold, 1, torch.sigmoid(beta * x)),
-    "silu": _silu_slope,
     "clamp": _clamp_slope,
     "clamp_min": lambda x, y, min: x >= min,
     "clamp_max": lambda x, y, max: x <= max,
@@ -266,11 +249,13 @@ def _extremum(func: Any, a: Any, b: Any) -> Result:
     return y, lambda: torch.where(x == z, (da + db) / 2, torch.where(y == x, da, db))
 
 
-@formula("lerp")
-def _lerp(a: Any, b: Any, weight: Any) -> Any:
-    return a + weight * (b - a)
+@rule("lerp")
+def _lerp(func: Any, a: Any, b: Any, weight: Any) -> Result:
+    y = a + weight * (b - a)
+    return primal(y), lambda: tangent(y)
 
 
-@formula("addcmul")
-def _addcmul(x: Any, a: Any, b: Any, *, value: float = 1) -> Any:
-    return x + a * b * value
+@rule("addcmul")
+def _addcmul(func: Any, x: Any, a: Any, b: Any, *, value: float = 1) -> Result:
+    y = x + a * b * value
+    return primal(y), lambda: tangent(y)

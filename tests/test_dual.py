@@ -218,6 +218,19 @@ def test_dropout_uses_one_mask_and_draws_as_the_plain_operation_does():
     torch.testing.assert_close(tangent, dx * (plain / x))
 
 
+def test_attention_with_dropout_uses_one_mask():
+    x, dx = draw(4, 4), draw(4, 4, seed=1)
+
+    def f(x):
+        torch.manual_seed(3)
+        return attend(x, x, x.sin(), dropout_p=0.5)
+
+    value, tangent = dual_jvp(f, x, dx)
+    h = 1e-6
+    slope = (dual_jvp(f, x + h * dx, dx)[0] - dual_jvp(f, x - h * dx, dx)[0]) / (2 * h)
+    torch.testing.assert_close(tangent, slope, rtol=1e-7, atol=1e-8)
+
+
 def test_operation_without_a_rule_is_differentiated_alone_with_one_warning():
     x, dx = draw(4, 4), draw(4, 4, seed=1)
     with pytest.warns(UserWarning, match="no forward-mode rule for var"):
@@ -274,7 +287,7 @@ def test_augmented_assignment_makes_a_new_number():
         (lambda x: x @ W, 1, 2),
         (lambda x: x @ x, 1, 3),
         (lambda x: F.conv2d(x[None, None], IMAGE.reshape(16, 1, 2, 2)), 1, 2),
-        (lambda x: attend(x, x.sin(), x.cos()), 2, 6),
+        (lambda x: attend(x, x.sin(), x.cos()), 2, 7),
     ],
 )
 def test_products_are_counted_exactly(f, forward_products, dual_products):
