@@ -125,10 +125,11 @@ def histogram_kl(
     middle = (torch.arange(bins, dtype=torch.float64, device=x.device) + 0.5) * edge - half_width
     log_rho = log_prob(torch.cartesian_prod(middle, middle))
     inside = log_rho > -torch.inf
-    log_rho, counts = log_rho[inside], counts[inside]
+    log_rho = log_rho[inside]
+    counts = torch.cat((counts[inside], len(x) - counts[inside].sum()[None]))  # the last counts all samples elsewhere
 
     def divergence(counts: Tensor) -> Tensor:
-        log_hist = (counts.clamp(min=0.5) / (len(x) * edge**2)).log()
+        log_hist = (counts[..., :-1].clamp(min=0.5) / (counts.sum(-1, keepdim=True) * edge**2)).log()
         return (log_rho.exp() * (log_rho - log_hist)).sum(-1) * edge**2
 
     generator = torch.Generator(counts.device).manual_seed(seed)

@@ -73,7 +73,7 @@ def draw(data: Data, n: int, count: int, seed: int) -> Draws:
     """`count` draws of n rows, or of as many as are held out when there are fewer, and then more draws."""
     held_out = data.held_out(n * count, seed).x0
     training = data.draw(min(n * count, data.size or n * count), seed).x0
-    short = data.size is not None and len(held_out) < n and data.size + len(held_out) <= WHOLE
+    short = data.size is not None and len(held_out) < n * count and data.size + len(held_out) <= WHOLE
     whole = torch.cat((data.draw(data.size or 1, seed).x0, held_out)) if short else None
     n = min(n, len(held_out), len(training))
     wanted = n * count if whole is None else max(n * count, WHOLE_DRAWS * len(whole))

@@ -79,10 +79,10 @@ def evaluate(
     key, which "measures" explains.
     """
     data = as_data(data)
-    if features is None and data.kind == "images":
-        features = classifier_features(train_classifier(data, seed=seed))
     draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
     rows = draw(data, n, draws, seed)
+    if features is None and data.kind == "images":
+        features = classifier_features(train_classifier(data, seed=seed))
     found = list(measures(data, rows, features, seed))
     labels = uses_labels(flow.network, data, labels)
     setup = Setup.make(

@@ -94,7 +94,7 @@ def plus_minus(value: float | None, error: float | None) -> str:
     if not error:
         return f"{value:.3g}".replace("-", "−")
     digits = min(8, max(0, 1 - math.floor(math.log10(error))))
-    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
+    return f"{value:.{digits}f}\u00a0±\u00a0{error:.{digits}f}".replace("-", "−")
 
 
 def seconds(value: float) -> str:

@@ -1,0 +1,157 @@
+"""The table: a perfect sampler scores the floor, an imperfect one does not, and calls are counted exactly."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from flowmaps import FlowMap, exact, steps
+from flowmaps.consistency import compositional, eulerian, lagrangian
+from flowmaps.data import as_data, load
+from flowmaps.evaluate import consistency_residuals, counting, evaluate, map_error
+from flowmaps.sample import sample
+
+
+class Exact(nn.Module):
+    """A network that is an exact average velocity, with an error added to it."""
+
+    def __init__(self, distribution, error=0.0):
+        super().__init__()
+        self.distribution, self.error = distribution, error
+
+    def forward(self, x, s, t):
+        return self.distribution.average_velocity(x, s, t) + self.error
+
+
+GAUSSIAN = exact.Gaussian([0.5, -0.5], covariance=torch.tensor([[1.0, 0.6], [0.6, 0.5]], dtype=torch.float64))
+WIDE = exact.Gaussian(torch.zeros(6, dtype=torch.float64), 0.7)
+SMALL = {"n": 256, "draws": 4, "jumps": (1, 2), "ode_steps": (4,)}
+
+
+def within(a, b, a_error, b_error, errors=4):
+    return abs(a - b) < errors * math.hypot(a_error, b_error)
+
+
+@pytest.fixture(scope="module")
+def perfect():
+    return evaluate(FlowMap(Exact(GAUSSIAN)), GAUSSIAN, **SMALL)
+
+
+def test_shape_of_the_result(perfect):
+    assert list(perfect)[:4] == ["metric", "floor", "floor_stderr", "rows"]
+    assert list(perfect["rows"][0])[:6] == [
+        "sampler",
+        "steps",
+        "distance",
+        "stderr",
+        "seconds_per_sample",
+        "network_calls",
+    ]
+    assert json.loads(json.dumps(perfect, allow_nan=False)) == perfect
+
+
+def test_a_perfect_sampler_scores_the_floor(perfect):
+    jump = perfect["rows"][0]
+    assert within(jump["distance"], perfect["floor"], jump["stderr"], perfect["floor_stderr"])
+    for key in ("kl_48", "kl_50"):
+        errors = jump[f"{key}_stderr"], perfect[f"{key}_floor_stderr"]
+        assert within(jump[key], perfect[f"{key}_floor"], *errors)
+
+
+def test_an_imperfect_sampler_does_not():
+    result = evaluate(FlowMap(Exact(GAUSSIAN, 0.5)), GAUSSIAN, **SMALL)
+    jump = result["rows"][0]
+    assert jump["distance"] > result["floor"] + 5 * math.hypot(jump["stderr"], result["floor_stderr"])
+    assert result["map_error_one_jump"] == pytest.approx(0.5, rel=1e-4)
+
+
+def test_network_calls_are_counted(perfect):
+    counts = {(row["sampler"], row["steps"]): row["network_calls"] for row in perfect["rows"]}
+    assert counts == {("jump", 1): 1, ("jump", 2): 2, ("euler", 4): 4}
+
+
+def test_counting_sees_every_call():
+    flow = FlowMap(Exact(GAUSSIAN))
+    with counting(flow.network) as counter:
+        sample(flow, torch.randn(5, 2), 3, step=steps.heun)
+    flow(torch.randn(5, 2), 1.0, 0.0)
+    assert counter.calls == 6
+
+
+def test_a_gaussian_map_has_no_error():
+    errors = map_error(FlowMap(Exact(GAUSSIAN)), GAUSSIAN)
+    assert max(errors.values()) < 1e-6
+
+
+def test_error_of_a_shifted_velocity():
+    """V + c moves F by c (t - s): its mean square over the triangle t < s is c^2 / 6.
+
+    Relative standard error of the mean square over 2048 pairs: sqrt(E d^4 / (E d^2)^2 - 1) / sqrt(2048) = 2.6 %.
+    """
+    errors = map_error(FlowMap(Exact(GAUSSIAN, 0.5)), GAUSSIAN)
+    assert errors["map_error"] ** 2 == pytest.approx(0.25 / 6, rel=0.11)
+    assert errors["map_error_one_jump"] == pytest.approx(0.5, rel=1e-5)
+
+
+def test_vectors_are_compared_by_slices():
+    result = evaluate(FlowMap(Exact(WIDE)), WIDE, **SMALL)
+    jump = result["rows"][0]
+    assert "directions" in result["metric"]
+    assert within(jump["distance"], result["floor"], jump["stderr"], result["floor_stderr"])
+
+
+def test_partial_maps_get_the_samplers_they_have():
+    to_data = evaluate(FlowMap(Exact(GAUSSIAN), only_target=0.0), GAUSSIAN, **SMALL)
+    assert [(row["sampler"], row["steps"]) for row in to_data["rows"]] == [("jump", 1), ("restart", 2)]
+    assert to_data["map_error"] is None
+    from_noise = evaluate(FlowMap(Exact(GAUSSIAN), only_source=1.0), GAUSSIAN, **SMALL)
+    assert [(row["sampler"], row["steps"]) for row in from_noise["rows"]] == [("jump", 1)]
+
+
+def test_the_same_seed_gives_the_same_distances(perfect):
+    again = evaluate(FlowMap(Exact(GAUSSIAN)), GAUSSIAN, **SMALL)
+    assert [row["distance"] for row in again["rows"]] == [row["distance"] for row in perfect["rows"]]
+
+
+@pytest.mark.parametrize("rule", [lagrangian, eulerian, compositional])
+def test_residuals_of_an_exact_map_are_zero(rule):
+    flow = FlowMap(Exact(WIDE))
+    residuals = consistency_residuals(flow, WIDE.sample(16), rule=rule, grid=5)
+    below = torch.ones(5, 5).tril().bool()
+    assert float(residuals[below].max()) < 1e-10
+    assert bool(residuals[~below].isnan().all())
+
+
+def test_residual_of_a_shifted_velocity():
+    """V + c against v + c at the moved point: for N(0, 1) on the linear path v is linear in x with slope k(t).
+
+    The residual is c - (c + k(t) (t - s) c) = -k(t) (t - s) c, with k(t) = (2 t - 1) / ((1 - t)^2 + t^2).
+    """
+    flow, grid = FlowMap(Exact(exact.Gaussian(torch.zeros(3, dtype=torch.float64), 1.0), 0.2)), [0.0, 0.25, 1.0]
+    residuals = consistency_residuals(flow, torch.randn(8, 3, dtype=torch.float64), grid=torch.tensor(grid), both=True)
+    for i, s in enumerate(grid):
+        for j, t in enumerate(grid):
+            k = (2 * t - 1) / ((1 - t) ** 2 + t**2)
+            assert float(residuals[i, j]) == pytest.approx(abs(k * (t - s) * 0.2), abs=1e-10)
+
+
+def test_images_need_held_out_rows_of_their_own():
+    x = torch.rand(1, 1, 4, 4) * 2 - 1
+    with pytest.raises(ValueError, match="held-out"):
+        evaluate(FlowMap(Exact(WIDE)), as_data(x), **SMALL)
+
+
+def test_digits_against_a_gaussian_of_their_moments():
+    """The features tell digits from the Gaussian with their mean and covariance, which pixels cannot."""
+    data = load("digits")
+    gaussian = exact.Gaussian.fit(data.draw(1437).x0)
+    result = evaluate(FlowMap(Exact(gaussian)), data, n=360, draws=2, jumps=(1,), ode_steps=())
+    jump = result["rows"][0]
+    assert result["samples"] == 360 and "classifier" in result["metric"]
+    assert jump["distance"] > result["floor"] + 10 * math.hypot(jump["stderr"], result["floor_stderr"])
+    assert jump["whole_distance"] > 10 * result["whole_distance_floor"]
+    assert jump["rounded_distance"] > jump["distance"]
+    assert jump["kernel_distance"] > 10 * jump["kernel_distance_stderr"]
+    assert 1.4 < jump["neighbour_ratio"] < 2.0 and jump["copies"] == 0
