@@ -120,6 +120,10 @@ class Averaged(nn.Module):
                     mine.copy_(theirs)
         object.__setattr__(self, "_followed", (flow.network, version))
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._followed = None  # a checkpoint is written after a step: its weights are still to be followed
+
     def forward(self, flow: FlowMap, pair: Pair) -> FlowMap:
         assert self.target is not None, "Method.loss follows the flow before it binds the sources"
         return flow.around(self.target)
