@@ -76,8 +76,8 @@ def test_a_row_says_what_its_function_does(row):
 
 
 @ROWS
-def test_a_first_step_of_every_method_lowers_its_own_loss_or_stays_finite(row):
-    """Out of the box, with its own times, weights and shares, in float32, with a condition."""
+def test_every_method_runs_out_of_the_box(row):
+    """With its own times, weights and shares, in float32, with a condition."""
     torch.manual_seed(0)
     flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=2, embedding=8, classes=3))
     method = row.build(fm.exact.Gaussian([0.0, 1.0], 0.5)) if row.needs_teacher else row.build()

@@ -1,0 +1,258 @@
+"""Methods: shares of the batch, times, conditions, names, weights of their own, refusals."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import flowmaps as fm
+from flowmaps.consistency import diffusion, eulerian
+from flowmaps.method import split_rows
+from flowmaps.velocity import conditional, own
+from tests.methods.support import Network, batch
+from tests.oracles import PATHS, randn
+
+X0, EPS, (S, T) = batch()
+
+
+def always(s, t):
+    """Times that do not depend on chance."""
+    return lambda n, progress, like: (torch.full((n,), s, dtype=like.dtype), torch.full((n,), t, dtype=like.dtype))
+
+
+def two_terms(share):
+    return fm.Method(
+        fm.Term(diffusion, share=share, times=always(0.6, 0.6)),
+        fm.Term(eulerian, conditional, share=1 - share, times=always(0.9, 0.2)),
+    )
+
+
+def row_losses(flow, term, x0, eps):
+    """The loss of one term on each row alone."""
+    pairs = (fm.velocity.Pair(x[None], e[None], flow.path, {}) for x, e in zip(x0, eps, strict=True))
+    return torch.stack([term.loss(flow, pair, *term.times(1, 0.0, x0), 0.0).value for pair in pairs])
+
+
+def gradient(value, flow):
+    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(flow.parameters()))])
+
+
+def test_a_split_batch_is_the_masked_batch_in_expectation():
+    """Over all orders of four rows the split loss averages to the loss of a mask that gives each row to one term.
+
+    Both, value and gradient, are enumerated: no chance is left.
+    """
+    flow, method = fm.FlowMap(Network()), two_terms(0.75)
+    x0, eps = X0[:4], EPS[:4]
+    losses = [row_losses(flow, term, x0, eps) for term in method.terms]
+    masks = [torch.tensor(mask) for mask in set(itertools.permutations([True, True, True, False]))]
+    masked = torch.stack([torch.where(mask, *losses).mean() for mask in masks]).mean()
+    orders = [list(order) for order in itertools.permutations(range(4))]
+    split = torch.stack([method.loss(flow, x0[o], noise=eps[o]).value for o in orders]).mean()
+    torch.testing.assert_close(split, masked)
+    torch.testing.assert_close(gradient(split, flow), gradient(masked, flow))
+
+
+@pytest.mark.parametrize("n, share", [(5, 0.75), (3, 0.5), (2, 0.9)])
+def test_shares_that_do_not_divide_the_batch_are_unbiased_too(n, share):
+    flow, method = fm.FlowMap(Network()), two_terms(share)
+    losses = [row_losses(flow, term, X0[:n], EPS[:n]).mean() for term in method.terms]
+    orders = [list(order) for order in itertools.permutations(range(n))]
+    split = torch.stack([method.loss(flow, X0[o], noise=EPS[o]).value for o in orders]).mean()
+    torch.testing.assert_close(split, share * losses[0] + (1 - share) * losses[1])
+
+
+def test_given_times_show_every_term_the_whole_batch():
+    flow, method = fm.FlowMap(Network()), two_terms(0.75)
+    loss = method.loss(flow, X0, noise=EPS, times=(S, T[:, None]))
+    for term in loss.terms.values():
+        assert term.residual.shape == X0.shape and torch.equal(term.s, S) and torch.equal(term.t, T)
+    torch.testing.assert_close(loss.value, 0.75 * loss.terms["diffusion"].value + 0.25 * loss.terms["eulerian"].value)
+    x = (1 - S)[:, None] * X0 + S[:, None] * EPS
+    torch.testing.assert_close(loss.terms["diffusion"].residual, flow.velocity(x, S) - (EPS - X0))
+    method.loss(flow, X0, times=(1, 0.0))
+
+
+def test_terms_split_the_batch_without_overlap():
+    flow, method = fm.FlowMap(Network()), two_terms(0.75)
+    loss = method.loss(flow, X0, noise=EPS)
+    first, second = loss.terms["diffusion"], loss.terms["eulerian"]
+    assert (len(first.residual), len(second.residual)) == (9, 3)
+    x = 0.4 * X0[:9] + 0.6 * EPS[:9]
+    torch.testing.assert_close(first.residual, flow.velocity(x, 0.6) - (EPS - X0)[:9])
+    torch.testing.assert_close(first.value, first.residual.square().mean())
+    torch.testing.assert_close(loss.value, 0.75 * first.value + 0.25 * second.value)
+
+
+@pytest.mark.parametrize("batch", [3, 4, 7, 64, 1000])
+@pytest.mark.parametrize("shares", [(0.75, 0.25), (0.5, 0.3, 0.2), (0.01, 0.99), (1.0,), (0.2, 0.2, 0.2)])
+def test_rows_are_split_in_proportion(batch, shares):
+    counts = split_rows(batch, shares)
+    assert sum(counts) == batch and min(counts) >= 1
+    for count, share in zip(counts, shares, strict=True):
+        exact = share / sum(shares) * batch
+        assert abs(count - exact) < 1 or count == 1 or min(exact for exact in shares) * batch < 1
+
+
+def test_a_batch_smaller_than_the_terms_is_refused():
+    with pytest.raises(ValueError, match="a batch of 1 cannot be shared by 2 terms"):
+        two_terms(0.75).loss(fm.FlowMap(Network()), X0[:1])
+    assert two_terms(0.75).loss(fm.FlowMap(Network()), X0[:2]).value.isfinite()
+    whole = two_terms(0.75).loss(fm.FlowMap(Network()), X0[:1], times=(0.9, 0.1))
+    assert whole.value.isfinite()
+
+
+def test_conditions_go_with_their_rows():
+    seen = {}
+
+    class Labelled(Network):
+        def forward(self, x, s, t, label, scale):
+            seen.setdefault(s[0].item(), (label, scale))
+            return super().forward(x, s, t)
+
+    label, scale = torch.arange(12), torch.tensor(3.0)
+    two_terms(0.75).loss(fm.FlowMap(Labelled()), X0, {"label": label, "scale": scale})
+    assert torch.equal(seen[0.6][0], label[:9]) and torch.equal(seen[0.9][0], label[9:])
+    assert seen[0.6][1] is scale
+
+
+def test_a_condition_that_is_a_tensor_is_the_label():
+    class Labelled(Network):
+        def forward(self, x, s, t, label):
+            return super().forward(x, s, t) + label[:, None]
+
+    flow, method = fm.FlowMap(Labelled()), two_terms(0.75)
+    label = torch.arange(12.0).double()
+    as_tensor, as_dict = (method.loss(flow, X0, c, noise=EPS).value for c in (label, {"label": label}))
+    assert torch.equal(as_tensor, as_dict)
+    assert flow.condition == {}
+
+
+def test_terms_are_named_after_their_rules_and_stay_as_they_were():
+    first, second = fm.Term(diffusion, share=0.5), fm.Term(diffusion, share=0.5)
+    named = fm.Term(diffusion, share=0.5, name="auxiliary")
+    assert list(fm.Method(first, second).loss(fm.FlowMap(Network()), X0).terms) == ["diffusion", "diffusion_2"]
+    assert list(fm.Method(second, named).loss(fm.FlowMap(Network()), X0).terms) == ["diffusion", "auxiliary"]
+    assert second.name == "diffusion"
+
+
+def test_noise_is_drawn_from_the_global_generator_unless_given():
+    flow, method = fm.FlowMap(Network()), fm.methods.flow_matching()
+    torch.manual_seed(1)
+    first = method.loss(flow, X0).value
+    torch.manual_seed(1)
+    assert torch.equal(first, method.loss(flow, X0).value)
+    assert torch.equal(
+        method(flow, X0, noise=EPS, times=(S, T)).value, method.loss(flow, X0, noise=EPS, times=(S, T)).value
+    )
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_states_are_on_the_path_of_the_flow(path):
+    seen = []
+
+    class Spy(Network):
+        def forward(self, x, s, t):
+            seen.append((x, s))
+            return super().forward(x, s, t)
+
+    fm.methods.flow_matching().loss(fm.FlowMap(Spy(), path=path), X0, noise=EPS, times=(S, S))
+    (x, s), *_ = seen
+    torch.testing.assert_close(x, path.interpolate(X0, EPS, s))
+
+
+def test_curricula_see_the_progress_of_training():
+    rates = []
+
+    def rule(flow, teacher, x, s, t, *, rate):
+        rates.append(rate)
+        return flow.velocity(x, s)
+
+    term = fm.Term(
+        rule, curriculum=lambda progress: {"rate": progress**2}, times=fm.times.growing_gap(always(1.0, 0.0))
+    )
+    loss = fm.Method(term).loss(fm.FlowMap(Network()), X0, progress=0.25)
+    assert rates == [0.0625] and loss.terms["rule"].t[0] == 0.5
+
+
+def test_learned_weights_are_parameters_of_the_method():
+    learned = fm.weight.learned(8)
+    method = fm.methods.lsd(weight=learned)
+    assert {id(p) for p in method.parameters()} == {id(p) for p in learned.parameters()}
+    method.loss(fm.FlowMap(Network()), X0).value.backward()
+    assert all(p.grad is not None for p in method.parameters())
+    again = fm.methods.lsd(weight=fm.weight.learned(8))
+    again.load_state_dict(method.state_dict())
+
+
+@pytest.mark.parametrize(
+    "x0, options, message",
+    [
+        (X0.long(), {}, "floating-point data.*torch.int64 of shape"),
+        (X0[:, 0], {}, r"\(B, ...\), got torch.float64 of shape \(12,\)"),
+        (X0.tolist(), {}, "got list"),
+        (X0, {"noise": EPS[:3]}, r"shape of x0, \(12, 3\), got \(3, 3\)"),
+        (X0, {"times": (1.5, 0.0)}, "source times must lie in.*got 1.5"),
+        (X0, {"times": (1.0, float("nan"))}, "target times.*got nan"),
+        (X0, {"times": (S[:5], 0.0)}, r"got \(5,\)"),
+    ],
+)
+def test_bad_input_is_refused(x0, options, message):
+    with pytest.raises(ValueError, match=message):
+        fm.methods.meanflow().loss(fm.FlowMap(Network()), x0, **options)
+
+
+def test_a_term_refuses_a_share_that_is_none():
+    for share in (0.0, -0.5, 1.5):
+        with pytest.raises(ValueError, match=r"share of a term must lie in \(0, 1\], got"):
+            fm.Term(diffusion, share=share)
+    with pytest.raises(ValueError, match="at least one term"):
+        fm.Method()
+
+
+def test_a_network_of_another_shape_is_refused():
+    class Thin(Network):
+        def forward(self, x, s, t):
+            return super().forward(x, s, t)[:, :1]
+
+    with pytest.raises(ValueError, match="the network must return the shape of x"):
+        fm.methods.meanflow().loss(fm.FlowMap(Thin()), X0)
+
+
+def test_partial_maps_refuse_methods_that_need_more():
+    with pytest.raises(ValueError, match="only knows the target time 0"):
+        fm.methods.lsd().loss(fm.FlowMap(Network(), only_target=0.0), X0)
+
+
+def test_integer_times_and_single_precision():
+    flow = fm.FlowMap(Network().float())
+    loss = fm.methods.meanflow().loss(flow, X0.float(), times=(torch.ones(12, dtype=torch.int64), torch.tensor(0)))
+    assert loss.value.dtype == torch.float32 and loss.terms["eulerian"].s.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(6, 1), (6, 2, 3), (6, 1, 2, 2, 2)])
+def test_data_of_any_number_of_dimensions(shape):
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()).double())
+
+        def forward(self, x, s, t):
+            return x * self.weight * (s - t).reshape(-1, *[1] * (x.ndim - 1))
+
+    for build in (fm.methods.meanflow, fm.methods.lsd, fm.methods.psd, fm.methods.esd):
+        loss = build().loss(fm.FlowMap(Shift()), randn(*shape))
+        assert loss.value.isfinite() and list(loss.terms.values())[0].residual.shape[1:] == shape[1:]
+
+
+def test_the_source_of_a_term_sees_the_rows_of_the_term():
+    rows = []
+
+    def source(flow, pair):
+        rows.append(len(pair.x0))
+        return own(flow, pair)
+
+    method = fm.Method(fm.Term(diffusion, source, share=0.25), fm.Term(eulerian, source, share=0.75, along=source))
+    method.loss(fm.FlowMap(Network()), X0)
+    assert sorted(rows) == [3, 9, 9]
