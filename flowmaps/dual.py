@@ -25,7 +25,7 @@ Tangent = Callable[[], Any]
 Rule = Callable[..., tuple[Any, Tangent | None]]
 
 RULES: dict[str, Rule] = {}
-"""By the operation's name: `rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes it, None is zero."""
+"""By name: `rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes it; None: zero."""
 
 IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__idiv__", "__itruediv__", "__ipow__", "__imatmul__")
 
