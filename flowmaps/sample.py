@@ -140,5 +140,6 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        # a stream of its own, or noise that was drawn under the same seed would come back in the first step
+        torch.manual_seed(seed ^ 0x5D588B656C078965)
         yield
