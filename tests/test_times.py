@@ -52,7 +52,7 @@ def test_draws_follow_the_global_generator():
 
 
 def test_uniform_triangle():
-    """Of two uniforms on [a, b] the larger has mean a + 2(b - a)/3, the smaller a + (b - a)/3; both var (b - a)^2/18."""
+    """Of two uniforms the larger has mean a + 2(b - a)/3, the smaller a + (b - a)/3; their variance is (b - a)^2/18."""
     s, t = draw(times.uniform_triangle(0.2, 0.8))
     has_law(s, 0.6, 0.6 / 18**0.5)
     has_law(t, 0.4, 0.6 / 18**0.5)

@@ -1,0 +1,198 @@
+"""Steps: orders of accuracy, exact marginals with exact maps, moments by their own recursion."""
+
+import sys
+
+import pytest
+import torch
+
+import flowmaps as fm
+from flowmaps import steps
+from tests.oracles import PATHS, cdf, gaussian, mixture, quantile, randn
+
+ALL = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+SOLVED = [PATHS["linear"], PATHS["trigonometric"], PATHS["exploding"]]
+
+
+def solve(step, n, exact, x, start=1.0, end=0.1):
+    times = torch.linspace(start, end, n + 1).tolist()
+    return fm.sample(exact, x, times=times, step=step)
+
+
+@pytest.mark.parametrize("path", SOLVED, ids=["linear", "trigonometric", "exploding"])
+@pytest.mark.parametrize("step, order", [(steps.euler, 1), (steps.heun, 2)])
+@pytest.mark.parametrize("make", [gaussian, mixture])
+def test_errors_of_a_solve_fall_at_their_order(path, step, order, make):
+    exact = make(path)
+    x = exact.path.sigma(torch.ones(())) * randn(8, *exact.shape)
+    truth = exact.flow_map(x, 1.0, 0.1)
+    errors = [(solve(step, n, exact, x) - truth).abs().mean() for n in (64, 128, 256)]
+    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert torch.log2(coarse / fine) == pytest.approx(order, abs=0.25)
+
+
+@pytest.mark.parametrize("make", [gaussian, mixture])
+@pytest.mark.parametrize("s, t", [(1.0, 0.0), (0.0, 1.0), (0.7, 0.2)])
+def test_ode_is_the_flow_map_to_its_tolerance(make, s, t):
+    exact, x = make(), randn(8, *make().shape)
+    found = steps.ode(rtol=1e-9, atol=1e-9)(exact, x, s, t)
+    torch.testing.assert_close(found, exact.flow_map(x, s, t), rtol=1e-6, atol=1e-6)
+
+
+def test_ode_names_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchdiffeq", None)
+    with pytest.raises(ImportError, match=r"pip install flowmaps\[ode\]"):
+        steps.ode()
+
+
+@ALL
+def test_ddim_is_euler_on_the_linear_path_and_exact_for_a_point(path):
+    """Level 0 keeps the noise: for data in one point it is the flow map, whatever the step."""
+    point = fm.exact.Gaussian([1.0, -2.0], 1e-9, path=path)
+    x = path.interpolate(point.mean.expand(6, 2), randn(6, 2), 0.9)
+    torch.testing.assert_close(steps.sde(0.0)(point, x, 0.9, 0.3), point.flow_map(x, 0.9, 0.3), rtol=1e-6, atol=1e-6)
+
+
+def test_level_zero_is_euler_on_the_linear_path():
+    g, x = gaussian(), randn(6, 3)
+    for s, t in ((1.0, 0.7), (0.7, 0.1), (0.2, 0.0)):
+        torch.testing.assert_close(steps.sde(0.0)(g, x, s, t), steps.euler(g, x, s, t))
+
+
+@ALL
+@pytest.mark.parametrize("s, t", [(1.0, 0.6), (0.8, 0.3), (0.3, 0.0)])
+def test_level_one_is_ancestral_number_for_number(path, s, t):
+    g, x = gaussian(path), randn(6, 3)
+    torch.manual_seed(4)
+    first = steps.ancestral(g, x, s, t)
+    torch.manual_seed(4)
+    torch.testing.assert_close(steps.sde(1.0)(g, x, s, t), first)
+
+
+@ALL
+def test_ancestral_steps_sample_the_posterior_of_the_denoised_state(path):
+    """Mean and standard deviation of 100 000 draws: four standard errors."""
+    g, n = fm.exact.Gaussian(0.5, 0.8, path=path), 100_000
+    x = torch.full((n, 1), 0.7, dtype=torch.float64)
+    y = steps.ancestral(g, x, 0.8, 0.4)
+    mean, std = (value[0] for value in path.posterior(x, g.denoise(x, 0.8), 0.8, 0.4))
+    assert (y.mean() - mean).abs() < 4 * std / n**0.5
+    assert (y.std() - std).abs() < 4 * std / (2 * n) ** 0.5
+
+
+def moments(step, exact, times, monkeypatch, mean=None, variance=None):
+    """Mean and variance after steps that are affine in the state and in one normal draw, of a one-dimensional Gaussian:
+
+    x_t = a x_s + b + c z  has mean a m + b and variance a^2 V + c^2. The coefficients are read off the step itself.
+    """
+    one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    m, V = law(exact, times[0])
+    for s, t in zip(times, times[1:], strict=False):
+        monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+        b = step(exact, zero, s, t)
+        a = step(exact, one, s, t) - b
+        monkeypatch.setattr(torch, "randn_like", torch.ones_like)
+        c = step(exact, zero, s, t) - b
+        m, V = a * m + b, a**2 * V + c**2
+    return m.item(), V.item()
+
+
+def law(exact, t):
+    """Mean and variance of x_t."""
+    t = torch.tensor([[t]], dtype=torch.float64)
+    alpha, sigma = exact.path.alpha(t), exact.path.sigma(t)
+    return alpha * exact.mean, alpha**2 * exact.variances + sigma**2
+
+
+@ALL
+@pytest.mark.parametrize("step", [steps.jump, steps.restart, steps.gamma(0.0), steps.gamma(0.4), steps.gamma(1.0)])
+@pytest.mark.parametrize("times", [[1.0, 0.0], [1.0, 0.5, 0.0], [1.0, 0.8, 0.5, 0.3, 0.1, 0.0], [0.9, 0.4]])
+def test_exact_maps_reproduce_marginals_exactly(path, step, times, monkeypatch):
+    g = fm.exact.Gaussian(0.7, 0.6, path=path)
+    mean, variance = (value.item() for value in law(g, times[-1]))
+    found = moments(step, g, times, monkeypatch)
+    assert found == (pytest.approx(mean, abs=1e-10), pytest.approx(variance, rel=1e-10))
+
+
+@ALL
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("end", [0.5, 0.1])
+def test_stochastic_sampling_has_the_marginals_of_the_ode(path, level, end, monkeypatch):
+    """At every level, also at intermediate times, up to an error that falls like 1/steps."""
+    g = fm.exact.Gaussian(0.7, 0.6, path=path)
+    mean, variance = (value.item() for value in law(g, end))
+    errors = []
+    for n in (100, 200):
+        times = torch.linspace(0.95, end, n + 1, dtype=torch.float64).tolist()
+        m, V = moments(steps.sde(level), g, times, monkeypatch)
+        errors.append(max(abs(m - mean), abs(V / variance - 1)))
+    assert errors[1] < 0.04 and errors[1] < 0.6 * errors[0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_jumps_of_the_exact_map_carry_quantiles_to_quantiles(count):
+    """Of a mixture, deterministically: the p-quantile of the noise becomes the p-quantile of the data."""
+    m, p = mixture(), torch.linspace(0.002, 0.998, 101, dtype=torch.float64)
+    found = fm.sample(m, quantile(m, p, 1.0)[:, None], count)[:, 0]
+    assert (found - quantile(m, p, 0.0)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("step", [steps.restart, steps.gamma(0.5)], ids=["restart", "gamma"])
+@pytest.mark.parametrize("count", [2, 5])
+def test_random_steps_of_the_exact_map_reproduce_a_mixture(step, count):
+    """Kolmogorov's distance to the true law: sqrt(n) D exceeds 1.95 in one case of a thousand."""
+    m, n = mixture(), 2000
+    x = fm.sample(m, randn(n, 1, seed=count), count, step=step, seed=5)
+    assert kolmogorov(m, x) < 1.95 / n**0.5
+
+
+def test_ancestral_sampling_reproduces_a_mixture():
+    """The same statistic; the bias of 200 steps is below its resolution."""
+    m, n = mixture(), 2000
+    x = fm.sample(m, randn(n, 1, seed=9), 200, step=steps.ancestral, seed=6)
+    assert kolmogorov(m, x) < 1.95 / n**0.5
+    wrong = fm.sample(m, 1.4 * randn(n, 1, seed=9), 200, step=steps.euler)
+    assert kolmogorov(m, wrong) > 1.95 / n**0.5  # which the statistic can tell from a wrong one
+
+
+def kolmogorov(m, x):
+    p = cdf(m, x[:, 0].sort().values, 0.0)
+    grid = torch.arange(len(x) + 1, dtype=torch.float64) / len(x)
+    return torch.maximum(grid[1:] - p, p - grid[:-1]).max()
+
+
+@pytest.mark.parametrize("step", [steps.ancestral, steps.sde(), steps.restart, steps.gamma(0.3)])
+def test_random_steps_go_down_only(step):
+    with pytest.raises(ValueError, match="s >= t, but it was asked to go from 0.2 to 0.9"):
+        step(gaussian(), randn(2, 3), 0.2, 0.9)
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        steps.sde(-1)
+    for g in (-0.1, 1.5):
+        with pytest.raises(ValueError, match=r"\[0, 1\], got"):
+            steps.gamma(g)
+
+
+@pytest.mark.parametrize(
+    "step, calls",
+    [(steps.jump, 1), (steps.euler, 1), (steps.heun, 2), (steps.ancestral, 1), (steps.sde(), 1), (steps.restart, 1)],
+)
+def test_network_calls(step, calls):
+    count = []
+
+    class Network(torch.nn.Module):
+        def forward(self, x, s, t):
+            count.append(1)
+            return 0 * x
+
+    step(fm.FlowMap(Network()), randn(2, 3), 0.8, 0.4)
+    assert len(count) == calls
+
+
+@pytest.mark.parametrize(
+    "step", [steps.jump, steps.heun, steps.ancestral, steps.sde(0.7), steps.restart, steps.gamma(0.3)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_keep_their_dtype(step, dtype):
+    assert step(gaussian(), randn(2, 3).to(dtype), 0.8, 0.4).dtype == dtype
