@@ -22,7 +22,7 @@ STYLE = """
 body { margin: 0; background: var(--page); color: var(--text); font: 17px/1.55 system-ui, "Segoe UI", Roboto,
 sans-serif; } main { max-width: 1120px; margin: 0 auto; padding: 1.6rem 1.2rem 4rem; } h1 { font-size: clamp(1.5rem,
 3.6vw, 2.25rem); line-height: 1.2; margin: .2rem 0 .6rem; text-wrap: balance; } h2 { font-size: 1.3rem; margin: 2.8rem 0
-.4rem; } p { max-width: 48rem; margin: .4rem 0 1rem; } .eyebrow, .note, figcaption, caption { color: var(--muted);
+.4rem; } p { max-width: 48rem; margin: .4rem 0 1rem; } .eyebrow, .note, figcaption { color: var(--muted);
 font-size: .95rem; } .eyebrow { margin: 0; letter-spacing: .02em; } .panels { display: grid; gap: 1rem;
 grid-template-columns: repeat(auto-fit, minmax(min(100%, 178px), 1fr)); margin: 1rem 0; } .panels.wide {
 grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); } figure { margin: 0; } figure.framed {
@@ -88,15 +88,15 @@ def svg(made: Figure, theme: Theme) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], caption: str = "") -> str:
-    """Rows are (kind, cells); the first cell is the row's heading."""
+    """Rows are (kind, cells); the first cell is the row's heading. caption: a note below the table."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     lines = []
     for kind, (first, *others) in rows:
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in others)
         lines.append(f'<tr{_class(kind)}><th scope="row">{escape(first)}</th>{cells}</tr>')
-    below = f"<caption>{escape(caption)}</caption>" if caption else ""
+    below = f'<p class="note">{escape(caption)}</p>' if caption else ""
     body = "\n".join(lines)
-    return f'<div class="scroll"><table>{below}<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>{below}'
 
 
 def panels(figures: Iterable[str], kind: str = "") -> str:

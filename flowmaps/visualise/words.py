@@ -44,7 +44,7 @@ def reference_ode(rows: Sequence[Row]) -> Row | None:
 def headline(evaluation: Mapping[str, Any], kind: str) -> str:
     """What one jump is worth, in one sentence, from the numbers alone."""
     rows = evaluation["rows"]
-    jump, ode = one_jump(rows), longest_ode(rows)
+    jump, ode = one_jump(rows), reference_ode(rows) or longest_ode(rows)
     noun = NOUNS[kind]
     if jump is None:
         return f"This run makes {noun} in {rows[0]['steps']} steps." if rows else "Nothing was measured."
@@ -58,14 +58,21 @@ def headline(evaluation: Mapping[str, Any], kind: str) -> str:
 
 
 def verdict(a: Row, b: Row) -> str:
-    """How the distance of a compares with that of b, given their standard errors."""
+    """How the distance of a compares with that of b, given their standard errors; b is named where it is of another
+    run.
+    """
     gap, noise = a["distance"] - b["distance"], 2 * math.hypot(a["stderr"] or 0, b["stderr"] or 0)
+    as_other, than_other = (f" {word} {name(b)}" if "run" in b else "" for word in ("as", "than"))
     if abs(gap) <= noise:
-        return "and as close to real data"
+        return f"and as close to real data{as_other}"
     if gap < 0:
-        return "and closer to real data"
+        return f"and closer to real data{than_other}"
     ratio = a["distance"] / b["distance"] if b["distance"] > noise else math.inf
-    return "but farther from real data" + (f" ({ratio:.2g} times the distance)" if ratio < 100 else "")
+    return (
+        f"but {ratio:.2g} times as far from real data{as_other}"
+        if ratio < 100
+        else f"but farther from real data{than_other}"
+    )
 
 
 def explanation(evaluation: Mapping[str, Any]) -> str:

@@ -21,13 +21,19 @@ HEAD = {"metric": "m", "floor": 0.9, "floor_stderr": 0.02}
     [
         (1.05, "and as close to real data"),
         (2.0, "and closer to real data"),
-        (0.5, "but farther from real data (2 times the distance)"),
+        (0.5, "but 2 times as far from real data"),
         (-0.001, "but farther from real data"),
     ],
 )
 def test_headline(distance, expected):
     text = words.headline({**HEAD, "rows": [JUMP, {**ODE, "distance": distance}]}, "images")
     assert text == f"1 network call instead of 100 makes images 100 times faster, {expected}."
+
+
+def test_headline_is_about_the_reference_where_there_is_one():
+    rows = [JUMP, {**ODE, "distance": 3.0}, {**ODE, "distance": 0.5, "run": "plain"}]
+    text = words.headline({**HEAD, "rows": rows}, "images")
+    assert text.endswith("but 2 times as far from real data as 100 ODE steps of plain.")
 
 
 def test_headline_without_an_ode():
