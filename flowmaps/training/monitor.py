@@ -29,6 +29,7 @@ class Monitor:
         self.accelerator, self.plan, self.log_every = accelerator, plan, log_every
         self.trackers = trackers and run is not None
         self.display = Display(plan) if display and accelerator.is_main_process else None
+        self.first = True
         self._logged: tuple[int, float] | None = None
         self._stack = ExitStack()
 
@@ -50,6 +51,9 @@ class Monitor:
             speed = (step - before[0]) / (now - before[1]) if step > before[0] else None
             self._write(step, loss, lr, seconds, speed)
             self._logged = step, now
+        if self.display is not None and self.first:
+            self.display.begin(step, seconds, now)
+        self.first = False
         if self.display is not None and (last or self.display.is_due(now)):
             self.display.show(step, loss.value.item(), seconds, now)
 

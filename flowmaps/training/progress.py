@@ -23,7 +23,7 @@ class Display:
         columns = (TextColumn("training"), BarColumn(), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
         self._bar = Progress(*columns, console=self.console, auto_refresh=False)
         self._task: TaskID | None = None
-        self._start: tuple[int, float, float] | None = None
+        self._start = (0, 0.0, 0.0)
         self._shown = time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -37,6 +37,10 @@ class Display:
     ) -> None:
         if self.live:
             self._bar.stop()
+
+    def begin(self, step: int, seconds: float, now: float) -> None:
+        """Speed and time left count from here: the end of the first step, in which things are compiled."""
+        self._start = step, now, self.plan.progress(step, seconds)
 
     def is_due(self, now: float) -> bool:
         """Whether it is time for another look."""
@@ -53,12 +57,10 @@ class Display:
             self.console.print(f"{100 * progress:3.0f}%  {text}", highlight=False, soft_wrap=True)
 
     def _text(self, step: int, loss: float, progress: float, now: float) -> str:
-        """step 1200/5000  loss 0.1234  350 steps/s  0:11 left; speed and time left count from the first call of this
-        process.
-        """
+        """step 1200/5000  loss 0.1234  350 steps/s  0:11 left."""
         of = "" if self.plan.steps is None else f"/{self.plan.steps}"
         words = [f"step {step}{of}", f"loss {loss:.4g}"]
-        first_step, first_time, first_progress = self._start = self._start or (step, now, progress)
+        first_step, first_time, first_progress = self._start
         if step > first_step:
             elapsed = now - first_time
             words.append(f"{(step - first_step) / elapsed:.3g} steps/s")
