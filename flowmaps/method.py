@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .consistency import Rule, refuse
+from .consistency import Rule, diffusion, refuse
 from .flow_map import FlowMap
 from .path import Time, expand
 from .times import Times, uniform_triangle
@@ -55,11 +55,11 @@ class Term:
         if not 0 < self.share <= 1:
             raise ValueError(f"the share of a term must lie in (0, 1], got {self.share}")
         if not self.name:
-            rule = self.rule.func if isinstance(self.rule, functools.partial) else self.rule
-            object.__setattr__(self, "name", rule.__name__)
+            object.__setattr__(self, "name", _function(self.rule).__name__)
 
     def loss(self, flow: FlowMap, pair: Pair, s: Tensor, t: Tensor, progress: float) -> TermLoss:
-        """The residual on these rows and its weighted mean; s and t as (B,)."""
+        """The residual on these rows and its weighted mean; s and t as (B,). The diffusion rule has one time, t = s."""
+        t = s if _function(self.rule) is diffusion else t
         x = pair.path.interpolate(pair.x0, pair.eps, s)
         flow = flow.given(**pair.condition) if pair.condition else flow
         options = dict(self.curriculum(progress)) if self.curriculum else {}
@@ -189,6 +189,11 @@ def _named(terms: Sequence[Term]) -> tuple[Term, ...]:
         before = sum(other.name == term.name for other in terms[:i])
         named.append(replace(term, name=f"{term.name}_{before + 1}") if before else term)
     return tuple(named)
+
+
+def _function(rule: Rule) -> Any:
+    """A rule without the options that are bound to it."""
+    return _function(rule.func) if isinstance(rule, functools.partial) else rule
 
 
 def _take(value: Any, rows: slice, batch: int) -> Any:

@@ -34,6 +34,16 @@ def uniform_triangle(low: float = 0.0, high: float = 1.0) -> Times:
     return draw
 
 
+def uniform_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
+    """s = t, uniform on [low, high]."""
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        s = low + (high - low) * torch.rand(n, **_like(like))
+        return s, s
+
+    return draw
+
+
 def logit_normal_pairs(
     mean: float = -0.4, std: float = 1.0, mean_target: float | None = None, std_target: float | None = None
 ) -> Times:

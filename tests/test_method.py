@@ -67,11 +67,39 @@ def test_given_times_show_every_term_the_whole_batch():
     flow, method = fm.FlowMap(Network()), two_terms(0.75)
     loss = method.loss(flow, X0, noise=EPS, times=(S, T[:, None]))
     for term in loss.terms.values():
-        assert term.residual.shape == X0.shape and torch.equal(term.s, S) and torch.equal(term.t, T)
+        assert term.residual.shape == X0.shape and torch.equal(term.s, S)
+    assert torch.equal(loss.terms["eulerian"].t, T) and torch.equal(loss.terms["diffusion"].t, S)
     torch.testing.assert_close(loss.value, 0.75 * loss.terms["diffusion"].value + 0.25 * loss.terms["eulerian"].value)
     x = (1 - S)[:, None] * X0 + S[:, None] * EPS
     torch.testing.assert_close(loss.terms["diffusion"].residual, flow.velocity(x, S) - (EPS - X0))
     method.loss(flow, X0, times=(1, 0.0))
+
+
+def test_weights_see_the_diagonal_as_the_diagonal():
+    """The diffusion rule does not use t, but a weight w(s, t) of its rows is w(s, s), drawn or given."""
+    seen = []
+
+    def weigh(residual, s, t):
+        seen.append(torch.equal(s, t))
+        return residual.square().mean(1)
+
+    for method in (
+        fm.methods.meanflow(weight=weigh),
+        fm.methods.splitmeanflow(fm.exact.Gaussian(torch.zeros(3)), weight=weigh),
+    ):
+        method.loss(fm.FlowMap(Network()), X0)
+        method.loss(fm.FlowMap(Network()), X0, times=(S, T))
+    assert seen == [True, False] * 4
+
+
+@pytest.mark.parametrize("name", ["lsd", "esd", "psd"])
+def test_self_distillation_draws_its_diagonal_uniformly(name):
+    """eta U(diagonal) + (1 - eta) U(triangle), as published: mean 1/2 on the diagonal, within four standard errors."""
+    diagonal, triangle = getattr(fm.methods, name)().terms
+    s, t = diagonal.times(10_000, 0.0, X0)
+    assert torch.equal(s, t) and abs(s.mean() - 1 / 2) < 4 / (12 * 10_000) ** 0.5
+    s, t = triangle.times(10_000, 0.0, X0)
+    assert abs(s.mean() - 2 / 3) < 4 / (18 * 10_000) ** 0.5 and abs(t.mean() - 1 / 3) < 4 / (18 * 10_000) ** 0.5
 
 
 def test_terms_split_the_batch_without_overlap():

@@ -11,6 +11,7 @@ N = 40_000
 LIKE = torch.zeros(1, dtype=torch.float64)
 SAMPLERS = {
     "uniform_triangle": times.uniform_triangle(),
+    "uniform_diagonal": times.uniform_diagonal(),
     "logit_normal_pairs": times.logit_normal_pairs(),
     "two_logit_normals": times.logit_normal_pairs(-0.6, 1.6, -4.0, 1.2),
     "gap": times.gap(),
@@ -58,6 +59,12 @@ def test_uniform_triangle():
     has_law(t, 0.4, 0.6 / 18**0.5)
     has_law(s - t, 0.2, 0.6 / 18**0.5)
     assert t.min() >= 0.2 and s.max() <= 0.8
+
+
+def test_uniform_diagonal():
+    s, t = draw(times.uniform_diagonal(0.2, 0.8))
+    assert torch.equal(s, t) and s.min() >= 0.2 and s.max() <= 0.8
+    has_law(s, 0.5, 0.6 / 12**0.5)
 
 
 def test_logit_normal_pairs():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..consistency import compositional, diffusion, midpoint, uniform
 from ..method import Method, Term
-from ..times import Times, dyadic, grid, uniform_triangle
+from ..times import Times, dyadic, grid, uniform_diagonal, uniform_triangle
 from ..velocity import averaged, fixed, own
 from ..weight import Weight, squared
 
@@ -41,16 +41,18 @@ def psd(
     diagonal: float = 0.75,
     split: Callable[[Tensor], Tensor] = uniform,
     times: Times = uniform_triangle(),
+    diagonal_times: Times = uniform_diagonal(),
     weight: Weight = squared,
 ) -> Method:
     """Progressive self-distillation:  E || V(x_s, s, t) - sg[(1 - g) V(x_s, s, m) + g V(F(x_s, s, m), m, t)] ||^2  +  E
     || V(x_s, s, s) - u ||^2.
 
     m = g s + (1 - g) t; split=consistency.uniform draws g (PSD-U), split=consistency.midpoint fixes g = 1/2 (PSD-M).
-    Boffi, Albergo and Vanden-Eijnden 2025, arXiv 2505.18825.
+    The second term has times of its own, uniform as in the paper. Boffi, Albergo and Vanden-Eijnden 2025, arXiv
+    2505.18825.
     """
     return Method(
-        Term(diffusion, share=diagonal, times=times, weight=weight),
+        Term(diffusion, share=diagonal, times=diagonal_times, weight=weight),
         Term(partial(compositional, split=split), own, share=1 - diagonal, times=times, weight=weight),
         name="psd",
     )

@@ -8,7 +8,7 @@ from typing import Any
 from ..consistency import diffusion, eulerian
 from ..derivative import Derivative, detached, jvp, keep, stop, time_part
 from ..method import Method, Term
-from ..times import Times, gap, logit_normal_pairs, uniform_triangle
+from ..times import Times, gap, logit_normal_pairs, uniform_diagonal, uniform_triangle
 from ..velocity import conditional, fixed, own
 from ..weight import Weight, adaptive, normalised, squared
 from .parts import tangent_warm_up
@@ -32,6 +32,7 @@ def esd(
     *,
     diagonal: float = 0.75,
     times: Times = uniform_triangle(),
+    diagonal_times: Times = uniform_diagonal(),
     weight: Weight = squared,
     derivative: Derivative = time_part(),
 ) -> Method:
@@ -39,10 +40,11 @@ def esd(
     ||^2,  w = V(x_s, s, s).
 
     The derivative in time keeps its gradient and the one in space is stopped, so it takes two of them
-    (`derivative.time_part`). Boffi, Albergo and Vanden-Eijnden 2025, arXiv 2505.18825.
+    (`derivative.time_part`). The second term has times of its own, uniform as in the paper. Boffi, Albergo and
+    Vanden-Eijnden 2025, arXiv 2505.18825.
     """
     return Method(
-        Term(diffusion, share=diagonal, times=times, weight=weight),
+        Term(diffusion, share=diagonal, times=diagonal_times, weight=weight),
         Term(partial(eulerian, derivative=derivative, slope=keep), own, share=1 - diagonal, times=times, weight=weight),
         name="esd",
     )

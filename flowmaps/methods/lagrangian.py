@@ -8,7 +8,7 @@ from typing import Any
 from ..consistency import diffusion, lagrangian
 from ..derivative import Derivative, detached, jvp, keep, stop
 from ..method import Method, Term
-from ..times import Times, gap, uniform_triangle
+from ..times import Times, gap, uniform_diagonal, uniform_triangle
 from ..velocity import fixed, own
 from ..weight import Weight, normalised, squared
 from .parts import tangent_warm_up
@@ -28,16 +28,21 @@ def lmd(
 
 
 def lsd(
-    *, diagonal: float = 0.75, times: Times = uniform_triangle(), weight: Weight = squared, derivative: Derivative = jvp
+    *,
+    diagonal: float = 0.75,
+    times: Times = uniform_triangle(),
+    diagonal_times: Times = uniform_diagonal(),
+    weight: Weight = squared,
+    derivative: Derivative = jvp,
 ) -> Method:
     """Lagrangian self-distillation:  E || V + (t - s) dV/dt - sg[V(F(x_s, s, t), t, t)] ||^2  +  E || V(x_s, s, s) - u
     ||^2.
 
-    The derivative keeps its gradient; derivative=detached drops it, for less cost. Boffi, Albergo and Vanden-Eijnden
-    2025, arXiv 2505.18825.
+    The derivative keeps its gradient; derivative=detached drops it, for less cost. The second term has times of its
+    own, uniform as in the paper. Boffi, Albergo and Vanden-Eijnden 2025, arXiv 2505.18825.
     """
     return Method(
-        Term(diffusion, share=diagonal, times=times, weight=weight),
+        Term(diffusion, share=diagonal, times=diagonal_times, weight=weight),
         Term(
             partial(lagrangian, derivative=derivative, slope=keep, target=stop),
             own,
