@@ -14,11 +14,13 @@ __all__ = [
     "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded",
     "consistency", "derivative", "velocity", "times", "weight", "Term", "Method", "Loss", "TermLoss", "methods",
     "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
-    "data", "evaluate", "load", "train", "visualise",
+    "data", "evaluate", "load", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 
 # These need more than torch, so they are imported when they are first asked for.
-_LAZY = {"train": "training", "load": "training", "data": None, "evaluate": None, "visualise": None}
+_LAZY = {"train": "training", "load": "training"} | dict.fromkeys(
+    ("data", "evaluate", "recipes", "training", "visualise")
+)
 
 
 def __getattr__(name: str) -> Any:

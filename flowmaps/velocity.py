@@ -104,21 +104,23 @@ class Averaged(nn.Module):
             raise ValueError(f"the decay of a target average must lie in [0, 1), got {decay}")
         self.decay = decay
         self.target: nn.Module | None = None
-        self._followed: tuple[nn.Module, int] | None = None
+        self._followed: tuple[nn.Module, Tensor] | None = None
 
     def follow(self, flow: FlowMap) -> None:
         """Start as a copy of the flow's network, then move towards it whenever its weights have changed since the last
         call.
         """
-        version = sum(p._version for p in flow.network.parameters())
+        weights = [weight.detach() for weight in flow.network.parameters()]
+        # their norms tell whether they changed: version counters would not, as fused optimizers leave them alone
+        seen = torch.stack(torch._foreach_norm(weights)) if weights else torch.zeros(1)
         if self.target is None or (self._followed is not None and self._followed[0] is not flow.network):
             self.target = copy.deepcopy(flow.network).requires_grad_(False)
-        elif self._followed is None or self._followed[1] != version:
+        elif self._followed is None or not torch.equal(self._followed[1], seen):
             with torch.no_grad():
-                torch._foreach_lerp_(list(self.target.parameters()), list(flow.network.parameters()), 1 - self.decay)
+                torch._foreach_lerp_(list(self.target.parameters()), weights, 1 - self.decay)
                 for mine, theirs in zip(self.target.buffers(), flow.network.buffers(), strict=True):
                     mine.copy_(theirs)
-        object.__setattr__(self, "_followed", (flow.network, version))
+        object.__setattr__(self, "_followed", (flow.network, seen))
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

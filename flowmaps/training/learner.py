@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.autograd.graph import increment_version
 
 from ..flow_map import FlowMap
 from ..method import Loss, Method
@@ -79,9 +78,6 @@ class Learner:
         if self.plan.clip is not None:
             self.accelerator.clip_grad_norm_(self.weights, self.plan.clip)
         self.optimizer.step()
-        increment_version(
-            self.weights
-        )  # fused optimizers do not say that they changed the weights, which targets look for
         self.average.update()
         self.step += 1
         return loss
