@@ -195,7 +195,8 @@ def test_networks_by_kind_of_data():
         data = fm.data.as_data(torch.randn(20, *shape))
         return make_flow(Compare(data="", width=16, depth=1, **options), data).network
 
-    assert isinstance(network((2,)), fm.networks.MLP) and isinstance(network((1, 8, 8)), fm.networks.MLP)
+    assert isinstance(network((2,)), fm.networks.MLP) and isinstance(network((1, 8, 8)), fm.networks.InBasis)
+    assert isinstance(network((1, 8, 8), network="mlp"), fm.networks.MLP)
     assert isinstance(network((3, 32, 32)), fm.networks.UNet)
     assert isinstance(network((1, 8, 8), network="unet"), fm.networks.UNet)
     image = fm.data.as_data(torch.randn(20, 1, 8, 8))

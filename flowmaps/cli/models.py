@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,9 @@ from ..flow_map import Endpoint, FlowMap, GaussianSkip, Output, Position, averag
 from ..method import Method
 from ..methods import LANDSCAPE, Row
 from ..networks import MLP, DiT, UNet
+from ..recipes import flow_for
 from .arguments import closest, method_arguments
 from .options import Training
-
-SMALL = 1024
-"""Values in an image up to which `auto` takes an MLP."""
 
 
 def row_of(name: str) -> Row:
@@ -47,27 +44,32 @@ def make_method(name: str, arguments: Sequence[str], teacher: Path | None) -> Me
 
 
 def make_flow(options: Training, data: Data) -> FlowMap:
-    """A new network for the data, with the output that the options name; the seed fixes its weights."""
+    """A flow map with new weights: the recipe for the data, with the network and the output that the options name in
+    place of its own; the seed fixes the weights.
+    """
     torch.manual_seed(options.seed)
-    return FlowMap(make_network(options, data), make_output(options, data))
-
-
-def make_network(options: Training, data: Data) -> nn.Module:
-    """MLP, DiT or U-Net. Raises ValueError for an image network on rows that are no images."""
-    kind = options.network
-    if kind == "auto":
-        kind = "unet" if data.kind == "images" and math.prod(data.shape) > SMALL else "mlp"
     classes = data.classes if options.labels else None
-    sizes = {"width": options.width, "depth" if kind != "unet" else "blocks": options.depth}
-    given: dict[str, Any] = {"classes": classes, **{name: size for name, size in sizes.items() if size is not None}}
+    sizes: dict[str, Any] = {name: size for name in ("width", "depth") if (size := getattr(options, name)) is not None}
+    if options.network == "auto":
+        flow = flow_for(data, classes=classes, **sizes)
+    else:
+        flow = FlowMap(make_network(options.network, data, classes, **sizes))
+    return flow if options.output == "auto" else FlowMap(flow.network, make_output(options, data))
+
+
+def make_network(kind: str, data: Data, classes: int | None, **sizes: Any) -> nn.Module:
+    """MLP, DiT or U-Net. Raises ValueError for an image network on rows that are no images."""
     if kind == "mlp":
-        return MLP(data.shape, data_std=data.std, **given)
+        return MLP(data.shape, data_std=data.std, classes=classes, **sizes)
     if data.kind != "images":
         raise ValueError(
             f"--network {kind} is for images, and {data.name} holds {data.kind} of shape {data.shape}: use mlp"
         )
     channels, height, width = data.shape
-    return (DiT if kind == "dit" else UNet)((channels, height, width), **given)
+    if kind == "dit":
+        return DiT((channels, height, width), classes=classes, **sizes)
+    renamed = {"blocks" if name == "depth" else name: size for name, size in sizes.items()}
+    return UNet((channels, height, width), classes=classes, **renamed)
 
 
 def make_output(options: Training, data: Data) -> Output:

@@ -24,13 +24,15 @@ class Training(Common):
     seconds: float | None = None
     """Train for so many seconds instead of --steps. Such a run does not give the same numbers twice."""
     network: Literal["auto", "mlp", "dit", "unet"] = "auto"
-    """auto: an MLP for points, vectors and images of at most 1024 values, a U-Net for larger images."""
+    """auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at most 1024 values,
+    a U-Net for larger images."""
     width: int | None = None
     """Width of the network. None: the network's own default."""
     depth: int | None = None
     """Blocks of the network (a U-Net: blocks per resolution). None: the network's own default."""
-    output: Literal["average-velocity", "endpoint", "position", "gaussian-skip"] = "average-velocity"
-    """What the network predicts; gaussian-skip: the average velocity less that of a Gaussian fitted to the data."""
+    output: Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"] = "auto"
+    """What the network predicts; gaussian-skip: the average velocity less that of a Gaussian fitted to the data.
+    auto: what the recipe for the data says, the average velocity where --network is given."""
     labels: bool = True
     """Make the network class-conditional where the data has class labels."""
     data_args: tuple[str, ...] = ()
