@@ -117,21 +117,20 @@ class Method(nn.Module):
     ) -> Loss:
         """The loss on a batch of data x0 (B, ...).
 
-        condition: a dict of what the network takes beside x, s, t (tensors have B rows), or a tensor, which means
-        {"label": tensor}. noise: fixes eps. times=(s, t): overrides the samplers of all terms, and then every term sees
-        the whole batch. progress: the share of training that is done, for curricula.
+        condition: a dict of what the network takes beside x, s, t (tensors have B rows, or are 0-d), or a tensor, which
+        means {"label": tensor}. noise: fixes eps. times=(s, t): overrides the samplers of all terms, and then every
+        term sees the whole batch. progress: the share of training that is done, for curricula.
         Raises ValueError for data that is not a floating-point batch, noise of another shape, times outside [0, 1] or
-        NaN, a batch with fewer rows than terms, and for what `FlowMap` refuses.
+        NaN, a condition with another number of rows, a batch with fewer rows than terms, and for what `FlowMap`
+        refuses.
         """
         _check_data(x0, noise)
         self.follow(flow)
         eps = torch.randn_like(x0) if noise is None else noise
-        known = {"label": condition} if isinstance(condition, Tensor) else dict(condition or {})
+        known = _condition(condition, len(x0))
         losses: dict[str, TermLoss] = {}
         for term, rows in zip(self.terms, self._rows(len(x0), whole=times is not None), strict=True):
-            pair = Pair(
-                x0[rows], eps[rows], flow.path, {key: _take(value, rows, len(x0)) for key, value in known.items()}
-            )
+            pair = Pair(x0[rows], eps[rows], flow.path, {key: _take(value, rows) for key, value in known.items()})
             s, t = term.times(len(pair.x0), progress, x0) if times is None else _given(times, x0)
             losses[term.name] = term.loss(flow, pair, s, t, progress)
         value = sum((term.share * losses[term.name].value for term in self.terms), start=x0.new_zeros(()))
@@ -196,8 +195,18 @@ def _function(rule: Rule) -> Any:
     return _function(rule.func) if isinstance(rule, functools.partial) else rule
 
 
-def _take(value: Any, rows: slice, batch: int) -> Any:
-    return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
+def _condition(condition: Tensor | Mapping[str, Any] | None, batch: int) -> dict[str, Any]:
+    known = {"label": condition} if isinstance(condition, Tensor) else dict(condition or {})
+    for key, value in known.items():
+        if isinstance(value, Tensor) and value.ndim and len(value) != batch:
+            raise ValueError(
+                f"the condition {key!r} needs a row for each of the {batch} of x0, got {tuple(value.shape)}"
+            )
+    return known
+
+
+def _take(value: Any, rows: slice) -> Any:
+    return value[rows] if isinstance(value, Tensor) and value.ndim else value
 
 
 def _given(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:

@@ -221,6 +221,7 @@ def test_learned_weights_are_parameters_of_the_method():
         (X0[:, 0], {}, r"\(B, ...\), got torch.float64 of shape \(12,\)"),
         (X0.tolist(), {}, "got list"),
         (X0, {"noise": EPS[:3]}, r"shape of x0, \(12, 3\), got \(3, 3\)"),
+        (X0, {"condition": torch.zeros(7)}, r"'label' needs a row for each of the 12 of x0, got \(7,\)"),
         (X0, {"times": (1.5, 0.0)}, "source times must lie in.*got 1.5"),
         (X0, {"times": (1.0, float("nan"))}, "target times.*got nan"),
         (X0, {"times": (S[:5], 0.0)}, r"got \(5,\)"),
