@@ -52,6 +52,22 @@ def test_ddim_is_euler_on_the_linear_path_and_exact_for_a_point(path):
     torch.testing.assert_close(steps.sde(0.0)(point, x, 0.9, 0.3), point.flow_map(x, 0.9, 0.3), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("g", [0.0, 0.6, 1.0])
+def test_gamma_jumps_below_and_renoises_by_what_it_says(g):
+    """To t sqrt(1 - g^2), once."""
+    seen = []
+
+    class Map:
+        path = PATHS["linear"]
+
+        def __call__(self, x, s, t):
+            seen.append((s, t))
+            return x
+
+    steps.gamma(g)(Map(), randn(2, 3), 0.9, 0.5)
+    assert seen == [(0.9, pytest.approx(0.5 * (1 - g**2) ** 0.5))]
+
+
 def test_level_zero_is_euler_on_the_linear_path():
     g, x = gaussian(), randn(6, 3)
     for s, t in ((1.0, 0.7), (0.7, 0.1), (0.2, 0.0)):
