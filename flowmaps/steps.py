@@ -81,19 +81,21 @@ def sde(level: float = 1.0) -> Step:
 
     integrates dx = (v - level g^2/2 score) dt + sqrt(level) g dw backwards (Song et al. 2021, arXiv 2011.13456),
     exactly where f is constant over the step. level 0 is DDIM, which on the linear path is `euler`; level 1 is
-    `ancestral`; more is noisier. Raises ValueError below 0.
+    `ancestral`; more is noisier. From s = 1 of the linear path, where no data is left, every level above 0 starts from
+    fresh noise. Raises ValueError below 0.
     """
     if level < 0:
         raise ValueError(f"the level of an SDE step must not be negative, got {level}")
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         _down(s, t)
+        if s == t:
+            return x  # r is 0/0 where there is no data or no noise
         path, x0, start, end = flow.path, flow.denoise(x, s), expand(s, x), expand(t, x)
         eps = (x - path.alpha(start) * x0) / path.sigma(start)
         r = (path.sigma(end) * path.alpha(start) / (path.sigma(start) * path.alpha(end))) ** level
-        return (
-            path.alpha(end) * x0 + path.sigma(end) * (r * eps + (1 - r**2).clamp(min=0).sqrt() * torch.randn_like(x))
-        ).to(x.dtype)
+        noise = r * eps + (1 - r**2).clamp(min=0).sqrt() * torch.randn_like(x)
+        return (path.alpha(end) * x0 + path.sigma(end) * noise).to(x.dtype)
 
     return step
 

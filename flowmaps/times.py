@@ -94,10 +94,10 @@ def dyadic(levels: int = 7) -> Times:
 
 
 def grid(size: int = 128) -> Times:
-    """s = t on {0, 1/size, ..., 1}: the times at which shortcut models see plain flow matching."""
+    """s = t on {1/size, ..., 1}: the times at which shortcut models see plain flow matching, the starts of its steps."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        s = torch.randint(size + 1, (n,), device=like.device).to(_like(like)["dtype"]) / size
+        s = torch.randint(1, size + 1, (n,), device=like.device).to(_like(like)["dtype"]) / size
         return s, s
 
     return draw
@@ -149,8 +149,10 @@ def mixture(share: float, first: Times, second: Times) -> Times:
 
 def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
     """A curriculum: the largest gap s - t grows linearly from `start` to 1 over the first `until` of training; larger
-    draws are cut to it.
+    draws are cut to it. Raises ValueError for `until` outside (0, 1].
     """
+    if not 0 < until <= 1:
+        raise ValueError(f"a curriculum must end after a share in (0, 1] of training, got {until}")
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s, t = times(n, progress, like)

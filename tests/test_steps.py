@@ -212,3 +212,10 @@ def test_network_calls(step, calls):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_states_keep_their_dtype(step, dtype):
     assert step(gaussian(), randn(2, 3).to(dtype), 0.8, 0.4).dtype == dtype
+
+
+@ALL
+@pytest.mark.parametrize("time", [1.0, 0.4, 0.0])
+def test_a_step_to_where_it_is_stays_there(path, time):
+    x = randn(4, *gaussian(path).shape)
+    assert torch.equal(steps.sde(0.7)(gaussian(path), x, time, time), x)

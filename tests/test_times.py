@@ -108,8 +108,8 @@ def test_dyadic_leaves_no_level_out_of_small_batches():
 
 def test_grid():
     s, t = draw(times.grid(8))
-    assert torch.equal(s, t) and set(s.tolist()) == {k / 8 for k in range(9)}
-    has_law(s, 0.5, (80 / 12) ** 0.5 / 8)
+    assert torch.equal(s, t) and set(s.tolist()) == {k / 8 for k in range(1, 9)}
+    has_law(s, 9 / 16, (63 / 12) ** 0.5 / 8)
 
 
 def test_anchored_ends():
@@ -143,3 +143,8 @@ def test_both_directions():
     s, t = draw(times.both_directions(times.uniform_triangle()), 1000)
     assert (s > t).sum() == (s < t).sum() == 500
     has_law((s - t).abs(), 1 / 3, 18**-0.5)
+
+
+def test_a_curriculum_must_end():
+    with pytest.raises(ValueError, match="share in \\(0, 1\\]"):
+        times.growing_gap(times.uniform_triangle(), until=0)

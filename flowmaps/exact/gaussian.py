@@ -1,0 +1,143 @@
+"""Gaussians: everything in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..path import Path, Time, expand, linear
+from .base import Exact, Numbers, beside, check_state, flat, floating, marginal_variance, wide
+
+
+class Gaussian(Exact):
+    """x_0 ~ N(mean, covariance). Give `std` (a number or per coordinate) or a full `covariance` over the flattened
+    coordinates.
+
+    In the eigenbasis of the covariance (variances l) the marginal at time t has scale g(t)^2 = alpha(t)^2 l +
+    sigma(t)^2, and
+
+        F(x, s, t) = alpha(t) mean + g(t)/g(s) (x - alpha(s) mean),
+        V(x, s, t) = alpha[s,t] mean + g[s,t]/g(s) (x - alpha(s) mean),
+
+    with divided differences [s, t], so V has no pole at s = t and v(x, t) = V(x, t, t).
+    Shapes: mean any shape (the event), std a number or broadcastable to it, covariance (D, D) with D the number of
+    coordinates.
+    Raises ValueError for a covariance that is not square, not of that size, not symmetric or not positive.
+    """
+
+    def __init__(
+        self, mean: Numbers = 0.0, std: Numbers = 1.0, *, covariance: Tensor | None = None, path: Path = linear
+    ) -> None:
+        self.path = path
+        self.mean = floating(mean).expand(_event(mean, std, covariance))
+        self.shape = self.mean.shape
+        size = self.mean.numel()
+        if covariance is None:
+            deviation = torch.as_tensor(std, dtype=self.mean.dtype).expand(self.shape).reshape(-1)
+            if not bool((deviation > 0).all()):
+                raise ValueError(f"a standard deviation must be positive, got {std}")
+            self.variances, self.basis = deviation**2, None
+        else:
+            covariance = torch.as_tensor(covariance, dtype=self.mean.dtype)
+            if tuple(covariance.shape) != (size, size):
+                raise ValueError(
+                    f"a Gaussian over {size} coordinates needs a covariance of shape ({size}, {size}), got "
+                    f"{tuple(covariance.shape)}"
+                )
+            if not torch.allclose(covariance, covariance.T):
+                raise ValueError("a covariance must be symmetric")
+            self.variances, self.basis = torch.linalg.eigh(covariance)
+            if not bool((self.variances > 0).all()):
+                raise ValueError(
+                    f"a covariance must be positive definite, got smallest eigenvalue {self.variances.min().item():.3g}"
+                )
+
+    @classmethod
+    def fit(cls, x0: Tensor, *, floor: float = 1e-4, path: Path = linear) -> Gaussian:
+        """The Gaussian with the mean and covariance of the rows of x0 (N, *shape); variances are raised to `floor` at
+        least.
+        """
+        rows = x0.flatten(1).double()
+        variances, basis = torch.linalg.eigh(torch.cov(rows.T).reshape(rows.shape[1], rows.shape[1]))
+        covariance = basis * variances.clamp(min=floor) @ basis.T
+        return cls(rows.mean(0).reshape(x0.shape[1:]), covariance=(covariance + covariance.T) / 2, path=path)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        z = torch.randn(n, self.variances.numel(), generator=generator, dtype=self.mean.dtype)
+        rows = z * self.variances.sqrt()
+        return self.mean + (rows if self.basis is None else rows @ self.basis.T).reshape(n, *self.shape)
+
+    def velocity(self, x: Tensor, t: Time) -> Tensor:
+        return self.average_velocity(x, t, t)
+
+    def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        s, t = expand(s, x), expand(t, x)
+        return gaussian_average_velocity(wide(x), s, t, self.path, *self._like(x)).to(x.dtype)
+
+    def flow_map(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        s, t = expand(s, x), expand(t, x)
+        return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
+
+    def denoise(self, x: Tensor, t: Time) -> Tensor:
+        """mean + alpha l / g^2 (x - alpha mean) in the eigenbasis."""
+        t = expand(t, x)
+        mean, variances, basis = self._like(x)
+        alpha = self.path.alpha(t)
+        gain = flat(alpha) * variances / marginal_variance(self.path, t, variances)
+        return (mean + _scale(wide(x) - alpha * mean, gain, basis)).to(x.dtype)
+
+    def score(self, x: Tensor, t: Time) -> Tensor:
+        """-(x - alpha mean) / g^2 in the eigenbasis."""
+        t = expand(t, x)
+        mean, variances, basis = self._like(x)
+        centred = wide(x) - self.path.alpha(t) * mean
+        return _scale(centred, -1 / marginal_variance(self.path, t, variances), basis).to(x.dtype)
+
+    def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
+        t = expand(t, x)
+        mean, variances, basis = self._like(x)
+        centred = (wide(x) - self.path.alpha(t) * mean).flatten(1)
+        rotated, marginal = centred if basis is None else centred @ basis, marginal_variance(self.path, t, variances)
+        return -0.5 * (rotated**2 / marginal + marginal.log() + math.log(2 * math.pi)).sum(1).to(x.dtype)
+
+    def _like(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        check_state(self, x)
+        basis = None if self.basis is None else beside(self.basis, x)
+        return beside(self.mean, x), beside(self.variances, x), basis
+
+    def __repr__(self) -> str:
+        return f"Gaussian(shape={tuple(self.shape)}, path={self.path})"
+
+
+def gaussian_average_velocity(
+    x: Tensor, s: Tensor, t: Tensor, path: Path, mean: Tensor, variances: Tensor, basis: Tensor | None
+) -> Tensor:
+    """V(x, s, t) of N(mean, basis diag(variances) basis^T) on `path`; s, t as (B, 1, ..., 1). See `Gaussian` for the
+    formula.
+
+    g[s,t] = (g^2)[s,t] / (g(s) + g(t)) and (a^2)[s,t] = (a(s) + a(t)) a[s,t], so nothing is divided by t - s.
+    """
+    alpha, alpha_slope = path.alpha, path.alpha_slope(s, t)
+    square_slope = flat((alpha(s) + alpha(t)) * alpha_slope) * variances + flat(path.variance_slope(s, t))
+    g_s, g_t = (marginal_variance(path, u, variances).sqrt() for u in (s, t))
+    return alpha_slope * mean + _scale(x - alpha(s) * mean, square_slope / (g_s * (g_s + g_t)), basis)
+
+
+def _scale(x: Tensor, factors: Tensor, basis: Tensor | None) -> Tensor:
+    """Multiply the coordinates of x in the eigenbasis by `factors` (B, D)."""
+    rows = x.flatten(1)
+    scaled = rows * factors if basis is None else ((rows @ basis) * factors) @ basis.T
+    return scaled.reshape(x.shape)
+
+
+def _event(mean: Numbers, std: Numbers, covariance: Tensor | None) -> torch.Size:
+    """The shape of one draw: from the mean, or from std or covariance where the mean is a number; a number alone means
+    one coordinate.
+    """
+    shapes = [
+        torch.as_tensor(mean).shape,
+        torch.as_tensor(std).shape if covariance is None else torch.as_tensor(covariance).shape[:1],
+    ]
+    return next((shape for shape in shapes if shape), torch.Size([1]))
