@@ -1,5 +1,6 @@
-"""The checkerboard of Boffi et al. 2025 (arXiv 2505.18825, appendix G.1), scaled to a CPU:  python -m
-benchmarks.checkerboard
+"""The checkerboard of Boffi et al. 2025 (arXiv 2505.18825, appendix G.1), scaled to a CPU:
+
+    python -m benchmarks.checkerboard
 
 Kept from the published protocol: the board, 10^7 fixed points, the base distribution sigma_d N(0, I) (here the data are
 divided by sigma_d and the base is standard, which is the same), an MLP on (s, t, x) with GELU and four hidden layers,

@@ -1,8 +1,8 @@
-"""The demo of the README: train a flow map on handwritten digits, sample it in one step, look at it.  python
-examples/demo.py
+"""The demo of the README: train a flow map on handwritten digits, sample it in one step, look at it.
 
-Run again, it goes on where it was interrupted; once training is done it only measures and draws again. Everything lands
-in the run folder.
+    python examples/demo.py
+
+Run again, it goes on where it was interrupted. Everything lands in the run folder.
 """
 
 import argparse
@@ -31,9 +31,9 @@ def main() -> None:
     ):  # fmt: skip
         pass
 
-    print("Measuring: one jump, a few jumps, and the same network followed in many small steps ...")
-    print_evaluation(fm.evaluate.evaluate_run(options.out))
+    print("Measuring one jump, a few jumps, and the same network followed in many small steps ...", flush=True)
     fm.visualise.report(options.out)
+    print_evaluation(fm.evaluate.read_evaluation(options.out))
 
 
 if __name__ == "__main__":

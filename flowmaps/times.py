@@ -94,7 +94,7 @@ def dyadic(levels: int = 7) -> Times:
 
 
 def grid(size: int = 128) -> Times:
-    """s = t on {1/size, ..., 1}: the times at which shortcut models see plain flow matching, the starts of its steps."""
+    """s = t on {1/size, ..., 1}: the starts of the steps of shortcut models, where they see flow matching."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = torch.randint(1, size + 1, (n,), device=like.device).to(_like(like)["dtype"]) / size

@@ -62,7 +62,7 @@ def flat(t: Tensor) -> Tensor:
 
 
 def marginal_variance(path: Path, t: Tensor, variances: Tensor) -> Tensor:
-    """g(t)^2 = alpha(t)^2 variance + sigma(t)^2, (B, K): the variance at time t of what has `variances` (K,) as data."""
+    """g(t)^2 = alpha(t)^2 variance + sigma(t)^2, (B, K): the variance at time t of data of `variances` (K,)."""
     return flat(path.alpha(t)) ** 2 * variances + flat(path.sigma(t)) ** 2
 
 
