@@ -5,7 +5,7 @@ are kept.
 import sys
 from importlib import import_module
 
-NAMES = ("cost", "digits", "checkerboard")
+NAMES = ("cost", "digits", "digits_parts", "checkerboard")
 
 
 def main() -> None:

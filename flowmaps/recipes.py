@@ -37,7 +37,7 @@ def small_images(
     average
     velocity of a Gaussian leaves over, bounded to the range of images.
 
-    What the parts bring on the digits is in `benchmarks/results/digits/what_mattered.md`.
+    What the parts bring on the digits is in `benchmarks/results/digits/parts.md`.
     """
     x0 = data.draw(10_000, seed=0).x0
     network = InBasis(MLP(data.shape, width, depth, embedding=embedding, classes=classes), pca_basis(x0))
