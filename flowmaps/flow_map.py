@@ -20,6 +20,12 @@ from .describe import describable
 from .exact import Gaussian, gaussian_average_velocity
 from .path import Path, Time, expand, linear
 
+INSTEAD = {
+    ("source", 1.0): "; it samples in a single step, steps=1",
+    ("target", 0.0): "; to sample it in several steps, pass step=steps.restart",
+}
+"""What the partial maps in use can do instead."""
+
 Output = Callable[[Tensor, Tensor, Tensor, Tensor, Path], Tensor]
 
 
@@ -167,9 +173,10 @@ class FlowMap(nn.Module):
         s, t = expand(s, x), expand(t, x)
         self._check(s, t)
         value = self.network(x, s.reshape(x.shape[0]), t.reshape(x.shape[0]), **self.condition)
-        if value.shape != x.shape:
+        if getattr(value, "shape", None) != x.shape:
+            got = tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}"
             raise ValueError(
-                f"the network must return the shape of x, {tuple(x.shape)}, but it returned {tuple(value.shape)}"
+                f"the network must return a tensor of the shape of x, {tuple(x.shape)}, but it returned {got}"
             )
         return self.output(value.to(x.dtype), x, s, t, self.path)
 
@@ -217,7 +224,7 @@ class FlowMap(nn.Module):
             if only is not None and not bool((time == only).all()):
                 raise ValueError(
                     f"this is a partial flow map: it only knows the {name} time {only:g}, but it was asked for "
-                    f"{_other(time, only)}"
+                    f"{_other(time, only)}{INSTEAD.get((name, only), '')}"
                 )
 
 

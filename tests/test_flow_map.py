@@ -169,6 +169,8 @@ def test_times_outside_the_unit_interval_are_refused(s, t, message):
 def test_a_network_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"shape of x, \(3, 2\), but it returned \(3, 1\)"):
         fm.FlowMap(lambda_module(lambda x, s, t: x[:, :1]))(randn(3, 2), 1.0, 0.0)
+    with pytest.raises(ValueError, match=r"shape of x, \(3, 2\), but it returned a tuple"):
+        fm.FlowMap(lambda_module(lambda x, s, t: (x, s)))(randn(3, 2), 1.0, 0.0)
 
 
 def test_partial_maps_refuse_what_they_do_not_know():
@@ -181,6 +183,10 @@ def test_partial_maps_refuse_what_they_do_not_know():
         from_noise(x, 0.5, 0.0)
     with pytest.raises(ValueError, match="only knows the target time 0"):
         to_data.velocity(x, 0.5)
+    with pytest.raises(ValueError, match="asked for 0.5; to sample it in several steps, pass step=steps.restart"):
+        fm.sample(to_data, x, steps=2)
+    with pytest.raises(ValueError, match="asked for 0.5; it samples in a single step, steps=1"):
+        fm.sample(from_noise, x, steps=2)
 
 
 def test_given_binds_a_condition_and_shares_the_weights():
