@@ -210,6 +210,8 @@ def _take(value: Any, rows: slice) -> Any:
 
 
 def _given(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
+    if not isinstance(times, Sequence) or len(times) != 2:
+        raise ValueError(f"times must be a pair (s, t) of a source and a target time, got {times}")
     s, t = (expand(time, x0).reshape(len(x0)) for time in times)
     for name, time in (("source", s), ("target", t)):
         outside = time[~((time >= 0) & (time <= 1))]

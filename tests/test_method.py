@@ -224,6 +224,7 @@ def test_learned_weights_are_parameters_of_the_method():
         (X0, {"condition": torch.zeros(7)}, r"'label' needs a row for each of the 12 of x0, got \(7,\)"),
         (X0, {"times": (1.5, 0.0)}, "source times must lie in.*got 1.5"),
         (X0, {"times": (1.0, float("nan"))}, "target times.*got nan"),
+        (X0, {"times": 0.5}, r"times must be a pair \(s, t\).*got 0.5"),
         (X0, {"times": (S[:5], 0.0)}, r"got \(5,\)"),
     ],
 )
@@ -245,7 +246,7 @@ def test_a_network_of_another_shape_is_refused():
         def forward(self, x, s, t):
             return super().forward(x, s, t)[:, :1]
 
-    with pytest.raises(ValueError, match="the network must return the shape of x"):
+    with pytest.raises(ValueError, match="the network must return a tensor of the shape of x"):
         fm.methods.meanflow().loss(fm.FlowMap(Thin()), X0)
 
 
