@@ -167,14 +167,18 @@ class Checked:
     teacher: Any
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        return _same_shape(self.teacher.velocity(x, t), x)
+        return _answer(self.teacher.velocity, x, t)
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         jumps = getattr(self.teacher, "average_velocity", None)
-        return self.velocity(x, s) if jumps is None else _same_shape(jumps(x, s, t), x)
+        return self.velocity(x, s) if jumps is None else _answer(jumps, x, s, t)
 
 
-def _same_shape(value: Tensor, x: Tensor) -> Tensor:
+def _answer(question: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:
+    try:
+        value = question(x, *times)
+    except ValueError as error:
+        raise ValueError(f"the teacher cannot answer: {error}") from error
     if value.shape != x.shape:
         raise ValueError(
             f"the teacher must return the shape of x, {tuple(x.shape)}, but it returned {tuple(value.shape)}"

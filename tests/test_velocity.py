@@ -149,6 +149,21 @@ def test_a_teacher_needs_a_velocity():
         velocity.fixed(torch.nn.Linear(2, 2))
 
 
+def test_a_teacher_that_cannot_answer_is_named():
+    small = velocity.fixed(fm.FlowMap(fm.networks.MLP(2, width=8, depth=1)))(None, pair())
+    with pytest.raises(ValueError, match=r"the teacher cannot answer: .* x of shape \(B, 2\), got \(12, 3\)"):
+        small.velocity(X0, S)
+    with pytest.raises(ValueError, match="the teacher cannot answer: .*takes no label"):
+        velocity.fixed(fm.FlowMap(fm.networks.MLP(3)))(None, pair(condition={"label": S})).average_velocity(X0, S, T)
+
+    class Narrow:
+        def velocity(self, x, t):
+            return x[:, :1]
+
+    with pytest.raises(ValueError, match=r"the teacher must return the shape of x, \(12, 3\), but .* \(12, 1\)"):
+        velocity.fixed(Narrow())(None, pair()).velocity(X0, S)
+
+
 def test_a_teacher_gets_the_condition_where_it_takes_one():
     class Label(torch.nn.Module):
         def forward(self, x, s, t, label):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class InBasis(nn.Module):
     The basis B is an orthogonal matrix (D, D) whose columns are the new axes, as `pca_basis` makes it. A rotation
     leaves the noise as it is and commutes with x + (t - s) V, so the flow map is the same in either coordinates. (A
     shift by the data's mean does not: the mean of x_t is alpha(t) times the data's mean.) The inner network sees x in
-    its own shape. ValueError for a basis that is no square matrix.
+    its own shape. ValueError for a basis that is no square matrix, and for x of another size.
     """
 
     basis: Tensor
@@ -32,6 +33,9 @@ class InBasis(nn.Module):
         self.register_buffer("basis", basis.clone(memory_format=torch.contiguous_format))
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        values, size = math.prod(x.shape[1:]), len(self.basis)
+        if values != size:
+            raise ValueError(f"this network takes x of {size} values a row, got {values} in {tuple(x.shape)}")
         basis = self.basis.to(x.dtype)
         return rotate(self.network(rotate(x, basis), s, t, **condition), basis.T)
 

@@ -66,3 +66,5 @@ def test_rotation_keeps_float32_under_autocast():
 def test_a_basis_must_be_square():
     with pytest.raises(ValueError, match=r"square matrix.*got shape \(6, 4\)"):
         InBasis(nn.Identity(), torch.zeros(6, 4))
+    with pytest.raises(ValueError, match=r"takes x of 6 values a row, got 4 in \(5, 2, 2\)"):
+        InBasis(nn.Identity(), torch.eye(6))(torch.zeros(5, 2, 2), torch.zeros(5), torch.zeros(5))
