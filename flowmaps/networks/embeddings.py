@@ -215,4 +215,6 @@ class Conditioning(nn.Module):
             refuse_label(label)
             return [(F.silu(self.time(seen)), layers) for seen, layers in self.times(s, t, self.depth)]
         known = self.label(label)
+        if len(known) not in (1, len(s)):
+            raise ValueError(f"labels must be one for each of the {len(s)} rows of x, got {len(known)}")
         return [(F.silu(self.time(seen) + known), layers) for seen, layers in self.times(s, t, self.depth)]

@@ -111,6 +111,15 @@ def test_bad_labels_are_refused(label, error, message):
         LabelEmbedding(3, 5)(label)
 
 
+def test_labels_are_one_for_each_row():
+    conditioning = Conditioning(8, 1, nets.pair, nets.Fourier(), 3)
+    s = torch.rand(4)
+    with pytest.raises(ValueError, match="one for each of the 4 rows of x, got 3"):
+        conditioning(s, s, torch.tensor([0, 1, 2]))
+    [(one, _)], [(each, _)] = (conditioning(s, s, label) for label in (1, torch.ones(4, dtype=torch.int64)))
+    assert torch.equal(one, each)
+
+
 def test_without_times_the_embedding_is_one_constant():
     conditioning = Conditioning(8, 3, nets.none, nets.Fourier(), None)
     [(first, layers)] = conditioning(torch.rand(2), torch.rand(2), None)
