@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .check import check_labels, check_names, refuse_non_finite
+from .check import LABEL_NAMES, check_labels, check_names, refuse_non_finite
 from .core import IN_MEMORY, Batch, Data, Kind, kind_of
 from .sources import Rows, TensorRows, from_bytes, hold_out
 
@@ -78,8 +78,8 @@ def array_file(
 ) -> Data:
     """A .npy file (memory-mapped) or a .npz file, rows first.
 
-    x, labels: the keys to read from a .npz; by default "x" or the single array, and "labels" where there is such a key
-        (False: none).
+    x, labels: the keys to read from a .npz; by default "x" or the single array, and "label", "labels", "target",
+        "class" or "y" where there is such a key (False: none).
     classes: number of classes, by default the largest label plus one.
     layout: "NHWC", "NCHW" or "NHW". By default three dimensions are grey images (N, H, W), and of four the one that can
         be channels (1 or 3, of bytes 1 to 4) decides: the second (N, C, H, W), the last (N, H, W, C); where both can,
@@ -133,7 +133,7 @@ def _read(path: Path, x: str | None, labels: str | bool | None) -> tuple[Array, 
     if "" in arrays and (x or labels):
         raise ValueError(f"{path} is a single array without keys, so the options x and labels do not apply")
     x = x if x is not None else "x" if "x" in arrays or len(arrays) != 1 else next(iter(arrays))
-    labels = ("labels" if "labels" in arrays else False) if labels is None else labels
+    labels = next((key for key in LABEL_NAMES if key in arrays), False) if labels is None else labels
     for key in (x, labels):
         if isinstance(key, str) and key not in arrays:
             raise ValueError(

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LABEL_NAMES = ("label", "labels", "target", "class", "y")
+"""What the column of class labels is called, where nobody says it."""
+
 
 def check_finite(x: Tensor, where: str) -> None:
     """Raise ValueError with the count if x holds NaN or infinite values."""

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .check import LABEL_NAMES
 from .core import Data
 from .pictures import Pictures, image_data, pillow
 
 MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
 TEST_SPLITS = ("test", "validation", "valid", "val")
-LABEL_COLUMNS = ("label", "labels", "target", "class", "y")
 ARRAYS = ("List", "LargeList", "Sequence", "Array2D", "Array3D", "Array4D", "Array5D")
 
 
@@ -139,7 +139,7 @@ def _label_column(features: Any, labels: str | bool | None, name: str) -> str | 
         raise ValueError(
             f"{name} has several columns of class labels, pass labels=NAME or labels=False: {', '.join(named)}"
         )
-    whole = [key for key in LABEL_COLUMNS if key in features and "int" in str(getattr(features[key], "dtype", ""))]
+    whole = [key for key in LABEL_NAMES if key in features and "int" in str(getattr(features[key], "dtype", ""))]
     found = next(iter(named + whole), None)
     if labels is True and found is None:
         raise ValueError(f"labels=True, and {name} has no column of class labels among {', '.join(features)}")

@@ -98,6 +98,9 @@ def test_npz_keys(tmp_path):
     batch = data.draw(8)
     assert torch.equal(batch.label, (batch.x0[:, 0].long() // 3) % 4)
     assert load(save(tmp_path / "a.npz", None, x=x, labels=y), labels=False).classes is None
+    assert load(save(tmp_path / "a.npz", None, x=x, y=y)).classes == 4
+    with pytest.raises(ValueError, match="labels of a.npz must be 0 or more"):
+        load(save(tmp_path / "a.npz", None, x=x, label=y - 1))
     assert load(save(tmp_path / "b.npz", None, only=x)).shape == (3,)
     path = save(tmp_path / "c.npz", None, train=x, target=y)
     assert load(path, x="train", labels="target", classes=7).classes == 7
