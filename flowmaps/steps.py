@@ -93,7 +93,8 @@ def sde(level: float = 1.0) -> Step:
             return x  # r is 0/0 where there is no data or no noise
         path, x0, start, end = flow.path, flow.denoise(x, s), expand(s, x), expand(t, x)
         eps = (x - path.alpha(start) * x0) / path.sigma(start)
-        r = (path.sigma(end) * path.alpha(start) / (path.sigma(start) * path.alpha(end))) ** level
+        r = path.sigma(end) * path.alpha(start) / (path.sigma(start) * path.alpha(end))
+        r = r.clamp(min=0) ** level  # a cosine at t = 1 rounds to less than no data
         noise = r * eps + (1 - r**2).clamp(min=0).sqrt() * torch.randn_like(x)
         return (path.alpha(end) * x0 + path.sigma(end) * noise).to(x.dtype)
 

@@ -182,6 +182,14 @@ def test_random_steps_go_down_only(step):
         step(gaussian(), randn(2, 3), 0.2, 0.9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_without_data_starts_afresh_at_every_level(dtype):
+    """cos(pi/2) rounds to less than 0, of which a broken power is no number."""
+    g = fm.exact.Gaussian(torch.tensor(0.7, dtype=dtype), 0.6, path=PATHS["trigonometric"])
+    x = steps.sde(0.5)(g, torch.ones(5, 1, dtype=dtype), 1.0, 0.5)
+    assert x.isfinite().all() and x.unique().numel() == 5
+
+
 def test_options_out_of_range_are_refused():
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         steps.sde(-1)
