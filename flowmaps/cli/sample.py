@@ -24,7 +24,7 @@ def run_sample(options: Sample) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     flow = load(options.run, ema=options.ema).to(device)
     noise = torch.randn(options.n, *config["data"]["shape"], generator=torch.Generator().manual_seed(options.seed))
-    noise = (noise * flow.path.sigma(torch.ones(()))).to(device)
+    noise = (noise * flow.path.sigma(torch.ones(()))).to(next(flow.parameters(), torch.empty(0, device=device)))
     label = labels(options, config, device)
     step = getattr(steps, options.step)
     x = sample(flow, noise, options.steps, step=step, condition=label, seed=options.seed).cpu()

@@ -123,12 +123,12 @@ class Setup:
 
     @classmethod
     def make(cls, flow: FlowMap, data: Data, n: int, *, seed: int, batch_size: int | None, labels: bool) -> Setup:
-        """Noise of the flow's own scale at t = 1, on its device; labels drawn like the data's."""
+        """Noise of the flow's own scale at t = 1, on its device and in its precision; labels drawn like the data's."""
         parameter = next(flow.parameters(), torch.empty(0))
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
         label = data.draw(n, seed).label if labels else None
         values = noise[0].numel()
-        noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter.device)
+        noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter)
         return cls(
             flow,
             noise,

@@ -31,8 +31,8 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
     partial = flow.only_source is not None or flow.only_target is not None
 
     def error(x: Tensor, s: Any, t: Any) -> float:
-        device = next((p.device for p in flow.parameters()), x.device)
-        got = flow(*(v.to(device) if isinstance(v, Tensor) else v for v in (x, s, t))).cpu()
+        weight = next(flow.parameters(), x)
+        got = flow(*(v.to(weight) if isinstance(v, Tensor) else v for v in (x, s, t))).cpu()
         return float((got.double() - truth.flow_map(x.double(), s, t)).square().mean().sqrt())
 
     return {

@@ -36,7 +36,7 @@ def report(
     if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
         evaluation = evaluate_run(run, reference, data=data, network=network, **options)
     source = run_data(run) if data is None else as_data(data)
-    material = sections.Material(load(run, network), source, evaluation, read_config(run))
+    material = sections.Material(load(run, network).float(), source, evaluation, read_config(run))
     with torch.no_grad():
         html = page.page(f"flowmaps: {source.name}", _parts(material, run))
     write_text(run / "report.html", html)

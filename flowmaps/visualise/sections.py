@@ -163,12 +163,11 @@ def consistency(material: Material) -> str:
     if material.partial:
         return ""
     small = math.prod(material.data.shape) <= SMALL
-    batch, grid = material.data.draw(64 if small else 16), torch.linspace(0, 1, 21 if small else 9)
-    residuals = consistency_residuals(
-        material.flow, batch.x0, grid=grid, condition=batch.label if material.labels else None
-    )
-    eps = torch.randn(batch.x0.shape, generator=torch.Generator().manual_seed(0))
-    shares = residuals / float(material.flow.path.velocity(batch.x0, eps, 0.5).square().mean().sqrt())
+    x0, label = material.data.draw(64 if small else 16)
+    x0, grid = x0.float(), torch.linspace(0, 1, 21 if small else 9)
+    residuals = consistency_residuals(material.flow, x0, grid=grid, condition=label if material.labels else None)
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    shares = residuals / float(material.flow.path.velocity(x0, eps, 0.5).square().mean().sqrt())
     row, column = divmod(int(shares.nan_to_num(-1).argmax()), len(grid))
     largest, s, t = float(shares[row, column]), float(grid[row]), float(grid[column])
     text = CONSISTENCY.format(float(shares[-1, 0]), largest, s, t)

@@ -11,6 +11,7 @@ from flowmaps import FlowMap, exact, steps
 from flowmaps.consistency import compositional, eulerian, lagrangian
 from flowmaps.data import as_data, load
 from flowmaps.evaluate import consistency_residuals, counting, evaluate, map_error
+from flowmaps.networks import MLP
 from flowmaps.sample import sample
 
 
@@ -108,6 +109,12 @@ def test_partial_maps_get_the_samplers_they_have():
     assert to_data["map_error"] is None
     from_noise = evaluate(FlowMap(Exact(GAUSSIAN), only_source=1.0), GAUSSIAN, **SMALL)
     assert [(row["sampler"], row["steps"]) for row in from_noise["rows"]] == [("jump", 1)]
+
+
+def test_precision_of_the_map_is_kept():
+    flow = FlowMap(MLP(2, width=8, depth=1)).double()
+    result = evaluate(flow, GAUSSIAN, **SMALL)
+    assert result["map_error_one_jump"] > 0 and all(row["distance"] > 0 for row in result["rows"])
 
 
 def test_the_same_seed_gives_the_same_distances(perfect):
