@@ -23,7 +23,9 @@ from .files import write_json, write_text
 from .fingerprint import fingerprint
 from .plan import Plan
 
-COMPARED = ("flow", "method", "data", "training")
+COMPARED = ("data", "method", "training", "flow")
+SHOWN = 4
+"""Differences that an error names one by one."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,10 @@ def existing(out: Path, config: dict[str, Any]) -> Run:
     now = json.loads(json.dumps(config))
     changed = [line for name in COMPARED for line in differences(before.get(name), now[name], name)]
     if changed:
+        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise ValueError(
             f"the run in {out} was started with another configuration and cannot be resumed with this one: "
-            f"{'; '.join(changed)}. "
+            f"{'; '.join(changed[:SHOWN])}{more}. "
             "Use the arguments of then, or start a new run in another folder (--out)"
         )
     return Run(out)
@@ -124,7 +127,10 @@ def existing(out: Path, config: dict[str, Any]) -> Run:
 
 def differences(before: Any, now: Any, name: str) -> Iterator[str]:
     """One line for each entry in which two nested configurations differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in (before, now)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        yield f"{name} was {kinds[0]} and is {kinds[1]}"
+    elif isinstance(before, dict) and isinstance(now, dict):
         for key in {**before, **now}:
             yield from differences(before.get(key), now.get(key), f"{name}.{key}")
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):

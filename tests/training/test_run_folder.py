@@ -160,3 +160,5 @@ def test_differences_are_named_by_their_place():
     before, now = {"a": {"b": [1, 2], "c": 3}}, {"a": {"b": [1, 5], "c": 3, "d": "x"}}
     assert list(differences(before, now, "top")) == ["top.a.b[1] was 2 and is 5", "top.a.d was None and is x"]
     assert list(differences(before, before, "top")) == []
+    mlp, unet = ({"type": name, "arguments": {"width": width}} for name, width in (("MLP", 8), ("UNet", 16)))
+    assert list(differences(mlp, unet, "network")) == ["network was MLP and is UNet"]
