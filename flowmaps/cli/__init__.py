@@ -20,15 +20,17 @@ DESCRIPTION = "Flow maps: learn the integral of a diffusion model, and sample it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. The exit code is 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C."""
+    """Run one command. The exit code is 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C and 143
+    after SIGTERM."""
     options = parse(argv)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
             run(options)
-    except KeyboardInterrupt:
-        print("stopped; what was learned is kept, go on with --resume", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, SystemExit) as stop:
+        training = isinstance(options, (Train, Compare))
+        print("stopped" + "; what was learned is kept, go on with --resume" * training, file=sys.stderr)
+        return 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         if options.debug:
             raise

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..data import Data
+from ..data.core import at_least
 from ..flow_map import Endpoint, FlowMap, GaussianSkip, Output, Position, average_velocity
 from ..method import Method
 from ..methods import LANDSCAPE, Row
@@ -45,11 +46,12 @@ def make_method(name: str, arguments: Sequence[str], teacher: Path | None) -> Me
 
 def make_flow(options: Training, data: Data) -> FlowMap:
     """A flow map with new weights: the recipe for the data, with the network and the output that the options name in
-    place of its own; the seed fixes the weights.
+    place of its own; the seed fixes the weights. Raises ValueError for sizes below 1.
     """
     torch.manual_seed(options.seed)
     classes = data.classes if options.labels else None
     sizes: dict[str, Any] = {name: size for name in ("width", "depth") if (size := getattr(options, name)) is not None}
+    at_least(1, **sizes)
     if options.network == "auto":
         flow = flow_for(data, classes=classes, **sizes)
     else:
