@@ -186,6 +186,9 @@ def test_values_are_read_as_literals_and_functions_only():
     assert found == {"diagonal": 1.0, "split": fm.consistency.midpoint} and isinstance(found["diagonal"], float)
     s, t = function(fm.times, "uniform_triangle(0.25, high=0.5)")(100, 0.0, torch.zeros(1))
     assert 0.25 <= t.min() and s.max() <= 0.5
+    residual, times = torch.tensor([[3.0, 4.0]]), torch.ones(1)
+    assert function(fm.weight, "squared") is fm.weight.squared
+    assert function(fm.weight, "huber")(residual, times, times) == fm.weight.huber()(residual, times, times)
     for text in ("__import__('os').system('true')", "uniform_triangle(open('x'))", "torch", "1 +"):
         with pytest.raises(ValueError, match="function"):
             function(fm.times, text)
@@ -239,6 +242,10 @@ def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation
     assert {(row["sampler"], row["steps"]) for row in result["rows"]} >= {("jump", 1), ("euler", 4)}
     print_evaluation(result)
     assert "jump" in (text := capsys.readouterr().out) and "data against data" in text
+    print_evaluation({**result, "map_error": None, "map_error_one_jump": 0.25})
+    assert "true flow map: - between any two times, 0.25 from noise to data" in capsys.readouterr().out
+    assert main(["evaluate", str(board), "--reference", str(board)]) == 0
+    assert "this run" in (text := capsys.readouterr().out) and text.count("board") > text.count("checkerboard")
 
 
 def test_compare_makes_a_run_for_each_method(tmp_path, capsys, small_evaluation):
@@ -249,3 +256,9 @@ def test_compare_makes_a_run_for_each_method(tmp_path, capsys, small_evaluation)
     assert list(results) == ["imf", "flow_matching"] and {p.name for p in out.iterdir()} == set(results)
     print_comparison(results)
     assert "flow_matching" in capsys.readouterr().out
+
+
+def test_compare_trains_nothing_where_a_method_misses_its_teacher(tmp_path, capsys):
+    command = ["compare", "checkerboard", "--methods", "imf,lmd", "--steps", "2", "--out", str(tmp_path / "both")]
+    assert "lmd is a distillation method" in refused(capsys, *command, *FAST)
+    assert not (tmp_path / "both").exists()

@@ -14,6 +14,8 @@ from .. import consistency, derivative, times, weight
 
 HOMES = {"times": times, "weight": weight, "split": consistency, "derivative": derivative}
 """Where the functions are found that a parameter of this name takes."""
+MADE = ("Times", "Weight", "Learned", "Derivative")
+"""What functions of these modules return that make a function."""
 PLAIN = (bool, int, float, str, tuple, list)
 
 
@@ -76,7 +78,7 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
 
 def function(home: types.ModuleType, text: str) -> Any:
     """`name` or `name(1, key=2)`: a function of a module of this package, or what it returns. Nothing else is
-    evaluated.
+    evaluated. A function that makes one of these is called without its parentheses too: `adaptive` is `adaptive()`.
 
     Raises ValueError for an unknown name, with the closest ones, and for arguments that are no literals.
     """
@@ -98,7 +100,7 @@ def function(home: types.ModuleType, text: str) -> Any:
     if name not in known:
         raise ValueError(f"{home.__name__} has no function {name!r}{closest(name, known)}; it has {', '.join(known)}")
     found = getattr(home, name)
-    return found(*args, **keywords) if call else found
+    return found(*args, **keywords) if call or found.__annotations__["return"] in MADE else found
 
 
 def closest(word: str, words: Iterable[str]) -> str:

@@ -31,8 +31,11 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     """The rows of an evaluation, under the metric and its floor."""
     named = any("run" in row for row in result["rows"])
     columns = ["run"] * named + ["sampler", "steps", "distance", "+-", "time per sample", "network calls"]
-    rows = [[str(row.get("run", ""))] * named + cells(row) for row in result["rows"]]
+    rows = [[str(row.get("run", "this run"))] * named + cells(row) for row in result["rows"]]
     print_table(heading(result), columns, rows)
+    if "map_error" in result:
+        anywhere, whole = (number(result[key]) for key in ("map_error", "map_error_one_jump"))
+        print(f"error against the true flow map: {anywhere} between any two times, {whole} from noise to data")
 
 
 def print_comparison(results: Mapping[str, Mapping[str, Any]]) -> None:

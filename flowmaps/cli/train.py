@@ -42,9 +42,10 @@ def run_compare(options: Compare) -> None:
         raise ValueError("--methods needs at least one name")
     data = load(options.data, **data_arguments(options.data_args))
     out = options.out or Path("runs") / f"{Path(data.name).name}-compare"
+    # all of them before the first is trained, so that a missing teacher costs no time
+    methods = {name: make_method(name, (), options.teacher if row_of(name).needs_teacher else None) for name in names}
     results: dict[str, dict[str, Any]] = {}
-    for name in names:
-        method = make_method(name, (), options.teacher if row_of(name).needs_teacher else None)
+    for name, method in methods.items():
         again = dataclasses.replace(options, resume=options.resume and (out / name).exists())
         one_run(again, data, make_flow(options, data), method, out / name)
         results[name] = evaluate_run(out / name)
