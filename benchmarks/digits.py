@@ -36,7 +36,7 @@ def trained(flow: fm.FlowMap, method: fm.Method, seed: int, seconds: float, **op
     """The state after `seconds` of training on the digits, batches of 256, AdamW at 1e-3, bfloat16."""
     states = fm.train(
         flow, method, fm.data.load("digits"), seconds=seconds, batch_size=256, lr=1e-3, seed=seed, labels=False,
-        precision="bf16", progress_bar=False, **options,
+        precision="bf16", progress_bar=False, checkpoint_every=10**9, sample_every=0, **options,
     )  # fmt: skip
     for state in states:
         if state.step % 2000 == 0:
@@ -44,19 +44,16 @@ def trained(flow: fm.FlowMap, method: fm.Method, seed: int, seconds: float, **op
     return state
 
 
-def measured(state: State, seed: int, classifier: fm.evaluate.Classifier) -> dict:
-    """What `flowmaps evaluate` measures, with the steps and seconds of training and the machine."""
+def measured(flow: fm.FlowMap, seed: int, classifier: fm.evaluate.Classifier) -> dict:
+    """What `flowmaps evaluate` measures, and the machine."""
     features = fm.evaluate.classifier_features(classifier)
-    found = fm.evaluate.evaluate(state.ema, "digits", features=features, seed=seed)
-    return {"seed": seed, "steps": state.step, "seconds": state.seconds, "machine": machine(), **found}
+    return {"seed": seed, "machine": machine(), **fm.evaluate.evaluate(flow, "digits", features=features, seed=seed)}
 
 
-def run(name: str, seed: int, seconds: float, classifier: fm.evaluate.Classifier) -> dict:
-    """Train one model for `seconds`, compiled, and measure it."""
+def train(name: str, seed: int, seconds: float, run: Path) -> None:
+    """Train one model for `seconds`, compiled, into a run folder."""
     torch.manual_seed(seed)
-    flow = small_images(fm.data.load("digits"))
-    state = trained(flow, METHODS[name](), seed, seconds, compile=True)
-    return {"method": name, **measured(state, seed, classifier)}
+    trained(small_images(fm.data.load("digits")), METHODS[name](), seed, seconds, compile=True, out=run)
 
 
 MEASURES = {
@@ -82,7 +79,8 @@ def table(results: list[dict]) -> str:
             found = [find(result, sampler, n) for result in of_name]
             values = [f"{mean(row[key] for row in found):.2f}" for key in MEASURES]
             micros = f"{1e6 * mean(row['seconds_per_sample'] for row in found):.1f}"
-            rows.append([name, f"{n} {sampler}{'s' * (n > 1)}", *values, micros])
+            kind = "jump" if sampler == "jump" else "Euler step"
+            rows.append([name, f"{n} {kind}{'s' * (n > 1)}", *values, micros])
     floors = ["floor" if key == "distance" else f"{key}_floor" for key in MEASURES]
     floor = [f"{mean(result[key] for result in results):.2f}" for key in floors]
     header = ["model", "sampler", *MEASURES.values(), "µs per sample"]
@@ -99,30 +97,45 @@ def marks(results: list[dict]) -> str:
             one, many = find(by["iMF", seed], "jump", 1), find(by["flow matching", seed], "euler", 100)
             ratios = [f"{one[key] / many[key]:.2f}" for key in compared]
             faster = f"{many['seconds_per_sample'] / one['seconds_per_sample']:.0f}x"
-            counts = [str(by[name, seed]["steps"]) for name in METHODS]
+            counts = [str(by[name, seed]["step"]) for name in METHODS]
             lines.append([str(seed), *ratios, f"{one['neighbour_ratio']:.2f}", faster, *counts])
     ratios = [f"{MEASURES[key]} ratio" for key in compared]
     return markdown(["seed", *ratios, "neighbour ratio", "cheaper", *[f"{n} steps" for n in METHODS]], lines)
 
 
 def main() -> None:
-    """Run what has no result yet, then print the tables of all."""
+    """Train what has no run yet, measure what has no result yet, then print the tables of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--seconds", type=float, default=180.0, help="training time of each model (default: 180)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="where the trained models are kept")
+    parser.add_argument("--train-only", metavar="MODEL", help="train the seeds of one model, and measure nothing")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/digits"))
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    wanted = [(name, int(seed)) for seed in options.seeds.split(",") for name in METHODS]
+    folders = {(name, seed): options.runs / f"digits-{name.replace(' ', '-')}-{seed}" for name, seed in wanted}
+    for (name, seed), folder in folders.items():
+        if options.train_only in (None, name) and not folder.exists():
+            train(name, seed, options.seconds, folder)
+    if options.train_only is None:
+        report(folders, options.out)
+
+
+def report(folders: dict[tuple[str, int], Path], out: Path) -> None:
+    """Measure the runs, one after the other, and write the tables."""
+    out.mkdir(parents=True, exist_ok=True)
     classifier = fm.evaluate.train_classifier(fm.data.load("digits"))
     results = []
-    for seed in map(int, options.seeds.split(",")):
-        for name in METHODS:
-            target = options.out / f"{name.replace(' ', '_')}_{seed}.json"
-            if not target.exists():
-                target.write_text(json.dumps(run(name, seed, options.seconds, classifier), indent=1) + "\n")
-            results.append(json.loads(target.read_text()))
+    for (name, seed), folder in folders.items():
+        target = out / f"{folder.name}.json"
+        if not target.exists():
+            last = fm.training.read_metrics(folder)[-1]
+            spent = {key: last[key] for key in ("step", "seconds")}
+            found = {"method": name, **spent, **measured(fm.load(folder), seed, classifier)}
+            target.write_text(json.dumps(found, indent=1) + "\n")
+        results.append(json.loads(target.read_text()))
     text = f"{table(results)}\n\n{marks(results)}\n\n{results[0]['machine']}; command: python -m benchmarks.digits\n"
-    (options.out / "table.md").write_text(text)
+    (out / "table.md").write_text(text)
     print(text)
 
 

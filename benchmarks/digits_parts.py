@@ -58,11 +58,12 @@ def main() -> None:
     lines = []
     for name, (make_flow, make_method) in VARIANTS.items():
         torch.manual_seed(0)
-        found = measured(trained(make_flow(), make_method(), 0, SECONDS), 0, classifier)
+        state = trained(make_flow(), make_method(), 0, SECONDS)
+        found = measured(state.ema, 0, classifier)
         row = find(found, "jump", 1)
         pairs = [(row["distance"], row["stderr"]), (row["rounded_distance"], row["rounded_distance_stderr"])]
         cells = [f"{value:.2f} +- {error:.2f}" for value, error in pairs]
-        lines.append([name, *cells, f"{row['neighbour_ratio']:.2f}", str(found["steps"])])
+        lines.append([name, *cells, f"{row['neighbour_ratio']:.2f}", str(state.step)])
         print(markdown(["", "Fréchet", "rounded", "neighbour ratio", "steps"], lines[-1:]), flush=True)
     floors = [f"{found[key]:.2f} +- {found[f'{key}_stderr']:.2f}" for key in ("floor", "rounded_distance_floor")]
     header = ["one jump", "Fréchet", "rounded", "neighbour ratio", "steps in a minute"]
