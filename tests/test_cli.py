@@ -237,7 +237,9 @@ def small_evaluation(monkeypatch):
 
 def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation):
     assert main(["evaluate", str(board), "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert "Measuring" in printed.err
     assert result == json.loads((board / "evaluation.json").read_text())
     assert {(row["sampler"], row["steps"]) for row in result["rows"]} >= {("jump", 1), ("euler", 4)}
     print_evaluation(result)

@@ -74,8 +74,9 @@ def run_evaluate(options: Evaluate | Report) -> None:
         print(report(options.run))
         return
     from ..evaluate import evaluate_run
-    from .tables import print_evaluation, print_json
+    from .tables import print_evaluation, print_json, say
 
+    say(f"Measuring {options.run} (a large network takes minutes) ...")
     result = evaluate_run(options.run, options.reference)
     (print_json if options.json else print_evaluation)(result)
 

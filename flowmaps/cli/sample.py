@@ -11,7 +11,7 @@ from .. import steps
 from ..sample import sample
 from ..training import load, read_config
 from .options import Sample
-from .train import say
+from .tables import say
 
 
 def run_sample(options: Sample) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+
+def say(text: str) -> None:
+    """A message for people, on standard error, beside what is printed as a result."""
+    print(text, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..training import train
 from .arguments import data_arguments
 from .models import make_flow, make_method, row_of
 from .options import Compare, Train
-from .tables import print_comparison, print_json
+from .tables import print_comparison, print_json, say
 
 SHARED = ("batch_size", "lr", "ema", "clip", "seed", "precision", "compile", "progress_bar", "resume")
 OWN = ("checkpoint_every", "keep", "sample_every", "log_every", "trackers")
@@ -48,6 +47,7 @@ def run_compare(options: Compare) -> None:
     for name, method in methods.items():
         again = dataclasses.replace(options, resume=options.resume and (out / name).exists())
         one_run(again, data, make_flow(options, data), method, out / name)
+        say(f"Measuring {out / name} (a large network takes minutes) ...")
         results[name] = evaluate_run(out / name)
     if options.json:
         print_json(results)
@@ -63,8 +63,3 @@ def one_run(options: Train | Compare, data: Data, flow: FlowMap, method: Method,
     shared = {name: getattr(options, name) for name in SHARED}
     notes = {"teacher": options.teacher and str(options.teacher)}
     return sum(1 for _ in train(flow, method, data, out=out, notes=notes, **length, **shared, **own))
-
-
-def say(text: str) -> None:
-    """A message for people, beside what is printed as a result."""
-    print(text, file=sys.stderr)
