@@ -25,9 +25,9 @@ def flow_for(data: Data, *, classes: int | None = None, **sizes: Any) -> FlowMap
     return (small_images if math.prod(data.shape) <= SMALL else images)(data, classes=classes, **sizes)
 
 
-def points(data: Data, width: int = 256, depth: int = 4, *, classes: int | None = None) -> FlowMap:
+def points(data: Data, width: int = 128, depth: int = 4, *, embedding: int = 32, classes: int | None = None) -> FlowMap:
     """For points and vectors: a residual MLP that predicts the average velocity."""
-    return FlowMap(MLP(data.shape, width, depth, classes=classes, data_std=data.std))
+    return FlowMap(MLP(data.shape, width, depth, embedding=embedding, classes=classes, data_std=data.std))
 
 
 def small_images(

@@ -15,6 +15,7 @@ OUTPUTS = {
     "endpoint": fm.Endpoint(),
     "position": fm.Position(0.7),
     "gaussian_skip": GAUSSIAN_SKIP,
+    "bounded": fm.Bounded(GAUSSIAN_SKIP, -1e3, 1e3),
 }
 ANY_OUTPUT = pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
 
@@ -73,7 +74,7 @@ def what_the_network_should_say(output, g, x, s, t):
         gap, d2 = t - s, 0.7**2
         return (F - d2 / (d2 + gap**2) * x) / (gap * 0.7 / (d2 + gap**2).sqrt())
     V = (F - x) / (t - s)
-    if output == OUTPUTS["gaussian_skip"]:
+    if output in (OUTPUTS["gaussian_skip"], OUTPUTS["bounded"]):
         skip = fm.exact.Gaussian(
             GAUSSIAN_SKIP.mean,
             covariance=GAUSSIAN_SKIP.basis @ torch.diag(GAUSSIAN_SKIP.variances) @ GAUSSIAN_SKIP.basis.T,
@@ -224,3 +225,37 @@ def test_an_exact_distribution_is_a_network_too():
     g = gaussian()
     x, (s, t) = randn(9, 3), times(9)
     torch.testing.assert_close(flow_of(g)(x, s, t), g.flow_map(x, s, t))
+
+
+@ALL
+def test_a_bounded_output_keeps_its_field_within_the_bounds(path):
+    """And leaves V alone where the field is within them; both happen here."""
+    free = fm.FlowMap(Network(), GAUSSIAN_SKIP, path)
+    bounded = fm.FlowMap(free.network, fm.Bounded(GAUSSIAN_SKIP, -0.5, 0.5), path)
+    x, (s, t) = randn(200, 3), times(200)
+    s = s.clamp(min=0.05)
+    V, W = free.average_velocity(x, s, t), bounded.average_velocity(x, s, t)
+    field = fm.Endpoint(0.02).field
+    columns = s[:, None], t[:, None]
+    before, after = field(V, x, *columns, path), field(W, x, *columns, path)
+    inside = before.abs() < 0.5
+    assert 0.1 < inside.double().mean() < 0.9
+    torch.testing.assert_close(W[inside], V[inside])
+    torch.testing.assert_close(after, before.clamp(-0.5, 0.5))
+
+
+@ALL
+def test_bounds_exclude_no_flow_map_of_bounded_data(path):
+    """Data at -1 and 1, give or take 0.02, jump in any direction with a field between them, give or take 0.15."""
+    exact = fm.exact.GaussianMixture([0.3, 0.7], [-1.0, 1.0], 0.02, path=path)
+    x = exact.path.sigma(torch.ones(())) * randn(20, 1)
+    middle = exact.flow_map(x, 1.0, 0.5)
+    for y, s, t in ((x, 1.0, 0.5), (middle, 0.5, 0.2), (middle, 0.5, 0.9)):
+        V = exact.average_velocity(y, s, t)
+        bounded = fm.FlowMap(Function(lambda *_, V=V: V), fm.Bounded(low=-1.15, high=1.15), path)
+        torch.testing.assert_close(bounded.average_velocity(y, s, t), V)
+
+
+def test_bounds_must_be_in_order():
+    with pytest.raises(ValueError, match="low < high"):
+        fm.Bounded(low=1.0, high=-1.0)
