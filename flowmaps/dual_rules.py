@@ -106,9 +106,17 @@ def _rsub(func: Any, a: Any, b: Any, *, alpha: float = 1) -> Result:
     return _sub(func, b, a, alpha=alpha)
 
 
-@rule("mul multiply __mul__ __rmul__ matmul __matmul__ bmm mm mv dot inner outer cross")
+@rule("mul multiply __mul__ __rmul__ bmm mm mv dot inner outer cross")
 def _product(func: Any, *args: Any, **kwargs: Any) -> Result:
     return func(*map(primal, args), **kwargs), lambda: product_rule(func, args, kwargs)
+
+
+@rule("matmul __matmul__")
+def _matmul(func: Any, a: Any, b: Any) -> Result:
+    if torch.compiler.is_compiling() and func is Tensor.matmul and not isinstance(a, Dual):
+        # torch's compiler hands over `dual @ tensor` as tensor.matmul(dual), its operands exchanged
+        raise TypeError("a compiled derivative cannot tell a @ b from b @ a: write torch.matmul(a, b)")
+    return _product(func, a, b)
 
 
 @rule("__rmatmul__")

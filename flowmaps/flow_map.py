@@ -116,11 +116,12 @@ class Bounded(nn.Module):
 
     On the linear path V = (x - clamp(x - s V', low, high))/s. At the true flow map D is a weighted
     mean of E[x_0 | x_u] over the times u from t to s, so it lies where the data lie. Values at the edge of the range,
-    such as the background of an image, come out exact. Where the clamp does not act, V = V'.
+    such as the background of an image, come out exact. Where the clamp does not act, V = V'. There is no pole at s = 0,
+    where x is in the range; `min_time` stands for s below it, for states that are not.
     """
 
     def __init__(
-        self, output: Output = average_velocity, low: float = -1.0, high: float = 1.0, min_time: float = 0.02
+        self, output: Output = average_velocity, low: float = -1.0, high: float = 1.0, min_time: float = 1e-4
     ) -> None:
         super().__init__()
         if not low < high:

@@ -126,9 +126,9 @@ def gaussian_average_velocity(
 
 
 def _scale(x: Tensor, factors: Tensor, basis: Tensor | None) -> Tensor:
-    """Multiply the coordinates of x in the eigenbasis by `factors` (B, D)."""
+    """Multiply the coordinates of x in the eigenbasis by `factors` (B, D). (See `dual_rules._matmul`.)"""
     rows = x.flatten(1)
-    scaled = rows * factors if basis is None else ((rows @ basis) * factors) @ basis.T
+    scaled = rows * factors if basis is None else torch.matmul(torch.matmul(rows, basis) * factors, basis.T)
     return scaled.reshape(x.shape)
 
 

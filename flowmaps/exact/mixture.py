@@ -85,7 +85,7 @@ class GaussianMixture(Exact):
         p, (means, variances) = self._log_joint(x, t).softmax(1), self._like(x)
         gain = p * (flat(a) * variances + flat(b)) / marginal_variance(self.path, t, variances)
         on_means = p * flat(on_mean) - gain * flat(self.path.alpha(t))
-        rows = gain.sum(1, keepdim=True) * wide(x).flatten(1) + on_means @ means
+        rows = gain.sum(1, keepdim=True) * wide(x).flatten(1) + torch.matmul(on_means, means)
         return rows.reshape(x.shape).to(x.dtype)
 
     def _log_joint(self, x: Tensor, t: Tensor) -> Tensor:
