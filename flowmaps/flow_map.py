@@ -116,23 +116,24 @@ class Bounded(nn.Module):
 
     On the linear path V = (x - clamp(x - s V', low, high))/s. At the true flow map D is a weighted
     mean of E[x_0 | x_u] over the times u from t to s, so it lies where the data lie. Values at the edge of the range,
-    such as the background of an image, come out exact. Where the clamp does not act, V = V'. There is no pole at s = 0,
-    where x is in the range; `min_time` stands for s below it, for states that are not.
+    such as the background of an image, come out exact. Where the clamp does not act, V = V'; nor does it act below
+    `min_time`, where x is the data already.
     """
 
     def __init__(
-        self, output: Output = average_velocity, low: float = -1.0, high: float = 1.0, min_time: float = 1e-4
+        self, output: Output = average_velocity, low: float = -1.0, high: float = 1.0, min_time: float = 1e-3
     ) -> None:
         super().__init__()
         if not low < high:
             raise ValueError(f"the bounds of the data must be low < high, got {low} and {high}")
         self.output, self.low, self.high = output, low, high
-        self.endpoint = Endpoint(min_time)
+        self.endpoint = Endpoint(min_time)  # for its linear relation of V, x and D
 
     def forward(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
         V = self.output(value, x, s, t, path)
         D = self.endpoint.field(V, x, s, t, path)
-        return V + self.endpoint.coefficients(s, t, path)[1] * (D.clamp(self.low, self.high) - D)
+        cut = self.endpoint.coefficients(s, t, path)[1] * (D.clamp(self.low, self.high) - D)
+        return V + torch.where(s < self.endpoint.min_time, torch.zeros_like(cut), cut)
 
 
 @describable

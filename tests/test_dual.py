@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowmaps import dual
+from flowmaps.derivative import jvp
 from flowmaps.dual import Detached, Dual
 
 F64 = torch.float64
@@ -344,3 +345,40 @@ def test_autocast_runs_products_in_half_and_time_arithmetic_in_float():
     assert (seen["product"].dtype, seen["product"].tangent.dtype) == (torch.bfloat16, torch.bfloat16)
     exact = f(t)
     torch.testing.assert_close((out.primal, out.tangent), (exact.primal, exact.tangent), rtol=0.03, atol=0.03)
+
+
+SQUARE = torch.linspace(0.5, 1.5, 16, dtype=torch.float64).reshape(4, 4)
+OPERATORS = {
+    "d - t": lambda d: d - SQUARE,
+    "t - d": lambda d: SQUARE - d,
+    "2 - d": lambda d: 2 - d,
+    "d / t": lambda d: d / SQUARE,
+    "t / d": lambda d: SQUARE / d,
+    "2 / d": lambda d: 2 / d,
+    "d ** 2": lambda d: d**2,
+    "t ** d": lambda d: SQUARE**d,
+    "d - d": lambda d: d - d.sin(),
+    "d / d": lambda d: d / d.sin(),
+    "d @ t": lambda d: d @ SQUARE,
+    "t @ d": lambda d: SQUARE @ d,
+    "matmul(d, t)": lambda d: torch.matmul(d, SQUARE),
+    "matmul(t, d)": lambda d: torch.matmul(SQUARE, d),
+    "matmul(d, d)": lambda d: torch.matmul(d, d.sin()),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_compiled_operators_keep_their_operands_in_order_or_refuse(name):
+    """On square matrices, where exchanged operands would fit; torch's compiler exchanges those of `dual @ tensor`."""
+
+    def derivative(x, dx):
+        return jvp(OPERATORS[name], (x,), (dx,))
+
+    x, dx = SQUARE + 0.3 * SQUARE.T, SQUARE.cos()
+    torch._dynamo.reset()
+    compiled = torch.compile(derivative, backend="aot_eager", fullgraph=True)
+    if "@" in name:
+        with pytest.raises(torch._dynamo.exc.Unsupported):
+            compiled(x, dx)
+    else:
+        torch.testing.assert_close(compiled(x, dx), derivative(x, dx))

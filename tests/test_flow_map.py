@@ -233,9 +233,9 @@ def test_a_bounded_output_keeps_its_field_within_the_bounds(path):
     free = fm.FlowMap(Network(), GAUSSIAN_SKIP, path)
     bounded = fm.FlowMap(free.network, fm.Bounded(GAUSSIAN_SKIP, -0.5, 0.5), path)
     x, (s, t) = randn(200, 3), times(200)
-    s = s.clamp(min=0.05)
+    s = s.clamp(min=0.01)
     V, W = free.average_velocity(x, s, t), bounded.average_velocity(x, s, t)
-    field = fm.Endpoint(0.02).field
+    field = fm.Endpoint(1e-3).field
     columns = s[:, None], t[:, None]
     before, after = field(V, x, *columns, path), field(W, x, *columns, path)
     inside = before.abs() < 0.5
@@ -254,6 +254,14 @@ def test_bounds_exclude_no_flow_map_of_bounded_data(path):
         V = exact.average_velocity(y, s, t)
         bounded = fm.FlowMap(Function(lambda *_, V=V: V), fm.Bounded(low=-1.15, high=1.15), path)
         torch.testing.assert_close(bounded.average_velocity(y, s, t), V)
+
+
+def test_bounds_leave_the_data_end_alone():
+    """At s = 0 the state is the data, and the velocity is that of any path that leaves it."""
+    free = fm.FlowMap(Network(), GAUSSIAN_SKIP)
+    bounded = fm.FlowMap(free.network, fm.Bounded(GAUSSIAN_SKIP))
+    x = randn(50, 3).clamp(-1, 1)
+    assert torch.equal(bounded(x, 0.0, 0.7), free(x, 0.0, 0.7))
 
 
 def test_bounds_must_be_in_order():

@@ -34,3 +34,17 @@ def test_every_recipe_can_be_kept_and_rebuilt(shape, network):
 def test_classes_are_for_networks_that_are_told(digits):
     flow = fm.recipes.flow_for(digits, classes=digits.classes, width=16, depth=1)
     assert flow.given(label=torch.tensor([3, 9]))(torch.randn(2, 1, 8, 8), 1, 0).shape == (2, 1, 8, 8)
+
+
+def test_the_compiled_loss_of_the_digits_recipe_is_the_eager_one(digits):
+    """A batch of as many rows as an image has values, where exchanged operands of a product would fit."""
+    flow = fm.recipes.small_images(digits, width=16, depth=1).double()
+    method = fm.methods.imf(diagonal=0.75, power=0)
+    x0, noise = digits.draw(64, seed=0).x0.double(), torch.randn(64, 1, 8, 8, dtype=torch.float64)
+    s = torch.rand(64, dtype=torch.float64)
+
+    def loss():
+        return method.loss(flow, x0, noise=noise, times=(s, s / 3)).value
+
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(loss, backend="aot_eager")(), loss())
