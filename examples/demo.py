@@ -22,7 +22,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # matrices this small are multiplied faster by one core than by two that wait for each other
+    torch.set_num_threads(1)  # such small matrices are faster on one core than on two that wait for each other
     data = fm.data.load("digits")
     flow = small_images(data)
     method = fm.methods.imf(diagonal=0.75, times=fm.times.uniform_triangle(1e-3), power=0)
