@@ -356,7 +356,6 @@ OPERATORS = {
     "t / d": lambda d: SQUARE / d,
     "2 / d": lambda d: 2 / d,
     "d ** 2": lambda d: d**2,
-    "t ** d": lambda d: SQUARE**d,
     "d - d": lambda d: d - d.sin(),
     "d / d": lambda d: d / d.sin(),
     "d @ t": lambda d: d @ SQUARE,

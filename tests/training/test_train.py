@@ -287,7 +287,7 @@ def test_a_step_that_fails_at_once_leaves_no_folder(tmp_path):
         def forward(self, x, s, t):
             return super().forward(x, s, t)[:, :1]
 
-    with pytest.raises(ValueError, match="must return the shape of x"):
+    with pytest.raises(ValueError, match="must return a tensor of the shape of x"):
         list(train(fm.FlowMap(Wrong()), fm.methods.imf(), GAUSSIAN, steps=3, out=tmp_path / "run", **QUIET))
     assert not (tmp_path / "run").exists()
 
