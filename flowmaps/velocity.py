@@ -30,7 +30,7 @@ class Teacher(Protocol):
     """Anything with a velocity."""
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        """v(x, t), of x's shape."""
+        """v(x, t), of x's shape; the rules give t as (B, 1, ..., 1), which broadcasts against x."""
         ...
 
 
