@@ -1,6 +1,4 @@
-"""All benchmarks, or those named:  python -m benchmarks [digits] [checkerboard] [cost].  Results that are there already
-are kept.
-"""
+"""All benchmarks, or those named:  python -m benchmarks [cost] [digits] [digits_parts] [checkerboard]."""
 
 import sys
 from importlib import import_module

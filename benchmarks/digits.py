@@ -109,16 +109,22 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--seconds", type=float, default=180.0, help="training time of each model (default: 180)")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="where the trained models are kept")
-    parser.add_argument("--train-only", metavar="MODEL", help="train the seeds of one model, and measure nothing")
+    parser.add_argument("--train-only", choices=list(METHODS), help="train the seeds of one model, and measure nothing")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/digits"))
     options = parser.parse_args()
     wanted = [(name, int(seed)) for seed in options.seeds.split(",") for name in METHODS]
     folders = {(name, seed): options.runs / f"digits-{name.replace(' ', '-')}-{seed}" for name, seed in wanted}
     for (name, seed), folder in folders.items():
-        if options.train_only in (None, name) and not folder.exists():
+        done = folder.exists() or result_of(folder, options.out).exists()
+        if options.train_only in (None, name) and not done:
             train(name, seed, options.seconds, folder)
     if options.train_only is None:
         report(folders, options.out)
+
+
+def result_of(folder: Path, out: Path) -> Path:
+    """Where the measurements of a run are kept."""
+    return out / f"{folder.name}.json"
 
 
 def report(folders: dict[tuple[str, int], Path], out: Path) -> None:
@@ -127,7 +133,7 @@ def report(folders: dict[tuple[str, int], Path], out: Path) -> None:
     classifier = fm.evaluate.train_classifier(fm.data.load("digits"))
     results = []
     for (name, seed), folder in folders.items():
-        target = out / f"{folder.name}.json"
+        target = result_of(folder, out)
         if not target.exists():
             last = fm.training.read_metrics(folder)[-1]
             spent = {key: last[key] for key in ("step", "seconds")}

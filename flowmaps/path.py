@@ -12,6 +12,7 @@ kernel) follows from the two functions.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,24 +46,24 @@ def expand(t: Any, x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Path:
+class Path(ABC):
     """x_t = alpha(t) x_0 + sigma(t) eps. Subclasses give the two functions and their divided differences."""
 
+    @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """alpha(t): the share of data at time t."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
         """sigma(t): the standard deviation of the noise at time t."""
-        raise NotImplementedError
 
+    @abstractmethod
     def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
         """(alpha(t) - alpha(s)) / (t - s), and alpha'(t) at s = t."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
         """(sigma(t) - sigma(s)) / (t - s), and sigma'(t) at s = t."""
-        raise NotImplementedError
 
     def variance_slope(self, s: Tensor, t: Tensor) -> Tensor:
         """(sigma(t)^2 - sigma(s)^2) / (t - s), and (sigma^2)'(t) at s = t: finite also where sigma' is not."""
