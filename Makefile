@@ -11,7 +11,7 @@ RUN := runs/demo
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench hooks clean
+.PHONY: help env demo test lint format docs bench hooks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ format: $(READY)  ## Format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY)  ## Build the documentation into site/ (open site/index.html)
+	$(BIN)/python -m mkdocs build --strict $(ARGS)
+
 bench: $(READY)  ## Run the benchmarks, which write the tables of the documentation
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -42,7 +45,7 @@ hooks: $(READY)  ## Install the pre-commit hooks in this clone
 	$(BIN)/pre-commit install
 
 clean:  ## Remove the environment and the caches (never runs/)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and alone, so that its version is the pinned one before anything that depends on it is looked at;
