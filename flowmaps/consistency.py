@@ -13,7 +13,7 @@ in units of velocity.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,18 +23,18 @@ from .derivative import Derivative, detached, jvp, keep, stop
 from .velocity import is_conditional
 
 Rule = Callable[..., Tensor]
-Guard = Callable[[Any, Any, dict[str, Any]], str | None]
+Guard = Callable[[Any, Mapping[str, Any]], str | None]
 
 
 def guarded(guard: Guard) -> Callable[[Rule], Rule]:
-    """A rule that refuses velocities it would be wrong with. `guard(velocity, along, options)` gives the reason, or
+    """A rule that refuses velocities it would be wrong with. `guard(velocity, options)` gives the reason, or
     None.
     """
 
     def decorate(rule: Rule) -> Rule:
         @functools.wraps(rule)
         def checked(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, **options: Any) -> Tensor:
-            refuse(checked, teacher, options.get("along"), options)
+            refuse(checked, teacher, options)
             return rule(flow, teacher, x, s, t, **options)
 
         checked.guard = guard  # type: ignore[attr-defined]
@@ -43,17 +43,17 @@ def guarded(guard: Guard) -> Callable[[Rule], Rule]:
     return decorate
 
 
-def refuse(rule: Rule, velocity: Any, along: Any, options: dict[str, Any]) -> None:
+def refuse(rule: Rule, velocity: Any, options: Mapping[str, Any]) -> None:
     """Raise ValueError with the reason where `rule` is wrong with these velocities (sources or teachers)."""
     if isinstance(rule, functools.partial):
-        return refuse(rule.func, velocity, along, {**rule.keywords, **options})
+        return refuse(rule.func, velocity, {**rule.keywords, **options})
     guard: Guard | None = getattr(rule, "guard", None)
-    reason = guard(velocity, along, options) if guard else None
+    reason = guard(velocity, options) if guard else None
     if reason:
         raise ValueError(reason)
 
 
-def _needs_marginal_at_the_endpoint(velocity: Any, along: Any, options: dict[str, Any]) -> str | None:
+def _needs_marginal_at_the_endpoint(velocity: Any, options: Mapping[str, Any]) -> str | None:
     if is_conditional(velocity):
         return (
             "the Lagrangian rule evaluates the velocity at F(x, s, t), but the conditional velocity eps - x_0 is only "
@@ -62,7 +62,7 @@ def _needs_marginal_at_the_endpoint(velocity: Any, along: Any, options: dict[str
     return None
 
 
-def _needs_jumps(velocity: Any, along: Any, options: dict[str, Any]) -> str | None:
+def _needs_jumps(velocity: Any, options: Mapping[str, Any]) -> str | None:
     if is_conditional(velocity):
         return (
             "the compositional rule is about jumps, and the conditional velocity makes none; use own, averaged(...) or "
@@ -71,7 +71,8 @@ def _needs_jumps(velocity: Any, along: Any, options: dict[str, Any]) -> str | No
     return None
 
 
-def _needs_a_stopped_right_side(velocity: Any, along: Any, options: dict[str, Any]) -> str | None:
+def _needs_a_stopped_right_side(velocity: Any, options: Mapping[str, Any]) -> str | None:
+    along = options.get("along")
     runs_along = velocity if along is None else along
     if is_conditional(runs_along) and options.get("slope", stop) is not stop:
         return (

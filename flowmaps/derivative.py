@@ -31,6 +31,25 @@ Function = Callable[..., Any]
 Derivative = Callable[[Function, Sequence[Tensor], Sequence[Any]], tuple[Any, Any]]
 
 
+def keep(x: Any) -> Any:
+    """Leave the gradient of this part of a formula alone."""
+    return x
+
+
+def stop(x: Any) -> Any:
+    """sg[x]: a tensor without its graph; a function becomes the same function run without a graph."""
+    if isinstance(x, (Tensor, Dual)):
+        return x.detach()
+    if not callable(x):
+        raise TypeError(f"expected a tensor or a function to stop the gradient of, got {type(x).__name__}")
+
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            return x(*args, **kwargs)
+
+    return stopped
+
+
 def jvp(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """Value and derivative from one forward pass of dual numbers; gradients flow through both."""
     return _forward_mode(Dual, f, inputs, tangents)
@@ -43,7 +62,7 @@ def detached(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> 
 
 def separate(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """The value from a plain pass, a stopped d from its own pass; random operations draw the same numbers in both."""
-    with _rewind_in_eager(inputs[0].device):
+    with rewound(inputs[0].device):
         value = f(*inputs)
     with torch.no_grad():
         _, d = jvp(f, inputs, tangents)
@@ -68,7 +87,7 @@ def functorch(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) ->
         return torch.func.jvp(along, tuple(inputs[i] for i in moving), tuple(directions[i] for i in moving))  # type: ignore[return-value]
 
 
-def finite_difference(h: float = 1e-2, central: bool = True) -> Derivative:
+def finite_difference(h: float = 1e-2, central: bool = True, around: Callable = keep) -> Derivative:
     """A derivative from neighbouring values: (f(z + h dz) - f(z - h dz)) / 2h, or (f(z + h dz) - f(z)) / h if not
     central.
 
@@ -76,6 +95,8 @@ def finite_difference(h: float = 1e-2, central: bool = True) -> Derivative:
     central form has a relative error near 3e-5 at h = 1e-2 and loses digits below, the one-sided form is best near
     1e-3. A row with a time that would leave [0, 1] looks inwards only, with three points if central, which keeps the
     order. Random operations draw the same numbers in every evaluation (which splits a compiled graph in pieces).
+
+    around=stop takes the neighbouring values without a graph.
 
     Raises ValueError for h outside (0, 0.25] and TypeError for half-precision inputs.
     """
@@ -91,30 +112,13 @@ def finite_difference(h: float = 1e-2, central: bool = True) -> Derivative:
             neighbours = []
             for offset in offsets:
                 with _rewind(inputs[0].device):
-                    neighbours.append(f(*(_moved(x, dx, offset) for x, dx in zip(inputs, directions, strict=True))))
+                    neighbours.append(
+                        around(f)(*(_moved(x, dx, offset) for x, dx in zip(inputs, directions, strict=True)))
+                    )
             value = f(*inputs)
             return value, _each(lambda y, *ys: _slope_at_zero(y, ys, offsets), value, *neighbours)
 
     return difference
-
-
-def keep(x: Any) -> Any:
-    """Leave the gradient of this part of a formula alone."""
-    return x
-
-
-def stop(x: Any) -> Any:
-    """sg[x]: a tensor without its graph; a function becomes the same function run without a graph."""
-    if isinstance(x, (Tensor, Dual)):
-        return x.detach()
-    if not callable(x):
-        raise TypeError(f"expected a tensor or a function to stop the gradient of, got {type(x).__name__}")
-
-    def stopped(*args: Any, **kwargs: Any) -> Any:
-        with torch.no_grad():
-            return x(*args, **kwargs)
-
-    return stopped
 
 
 def time_part(derivative: Derivative = jvp, rest: Derivative = detached) -> Derivative:
@@ -125,7 +129,7 @@ def time_part(derivative: Derivative = jvp, rest: Derivative = detached) -> Deri
     """
 
     def split(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
-        with _rewind_in_eager(inputs[0].device):
+        with rewound(inputs[0].device):
             value, along_times = derivative(f, inputs, (0, *tangents[1:]))
         _, along_state = stop(rest)(f, inputs, (tangents[0], *[0] * (len(tangents) - 1)))
         return value, _each(torch.add, along_times, along_state)
@@ -224,6 +228,8 @@ def _rewind(device: torch.device) -> AbstractContextManager[Any]:
     return torch.random.fork_rng(devices=[device], device_type=device.type)
 
 
-def _rewind_in_eager(device: torch.device) -> AbstractContextManager[Any]:
-    """The same, but nothing in a compiled graph, which it would split: there the second dropout draws another mask."""
+def rewound(device: torch.device) -> AbstractContextManager[Any]:
+    """A context after which the random generators are as before it, so that the next pass draws the same dropout masks.
+    Nothing in a compiled graph, which it would split: there the second pass draws others.
+    """
     return contextlib.nullcontext() if torch.compiler.is_compiling() else _rewind(device)

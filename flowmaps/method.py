@@ -20,22 +20,43 @@ from .consistency import Rule, diffusion, refuse
 from .flow_map import FlowMap
 from .path import Time, expand
 from .times import Times, uniform_triangle
-from .velocity import Averaged, Pair, VelocitySource, conditional
+from .velocity import Auxiliary, Companion, Pair, VelocitySource, conditional, is_conditional
 from .weight import Weight, squared
+
+Start = Callable[[Pair, Tensor], Tensor]
+
+
+def from_data(pair: Pair, s: Tensor) -> Tensor:
+    """x_s = alpha(s) x_0 + sigma(s) eps."""
+    return pair.path.interpolate(pair.x0, pair.eps, s)
+
+
+def from_noise(pair: Pair, s: Tensor) -> Tensor:
+    """x_1 = sigma(1) eps where s = 1: the data do not enter. (Source times below 1, which only a caller gives, need
+    them.)
+    """
+    s = expand(s, pair.x0)
+    alone = pair.path.interpolate(torch.zeros_like(pair.eps), pair.eps, 1.0)
+    return alone if bool((s == 1).all()) else torch.where(s == 1, alone, from_data(pair, s))
+
+
+Balance = Callable[["TermLoss", "TermLoss", FlowMap], Tensor]
 
 
 @dataclass(frozen=True)
 class Term:
-    """One residual and how it enters a loss.
+    """A residual and how it enters a loss.
 
-    - rule: a function of `consistency` (options bound with functools.partial), or any rule(flow, teacher, x, s, t) that
-      returns a residual
-    - velocity: the source of the teacher that the rule compares with (`velocity.py`)
+    - rule: a function of `consistency` or `finite_steps` (options bound with functools.partial), or any rule(flow,
+      teacher, x, s, t) that returns a residual (B, ...); where one computation gives several, a dict of them by name
+    - velocity: the source of the teacher that the rule compares with (`velocity`)
     - share: its part of the batch, and its weight in the sum
     - times: the sampler of (s, t)
-    - weight: from the residual to one number for each row
-    - along: for the Eulerian rule, the source of the velocity along which the derivative runs, where it is another one
-    - curriculum: progress in [0, 1] -> options of the rule at that moment of training
+    - weight: from the residual to one number for each row; a dict by name where there are several
+    - sources: more teachers, by the name of the rule's option that takes them, such as {"along": own}
+    - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
+    - start: (pair, s) -> x_s; `from_noise` for methods without data
+    - balance: by name, (first loss of the method, this one, flow) -> a factor, for losses that are held in proportion
     - name: in `loss.terms`; the rule's name by default
 
     Raises ValueError for a rule that would be wrong with these velocities, saying why, and for a share outside (0, 1].
@@ -45,28 +66,54 @@ class Term:
     velocity: VelocitySource = conditional
     share: float = 1.0
     times: Times = field(default_factory=uniform_triangle)
-    weight: Weight = squared
-    along: VelocitySource | None = None
-    curriculum: Callable[[float], Mapping[str, Any]] | None = None
+    weight: Weight | Mapping[str, Weight] = squared
+    sources: Mapping[str, VelocitySource] = field(default_factory=dict)
+    curriculum: Callable[[Term, float], Term] | None = None
+    start: Start = from_data
+    balance: Mapping[str, Balance] = field(default_factory=dict)
     name: str = ""
 
     def __post_init__(self) -> None:
-        refuse(self.rule, self.velocity, self.along, {})
+        refuse(self.rule, self.velocity, self.sources)
         if not 0 < self.share <= 1:
             raise ValueError(f"the share of a term must lie in (0, 1], got {self.share}")
         if not self.name:
-            object.__setattr__(self, "name", _function(self.rule).__name__)
+            object.__setattr__(self, "name", function_of(self.rule).__name__)
 
-    def loss(self, flow: FlowMap, pair: Pair, s: Tensor, t: Tensor, progress: float) -> TermLoss:
-        """The residual on these rows and its weighted mean; s and t as (B,). The diffusion rule has one time, t = s."""
-        t = s if _function(self.rule) is diffusion else t
-        x = pair.path.interpolate(pair.x0, pair.eps, s)
+    def at(self, progress: float) -> Term:
+        """The term at this moment of training."""
+        return self.curriculum(self, progress) if self.curriculum else self
+
+    def given(self, **options: Any) -> Term:
+        """The same term with options of its rule bound."""
+        return replace(self, rule=functools.partial(self.rule, **options))
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether the values of x_0 enter."""
+        return self.start is not from_noise or is_conditional(self.velocity)
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """What has weights: sources, weights."""
+        weights = self.weight.values() if isinstance(self.weight, Mapping) else [self.weight]
+        return [part for part in (self.velocity, *self.sources.values(), *weights) if isinstance(part, nn.Module)]
+
+    def losses(self, flow: FlowMap, pair: Pair, s: Tensor, t: Tensor) -> dict[str, TermLoss]:
+        """The residuals on these rows and their weighted means; s and t as (B,). The diffusion rule has one time, t =
+        s.
+        """
+        t = s if function_of(self.rule) is diffusion else t
+        x = self.start(pair, s)
         flow = flow.given(**pair.condition) if pair.condition else flow
-        options = dict(self.curriculum(progress)) if self.curriculum else {}
-        if self.along is not None:
-            options["along"] = self.along(flow, pair)
-        residual = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **options)
-        return TermLoss(self.weight(residual, s, t).mean(), residual, s, t)
+        options = {name: source(flow, pair) for name, source in self.sources.items()}
+        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **options)
+        residuals = found if isinstance(found, Mapping) else {self.name: found}
+        return {name: TermLoss(self._weigh(name, r, s, t).mean(), r, s, t) for name, r in residuals.items()}
+
+    def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        weight = self.weight[name] if isinstance(self.weight, Mapping) else self.weight
+        return weight(residual, s, t)
 
 
 @dataclass(frozen=True)
@@ -100,10 +147,17 @@ class Method(nn.Module):
             raise ValueError("a method needs at least one term")
         self.name = name
         self.terms = _named(terms)
-        parts = [
-            part for term in terms for part in (term.velocity, term.along, term.weight) if isinstance(part, nn.Module)
-        ]
-        self.parts = nn.ModuleList(dict.fromkeys(parts))
+        self.parts = nn.ModuleList(dict.fromkeys(part for term in terms for part in term.parts))
+
+    @property
+    def data_free(self) -> bool:
+        """Whether no term reads data: x0 then only says shape, dtype and device."""
+        return not any(term.reads_data for term in self.terms)
+
+    @property
+    def auxiliaries(self) -> list[Auxiliary]:
+        """The networks beside the flow that need optimisers of their own."""
+        return [part for part in self.modules() if isinstance(part, Auxiliary)]
 
     def loss(
         self,
@@ -125,15 +179,19 @@ class Method(nn.Module):
         refuses.
         """
         _check_data(x0, noise)
-        self.follow(flow)
+        self.follow(flow, progress)
         eps = torch.randn_like(x0) if noise is None else noise
         known = _condition(condition, len(x0))
-        losses: dict[str, TermLoss] = {}
+        value, losses = x0.new_zeros(()), dict[str, TermLoss]()
         for term, rows in zip(self.terms, self._rows(len(x0), whole=times is not None), strict=True):
-            pair = Pair(x0[rows], eps[rows], flow.path, {key: _take(value, rows) for key, value in known.items()})
-            s, t = term.times(len(pair.x0), progress, x0) if times is None else _given(times, x0)
-            losses[term.name] = term.loss(flow, pair, s, t, progress)
-        value = sum((term.share * losses[term.name].value for term in self.terms), start=x0.new_zeros(()))
+            now = term.at(progress)
+            pair = Pair(x0[rows], eps[rows], flow.path, {key: _take(item, rows) for key, item in known.items()})
+            s, t = now.times(len(pair.x0), progress, x0) if times is None else _given(times, x0)
+            for name, loss in now.losses(flow, pair, s, t).items():
+                first = next(iter(losses.values()), loss)
+                factor = now.balance[name](first, loss, flow) if name in now.balance else 1.0
+                value = value + now.share * factor * loss.value
+                losses[name] = loss
         return Loss(value, losses)
 
     def forward(
@@ -142,14 +200,14 @@ class Method(nn.Module):
         """The same as `loss`."""
         return self.loss(flow, x0, condition, **options)
 
-    def follow(self, flow: FlowMap) -> None:
-        """Move averaged targets towards the flow's weights if these have changed. `loss` does it; a compiled loss needs
-        it called outside.
+    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+        """Make what has weights beside the flow, and move it where the flow's weights or the phase have changed. `loss`
+        does it; a compiled loss needs it called outside, and optimisers are made after it.
         """
         if not torch.compiler.is_compiling():
             for part in self.parts:
-                if isinstance(part, Averaged):
-                    part.follow(flow)
+                if isinstance(part, Companion):
+                    part.follow(flow, progress)
 
     def _rows(self, batch: int, whole: bool) -> Iterator[slice]:
         """The rows of each term: all of them, or consecutive parts in proportion to the shares, at least one row
@@ -190,9 +248,9 @@ def _named(terms: Sequence[Term]) -> tuple[Term, ...]:
     return tuple(named)
 
 
-def _function(rule: Rule) -> Any:
+def function_of(rule: Rule) -> Any:
     """A rule without the options that are bound to it."""
-    return _function(rule.func) if isinstance(rule, functools.partial) else rule
+    return function_of(rule.func) if isinstance(rule, functools.partial) else rule
 
 
 def _condition(condition: Tensor | Mapping[str, Any] | None, batch: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ done. All draw from torch's global generator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor
 Times = Callable[[int, float, Tensor], tuple[Tensor, Tensor]]
 
 
-def _like(like: Tensor) -> dict[str, Any]:
+def times_like(like: Tensor) -> dict[str, Any]:
+    """Device and dtype of times beside a batch."""
     return {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
 
 
@@ -28,7 +30,7 @@ def uniform_triangle(low: float = 0.0, high: float = 1.0) -> Times:
     """s >= t: the larger and the smaller of two uniforms on [low, high] (Boffi et al. 2025, arXiv 2505.18825)."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = low + (high - low) * torch.rand(2, n, **_like(like))
+        a, b = low + (high - low) * torch.rand(2, n, **times_like(like))
         return _sorted(a, b)
 
     return draw
@@ -38,7 +40,7 @@ def uniform_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
     """s = t, uniform on [low, high]."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        s = low + (high - low) * torch.rand(n, **_like(like))
+        s = low + (high - low) * torch.rand(n, **times_like(like))
         return s, s
 
     return draw
@@ -54,7 +56,7 @@ def logit_normal_pairs(
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        z = torch.randn(2, n, **_like(like))
+        z = torch.randn(2, n, **times_like(like))
         second = z[1] * (std if std_target is None else std_target) + (mean if mean_target is None else mean_target)
         return _sorted(torch.sigmoid(z[0] * std + mean), torch.sigmoid(second))
 
@@ -67,9 +69,99 @@ def gap(mean: float = -0.8, std: float = 1.0) -> Times:
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        width = torch.sigmoid(torch.randn(n, **_like(like)) * std + mean)
-        t = torch.rand(n, **_like(like)) * (1 - width)
+        width = torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)
+        t = torch.rand(n, **times_like(like)) * (1 - width)
         return (t + width).clamp(max=1), t
+
+    return draw
+
+
+def gap_logit_normal(mean: float = -0.8, std: float = 1.0, mean_target: float = -0.4, std_target: float = 1.0) -> Times:
+    """The gap first, s - t = sigmoid(N(mean, std^2)), then t = sigmoid(N(mean_target, std_target^2)) truncated to [0, 1
+    - (s - t)], by its inverse distribution function (Terminal Velocity Matching, arXiv 2511.19797).
+    """
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        width = torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)
+        most = torch.special.ndtr((torch.logit(1 - width) - mean_target) / std_target)
+        z = torch.special.ndtri((torch.rand(n, **times_like(like)) * most).clamp(min=1e-7))
+        t = torch.minimum(torch.sigmoid(z * std_target + mean_target), 1 - width)
+        return (t + width).clamp(max=1), t
+
+    return draw
+
+
+def logit_normal_diagonal(mean: float = -0.4, std: float = 1.0) -> Times:
+    """s = t = sigmoid(N(mean, std^2))."""
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        s = torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)
+        return s, s
+
+    return draw
+
+
+def angle_normal(mean: float = -1.0, std: float = 1.4, data_std: float = 1.0) -> Times:
+    """t = 0 and s = (2/pi) arctan(exp(N(mean, std^2)) / data_std): log-normal noise levels on the trigonometric path
+    (sCM, arXiv 2410.11081; FACM, arXiv 2507.03738).
+    """
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        level = torch.exp(torch.randn(n, **times_like(like)) * std + mean) / data_std
+        s = torch.atan(level) * (2 / math.pi)
+        return s, torch.zeros_like(s)
+
+    return draw
+
+
+def after_u_shape(steepness: float = 4.0, mean: float = -0.8, std: float = 1.0) -> Times:
+    """s with density ~ exp(a s) + exp(a (1 - s)), which favours both ends, then t = max(s - sigmoid(N(mean, std^2)),
+    0), and t = 0 where s > 0.8 and t < 0.4 (Rectified MeanFlow, arXiv 2511.23342).
+    """
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        s = torch.log1p(torch.rand(n, **times_like(like)) * math.expm1(steepness)) / steepness
+        s = torch.where(torch.rand(n, **times_like(like)) < 0.5, s, 1 - s).clamp(0, 1)
+        t = (s - torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)).clamp(min=0)
+        return s, torch.where((s > 0.8) & (t < 0.4), torch.zeros_like(t), t)
+
+    return draw
+
+
+def strip(low: float = 0.0, high: float = 0.25) -> Times:
+    """A gap s - t uniform on [low, high], then t uniform on what is left: maps of limited range.
+
+    Raises ValueError unless 0 <= low < high <= 1.
+    """
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"the gaps of a strip need 0 <= low < high <= 1, got {low} and {high}")
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        width = low + (high - low) * torch.rand(n, **times_like(like))
+        t = torch.rand(n, **times_like(like)) * (1 - width)
+        return (t + width).clamp(max=1), t
+
+    return draw
+
+
+def doubling_strip(phases: int) -> Times:
+    """`strip` whose widest gap doubles in each of `phases` equal parts of training: 2^(1 - phases), ..., 1/2, 1."""
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        return strip(0.0, 2.0 ** (phase_of(progress, phases) + 1 - phases))(n, progress, like)
+
+    return draw
+
+
+def doubling_steps(phases: int) -> Times:
+    """Steps of a uniform grid that has half as many in each of `phases` equal parts of training: a gap of 2^(1 -
+    phases), ..., 1/2, 1, and s on its multiples (Salimans and Ho 2022, arXiv 2202.00512).
+    """
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        cells = 2 ** (phases - 1 - phase_of(progress, phases))
+        t = torch.randint(cells, (n,), device=like.device).to(times_like(like)["dtype"]) / cells
+        return t + 1 / cells, t
 
     return draw
 
@@ -86,8 +178,8 @@ def dyadic(levels: int = 7) -> Times:
         # levels leaves none out for good
         first = torch.randint(levels, (1,), device=like.device)
         level = (first + torch.arange(n, device=like.device)) % levels
-        cells = 2.0 ** level.to(_like(like)["dtype"])
-        t = torch.floor(torch.rand(n, **_like(like)) * cells) / cells
+        cells = 2.0 ** level.to(times_like(like)["dtype"])
+        t = torch.floor(torch.rand(n, **times_like(like)) * cells) / cells
         return t + 1 / cells, t
 
     return draw
@@ -97,7 +189,7 @@ def grid(size: int = 128) -> Times:
     """s = t on {1/size, ..., 1}: the starts of the steps of shortcut models, where they see flow matching."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        s = torch.randint(1, size + 1, (n,), device=like.device).to(_like(like)["dtype"]) / size
+        s = torch.randint(1, size + 1, (n,), device=like.device).to(times_like(like)["dtype"]) / size
         return s, s
 
     return draw
@@ -171,3 +263,8 @@ def both_directions(times: Times) -> Times:
         return torch.where(back, t, s), torch.where(back, s, t)
 
     return draw
+
+
+def phase_of(progress: float, phases: int) -> int:
+    """Which of `phases` equal parts of training this is, from 0."""
+    return min(int(progress * phases + 1e-9), phases - 1)

@@ -26,15 +26,27 @@ def summed(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
     return residual.flatten(1).square().sum(1)
 
 
-def adaptive(power: float = 1.0, c: float = 1e-2) -> Weight:
-    """sg[1 / (|r|^2 + c)^power] |r|^2 with the sum over coordinates (MeanFlow, arXiv 2505.13447). power = 0 is
-    `squared` up to scale.
+def plain(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """mean over coordinates of r: for residuals that are distances or losses already."""
+    return residual.flatten(1).mean(1)
+
+
+def root(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """|r|, the Euclidean norm, with slope 0 at 0 (ECT, arXiv 2406.14548)."""
+    square = summed(residual, s, t)
+    zero = square == 0
+    return torch.where(zero, square, torch.where(zero, torch.ones_like(square), square).sqrt())
+
+
+def adaptive(power: float = 1.0, c: float = 1e-2, size: Weight = summed) -> Weight:
+    """sg[1 / (|r|^2 + c)^power] |r|^2 with the sum over coordinates (MeanFlow, arXiv 2505.13447), or their mean
+    (`size=squared`, for papers whose c belongs to it). power = 0 is `squared` up to scale.
     """
     if power == 0:
         return squared
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        square = summed(residual, s, t)
+        square = size(residual, s, t)
         return square / (square.detach() + c) ** power
 
     return weigh
@@ -92,15 +104,22 @@ class Learned(nn.Module):
 
     w is a linear function of random cosine features of s and t, zero at first. At its optimum exp(w) is the mean square
     residual at (s, t), so all intervals count alike. Its weights belong to the method: optimise `method.parameters()`
-    with the flow's.
+    with the flow's. `likelihood(|r|^2 / D, w)` is the loss, the negative log-likelihood of a Gaussian by default.
     """
 
     frequencies: Tensor
     phases: Tensor
 
-    def __init__(self, channels: int = 128, weight: Weight = squared, seed: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int = 128,
+        weight: Weight = squared,
+        seed: int = 0,
+        likelihood: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.weight = weight
+        self.likelihood = gaussian_likelihood if likelihood is None else likelihood
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("frequencies", 2 * math.pi * torch.randn(2, channels, generator=generator))
         self.register_buffer("phases", 2 * math.pi * torch.rand(channels, generator=generator))
@@ -115,9 +134,24 @@ class Learned(nn.Module):
 
     def forward(self, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         w = self.log_variance(s, t).to(residual.dtype)
-        return torch.exp(-w) * self.weight(residual, s, t) + w
+        return self.likelihood(self.weight(residual, s, t), w)
+
+
+def gaussian_likelihood(square: Tensor, w: Tensor) -> Tensor:
+    """exp(-w) r^2 + w."""
+    return torch.exp(-w) * square + w
+
+
+def cauchy_likelihood(square: Tensor, w: Tensor, c: float = 0.01) -> Tensor:
+    """log(exp(-w) r^2 + c) + w: outliers all but drop out (Decoupled MeanFlow, arXiv 2510.24474)."""
+    return torch.log(torch.exp(-w) * square + c) + w
 
 
 def learned(channels: int = 128) -> Learned:
     """A learned two-time log-variance: see `Learned`."""
     return Learned(channels)
+
+
+def learned_cauchy(channels: int = 128) -> Learned:
+    """The same with the heavy tails of a Cauchy distribution: see `cauchy_likelihood`."""
+    return Learned(channels, likelihood=cauchy_likelihood)

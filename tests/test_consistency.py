@@ -252,7 +252,7 @@ def test_terms_refuse_when_they_are_made():
     ):
         with pytest.raises(ValueError, match="own"):
             fm.Term(rule, velocity.conditional, **options)
-    fm.Term(functools.partial(consistency.eulerian, slope=keep), velocity.conditional, along=velocity.own)
+    fm.Term(functools.partial(consistency.eulerian, slope=keep), velocity.conditional, sources={"along": velocity.own})
     fm.Term(functools.partial(consistency.eulerian, slope=keep), velocity.own)
 
 

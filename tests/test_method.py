@@ -31,7 +31,7 @@ def two_terms(share):
 def row_losses(flow, term, x0, eps):
     """The loss of one term on each row alone."""
     pairs = (fm.velocity.Pair(x[None], e[None], flow.path, {}) for x, e in zip(x0, eps, strict=True))
-    return torch.stack([term.loss(flow, pair, *term.times(1, 0.0, x0), 0.0).value for pair in pairs])
+    return torch.stack([term.losses(flow, pair, *term.times(1, 0.0, x0))[term.name].value for pair in pairs])
 
 
 def gradient(value, flow):
@@ -198,7 +198,7 @@ def test_curricula_see_the_progress_of_training():
         return flow.velocity(x, s)
 
     term = fm.Term(
-        rule, curriculum=lambda progress: {"rate": progress**2}, times=fm.times.growing_gap(always(1.0, 0.0))
+        rule, curriculum=lambda term, progress: term.given(rate=progress**2), times=fm.times.growing_gap(always(1.0, 0.0))
     )
     loss = fm.Method(term).loss(fm.FlowMap(Network()), X0, progress=0.25)
     assert rates == [0.0625] and loss.terms["rule"].t[0] == 0.5
@@ -283,6 +283,6 @@ def test_the_source_of_a_term_sees_the_rows_of_the_term():
         rows.append(len(pair.x0))
         return own(flow, pair)
 
-    method = fm.Method(fm.Term(diffusion, source, share=0.25), fm.Term(eulerian, source, share=0.75, along=source))
+    method = fm.Method(fm.Term(diffusion, source, share=0.25), fm.Term(eulerian, source, share=0.75, sources={"along": source}))
     method.loss(fm.FlowMap(Network()), X0)
     assert sorted(rows) == [3, 9, 9]

@@ -78,7 +78,7 @@ def test_an_average_moves_once_for_each_change_of_the_weights():
     step(flow, seed=1)
     target.follow(flow)
     torch.testing.assert_close(weights(target), 0.9 * once + 0.1 * weights(flow))
-    torch.testing.assert_close(target(flow, pair()).velocity(X0, S), target.target(X0, S, S))
+    torch.testing.assert_close(target(flow, pair()).velocity(X0, S), target.network(X0, S, S))
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -111,8 +111,8 @@ def test_an_average_copies_buffers():
     network(X0)
     step(flow)
     target.follow(flow)
-    assert torch.equal(target.target.running_mean, network.running_mean)
-    assert target.target.num_batches_tracked == 1
+    assert torch.equal(target.network.running_mean, network.running_mean)
+    assert target.network.num_batches_tracked == 1
 
 
 @pytest.mark.parametrize("flow_first", [True, False])

@@ -114,7 +114,7 @@ def imf(
             share=1 - diagonal,
             times=times,
             weight=weight,
-            along=own,
+            sources={"along": own},
         ),
         name="imf",
     )

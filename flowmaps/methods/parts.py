@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from ..derivative import stop
+from ..method import Term
 
 
-def tangent_warm_up(until: float, largest: float) -> Callable[[float], Mapping[str, Any]] | None:
+def tangent_warm_up(until: float, largest: float) -> Callable[[Term, float], Term] | None:
     """A curriculum for a stopped slope: r dV with r = min(largest, progress / until); None for until = 0, where r is 1
     from the start.
 
@@ -16,4 +16,4 @@ def tangent_warm_up(until: float, largest: float) -> Callable[[float], Mapping[s
     """
     if until == 0:
         return None
-    return lambda progress: {"slope": lambda d: stop(d * min(largest, progress / until))}
+    return lambda term, progress: term.given(slope=lambda d: stop(d * min(largest, progress / until)))

@@ -154,6 +154,6 @@ def detached(loss: Loss) -> Loss:
 def move_teachers(method: Method, device: torch.device) -> None:
     """A frozen teacher is no part of the method's weights, so it does not follow `method.to(device)`."""
     for term in method.terms:
-        for source in (term.velocity, term.along):
+        for source in (term.velocity, *term.sources.values()):
             if isinstance(source, Fixed) and isinstance(source.teacher, nn.Module):
                 source.teacher.to(device)

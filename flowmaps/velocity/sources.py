@@ -1,29 +1,16 @@
-"""Where the velocity in a rule comes from.
-
-A *velocity source* is a function (flow, pair) -> teacher, bound anew for each batch; a *teacher* is anything with
-`velocity(x, t)`, and with `average_velocity(x, s, t)` where a rule asks it for jumps. So an exact distribution, a
-FlowMap or a pretrained model is a teacher as it is.
-
-- `conditional`: u = alpha' x_0 + sigma' eps of the sampled pair, unbiased at x_s only, and only where the residual is
-  linear in it
-- `own`: the flow itself (the post's self-distillation)
-- `frozen`: the flow's weights as constants; gradients still pass through its input
-- `averaged(decay)`: an exponential moving average of the flow's weights, kept by the method
-- `fixed(model)`: a given teacher
-"""
+"""Sources without weights of their own, and teachers."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .flow_map import FlowMap
-from .path import Path, Time
+from ..flow_map import FlowMap
+from ..path import Path, Time, expand
 
 
 class Teacher(Protocol):
@@ -57,6 +44,12 @@ class Conditional:
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         return self.pair.path.velocity(self.pair.x0, self.pair.eps, t)
 
+    def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        """From x_s to x_t along the pair's own path, x + (alpha_t - alpha_s) x_0 + (sigma_t - sigma_s) eps."""
+        path, s, t = self.pair.path, expand(s, x), expand(t, x)
+        chord = path.alpha_slope(s, t) * self.pair.x0 + path.sigma_slope(s, t) * self.pair.eps
+        return x + ((t - s) * chord).to(x.dtype)
+
 
 def is_conditional(source: object) -> bool:
     """Whether a velocity source or a teacher stands for the conditional velocity."""
@@ -88,52 +81,6 @@ def frozen(flow: FlowMap, pair: Pair) -> FlowMap:
         return torch.func.functional_call(flow.network, weights, args, kwargs)
 
     return flow.around(network)
-
-
-class Averaged(nn.Module):
-    """The flow with averaged weights: w* <- decay w* + (1 - decay) w, moved by `follow` once after each change of the
-    weights.
-
-    This is a *target* of the loss; it has nothing to do with the average that is kept for evaluation, nor with a
-    teacher's.
-    """
-
-    def __init__(self, decay: float) -> None:
-        super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"the decay of a target average must lie in [0, 1), got {decay}")
-        self.decay = decay
-        self.target: nn.Module | None = None
-        self._followed: tuple[nn.Module, Tensor] | None = None
-
-    def follow(self, flow: FlowMap) -> None:
-        """Start as a copy of the flow's network, then move towards it whenever its weights have changed since the last
-        call.
-        """
-        weights = [weight.detach() for weight in flow.network.parameters()]
-        # their norms tell whether they changed: version counters would not, as fused optimizers leave them alone
-        seen = torch.stack(torch._foreach_norm(weights)) if weights else torch.zeros(1)
-        if self.target is None or (self._followed is not None and self._followed[0] is not flow.network):
-            self.target = copy.deepcopy(flow.network).requires_grad_(False)
-        elif self._followed is None or not torch.equal(self._followed[1], seen):
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.target.parameters()), weights, 1 - self.decay)
-                for mine, theirs in zip(self.target.buffers(), flow.network.buffers(), strict=True):
-                    mine.copy_(theirs)
-        object.__setattr__(self, "_followed", (flow.network, seen))
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._followed = None  # a checkpoint is written after a step: its weights are still to be followed
-
-    def forward(self, flow: FlowMap, pair: Pair) -> FlowMap:
-        assert self.target is not None, "Method.loss follows the flow before it binds the sources"
-        return flow.around(self.target)
-
-
-def averaged(decay: float) -> Averaged:
-    """An average of the flow's weights over its own training: see `Averaged`."""
-    return Averaged(decay)
 
 
 @dataclass(frozen=True)
@@ -173,6 +120,9 @@ class Checked:
         jumps = getattr(self.teacher, "average_velocity", None)
         return self.velocity(x, s) if jumps is None else _answer(jumps, x, s, t)
 
+    def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        return x + (expand(t, x) - expand(s, x)) * self.average_velocity(x, s, t)
+
 
 def _answer(question: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:
     try:
@@ -191,3 +141,22 @@ def fixed(teacher: Any) -> Fixed:
     without velocity(x, t).
     """
     return Fixed(teacher)
+
+
+@dataclass(frozen=True)
+class ByVelocity(Fixed):
+    """A given teacher of which only the velocity is asked: its jumps are Euler steps, DDIM's on the linear path."""
+
+    def __call__(self, flow: FlowMap, pair: Pair) -> Any:
+        return _EulerSteps(super().__call__(flow, pair))
+
+
+@dataclass(frozen=True)
+class _EulerSteps(Checked):
+    def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        return self.velocity(x, s)
+
+
+def by_velocity(teacher: Any) -> ByVelocity:
+    """As `fixed`, for a model that was trained as a velocity only: its jumps are Euler steps."""
+    return ByVelocity(teacher)

@@ -1,0 +1,174 @@
+"""Sources with weights of their own, which the method keeps beside the flow's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..flow_map import FlowMap
+from ..times import phase_of
+from .sources import Fixed, Pair
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+class Companion(nn.Module):
+    """A source with weights of its own beside the flow's: made once the flow is known, moved by `Method.follow`."""
+
+    network: nn.Module | None
+
+    def make(self, flow: FlowMap) -> None:
+        """Make the network, a copy of the flow's, where there is none yet."""
+        if self.network is None:
+            self.network = copy.deepcopy(flow.network)
+
+    def begin(self, flow: FlowMap) -> None:
+        """Start from the flow as it is now: called when the stage begins that this belongs to."""
+
+    def follow(self, flow: FlowMap, progress: float) -> None:
+        """Called before every loss."""
+
+
+class Averaged(Companion):
+    """The flow with averaged weights: w* <- decay w* + (1 - decay) w, moved by `follow` once after each change of the
+    weights.
+
+    This is a *target* of the loss; it has nothing to do with the average that is kept for evaluation, nor with a
+    teacher's. `decay` is a number in [0, 1), or a function of the progress in [0, 1] that gives one.
+    """
+
+    def __init__(self, decay: float | Callable[[float], float]) -> None:
+        super().__init__()
+        if not callable(decay) and not 0 <= decay < 1:
+            raise ValueError(f"the decay of a target average must lie in [0, 1), got {decay}")
+        self.decay = decay
+        self.network: nn.Module | None = None
+        self._followed: tuple[nn.Module, Tensor] | None = None
+
+    def make(self, flow: FlowMap) -> None:
+        if self.network is None:
+            super().make(flow)
+            assert self.network is not None
+            self.network.requires_grad_(False)
+            self._saw(flow)
+
+    def begin(self, flow: FlowMap) -> None:
+        _copy_weights(self.network, flow.network)
+        self._saw(flow)
+
+    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+        """Start as a copy of the flow's network, then move towards it whenever its weights have changed since the last
+        call.
+        """
+        if self._followed is not None and self._followed[0] is not flow.network:
+            self.network = None
+        self.make(flow)
+        before, seen = self._followed, self._saw(flow)
+        if before is None or not torch.equal(before[1], seen):
+            decay = self.decay(progress) if callable(self.decay) else self.decay
+            _copy_weights(self.network, flow.network, 1 - decay)
+
+    def _saw(self, flow: FlowMap) -> Tensor:
+        """Remember the weights by their norms: version counters would not do, as fused optimizers leave them alone."""
+        weights = [weight.detach() for weight in flow.network.parameters()]
+        seen = torch.stack(torch._foreach_norm(weights)) if weights else torch.zeros(1)
+        object.__setattr__(self, "_followed", (flow.network, seen))
+        return seen
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._followed = None  # a checkpoint is written after a step: its weights are still to be followed
+
+    def forward(self, flow: FlowMap, pair: Pair) -> FlowMap:
+        return flow.around(_made(self))
+
+
+def _copy_weights(target: nn.Module | None, source: nn.Module, share: float = 1.0) -> None:
+    """target <- (1 - share) target + share source; buffers are copied."""
+    assert target is not None
+    with torch.no_grad():
+        theirs = [weight.detach() for weight in source.parameters()]
+        mine = list(target.parameters())
+        torch._foreach_lerp_(mine, theirs, share) if share < 1 else torch._foreach_copy_(mine, theirs)
+        for a, b in zip(target.buffers(), source.buffers(), strict=True):
+            a.copy_(b)
+
+
+def _made(companion: Companion) -> nn.Module:
+    assert companion.network is not None, "Method.loss follows the flow before it binds the sources"
+    return companion.network
+
+
+def averaged(decay: float | Callable[[float], float]) -> Averaged:
+    """An average of the flow's weights over its own training: see `Averaged`."""
+    return Averaged(decay)
+
+
+class Phased(Companion):
+    """The teacher of progressive methods: `first` in the first of `phases` equal parts of training, and in each later
+    one the flow as it was when the part before ended.
+
+    The phase and the weights of the flow back then are part of the method's state dict, so a run that stops goes on
+    with the same teacher. ValueError for fewer than one phase.
+    """
+
+    phase: Tensor
+
+    def __init__(self, first: Fixed, phases: int) -> None:
+        super().__init__()
+        if phases < 1:
+            raise ValueError(f"a progressive method needs at least one phase, got {phases}")
+        self.first, self.phases = first, phases
+        self.network: nn.Module | None = None
+        self.register_buffer("phase", torch.zeros((), dtype=torch.long))
+
+    def make(self, flow: FlowMap) -> None:
+        super().make(flow)
+        _made(self).requires_grad_(False)
+
+    def begin(self, flow: FlowMap) -> None:
+        self.phase.zero_()
+
+    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+        self.make(flow)
+        now = phase_of(progress, self.phases)
+        if now > int(self.phase):
+            _copy_weights(self.network, flow.network)
+            self.phase.fill_(now)
+
+    def forward(self, flow: FlowMap, pair: Pair) -> Any:
+        return flow.around(_made(self)) if int(self.phase) else self.first(flow, pair)
+
+
+class Auxiliary(Companion):
+    """A second flow map beside the flow, bound as live weights, trained by an optimiser of its own.
+
+    network: a network, or a FlowMap whose network is copied; None: a copy of the flow's, made at the first `follow` (a
+    training loop calls it before it makes its optimisers). optimizer: from weights to an optimizer; None: one like the
+    flow's. Its losses must stop the flow, and the flow's losses must stop it: then one backward pass serves both.
+    """
+
+    def __init__(self, network: nn.Module | None = None, optimizer: MakeOptimizer | None = None) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network.network) if isinstance(network, FlowMap) else network
+        self.optimizer = optimizer
+
+    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+        self.make(flow)
+
+    def forward(self, flow: FlowMap, pair: Pair) -> Any:
+        return flow.around(_made(self))
+
+
+class Discriminator(Auxiliary):
+    """A network (x, **condition) -> (B,) of logits that tells data from samples."""
+
+    def __init__(self, network: nn.Module, optimizer: MakeOptimizer | None = None) -> None:
+        super().__init__(network, optimizer)
+
+    def forward(self, flow: FlowMap, pair: Pair) -> Any:
+        return _made(self)
