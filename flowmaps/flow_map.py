@@ -70,6 +70,10 @@ class Position:
     c_skip = d^2/(d^2 + g^2), c_out = g d/sqrt(d^2 + g^2), with the gap g = t - s in the place of the noise level of a
     consistency model (Song et al. 2023, arXiv 2303.01469, eq. 5) and d = data_std; so V = -g/(d^2 + g^2) x + d/sqrt(d^2
     + g^2) N, smooth at g = 0.
+
+    As a map to t = 0 on the linear path the gap is the noise level, g = -sigma(s), and this is the output of a
+    consistency model; its sigma_min > 0, below which x counts as data, is the time 0 here. See `Rotation` for other
+    paths.
     """
 
     data_std: float = 0.5
@@ -78,6 +82,40 @@ class Position:
         gap, variance = t - s, self.data_std**2
         scale = variance + gap**2
         return self.data_std / scale.sqrt() * value - gap / scale * x
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The network predicts the velocity N of a rotation, TrigFlow's output (Lu and Song 2024, arXiv 2410.11081), on any
+    path:
+
+        F/rho_t = cos(delta) x/rho_s - sin(delta) N,    delta = tau_s - tau_t,
+        rho = sqrt((d alpha)^2 + sigma^2),  tau = atan2(sigma, d alpha),  d = data_std.
+
+    x/rho has unit variance at every time and turns from the data (tau = 0) to the noise (tau = pi/2); on the diagonal
+    N is the mean of cos(tau) eps - sin(tau) x_0/d, and it too has about unit variance. With path.trigonometric and
+    d = 1 this is the formula of the paper. As a map to t = 0 on `path.VarianceExploding` it is the c_skip and c_out of
+    EDM and of consistency models (Song et al. 2023, arXiv 2303.01469), with their sigma_min at t = 0 and -N for N.
+
+    Both coefficients of V have t - s as a factor of their numerator, which the path's divided differences cancel:
+
+        V = (d^2 alpha_s alpha[s, t] + sigma_s sigma[s, t])/rho_s^2 x
+            + d (alpha_s sigma[s, t] - sigma_s alpha[s, t])/rho_s N,
+
+    so V is smooth at s = t. Sources below `min_time` count as it, for paths whose sigma has no slope at 0.
+    """
+
+    data_std: float = 1.0
+    min_time: float = 1e-6
+
+    def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        s, d = s.clamp(min=self.min_time), self.data_std
+        alpha, sigma = d * path.alpha(s), path.sigma(s)
+        alpha_slope, sigma_slope = d * path.alpha_slope(s, t), path.sigma_slope(s, t)
+        squared = alpha**2 + sigma**2
+        outwards = (alpha * alpha_slope + sigma * sigma_slope) / squared
+        around = (alpha * sigma_slope - sigma * alpha_slope) / squared.sqrt()
+        return outwards * x + around * value
 
 
 @describable
@@ -141,8 +179,8 @@ class FlowMap(nn.Module):
     """A flow map around any network called as `network(x, s, t, **condition)` that returns a tensor of x's shape.
 
     The network gets s and t as (B,) in x's dtype but never below float32, unscaled. `output` says what it predicts:
-    `average_velocity` (default), `Endpoint()`, `Position()`, `GaussianSkip.fit(x0)`, or any function (value, x, s, t,
-    path) -> V. A partial map knows one end only: `only_target=0.0` (a consistency model) or `only_source=1.0` (a
+    `average_velocity` (default), `Endpoint()`, `Position()`, `Rotation()`, `GaussianSkip.fit(x0)`, or any function
+    (value, x, s, t, path) -> V. A partial map knows one end only: `only_target=0.0` (a consistency model) or `only_source=1.0` (a
     one-step generator from noise); other calls are refused with ValueError. ValueError also for times outside [0, 1] or
     NaN and for a network output of another shape.
     """

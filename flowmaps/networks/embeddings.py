@@ -47,6 +47,16 @@ def source_only(s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
     return [((s,), depth)]
 
 
+def expanded(s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
+    """Every layer sees the one time c = 1 - s + 2 t: FACM's expanded time axis (Peng et al. 2025, arXiv 2507.03738).
+
+    For maps to t = 0 that also know their velocity. A jump to the data sees c = 1 - s, in [0, 1], the diagonal t = s
+    sees c = 1 + s, in [1, 2], and the two meet at s = t = 0, where they are the same task. c tells (s, t) only in these
+    two modes: for t between them it is that of other pairs too.
+    """
+    return [((1 - s + 2 * t,), depth)]
+
+
 def none(s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
     """No layer sees any time; both must be read from x."""
     return [((), depth)]
@@ -82,6 +92,7 @@ TIME_CONDITIONINGS: Mapping[str, TimeConditioning] = {
     "gap_only": gap_only,
     "source_only": source_only,
     "decoupled": decoupled,
+    "expanded": expanded,
     "none": none,
 }
 

@@ -17,6 +17,7 @@ from flowmaps.networks.embeddings import Conditioning, LabelEmbedding, TimeEmbed
         (nets.gap, [((0.75, 0.5), 6)]),
         (nets.gap_only, [((0.5,), 6)]),
         (nets.source_only, [((0.75,), 6)]),
+        (nets.expanded, [((0.75,), 6)]),  # 1 - 0.75 + 2 * 0.25
         (nets.none, [((), 6)]),
         (nets.decoupled, [((0.75,), 4), ((0.25,), 2)]),
         (nets.Decoupled(0.99), [((0.75,), 5), ((0.25,), 1)]),
@@ -27,6 +28,14 @@ def test_what_the_layers_see(times, expected):
     assert times(0.75, 0.25, 6) == expected
     assert times_per_layer(times, 6) == len(expected[0][0])
     assert build(describe(times)) == times
+
+
+def test_expanded_time_is_1_minus_s_to_the_data_and_1_plus_s_on_the_diagonal():
+    s = torch.linspace(0, 1, 11, dtype=torch.float64)
+    [((to_data,), _)], [((diagonal,), _)] = nets.expanded(s, 0 * s, 3), nets.expanded(s, s, 3)
+    torch.testing.assert_close(to_data, 1 - s)
+    torch.testing.assert_close(diagonal, 1 + s)
+    assert to_data[0] == diagonal[0] == 1  # the identity at the data, which both modes know
 
 
 def test_decoupling_needs_two_layers_and_a_share_between_0_and_1():

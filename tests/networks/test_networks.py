@@ -46,6 +46,7 @@ def test_depends_on_the_times_it_is_shown_and_on_no_other(name, times):
         "gap_only": (True, True, False),
         "source_only": (True, False, True),
         "decoupled": (True, True, True),
+        "expanded": (True, True, True),
         "none": (False, False, False),
     }
     assert (changes(0.1, 0), changes(0, 0.1), changes(0.1, 0.1)) == expected[times]
