@@ -10,6 +10,10 @@
 
 `flow` is a FlowMap, an exact distribution or anything with the methods that the step calls; s and t are numbers with t
 < s, or t > s for the deterministic ones. Random steps draw from torch's global generator.
+
+A partial map takes the steps that are valid for it and refuses the others (ValueError, on every device): with
+only_target=0 one `jump`, or several `restart`s; with only_source=1 exactly one jump. The others follow the velocity
+V(x, t, t), of which it knows one end of time at most.
 """
 
 from __future__ import annotations
@@ -28,11 +32,13 @@ Step = Callable[[Any, Tensor, float, float], Tensor]
 
 def jump(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     """F(x, s, t). One network call."""
+    _knows(flow, s, t)
     return flow(x, s, t)
 
 
 def euler(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     """x + (t - s) v(x, s). One network call; the error of a whole solve falls like 1/steps."""
+    _has_velocity(flow)
     return x + (t - s) * flow.velocity(x, s)
 
 
@@ -40,6 +46,7 @@ def heun(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     """x + (t - s) (v(x, s) + v(x', t)) / 2 with x' the Euler step. Two network calls; the error falls like
     1/steps^2.
     """
+    _has_velocity(flow)
     v = flow.velocity(x, s)
     return x + (t - s) * (v + flow.velocity(x + (t - s) * v, t)) / 2
 
@@ -52,6 +59,7 @@ def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
         raise ImportError("steps.ode needs torchdiffeq: pip install flowmaps[ode]") from None
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+        _has_velocity(flow)
         times = torch.tensor([s, t], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         # solvers step past the ends by rounding, where there is no velocity
         return odeint(lambda u, y: flow.velocity(y, u.clamp(0, 1)), x, times, rtol=rtol, atol=atol, method=method)[-1]
@@ -66,6 +74,7 @@ def ancestral(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     Exact in the limit of small steps; at t = 0 it returns f(x_s, s).
     """
     _down(s, t)
+    _has_velocity(flow)
     mean, std = flow.path.posterior(x, flow.denoise(x, s), s, t)
     return mean + (std * torch.randn_like(x)).to(x.dtype)
 
@@ -89,6 +98,7 @@ def sde(level: float = 1.0) -> Step:
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         _down(s, t)
+        _has_velocity(flow)
         if s == t:
             return x  # r is 0/0 where there is no data or no noise
         path, x0, start, end = flow.path, flow.denoise(x, s), expand(s, x), expand(t, x)
@@ -106,6 +116,7 @@ def restart(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     2303.01469). One call.
     """
     _down(s, t)
+    _knows(flow, s, 0.0)
     x0 = flow(x, s, 0.0)
     return flow.path.renoise(x0, 0.0, t, torch.randn_like(x0))
 
@@ -120,6 +131,7 @@ def gamma(g: float) -> Step:
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         _down(s, t)
         below = t * math.sqrt(1 - g**2)
+        _knows(flow, s, below)
         y = flow(x, s, below)
         return flow.path.renoise(y, below, t, torch.randn_like(y))
 
@@ -129,3 +141,34 @@ def gamma(g: float) -> Step:
 def _down(s: float, t: float) -> None:
     if t > s:
         raise ValueError(f"this step goes from noise to data, s >= t, but it was asked to go from {s:g} to {t:g}")
+
+
+INSTEAD = {
+    "source": "it samples in a single step, steps=1, step=steps.jump",
+    "target": "to sample it in several steps, pass step=steps.restart",
+}
+"""What partial maps can do, by the end of time that they know."""
+
+
+def _knows(flow: Any, s: float, t: float) -> None:
+    """Refuse a jump that a partial map does not know. A FlowMap does so itself, but not on a GPU, where it would have
+    to wait for the times.
+    """
+    for name, time in (("source", s), ("target", t)):
+        only = getattr(flow, f"only_{name}", None)
+        if only not in (None, time):
+            raise ValueError(
+                f"this is a partial flow map: it only knows the {name} time {only:g}, but it was asked for {time:g}; "
+                f"{INSTEAD[name]}"
+            )
+
+
+def _has_velocity(flow: Any) -> None:
+    """Refuse a partial map."""
+    for name in ("source", "target"):
+        only = getattr(flow, f"only_{name}", None)
+        if only is not None:
+            raise ValueError(
+                f"this step follows the velocity, and a partial flow map has none: it only knows the {name} time "
+                f"{only:g}; {INSTEAD[name]}"
+            )

@@ -7,7 +7,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps import steps
-from tests.oracles import PATHS, cdf, gaussian, mixture, quantile, randn
+from tests.oracles import PATHS, Jumps, cdf, gaussian, mixture, quantile, randn
 
 ALL = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 SOLVED = [PATHS["linear"], PATHS["trigonometric"], PATHS["exploding"]]
@@ -227,3 +227,67 @@ def test_states_keep_their_dtype(step, dtype):
 def test_a_step_to_where_it_is_stays_there(path, time):
     x = randn(4, *gaussian(path).shape)
     assert torch.equal(steps.sde(0.7)(gaussian(path), x, time, time), x)
+
+
+def partial_map(exact, **only):
+    """An exact map that only knows one end of time."""
+    return fm.FlowMap(Jumps(exact), path=exact.path, **only)
+
+
+VELOCITY_STEPS = [steps.euler, steps.heun, steps.ode(), steps.ancestral, steps.sde(0.0), steps.sde(1.0)]
+
+
+@ALL
+def test_a_map_to_data_alone_jumps_once_and_restarts(path):
+    """Number for number what the whole map does, as re-noising asks for nothing but jumps to t = 0."""
+    whole = gaussian(path)
+    part, x = partial_map(whole, only_target=0.0), path.sigma(torch.ones(())) * randn(6, 3)
+    torch.testing.assert_close(fm.sample(part, x), whole.flow_map(x, 1.0, 0.0))
+    for step in (steps.restart, steps.gamma(1.0)):
+        found, truth = (fm.sample(flow, x, 3, step=step, seed=2) for flow in (part, whole))
+        torch.testing.assert_close(found, truth)
+
+
+@pytest.mark.parametrize("step", [*VELOCITY_STEPS, steps.gamma(0.5), steps.jump])
+def test_a_map_to_data_alone_refuses_other_steps(step):
+    with pytest.raises(ValueError, match="it only knows the target time 0.*pass step=steps.restart"):
+        fm.sample(partial_map(gaussian(), only_target=0.0), randn(2, 3), 2, step=step)
+
+
+def test_a_map_from_noise_alone_makes_one_jump_anywhere():
+    whole, x = gaussian(), randn(6, 3)
+    part = partial_map(whole, only_source=1.0)
+    torch.testing.assert_close(fm.sample(part, x), whole.flow_map(x, 1.0, 0.0))
+    torch.testing.assert_close(fm.sample(part, x, times=[1.0, 0.4]), whole.flow_map(x, 1.0, 0.4))
+
+
+@pytest.mark.parametrize("step", [*VELOCITY_STEPS, steps.restart, steps.gamma(0.5), steps.jump])
+def test_a_map_from_noise_alone_refuses_a_second_step(step):
+    with pytest.raises(ValueError, match="it only knows the source time 1.*it samples in a single step, steps=1"):
+        fm.sample(partial_map(gaussian(), only_source=1.0), randn(2, 3), 2, step=step)
+
+
+@pytest.mark.parametrize("step", VELOCITY_STEPS)
+@pytest.mark.parametrize("only", [{"only_source": 1.0}, {"only_target": 0.0}])
+def test_partial_maps_have_no_velocity_to_follow_in_one_step_either(step, only):
+    with pytest.raises(ValueError, match="follows the velocity, and a partial flow map has none"):
+        fm.sample(partial_map(gaussian(), **only), randn(2, 3), step=step)
+
+
+@pytest.mark.parametrize("only", [{"only_source": 1.0}, {"only_target": 0.0}])
+def test_partial_maps_do_not_go_back_to_noise(only):
+    with pytest.raises(ValueError, match="this is a partial flow map"):
+        fm.invert(partial_map(gaussian(), **only), randn(2, 3))
+
+
+def test_refusals_do_not_wait_for_a_network():
+    """They read numbers, so they hold where a FlowMap does not look at the values of its times."""
+
+    class Map:
+        only_source, only_target, path = None, 0.0, PATHS["linear"]
+
+        def __call__(self, x, s, t):
+            return x
+
+    with pytest.raises(ValueError, match="asked for 0.5"):
+        steps.jump(Map(), randn(2, 3), 1.0, 0.5)
