@@ -48,3 +48,27 @@ def test_the_compiled_loss_of_the_digits_recipe_is_the_eager_one(digits):
 
     torch._dynamo.reset()
     torch.testing.assert_close(torch.compile(loss, backend="aot_eager")(), loss())
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8), (3, 40, 40)])
+@pytest.mark.parametrize("only", [{"only_source": 1.0}, {"only_target": 0.0}])
+def test_every_recipe_makes_partial_maps_on_other_paths(shape, only):
+    data = fm.data.as_data(torch.rand(40, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    flow = fm.recipes.flow_for(data, width=32, depth=1, path=fm.path.trigonometric, **only)
+    assert flow.path is fm.path.trigonometric
+    assert {"only_source": flow.only_source, "only_target": flow.only_target} == {
+        "only_source": None,
+        "only_target": None,
+        **only,
+    }
+    noise = torch.randn(3, *shape)
+    assert fm.sample(flow, noise).isfinite().all()
+    with pytest.raises(ValueError, match="partial flow map"):
+        fm.sample(flow, noise, 2)
+
+
+def test_small_images_start_as_a_gaussian_on_any_path(digits):
+    flow = fm.recipes.flow_for(digits, width=16, depth=1, path=fm.path.trigonometric)
+    x = torch.randn(8, 1, 8, 8)
+    gaussian = fm.exact.Gaussian.fit(digits.draw(10_000, seed=0).x0, floor=0.01, path=fm.path.trigonometric)
+    torch.testing.assert_close(fm.sample(flow, x), gaussian.flow_map(x, 1, 0).clamp(-1, 1), rtol=1e-4, atol=1e-4)
