@@ -180,9 +180,9 @@ class FlowMap(nn.Module):
 
     The network gets s and t as (B,) in x's dtype but never below float32, unscaled. `output` says what it predicts:
     `average_velocity` (default), `Endpoint()`, `Position()`, `Rotation()`, `GaussianSkip.fit(x0)`, or any function
-    (value, x, s, t, path) -> V. A partial map knows one end only: `only_target=0.0` (a consistency model) or `only_source=1.0` (a
-    one-step generator from noise); other calls are refused with ValueError. ValueError also for times outside [0, 1] or
-    NaN and for a network output of another shape.
+    (value, x, s, t, path) -> V. A partial map knows one end only: `only_target=0.0` (a consistency model) or
+    `only_source=1.0` (a one-step generator from noise); other calls are refused with ValueError. ValueError also for
+    times outside [0, 1] or NaN and for a network output of another shape.
     """
 
     def __init__(

@@ -16,6 +16,8 @@ from .embeddings import (
     raw,
     source_only,
 )
+from .initialise import spectral_
+from .layers import learned_norm, plain_norm, rms_norm, unchanged
 from .mlp import MLP, ConcatMLP
 from .unet import UNet
 from .wrap import InBasis, pca_basis
@@ -35,9 +37,14 @@ __all__ = [
     "expanded",
     "gap",
     "gap_only",
+    "learned_norm",
     "none",
     "pair",
     "pca_basis",
+    "plain_norm",
     "raw",
+    "rms_norm",
     "source_only",
+    "spectral_",
+    "unchanged",
 ]

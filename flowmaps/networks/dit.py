@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,22 +11,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..describe import describable
-from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, pair
-from .layers import Modulation, SelfAttention, expect_shape, rms_norm, scale_shift, zero
+from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, gap, pair
+from .initialise import spectral_
+from .layers import (
+    Modulation,
+    SelfAttention,
+    chunks,
+    expect_shape,
+    learned_norm,
+    plain_norm,
+    rms_norm,
+    scale_shift,
+    unchanged,
+    zero,
+)
+
+Norm = Callable[[int], nn.Module]
 
 
 class Block(nn.Module):
     """Attention, then an MLP, each behind a modulated RMSNorm and a gate that starts at zero (adaLN-zero)."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float, attention_norm: Norm) -> None:
         super().__init__()
         inner = int(mlp_ratio * width)
-        self.attention = SelfAttention(width, heads)
+        self.attention = SelfAttention(width, heads, attention_norm)
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
 
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        scale1, shift1, gate1, scale2, shift2, gate2 = modulation[:, None].chunk(6, dim=-1)
+    def forward(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+        scale1, shift1, gate1, scale2, shift2, gate2 = modulation
         x = x + gate1 * self.attention(scale_shift(rms_norm(x), scale1, shift1))
         h = self.inner(scale_shift(rms_norm(x), scale2, shift2))
         return x + gate2 * self.outer(F.gelu(h, approximate="tanh"))
@@ -39,6 +54,10 @@ class DiT(nn.Module):
     `patch` pixels, with sinusoidal positions. `times` says which layer sees which time (decoupled: the output layer
     sees what the last block sees), `features` how a time is embedded; `classes` is the number of labels (None:
     unconditional). Blocks start as the identity and the output at zero. Result in x's shape and dtype.
+
+    Every scale, shift and gate passes through `modulate`: `unchanged`, or `rms_norm`, which bounds it whatever the
+    times and the label. `attention_norm` makes the normalisation of queries and keys from their size: `learned_norm`,
+    or `plain_norm` without weights. `DiT.lipschitz` has both bounds and what belongs to them.
 
     `DiT.tiny`, `DiT.small`, `DiT.base`, `DiT.large` and `DiT.extra_large` take (shape, patch=2, **the keywords) and
     fill in the usual sizes. Errors: ValueError for sides that are no multiple of `patch`, or a width that is no
@@ -59,6 +78,8 @@ class DiT(nn.Module):
         times: TimeConditioning = pair,
         features: TimeFeatures = Fourier(),
         classes: int | None = None,
+        modulate: Callable[[Tensor], Tensor] = unchanged,
+        attention_norm: Norm = learned_norm,
     ) -> None:
         super().__init__()
         channels, height, across = self.shape = (shape[0], shape[1], shape[2])
@@ -66,12 +87,12 @@ class DiT(nn.Module):
             raise ValueError(
                 f"the sides of an image must be multiples of the patch size {patch}, got {height} x {across}"
             )
-        self.patch = patch
+        self.patch, self.modulate = patch, modulate
         self.conditioning = Conditioning(width, depth, times, features, classes)
         # the output layer shares the last block's view of the times: one row of the modulation serves both
         self.modulation = zero(Modulation(width, [6 * width] * (depth - 1) + [8 * width]))
         self.input = nn.Linear(channels * patch**2, width)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, attention_norm) for _ in range(depth))
         self.output = zero(nn.Linear(width, channels * patch**2))
         self.register_buffer(
             "positions", sinusoidal_positions(height // patch, across // patch, width), persistent=False
@@ -81,12 +102,25 @@ class DiT(nn.Module):
         expect_shape(x, self.shape)
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(patches(x, self.patch)) + self.positions
-        width = h.shape[-1]
-        last, out = modulations[-1].split([6 * width, 2 * width], dim=-1)
-        for block, modulation in zip(self.blocks, [*modulations[:-1], last], strict=True):
-            h = block(h, modulation)
-        h = self.output(scale_shift(rms_norm(h), *out[:, None].chunk(2, dim=-1)))
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            pieces = chunks(modulation[:, None], modulation.shape[-1] // h.shape[-1], self.modulate)
+            h = block(h, pieces[:6])
+        h = self.output(scale_shift(rms_norm(h), *pieces[6:]))
         return image(h, self.shape, self.patch).to(x.dtype)
+
+    @classmethod
+    def lipschitz(cls, shape: tuple[int, int, int], patch: int = 2, **options: Any) -> DiT:
+        """A DiT whose Lipschitz constant cannot grow through its modulation, as terminal velocity matching (TVM, Zhou
+        et al. 2025, arXiv 2511.19797) needs it: the other arguments of the class, with all of
+
+            times=gap, modulate=rms_norm, attention_norm=plain_norm,  and `spectral_` initialisation.
+
+        The modulation does not start at zero, where RMSNorm has a slope of 1/sqrt(1e-6); the output does.
+        """
+        bounds: dict[str, Any] = {"times": gap, "modulate": rms_norm, "attention_norm": plain_norm}
+        network = cls(shape, patch, **(bounds | options))
+        nn.init.xavier_uniform_(network.modulation.weight)
+        return spectral_(network)
 
     @classmethod
     def tiny(cls, shape: tuple[int, int, int], patch: int = 2, **options: Any) -> DiT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,26 @@ def zero(linear: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
 def rms_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean(x^2) + 1e-6) over the last dimension, without weights."""
     return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """x."""
+    return x
+
+
+def learned_norm(size: int) -> nn.RMSNorm:
+    """RMSNorm over the last dimension with a learned gain for each of its `size` entries."""
+    return nn.RMSNorm(size, eps=1e-6)
+
+
+def plain_norm(size: int) -> nn.RMSNorm:
+    """RMSNorm over the last dimension without weights."""
+    return nn.RMSNorm(size, eps=1e-6, elementwise_affine=False)
+
+
+def chunks(modulation: Tensor, count: int, modulate: Callable[[Tensor], Tensor]) -> Sequence[Tensor]:
+    """The `count` equal pieces of the last dimension, each passed through `modulate`."""
+    return modulate(modulation.unflatten(-1, (count, -1))).unbind(-2)
 
 
 def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -93,12 +113,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over tokens (B, N, width), with RMS-normalised queries and keys.
+    """Multi-head self-attention over tokens (B, N, width), with queries and keys normalised by norm(width / heads).
 
     The normalisation bounds the logits (Dehghani et al. 2023, arXiv 2302.05442), which keeps derivatives tame.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, norm: Callable[[int], nn.Module] = learned_norm) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(
@@ -107,8 +127,8 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.query_norm = nn.RMSNorm(width // heads, eps=1e-6)
-        self.key_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.query_norm = norm(width // heads)
+        self.key_norm = norm(width // heads)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, _ = x.shape

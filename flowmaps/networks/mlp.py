@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +17,25 @@ from .embeddings import (
     LabelEmbedding,
     TimeConditioning,
     TimeFeatures,
+    gap,
     pair,
     raw,
     refuse_label,
     time_features,
     times_per_layer,
 )
-from .layers import Modulation, SideBySide, expect_shape, full_precision, rms_norm, scale_shift, zero
+from .initialise import spectral_
+from .layers import (
+    Modulation,
+    SideBySide,
+    chunks,
+    expect_shape,
+    full_precision,
+    rms_norm,
+    scale_shift,
+    unchanged,
+    zero,
+)
 
 
 class Block(nn.Module):
@@ -32,8 +46,8 @@ class Block(nn.Module):
         self.inner = nn.Linear(width, width)
         self.outer = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        return x + self.outer(F.silu(self.inner(scale_shift(rms_norm(x), *modulation.chunk(2, dim=-1)))))
+    def forward(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+        return x + self.outer(F.silu(self.inner(scale_shift(rms_norm(x), *modulation))))
 
 
 @describable
@@ -44,6 +58,9 @@ class MLP(nn.Module):
     are flattened inside. `times` says which layer sees which time, `features` how a time is embedded, `embedding` how
     wide; `classes` is the number of labels (None: unconditional). The input is divided by `data_std` and the output
     multiplied by it. The output layer starts at zero. Result in x's shape and dtype.
+
+    Every scale and shift passes through `modulate`: `unchanged`, or `rms_norm`, which bounds it whatever the times and
+    the label.
     """
 
     def __init__(
@@ -57,10 +74,11 @@ class MLP(nn.Module):
         embedding: int = 128,
         classes: int | None = None,
         data_std: float = 1.0,
+        modulate: Callable[[Tensor], Tensor] = unchanged,
     ) -> None:
         super().__init__()
         self.shape = as_shape(shape)
-        self.data_std = data_std
+        self.data_std, self.modulate = data_std, modulate
         size = math.prod(self.shape)
         self.conditioning = Conditioning(embedding, depth, times, features, classes)
         self.modulation = Modulation(embedding, [2 * width] * depth)
@@ -73,8 +91,14 @@ class MLP(nn.Module):
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(x.flatten(1) / self.data_std)
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            h = block(h, modulation)
+            h = block(h, chunks(modulation, 2, self.modulate))
         return (self.output(rms_norm(h)) * self.data_std).reshape(x.shape).to(x.dtype)
+
+    @classmethod
+    def lipschitz(cls, shape: int | tuple[int, ...], **options: Any) -> MLP:
+        """An MLP with the bounds of `DiT.lipschitz`: times=gap, modulate=rms_norm and `spectral_` initialisation."""
+        bounds: dict[str, Any] = {"times": gap, "modulate": rms_norm}
+        return spectral_(cls(shape, **(bounds | options)))
 
 
 @describable
