@@ -21,10 +21,21 @@ IN_MEMORY = 512 * 2**20
 
 
 class Batch(NamedTuple):
-    """Rows x0 (B, *shape) and their class labels (B,) of dtype int64, or None where there are no classes."""
+    """Rows x0 (B, *shape), their class labels (B,) of dtype int64 or None where there are no classes, and the noise
+    (B, *shape) that each row is coupled with, or None where it is coupled with any.
+    """
 
     x0: Tensor
     label: Tensor | None = None
+    noise: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Change every part that is there."""
+        return Batch(change(self.x0), *(None if part is None else change(part) for part in self[1:]))
+
+    def rows(self, which: slice | Tensor) -> Batch:
+        """Some of the rows."""
+        return self.each(lambda part: part[which])
 
 
 class Source(Protocol):
@@ -55,6 +66,7 @@ class Data:
     skipped: files that could not be read and are left out, each with its reason.
     known_std: standard deviation over all entries, where it is known in closed form.
     recipe: keyword arguments with which `load` makes this data set again, None for data that was made from an object.
+    coupling: what the noise of each training row was made by, None where rows are coupled with any noise.
     """
 
     name: str
@@ -69,6 +81,7 @@ class Data:
     skipped: Sequence[str] = ()
     known_std: float | None = None
     recipe: dict[str, Any] | None = None
+    coupling: dict[str, Any] | None = None
 
     @property
     def size(self) -> int | None:
@@ -113,7 +126,7 @@ class Data:
         return ((x + 1) / 2).clamp(0, 1)
 
 
-TRAIN, DRAW, HELD_OUT = range(3)
+TRAIN, DRAW, HELD_OUT, NOISE = range(4)
 
 
 def generator(seed: int, index: int, role: int) -> torch.Generator:

@@ -43,19 +43,20 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TensorRows:
-    """Rows in memory. x (N, *shape) floating, or uint8 images that become x / 127.5 - 1; label (N,) int64 or None."""
+    """Rows in memory. x (N, *shape) floating, or uint8 images that become x / 127.5 - 1; label (N,) int64 or None;
+    noise (N, *shape) that the rows are coupled with, or None.
+    """
 
     x: Tensor
     label: Tensor | None = None
+    noise: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, index: Tensor) -> Batch:
-        index = index.to(self.x.device)
-        return Batch(
-            from_bytes(self.x.index_select(0, index)), None if self.label is None else self.label.index_select(0, index)
-        )
+        taken = Batch(self.x, self.label, self.noise).rows(index.to(self.x.device))
+        return taken._replace(x0=from_bytes(taken.x0))
 
 
 def from_bytes(x: Tensor) -> Tensor:
@@ -186,5 +187,5 @@ def _cut(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
         whole = _joined(waiting)
         full = len(whole.x0) // size * size
         for at in range(0, full, size):
-            yield Batch(whole.x0[at : at + size], None if whole.label is None else whole.label[at : at + size])
-        waiting = [Batch(whole.x0[full:], None if whole.label is None else whole.label[full:])]
+            yield whole.rows(slice(at, at + size))
+        waiting = [whole.rows(slice(full, None))]

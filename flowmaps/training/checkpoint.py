@@ -1,7 +1,7 @@
 """Checkpoints: a folder per step, written whole or not at all, with checksums, readable without pickle.
 
 step_00001000/   flow.safetensors  ema.safetensors  method.safetensors  optimizer.safetensors  optimizer.json
-state.json
+                 state.json
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ def write(
     folder: Path,
     step: int,
     models: Mapping[str, dict[str, Tensor]],
-    optimizer: dict[str, Any],
+    optimizers: list[dict[str, Any]],
     state: dict[str, Any],
     keep: int,
 ) -> Path:
     """Write `folder/step_XXXXXXXX` and remove all but the last `keep` checkpoints.
 
-    models: name -> state dict, one safetensors file each. state: small numbers, for state.json.
+    models: name -> state dict, one safetensors file each. optimizers: their state dicts, in one file. state: small
+    numbers, for state.json.
     """
     target = folder / f"step_{step:08d}"
     temporary = folder / f".{target.name}.tmp"
@@ -41,7 +42,7 @@ def write(
     for name, tensors in models.items():
         save_tensors(temporary / f"{name}.safetensors", tensors)
     found: dict[str, Tensor] = {}
-    write_json(temporary / "optimizer.json", split(optimizer, found))
+    write_json(temporary / "optimizer.json", split(optimizers, found))
     save_tensors(temporary / "optimizer.safetensors", found)
     for file in temporary.iterdir():
         flush(file)
@@ -105,8 +106,8 @@ def read_model(path: Path, name: str) -> dict[str, Tensor]:
     return load_tensors(path / f"{name}.safetensors")
 
 
-def read_optimizer(path: Path) -> dict[str, Any]:
-    """The optimizer's state dict."""
+def read_optimizers(path: Path) -> list[dict[str, Any]]:
+    """The state dicts of the optimizers, the flow's first."""
     return join(
         json.loads((path / "optimizer.json").read_text(encoding="utf-8")), load_tensors(path / "optimizer.safetensors")
     )

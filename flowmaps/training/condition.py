@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-
 from torch import Tensor, nn
 
 from ..data import Batch, Data
-from ..networks.embeddings import LabelEmbedding
+from ..data.labels import takes_labels
 
 
 def uses_labels(network: nn.Module, data: Data, wanted: bool | None = None) -> bool:
-    """Whether training hands labels to the network. None asks the network: ours take a label when they are built with
-    classes, another one when its forward has a parameter `label` or takes any keyword.
-
-    Raises ValueError for labels that are wanted and not there.
+    """Whether training hands labels to the network; None: if it takes them. Raises ValueError for labels that are
+    wanted and not there.
     """
     if wanted and data.classes is None:
         raise ValueError(f"labels=True needs data with class labels, and {data.name} has none")
-    if data.classes is None or wanted is not None:
-        return bool(wanted)
-    if type(network).__module__.split(".")[0] == "flowmaps":
-        return any(isinstance(part, LabelEmbedding) for part in network.modules())
-    parameters = inspect.signature(network.forward).parameters
-    return "label" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return data.classes is not None and (takes_labels(network) if wanted is None else wanted)
 
 
 def condition_of(batch: Batch, labels: bool) -> dict[str, Tensor] | None:

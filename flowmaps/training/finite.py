@@ -52,7 +52,7 @@ def refuse(step: int, loss: Loss, value: float) -> None:
 
 def where(term: TermLoss) -> str:
     """Which rows of a term are not finite and at which times."""
-    bad = ~term.residual.isfinite().flatten(1).all(1)
+    bad = ~term.residual.isfinite().reshape(len(term.residual), -1).all(1)
     rows, cause = int(bad.sum()), "its residual is not finite"
     if rows == 0:
         bad, cause = torch.ones_like(bad), "its residual is finite, but its weight makes it overflow"

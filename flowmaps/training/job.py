@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..data import Batch, Data
+from ..data import Batch, Data, nothing
 from ..method import Loss
 from . import checkpoint
-from .condition import condition_of
 from .learner import Learner
 from .pictures import draw
 from .run import Run
@@ -37,6 +36,11 @@ class Job:
         self.saved = 0
         self.here = 0
         self.is_main = learner.accelerator.is_main_process
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches from the next step on; where the method reads no data, of nothing with the data's shape."""
+        data = nothing(self.data.shape, self.data.classes) if self.learner.method.data_free else self.data
+        return data.batches(self.learner.plan.batch_size, self.learner.plan.seed, self.learner.step)
 
     @property
     def progress(self) -> float:
@@ -68,10 +72,7 @@ class Job:
         start = time.perf_counter()
         batch = next(batches)
         rows = slice(self.learner.accelerator.process_index, None, self.learner.accelerator.num_processes)
-        condition = condition_of(batch, self.learner.plan.labels)
-        loss = self.learner.advance(
-            batch.x0[rows], condition and {name: value[rows] for name, value in condition.items()}, self.progress
-        )
+        loss = self.learner.advance(batch.rows(rows), self.progress)
         self.here += 1
         if self.here > WARM_UP:
             self.seconds += time.perf_counter() - start
@@ -98,6 +99,6 @@ class Job:
                 f"after step {step} there are weights that are not finite, though the loss was: its gradient is not"
             )
         state = {"seconds": self.seconds, **self.learner.state()}
-        optimizer = self.learner.optimizer.state_dict()
-        checkpoint.write(self.folder.checkpoints, step, self.learner.models(), optimizer, state, self.keep)
+        optimizers = self.learner.optimizers.state_dicts()
+        checkpoint.write(self.folder.checkpoints, step, self.learner.models(), optimizers, state, self.keep)
         self.saved = step

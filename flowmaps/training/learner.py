@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ..data import Batch
 from ..flow_map import FlowMap
 from ..method import Loss, Method
-from ..velocity import Fixed
-from .checkpoint import read_model, read_optimizer
+from .checkpoint import read_model, read_optimizers
+from .condition import condition_of
 from .ema import Average
 from .finite import FiniteCheck, all_finite
+from .optimizers import Optimizers
 from .plan import Plan
 from .randomness import seeded
-
-Condition = dict[str, Tensor] | None
+from .teachers import move_teachers
 
 
 class LossModule(nn.Module):
@@ -32,14 +33,15 @@ class LossModule(nn.Module):
         self.flow, self.method = flow, method
         self.loss: Callable[..., Loss] = method.loss
 
-    def forward(self, x0: Tensor, condition: Condition, progress: float, precision: str) -> Loss:
-        self.method.follow(self.flow)
-        with torch.autocast(x0.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return self.loss(self.flow, x0, condition, progress=progress)
+    def forward(self, batch: Batch, progress: float, plan: Plan) -> Loss:
+        self.method.follow(self.flow, progress)
+        condition = condition_of(batch, plan.labels)
+        with torch.autocast(batch.x0.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+            return self.loss(self.flow, batch.x0, condition, noise=batch.noise, progress=progress)
 
 
 class Learner:
-    """Flow, method, optimizer and average, moved forward one batch at a time by `advance`."""
+    """Flow, method, optimizers and average, moved forward one batch at a time by `advance`."""
 
     def __init__(self, flow: FlowMap, method: Method, plan: Plan, accelerator: Accelerator) -> None:
         self.plan, self.accelerator, self.device = plan, accelerator, accelerator.device
@@ -48,13 +50,9 @@ class Learner:
         move_teachers(method, self.device)
         method.follow(flow)
         self.dtype = next((w.dtype for w in flow.parameters()), torch.get_default_dtype())
-        self.weights = [w for w in (*flow.parameters(), *method.parameters()) if w.requires_grad]
-        if not self.weights:
-            raise ValueError("there is nothing to train: no weight of the flow map or the method requires a gradient")
-        optimizer = (plan.optimizer or adamw(plan.lr))(self.weights)
-        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.optimizers = Optimizers(flow, method, plan)
         self.raw = LossModule(flow, method)
-        self.module, self.optimizer = accelerator.prepare(self.raw, optimizer)
+        self.module = self.optimizers.prepare(accelerator, self.raw)
         self.average = Average(flow, plan.ema)
         self.check = FiniteCheck(self.device)
         if plan.compile:
@@ -62,29 +60,29 @@ class Learner:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the last step, of the first group of weights."""
-        return self.optimizer.param_groups[0]["lr"]
+        """The learning rate of the last step, of the flow's first group of weights."""
+        return self.optimizers.lr
 
-    def advance(self, x0: Tensor, condition: Condition, progress: float) -> Loss:
-        """One step of the optimizer and of the average. Returns the loss, detached. Raises FloatingPointError where it
+    def advance(self, batch: Batch, progress: float) -> Loss:
+        """One step of the optimizers and of the average. Returns the loss, detached. Raises FloatingPointError where it
         is not finite.
         """
-        x0 = x0.to(self.device, self.dtype if x0.is_floating_point() else None, non_blocking=True)
-        condition = condition and {name: value.to(self.device, non_blocking=True) for name, value in condition.items()}
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * self.plan.schedule(progress)
+        batch = batch.each(self._here)
+        self.optimizers.schedule(self.plan.schedule(progress))
         with seeded(self.device, self.plan.seed, self.step, self.accelerator.process_index):
-            loss = self._gradient(x0, condition, progress)
-        if self.plan.clip is not None:
-            self.accelerator.clip_grad_norm_(self.weights, self.plan.clip)
-        self.optimizer.step()
+            loss = self._gradient(batch, progress)
+        self.optimizers.step(self.accelerator, self.plan.clip)
         self.average.update()
         self.step += 1
         return loss
 
-    def _gradient(self, x0: Tensor, condition: Condition, progress: float) -> Loss:
+    def _here(self, part: Tensor) -> Tensor:
+        """On the device, and in the dtype of the weights."""
+        return part.to(self.device, self.dtype if part.is_floating_point() else None, non_blocking=True)
+
+    def _gradient(self, batch: Batch, progress: float) -> Loss:
         try:
-            return self._backward(x0, condition, progress)
+            return self._backward(batch, progress)
         except Exception as error:
             if self.raw.loss == self.method.loss or not type(error).__module__.startswith(
                 ("torch._dynamo", "torch._inductor")
@@ -93,11 +91,11 @@ class Learner:
             reason = str(error).strip().partition("\n")[0]
             warnings.warn(f"the loss cannot be compiled, training goes on without: {reason}", stacklevel=2)
             self.raw.loss = self.method.loss
-            return self._backward(x0, condition, progress)
+            return self._backward(batch, progress)
 
-    def _backward(self, x0: Tensor, condition: Condition, progress: float) -> Loss:
-        self.optimizer.zero_grad()
-        loss = self.module(x0, condition, progress, self.plan.precision)
+    def _backward(self, batch: Batch, progress: float) -> Loss:
+        self.optimizers.zero_grad()
+        loss = self.module(batch, progress, self.plan)
         seen = detached(loss)
         self.check(self.step + 1, seen)
         self.accelerator.backward(loss.value)
@@ -127,19 +125,8 @@ class Learner:
         self.flow.load_state_dict(read_model(checkpoint, "flow"))
         self.average.flow.load_state_dict(read_model(checkpoint, "ema"))
         self.average.updates = state["average_updates"]
-        self.optimizer.load_state_dict(read_optimizer(checkpoint))
+        self.optimizers.load_state_dicts(read_optimizers(checkpoint))
         self.step = state["step"]
-
-
-def adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
-    """AdamW without weight decay and with a short memory of squares."""
-
-    def make(weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        weights = list(weights)
-        fused = all(weight.device.type in ("cpu", "cuda") for weight in weights)
-        return torch.optim.AdamW(weights, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
-
-    return make
 
 
 def detached(loss: Loss) -> Loss:
@@ -149,11 +136,3 @@ def detached(loss: Loss) -> Loss:
         for name, t in loss.terms.items()
     }
     return Loss(loss.value.detach(), terms)
-
-
-def move_teachers(method: Method, device: torch.device) -> None:
-    """A frozen teacher is no part of the method's weights, so it does not follow `method.to(device)`."""
-    for term in method.terms:
-        for source in (term.velocity, *term.sources.values()):
-            if isinstance(source, Fixed) and isinstance(source.teacher, nn.Module):
-                source.teacher.to(device)

@@ -75,16 +75,18 @@ def train(
 
     The weights of `flow` and `method` are trained in place. A caller may stop at any step.
 
-    data             a `Data`, or what `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...
+    data             a `Data`, or what `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...; a
+                     method that needs none (`method.data_free`) draws none from it, and `data.nothing(shape)` will do
     steps, seconds   the length, in steps or in time spent on them; one of the two. A time budget does not give the same
                      numbers twice.
     batch_size       rows of a step, over all processes
     lr, optimizer    of AdamW with betas (0.9, 0.95) and no weight decay; or a function from weights to an optimizer,
-                     with rates of its own
+                     with rates of its own. Networks beside the flow (`method.auxiliaries`) have another one each: the
+                     one they ask for, or one made like this
     schedule         progress in [0, 1] -> factor of the learning rate; warm-up then linear decay by default, see
                      `training.constant`
     ema              decay of the averaged weights, min(ema, (1 + k)/(10 + k)) at the k-th step
-    clip             largest norm of the gradient
+    clip             largest norm of the gradient, of each optimizer's own weights
     seed             batches and random numbers of a step are a function of (seed, step, process); the caller's
                      generators are not touched
     labels           whether the network is given class labels as `label=`; None: if it takes them
@@ -158,8 +160,8 @@ def make_accelerator(out: str | Path | None, trackers: Sequence[Any]) -> Acceler
 
 def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
     """The loop itself."""
-    learner, plan = job.learner, job.learner.plan
-    batches = job.data.batches(plan.batch_size, plan.seed, learner.step)
+    learner = job.learner
+    batches = job.batches()
     with Interrupts(learner.accelerator) as interrupts, monitor:
         try:
             while job.progress < 1:

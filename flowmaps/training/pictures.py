@@ -9,7 +9,7 @@ import torch
 from ..consistency import diffusion
 from ..data import Data
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method import Method, function_of
 from ..sample import sample
 from ..steps import euler
 from .files import flush
@@ -29,7 +29,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     noise = torch.randn(count, *data.shape, generator=torch.Generator().manual_seed(0)).to(weight)
     noise = noise * flow.path.sigma(torch.ones((), dtype=weight.dtype, device=weight.device))
     label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
-    jumps = any(term.rule is not diffusion for term in method.terms)
+    jumps = learns_jumps(flow, method)
     x = sample(flow, noise, condition=label) if jumps else sample(flow, noise, 16, step=euler, condition=label)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp.png")
@@ -39,3 +39,9 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
         visualise.points(x.float().cpu(), temporary)
     flush(temporary)
     temporary.replace(path)
+
+
+def learns_jumps(flow: FlowMap, method: Method) -> bool:
+    """Whether some term, of some stage, is about more than the velocity; a partial map has no velocity at all."""
+    partial = flow.only_source is not None or flow.only_target is not None
+    return partial or any(function_of(term.rule) is not diffusion for term in method.terms)

@@ -19,6 +19,7 @@ from ..data import Data
 from ..describe import describe
 from ..flow_map import FlowMap
 from ..method import Method
+from ..stages import Stages
 from .files import write_json, write_text
 from .fingerprint import fingerprint
 from .plan import Plan
@@ -68,8 +69,15 @@ def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: 
         "flow": {
             name: described(getattr(flow, name)) for name in ("network", "output", "path", "only_source", "only_target")
         },
-        "method": {"name": method.name, "terms": fingerprint(method.terms)},
-        "data": {name: fingerprint(getattr(data, name)) for name in ("name", "kind", "shape", "classes", "recipe")},
+        "method": {
+            "name": method.name,
+            "terms": fingerprint(method.terms),
+            "stages": method.ends if isinstance(method, Stages) else None,
+        },
+        "data": {
+            name: fingerprint(getattr(data, name))
+            for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
+        },
         "training": plan.as_json(),
         "notes": fingerprint(notes),
         "versions": versions(),

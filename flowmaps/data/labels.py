@@ -1,0 +1,19 @@
+"""Whether a network can be told the class labels of data."""
+
+from __future__ import annotations
+
+import inspect
+
+from torch import nn
+
+from ..networks.embeddings import LabelEmbedding
+
+
+def takes_labels(network: nn.Module) -> bool:
+    """Ours take a label when they are built with classes, another one when its forward has a parameter `label` or takes
+    any keyword.
+    """
+    if type(network).__module__.split(".")[0] == "flowmaps":
+        return any(isinstance(part, LabelEmbedding) for part in network.modules())
+    parameters = inspect.signature(network.forward).parameters
+    return "label" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

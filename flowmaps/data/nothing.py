@@ -1,0 +1,49 @@
+"""Data of which only the shape is known, for methods that learn from a teacher and noise alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import NoReturn
+
+import torch
+
+from .core import TRAIN, Batch, Data, Kind, at_least, generator, kind_of
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Batches of zeros that nobody reads, with labels evenly over the classes; label i of batch k is a function of the
+    seed and of k.
+    """
+
+    shape: tuple[int, ...]
+    classes: int | None
+    size: None = None
+
+    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
+        x0 = torch.zeros(batch_size, *self.shape)
+        for index in count(start):
+            rng = generator(seed, index, TRAIN)
+            label = None if self.classes is None else torch.randint(self.classes, (batch_size,), generator=rng)
+            yield Batch(x0, label)
+
+    def draw(self, n: int, seed: int) -> NoReturn:
+        raise ValueError("there are no rows to draw: this is data of which only the shape and the classes are known")
+
+    held_out = draw
+
+
+def nothing(shape: Sequence[int], classes: int | None = None, *, kind: Kind | None = None) -> Data:
+    """No data, for methods that need none (`method.data_free`): `train(flow, method, nothing((2,)))`.
+
+    shape: that of one x. classes: their number, where the network takes labels; each is as likely. kind: "points",
+    "images" or "vectors", by default what the shape looks like. Its batches hold zeros that such a method never reads;
+    `draw`, `held_out` and `std` raise ValueError. ValueError also for a size or a number of classes below 1.
+    """
+    shape = tuple(shape)
+    at_least(1, **{f"shape[{i}]": size for i, size in enumerate(shape)})
+    if classes is not None:
+        at_least(1, classes=classes)
+    return Data("nothing", shape, Nothing(shape, classes), kind or kind_of(shape), classes)

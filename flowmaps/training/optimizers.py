@@ -1,0 +1,103 @@
+"""The flow's optimizer, and one for each network that is trained beside the flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ..flow_map import FlowMap
+from ..method import Method
+from .plan import MakeOptimizer, Plan
+
+
+@dataclass
+class Group:
+    """Weights that one optimizer moves, and the learning rates it was made with."""
+
+    weights: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    rates: list[float]
+
+
+class Optimizers:
+    """One optimizer for the flow with the method's own weights, and one for each of `method.auxiliaries`.
+
+    A single backward pass gives all gradients; each optimizer clips and moves the weights that are its own. All follow
+    the same schedule. Raises ValueError where nothing requires a gradient, and for a weight that two of them would
+    move.
+    """
+
+    def __init__(self, flow: FlowMap, method: Method, plan: Plan) -> None:
+        ordinary = plan.optimizer or adamw(plan.lr)
+        beside = [(list(trained([part])), part.optimizer or ordinary) for part in method.auxiliaries]
+        apart = {id(weight) for weights, _ in beside for weight in weights}
+        if sum(len(weights) for weights, _ in beside) > len(apart) or any(id(w) in apart for w in flow.parameters()):
+            raise ValueError("an auxiliary network shares a weight with the flow or another one: give it a copy")
+        main = [weight for weight in trained([flow, method]) if id(weight) not in apart]
+        if not main:
+            raise ValueError("there is nothing to train: no weight of the flow map or the method requires a gradient")
+        self.groups = [group(main, ordinary), *(group(weights, make) for weights, make in beside if weights)]
+
+    def prepare(self, accelerator: Accelerator, module: nn.Module) -> nn.Module:
+        """Let the accelerator wrap the module that computes the loss, and every optimizer."""
+        module, *wrapped = accelerator.prepare(module, *(group.optimizer for group in self.groups))
+        for part, optimizer in zip(self.groups, wrapped, strict=True):
+            part.optimizer = optimizer
+        return module
+
+    @property
+    def lr(self) -> float:
+        """The flow's learning rate, that of its first group of weights."""
+        return self.groups[0].optimizer.param_groups[0]["lr"]
+
+    def schedule(self, factor: float) -> None:
+        """Set every learning rate to `factor` times what it was made with."""
+        for part in self.groups:
+            for settings, rate in zip(part.optimizer.param_groups, part.rates, strict=True):
+                settings["lr"] = rate * factor
+
+    def zero_grad(self) -> None:
+        for part in self.groups:
+            part.optimizer.zero_grad()
+
+    def step(self, accelerator: Accelerator, clip: float | None) -> None:
+        """Hold the norm of each optimizer's gradient to `clip`, then move all weights."""
+        for part in self.groups:
+            if clip is not None:
+                accelerator.clip_grad_norm_(part.weights, clip)
+            part.optimizer.step()
+
+    def state_dicts(self) -> list[dict[str, Any]]:
+        """The flow's first, then those of the auxiliaries in their order."""
+        return [part.optimizer.state_dict() for part in self.groups]
+
+    def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
+        """The inverse of `state_dicts`."""
+        for part, state in zip(self.groups, states, strict=True):
+            part.optimizer.load_state_dict(state)
+
+
+def trained(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
+    """The weights that require a gradient."""
+    return (weight for module in modules for weight in module.parameters() if weight.requires_grad)
+
+
+def group(weights: list[nn.Parameter], make: MakeOptimizer) -> Group:
+    optimizer = make(weights)
+    return Group(weights, optimizer, [settings["lr"] for settings in optimizer.param_groups])
+
+
+def adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+    """AdamW without weight decay and with a short memory of squares."""
+
+    def make(weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        weights = list(weights)
+        fused = all(weight.device.type in ("cpu", "cuda") for weight in weights)
+        return torch.optim.AdamW(weights, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
+
+    return make
