@@ -16,8 +16,8 @@ from .embeddings import (
     raw,
     source_only,
 )
-from .initialise import spectral_
-from .layers import learned_norm, plain_norm, rms_norm, unchanged
+from .initialise import two_times
+from .layers import learned_norm, plain_norm, rms_norm, spectral_, unchanged
 from .mlp import MLP, ConcatMLP
 from .unet import UNet
 from .wrap import InBasis, pca_basis
@@ -46,5 +46,6 @@ __all__ = [
     "rms_norm",
     "source_only",
     "spectral_",
+    "two_times",
     "unchanged",
 ]

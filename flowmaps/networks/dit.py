@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..describe import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, gap, pair
-from .initialise import spectral_
 from .layers import (
     Modulation,
     SelfAttention,
@@ -22,6 +21,7 @@ from .layers import (
     plain_norm,
     rms_norm,
     scale_shift,
+    spectral_,
     unchanged,
     zero,
 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def full_precision(device: torch.device) -> torch.autocast:
@@ -29,6 +32,22 @@ def zero(linear: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
     return linear
+
+
+@torch.no_grad()
+def spectral_(module: M) -> M:
+    """Draw the weights of all linear layers anew, in place: Xavier's uniform, divided by the largest singular value.
+
+    Each layer then has the Lipschitz constant 1 (the initialisation of TVM, arXiv 2511.19797). Biases become zero.
+    Layers whose weights are all zero, such as outputs, stay as they are, and so do convolutions and embeddings.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and layer.weight.any():
+            nn.init.xavier_uniform_(layer.weight)
+            layer.weight /= torch.linalg.matrix_norm(layer.weight, 2)
+            if layer.bias is not None:
+                layer.bias.zero_()
+    return module
 
 
 def rms_norm(x: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from .embeddings import (
     time_features,
     times_per_layer,
 )
-from .initialise import spectral_
 from .layers import (
     Modulation,
     SideBySide,
@@ -33,6 +32,7 @@ from .layers import (
     full_precision,
     rms_norm,
     scale_shift,
+    spectral_,
     unchanged,
     zero,
 )
