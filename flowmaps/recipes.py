@@ -37,7 +37,7 @@ def flow_for(
         make = points
     else:
         make = small_images if math.prod(data.shape) <= SMALL else images
-    given = {"only_source": only_source, "only_target": only_target, "path": path}
+    given: dict[str, Any] = {"only_source": only_source, "only_target": only_target, "path": path}
     return make(data, classes=classes, **sizes, **{name: value for name, value in given.items() if value is not None})
 
 

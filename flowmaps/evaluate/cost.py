@@ -48,19 +48,20 @@ class Sampled:
 def measured(network: nn.Module, draw: Callable[[slice], Tensor], n: int, batch_size: int) -> Sampled:
     """Call draw(rows) for consecutive slices of 0..n, counting and timing.
 
-    The first batch warms caches up: it is drawn once before, and not timed. A last, smaller batch is not timed either,
-    unless it is the only one.
+    The first batch warms caches up and is not timed, and neither is a last, smaller one. Where that leaves none, the
+    first one is drawn twice.
     """
-    starts = range(0, n, batch_size)
+    slices = [slice(start, min(n, start + batch_size)) for start in range(0, n, batch_size)]
     with counting(network) as counter:
-        draw(slice(0, min(n, batch_size)))
-    batches, seconds = [], []
-    for start in starts:
+        first = draw(slices[0])
+    again = slices[1:] if n >= 2 * batch_size else slices
+    batches, seconds = [first.cpu()] * (again is not slices), []
+    for rows in again:
         began = time.perf_counter()
-        x = draw(slice(start, min(n, start + batch_size)))
+        x = draw(rows)
         if x.is_cuda:
             torch.cuda.synchronize(x.device)
-        if len(x) == batch_size or n < batch_size:
+        if len(x) == min(n, batch_size):
             seconds.append((time.perf_counter() - began) / len(x))
         batches.append(x.cpu())
     return Sampled(torch.cat(batches), counter.calls, median(seconds))

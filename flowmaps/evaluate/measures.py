@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import cycle
 
 import torch
@@ -29,9 +30,10 @@ from .distances import (
 from .features import Features
 
 Distance = Callable[[Tensor, Tensor], float]
-DENSITY_SAMPLES = 64_000
+DENSITY_SAMPLES, LEAST_DENSITY = 64_000, 8192
 DENSITY_BINS = (48, 50)
 NEIGHBOURS = 10_000
+LEAST_DRAWS = 4
 WHOLE, WHOLE_DRAWS, HALVINGS = 4096, 3, 16
 
 
@@ -41,12 +43,14 @@ class Measure:
     `floor`.
 
     key: its name in a row, with "_stderr" and "_floor" added for the others ("stderr" and "floor" alone for the main
-    one, "distance").
+    one, "distance"). least: rows that will do where a sampler takes many steps: the standard error grows, and the floor
+    still holds.
     """
 
     key: str
     title: str
     wanted: int
+    least: int
     estimate: Callable[[Tensor], Estimate]
     floor: Estimate
 
@@ -94,16 +98,24 @@ def mean_and_stderr(values: list[float]) -> Estimate:
 
 
 def between(
-    key: str, title: str, distance: Distance, draws: Draws, prepare: Callable[[Tensor], Tensor] = lambda x: x
+    key: str,
+    title: str,
+    distance: Distance,
+    draws: Draws,
+    prepare: Callable[[Tensor], Tensor] = lambda x: x,
+    least_draws: int | None = None,
 ) -> Measure:
-    """The mean distance of draws of n samples to draws of n held-out rows, both seen through `prepare`."""
+    """The mean distance of draws of n samples to draws of n held-out rows, both seen through `prepare`. least_draws:
+    how many will do, all by default.
+    """
+    least = draws.wanted if least_draws is None else min(draws.wanted, least_draws * draws.n)
     held_out = [prepare(rows) for rows in draws.held_out]
 
     def estimate(x: Tensor) -> Estimate:
         pairs = zip(_split(prepare(x[: draws.wanted]), draws.n), cycle(held_out), strict=False)
         return mean_and_stderr([distance(rows, other) for rows, other in pairs])
 
-    return Measure(key, title, draws.wanted, estimate, estimate(torch.cat(draws.training)))
+    return Measure(key, title, draws.wanted, least, estimate, estimate(torch.cat(draws.training)))
 
 
 def measures(data: Data, draws: Draws, features: Features | None = None, seed: int = 0) -> Iterator[Measure]:
@@ -113,7 +125,8 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
             raise ValueError(f"{data.name} holds images, and these are compared by their features, but none were given")
         yield from _image_measures(data, draws, features, seed)
     elif data.kind == "points":
-        yield between("distance", "energy distance (unbiased, so it can fall below 0)", energy_distance, draws)
+        title = f"energy distance (unbiased, so it can fall below 0; over {LEAST_DRAWS} draws where steps are many)"
+        yield between("distance", title, energy_distance, draws, least_draws=LEAST_DRAWS)
         yield from _density_measures(data, seed)
     else:
         title = "energy distance over 128 random directions (unbiased, so it can fall below 0)"
@@ -157,7 +170,8 @@ def _whole_measure(whole: Tensor, features: Features, seed: int) -> Measure:
         f"the main distance to all {len(known)} images, those of training too, at equal counts; "
         "floor: half of that between random halves"
     )
-    return Measure("whole_distance", title, WHOLE_DRAWS * len(known), estimate, mean_and_stderr(halves))
+    wanted = WHOLE_DRAWS * len(known)
+    return Measure("whole_distance", title, wanted, wanted, estimate, mean_and_stderr(halves))
 
 
 def to_levels(x: Tensor, levels: int) -> Tensor:
@@ -186,23 +200,45 @@ def _neighbour_measures(data: Data, draws: Draws, seed: int) -> Iterator[Measure
         "mean distance to the nearest training image, over the same for held-out images: "
         "1 is like real data, far below 1 copies"
     )
-    yield Measure("neighbour_ratio", title, draws.wanted, ratio, Estimate(1.0, spread))
+    yield Measure("neighbour_ratio", title, draws.wanted, draws.wanted, ratio, Estimate(1.0, spread))
     title = "share of samples nearer to a training image than half the median of held-out images"
-    yield Measure("copies", title, draws.wanted, copies, copies(draws.held_out[0]))
+    yield Measure("copies", title, draws.wanted, draws.wanted, copies, copies(draws.held_out[0]))
 
 
 def _density_measures(data: Data, seed: int) -> Iterator[Measure]:
     """KL by histogram on the smallest square around the origin, in steps of 1/2, that holds the data."""
-    log_prob = data.log_prob
-    if log_prob is None:
+    if data.log_prob is None:
         return
     fresh = data.draw(DENSITY_SAMPLES, seed).x0
     half_width = math.ceil(float(fresh.abs().max()) * 2) / 2
     for bins in DENSITY_BINS:
+        yield _density_measure(data.log_prob, fresh, bins, half_width, seed)
 
-        def estimate(x: Tensor, bins: int = bins) -> Estimate:
-            return histogram_kl(x[:DENSITY_SAMPLES], log_prob, bins=bins, half_width=half_width, seed=seed)
 
-        where = f"{bins} x {bins} bins on [-{half_width:g}, {half_width:g}]^2, {DENSITY_SAMPLES} samples"
-        title = f"KL(density || histogram), {where}"
-        yield Measure(f"kl_{bins}", title, DENSITY_SAMPLES, estimate, estimate(fresh))
+def _density_measure(
+    log_prob: Callable[[Tensor], Tensor], fresh: Tensor, bins: int, half_width: float, seed: int
+) -> Measure:
+    """KL(density || histogram). Fewer samples than `fresh` score higher, a perfect sampler as well: what it scores more
+    at their count is taken off, so that all rows stand beside one floor.
+    """
+    divergence = partial(histogram_kl, log_prob=log_prob, bins=bins, half_width=half_width, seed=seed)
+    floor = divergence(fresh)
+
+    @cache
+    def excess(count: int) -> Estimate:
+        value, stderr = mean_and_stderr([divergence(rows).value for rows in _split(fresh, count)])
+        return Estimate(value - floor.value, math.hypot(stderr, floor.stderr))
+
+    def estimate(x: Tensor) -> Estimate:
+        found = divergence(x[: len(fresh)])
+        if len(x) >= len(fresh):
+            return found
+        more = excess(len(x))
+        return Estimate(found.value - more.value, math.hypot(found.stderr, more.stderr))
+
+    where = f"{bins} x {bins} bins on [-{half_width:g}, {half_width:g}]^2, {len(fresh)} samples"
+    title = (
+        f"KL(density || histogram), {where}; where steps are many from fewer, less what a perfect sampler scores more "
+        "at their count"
+    )
+    return Measure(f"kl_{bins}", title, len(fresh), LEAST_DENSITY, estimate, floor)

@@ -26,6 +26,8 @@ MOST_VALUES = 2**26
 """Largest number of values in the samples of one row of the table, which bounds the memory; fewer draws are made beyond
 it.
 """
+MANY_CALLS = 2**19
+"""Steps times samples beyond which a sampler draws only as many samples as the measures need at least."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,13 @@ def evaluate(
     takes labels, the same labels, drawn like the data's. features: for images; by default those of a classifier trained
     here on the data's labels.
     batch_size: samples at a time, which the times refer to. labels: whether the network is told labels, by default as
-    in training.
+    in training. A partial map gets the samplers that are valid for it (`samplers`); a reference in many steps is then
+    another map's, see `evaluate_run`. Points by many steps are fewer samples, with the larger standard error that this
+    brings.
 
     Returns a JSON-able dict: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
-    "stderr", "seconds_per_sample", "network_calls"; both also with the other measures of `measures.py`, each under its
-    key, which "measures" explains.
+    "stderr", "seconds_per_sample", "network_calls", "samples"; both also with the other measures of `measures.py`, each
+    under its key, which "measures" explains.
     """
     data = as_data(data)
     draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
@@ -85,9 +89,8 @@ def evaluate(
         features = classifier_features(train_classifier(data, seed=seed))
     found = list(measures(data, rows, features, seed))
     labels = uses_labels(flow.network, data, labels)
-    setup = Setup.make(
-        flow, data, max(measure.wanted for measure in found), seed=seed, batch_size=batch_size, labels=labels
-    )
+    counts = [max(measure.least for measure in found), max(measure.wanted for measure in found)]
+    setup = Setup.make(flow, data, *counts, seed=seed, batch_size=batch_size, labels=labels)
     was_training = flow.training
     flow.eval()
     try:
@@ -114,15 +117,20 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Setup:
-    """What the samplers of one table share: the flow map, the noise (N, *shape), the labels, the batch size."""
+    """What the samplers of one table share: the flow map, the fewest samples that will do, the noise (N, *shape), the
+    labels, the batch size.
+    """
 
     flow: FlowMap
+    least: int
     noise: Tensor
     label: Tensor | None
     batch_size: int
 
     @classmethod
-    def make(cls, flow: FlowMap, data: Data, n: int, *, seed: int, batch_size: int | None, labels: bool) -> Setup:
+    def make(
+        cls, flow: FlowMap, data: Data, least: int, n: int, *, seed: int, batch_size: int | None, labels: bool
+    ) -> Setup:
         """Noise of the flow's own scale at t = 1, on its device and in its precision; labels drawn like the data's."""
         parameter = next(flow.parameters(), torch.empty(0))
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
@@ -131,6 +139,7 @@ class Setup:
         noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter)
         return cls(
             flow,
+            least,
             noise,
             None if label is None else label.to(noise.device),
             batch_size or (2048 if values <= 16 else 256),
@@ -143,7 +152,8 @@ class Setup:
         )
 
     def run(self, sampler: Sampler) -> Sampled:
-        return measured(self.flow.network, lambda rows: self.sample(sampler, rows), len(self.noise), self.batch_size)
+        n = len(self.noise) if sampler.steps * len(self.noise) <= MANY_CALLS else self.least
+        return measured(self.flow.network, lambda rows: self.sample(sampler, rows), n, self.batch_size)
 
 
 def _row(setup: Setup, sampler: Sampler, found: Sequence[Measure]) -> dict[str, Any]:
@@ -155,6 +165,7 @@ def _row(setup: Setup, sampler: Sampler, found: Sequence[Measure]) -> dict[str, 
         **main,
         "seconds_per_sample": sampled.seconds_per_sample,
         "network_calls": sampled.network_calls,
+        "samples": len(sampled.x),
         **_merged(others),
     }
 

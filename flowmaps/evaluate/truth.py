@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..consistency import Rule, lagrangian
+from ..consistency import Rule, eulerian, lagrangian
 from ..exact import Exact
 from ..flow_map import FlowMap
 from ..sample import Condition
@@ -19,26 +20,46 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
     """The root mean square, over samples and coordinates, of F(x, s, t) - F*(x, s, t), with F* the exact flow map on
     the flow's path.
 
-    "map_error": (s, t) uniform on the triangle t < s and x ~ p_s; "map_error_one_jump": s = 1, t = 0. In the data's
-    units. NaN stands for what a partial map does not know.
+    "map_error": x ~ p_s and (s, t) uniform over what the map knows, the triangle t < s, or the line t = only_target or
+    s = only_source of a partial map. "map_error_one_jump": s = 1, t = 0; NaN where a partial map does not know it. In
+    the data's units.
     """
     truth = copy.copy(exact)
     truth.path = flow.path
     generator = torch.Generator().manual_seed(seed)
     x0 = truth.sample(n, generator).to(torch.get_default_dtype())
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
-    s, t = torch.rand(2, n, generator=generator, dtype=x0.dtype).sort(dim=0, descending=True).values
-    partial = flow.only_source is not None or flow.only_target is not None
+    s, t = known_times(flow, *torch.rand(2, n, generator=generator, dtype=x0.dtype))
 
     def error(x: Tensor, s: Any, t: Any) -> float:
         weight = next(flow.parameters(), x)
         got = flow(*(v.to(weight) if isinstance(v, Tensor) else v for v in (x, s, t))).cpu()
         return float((got.double() - truth.flow_map(x.double(), s, t)).square().mean().sqrt())
 
+    one_jump = knows(flow, 1.0, 0.0)
     return {
-        "map_error": float("nan") if partial else error(flow.path.interpolate(x0, eps, s), s, t),
-        "map_error_one_jump": error(flow.path.interpolate(x0, eps, 1.0), 1.0, 0.0),
+        "map_error": error(flow.path.interpolate(x0, eps, s), s, t),
+        "map_error_one_jump": error(flow.path.interpolate(x0, eps, 1.0), 1.0, 0.0) if one_jump else math.nan,
     }
+
+
+def is_partial(flow: FlowMap) -> bool:
+    """Whether a map knows one end of time only, and so has no velocity of its own to follow."""
+    return flow.only_source is not None or flow.only_target is not None
+
+
+def knows(flow: FlowMap, s: float, t: float) -> bool:
+    """Whether the map answers for a jump from s to t."""
+    return flow.only_source in (None, s) and flow.only_target in (None, t)
+
+
+def known_times(flow: FlowMap, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Uniform u and v in [0, 1] as times t < s, uniform over what the map knows."""
+    if flow.only_source is not None:
+        return torch.full_like(u, flow.only_source), flow.only_source * v
+    if flow.only_target is not None:
+        return flow.only_target + (1 - flow.only_target) * u, torch.full_like(v, flow.only_target)
+    return torch.maximum(u, v), torch.minimum(u, v)
 
 
 @torch.no_grad()
@@ -46,7 +67,8 @@ def consistency_residuals(
     flow: FlowMap,
     x0: Tensor,
     *,
-    rule: Rule = lagrangian,
+    rule: Rule | None = None,
+    teacher: Any = None,
     grid: int | Tensor = 17,
     condition: Condition = None,
     both: bool = False,
@@ -55,20 +77,31 @@ def consistency_residuals(
     """The root mean square of a rule's residual, in units of velocity, over a grid of times: (S, T), entry [i, j] at s
     = grid[i], t = grid[j].
 
-    rule: `lagrangian`, `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`, with the flow as its own
-    teacher, so the result is zero for a flow map that keeps its own promise, whether or not its velocity is right. x_s
-    comes from the data x0 (B, ...) and fresh noise, one draw for all times. grid: sorted times, or their number, evenly
-    over [0, 1]. Entries with t > s (from data to noise, which few methods train) are NaN unless `both`.
+    rule: `lagrangian` (the default), `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`, with the
+    flow as its own teacher, so the result is zero for a flow map that keeps its own promise, whether or not its
+    velocity is right. teacher: another one, anything with velocity(x, t); a partial map has no velocity of its own and
+    needs it, and for t = 0 alone the default rule is `eulerian`, as no target moves. x_s comes from the data x0 (B,
+    ...) and fresh noise, one draw for all times. grid: sorted times, or their number, evenly over [0, 1]. Entries with
+    t > s (from data to noise, which few methods train) are NaN unless `both`, and so are those that a partial map does
+    not know. Raises ValueError for a partial map without a teacher.
     """
+    if teacher is None and is_partial(flow):
+        raise ValueError(
+            "a partial flow map has no velocity of its own to be consistent with: give teacher=, anything with "
+            "velocity(x, t), such as the model that it was distilled from"
+        )
     times = torch.linspace(0, 1, grid) if isinstance(grid, int) else grid
+    rule = rule or (lagrangian if flow.only_target is None else eulerian)
     if condition is not None:
-        flow = flow.given(**({"label": condition} if isinstance(condition, Tensor) else condition))
+        known = {"label": condition} if isinstance(condition, Tensor) else condition
+        flow, teacher = (one.given(**known) if hasattr(one, "given") else one for one in (flow, teacher))
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=x0.dtype).to(x0)
     result = torch.full((len(times), len(times)), float("nan"), dtype=torch.float64)
     for i, s in enumerate(times.to(x0)):
         x = flow.path.interpolate(x0, eps, s)
         for j, t in enumerate(times.to(x0)):
-            if both or t <= s:
+            if (both or t <= s) and knows(flow, float(s), float(t)):
                 s_rows, t_rows = (u.expand(len(x)).reshape(-1, *[1] * (x.ndim - 1)) for u in (s, t))
-                result[i, j] = rule(flow, flow, x, s_rows, t_rows).double().square().mean().sqrt()
+                residual = rule(flow, flow if teacher is None else teacher, x, s_rows, t_rows)
+                result[i, j] = residual.double().square().mean().sqrt()
     return result

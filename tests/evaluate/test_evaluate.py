@@ -103,12 +103,82 @@ def test_vectors_are_compared_by_slices():
     assert within(jump["distance"], result["floor"], jump["stderr"], result["floor_stderr"])
 
 
+def partial(exact, **only):
+    return FlowMap(Exact(exact), **only)
+
+
 def test_partial_maps_get_the_samplers_they_have():
-    to_data = evaluate(FlowMap(Exact(GAUSSIAN), only_target=0.0), GAUSSIAN, **SMALL)
+    """Those score the floor, and no error of the map is found among the times that it knows."""
+    to_data = evaluate(partial(GAUSSIAN, only_target=0.0), GAUSSIAN, **SMALL)
     assert [(row["sampler"], row["steps"]) for row in to_data["rows"]] == [("jump", 1), ("restart", 2)]
-    assert to_data["map_error"] is None
-    from_noise = evaluate(FlowMap(Exact(GAUSSIAN), only_source=1.0), GAUSSIAN, **SMALL)
+    from_noise = evaluate(partial(GAUSSIAN, only_source=1.0), GAUSSIAN, **SMALL)
     assert [(row["sampler"], row["steps"]) for row in from_noise["rows"]] == [("jump", 1)]
+    for result in (to_data, from_noise):
+        assert result["map_error"] < 1e-6 and result["map_error_one_jump"] < 1e-6
+        for row in result["rows"]:
+            assert within(row["distance"], result["floor"], row["stderr"], result["floor_stderr"])
+    assert evaluate(partial(GAUSSIAN, only_source=1.0), GAUSSIAN, **{**SMALL, "jumps": (2,)})["rows"] == []
+
+
+@pytest.mark.parametrize("only", [{"only_source": 1.0}, {"only_target": 0.0}])
+def test_error_of_a_shifted_partial_map(only):
+    """V + c moves F by c (t - s): over s = 1 or t = 0, with the gap uniform, its mean square is c^2 / 3.
+
+    Relative standard error over 2048 pairs: sqrt(9 / 5 - 1) / sqrt(2048) = 2 %.
+    """
+    errors = map_error(FlowMap(Exact(GAUSSIAN, 0.5), **only), GAUSSIAN)
+    assert errors["map_error"] ** 2 == pytest.approx(0.25 / 3, rel=0.08)
+    assert errors["map_error_one_jump"] == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_partial_map_that_ends_before_the_data_has_no_jump_to_it():
+    errors = map_error(partial(GAUSSIAN, only_target=0.1), GAUSSIAN)
+    assert errors["map_error"] < 1e-6 and math.isnan(errors["map_error_one_jump"])
+
+
+@pytest.mark.parametrize(
+    ("only", "known"), [({"only_source": 1.0}, (4, slice(None))), ({"only_target": 0.0}, (slice(None), 0))]
+)
+def test_residuals_of_an_exact_partial_map_against_its_teacher(only, known):
+    """The rule by default is the one that needs only what the map knows; everything else is left empty."""
+    residuals = consistency_residuals(partial(WIDE, **only), WIDE.sample(16), teacher=WIDE, grid=5)
+    assert float(residuals[known].max()) < 1e-10
+    assert int(residuals.isfinite().sum()) == 5
+
+
+def test_residual_against_a_teacher_sees_a_wrong_velocity():
+    """V and its teacher differ by c on the diagonal, where the residual is that difference alone."""
+    flow = FlowMap(Exact(WIDE, 0.25))
+    residuals = consistency_residuals(flow, WIDE.sample(16), teacher=WIDE, grid=3)
+    assert residuals.diagonal().tolist() == pytest.approx([0.25] * 3, abs=1e-10)
+
+
+@pytest.mark.parametrize("only", [{"only_source": 1.0}, {"only_target": 0.0}])
+def test_partial_maps_have_no_velocity_to_be_consistent_with(only):
+    with pytest.raises(ValueError, match="no velocity of its own to be consistent with: give teacher="):
+        consistency_residuals(partial(WIDE, **only), WIDE.sample(4))
+
+
+class Shift(nn.Module):
+    """Noise moved to N(mean, I): a perfect sampler in any number of jumps or Euler steps, though not by the ODE."""
+
+    def forward(self, x, s, t):
+        return -torch.tensor([0.5, -0.5]).to(x) * torch.ones_like(x)
+
+
+def test_many_steps_draw_fewer_samples_and_score_the_same_floor():
+    """All three make the same samples, 64,000 of them or the first 8192."""
+    data = exact.Gaussian([0.5, -0.5], 1.0)
+    result = evaluate(FlowMap(Shift()), data, n=512, draws=8, jumps=(1,), ode_steps=(8, 9))
+    jump, eight, nine = result["rows"]
+    assert [row["samples"] for row in result["rows"]] == [64_000, 64_000, 8192]
+    for key in ("kl_48", "kl_50"):
+        floor, stderr = result[f"{key}_floor"], result[f"{key}_floor_stderr"]
+        assert eight[key] == pytest.approx(jump[key], abs=jump[f"{key}_stderr"])
+        assert within(jump[key], floor, jump[f"{key}_stderr"], stderr)
+        assert within(nine[key], floor, nine[f"{key}_stderr"], stderr)
+        assert jump[f"{key}_stderr"] < nine[f"{key}_stderr"] < 0.1 * nine[key] + 0.02
+    assert within(nine["distance"], result["floor"], nine["stderr"], result["floor_stderr"])
 
 
 def test_precision_of_the_map_is_kept():
