@@ -1,5 +1,9 @@
-"""Networks that take two times: `MLP`, `ConcatMLP`, `DiT`, `UNet`, each called as network(x, s, t, label=None)."""
+"""Networks that take two times: `MLP`, `ConcatMLP`, `DiT`, `UNet`, each called as network(x, s, t, label=None).
 
+And `Critic` and `ImageCritic`, called as critic(x, label=None), for adversarial stages.
+"""
+
+from .critic import Critic, ImageCritic
 from .dit import DiT
 from .embeddings import (
     TIME_CONDITIONINGS,
@@ -24,9 +28,11 @@ from .wrap import InBasis, pca_basis
 
 __all__ = [
     "ConcatMLP",
+    "Critic",
     "Decoupled",
     "DiT",
     "Fourier",
+    "ImageCritic",
     "InBasis",
     "MLP",
     "TIME_CONDITIONINGS",

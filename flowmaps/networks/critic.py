@@ -1,0 +1,100 @@
+"""Networks that tell data from samples: critic(x, label=None) -> (B,) logits, for adversarial stages.
+
+They are smooth, so that penalties on their gradient in x (R1, R2) can be differentiated again, and have no batch
+normalisation, so that the logit of one row does not depend on the others. A label enters as a product with the last
+features (the projection discriminator of Miyato & Koyama 2018, arXiv 1802.05637).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..describe import describable
+from .embeddings import LabelEmbedding, refuse_label
+from .layers import expect_shape
+from .mlp import as_shape
+
+
+class Verdict(nn.Module):
+    """w . h + c, or w . h + c + e_y . h / sqrt(size) with a learned vector e_y for each class: (B, size) -> (B,)."""
+
+    def __init__(self, size: int, classes: int | None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(size, 1)
+        self.label = None if classes is None else LabelEmbedding(classes, size)
+
+    def forward(self, h: Tensor, label: Tensor | int | None) -> Tensor:
+        logit = self.linear(h).squeeze(1)
+        if self.label is None:
+            refuse_label(label)
+            return logit
+        return logit + (self.label(label) * h).sum(dim=1) / math.sqrt(h.shape[1])
+
+
+@describable
+class Critic(nn.Module):
+    """An MLP with SiLU between its layers: critic(x, label=None) -> (B,) logits, for points and vectors.
+
+    `shape` is that of one x, a number for vectors; images are flattened inside. The input is divided by `data_std`;
+    `classes` is the number of labels (None: unconditional).
+    """
+
+    def __init__(
+        self,
+        shape: int | tuple[int, ...],
+        width: int = 256,
+        depth: int = 3,
+        *,
+        classes: int | None = None,
+        data_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.shape = as_shape(shape)
+        self.data_std = data_std
+        self.input = nn.Linear(math.prod(self.shape), width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.verdict = Verdict(width, classes)
+
+    def forward(self, x: Tensor, label: Tensor | int | None = None) -> Tensor:
+        expect_shape(x, self.shape)
+        h = F.silu(self.input(x.flatten(1) / self.data_std))
+        for layer in self.hidden:
+            h = F.silu(layer(h))
+        return self.verdict(h, label).to(x.dtype)
+
+
+@describable
+class ImageCritic(nn.Module):
+    """Strided convolutions with SiLU between them: critic(x, label=None) -> (B,) logits, for images.
+
+    `shape` is (C, H, W). A convolution to `width` channels, then `levels` times one that halves the sides (rounded up)
+    and doubles the channels, up to 8 `width`; a linear layer to as many features reads what is left, with its places.
+    `classes` as for `Critic`. ValueError for images that are a single pixel before the last level.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], width: int = 32, levels: int = 3, *, classes: int | None = None
+    ) -> None:
+        super().__init__()
+        channels, height, across = self.shape = (shape[0], shape[1], shape[2])
+        if max(height, across) <= 2 ** (levels - 1):
+            raise ValueError(f"{levels} levels halve images of more than {2 ** (levels - 1)} pixels, got {shape}")
+        widths = [width * min(2**level, 8) for level in range(levels + 1)]
+        self.input = nn.Conv2d(channels, width, 3, padding=1)
+        self.down = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+            for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+        )
+        places = math.ceil(height / 2**levels) * math.ceil(across / 2**levels)
+        self.features = nn.Linear(places * widths[-1], widths[-1])
+        self.verdict = Verdict(widths[-1], classes)
+
+    def forward(self, x: Tensor, label: Tensor | int | None = None) -> Tensor:
+        expect_shape(x, self.shape)
+        h = F.silu(self.input(x))
+        for layer in self.down:
+            h = F.silu(layer(h))
+        return self.verdict(F.silu(self.features(h.flatten(1))), label).to(x.dtype)
