@@ -35,6 +35,7 @@ format: $(READY)  ## Format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)  ## Build the documentation into site/ (open site/index.html)
 	$(BIN)/python -m mkdocs build --strict $(ARGS)
 
