@@ -152,11 +152,11 @@ INSTEAD = {
 
 def _knows(flow: Any, s: float, t: float) -> None:
     """Refuse a jump that a partial map does not know. A FlowMap does so itself, but not on a GPU, where it would have
-    to wait for the times.
+    to wait for the times; here they are numbers still (a rule may give tensors, which are the FlowMap's to check).
     """
     for name, time in (("source", s), ("target", t)):
         only = getattr(flow, f"only_{name}", None)
-        if only not in (None, time):
+        if only is not None and isinstance(time, int | float) and time != only:
             raise ValueError(
                 f"this is a partial flow map: it only knows the {name} time {only:g}, but it was asked for {time:g}; "
                 f"{INSTEAD[name]}"

@@ -291,3 +291,12 @@ def test_refusals_do_not_wait_for_a_network():
 
     with pytest.raises(ValueError, match="asked for 0.5"):
         steps.jump(Map(), randn(2, 3), 1.0, 0.5)
+
+
+def test_a_rule_may_step_by_rows_of_times():
+    """As a rule does with a partial map in training: a time for each row."""
+    whole, x, s = gaussian(), randn(3, 3), torch.tensor([[0.2], [0.5], [1.0]], dtype=torch.float64)
+    part = partial_map(whole, only_target=0.0)
+    torch.testing.assert_close(steps.jump(part, x, s, 0.0 * s), whole.flow_map(x, s, 0.0))
+    with pytest.raises(ValueError, match="only knows the target time 0"):
+        steps.jump(part, x, s, s / 2)
