@@ -5,14 +5,30 @@ diffusion model*.
 from importlib import import_module
 from typing import Any
 
-from . import consistency, derivative, exact, methods, networks, path, steps, times, velocity, weight
+from . import (
+    balance,
+    consistency,
+    derivative,
+    exact,
+    finite_steps,
+    grids,
+    methods,
+    networks,
+    path,
+    steps,
+    times,
+    velocity,
+    weight,
+)
 from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, average_velocity
 from .method import Loss, Method, Term, TermLoss
 from .sample import interpolate, invert, sample, trajectory
+from .stages import Stages
 
 __all__ = [
     "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded",
-    "consistency", "derivative", "velocity", "times", "weight", "Term", "Method", "Loss", "TermLoss", "methods",
+    "consistency", "finite_steps", "derivative", "velocity", "times", "grids", "weight", "balance",
+    "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
     "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "data", "evaluate", "load", "recipes", "train", "training", "visualise",
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from torch import Tensor
 from .derivative import Derivative, detached, jvp, keep, stop
 from .velocity import is_conditional
 
-Rule = Callable[..., Tensor]
+Rule = Callable[..., Any]
 Guard = Callable[[Any, Mapping[str, Any]], str | None]
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .consistency import Rule, diffusion, refuse
+from .derivative import keep
 from .flow_map import FlowMap
 from .path import Time, expand
 from .times import Times, uniform_triangle
@@ -56,6 +57,7 @@ class Term:
     - sources: more teachers, by the name of the rule's option that takes them, such as {"along": own}
     - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
     - start: (pair, s) -> x_s; `from_noise` for methods without data
+    - couple: which data go with which noise; by default as they were drawn
     - balance: by name, (first loss of the method, this one, flow) -> a factor, for losses that are held in proportion
     - name: in `loss.terms`; the rule's name by default
 
@@ -70,6 +72,7 @@ class Term:
     sources: Mapping[str, VelocitySource] = field(default_factory=dict)
     curriculum: Callable[[Term, float], Term] | None = None
     start: Start = from_data
+    couple: Callable[[Pair], Pair] = keep
     balance: Mapping[str, Balance] = field(default_factory=dict)
     name: str = ""
 
@@ -104,6 +107,7 @@ class Term:
         s.
         """
         t = s if function_of(self.rule) is diffusion else t
+        pair = self.couple(pair)
         x = self.start(pair, s)
         flow = flow.given(**pair.condition) if pair.condition else flow
         options = {name: source(flow, pair) for name, source in self.sources.items()}

@@ -1,4 +1,4 @@
-"""Compositional methods: one jump is two jumps. No derivatives."""
+"""Compositional methods: one jump is two jumps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..consistency import compositional, diffusion, midpoint, uniform
+from ..derivative import Derivative, jvp, stop
 from ..method import Method, Term
-from ..times import Times, dyadic, grid, uniform_diagonal, uniform_triangle
-from ..velocity import averaged, fixed, own
+from ..times import (
+    Times,
+    both_directions,
+    doubling_steps,
+    doubling_strip,
+    dyadic,
+    grid,
+    strip,
+    uniform_diagonal,
+    uniform_triangle,
+)
+from ..velocity import Phased, averaged, by_velocity, fixed, own
 from ..weight import Weight, squared
 
 
@@ -77,16 +89,58 @@ def splitmeanflow(
 def pfmm(
     teacher: Any = None,
     *,
+    phases: int = 1,
     split: Callable[[Tensor], Tensor] = midpoint,
-    times: Times = uniform_triangle(),
+    times: Times | None = None,
     weight: Weight = squared,
 ) -> Method:
     """Progressive flow map matching:  E || V(x_s, s, t) - [(1 - g) V'(x_s, s, m) + g V'(F'(x_s, s, m), m, t)] ||^2,
     V', F' the teacher's jumps.
 
     The teacher is a FlowMap that is right over half the gap; an object with velocity(x, t) alone makes each jump by one
-    Euler step. Measured in units of velocity; `by_interval(lambda s, t: (t - s) ** 2)` gives the paper's units of
-    position. Arrange `times` so that the gaps are at most twice those that the teacher knows. Boffi, Albergo and
-    Vanden-Eijnden 2024, arXiv 2406.07507.
+    Euler step. With phases > 1 the widest gap doubles from phase to phase, up to 1 in the last, and from the second on
+    the teacher is the flow itself as it was when the phase before ended. Measured in units of velocity;
+    `by_interval(lambda s, t: (t - s) ** 2)` gives the paper's units of position. times: by default uniform with those
+    gaps. Boffi, Albergo and Vanden-Eijnden 2024, arXiv 2406.07507.
     """
-    return Method(Term(partial(compositional, split=split), fixed(teacher), times=times, weight=weight), name="pfmm")
+    times = times or (uniform_triangle() if phases == 1 else doubling_strip(phases))
+    velocity = fixed(teacher) if phases == 1 else Phased(fixed(teacher), phases)
+    return Method(Term(partial(compositional, split=split), velocity, times=times, weight=weight), name="pfmm")
+
+
+def progressive_distillation(teacher: Any = None, *, levels: int = 7, weight: Weight = squared) -> Method:
+    """Progressive distillation:  E || V(x_s, s, t) - (V'(x_s, s, m) + V'(F'(x_s, s, m), m, t))/2 ||^2,  m = (s +
+    t)/2, one step in the place of two of the teacher's.
+
+    `levels` equal phases on a uniform grid of 2^levels steps, half as many from phase to phase, down to one; in the
+    first the teacher makes Euler steps of its velocity (DDIM on the linear path), then the flow is its own teacher as
+    it was when the phase before ended. Start the flow from the teacher. The map knows the steps of its last grid
+    alone. Salimans and Ho 2022, arXiv 2202.00512.
+    """
+    velocity = Phased(by_velocity(teacher), levels)
+    return Method(
+        Term(partial(compositional, split=midpoint), velocity, times=doubling_steps(levels), weight=weight),
+        name="progressive_distillation",
+    )
+
+
+def fmm(
+    *, times: Times = both_directions(strip(0.02, 0.25)), weight: Weight = squared, derivative: Derivative = jvp
+) -> Method:
+    """Flow map matching:  E || dF(z, t, s)/ds - u ||^2  +  E || F(z, t, s) - x_s ||^2,  z = F(x_s, s, t), nothing
+    stopped.
+
+    A jump and its way back; the velocity on the way back at x_s is held to the conditional one, which is unbiased
+    there. Needs both directions of time, and gaps of limited size: sample with as many steps as these need. Boffi,
+    Albergo and Vanden-Eijnden 2024, arXiv 2406.07507.
+    """
+    rule = partial(there_and_back, derivative=derivative)
+    return Method(Term(rule, times=times, weight=weight, name="compositional"), name="fmm")
+
+
+def there_and_back(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative = jvp) -> Tensor:
+    """The residuals dF(z, t, s)/ds - v(x_s, s) and F(z, t, s) - x_s side by side, (B, 2, ...),  z = F(x_s, s, t)."""
+    z = flow(x, s, t)
+    V, dV = derivative(flow.average_velocity, (z, t, s), (0, 0, 1))
+    velocity_back, back = V + (s - t) * dV, z + (s - t) * V
+    return torch.stack([velocity_back - stop(teacher.velocity)(x, s), back - x], dim=1)

@@ -8,8 +8,8 @@ from typing import Any
 from ..consistency import diffusion, lagrangian
 from ..derivative import Derivative, detached, jvp, keep, stop
 from ..method import Method, Term
-from ..times import Times, gap, uniform_diagonal, uniform_triangle
-from ..velocity import fixed, own
+from ..times import Times, gap, gap_logit_normal, logit_normal_diagonal, uniform_diagonal, uniform_triangle
+from ..velocity import averaged, fixed, own
 from ..weight import Weight, normalised, squared
 from .parts import tangent_warm_up
 
@@ -71,4 +71,33 @@ def ayf_lmd(
     return Method(
         Term(rule, fixed(teacher), times=times, weight=weight, curriculum=tangent_warm_up(warm_up, largest)),
         name="ayf_lmd",
+    )
+
+
+def tvm(
+    *,
+    diagonal: float = 0.5,
+    ema: float = 0.99,
+    times: Times = gap_logit_normal(-0.8, 1.0, -0.4, 1.0),
+    diagonal_times: Times = logit_normal_diagonal(-0.4, 1.0),
+    weight: Weight = squared,
+    derivative: Derivative = jvp,
+) -> Method:
+    """Terminal velocity matching:  E || V + (t - s) dV/dt - sg[V*(F(x_s, s, t), t, t)] ||^2  +  E || V(x_s, s, s) - u
+    ||^2,  V* of averaged weights.
+
+    The derivative keeps its gradient. The gap is drawn before the target, and the second term has times of its own.
+    In the paper both terms see the whole batch, and the network is made Lipschitz (`networks.DiT.lipschitz`). Zhou,
+    Parger, Haque and Song 2025, arXiv 2511.19797.
+    """
+    return Method(
+        Term(diffusion, share=diagonal, times=diagonal_times, weight=weight),
+        Term(
+            partial(lagrangian, derivative=derivative, slope=keep, target=stop),
+            averaged(ema),
+            share=1 - diagonal,
+            times=times,
+            weight=weight,
+        ),
+        name="tvm",
     )

@@ -92,8 +92,11 @@ def _copy_weights(target: nn.Module | None, source: nn.Module, share: float = 1.
     assert target is not None
     with torch.no_grad():
         theirs = [weight.detach() for weight in source.parameters()]
-        mine = list(target.parameters())
-        torch._foreach_lerp_(mine, theirs, share) if share < 1 else torch._foreach_copy_(mine, theirs)
+        mine: list[Tensor] = list(target.parameters())
+        if share < 1:
+            torch._foreach_lerp_(mine, theirs, share)
+        else:
+            torch._foreach_copy_(mine, theirs)
         for a, b in zip(target.buffers(), source.buffers(), strict=True):
             a.copy_(b)
 
@@ -147,28 +150,35 @@ class Phased(Companion):
 class Auxiliary(Companion):
     """A second flow map beside the flow, bound as live weights, trained by an optimiser of its own.
 
-    network: a network, or a FlowMap whose network is copied; None: a copy of the flow's, made at the first `follow` (a
-    training loop calls it before it makes its optimisers). optimizer: from weights to an optimizer; None: one like the
-    flow's. Its losses must stop the flow, and the flow's losses must stop it: then one backward pass serves both.
+    start: a FlowMap to start from (its output and path are taken over); None: a copy of the flow, made at the first
+    `follow`, which a training loop calls before it makes its optimisers. optimizer: from weights to an optimizer; None:
+    one like the flow's. Its losses must stop the flow, and the flow's losses must stop it: then one backward pass
+    serves both.
     """
 
-    def __init__(self, network: nn.Module | None = None, optimizer: MakeOptimizer | None = None) -> None:
+    def __init__(self, start: FlowMap | None = None, optimizer: MakeOptimizer | None = None) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network.network) if isinstance(network, FlowMap) else network
+        self.network = None if start is None else copy.deepcopy(start.network).requires_grad_()
         self.optimizer = optimizer
+        object.__setattr__(self, "_start", start)  # not a module of this one: only its output and path are used
 
     def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
         self.make(flow)
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
-        return flow.around(_made(self))
+        start: FlowMap | None = self._start  # type: ignore[assignment]
+        like = flow if start is None else start.given(**pair.condition)
+        found = like.around(_made(self))
+        found.only_source = found.only_target = None  # it is asked for velocities, whatever the flow knows
+        return found
 
 
 class Discriminator(Auxiliary):
-    """A network (x, **condition) -> (B,) of logits that tells data from samples."""
+    """A network (x, **condition) -> (B,) or (B, 1) of logits that tells data from samples, with its own optimiser."""
 
     def __init__(self, network: nn.Module, optimizer: MakeOptimizer | None = None) -> None:
-        super().__init__(network, optimizer)
+        super().__init__(None, optimizer)
+        self.network = network
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
         return _made(self)

@@ -1,0 +1,34 @@
+"""Losses held in proportion: functions (first loss of the method, this loss, flow) -> a factor for this one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .flow_map import FlowMap
+from .method import Balance, TermLoss
+
+
+def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:
+    """strength * mean |r_first| / (mean |r| + c), so that both residuals push equally hard (FreeFlow, arXiv
+    2511.19428).
+    """
+
+    def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
+        sizes = [loss.residual.detach().flatten(1).norm(dim=1).mean() for loss in (first, this)]
+        return strength * sizes[0] / (sizes[1] + c)
+
+    return factor
+
+
+def gradient_ratio(strength: float = 1.0, low: float = 0.0, high: float = 10.0) -> Balance:
+    """strength * |grad L_first| / |grad L| for the weights of the network's last layer, held between `low` and `high`
+    (Esser et al. 2021, arXiv 2012.09841, eq. 7; CTM, arXiv 2310.02279).
+    """
+
+    def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
+        last = [weight for weight in flow.network.parameters() if weight.requires_grad and weight.ndim > 1][-1]
+        sizes = [torch.autograd.grad(loss.value, last, retain_graph=True)[0].norm() for loss in (first, this)]
+        return strength * (sizes[0] / (sizes[1] + 1e-8)).clamp(low, high)
+
+    return factor

@@ -1,0 +1,77 @@
+"""Adversarial losses on one-jump samples, as a stage or a term of other methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..balance import gradient_ratio
+from ..derivative import stop
+from ..method import Term, from_noise
+from ..velocity import Discriminator, conditional
+from ..weight import plain
+
+ADVERSARIAL_SHARE = 0.25
+"""Of the batch, in methods that add this term."""
+
+
+def adversarial(
+    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, discriminator: Any, penalty: float = 0.1
+) -> dict[str, Tensor]:
+    """A relativistic pairing loss with zero-centred gradient penalties (R1 and R2), on x = F(noise, s, t) and x_0 the
+    data:
+
+    adversarial, for the flow:   softplus(-(D(x) - D(x_0)));   discriminator, for D:   softplus(D(x) - D(x_0)) +
+    penalty/2 (|grad D(x_0)|^2 + |grad D(x)|^2).
+
+    Each is stopped for the other's weights. The loss of Align Your Flow's second stage (arXiv 2506.14603); Huang et al.
+    2024, arXiv 2501.05441.
+    """
+    data, samples = teacher.pair.x0, flow(x, s, t)
+    condition = teacher.pair.condition
+    judge = constant(discriminator, condition)
+    real, fake = (z.detach().requires_grad_() for z in (data, samples))
+    on_real, on_fake = (_rows(discriminator(z, **condition)) for z in (real, fake))
+    slopes = [
+        _rows(g.flatten(1).square().sum(1))
+        for g in torch.autograd.grad(on_real.sum() + on_fake.sum(), (real, fake), create_graph=True)
+    ]
+    return {
+        "adversarial": F.softplus(stop(judge)(data) - judge(samples)),
+        "discriminator": F.softplus(on_fake - on_real) + penalty / 2 * (slopes[0] + slopes[1]),
+    }
+
+
+def adversarial_term(discriminator: Discriminator, share: float, strength: float = 1.0) -> Term:
+    """`adversarial` on one-jump samples as a term; the flow's part is held in proportion to the first loss by the
+    gradients of the last layer.
+    """
+    return Term(
+        adversarial,
+        conditional,
+        share=share,
+        times=_one_jump,
+        weight=plain,
+        sources={"discriminator": discriminator},
+        start=from_noise,
+        balance={"adversarial": gradient_ratio(strength, 0.01, 10.0)},
+    )
+
+
+def constant(network: Any, condition: dict[str, Any]) -> Any:
+    """The network with its weights as constants: gradients pass through its input."""
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    return lambda x: _rows(torch.func.functional_call(network, weights, (x,), condition))
+
+
+def _rows(logits: Tensor) -> Tensor:
+    return logits.reshape(len(logits), -1)
+
+
+def _one_jump(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """s = 1 and t = 0."""
+    t = torch.zeros(n, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
+    return torch.ones_like(t), t

@@ -1,0 +1,117 @@
+"""Lagrangian methods that never see data: everything starts at s = 1, from noise. Their maps know s = 1 alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..balance import residual_ratio
+from ..consistency import lagrangian
+from ..derivative import Derivative, finite_difference, keep, stop
+from ..finite_steps import lagrangian_step
+from ..flow_map import FlowMap
+from ..method import Method, Term, from_noise
+from ..times import Times, logit_normal_diagonal, uniform_diagonal
+from ..times import from_noise as at_noise
+from ..velocity import Auxiliary, MakeOptimizer, fixed
+from ..weight import Weight, squared
+
+
+def pid(
+    teacher: Any = None,
+    *,
+    times: Times = at_noise(uniform_diagonal()),
+    weight: Weight = squared,
+    derivative: Derivative = finite_difference(0.005, central=False),
+) -> Method:
+    """Physics-informed distillation:  E || V(eps, 1, t) + (t - 1) dV/dt - sg[v(F(eps, 1, t), t)] ||^2,  v the teacher's
+    velocity, the derivative by finite differences.
+
+    Both branches of the difference carry gradient. In units of the denoised field, as in the paper, the residual is t
+    times this one: `by_interval(lambda s, t: t**2)`. The paper's network predicts a position (`Endpoint` here). Tee et
+    al. 2024, Transactions on Machine Learning Research.
+    """
+    rule = partial(lagrangian, derivative=derivative, slope=keep, target=stop)
+    return Method(Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise), name="pid")
+
+
+def boot(
+    teacher: Any = None,
+    *,
+    step: float = 0.04,
+    times: Times = at_noise(uniform_diagonal()),
+    weight: Weight = squared,
+) -> Method:
+    """BOOT:  E || V(eps, 1, t) - sg[((1 - m) V(eps, 1, m) + (m - t) v(F(eps, 1, m), m)) / (1 - t)] ||^2,  m = t +
+    step, v the teacher's velocity.
+
+    The paper's signal y = (x_t - t eps)/(1 - t) is eps - V(eps, 1, t); in terms of V its Euler step is this convex
+    combination, which has no pole at t = 1 and holds the boundary there by itself. Gu et al. 2023, arXiv 2306.05544.
+    """
+    rule = partial(lagrangian_step, step=step)
+    return Method(Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise), name="boot")
+
+
+def freeflow(
+    teacher: Any = None,
+    *,
+    correction: float = 0.25,
+    strength: float = 1.0,
+    times: Times = at_noise(uniform_diagonal()),
+    noise_levels: Times = at_noise(logit_normal_diagonal(0.8, 1.0)),
+    weight: Weight = squared,
+    optimizer: MakeOptimizer | None = None,
+    derivative: Derivative = finite_difference(0.005, central=False, around=stop),
+) -> Method:
+    """FreeFlow:  E || V(eps, 1, t) - sg[v(F(eps, 1, t), t) - (t - 1) dV/dt] ||^2  +  lambda E <V(eps, 1, 0),
+    sg[w(x_r, r)
+    - v(x_r, r)]>  and, for the auxiliary velocity w,  E || w(x_r, r) - u ||^2  on samples noised again.
+
+    x_r = (1 - r) sg[F(eps, 1, 0)] + r n, u = n - sg[F(eps, 1, 0)], v the teacher's velocity; lambda = strength times
+    the ratio of the mean residuals. w starts from the teacher where that is a FlowMap, from the flow otherwise, and
+    has an optimizer of its own. Tong, Ma, Xie and Jaakkola 2025, arXiv 2511.19428.
+    """
+    auxiliary = Auxiliary(teacher if isinstance(teacher, FlowMap) else None, optimizer)
+    return Method(
+        Term(
+            partial(lagrangian, derivative=derivative, slope=stop, target=stop),
+            fixed(teacher),
+            share=1 - correction,
+            times=times,
+            weight=weight,
+            start=from_noise,
+        ),
+        Term(
+            correct,
+            fixed(teacher),
+            share=correction,
+            times=noise_levels,
+            weight=weight,
+            sources={"auxiliary": auxiliary},
+            start=from_noise,
+            balance={"correction": residual_ratio(strength)},
+        ),
+        name="freeflow",
+    )
+
+
+def correct(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, auxiliary: Any) -> dict[str, Tensor]:
+    """correction: V - sg[V] + sg[w(x_t, t) - v(x_t, t)] at V(x_s, s, 0), whose square has the gradient of 2 <V, w - v>;
+    auxiliary: w(x_t, t) - u. Both at x_t, the sample F(x_s, s, 0) noised to t.
+
+    With w the velocity of the samples' own distribution this moves them down the gradient of the divergence from it to
+    the teacher's.
+    """
+    data = torch.zeros_like(t)
+    V = flow.average_velocity(x, s, data)
+    sample = stop(x + (data - s) * V)
+    noise = torch.randn_like(sample)
+    x_t = flow.path.interpolate(sample, noise, t)
+    w = auxiliary.velocity(x_t, t)
+    return {
+        "correction": V - stop(V) + stop(w) - stop(teacher.velocity)(x_t, t),
+        "auxiliary": w - flow.path.velocity(sample, noise, t),
+    }

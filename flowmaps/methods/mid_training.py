@@ -1,0 +1,101 @@
+"""Consistency mid-training: Hu, Lai, Mitsufuji and Ermon 2025, arXiv 2509.24526."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..derivative import stop
+from ..flow_map import FlowMap
+from ..method import Method, Term, from_noise
+from ..steps import Step, euler
+from ..times import Times
+from ..velocity import Fixed, Pair
+from ..weight import Weight, squared
+
+
+def cmt(teacher: Any = None, *, points: int = 16, solver: Step = euler, weight: Weight = squared) -> Method:
+    """Consistency mid-training:  E || V(y_s, s, t) - (y_s - y_t)/(s - t) ||^2,  y the states of the teacher's ODE
+    from noise, at the times of a uniform grid of `points` steps.
+
+    Plain regression on fixed targets, without derivatives: a stage between a diffusion model and any of the other
+    methods, as in Stages((0.3, cmt(teacher)), (0.7, meanflow())). `points` rows share one trajectory, so a row costs
+    one pass of the teacher (two with `steps.heun`). Hu, Lai, Mitsufuji and Ermon 2025, arXiv 2509.24526.
+    """
+    term = Term(
+        partial(along_trajectory, points=points, solver=solver),
+        OneInGroup(teacher, points),
+        times=trajectory_times(points),
+        weight=weight,
+        start=from_noise,
+        couple=in_groups(points),
+        name="compositional",
+    )
+    return Method(term, name="cmt")
+
+
+@dataclass(frozen=True)
+class OneInGroup(Fixed):
+    """A given teacher that is asked about the first row of each group of `size` rows."""
+
+    size: int
+
+    def __call__(self, flow: FlowMap, pair: Pair) -> Any:
+        return super().__call__(flow, replace(pair, condition=_rows(pair.condition, slice(None, None, self.size))))
+
+
+def in_groups(size: int) -> Callable[[Pair], Pair]:
+    """The noise and the condition of the first row of a group for all `size` rows of it."""
+
+    def couple(pair: Pair) -> Pair:
+        first = torch.arange(len(pair.eps), device=pair.eps.device) // size * size
+        return replace(pair, eps=pair.eps[first], condition=_rows(pair.condition, first))
+
+    return couple
+
+
+def _rows(condition: dict[str, Any], rows: Any) -> dict[str, Any]:
+    return {k: v[rows] if isinstance(v, Tensor) and v.ndim else v for k, v in condition.items()}
+
+
+def trajectory_times(points: int) -> Times:
+    """(s, t) on the uniform grid: every source 1/points, ..., 1 as often as the others, t uniform on the points
+    below."""
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        index = points - torch.arange(n, device=like.device) % points
+        below = (torch.rand(n, device=like.device) * index).long()
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return index.to(dtype) / points, below.to(dtype) / points
+
+    return draw
+
+
+def along_trajectory(
+    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, points: int = 16, solver: Step = euler
+) -> Tensor:
+    """V(y_s, s, t) - (y_s - y_t)/(s - t) on the trajectories of the first ceil(B / points) rows of noise x; row r is on
+    trajectory r // points. ValueError for times off the grid.
+    """
+    i, j = ((time.flatten() * points).round().long() for time in (s, t))
+    if bool(((i - s.flatten() * points).abs() > 1e-3).any() | ((j - t.flatten() * points).abs() > 1e-3).any()):
+        raise ValueError(f"mid-training knows the times of its grid, multiples of 1/{points}, alone")
+    states = stop(trajectory)(teacher, x[::points], points, solver)
+    which = torch.arange(len(x), device=x.device) // points
+    here, there = states[i, which], states[j, which]
+    gap = torch.where(s == t, torch.ones_like(s), s - t)
+    return flow.average_velocity(here, s, t) - (here - there) / gap
+
+
+def trajectory(teacher: Any, noise: Tensor, points: int, solver: Step) -> Tensor:
+    """The states at the times 0, 1/points, ..., 1: (points + 1, rows, ...)."""
+    states = [noise]
+    for k in range(points, 0, -1):
+        s: Any = noise.new_full((len(noise), *[1] * (noise.ndim - 1)), k / points)
+        states.append(solver(teacher, states[-1], s, s - 1 / points))
+    return torch.stack(states[::-1])

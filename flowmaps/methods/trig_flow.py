@@ -1,0 +1,113 @@
+"""Continuous-time consistency models (sCM): Lu and Song 2024, arXiv 2410.11081."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..derivative import Derivative, detached, stop
+from ..method import Method, Term
+from ..times import Times, angle_normal
+from ..velocity import VelocitySource, conditional, fixed
+from ..weight import Learned, Weight
+
+
+def sct(
+    *,
+    times: Times = angle_normal(-1.0, 1.4, 0.5),
+    warm_up: float = 0.1,
+    c: float = 0.1,
+    weight: Weight | None = None,
+    derivative: Derivative = detached,
+) -> Method:
+    """Continuous-time consistency training (sCT):  E exp(-w(s))/D cot(tau) || N - sg[N + g/(|g| + c)] ||^2 + w(s),  g
+    = cos(tau) df/dtau, f = cos(tau) z - sin(tau) N, along the conditional velocity.
+
+    tau = arctan(sigma/alpha) and z = x_s/sqrt(alpha^2 + sigma^2) are TrigFlow's time and state, so that f is the jump
+    to t = 0 on any path; the paper's is `path.trigonometric`. w is learned (weight: another one). The second half of
+    g warms up over the first `warm_up` of training. Lu and Song 2024, arXiv 2410.11081.
+    """
+    return _scm("sct", conditional, times, warm_up, c, weight, derivative)
+
+
+def scd(
+    teacher: Any = None,
+    *,
+    times: Times = angle_normal(-1.0, 1.4, 0.5),
+    warm_up: float = 0.1,
+    c: float = 0.1,
+    weight: Weight | None = None,
+    derivative: Derivative = detached,
+) -> Method:
+    """Continuous-time consistency distillation (sCD): as `sct`, with the derivative along the teacher's velocity. Lu
+    and Song 2024, arXiv 2410.11081.
+    """
+    return _scm("scd", fixed(teacher), times, warm_up, c, weight, derivative)
+
+
+def _scm(
+    name: str,
+    velocity: VelocitySource,
+    times: Times,
+    warm_up: float,
+    c: float,
+    weight: Weight | None,
+    derivative: Derivative,
+) -> Method:
+    rule = partial(tangent, derivative=derivative, c=c)
+    weight = Learned() if weight is None else weight
+    now = (lambda term, progress: term.given(ramp=min(1.0, progress / warm_up))) if warm_up else None
+    return Method(
+        Term(rule, velocity, times=times, weight=weight, curriculum=now, name="eulerian"),
+        name=name,
+    )
+
+
+def tangent(
+    flow: Any,
+    teacher: Any,
+    x: Tensor,
+    s: Tensor,
+    t: Tensor,
+    *,
+    derivative: Derivative = detached,
+    c: float = 0.1,
+    ramp: float = 1.0,
+) -> Tensor:
+    """sqrt(cot tau) (N - sg[N + g/(|g| + c)]),  g = -cos^2(tau) cos(d) (N - z') - ramp cos(tau) (cos(tau) df/dtau +
+    ...): see below.
+
+    With tau and z as in `sct`, d = tau_s - tau_t, z' = dz/dtau along v(x_s, s), and the jump f = F(x_s, s, t)/rho_t =
+    cos(d) z - sin(d) N:  df/dtau = -cos(d) (N - z') - sin(d) (z + dN/dtau), and g = cos(tau) df/dtau with its second
+    half times `ramp`. c = 0 leaves g as it is.
+    """
+    path = flow.path
+    alpha, sigma, rho_t = path.alpha(s), path.sigma(s), _radius(path, t)
+    v = stop(teacher.velocity)(x, s)
+    V, dV = derivative(flow.average_velocity, (x, s, t), (v, 1, 0))
+    rho, speed = _radius(path, s), _turning(path, s)
+    tau, d = torch.atan2(sigma, alpha), torch.atan2(sigma, alpha) - torch.atan2(path.sigma(t), path.alpha(t))
+    z = x / rho
+    drho = (alpha * path.alpha_slope(s, s) + sigma * path.sigma_slope(s, s)) / rho
+    dz = (v - drho * z) / rho / speed
+    N = (torch.cos(d) * z - (x + (t - s) * V) / rho_t) / torch.sin(d)
+    whole = stop(v - V + (t - s) * dV) / rho_t / speed  # df/dtau, by the derivative of F along the path
+    first = -torch.cos(d) * (stop(N) - dz)
+    g = torch.cos(tau) * (first + ramp * (whole - first))
+    if c:
+        g = g / (g.flatten(1).norm(dim=1).reshape(s.shape) + c)
+    return (alpha / sigma).clamp(min=0).sqrt() * (N - stop(N) - g)
+
+
+def _radius(path: Any, t: Tensor) -> Tensor:
+    """rho = sqrt(alpha^2 + sigma^2)."""
+    return (path.alpha(t) ** 2 + path.sigma(t) ** 2).sqrt()
+
+
+def _turning(path: Any, t: Tensor) -> Tensor:
+    """dtau/dt = (alpha sigma' - sigma alpha')/rho^2."""
+    alpha, sigma = path.alpha(t), path.sigma(t)
+    return (alpha * path.sigma_slope(t, t) - sigma * path.alpha_slope(t, t)) / (alpha**2 + sigma**2)

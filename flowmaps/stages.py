@@ -1,0 +1,83 @@
+"""Stages of one run: a method that is one method after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .flow_map import FlowMap
+from .method import Loss, Method
+from .velocity import Companion
+
+
+class Stages(Method):
+    """Methods one after another, each for its share of training:  Stages((0.3, cmt(teacher)), (0.7, meanflow())).
+
+    A stage sees its own progress from 0 to 1, so its curricula and phases fit into it. What has weights beside the flow
+    is made for all stages at once, and starts from the flow again when its stage begins; the stage is part of the state
+    dict, so a run that stops goes on within it. Shares are relative. ValueError without stages, or for a share that is
+    not positive.
+    """
+
+    stage: Tensor
+
+    def __init__(self, *stages: tuple[float, Method], name: str = "stages") -> None:
+        if not stages:
+            raise ValueError("Stages needs at least one (share, method)")
+        bad = [share for share, _ in stages if not share > 0]
+        if bad:
+            raise ValueError(f"the share of a stage must be positive, got {bad[0]}")
+        nn.Module.__init__(self)
+        self.name = name
+        self.terms = tuple(term for _, method in stages for term in method.terms)
+        self.stages = nn.ModuleList(method for _, method in stages)
+        total = sum(share for share, _ in stages)
+        self.ends = [sum(share for share, _ in stages[: k + 1]) / total for k in range(len(stages))]
+        self.register_buffer("stage", torch.zeros((), dtype=torch.long))
+
+    def at(self, progress: float) -> tuple[int, float]:
+        """The stage, from 0, and the progress within it."""
+        now = next((k for k, end in enumerate(self.ends) if progress < end - 1e-9), len(self.ends) - 1)
+        start = self.ends[now - 1] if now else 0.0
+        return now, min(1.0, max(0.0, (progress - start) / (self.ends[now] - start)))
+
+    def loss(
+        self,
+        flow: FlowMap,
+        x0: Tensor,
+        condition: Tensor | Mapping[str, Any] | None = None,
+        *,
+        progress: float = 0.0,
+        **options: Any,
+    ) -> Loss:
+        """The loss of the stage at `progress`; arguments as for `Method.loss`."""
+        self.follow(flow, progress)
+        now, inner = self.at(progress)
+        return self.method(now).loss(flow, x0, condition, progress=inner, **options)
+
+    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+        """Make all companions, begin those of a stage that begins, move those of the current one."""
+        if torch.compiler.is_compiling():
+            return
+        for part in self.modules():
+            if isinstance(part, Companion):
+                part.make(flow)
+        now, inner = self.at(progress)
+        if now > int(self.stage):
+            self.stage.fill_(now)
+            for part in self.method(now).modules():
+                if isinstance(part, Companion):
+                    part.begin(flow)
+        self.method(now).follow(flow, inner)
+
+    def method(self, stage: int) -> Method:
+        """The method of a stage."""
+        found = self.stages[stage]
+        assert isinstance(found, Method)
+        return found
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(map(repr, self.stages))})"
