@@ -8,21 +8,24 @@ import torch
 from torch import nn
 
 from ..method import Method
-from ..velocity import Fixed, Phased
+from ..velocity import Auxiliary, Fixed, Phased
 
 
 def move_teachers(method: Method, device: torch.device) -> None:
     """Move the teachers of all terms, of all stages, to a device, which `method.to(device)` leaves where they are."""
     for term in method.terms:
         for source in (term.velocity, *term.sources.values()):
-            teacher = teacher_of(source)
-            if isinstance(teacher, nn.Module):
-                teacher.to(device)
+            given = given_to(source)
+            if isinstance(given, nn.Module):
+                given.to(device)
 
 
-def teacher_of(source: Any) -> Any:
-    """What a velocity source was given as a teacher, the first one where it changes with the phases of training; None
-    for other sources.
+def given_to(source: Any) -> Any:
+    """The model that a source was made with and does not keep as a part: a teacher, the first one where it changes with
+    the phases of training; what an auxiliary network started from, whose output it uses. None for other sources.
     """
-    fixed = source.first if isinstance(source, Phased) else source
-    return fixed.teacher if isinstance(fixed, Fixed) else None
+    if isinstance(source, Phased):
+        return given_to(source.first)
+    if isinstance(source, Auxiliary):
+        return source._start
+    return source.teacher if isinstance(source, Fixed) else None

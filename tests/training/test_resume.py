@@ -9,8 +9,7 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps.training import checkpoint, read_metrics, train
-
-QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 16, "log_every": 1}
+from tests.training.support import QUIET, chasing, phased, slowing_average, staged
 
 
 class Dropping(nn.Module):
@@ -40,17 +39,19 @@ def learned_weights():
     return fm.methods.imf(weight=fm.weight.learned(16))
 
 
-METHODS = [fm.methods.shortcut, learned_weights, fm.methods.lsd, fm.methods.flow_matching]
+METHODS = [fm.methods.shortcut, learned_weights, fm.methods.lsd, fm.methods.flow_matching, chasing, slowing_average]
+CUTS = [(method, 6) for method in METHODS]
+CUTS += [(phased, cut) for cut in (2, 4, 5, 9, 10, 12)]  # three phases of 14 steps begin after 0, 4.7 and 9.3
+CUTS += [(staged, cut) for cut in (2, 4, 5, 8, 9, 10, 11, 13)]  # stages begin after 0, 4.2 and 8.4, phases after 10.3
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_resume_is_exact(method, tmp_path):
+@pytest.mark.parametrize(("method", "cut"), CUTS)
+def test_resume_is_exact(method, cut, tmp_path):
     whole = start(method)
     *_, state = train(*whole, labelled(), steps=14, out=tmp_path / "whole", **QUIET)
 
     halves = start(method)
-    for _ in itertools.islice(train(*halves, labelled(), steps=14, out=tmp_path / "halves", **QUIET), 6):
-        pass
+    list(itertools.islice(train(*halves, labelled(), steps=14, out=tmp_path / "halves", **QUIET), cut))
     torch.rand(7)  # the caller's own random numbers are no part of a run
     again = start(method)
     *_, resumed = train(*again, labelled(), steps=14, out=tmp_path / "halves", resume=True, **QUIET)
@@ -58,12 +59,13 @@ def test_resume_is_exact(method, tmp_path):
     assert resumed.step == state.step == 14
     for one, other in [(whole[0], again[0]), (whole[1], again[1]), (state.ema, resumed.ema)]:
         assert same(one.state_dict(), other.state_dict())
-    a, b = (
-        checkpoint.read_optimizers(tmp_path / name / "checkpoints" / "step_00000014")[0] for name in ("whole", "halves")
-    )
-    assert a["param_groups"] == b["param_groups"]
-    assert len(a["state"]) > 0 and a["state"].keys() == b["state"].keys()
-    assert all(same(a["state"][key], b["state"][key]) for key in a["state"])
+    paths = [tmp_path / name / "checkpoints" / "step_00000014" for name in ("whole", "halves")]
+    optimizers = [checkpoint.read_optimizers(path) for path in paths]
+    assert len(optimizers[0]) == 1 + len(whole[1].auxiliaries)
+    for a, b in zip(*optimizers, strict=True):
+        assert a["param_groups"] == b["param_groups"]
+        assert len(a["state"]) > 0 and a["state"].keys() == b["state"].keys()
+        assert all(same(a["state"][key], b["state"][key]) for key in a["state"])
     drop = ("steps_per_second", "seconds")
     rows = [
         [{k: v for k, v in row.items() if k not in drop} for row in read_metrics(tmp_path / name)]

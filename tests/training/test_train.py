@@ -141,6 +141,25 @@ def test_a_loss_that_is_no_number_stops_with_step_term_and_times(tmp_path):
     assert all(weight.isfinite().all() for weight in fm.load(tmp_path / "run", network=Linear()).parameters())
 
 
+def test_a_residual_of_one_number_a_row_is_named_too(tmp_path):
+    def rule(flow, teacher, x, s, t):
+        good = (flow.velocity(x, s) - teacher.velocity(x, s)).square().mean(1)
+        return {"good": good, "bad": torch.where(torch.arange(len(x)) == 3, torch.inf, good)}
+
+    def as_it_is(residual, s, t):
+        return residual
+
+    run = train(flow(), fm.Method(fm.Term(rule, weight=as_it_is)), GAUSSIAN, steps=2, **QUIET)
+    with pytest.raises(
+        FloatingPointError, match="at step 1; bad: its residual is not finite in 1 of 8 rows, with s in"
+    ):
+        list(run)
+    good = fm.Method(fm.Term(lambda *given: rule(*given)["good"], name="good", weight=as_it_is))
+    *_, state = train(flow(), good, GAUSSIAN, steps=2, out=tmp_path / "run", **QUIET)
+    assert state.loss.terms["good"].residual.shape == (8,)
+    assert [set(row["terms"]) for row in read_metrics(tmp_path / "run")] == [{"good"}] * 2
+
+
 def test_weights_that_are_no_numbers_are_not_written(tmp_path):
     def poison(weights):
         weights[0].register_hook(lambda gradient: gradient / 0)
