@@ -8,20 +8,24 @@ from flowmaps.methods import LANDSCAPE
 from flowmaps.weight import squared
 from tests.oracles import randn, times
 
-PLAIN = {
-    "flow_matching": {},
-    "lmd": {},
-    "lsd": {},
+STEP = 0.3
+"""The share of the interval that finite steps take here."""
+PLAIN = dict.fromkeys((row.name for row in LANDSCAPE), {}) | {
     "ayf_lmd": {"weight": squared, "warm_up": 0},
-    "emd": {},
-    "esd": {},
     "ayf_emd": {"weight": squared, "warm_up": 0},
+    "facm": {"weight": squared},
     "meanflow": {"weight": squared},
     "imf": {"weight": squared},
-    "shortcut": {},
-    "splitmeanflow": {},
-    "psd": {},
-    "pfmm": {},
+    "soflow": {"weight": squared, "ratio": lambda progress: STEP},
+    "alphaflow": {"weight": squared, "ratio": lambda progress: STEP},
+    "dmf": {"weight": squared},
+    "rectified_meanflow": {"weight": squared},
+    "pixel_meanflow": {"weight": squared},
+    "ict": {"distance": squared},
+    "ect": {"distance": squared},
+    "sct": {"weight": squared, "warm_up": 0, "c": 0},
+    "scd": {"weight": squared, "warm_up": 0, "c": 0},
+    "lcm": {"weight": squared},
 }
 DISTILLED = [row.name for row in LANDSCAPE if row.needs_teacher]
 CONSISTENCY_TERM = {row.name: row.rule for row in LANDSCAPE}
