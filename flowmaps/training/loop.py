@@ -9,11 +9,12 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
 from ..data import as_data
 from ..flow_map import FlowMap
 from ..method import Loss, Method
+from ..stages import Stages
 from . import run
 from .condition import uses_labels
 from .interrupt import Interrupts
@@ -98,7 +99,8 @@ def train(
                                 how many stay
     sample_every     steps between pictures of samples; 0 for none
     log_every        steps between rows of metrics.jsonl and of the trackers
-    trackers         by the names that accelerate knows; an `accelerator` of yours brings its own
+    trackers         by the names that accelerate knows; an `accelerator` of yours brings its own, and for several
+                     processes and stages needs find_unused_parameters
     notes            anything to keep in config.json
 
     Ctrl-C and SIGTERM end the step, write a checkpoint, then leave (KeyboardInterrupt, SystemExit(143)).
@@ -111,7 +113,7 @@ def train(
             raise ValueError(f"{name} must be at least 1, got {value}")
     data = as_data(data)
     ours = accelerator is None
-    accelerator = accelerator or make_accelerator(out, trackers)
+    accelerator = accelerator or make_accelerator(out, trackers, staged=isinstance(method, Stages))
     labels = uses_labels(flow.network, data, labels)
     plan = Plan(
         steps,
@@ -145,17 +147,21 @@ def open_folder(out: str | Path | None, config: dict[str, Any], resume: bool) ->
     return run.existing(Path(out), config) if resume else run.new(Path(out))
 
 
-def make_accelerator(out: str | Path | None, trackers: Sequence[Any]) -> Accelerator:
-    """An accelerator that logs into the run folder. Raises ImportError for a tracker that is not installed."""
+def make_accelerator(out: str | Path | None, trackers: Sequence[Any], staged: bool) -> Accelerator:
+    """An accelerator that logs into the run folder; with stages its processes expect weights that a loss leaves out.
+
+    Raises ImportError for a tracker that is not installed.
+    """
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=staged)]
     if out is None:
-        return Accelerator()
+        return Accelerator(kwargs_handlers=handlers)
     installed = [getattr(name, "value", name) for name in get_available_trackers()]
     for name in trackers:
         if isinstance(name, str) and name not in installed:
             known = ", ".join(installed) or "none"
             raise ImportError(f"the tracker {name} is not known or not installed; installed are {known}")
     project = ProjectConfiguration(project_dir=str(out), logging_dir=str(Path(out) / "tensorboard"))
-    return Accelerator(log_with=list(trackers) or None, project_config=project)
+    return Accelerator(log_with=list(trackers) or None, project_config=project, kwargs_handlers=handlers)
 
 
 def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
