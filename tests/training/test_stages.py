@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 import flowmaps as fm
 from flowmaps.stages import Stages
-from flowmaps.training import read_config, read_metrics, train
+from flowmaps.training import loop, read_config, read_metrics, train
 from flowmaps.training.pictures import learns_jumps
 from flowmaps.training.teachers import move_teachers
 from flowmaps.velocity import Fixed, fixed
@@ -29,6 +30,20 @@ def test_a_run_is_resumed_with_the_stages_it_was_started_with(tmp_path):
     other = Stages(*zip((0.2, 0.4, 0.4), methods, strict=True))
     with pytest.raises(ValueError, match=r"method\.stages\[0\] was 0\.3 and is 0\.2"):
         train(linear_flow(), other, GAUSSIAN, steps=4, out=tmp_path / "run", resume=True, **QUIET)
+
+
+@pytest.mark.parametrize(("method", "expected"), [(staged, True), (phased, False)])
+def test_processes_expect_weights_that_the_loss_of_a_stage_leaves_out(method, expected, monkeypatch):
+    made = []
+
+    class Recording(Accelerator):
+        def __init__(self, **options):
+            super().__init__(**options)
+            made.append(self.ddp_handler.find_unused_parameters)
+
+    monkeypatch.setattr(loop, "Accelerator", Recording)
+    next(train(linear_flow(), method(), GAUSSIAN, steps=1, **QUIET))
+    assert made == [expected]
 
 
 def test_pictures_are_jumps_where_any_stage_learns_them():
