@@ -83,8 +83,8 @@ def gap_logit_normal(mean: float = -0.8, std: float = 1.0, mean_target: float = 
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         width = torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)
-        most = torch.special.ndtr((torch.logit(1 - width) - mean_target) / std_target)
-        z = torch.special.ndtri((torch.rand(n, **times_like(like)) * most).clamp(min=1e-7))
+        most = torch.special.log_ndtr((torch.logit(1 - width) - mean_target) / std_target).exp()  # ndtr has no tail
+        z = torch.special.ndtri((torch.rand_like(most) * most).clamp(min=torch.finfo(most.dtype).tiny))
         t = torch.minimum(torch.sigmoid(z * std_target + mean_target), 1 - width)
         return (t + width).clamp(max=1), t
 
