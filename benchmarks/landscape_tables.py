@@ -1,0 +1,185 @@
+"""The table and the picture of `benchmarks.landscape`, from the results that it left."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import flowmaps as fm
+from benchmarks.tables import markdown
+from flowmaps.methods import LANDSCAPE, Row
+from flowmaps.training.files import write_text
+from flowmaps.visualise import words
+from flowmaps.visualise.pictures import enlarged, mosaic
+from flowmaps.visualise.plane import dots, half_width, plane
+from flowmaps.visualise.style import figure, light
+
+RULES = ("diffusion", "lagrangian", "eulerian", "compositional")
+JUMPS, MANY = (1, 2, 4, 8), 100
+SHOWN = {"points": 1500, "images": 36}
+COLUMNS, PANEL = 8, 1.5
+LAST_GRID = {"progressive_distillation"}
+"""Methods whose map knows the steps of its last grid alone."""
+
+Result = Mapping[str, Any]
+
+
+def write(data: fm.data.Data, out: Path) -> None:
+    """DATA.md and DATA.png beside the folder of results."""
+    rows = sorted((row for row in LANDSCAPE if (out / f"{row.name}.json").exists()), key=lambda r: RULES.index(r.rule))
+    results = {row: json.loads((out / f"{row.name}.json").read_text()) for row in rows}
+    teachers = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("teacher-*.json"))}
+    if not any("evaluation" in result for result in results.values()):
+        return print(f"{data.name}: no method has a result yet")
+    text = f"{table(results)}\n\n{notes(data, results, teachers)}\n"
+    write_text(out.with_suffix(".md"), text)
+    print(text)
+    picture(data, {row: result for row, result in results.items() if "evaluation" in result}, out)
+
+
+def table(results: Mapping[Row, Result]) -> str:
+    """A row for each method, by rule; the column of the divergence where there is one."""
+    header = ["method", "rule", "learns from", *[f"{n} jump{'s' * (n > 1)}" for n in JUMPS], "above the floor", "KL"]
+    header += ["passes", "time of a step", "steps", "CPU s"]
+    lines = [cells(row, result) for row, result in results.items()]
+    known = [i for i, name in enumerate(header) if name != "KL" or any(line[i] for line in lines)]
+    return markdown([header[i] for i in known], [[line[i] for i in known] for line in lines])
+
+
+def cells(row: Row, result: Result) -> list[str]:
+    """What the table says of one method."""
+    learns = {"distillation": "a teacher", "self-distillation": "itself"}.get(row.learning, "data")
+    cost = [number(result.get(key), digits) for key, digits in (("relative", 2), ("steps", 0), ("cpu_seconds", 0))]
+    about, cost = [row.name, row.rule, learns], [f"{row.shared:g}", *cost]
+    if "evaluation" not in result:
+        return [*about, f"failed: {result['failure'][:50]}", *[""] * (len(JUMPS) + 1), *cost]
+    found = result["evaluation"]
+    by_steps = {measured["steps"]: measured for measured in found["rows"]}
+    made_for = by_steps[row.few_step]
+    noise = math.hypot(made_for["stderr"], found["floor_stderr"])
+    above = plus_minus(made_for["distance"] - found["floor"], noise)
+    kl = plus_minus(made_for.get("kl_48"), made_for.get("kl_48_stderr"))
+    return [*about, *(distance(row, n, by_steps.get(n)) for n in JUMPS), above, kl, *cost]
+
+
+def distance(row: Row, n: int, measured: Result | None) -> str:
+    """A distance with its standard error; in parentheses where the method is not made for so many jumps."""
+    if measured is None:
+        return "-"
+    made_for = n == row.few_step if row.name in LAST_GRID else n >= row.few_step
+    text = plus_minus(measured["distance"], measured["stderr"])
+    return text if made_for else f"({text})"
+
+
+def plus_minus(value: float | None, error: float | None) -> str:
+    """A value with its error, to the digits that the error leaves."""
+    return "" if value is None else words.plus_minus(value, error)
+
+
+def number(value: float | None, digits: int) -> str:
+    """To so many digits; nothing for nothing."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def notes(data: fm.data.Data, results: Mapping[Row, Result], teachers: Mapping[str, Result]) -> str:
+    """What the numbers are, the floor, the reference, and where they were measured."""
+    some = next(result for result in results.values() if "evaluation" in result)
+    found, last = some["evaluation"], max(results.values(), key=lambda result: result["machine"])
+    lines = [
+        f"Distance: {found['metric']}; mean and standard error over {found['draws']} draws of {found['samples']} "
+        f"samples. Data against data, the floor: {plus_minus(found['floor'], found['floor_stderr'])}.",
+        "Flow matching takes Euler steps, maps to t = 0 alone take restarts after the first jump, and maps from s = 1 "
+        "alone have one jump (- for the others). In parentheses: fewer or other jumps than a method is made for; the "
+        "distance above the floor is that of the fewest it is made for"
+        + (
+            f", and so is the KL ({found['kl_48_floor']:.3f} for data): {found['measures']['kl_48']}."
+            if "kl_48_floor" in found
+            else "."
+        ),
+        "Passes: matrix products of a step, with the method's own shares of the batch, over those of a forward pass. Time "
+        f"of a step: over that of flow matching, measured in turns; {1e3 * some['unit']:.2f} CPU ms for flow matching.",
+        *many_steps(data, results, teachers),
+    ]
+    command = f"python -m benchmarks.landscape --only {data.name} --seconds {some['budget']:g}"
+    return "\n".join(lines) + f"\n\n{last['machine']}; command: {command}"
+
+
+def many_steps(data: fm.data.Data, results: Mapping[Row, Result], teachers: Mapping[str, Result]) -> Iterator[str]:
+    """The reference, and the teachers."""
+    for row, result in results.items():
+        if row.rule == "diffusion" and "evaluation" in result:
+            yield f"Reference, {MANY} Euler steps of flow matching: {by_many(result)}."
+    if data.exact is not None:
+        yield "The teacher is the exact velocity of the data."
+    for name, result in teachers.items():
+        path = name.removeprefix("teacher-")
+        yield (
+            f"The teacher on the {path} path is flow matching after {result['steps']} steps, "
+            f"{result['cpu_seconds']:.0f} CPU s: {by_many(result)} by {MANY} Euler steps."
+        )
+
+
+def by_many(result: Result) -> str:
+    """Distance and standard error by many Euler steps."""
+    row = next(row for row in result["evaluation"]["rows"] if row["steps"] == MANY)
+    return plus_minus(row["distance"], row["stderr"])
+
+
+def store(target: Path, x: Tensor, kind: str) -> None:
+    """Samples in few bytes: images as grey levels of 8 bits, points in half precision."""
+    small = (fm.evaluate.to_levels(x, 256) * 127.5 + 127.5).round().byte() if kind == "images" else x.half()
+    buffer = BytesIO()
+    np.savez_compressed(buffer, x=small.numpy())
+    target.write_bytes(buffer.getvalue())
+
+
+def stored(source: Path) -> Tensor:
+    """The samples that `store` kept, as they were."""
+    x = torch.from_numpy(np.load(source)["x"])
+    return x / 127.5 - 1 if x.dtype == torch.uint8 else x.float()
+
+
+def picture(data: fm.data.Data, results: Mapping[Row, Result], out: Path) -> None:
+    """Samples of every method side by side, with their distances, after data and the reference."""
+    real = data.held_out(SHOWN[data.kind]).x0
+    panels = [("data", real)]
+    for row, result in results.items():
+        steps = MANY if row.rule == "diffusion" else row.few_step
+        measured = next(found for found in result["evaluation"]["rows"] if found["steps"] == steps)
+        after = "" if steps == 1 else f" ({steps})"
+        value = plus_minus(measured["distance"], measured["stderr"])
+        panels.append((f"{row.name}{after}\n{value}", stored(out / f"{row.name}.npz")))
+    down = -(-len(panels) // COLUMNS)
+    with figure(light, COLUMNS * PANEL, down * (PANEL + 0.4), nrows=down, ncols=COLUMNS, squeeze=False) as (made, axes):
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for axis, (title, x) in zip(axes.flat, panels, strict=False):
+            axis.set_title(title, fontsize=8, loc="center")
+            panel(axis, data, x, half_width(real))
+        save(made, out.with_suffix(".png"))
+
+
+def panel(axis: Any, data: fm.data.Data, x: Tensor, extent: float) -> None:
+    """One cloud of points, or one grid of images."""
+    if data.kind == "images":
+        axis.imshow(mosaic(enlarged(data.to_pixels(x), 24)).numpy())
+    else:
+        plane(axis, extent)
+        dots(axis, x[(x.abs() < extent).all(1)], light.series[0])
+
+
+def save(made: Any, target: Path) -> None:
+    """A PNG of few colours, which is a third of the size."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    made.savefig(buffer, format="png", dpi=130)
+    Image.open(buffer).convert("RGB").quantize(48).save(target, optimize=True)
