@@ -10,15 +10,17 @@ from ..consistency import diffusion
 from ..data import Data
 from ..flow_map import FlowMap
 from ..method import Method, function_of
+from ..methods import LANDSCAPE
 from ..sample import sample
-from ..steps import euler
+from ..stages import Stages
+from ..steps import euler, jump
 from .files import flush
 
 
 def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) -> None:
     """A picture of samples from one fixed noise: a grid of 64 images or 2000 points; nothing for other data.
 
-    One jump each, or 16 Euler steps where the method learns no jumps. Classes take turns.
+    One jump each, or as many as the method is made for; 16 Euler steps where it learns no jumps. Classes take turns.
     """
     from .. import visualise
 
@@ -29,8 +31,8 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     noise = torch.randn(count, *data.shape, generator=torch.Generator().manual_seed(0)).to(weight)
     noise = noise * flow.path.sigma(torch.ones((), dtype=weight.dtype, device=weight.device))
     label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
-    jumps = learns_jumps(flow, method)
-    x = sample(flow, noise, condition=label) if jumps else sample(flow, noise, 16, step=euler, condition=label)
+    steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
+    x = sample(flow, noise, steps, step=step, condition=label)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp.png")
     if data.kind == "images":
@@ -45,3 +47,9 @@ def learns_jumps(flow: FlowMap, method: Method) -> bool:
     """Whether some term, of some stage, is about more than the velocity; a partial map has no velocity at all."""
     partial = flow.only_source is not None or flow.only_target is not None
     return partial or any(function_of(term.rule) is not diffusion for term in method.terms)
+
+
+def jumps_of(method: Method) -> int:
+    """The jumps that a method of the landscape is made for, of the last stage where there are several; 1 for others."""
+    last = method.method(len(method.stages) - 1) if isinstance(method, Stages) else method
+    return next((row.few_step for row in LANDSCAPE if row.name == last.name), 1)

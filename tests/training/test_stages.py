@@ -7,7 +7,7 @@ from accelerate import Accelerator
 import flowmaps as fm
 from flowmaps.stages import Stages
 from flowmaps.training import loop, read_config, read_metrics, train
-from flowmaps.training.pictures import learns_jumps
+from flowmaps.training.pictures import jumps_of, learns_jumps
 from flowmaps.training.teachers import move_teachers
 from flowmaps.velocity import Fixed, fixed
 from tests.training.support import GAUSSIAN, QUIET, chasing, data_free, linear_flow, phased, staged
@@ -53,6 +53,12 @@ def test_pictures_are_jumps_where_any_stage_learns_them():
     assert learns_jumps(flow, Stages((1.0, fm.methods.flow_matching()), (1.0, fm.methods.psd())))
     for limits in ({"only_target": 0.0}, {"only_source": 1.0}):
         assert learns_jumps(linear_flow(**limits), fm.methods.flow_matching())
+
+
+def test_pictures_take_the_jumps_that_the_last_stage_is_made_for():
+    assert [jumps_of(method) for method in (fm.methods.fmm(), fm.methods.imf(), data_free())] == [8, 1, 1]
+    assert jumps_of(Stages((1.0, fm.methods.flow_matching()), (1.0, fm.methods.fmm()))) == 8
+    assert jumps_of(Stages((1.0, fm.methods.fmm()), (1.0, fm.methods.imf()))) == 1
 
 
 @pytest.mark.parametrize("limits", [{"only_target": 0.0}, {"only_source": 1.0}])
