@@ -38,8 +38,7 @@ def karras(points: int, rho: float = 7.0, low: float = 0.002, high: float = 80.0
     low^(1/rho)))^rho as times sigma/(1 + sigma) of the linear path, its ends moved to data and to pure noise (Karras et
     al. 2022, arXiv 2206.00364). Raises ValueError for fewer than one point.
     """
-    if points < 1:
-        raise ValueError(f"a grid needs at least one point, got {points}")
+    _check(points)
     ends = low ** (1 / rho), high ** (1 / rho)
     level = torch.linspace(*ends, points + 1, dtype=torch.float64) ** rho
     times = level / (1 + level)
@@ -48,7 +47,8 @@ def karras(points: int, rho: float = 7.0, low: float = 0.002, high: float = 80.0
 
 
 def uniform_grid(points: int) -> Tensor:
-    """0, 1/points, ..., 1."""
+    """0, 1/points, ..., 1. Raises ValueError for fewer than one point."""
+    _check(points)
     return torch.linspace(0, 1, points + 1, dtype=torch.float64)
 
 
@@ -62,3 +62,8 @@ def below(grid: Tensor, steps: int = 1) -> Callable[[Tensor, Tensor], Tensor]:
         return torch.maximum(points[index.clamp(min=0)], t)
 
     return nearer
+
+
+def _check(points: int) -> None:
+    if points < 1:
+        raise ValueError(f"a grid needs at least one point, got {points}")
