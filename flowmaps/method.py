@@ -38,7 +38,7 @@ def from_noise(pair: Pair, s: Tensor) -> Tensor:
     """
     s = expand(s, pair.x0)
     alone = pair.path.interpolate(torch.zeros_like(pair.eps), pair.eps, 1.0)
-    return alone if bool((s == 1).all()) else torch.where(s == 1, alone, from_data(pair, s))
+    return torch.where(s == 1, alone, from_data(pair, s))
 
 
 Balance = Callable[["TermLoss", "TermLoss", FlowMap], Tensor]
@@ -186,7 +186,8 @@ class Method(nn.Module):
         self.follow(flow, progress)
         eps = torch.randn_like(x0) if noise is None else noise
         known = _condition(condition, len(x0))
-        value, losses = x0.new_zeros(()), dict[str, TermLoss]()
+        value = x0.new_zeros(())
+        losses: dict[str, TermLoss] = {}
         for term, rows in zip(self.terms, self._rows(len(x0), whole=times is not None), strict=True):
             now = term.at(progress)
             pair = Pair(x0[rows], eps[rows], flow.path, {key: _take(item, rows) for key, item in known.items()})

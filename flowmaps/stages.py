@@ -37,6 +37,7 @@ class Stages(Method):
         total = sum(share for share, _ in stages)
         self.ends = [sum(share for share, _ in stages[: k + 1]) / total for k in range(len(stages))]
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
+        self._now = 0  # the same number, to read without waiting for the device
 
     def at(self, progress: float) -> tuple[int, float]:
         """The stage, from 0, and the progress within it."""
@@ -66,12 +67,17 @@ class Stages(Method):
             if isinstance(part, Companion):
                 part.make(flow)
         now, inner = self.at(progress)
-        if now > int(self.stage):
+        if now > self._now:
             self.stage.fill_(now)
+            self._now = now
             for part in self.method(now).modules():
                 if isinstance(part, Companion):
                     part.begin(flow)
         self.method(now).follow(flow, inner)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._now = int(self.stage)
 
     def method(self, stage: int) -> Method:
         """The method of a stage."""

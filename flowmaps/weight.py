@@ -16,19 +16,23 @@ from torch import Tensor, nn
 Weight = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def _flat(residual: Tensor) -> Tensor:
+    return residual.reshape(len(residual), -1)
+
+
 def squared(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """mean over coordinates of r^2."""
-    return residual.flatten(1).square().mean(1)
+    return _flat(residual).square().mean(1)
 
 
 def summed(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """sum over coordinates of r^2, as several papers define their constants."""
-    return residual.flatten(1).square().sum(1)
+    return _flat(residual).square().sum(1)
 
 
 def plain(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """mean over coordinates of r: for residuals that are distances or losses already."""
-    return residual.flatten(1).mean(1)
+    return _flat(residual).mean(1)
 
 
 def root(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ def boot(
     combination, which has no pole at t = 1 and holds the boundary there by itself. Gu et al. 2023, arXiv 2306.05544.
     """
     rule = partial(lagrangian_step, step=step)
-    return Method(Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise), name="boot")
+    term = Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise, name="lagrangian")
+    return Method(term, name="boot")
 
 
 def freeflow(

@@ -35,7 +35,7 @@ class Row:
     - published_cost: the post's; cost, shared: ours on a full batch and with the method's own shares of it
     - equation: the loss; gradient: what of it carries gradient
     - only_source, only_target: the end that its map knows, where it is partial (`FlowMap`)
-    - few_step: the jumps it is made for
+    - few_step: the jumps it is made for; data_free: it trains without data
     """
 
     name: str
@@ -53,6 +53,7 @@ class Row:
     only_source: float | None = None
     only_target: float | None = None
     few_step: int = 1
+    data_free: bool = False
 
     @property
     def reference(self) -> str:
@@ -68,11 +69,6 @@ class Row:
     def needs_teacher(self) -> bool:
         """Whether `build` takes teacher=."""
         return self.learning == TEACHER
-
-    @property
-    def data_free(self) -> bool:
-        """Whether it trains without data."""
-        return self.only_source == 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the function, for printing and JSON."""
@@ -172,6 +168,7 @@ LANDSCAPE: tuple[Row, ...] = (
         ),
         "V(eps, 1, t) and V(eps, 1, 0); the auxiliary loss reaches w alone",
         only_source=1.0,
+        data_free=True,
     ),
     Row(
         "pid",
@@ -187,6 +184,7 @@ LANDSCAPE: tuple[Row, ...] = (
         "E | V(eps, 1, t) + (t - 1) dV/dt - sg[v(F(eps, 1, t), t)] |^2",
         "V and both branches of the difference",
         only_source=1.0,
+        data_free=True,
     ),
     Row(
         "boot",
@@ -202,6 +200,7 @@ LANDSCAPE: tuple[Row, ...] = (
         "E | V(eps, 1, t) - sg[((1 - m) V(eps, 1, m) + (m - t) v(F(eps, 1, m), m)) / (1 - t)] |^2,  m = t + step",
         "V at the farther point t",
         only_source=1.0,
+        data_free=True,
     ),
     Row(
         "ct",
@@ -494,6 +493,7 @@ LANDSCAPE: tuple[Row, ...] = (
         cmt,
         "E | V(y_s, s, t) - (y_s - y_t)/(s - t) |^2,  y along the teacher's ODE from noise",
         "V",
+        data_free=True,
     ),
     Row(
         "shortcut",

@@ -93,7 +93,9 @@ def _copy_weights(target: nn.Module | None, source: nn.Module, share: float = 1.
     with torch.no_grad():
         theirs = [weight.detach() for weight in source.parameters()]
         mine: list[Tensor] = list(target.parameters())
-        if share < 1:
+        if not mine:
+            pass  # torch's lists of tensors must not be empty
+        elif share < 1:
             torch._foreach_lerp_(mine, theirs, share)
         else:
             torch._foreach_copy_(mine, theirs)
@@ -128,23 +130,32 @@ class Phased(Companion):
         self.first, self.phases = first, phases
         self.network: nn.Module | None = None
         self.register_buffer("phase", torch.zeros((), dtype=torch.long))
+        self._now = 0  # the same number, to read without waiting for the device
 
     def make(self, flow: FlowMap) -> None:
         super().make(flow)
         _made(self).requires_grad_(False)
 
     def begin(self, flow: FlowMap) -> None:
-        self.phase.zero_()
+        self._enter(0)
 
     def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
         self.make(flow)
         now = phase_of(progress, self.phases)
-        if now > int(self.phase):
+        if now > self._now:
             _copy_weights(self.network, flow.network)
-            self.phase.fill_(now)
+            self._enter(now)
+
+    def _enter(self, phase: int) -> None:
+        self.phase.fill_(phase)
+        self._now = phase
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._now = int(self.phase)
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
-        return flow.around(_made(self)) if int(self.phase) else self.first(flow, pair)
+        return flow.around(_made(self)) if self._now else self.first(flow, pair)
 
 
 class Auxiliary(Companion):
@@ -161,6 +172,10 @@ class Auxiliary(Companion):
         self.network = None if start is None else copy.deepcopy(start.network).requires_grad_()
         self.optimizer = optimizer
         object.__setattr__(self, "_start", start)  # not a module of this one: only its output and path are used
+
+    def begin(self, flow: FlowMap) -> None:
+        if self._start is None:
+            _copy_weights(self.network, flow.network)
 
     def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
         self.make(flow)
@@ -179,6 +194,9 @@ class Discriminator(Auxiliary):
     def __init__(self, network: nn.Module, optimizer: MakeOptimizer | None = None) -> None:
         super().__init__(None, optimizer)
         self.network = network
+
+    def begin(self, flow: FlowMap) -> None:
+        """It is no copy of the flow."""
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
         return _made(self)

@@ -34,7 +34,7 @@ CONSISTENCY_TERM = {row.name: row.rule for row in LANDSCAPE}
 def build(name, teacher=None, **options):
     """A method with squared residuals and nothing that warms up."""
     given = {"teacher": teacher} if name in DISTILLED else {}
-    return getattr(fm.methods, name)(**given, **PLAIN[name], **options)
+    return getattr(fm.methods, name)(**given, **PLAIN[name] | options)
 
 
 class Network(nn.Module):
