@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowmaps.derivative import detached, finite_difference, functorch, jvp, keep, separate, stop, time_part
+from flowmaps.derivative import detached, finite_difference, functorch, jvp, keep, rewound, separate, stop, time_part
 
 F64 = torch.float64
 SHARED = {"jvp": jvp, "detached": detached, "separate": separate, "functorch": functorch}
@@ -121,6 +121,34 @@ def test_finite_difference_in_float32_reaches_the_documented_accuracy():
         _, same = finite_difference()(net, (x, s, t), tangents)
     assert same.dtype == torch.float32
     torch.testing.assert_close(same, d, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("central", [True, False])
+def test_neighbours_of_a_finite_difference_may_be_stopped(central):
+    """Then (f(z + h dz) - f(z)) / h has the gradient of -f(z) / h alone; the central form, for rows that may look both
+    ways, has none.
+    """
+    net, z, h = Net(), inputs(low=0.3, high=0.7), 0.05
+    tangents = TANGENTS["along the path"](z[0])
+    value, d = finite_difference(h, central, around=stop)(net, z, tangents)
+    kept = finite_difference(h, central)(net, z, tangents)
+    torch.testing.assert_close((value, d), kept, rtol=0, atol=0)
+    slope = 0.0 if central else -1 / h
+    expected = [slope * g for g in gradients(value.sum(), net)]
+    torch.testing.assert_close(list(gradients(d.sum(), net)), expected, rtol=1e-9, atol=1e-9)
+    total = gradients((value + 0.1 * d.detach()).sum(), net)
+    torch.testing.assert_close(total, gradients(net(*z).sum(), net))
+
+
+def test_what_follows_a_rewound_pass_draws_the_same_numbers():
+    net, z = Net(dropout=0.5), inputs()
+    torch.manual_seed(5)
+    with rewound(z[0].device):
+        first = net(*z)
+    again, other = net(*z), net(*z)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    torch.manual_seed(5)
+    assert torch.equal(net(*z), first) and torch.equal(net(*z), other)
 
 
 @pytest.mark.parametrize(

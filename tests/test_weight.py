@@ -25,12 +25,16 @@ def gradient(rule, residual=R):
         (weight.adaptive(0.0), SQUARE / 6),
         (weight.adaptive(1.0, 0.01), SQUARE / (SQUARE + 0.01)),
         (weight.adaptive(0.5, 0.2), SQUARE / (SQUARE + 0.2).sqrt()),
+        (weight.adaptive(0.5, 0.2, weight.squared), SQUARE / 6 / (SQUARE / 6 + 0.2).sqrt()),
+        (weight.plain, torch.stack([row.sum() / 6 for row in R])),
+        (weight.root, SQUARE.sqrt()),
         (weight.normalised(0.1), SQUARE / (SQUARE.sqrt() + 0.1)),
         (weight.huber(0.3), (SQUARE + 0.3**2 * 6).sqrt() - 0.3 * math.sqrt(6)),
         (weight.cauchy(0.5), (1 + SQUARE / 6 / 0.25).log()),
         (weight.by_interval(lambda s, t: (t - s) ** 2), (T - S) ** 2 * SQUARE / 6),
         (weight.by_interval(lambda s, t: s, weight.summed), S * SQUARE),
         (weight.learned(), SQUARE / 6),
+        (weight.learned_cauchy(), (SQUARE / 6 + 0.01).log()),
     ],
 )
 def test_formulas_by_hand(rule, expected):
@@ -43,6 +47,8 @@ def test_the_gradient_of_an_adaptive_weight_stops_at_the_weight():
     size = SQUARE.reshape(6, 1, 1)
     torch.testing.assert_close(gradient(weight.adaptive(1.0, 0.01)), 2 * R / (size + 0.01))
     torch.testing.assert_close(gradient(weight.adaptive(0.5, 0.01)), 2 * R / (size + 0.01).sqrt())
+    in_means = gradient(weight.adaptive(0.5, 0.01, weight.squared))
+    torch.testing.assert_close(in_means, R / 3 / (size / 6 + 0.01).sqrt())
 
 
 def test_normalised_is_tangent_normalisation():
@@ -56,11 +62,16 @@ def test_normalised_is_tangent_normalisation():
 def test_the_gradient_of_a_distance_is_its_own():
     torch.testing.assert_close(gradient(weight.huber(0.3)), R / (SQUARE + 0.54).sqrt().reshape(6, 1, 1))
     torch.testing.assert_close(gradient(weight.cauchy(0.5)), 2 * R / 6 / (0.25 + SQUARE.reshape(6, 1, 1) / 6))
+    torch.testing.assert_close(gradient(weight.root), R / SQUARE.sqrt().reshape(6, 1, 1))
+    torch.testing.assert_close(gradient(weight.plain), torch.full_like(R, 1 / 6))
 
 
 def test_zero_residuals_have_finite_gradients():
-    for rule in (weight.adaptive(), weight.normalised(), weight.huber(), weight.cauchy(), weight.squared):
+    rules = (weight.adaptive(), weight.normalised(), weight.huber(), weight.cauchy(), weight.squared, weight.root)
+    for rule in rules:
         assert (gradient(rule, torch.zeros_like(R)) == 0).all()
+    half = torch.cat([torch.zeros_like(R[:3]), R[3:]])
+    assert (gradient(weight.root, half)[:3] == 0).all() and (gradient(weight.root, half)[3:] != 0).any()
 
 
 def test_the_optimum_of_a_learned_weight_is_the_log_mean_square():
@@ -101,3 +112,34 @@ def test_a_learned_weight_knows_both_times_and_is_rebuilt_alike():
     t = torch.tensor([0.1, 0.1, 0.4])
     w = learned.log_variance(s, t)
     assert len(set(w.tolist())) == 3 and torch.equal(w, again.log_variance(s, t))
+
+
+def test_the_gaussian_likelihood_is_least_at_the_log_mean_square():
+    """exp(-w) r^2 + w is 1 + log r^2 at w = log r^2, and its slope in w is 1 - exp(-w) r^2."""
+    square = torch.tensor([0.1, 1.0, 9.0], dtype=torch.float64)
+    torch.testing.assert_close(weight.gaussian_likelihood(square, square.log()), 1 + square.log())
+    for w in (square.log() - 1, square.log(), square.log() + 1):
+        w.requires_grad_()
+        (slope,) = torch.autograd.grad(weight.gaussian_likelihood(square, w).sum(), w)
+        torch.testing.assert_close(slope, 1 - square / w.detach().exp(), atol=1e-12, rtol=1e-12)
+
+
+def test_a_likelihood_of_ones_own_weighs_any_distance():
+    """Learned(weight=, likelihood=) is likelihood(weight(r, s, t), w(s, t))."""
+    mine = weight.Learned(8, weight.summed, likelihood=lambda square, w: square * (2 + w)).double()
+    torch.nn.init.constant_(mine.linear.bias, 3.0)
+    torch.testing.assert_close(mine(R, S, T), 5 * SQUARE)
+
+
+def test_the_cauchy_likelihood_is_a_logarithm_with_a_learned_floor():
+    """log(exp(-w) r^2 + c) + w is log(r^2 + c exp(w)): its slope in w is positive and falls to nothing once c exp(w) is
+    small beside r^2, and its gradient in r stays bounded.
+    """
+    square = torch.tensor([0.1, 1.0, 9.0], dtype=torch.float64, requires_grad=True)
+    for level in (-8.0, -1.0, 0.0, 2.0):
+        w = torch.full_like(square, level, requires_grad=True)
+        value = weight.cauchy_likelihood(square, w, c=0.3)
+        floor = 0.3 * math.exp(level)
+        torch.testing.assert_close(value, (square + floor).log())
+        slopes = torch.autograd.grad(value.sum(), (square, w))
+        torch.testing.assert_close(slopes, (1 / (square + floor), floor / (square + floor)))
