@@ -35,9 +35,9 @@ def eulerian_step(
     goes to MeanFlow's. a = 1 needs no second pass. jumps: another flow for the right side, such as an averaged one.
     """
     m = s + ratio * (t - s)
+    v = stop(teacher.velocity)(x, s)
     with rewound(x.device):
         V = flow.average_velocity(x, s, t)
-    v = stop(teacher.velocity)(x, s)
     target = ratio * v
     if ratio < 1:
         target = target + (1 - ratio) * stop(_or(jumps, flow).average_velocity)(x + (m - s) * v, m, t)
@@ -55,12 +55,13 @@ def _needs_marginal_at_the_end(velocity: Any, options: Mapping[str, Any]) -> str
 
 @guarded(_needs_marginal_at_the_end)
 def lagrangian_step(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, step: float) -> Tensor:
-    """V(x_s, s, t)  -  sg[((s - m) V(x_s, s, m) + (m - t) v(F(x_s, s, m), m)) / (s - t)],  m = min(t + step, s).
+    """V(x_s, s, t)  -  sg[((s - m) V(x_s, s, m) + (m - t) v(F(x_s, s, m), m)) / (s - t)],  m = min(t + step, s), or
+    max(t - step, s) in rows that go from data to noise.
 
     From s = 1 this is BOOT in its convex form, without a pole at t = 1 (Gu et al. 2023, arXiv 2306.05544): of the two
     points the gradient reaches the farther one.
     """
-    m = torch.minimum(t + step, s) if bool((s >= t).all()) else torch.maximum(t - step, s)
+    m = torch.where(s >= t, torch.minimum(t + step, s), torch.maximum(t - step, s))
     with rewound(x.device):
         V = flow.average_velocity(x, s, t)
     before = stop(flow.average_velocity)(x, s, m)
@@ -87,9 +88,10 @@ def same_endpoint(
     difference, as `perceptual` has them.
     """
     m = to(s, t)
+    x_m = stop(solver)(teacher, x, s, m)
     with rewound(x.device):
         here = flow(x, s, t)
-    there = stop(_or(jumps, flow))(stop(solver)(teacher, x, s, m), m, t)
+    there = stop(_or(jumps, flow))(x_m, m, t)
     return compare(here, there)
 
 
@@ -111,10 +113,13 @@ def same_endpoint_seen_at_data(
     Kim et al. 2023, arXiv 2310.02279.)
     """
     m, data = to(s, t), torch.zeros_like(t)
+    x_m = stop(solver)(teacher, x, s, m)
     with rewound(x.device):
         here = flow(x, s, t)
-    there = stop(flow)(stop(solver)(teacher, x, s, m), m, t)
-    return compare(outer(here, t, data), stop(outer)(there, t, data))
+    there = stop(flow)(x_m, m, t)
+    with rewound(x.device):
+        end = outer(here, t, data)
+    return compare(end, stop(outer)(there, t, data))
 
 
 def several(solver: Step, count: int) -> Step:
