@@ -78,7 +78,7 @@ def soflow(
     c: float = 1e-2,
     weight: Weight | None = None,
 ) -> Method:
-    """SoFlow:  E w <V(x_s, s, t), sg[D]>,  D = (F(x_s, s, t) - F(x_m, m, t))/(s - m),  m = s + r (t - s), x_m = x_s +
+    """SoFlow:  E w <V(x_s, s, t), sg[D]>,  D = (F(x_s, s, t) - F(x_m, m, t))/(m - s),  m = s + r (t - s), x_m = x_s +
     (m - s) u, and  E || V(x_s, s, s) - u ||^2.
 
     Its gradient is that of  || V - sg[r u + (1 - r) V(x_m, m, t)] ||^2 / r  up to a constant. r = ratio(progress)
