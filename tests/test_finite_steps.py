@@ -148,11 +148,11 @@ def test_a_short_eulerian_step_is_meanflow():
 
 
 def test_the_gradient_of_an_eulerian_step_is_soflows():
-    """Twice that of <V, sg[D]>,  D = (F(x_s, s, t) - F(x_m, m, t))/(t - s)/a."""
+    """Twice that of <V, sg[D]>,  D = (F(x_s, s, t) - F(x_m, m, t))/(m - s)."""
     flow, pair, x, s, t = wrong_case()
     u, a = pair.eps - pair.x0, 0.3
     m = s + a * (t - s)
-    D = (flow(x, s, t) - flow(x + (m - s) * u, m, t)) / (t - s) / a
+    D = (flow(x, s, t) - flow(x + (m - s) * u, m, t)) / (m - s)
     V = flow.average_velocity(x, s, t)
     found = gradient(eulerian_step(flow, Conditional(pair), x, s, t, ratio=a).square().sum(), flow)
     torch.testing.assert_close(found, 2 * gradient((V * D.detach()).sum(), flow))
