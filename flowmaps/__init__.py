@@ -15,19 +15,20 @@ from . import (
     methods,
     networks,
     path,
+    perceptual,
     steps,
     times,
     velocity,
     weight,
 )
-from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, average_velocity
+from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, Rotation, average_velocity
 from .method import Loss, Method, Term, TermLoss
 from .sample import interpolate, invert, sample, trajectory
 from .stages import Stages
 
 __all__ = [
-    "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded",
-    "consistency", "finite_steps", "derivative", "velocity", "times", "grids", "weight", "balance",
+    "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
+    "consistency", "finite_steps", "derivative", "velocity", "times", "grids", "weight", "perceptual", "balance",
     "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
     "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "data", "evaluate", "load", "recipes", "train", "training", "visualise",

@@ -25,8 +25,8 @@ X, S, T = 0.4, 0.8, 0.3
 
 class Truth(nn.Module):
     """The average velocity of a one-dimensional mixture by monotone rearrangement, F = Q_t(P_s(x)), for batches of
-    equal times. Around the point where it is asked it is its own first-order expansion, so first derivatives are exact in
-    every mode: F_x = p_s(x)/p_t(F), F_s = -F_x v(x, s), F_t = v(F, t)."""
+    equal times. Around the point where it is asked it is its own first-order expansion, so first derivatives are exact
+    in every mode: F_x = p_s(x)/p_t(F), F_s = -F_x v(x, s), F_t = v(F, t)."""
 
     def __init__(self, path=PATH):
         super().__init__()
