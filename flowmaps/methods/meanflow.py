@@ -90,8 +90,9 @@ def soflow(
 
     def now(term: Term, progress: float) -> Term:
         r = ratio(progress)
-        # the residual is sqrt(r) D, and c belongs to D
-        return replace(term.given(ratio=r), weight=weight or adaptive(power, c * r, squared))
+        # the residual is sqrt(r) D, and the weight belongs to D
+        of_difference = by_interval(lambda s, t: torch.full_like(s, r**power), adaptive(power, c * r, squared))
+        return replace(term.given(ratio=r), weight=weight or of_difference)
 
     return Method(
         Term(diffusion, share=diagonal, times=diagonal_times, weight=weight or own_weight),
