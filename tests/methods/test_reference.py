@@ -1,105 +1,279 @@
-"""Value and gradient of every method against its formula, written out with torch.func.jvp and detach."""
+"""Value and gradient of every method against its formula, written out in `formulas` with torch.func.jvp and detach."""
 
 import pytest
 import torch
 
 import flowmaps as fm
 from flowmaps.methods import LANDSCAPE
-from tests.methods.support import DISTILLED, Network, batch, build
+from flowmaps.velocity import Auxiliary, Averaged, Phased
+from tests.methods import formulas
+from tests.methods.formulas import REFERENCES, Problem, edm_grid, even_grid, mean_square, sg, shares
+from tests.methods.support import STEP, Network, batch, build
 
 X0, EPS, (S, T) = batch()
-s, t = S[:, None], T[:, None]
-x, u = (1 - s) * X0 + s * EPS, EPS - X0
+ROWS = {row.name: row for row in LANDSCAPE}
+GRIDS = {"ct": edm_grid(2), "cd": edm_grid(18), "ctm": edm_grid(18), "ict": edm_grid(10), "lcm": even_grid(50)}
 
 
-def jvp(f, primals, tangents):
-    """Value and derivative of f(x, s, t), on the graph."""
-    full = tuple(torch.as_tensor(d, dtype=p.dtype).expand_as(p) for p, d in zip(primals, tangents, strict=True))
-    return torch.func.jvp(f, primals, full)
+def times_for(name, points=16):
+    """(s, t) that the method knows: both directions of time where it does, every other source on its grid."""
+    if name == "cmt":
+        i = points - torch.arange(len(S)) % points  # every group of rows starts at s = 1
+        return i.to(S.dtype) / points, (i // 3).to(S.dtype) / points
+    s, t = S.clone(), T.clone()
+    if name in GRIDS:
+        s, t = torch.maximum(s, t), torch.minimum(s, t)
+        inner = torch.tensor(GRIDS[name][1:-1], dtype=s.dtype)
+        on_grid = inner[torch.arange(len(s)) % len(inner)]
+        s = torch.where((torch.arange(len(s)) % 2 == 0) & (on_grid > t), on_grid, s)
+    if ROWS[name].only_target == 0.0 or name == "facm":
+        t = torch.zeros_like(t)
+    if ROWS[name].only_source == 1.0:
+        s = torch.ones_like(s)
+    return s, t
 
 
-def mean_square(residual):
-    return (residual**2).mean()
+def maps_for(name):
+    """The flow and the teacher as the papers have them: sCM's path and output, a denoised field for pixel MeanFlow."""
+    nets = Network(seed=1), Network(seed=2)
+    trigonometric = {"path": fm.path.trigonometric} if name in ("sct", "scd") else {}
+    output = {"sct": fm.flow_map.Rotation(), "scd": fm.flow_map.Rotation(), "pixel_meanflow": fm.flow_map.Endpoint()}
+    limits = {"only_target": ROWS[name].only_target, "only_source": ROWS[name].only_source}
+    flow = fm.FlowMap(nets[0], output.get(name, fm.flow_map.average_velocity), **trigonometric, **limits)
+    return flow, fm.FlowMap(nets[1], **trigonometric)
 
 
-def diffusion(V, v):
-    return mean_square(V(x, s, s) - v)
-
-
-def lagrangian(V, v, keep_slope, keep_target):
-    value, slope = jvp(V, (x, s, t), (0.0, 0.0, 1.0))
-    end = x + (t - s) * value
-    target = v(end, t) if keep_target else v(end.detach(), t).detach()
-    return mean_square(value + (t - s) * (slope if keep_slope else slope.detach()) - target)
-
-
-def eulerian(V, v, along, keep_time, keep_space):
-    v, along = v.detach(), along.detach()
-    value, in_time = jvp(V, (x, s, t), (0.0, 1.0, 0.0))
-    _, in_space = jvp(V, (x, s, t), (along, 0.0, 0.0))
-    slope = (in_time if keep_time else in_time.detach()) + (in_space if keep_space else in_space.detach())
-    return mean_square(value - v - (t - s) * slope)
-
-
-def compositional(V, jumps, g):
-    m = g * s + (1 - g) * t
-    first = jumps(x, s, m)
-    second = jumps(x + (m - s) * first, m, t)
-    return mean_square(V(x, s, t) - ((1 - g) * first + g * second).detach())
-
-
-REFERENCES = {
-    "flow_matching": lambda V, W, g: diffusion(V, u),
-    "lmd": lambda V, W, g: lagrangian(V, lambda y, r: W(y, r, r), True, True),
-    "lsd": lambda V, W, g: 0.75 * diffusion(V, u) + 0.25 * lagrangian(V, lambda y, r: V(y, r, r), True, False),
-    "ayf_lmd": lambda V, W, g: lagrangian(V, lambda y, r: W(y, r, r), False, False),
-    "emd": lambda V, W, g: eulerian(V, W(x, s, s), W(x, s, s), True, True),
-    "esd": lambda V, W, g: 0.75 * diffusion(V, u) + 0.25 * eulerian(V, V(x, s, s), V(x, s, s), True, False),
-    "ayf_emd": lambda V, W, g: eulerian(V, W(x, s, s), W(x, s, s), False, False),
-    "meanflow": lambda V, W, g: 0.75 * diffusion(V, u) + 0.25 * eulerian(V, u, u, False, False),
-    "imf": lambda V, W, g: 0.5 * diffusion(V, u) + 0.5 * eulerian(V, u, V(x, s, s), False, False),
-    "shortcut": lambda V, W, g: 0.75 * diffusion(V, u) + 0.25 * compositional(V, V, 0.5),
-    "splitmeanflow": lambda V, W, g: 0.5 * diffusion(V, W(x, s, s).detach()) + 0.5 * compositional(V, V, g),
-    "psd": lambda V, W, g: 0.75 * diffusion(V, u) + 0.25 * compositional(V, V, g),
-    "pfmm": lambda V, W, g: compositional(V, W, 0.5),
-}
-
-
-def as_average_velocity(network):
+def function_of(network, name=""):
+    if name == "pixel_meanflow":
+        return lambda y, a, b: (y - network(y, a[:, 0], b[:, 0])) / a
     return lambda y, a, b: network(y, a[:, 0], b[:, 0])
 
 
-@pytest.mark.parametrize("name", REFERENCES)
-def test_gradient_is_that_of_the_formula(name):
-    flow, teacher = fm.FlowMap(Network(seed=1)), fm.FlowMap(Network(seed=2))
-    method = build(name, teacher if name in DISTILLED else None)
+def apart(method, flow, progress):
+    """Give the networks beside the flow weights of their own; what `loss` then finds. Returns the auxiliary one."""
+    method.follow(flow, progress)
+    auxiliary = Network(seed=4)
+    for part in method.modules():
+        if isinstance(part, Averaged | Phased):
+            part.network.load_state_dict(Network(seed=3).state_dict())
+        if isinstance(part, Auxiliary):
+            auxiliary = part.network
+            auxiliary.load_state_dict(Network(seed=4).state_dict())
+    return auxiliary
+
+
+def compare(name, make, formula, progress=0.0, points=16):
+    """Value and gradients, those of an auxiliary network included, of a method and of its formula."""
+    flow, teacher = maps_for(name)
+    method = make(teacher)
+    auxiliary = apart(method, flow, progress)
+    s, t = times_for(name, points)
+    draws = []
+    for draw, columns in ((torch.rand, 1), (torch.randn, X0.shape[1])):
+        torch.manual_seed(9)
+        draws.append(draw(len(X0), columns, dtype=X0.dtype))
     torch.manual_seed(9)
-    loss = method.loss(flow, X0, noise=EPS, times=(S, T)).value
-    torch.manual_seed(9)
-    g = torch.rand(len(X0), 1, dtype=torch.float64)  # the same draw of the split
-    expected = REFERENCES[name](*map(as_average_velocity, (flow.network, teacher.network)), g)
-    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
-    found, wanted = (torch.autograd.grad(value, list(flow.parameters())) for value in (loss, expected))
+    loss = method.loss(flow, X0, noise=EPS, times=(s, t), progress=progress).value
+    V, W = function_of(flow.network, name), function_of(teacher.network)
+    A, B = function_of(Network(seed=3)), function_of(auxiliary)
+    expected = formula(Problem(V, W, A, B, X0, EPS, s[:, None], t[:, None], *draws))
+    torch.testing.assert_close(loss, expected, rtol=1e-11, atol=1e-12)
+    weights = [*flow.parameters(), *auxiliary.parameters()]
+    found, wanted = (torch.autograd.grad(value, weights, materialize_grads=True) for value in (loss, expected))
     for a, b in zip(found, wanted, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_value_and_gradient_are_those_of_the_formula(name):
+    compare(name, lambda teacher: build(name, teacher), REFERENCES[name])
 
 
 def test_every_row_of_the_landscape_has_a_reference():
-    assert set(REFERENCES) == {row.name for row in LANDSCAPE}
+    assert set(REFERENCES) == set(ROWS)
 
 
-def test_the_drawn_split_is_what_progressive_self_distillation_averages():
-    """psd with the midpoint is the formula at g = 1/2."""
-    flow = fm.FlowMap(Network(seed=1))
-    V = as_average_velocity(flow.network)
-    loss = build("psd", split=fm.consistency.midpoint).loss(flow, X0, noise=EPS, times=(S, T)).value
-    torch.testing.assert_close(loss, 0.75 * diffusion(V, u) + 0.25 * compositional(V, V, 0.5))
+def steps_of(solver, count):
+    def several(W, y, a, b):
+        for k in range(count):
+            y = solver(W, y, a + (b - a) * k / count, a + (b - a) * (k + 1) / count)
+        return y
+
+    return several
 
 
-def test_improved_meanflow_along_the_conditional_velocity_is_meanflow():
-    """The identity that the paper starts from: with the same tangent both have one gradient."""
-    flow = fm.FlowMap(Network(seed=1))
-    V = as_average_velocity(flow.network)
-    loss = fm.methods.meanflow(weight=fm.weight.squared).loss(flow, X0, noise=EPS, times=(S, T))
-    W = V(x, s, t) + (s - t) * jvp(V, (x, s, t), (u, 1.0, 0.0))[1].detach()
-    torch.testing.assert_close(loss.terms["eulerian"].value, mean_square(W - u))
+HALF, QUARTER, DONE = 0.5, 0.25, 0.999
+VARIANTS = {  # name: method, options, progress, formula
+    "psd by halves": (
+        "psd",
+        {"split": fm.consistency.midpoint},
+        0.0,
+        lambda p: shares(0.75, formulas.diffusion(p, p.u), formulas.compositional(p, p.V, 0.5)),
+    ),
+    "pfmm by chance": (
+        "pfmm",
+        {"split": fm.consistency.uniform},
+        0.0,
+        lambda p: formulas.compositional(p, p.W, p.g),
+    ),
+    "pfmm, last phase": ("pfmm", {"phases": 3}, DONE, lambda p: formulas.compositional(p, p.A, 0.5)),
+    "progressive_distillation, last phase": (
+        "progressive_distillation",
+        {},
+        DONE,
+        lambda p: formulas.compositional(p, p.A, 0.5),
+    ),
+    "alphaflow at first": (
+        "alphaflow",
+        {"ratio": lambda progress: 1.0},
+        0.0,
+        lambda p: shares(0.25, formulas.diffusion(p, p.u), mean_square(p.V_st - p.u)),
+    ),
+    "alphaflow at last": (
+        "alphaflow",
+        {"ratio": lambda progress: 0.0},
+        0.0,
+        lambda p: shares(0.25, formulas.diffusion(p, p.u), formulas.meanflow(p)),
+    ),
+    # ceil(sqrt(1/4 (151^2 - 2^2) + 2^2) - 1) + 1
+    "ct on a grown grid": (
+        "ct",
+        {},
+        QUARTER,
+        lambda p: formulas.consistency_training(p, formulas.below(p, edm_grid(76)), p.A),
+    ),
+    "ict on a grown grid": ("ict", {}, HALF, lambda p: formulas.ict(p, 160)),
+    "ict on its last grid": ("ict", {}, DONE, lambda p: formulas.ict(p, 1280)),
+    "ect in its fifth stage": ("ect", {}, HALF, lambda p: formulas.ect(p, 4)),
+    "cd by Heun": (
+        "cd",
+        {"solver": fm.steps.heun},
+        0.0,
+        lambda p: formulas.consistency_distillation(p, edm_grid(18), formulas.heun),
+    ),
+    "ctm by three steps of Heun": (
+        "ctm",
+        {"solver": fm.finite_steps.several(fm.steps.heun, 3)},
+        0.0,
+        lambda p: formulas.ctm(p, edm_grid(18), steps_of(formulas.heun, 3)),
+    ),
+    "facm, clamped": (
+        "facm",
+        {"bound": 0.2},
+        0.0,
+        lambda p: mean_square(formulas.facm_residual(p, 0.2)) + formulas.facm_anchor(p),
+    ),
+    "sct, normalised": ("sct", {"c": 0.1}, 0.0, lambda p: formulas.scm(p, formulas.along_the_pair, c=0.1)),
+    "scd, normalised": ("scd", {"c": 0.1}, 0.0, lambda p: formulas.scm(p, formulas.along_the_teacher, c=0.1)),
+    "sct, warming up": (
+        "sct",
+        {"c": 0.1, "warm_up": 0.5},
+        QUARTER,
+        lambda p: formulas.scm(p, formulas.along_the_pair, c=0.1, r=0.5),
+    ),
+    "ayf_emd, warming up": (
+        "ayf_emd",
+        {"warm_up": 0.5},
+        QUARTER,
+        lambda p: formulas.eulerian(p, p.v, p.v, ramp=0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_are_their_formulas(variant):
+    name, options, progress, formula = VARIANTS[variant]
+    compare(name, lambda teacher: build(name, teacher, **options), formula, progress)
+
+
+def test_mid_training_on_several_trajectories():
+    compare("cmt", lambda teacher: build("cmt", teacher, points=5), lambda p: formulas.mid_training(p, 5), points=5)
+
+
+def sums(residual):
+    return (residual**2).sum(1)
+
+
+def means(residual):
+    return (residual**2).mean(1)
+
+
+def adaptive(size, power, c):
+    """sg[1/(size + c)^power] size, averaged over rows."""
+    return lambda residual: (size(residual) / (sg(size(residual)) + c) ** power).mean()
+
+
+def huber(c):
+    """sqrt(|r|^2 + c^2 D) - c sqrt(D)."""
+    return lambda residual: (sums(residual)[:, None] + c**2 * 3).sqrt() - c * 3**0.5
+
+
+def alphaflow_weight(a, c=1e-3):
+    """sg[a/(|D|^2 + c)] a^-1 |D|^2; `alphaflow` has the 1/a already."""
+    return lambda D: (a / (sg(sums(D)) + c) * sums(D)).mean()
+
+
+def facm_weighted(p):
+    e = means(formulas.facm_residual(p))
+    return (torch.sin(torch.pi / 2 * p.s[:, 0]) * e / (sg(e) + 1e-3) ** 0.5).mean() + formulas.facm_anchor(p)
+
+
+def meanflow_weighted(p, share, measure, rule=formulas.meanflow):
+    return shares(share, formulas.diffusion(p, p.u, measure), rule(p, measure))
+
+
+def soflow_weighted(p, power, c, r):
+    """1/(mean square + c)^power, of D and of the diffusion residual."""
+    measure = adaptive(means, power, c)
+    return shares(0.75, formulas.diffusion(p, p.u, measure), formulas.soflow(p, r, measure))
+
+
+WEIGHTS = {  # name: method, options, progress, formula
+    "meanflow": ("meanflow", {}, 0.0, lambda p: meanflow_weighted(p, 0.75, adaptive(sums, 1, 1e-2))),
+    "imf": (
+        "imf",
+        {},
+        0.0,
+        lambda p: meanflow_weighted(p, 0.5, adaptive(sums, 1, 1e-2), formulas.improved_meanflow),
+    ),
+    "rectified_meanflow": (
+        "rectified_meanflow",
+        {},
+        0.0,
+        lambda p: meanflow_weighted(p, 0.75, adaptive(means, 0.5, 1e-2)),
+    ),
+    "alphaflow": (
+        "alphaflow",
+        {"ratio": lambda progress: STEP},
+        0.0,
+        lambda p: shares(
+            0.25,
+            formulas.diffusion(p, p.u, adaptive(sums, 1, 1e-3)),
+            formulas.alphaflow(p, STEP, alphaflow_weight(STEP)),
+        ),
+    ),
+    "soflow": ("soflow", {"ratio": lambda progress: STEP}, 0.0, lambda p: soflow_weighted(p, 1, 1e-2, STEP)),
+    "soflow on CIFAR": (
+        "soflow",
+        {"ratio": lambda progress: STEP, "power": 0.75, "c": 1e-3},
+        0.0,
+        lambda p: soflow_weighted(p, 0.75, 1e-3, STEP),
+    ),
+    "soflow's schedule": ("soflow", {}, HALF, lambda p: soflow_weighted(p, 1, 1e-2, 0.1 * (0.002 / 0.1) ** 0.5)),
+    "facm": ("facm", {}, 0.0, facm_weighted),
+    "ict": ("ict", {}, 0.0, lambda p: formulas.ict(p, 10, huber(0.00054))),
+    "ect": ("ect", {}, HALF, lambda p: formulas.ect(p, 4, lambda r: sums(r)[:, None].sqrt())),
+    "lcm": (
+        "lcm",
+        {},
+        0.0,
+        lambda p: formulas.consistency_distillation(p, even_grid(50), measure=lambda r: huber(0.001)(r).mean()),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WEIGHTS)
+def test_the_weights_of_the_papers(case):
+    name, options, progress, formula = WEIGHTS[case]
+    given = (lambda teacher: {"teacher": teacher}) if ROWS[name].needs_teacher else (lambda teacher: {})
+    compare(name, lambda teacher: ROWS[name].build(**given(teacher), **options), formula, progress)
