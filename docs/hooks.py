@@ -94,6 +94,15 @@ def _stem(path: Path) -> str:
     return path.relative_to(ROOT / RESULTS).with_suffix("").as_posix()
 
 
+def examples() -> str:
+    """The examples with the first sentences of their docstrings."""
+    scripts = [path for path in sorted((ROOT / "examples").glob("*.py")) if not path.name.startswith("_")]
+    return table(
+        ("run", "what it shows"),
+        [(f"`python examples/{path.name}`", path.read_text().removeprefix('"""').splitlines()[0]) for path in scripts],
+    )
+
+
 def landscape() -> str:
     """The whole table."""
     header = (
@@ -186,5 +195,5 @@ def _with_links(reference: str) -> str:
 
 
 INSERTS: dict[str, Callable[..., str]] = {
-    make.__name__: make for make in (file, results, landscape, one_by_one, gradients, costs)
+    make.__name__: make for make in (file, results, examples, landscape, one_by_one, gradients, costs)
 }
