@@ -18,7 +18,7 @@ from ..finite_steps import Compare, Nearer, same_endpoint, same_endpoint_seen_at
 from ..grids import below, karras, on, on_pairs, uniform_grid
 from ..method import Method, Term
 from ..steps import Step, euler, jump
-from ..times import Times, logit_normal_diagonal, logit_normal_pairs, to_data
+from ..times import Times, logit_normal_diagonal, to_data
 from ..velocity import Discriminator, averaged, conditional, fixed
 from ..weight import Weight, by_interval, huber, root, squared
 from .adversarial import ADVERSARIAL_SHARE, adversarial_term
@@ -112,7 +112,7 @@ def ict(
     def now(term: Term, progress: float) -> Term:
         grid = karras(first * 2 ** min(int(progress * (doublings + 1)), doublings))
         weight = by_interval(inverse_step(below(grid)), distance or huber(0.00054))
-        return replace(term.given(to=below(grid)), times=snapped(logit_normal_pairs(mean, std), grid), weight=weight)
+        return replace(term.given(to=below(grid)), times=snapped(logit_normal_diagonal(mean, std), grid), weight=weight)
 
     rule = partial(same_endpoint, solver=jump, compare=compare)
     return _method("ict", Term(rule, conditional, curriculum=now, name="eulerian"))
