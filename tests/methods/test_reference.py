@@ -277,3 +277,17 @@ def test_the_weights_of_the_papers(case):
     name, options, progress, formula = WEIGHTS[case]
     given = (lambda teacher: {"teacher": teacher}) if ROWS[name].needs_teacher else (lambda teacher: {})
     compare(name, lambda teacher: ROWS[name].build(**given(teacher), **options), formula, progress)
+
+
+@pytest.mark.parametrize("name", ["ict", "ect"])
+def test_the_noise_levels_of_consistency_training_are_log_normal(name):
+    """P(log sigma < -1.1 + 2 z) = Phi(z), log sigma ~ N(-1.1, 2^2), within four standard errors and a step of the
+    grid."""
+    torch.manual_seed(0)
+    count = 20_000
+    (term,) = (term.at(DONE) for term in build(name).terms)
+    s, t = term.times(count, DONE, X0)
+    assert (t == 0).all()
+    for z in (-1.0, 0.0, 1.0):
+        share, wanted = (torch.logit(s) < -1.1 + 2 * z).double().mean(), torch.special.ndtr(torch.tensor(z)).item()
+        assert abs(share - wanted) < 4 * (wanted * (1 - wanted) / count) ** 0.5 + 0.005
