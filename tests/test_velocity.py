@@ -38,6 +38,19 @@ def test_the_conditional_velocity_is_the_rate_of_the_pair(path):
     assert not velocity.is_conditional(velocity.own)
 
 
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_a_conditional_jump_stays_on_the_path_of_the_pair(path):
+    """From x_s to x_t, in both directions; from elsewhere it is the same shift."""
+    teacher = velocity.conditional(None, pair(path))
+    x_s, x_t = path.interpolate(X0, EPS, S), path.interpolate(X0, EPS, T)
+    torch.testing.assert_close(teacher(x_s, S, T), x_t)
+    torch.testing.assert_close(teacher(x_s + 1, S[:, None], T[:, None]), x_t + 1)
+    torch.testing.assert_close(teacher(x_s, S, S), x_s)
+    torch.testing.assert_close(teacher(path.interpolate(X0, EPS, 1.0), 1.0, 0.0), X0)
+    half = teacher(x_s.bfloat16(), S, T)
+    assert half.dtype == torch.bfloat16
+
+
 def test_the_conditional_velocity_averages_to_the_velocity():
     """Of 200 000 pairs those that meet near a point: four standard errors, and a little for the width of "near"."""
     m, s, n = mixture(), 0.5, 200_000
