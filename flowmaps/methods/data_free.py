@@ -11,7 +11,7 @@ from torch import Tensor
 from ..balance import residual_ratio
 from ..consistency import lagrangian
 from ..derivative import Derivative, finite_difference, keep, stop
-from ..finite_steps import lagrangian_step
+from ..finite_steps import Compare, lagrangian_step
 from ..flow_map import FlowMap
 from ..method import Method, Term, from_noise
 from ..times import Times, logit_normal_diagonal, uniform_diagonal
@@ -26,16 +26,32 @@ def pid(
     times: Times = at_noise(uniform_diagonal()),
     weight: Weight = squared,
     derivative: Derivative = finite_difference(0.005, central=False),
+    compare: Compare | None = None,
 ) -> Method:
     """Physics-informed distillation:  E || V(eps, 1, t) + (t - 1) dV/dt - sg[v(F(eps, 1, t), t)] ||^2,  v the teacher's
     velocity, the derivative by finite differences.
 
-    Both branches of the difference carry gradient. In units of the denoised field, as in the paper, the residual is t
-    times this one: `by_interval(lambda s, t: t**2)`. The paper's network predicts a position (`Endpoint` here). Tee et
-    al. 2024, Transactions on Machine Learning Research.
+    Both branches of the difference carry gradient. The paper measures in units of the denoised field, where the
+    residual is t times this one; compare= does so with a distance of images such as `perceptual.lpips()`, and then
+    weight= is to be `weight.plain`. The paper's network predicts a position (`Endpoint` here). Tee et al. 2024,
+    Transactions on Machine Learning Research.
     """
     rule = partial(lagrangian, derivative=derivative, slope=keep, target=stop)
-    return Method(Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise), name="pid")
+    if compare is not None:
+        rule = partial(denoised_residual, derivative=derivative, compare=compare)
+    term = Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise, name="lagrangian")
+    return Method(term, name="pid")
+
+
+def denoised_residual(
+    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative, compare: Compare
+) -> Tensor:
+    """compare(F - t dF/dt, sg[F - t v(F, t)]),  F = F(x_s, s, t): the Lagrangian rule between denoised fields of the
+    linear path.
+    """
+    V, dV = derivative(flow.average_velocity, (x, s, t), (0, 0, 1))
+    end = x + (t - s) * V
+    return compare(end - t * (V + (t - s) * dV), stop(end) - t * stop(teacher.velocity)(end, t))
 
 
 def boot(
