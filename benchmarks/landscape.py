@@ -1,10 +1,10 @@
 """All methods of the landscape on equal terms:  python -m benchmarks.landscape [--only DATA] [--methods A,B]
 
 For each data set all methods have the same network (points: an MLP of width 128 and depth 3; digits:
-`recipes.small_images`), first weights, batch size and optimiser (AdamW at 1e-3 with the default schedule, clipped at
-10, EMA 0.999), and the same budget: `--seconds` of processor time of one core. As steps slow down where others use the
-machine, a few steps of a method, through all its stages, are timed in turns with flow matching, whose own step is timed
-once for a data set: steps = seconds / flow matching's step x (flow matching's time / the method's, in turns).
+`recipes.small_images`), first weights, batches of 256 and optimiser (AdamW at 1e-3 with the default schedule, clipped
+at 10, EMA 0.999), and the same budget: `--seconds` of processor time of one core. As steps slow down where others use
+the machine, a few steps of a method, through all its stages, are timed in turns with flow matching, whose own step is
+timed once for a data set: steps = seconds / flow matching's step x (flow matching's time / the method's, in turns).
 Settings are each method's defaults, but for `OPTIONS`; what a paper changes in the network is left out.
 
 Distillation methods learn from the exact velocity on eight_gaussians, and elsewhere from a flow matching model that
@@ -45,8 +45,16 @@ SIZES: dict[str, dict[str, int]] = {
     "checkerboard": {"width": 128, "depth": 3},
     "digits": {},
 }
-BATCHES = {"points": 512, "images": 256}
-TRAINING: dict[str, Any] = {"lr": 1e-3, "clip": 10.0, "labels": False, "progress_bar": False, "trackers": ()}
+TRAINING: dict[str, Any] = {
+    "batch_size": 256,
+    "lr": 1e-3,
+    "clip": 10.0,
+    "labels": False,
+    "progress_bar": False,
+    "trackers": (),
+    "sample_every": 0,
+}
+EVALUATION: dict[str, Any] = {"labels": False}
 PATHS = {"sct": fm.path.trigonometric, "scd": fm.path.trigonometric}
 OPTIONS: dict[str, dict[str, Any]] = {"pfmm": {"phases": 5}}  # one phase would learn two Euler steps
 COUPLED, COUPLINGS = "rectified_meanflow", {"n": 10_000, "steps": 50}
@@ -153,7 +161,7 @@ class Contest:
     @property
     def shared(self) -> dict[str, Any]:
         """Arguments of `train` that all methods share."""
-        return {**TRAINING, "batch_size": BATCHES[self.data.kind], "seed": self.seed, "sample_every": 0}
+        return {**TRAINING, "seed": self.seed}
 
     def plain_step(self) -> float:
         """Processor time of a step of flow matching, now."""
@@ -190,9 +198,8 @@ class Contest:
     def evaluation(self, flow: fm.FlowMap, row: Row) -> dict[str, Any]:
         """By jumps; flow matching, which learns the diagonal alone, by Euler steps."""
         jumps, euler = ((), (*JUMPS, tables.MANY)) if row.rule == "diffusion" else (JUMPS, ())
-        return fm.evaluate.evaluate(
-            flow, self.data, jumps=jumps, ode_steps=euler, features=self.features, labels=False, seed=self.seed
-        )
+        shared = {"features": self.features, "seed": self.seed, **EVALUATION}
+        return fm.evaluate.evaluate(flow, self.data, jumps=jumps, ode_steps=euler, **shared)
 
     def store(self, flow: fm.FlowMap, row: Row) -> None:
         """The samples of the picture: by as many jumps as the method is made for."""
