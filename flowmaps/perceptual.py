@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Net = Literal["vgg", "alex", "squeeze"]
 Compare = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -37,7 +38,7 @@ def features_distance(extractor: Callable[[Tensor], Any], eps: float = 1e-8) -> 
     return compare
 
 
-def lpips(net: str = "vgg", size: int | None = 224) -> Compare:
+def lpips(net: Net = "vgg", size: int | None = 224) -> Compare:
     """LPIPS (Zhang et al. 2018, arXiv 1801.03924) with its learned weights, from torchmetrics: `net` is vgg, alex or
     squeeze.
 
@@ -66,7 +67,7 @@ def expect_images(a: Tensor, b: Tensor) -> None:
         )
 
 
-def _lpips_network(net: str) -> nn.Module:
+def _lpips_network(net: Net) -> nn.Module:
     if net not in ("vgg", "alex", "squeeze"):
         raise ValueError(f"expected the network vgg, alex or squeeze, got {net!r}")
     try:
