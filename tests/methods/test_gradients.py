@@ -7,6 +7,8 @@ a the gap, s0, t0 the times and x_s the states of the batch, a probe is multipli
 - time: is 0 at (s0, t0), on the diagonal and at x_s, but has a slope in s and t there,
 - space: the same with a slope in x,
 - target: is 0 at (s0, t0) with slope 0, but not on the diagonal or at half the gap.
+
+At the other end of a finite step none of them is zero, so `value` alone says that this end is stopped.
 """
 
 import pytest
@@ -15,53 +17,127 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps import derivative
+from flowmaps.methods import LANDSCAPE
 from tests.methods.support import CONSISTENCY_TERM, DISTILLED, Network, batch, build
 
 X0, EPS, _ = batch()
-S0, T0 = 0.8, 0.3
-GAP = S0 - T0
-X_S = (1 - S0) * X0 + S0 * EPS
+EPS = EPS[:1].expand_as(EPS)  # one trajectory, for the method that follows them
 PROBES = ("value", "time", "space", "target")
+ROWS = {row.name: row for row in LANDSCAPE}
+
+
+def times_of(name):
+    """(s0, t0) that the method knows."""
+    row = ROWS[name]
+    from_noise = row.only_source == 1.0 or name == "cmt"
+    return 1.0 if from_noise else 0.8, 0.0 if row.only_target == 0.0 else 0.25 if name == "cmt" else 0.3
 
 
 class Probed(nn.Module):
-    def __init__(self):
+    def __init__(self, s0, t0):
         super().__init__()
         self.base = Network(seed=1)
+        self.s0, self.t0, self.x_s = s0, t0, (1 - s0) * X0 + s0 * EPS
         self.probes = nn.ParameterDict({name: nn.Parameter(torch.zeros(()).double()) for name in PROBES})
 
     def forward(self, x, s, t):
-        p, s_, t_ = self.probes, s[:, None], t[:, None]
+        p, s_, t_, GAP = self.probes, s[:, None], t[:, None], self.s0 - self.t0
         gap = s_ - t_
         value = gap**2 * (gap - GAP / 2) ** 2 * (4 - 24 * (gap - GAP) / GAP) / GAP**4
         target = (gap**2 - GAP**2) ** 2 / GAP**4
-        time, space = ((s_ - S0) + (t_ - T0)) * gap, (x - X_S) * gap
+        time, space = ((s_ - self.s0) + (t_ - self.t0)) * gap, (x - self.x_s) * gap
         return self.base(x, s, t) + p["value"] * value + p["time"] * time + p["space"] * space + p["target"] * target
 
 
 YES, NO = True, False
 TABLE = {  # value, time, space, target
+    "flow_matching": (NO, NO, NO, YES),
     "lmd": (YES, YES, NO, NO),
     "lsd": (YES, YES, NO, NO),
     "ayf_lmd": (YES, NO, NO, NO),
+    "tvm": (YES, YES, NO, NO),
+    "freeflow": (YES, NO, NO, NO),
+    "pid": (YES, YES, NO, NO),
+    "boot": (YES, NO, NO, NO),
+    "ct": (YES, NO, NO, NO),
+    "cd": (YES, NO, NO, NO),
+    "ctm": (YES, NO, NO, NO),
     "emd": (YES, YES, YES, NO),
     "esd": (YES, YES, NO, NO),
     "ayf_emd": (YES, NO, NO, NO),
+    "soflow": (YES, NO, NO, NO),
+    "facm": (YES, NO, NO, NO),
     "meanflow": (YES, NO, NO, NO),
     "imf": (YES, NO, NO, NO),
+    "alphaflow": (YES, NO, NO, NO),
+    "dmf": (YES, NO, NO, NO),
+    "rectified_meanflow": (YES, NO, NO, NO),
+    "pixel_meanflow": (YES, NO, NO, NO),
+    "ict": (YES, NO, NO, NO),
+    "ect": (YES, NO, NO, NO),
+    "sct": (YES, NO, NO, NO),
+    "scd": (YES, NO, NO, NO),
+    "lcm": (YES, NO, NO, NO),
+    "cmt": (YES, NO, NO, NO),
     "shortcut": (YES, NO, NO, NO),
     "splitmeanflow": (YES, NO, NO, NO),
     "psd": (YES, NO, NO, NO),
+    "fmm": (YES, YES, YES, NO),  # value and slopes of the way back, and the way there
     "pfmm": (YES, NO, NO, NO),
+    "progressive_distillation": (YES, NO, NO, NO),
 }
 STOPPED = {  # other derivative modes than the method's own
     ("lsd", "detached"): (YES, NO, NO, NO),
     ("lsd", "separate"): (YES, NO, NO, NO),
+    ("tvm", "detached"): (YES, NO, NO, NO),
+    ("pid", "detached"): (YES, NO, NO, NO),
+    ("freeflow", "jvp"): (YES, NO, NO, NO),
     ("emd", "detached"): (YES, NO, NO, NO),
     ("esd", "jvp"): (YES, YES, YES, NO),
     ("meanflow", "jvp"): (YES, NO, NO, NO),
     ("imf", "jvp"): (YES, NO, NO, NO),
+    ("facm", "jvp"): (YES, NO, NO, NO),
+    ("sct", "jvp"): (YES, NO, NO, NO),
 }
+PROBED_WITH = {  # a finite difference of finite step sees the probes of its other end
+    "pid": {"derivative": derivative.jvp},
+}
+
+
+def received(name, **options):
+    """Which probes got a gradient from the consistency term of a method."""
+    flow = fm.FlowMap(Probed(*times_of(name)))
+    method = build(name, fm.FlowMap(Network(seed=2)) if name in DISTILLED else None, **options)
+    loss = method.loss(flow, X0, noise=EPS, times=times_of(name))
+    loss.terms[CONSISTENCY_TERM[name]].value.backward()
+    return tuple(flow.network.probes[probe].grad.abs().item() > 1e-9 for probe in PROBES)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_which_term_receives_a_gradient(name):
+    assert received(name, **PROBED_WITH.get(name, {})) == TABLE[name]
+
+
+def test_the_table_has_every_row_of_the_landscape():
+    assert list(TABLE) == list(ROWS)
+
+
+@pytest.mark.parametrize("name, mode", STOPPED)
+def test_the_derivative_mode_decides_for_the_slope(name, mode):
+    assert received(name, derivative=getattr(derivative, mode)) == STOPPED[name, mode]
+
+
+HAS_DIAGONAL = [
+    name for name in ROWS if "diffusion" in [term.name for term in build(name, fm.exact.Gaussian(0.0)).terms]
+]
+
+
+@pytest.mark.parametrize("name", HAS_DIAGONAL)
+def test_the_diffusion_term_trains_the_diagonal_alone(name):
+    flow = fm.FlowMap(Probed(*times_of(name)))
+    teacher = fm.FlowMap(Network(seed=2))
+    build(name, teacher).loss(flow, X0, noise=EPS, times=times_of(name)).terms["diffusion"].value.backward()
+    assert [flow.network.probes[probe].grad.abs().item() > 1e-9 for probe in PROBES] == [NO, NO, NO, YES]
 
 
 class Teacher:
@@ -76,54 +152,73 @@ class Teacher:
         return self.flow.velocity(x, t)
 
 
-def received(name, **options):
-    """Which probes got a gradient from the consistency term of a method."""
-    flow = fm.FlowMap(Probed())
-    method = build(name, fm.FlowMap(Network(seed=2)) if name in DISTILLED else None, **options)
-    loss = method.loss(flow, X0, noise=EPS, times=(S0, T0))
-    loss.terms[CONSISTENCY_TERM[name]].value.backward()
-    return tuple(flow.network.probes[probe].grad.abs().item() > 1e-9 for probe in PROBES)
-
-
-@pytest.mark.parametrize("name", TABLE)
-def test_which_term_receives_a_gradient(name):
-    assert received(name) == TABLE[name]
-
-
-@pytest.mark.parametrize("name, mode", STOPPED)
-def test_the_derivative_mode_decides_for_the_slope(name, mode):
-    assert received(name, derivative=getattr(derivative, mode)) == STOPPED[name, mode]
-
-
-def test_the_diffusion_term_trains_the_diagonal_alone():
-    for name in ("flow_matching", "meanflow", "imf", "lsd", "esd", "psd", "shortcut"):
-        flow = fm.FlowMap(Probed())
-        build(name).loss(flow, X0, noise=EPS, times=(S0, T0)).terms["diffusion"].value.backward()
-        assert [flow.network.probes[probe].grad.abs().item() > 1e-9 for probe in PROBES] == [NO, NO, NO, YES]
-
-
 @pytest.mark.parametrize("name", DISTILLED)
 def test_a_teacher_receives_no_gradient(name):
     flow, teacher = fm.FlowMap(Network(seed=1)), fm.FlowMap(Network(seed=2))
-    build(name, teacher).loss(flow, X0, noise=EPS, times=(S0, T0)).value.backward()
+    build(name, teacher).loss(flow, X0, noise=EPS, times=times_of(name)).value.backward()
     assert all(p.grad is None and p.requires_grad for p in teacher.parameters())
     assert all(p.grad is not None for p in flow.parameters())
 
 
-@pytest.mark.parametrize(
-    "name, passes", [("lmd", YES), ("ayf_lmd", NO), ("emd", NO), ("ayf_emd", NO), ("splitmeanflow", NO)]
-)
-def test_gradients_pass_through_the_input_of_a_teacher_in_lmd_alone(name, passes):
+@pytest.mark.parametrize("name", DISTILLED)
+def test_gradients_pass_through_the_input_of_a_teacher_in_lmd_alone(name):
     teacher = Teacher()
-    build(name, teacher).loss(fm.FlowMap(Network(seed=1)), X0, noise=EPS, times=(S0, T0)).value.backward()
-    assert teacher.differentiated == {passes}
+    build(name, teacher).loss(fm.FlowMap(Network(seed=1)), X0, noise=EPS, times=times_of(name)).value.backward()
+    assert teacher.differentiated == {name == "lmd"}
 
 
-def test_an_averaged_target_receives_no_gradient():
-    flow, method = fm.FlowMap(Network(seed=1)), build("shortcut")
-    method.loss(flow, X0, noise=EPS, times=(S0, T0)).value.backward()
+WITH_TARGET = ["tvm", "ct", "cd", "ctm", "lcm", "shortcut"]
+
+
+def test_these_have_an_averaged_target():
+    found = [name for name in ROWS if any(isinstance(part, fm.velocity.Averaged) for part in built(name).modules())]
+    assert found == WITH_TARGET
+
+
+def built(name):
+    return build(name, fm.FlowMap(Network(seed=2)))
+
+
+@pytest.mark.parametrize("name", WITH_TARGET)
+def test_an_averaged_target_receives_no_gradient(name):
+    flow, method = fm.FlowMap(Network(seed=1)), built(name)
+    method.loss(flow, X0, noise=EPS, times=times_of(name)).value.backward()
     assert len(list(method.parameters())) == len(list(flow.parameters()))
     assert not any(p.requires_grad or p.grad is not None for p in method.parameters())
+
+
+@pytest.mark.parametrize("name", ["pfmm", "progressive_distillation"])
+def test_the_teacher_of_a_later_phase_receives_no_gradient(name):
+    options = {"phases": 3} if name == "pfmm" else {}
+    flow, method = fm.FlowMap(Network(seed=1)), build(name, fm.FlowMap(Network(seed=2)), **options)
+    method.loss(flow, X0, noise=EPS, times=times_of(name), progress=0.99).value.backward()
+    assert len(list(method.parameters())) == len(list(flow.parameters()))
+    assert not any(p.requires_grad or p.grad is not None for p in method.parameters())
+
+
+def test_in_ctm_the_gradient_passes_through_the_outer_jump():
+    """d loss / d V(x_s, s, t) = 2/(B D) (t - s) (dF'/dx)^T r: the outer jump's Jacobian stands in it."""
+    flow, method = fm.FlowMap(Network(seed=1)), built("ctm")
+    x = 0.2 * X0 + 0.8 * EPS
+    V = flow.average_velocity(x, 0.8, 0.3).detach().requires_grad_()
+    seen = {}
+
+    class Given(nn.Module):
+        """The flow with its answer at (0.8, 0.3) replaced by V, the first time it is asked for it."""
+
+        def __init__(self):
+            super().__init__()
+            self.network = flow.network
+
+        def forward(self, y, s, t):
+            first = not seen and torch.is_grad_enabled() and bool((s == 0.8).all()) and bool((t == 0.3).all())
+            return seen.setdefault("V", V) if first else self.network(y, s, t)
+
+    loss = method.loss(fm.FlowMap(Given()), X0, noise=EPS, times=(0.8, 0.3)).terms["eulerian"]
+    (found,) = torch.autograd.grad(loss.value, V)
+    outer = torch.func.vmap(torch.func.jacrev(lambda y: flow(y[None], 0.3, 0.0)[0]))((x - 0.5 * V).detach())
+    expected = 2 / V.numel() * -0.5 * torch.einsum("bij,bi->bj", outer, loss.residual.detach())
+    torch.testing.assert_close(found, expected)
 
 
 def test_frozen_weights_let_gradients_through_their_input():
@@ -131,3 +226,62 @@ def test_frozen_weights_let_gradients_through_their_input():
     x = X0.clone().requires_grad_()
     fm.velocity.frozen(flow, None).velocity(x, 0.5).sum().backward()
     assert x.grad.abs().min() > 0 and all(p.grad is None for p in flow.parameters())
+
+
+class Judge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(7)
+        self.layers = nn.Sequential(nn.Linear(3, 16), nn.Softplus(), nn.Linear(16, 1)).double()
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def received_by(value, *modules):
+    """For each module: whether this value gives its weights a gradient."""
+    found = []
+    for module in modules:
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        grads = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True) if weights else ()
+        found.append(any(grad is not None and bool((grad != 0).any()) for grad in grads))
+    return tuple(found)
+
+
+def test_each_loss_of_freeflow_reaches_its_own_network():
+    flow, teacher = fm.FlowMap(Network(seed=1), only_source=1.0), fm.FlowMap(Network(seed=2))
+    method = build("freeflow", teacher)
+    auxiliary = method.auxiliaries[0]
+    auxiliary.network.load_state_dict(Network(seed=4).state_dict())  # as the teacher it would correct nothing
+    terms = method.loss(flow, X0).terms
+    networks = flow, auxiliary, teacher
+    assert received_by(terms["lagrangian"].value, *networks) == (YES, NO, NO)
+    assert received_by(terms["correction"].value, *networks) == (YES, NO, NO)
+    assert received_by(terms["auxiliary"].value, *networks) == (NO, YES, NO)
+
+
+@pytest.mark.parametrize("name, progress", [("ayf_emd", 0.95), ("ctm", 0.0)])
+def test_each_adversarial_loss_reaches_its_own_network(name, progress):
+    flow, teacher, judge = fm.FlowMap(Network(seed=1)), fm.FlowMap(Network(seed=2)), Judge()
+    method = build(name, teacher, discriminator=judge)
+    loss = method.loss(flow, X0, progress=progress)
+    targets = [part for part in method.modules() if isinstance(part, fm.velocity.Averaged)]
+    networks = flow, judge, teacher, *targets
+    rest = (NO,) * (1 + len(targets))
+    assert [part.network for part in method.auxiliaries] == [judge]
+    assert received_by(loss.terms["eulerian"].value, *networks) == (YES, NO, *rest)
+    assert received_by(loss.terms["adversarial"].value, *networks) == (YES, NO, *rest)
+    assert received_by(loss.terms["discriminator"].value, *networks) == (NO, YES, *rest)
+
+
+def test_the_denoising_term_of_ctm_is_held_to_the_first_by_the_gradients_of_the_last_layer():
+    flow, method = fm.FlowMap(Network(seed=1)), build("ctm", fm.FlowMap(Network(seed=2)), denoising=0.5)
+    loss = method.loss(flow, X0)
+    last = flow.network.outer.weight
+    first, second = (
+        torch.autograd.grad(loss.terms[name].value, last, retain_graph=True)[0] for name in ("eulerian", "diffusion")
+    )
+    (whole,) = torch.autograd.grad(loss.value, last)
+    factor = (first.norm() / second.norm()).item()
+    assert 0 < factor < 10
+    torch.testing.assert_close(whole, 0.5 * first + 0.5 * factor * second, rtol=1e-6, atol=1e-9)
