@@ -53,7 +53,7 @@ class Term:
     - velocity: the source of the teacher that the rule compares with (`velocity`)
     - share: its part of the batch, and its weight in the sum
     - times: the sampler of (s, t)
-    - weight: from the residual to one number for each row; a dict by name where there are several
+    - weight: from the residual to one number for each row; where there are several, one for all or a dict by name
     - sources: more teachers, by the name of the rule's option that takes them, such as {"along": own}
     - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
     - start: (pair, s) -> x_s; `from_noise` for methods without data
@@ -94,7 +94,7 @@ class Term:
     @property
     def reads_data(self) -> bool:
         """Whether the values of x_0 enter."""
-        return self.start is not from_noise or is_conditional(self.velocity)
+        return self.start is not from_noise or any(map(is_conditional, (self.velocity, *self.sources.values())))
 
     @property
     def parts(self) -> list[nn.Module]:
@@ -116,8 +116,11 @@ class Term:
         return {name: TermLoss(self._weigh(name, r, s, t).mean(), r, s, t) for name, r in residuals.items()}
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        weight = self.weight[name] if isinstance(self.weight, Mapping) else self.weight
-        return weight(residual, s, t)
+        if not isinstance(self.weight, Mapping):
+            return self.weight(residual, s, t)
+        if name not in self.weight:
+            raise ValueError(f"the term {self.name!r} has no weight for {name!r}, only for {', '.join(self.weight)}")
+        return self.weight[name](residual, s, t)
 
 
 @dataclass(frozen=True)
