@@ -1,6 +1,7 @@
 """Methods: shares of the batch, times, conditions, names, weights of their own, refusals."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,10 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps.consistency import diffusion, eulerian
-from flowmaps.method import split_rows
-from flowmaps.velocity import conditional, own
+from flowmaps.method import from_data, from_noise, split_rows
+from flowmaps.velocity import Auxiliary, Discriminator, averaged, conditional, fixed, own
 from tests.methods.support import Network, batch
-from tests.oracles import PATHS, randn
+from tests.oracles import PATHS, gaussian, randn
 
 X0, EPS, (S, T) = batch()
 
@@ -198,7 +199,9 @@ def test_curricula_see_the_progress_of_training():
         return flow.velocity(x, s)
 
     term = fm.Term(
-        rule, curriculum=lambda term, progress: term.given(rate=progress**2), times=fm.times.growing_gap(always(1.0, 0.0))
+        rule,
+        curriculum=lambda term, progress: term.given(rate=progress**2),
+        times=fm.times.growing_gap(always(1.0, 0.0)),
     )
     loss = fm.Method(term).loss(fm.FlowMap(Network()), X0, progress=0.25)
     assert rates == [0.0625] and loss.terms["rule"].t[0] == 0.5
@@ -283,6 +286,181 @@ def test_the_source_of_a_term_sees_the_rows_of_the_term():
         rows.append(len(pair.x0))
         return own(flow, pair)
 
-    method = fm.Method(fm.Term(diffusion, source, share=0.25), fm.Term(eulerian, source, share=0.75, sources={"along": source}))
+    method = fm.Method(
+        fm.Term(diffusion, source, share=0.25), fm.Term(eulerian, source, share=0.75, sources={"along": source})
+    )
     method.loss(fm.FlowMap(Network()), X0)
     assert sorted(rows) == [3, 9, 9]
+
+
+# --- rules with several residuals, curricula, starts, couplings -------------------------------------------------------
+
+
+def both(flow, teacher, x, s, t):
+    """Two residuals of one computation, of unlike shape."""
+    V = flow.average_velocity(x, s, t)
+    return {"jump": V - teacher.velocity(x, s), "size": V.square().sum(1, keepdim=True)}
+
+
+def test_a_rule_may_have_several_residuals():
+    flow, method = fm.FlowMap(Network()), fm.Method(fm.Term(both, share=0.5))
+    loss = method.loss(flow, X0, noise=EPS, times=(S, T))
+    V = flow.average_velocity(PATHS["linear"].interpolate(X0, EPS, S), S, T)
+    assert list(loss.terms) == ["jump", "size"]
+    torch.testing.assert_close(loss.terms["jump"].residual, V - (EPS - X0))
+    torch.testing.assert_close(loss.terms["size"].residual, V.square().sum(1, keepdim=True))
+    for term in loss.terms.values():
+        assert torch.equal(term.s, S) and torch.equal(term.t, T)
+        torch.testing.assert_close(term.value, term.residual.square().mean())
+    torch.testing.assert_close(loss.value, 0.5 * (loss.terms["jump"].value + loss.terms["size"].value))
+
+
+def test_each_residual_has_the_weight_of_its_name():
+    flow = fm.FlowMap(Network())
+    weights = {"jump": fm.weight.summed, "size": fm.weight.by_interval(lambda s, t: s, fm.weight.plain)}
+    loss = fm.Method(fm.Term(both, weight=weights)).loss(flow, X0, noise=EPS, times=(S, T))
+    jump, size = (loss.terms[name] for name in ("jump", "size"))
+    torch.testing.assert_close(jump.value, jump.residual.square().sum(1).mean())
+    torch.testing.assert_close(size.value, (S * size.residual[:, 0]).mean())
+
+
+def test_learned_weights_by_name_are_parts_of_the_method():
+    first, second = fm.weight.learned(8), fm.weight.learned_cauchy(8)
+    method = fm.Method(fm.Term(both, weight={"jump": first, "size": second}))
+    expected = {id(p) for part in (first, second) for p in part.parameters()}
+    assert {id(p) for p in method.parameters()} == expected and len(expected) == 4
+
+
+def test_a_residual_without_a_weight_is_named():
+    with pytest.raises(ValueError, match="no weight for 'size', only for jump"):
+        fm.Method(fm.Term(both, weight={"jump": fm.weight.squared})).loss(fm.FlowMap(Network()), X0)
+
+
+def test_one_part_in_several_places_is_one_part():
+    learned, target = fm.weight.learned(8), averaged(0.9)
+    term = fm.Term(eulerian, target, share=0.5, weight=learned, sources={"along": target})
+    method = fm.Method(term, term)
+    assert list(method.parts) == [target, learned] and list(method.children()) == [method.parts]
+
+
+def test_a_curriculum_is_the_term_of_the_moment():
+    """Rule, times and weight of that moment, from the term as it was given."""
+    flow = fm.FlowMap(Network())
+
+    def now(term, progress):
+        late = progress >= 0.5
+        weight = fm.weight.summed if late else fm.weight.squared
+        return replace(term, rule=eulerian if late else diffusion, times=always(0.5 + progress / 2, 0.0), weight=weight)
+
+    term = fm.Term(diffusion, times=always(0.1, 0.1), curriculum=now, name="changing")
+    method = fm.Method(term)
+    for progress, rule, factor in ((0.0, diffusion, 1), (0.4, diffusion, 1), (0.5, eulerian, 3), (1.0, eulerian, 3)):
+        seen = method.loss(flow, X0, noise=EPS, progress=progress).terms["changing"]
+        s = torch.full((12, 1), 0.5 + progress / 2).double()
+        teacher = fm.velocity.Conditional(fm.velocity.Pair(X0, EPS, flow.path, {}))
+        expected = rule(flow, teacher, flow.path.interpolate(X0, EPS, s), s, 0 * s)
+        torch.testing.assert_close(seen.residual, expected)
+        torch.testing.assert_close(seen.value, factor * expected.square().mean())
+    assert term.at(1.0).rule is eulerian and term.rule is diffusion and fm.Term(diffusion).at(0.5).curriculum is None
+
+
+def test_a_curriculum_may_not_break_a_rule():
+    """What a term refuses when it is made it refuses when it changes."""
+    term = fm.Term(diffusion, curriculum=lambda term, progress: replace(term, rule=fm.consistency.lagrangian))
+    with pytest.raises(ValueError, match="Lagrangian rule evaluates the velocity"):
+        fm.Method(term).loss(fm.FlowMap(Network()), X0)
+
+
+def test_couplings_choose_the_data_that_belong_to_the_noise():
+    flow, order = fm.FlowMap(Network()), torch.arange(12).flip(0)
+    term = fm.Term(diffusion, couple=lambda pair: replace(pair, x0=pair.x0[order]))
+    found = fm.Method(term).loss(flow, X0, noise=EPS, times=(S, S))
+    expected = fm.Method(fm.Term(diffusion)).loss(flow, X0[order], noise=EPS, times=(S, S))
+    assert torch.equal(found.value, expected.value)
+    assert torch.equal(found.terms["diffusion"].residual, expected.terms["diffusion"].residual)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_starts(path):
+    pair = fm.velocity.Pair(X0, EPS, path, {})
+    torch.testing.assert_close(from_data(pair, S), path.interpolate(X0, EPS, S))
+    noise = path.sigma(torch.ones(()).double()) * EPS
+    torch.testing.assert_close(from_noise(pair, torch.ones(12).double()), noise)
+    some = torch.where(torch.arange(12) < 6, torch.ones_like(S), S)
+    expected = torch.cat([noise[:6], path.interpolate(X0, EPS, S)[6:]])
+    torch.testing.assert_close(from_noise(pair, some), expected)
+
+
+def jump_from_noise(flow, teacher, x, s, t):
+    return flow.average_velocity(x, s, t) - teacher.velocity(x, s)
+
+
+def data_free(**options):
+    at_noise = fm.times.from_noise(fm.times.uniform_triangle())
+    options = {"velocity": fixed(gaussian()), "times": at_noise, "start": from_noise} | options
+    return fm.Term(jump_from_noise, **options)
+
+
+def test_values_of_the_data_do_not_enter_a_method_without_data():
+    flow, method = fm.FlowMap(Network()), fm.Method(data_free())
+    torch.manual_seed(1)
+    nothing = method.loss(flow, torch.full_like(X0, float("nan")))
+    torch.manual_seed(1)
+    something = method.loss(flow, X0)
+    assert nothing.value.isfinite() and torch.equal(nothing.value, something.value)
+    nothing.value.backward()
+    assert all(p.grad.isfinite().all() for p in flow.parameters())
+    torch.testing.assert_close(
+        method.loss(flow, X0 / 0, noise=EPS, times=(1.0, 0.25)).value,
+        (flow.average_velocity(EPS, 1.0, 0.25) - gaussian().velocity(EPS, 1.0)).square().mean(),
+    )
+    mixed = torch.where(torch.arange(12) < 6, torch.ones_like(S), S)
+    broken = torch.where(mixed[:, None] == 1, float("nan"), X0)  # rows from noise do not need theirs
+    assert method.loss(flow, broken, noise=EPS, times=(mixed, T)).value.isfinite()
+
+
+def test_a_method_knows_whether_it_reads_data():
+    reads = [
+        fm.Term(diffusion),
+        fm.Term(diffusion, fixed(gaussian())),
+        data_free(velocity=conditional),
+        data_free(sources={"along": conditional}),
+    ]
+    for term in reads:
+        assert term.reads_data and not fm.Method(term).data_free
+        assert not fm.Method(data_free(), term).data_free
+    for velocity in (fixed(gaussian()), own, averaged(0.9)):
+        assert not data_free(velocity=velocity).reads_data and fm.Method(data_free(velocity=velocity)).data_free
+    assert fm.Method(data_free(), data_free()).data_free
+
+
+def test_a_method_lists_the_networks_beside_the_flow():
+    auxiliary, judge = Auxiliary(), Discriminator(nn.Linear(3, 1))
+    terms = (
+        fm.Term(diffusion, sources={"auxiliary": auxiliary}),
+        fm.Term(diffusion, averaged(0.9), sources={"auxiliary": auxiliary, "judge": judge}),
+    )
+    assert fm.Method(*terms).auxiliaries == [auxiliary, judge] and fm.Method(fm.Term(diffusion)).auxiliaries == []
+
+
+def test_sources_reach_the_rule_under_their_names_bound_to_the_condition():
+    seen = {}
+
+    class Labelled(Network):
+        def forward(self, x, s, t, label):
+            return super().forward(x, s, t) + label[:, None]
+
+    def rule(flow, teacher, x, s, t, *, along, against):
+        seen.update(along=along.velocity(x, s), against=against.velocity(x, s), x=x)
+        return flow.velocity(x, s)
+
+    flow, label = fm.FlowMap(Labelled()), torch.arange(12).double()
+    method = fm.Method(fm.Term(rule, sources={"along": own, "against": fixed(gaussian())}))
+    method.loss(flow, X0, label, noise=EPS, times=(S, T))
+    torch.testing.assert_close(seen["along"], flow.given(label=label).velocity(seen["x"], S))
+    torch.testing.assert_close(seen["against"], gaussian().velocity(seen["x"], S))
+
+
+def test_a_method_is_shown_by_its_name_and_terms():
+    method = fm.Method(fm.Term(diffusion, share=0.75), fm.Term(both, share=0.25), name="mine")
+    assert repr(method) == "mine(diffusion: 0.75, both: 0.25)" and fm.Method(fm.Term(diffusion)).name == "method"
