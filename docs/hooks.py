@@ -6,6 +6,7 @@ such as `fm.methods.imf` in backticks become links into the API.
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import pkgutil
@@ -160,11 +161,19 @@ def _limits(row: Row) -> Iterable[str]:
 
 
 def gradients() -> str:
-    """What carries gradient, for every method."""
+    """What carries gradient, for every method: in words, and by the probes of the tests."""
+    tested = _table_of_the_tests(ROOT / "tests/methods/test_gradients.py")
     return table(
-        ("method", "rule", "what carries gradient"),
-        [(f"`fm.methods.{row.name}`", row.rule, row.gradient) for row in LANDSCAPE],
+        ("method", "what carries gradient", "value", "slope in time", "slope in space", "diagonal"),
+        [(f"`fm.methods.{row.name}`", row.gradient, *tested[row.name]) for row in LANDSCAPE],
     )
+
+
+def _table_of_the_tests(path: Path) -> dict[str, list[str]]:
+    """TABLE, method -> (YES or NO, ...), read without running the test."""
+    assignments = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    [text] = [ast.unparse(node.value) for node in assignments if ast.unparse(node.targets[0]) == "TABLE"]
+    return eval(text, {"YES": "✓", "NO": ""})
 
 
 def costs(*names: str) -> str:
