@@ -9,6 +9,7 @@ import torch
 from flowmaps import FlowMap, methods, networks
 from flowmaps.data import as_data, load
 from flowmaps.evaluate import evaluate_run, read_evaluation
+from flowmaps.training import load as trained
 from flowmaps.training import train
 from flowmaps.visualise import report
 
@@ -17,7 +18,8 @@ QUICK = {"n": 64, "draws": 2, "jumps": (1, 2), "ode_steps": (2, 4)}
 
 def make(out, data, method, steps=3, **options):
     torch.manual_seed(0)
-    flow = FlowMap(networks.MLP(data.shape, 16, 2, classes=options.pop("classes", None)))
+    limits = {name: options.pop(name) for name in ("only_source", "only_target") if name in options}
+    flow = FlowMap(networks.MLP(data.shape, 16, 2, classes=options.pop("classes", None)), **limits)
     quiet = {"progress_bar": False, "trackers": (), "batch_size": 32}
     for _ in train(flow, method, data, steps=steps, out=out, **quiet, **options):
         pass
@@ -57,6 +59,33 @@ def test_a_reference_stands_in_the_same_table(digits, reference):
     rows = evaluate_run(digits, reference, **QUICK)["rows"]
     beside = [(row["run"], row["sampler"], row["steps"]) for row in rows if "run" in row]
     assert beside == [("plain", "euler", 2), ("plain", "euler", 4)]
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory):
+    """A diffusion model, and partial maps: to data alone from data, from noise alone by that model."""
+    runs = tmp_path_factory.mktemp("runs")
+    plain = make(runs / "plain", load("two_moons"), methods.flow_matching())
+    teacher = trained(plain)
+    to_data = make(runs / "to_data", load("two_moons"), methods.cd(teacher), only_target=0.0)
+    from_noise = make(runs / "from_noise", load("two_moons"), methods.boot(teacher), only_source=1.0)
+    return {"plain": plain, "to_data": to_data, "from_noise": from_noise}
+
+
+@pytest.mark.parametrize(("name", "own"), [("to_data", [("jump", 1), ("restart", 2)]), ("from_noise", [("jump", 1)])])
+def test_partial_maps_take_their_many_steps_from_another_run(plane, name, own):
+    rows = evaluate_run(plane[name], plane["plain"], **QUICK)["rows"]
+    assert [(row["sampler"], row["steps"]) for row in rows if "run" not in row] == own
+    beside = [(row["run"], row["sampler"], row["steps"]) for row in rows if "run" in row]
+    assert beside == [("plain", "euler", 2), ("plain", "euler", 4)]
+
+
+@pytest.mark.parametrize("name", ["to_data", "from_noise"])
+def test_report_of_a_partial_map(plane, name):
+    """Without an ODE of its own there is nothing to follow or to be consistent with; the reference stands for it."""
+    text = " ".join(read(report(plane[name], plane["plain"], **QUICK)).words)
+    assert "1 network call instead of 4" in text and "4 ODE steps of plain" in text
+    assert "Does the map agree with itself?" not in text
 
 
 def test_a_reference_on_other_data_is_refused(digits, tmp_path):
