@@ -16,12 +16,13 @@ from tests.methods.support import STEP
 @dataclass(frozen=True)
 class Problem:
     """One batch, with its networks as functions (y, a, b): V the flow, W the teacher, A the averaged flow, B the
-    auxiliary network. s and t are columns, g and n a uniform and a normal draw."""
+    auxiliary network; w(a, b) the learned log-variance. s and t are columns, g and n a uniform and a normal draw."""
 
     V: Callable
     W: Callable
     A: Callable
     B: Callable
+    w: Callable
     x0: torch.Tensor
     eps: torch.Tensor
     s: torch.Tensor

@@ -6,6 +6,7 @@ import torch
 import flowmaps as fm
 from flowmaps.methods import LANDSCAPE
 from flowmaps.velocity import Auxiliary, Averaged, Phased
+from flowmaps.weight import Learned
 from tests.methods import formulas
 from tests.methods.formulas import REFERENCES, Problem, edm_grid, even_grid, mean_square, sg, shares
 from tests.methods.support import STEP, Network, batch, build
@@ -50,35 +51,42 @@ def function_of(network, name=""):
 
 
 def apart(method, flow, progress):
-    """Give the networks beside the flow weights of their own; what `loss` then finds. Returns the auxiliary one."""
+    """Give what has weights beside the flow weights of its own. Returns the auxiliary network and the log-variance."""
     method.follow(flow, progress)
-    auxiliary = Network(seed=4)
+    auxiliary, log_variance = None, None
     for part in method.modules():
         if isinstance(part, Averaged | Phased):
             part.network.load_state_dict(Network(seed=3).state_dict())
         if isinstance(part, Auxiliary):
             auxiliary = part.network
             auxiliary.load_state_dict(Network(seed=4).state_dict())
-    return auxiliary
+        if isinstance(part, Learned):
+            torch.manual_seed(5)
+            log_variance = part.double().log_variance
+            torch.nn.init.normal_(part.linear.weight)
+    return auxiliary, log_variance
 
 
-def compare(name, make, formula, progress=0.0, points=16):
-    """Value and gradients, those of an auxiliary network included, of a method and of its formula."""
+def drawn(draw, columns):
+    torch.manual_seed(9)
+    return draw(len(X0), columns, dtype=X0.dtype)
+
+
+def compare(name, make, formula, progress=0.0, points=16, values=True):
+    """Value and gradients, those of what is learned beside the flow included, of a method and of its formula."""
     flow, teacher = maps_for(name)
     method = make(teacher)
-    auxiliary = apart(method, flow, progress)
+    auxiliary, log_variance = apart(method, flow, progress)
     s, t = times_for(name, points)
-    draws = []
-    for draw, columns in ((torch.rand, 1), (torch.randn, X0.shape[1])):
-        torch.manual_seed(9)
-        draws.append(draw(len(X0), columns, dtype=X0.dtype))
     torch.manual_seed(9)
     loss = method.loss(flow, X0, noise=EPS, times=(s, t), progress=progress).value
     V, W = function_of(flow.network, name), function_of(teacher.network)
     A, B = function_of(Network(seed=3)), function_of(auxiliary)
-    expected = formula(Problem(V, W, A, B, X0, EPS, s[:, None], t[:, None], *draws))
-    torch.testing.assert_close(loss, expected, rtol=1e-11, atol=1e-12)
-    weights = [*flow.parameters(), *auxiliary.parameters()]
+    draws = drawn(torch.rand, 1), drawn(torch.randn, X0.shape[1])
+    expected = formula(Problem(V, W, A, B, log_variance, X0, EPS, s[:, None], t[:, None], *draws))
+    if values:
+        torch.testing.assert_close(loss, expected, rtol=1e-11, atol=1e-12)
+    weights = [weight for weight in (*flow.parameters(), *method.parameters()) if weight.requires_grad]
     found, wanted = (torch.autograd.grad(value, weights, materialize_grads=True) for value in (loss, expected))
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
@@ -228,6 +236,25 @@ def soflow_weighted(p, power, c, r):
     return shares(0.75, formulas.diffusion(p, p.u, measure), formulas.soflow(p, r, measure))
 
 
+def cauchy(p, a, b):
+    """log(exp(-w) mean |r|^2 + 0.01) + w."""
+    return lambda residual: (
+        torch.log(torch.exp(-p.w(a[:, 0], b[:, 0])) * means(residual) + 0.01) + p.w(a[:, 0], b[:, 0])
+    ).mean()
+
+
+def dmf_weighted(p):
+    on_diagonal = formulas.diffusion(p, p.u, cauchy(p, p.s, p.s))
+    return shares(0.5, on_diagonal, formulas.meanflow(p, cauchy(p, p.s, p.t)))
+
+
+def scm_weighted(p, along, r):
+    """exp(-w)/D cot(tau) |N - sg[N + g/(|g| + 0.1)]|^2 + w."""
+    tau, residual = formulas.scm_parts(p, along, c=0.1, r=r)
+    w = p.w(p.s[:, 0], p.t[:, 0])
+    return (torch.exp(-w) / 3 / torch.tan(tau[:, 0]) * sums(residual) + w).mean()
+
+
 WEIGHTS = {  # name: method, options, progress, formula
     "meanflow": ("meanflow", {}, 0.0, lambda p: meanflow_weighted(p, 0.75, adaptive(sums, 1, 1e-2))),
     "imf": (
@@ -261,6 +288,19 @@ WEIGHTS = {  # name: method, options, progress, formula
     ),
     "soflow's schedule": ("soflow", {}, HALF, lambda p: soflow_weighted(p, 1, 1e-2, 0.1 * (0.002 / 0.1) ** 0.5)),
     "facm": ("facm", {}, 0.0, facm_weighted),
+    "dmf": ("dmf", {}, 0.0, dmf_weighted),
+    "sct": ("sct", {}, 0.05, lambda p: scm_weighted(p, formulas.along_the_pair, 0.5)),
+    "scd": ("scd", {}, HALF, lambda p: scm_weighted(p, formulas.along_the_teacher, 1.0)),
+    "pixel_meanflow with a perceptual distance": (
+        "pixel_meanflow",
+        {"compare": lambda a, b: (a - b).abs()},
+        0.0,
+        lambda p: shares(
+            0.8,
+            meanflow_weighted(p, 0.5, adaptive(sums, 1, 1e-2), formulas.improved_meanflow),
+            ((p.s < 0.8) * (p.x - p.s * p.V_st - p.x0).abs()).mean(),
+        ),
+    ),
     "ict": ("ict", {}, 0.0, lambda p: formulas.ict(p, 10, huber(0.00054))),
     "ect": ("ect", {}, HALF, lambda p: formulas.ect(p, 4, lambda r: sums(r)[:, None].sqrt())),
     "lcm": (
@@ -272,11 +312,34 @@ WEIGHTS = {  # name: method, options, progress, formula
 }
 
 
+def of_defaults(name, **options):
+    """A function teacher -> method, with the weights that it has by itself."""
+    given = (lambda teacher: {"teacher": teacher}) if ROWS[name].needs_teacher else (lambda teacher: {})
+    return lambda teacher: ROWS[name].build(**given(teacher), **options)
+
+
 @pytest.mark.parametrize("case", WEIGHTS)
 def test_the_weights_of_the_papers(case):
     name, options, progress, formula = WEIGHTS[case]
-    given = (lambda teacher: {"teacher": teacher}) if ROWS[name].needs_teacher else (lambda teacher: {})
-    compare(name, lambda teacher: ROWS[name].build(**given(teacher), **options), formula, progress)
+    compare(name, of_defaults(name, **options), formula, progress)
+
+
+def tangent_normalised(tangent, c=0.1):
+    """|V - sg[V] + g/(|g| + c)|^2, summed over coordinates, for the residual V - ... = g."""
+    g = sg(tangent)
+    return sums(tangent - g + g / (g.norm(dim=1, keepdim=True) + c)).mean()
+
+
+@pytest.mark.parametrize("progress, ramp", [(0.0, 0.0), (0.05, 0.5), (HALF, 0.99)])
+def test_align_your_flow_normalises_its_tangent(progress, ramp):
+    """Its gradient is that of the paper's loss."""
+    compare(
+        "ayf_emd",
+        of_defaults("ayf_emd"),
+        lambda p: formulas.eulerian(p, p.v, p.v, ramp=ramp, measure=tangent_normalised),
+        progress,
+        values=False,
+    )
 
 
 @pytest.mark.parametrize("name", ["ict", "ect"])
