@@ -1,6 +1,7 @@
 """The public names, called as a user would call them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,10 +10,41 @@ from torch import nn
 import flowmaps as fm
 
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 8}
-NAMES = (
-    "flow_matching lmd lsd ayf_lmd emd esd ayf_emd meanflow imf shortcut splitmeanflow psd pfmm"  # in the post's order
+NAMES = (  # in the post's order
+    "flow_matching "
+    "lmd lsd ayf_lmd tvm freeflow pid boot "
+    "ct cd ctm emd esd ayf_emd soflow facm meanflow imf "
+    "alphaflow dmf rectified_meanflow pixel_meanflow ict ect sct scd lcm cmt "
+    "shortcut splitmeanflow psd fmm pfmm progressive_distillation"
 ).split()
+DISTILLATION = set(
+    "lmd ayf_lmd freeflow pid boot cd ctm emd ayf_emd facm scd lcm cmt "
+    "splitmeanflow pfmm progressive_distillation".split()
+)
+TO_DATA = set("ct cd ict ect sct scd lcm".split())
+FROM_NOISE = {"freeflow", "pid", "boot"}
 RULES = {"diffusion", "lagrangian", "eulerian", "compositional"}
+PARTS = {"auxiliary", "correction", "anchor", "direction"}
+PUBLIC = {
+    "balance": "residual_ratio gradient_ratio",
+    "consistency": "diffusion compositional lagrangian eulerian midpoint uniform two_jumps",
+    "derivative": "jvp detached separate finite_difference functorch time_part keep stop rewound",
+    "finite_steps": "eulerian_step lagrangian_step same_endpoint same_endpoint_seen_at_data several",
+    "grids": "karras uniform_grid on on_pairs below",
+    "steps": "jump euler heun ode ancestral sde restart gamma",
+    "times": (
+        "uniform_triangle uniform_diagonal logit_normal_pairs logit_normal_diagonal gap gap_logit_normal angle_normal "
+        "after_u_shape strip doubling_strip doubling_steps dyadic grid from_noise to_data with_diagonal mixture "
+        "growing_gap both_directions phase_of"
+    ),
+    "velocity": (
+        "Auxiliary Discriminator Phased Pair averaged by_velocity conditional fixed frozen own is_conditional"
+    ),
+    "weight": (
+        "squared summed plain root adaptive normalised huber cauchy by_interval learned learned_cauchy Learned "
+        "gaussian_likelihood cauchy_likelihood"
+    ),
+}
 
 
 class Mine(nn.Module):
@@ -57,9 +89,15 @@ def teacher():
 
 def built(name):
     build = getattr(fm.methods, name)
-    [row] = [row for row in fm.methods.LANDSCAPE if row.name == name]
-    assert row.build is build
-    return build(teacher=teacher()) if row.learning == "distillation" else build()
+    return build(teacher=teacher()) if name in DISTILLATION else build()
+
+
+def test_names_are_there():
+    assert all(hasattr(fm, name) for name in fm.__all__) and len(set(fm.__all__)) == len(fm.__all__)
+    for module, names in PUBLIC.items():
+        assert module in fm.__all__ and all(hasattr(getattr(fm, module), name) for name in names.split())
+    with pytest.raises(AttributeError, match="module 'flowmaps' has no attribute 'flow_maps'"):
+        fm.flow_maps  # noqa: B018
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,12 +105,15 @@ def test_every_method_gives_a_loss_with_terms(flow, name):
     method, (x0, label) = built(name), batch()
     with torch.no_grad():
         assert method.loss(flow, x0).value.isfinite()
-    noise, s, t = torch.randn_like(x0), torch.full((8,), 0.9), torch.full((8,), 0.2)
+    noise = torch.randn_like(x0)
+    s = torch.full((8,), 1.0 if name in FROM_NOISE else 0.875)
+    t = torch.full((8,), 0.0 if name in TO_DATA else 0.25)
     for condition in (label, {"label": label}):
         loss = method.loss(flow, x0, condition, noise=noise, times=(s, t), progress=0.5)
-        assert loss.terms.keys() <= RULES
+        assert loss.terms.keys() <= RULES | PARTS and loss.terms.keys() & (RULES | {"correction"})
+        shape = (8, 2, 2) if name == "fmm" else x0.shape  # a jump and its way back
         for rule, term in loss.terms.items():
-            assert term.residual.shape == x0.shape and term.residual.requires_grad and term.value.ndim == 0
+            assert term.residual.shape == shape and term.residual.requires_grad and term.value.ndim == 0
             assert torch.equal(term.s, s) and torch.equal(term.t, s if rule == "diffusion" else t)
         assert loss.value.ndim == 0
         flow.zero_grad()
@@ -91,9 +132,60 @@ def test_flow_maps_are_teachers_too(flow):
 def test_the_landscape_has_a_row_for_each_method():
     assert [row.name for row in fm.methods.LANDSCAPE] == NAMES
     for row in fm.methods.LANDSCAPE:
-        assert row.rule in RULES and callable(row.build) and row.cost >= 3
+        assert row.rule in RULES and row.build is getattr(fm.methods, row.name) and row.cost >= 3
         assert row.published_cost is None or row.published_cost >= 4
-        assert all(isinstance(text, str) and text for text in (row.learning, row.output, row.notes, row.reference))
+        texts = (row.learning, row.output, row.notes, row.reference, row.equation, row.gradient)
+        assert all(isinstance(text, str) and text for text in texts) and row.bibtex.startswith("@")
+        assert (row.name in DISTILLATION) == row.needs_teacher == (row.learning == "distillation")
+        assert (row.name in FROM_NOISE) == (row.only_source == 1.0)
+        assert (row.name in FROM_NOISE | {"cmt"}) == row.data_free == built(row.name).data_free
+        assert (row.name in TO_DATA) == (row.only_target == 0.0) and row.few_step >= 1
+
+
+@pytest.mark.parametrize("name", sorted(TO_DATA | FROM_NOISE))
+def test_partial_maps_learn_what_they_know(name):
+    """By the method's own times; what they do not know is refused."""
+    limit = {"only_target": 0.0} if name in TO_DATA else {"only_source": 1.0}
+    flow, (x0, label) = fm.FlowMap(Mine(), **limit), batch()
+    built(name).loss(flow, x0, label).value.backward()
+    assert fm.sample(flow, x0).shape == x0.shape
+    with pytest.raises(ValueError, match="partial flow map"):
+        flow(x0, 0.75, 0.25)
+
+
+def test_stages_of_one_run(flow, tmp_path):
+    method = fm.Stages((0.5, fm.methods.cmt(teacher())), (0.5, fm.methods.meanflow()), name="mid_training")
+    terms = [set(s.loss.terms) for s in fm.train(flow, method, batch(), steps=4, out=tmp_path / "run", **QUIET)]
+    assert terms == [{"compositional"}] * 2 + [{"diffusion", "eulerian"}] * 2
+
+
+def test_a_method_of_ones_own_from_parts(flow):
+    """A consistency model to any target, on EDM's grid, with an averaged target and a gap that grows."""
+    grid = fm.grids.karras(12)
+    term = fm.Term(
+        fm.finite_steps.same_endpoint,
+        fm.velocity.fixed(teacher()),
+        times=fm.times.growing_gap(fm.grids.on_pairs(grid)),
+        weight=fm.weight.huber(),
+        sources={"jumps": fm.velocity.averaged(lambda progress: 0.9 * progress)},
+        name="eulerian",
+    ).given(to=fm.grids.below(grid), solver=fm.steps.heun)
+    method = fm.Method(fm.Term(fm.consistency.diffusion, share=0.25), replace(term, share=0.75))
+    loss = method.loss(flow, batch()[0], progress=0.5)
+    assert set(loss.terms) == {"diffusion", "eulerian"} and loss.value.isfinite()
+
+
+def test_networks_beside_the_flow_in_a_loop_of_ones_own(flow):
+    method, (x0, _) = fm.methods.freeflow(teacher()), batch()
+    method.follow(flow)
+    [auxiliary] = method.auxiliaries
+    optimizers = [torch.optim.SGD(part.parameters(), 0.1) for part in (flow, auxiliary)]
+    before = [[weight.clone() for weight in part.parameters()] for part in (flow, auxiliary)]
+    method.loss(flow, torch.zeros_like(x0)).value.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    for old, part in zip(before, (flow, auxiliary), strict=True):
+        assert any(not torch.equal(a, b) for a, b in zip(old, part.parameters(), strict=True))
 
 
 def test_sampling(flow):
