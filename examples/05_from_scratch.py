@@ -16,7 +16,7 @@ identity that it starts from, V = v + (t - s) (...), gives (s - t).)
 from pathlib import Path
 
 import torch
-from _pictures import dots, ends, run, trained
+from _pictures import DATA, dots, ends, network, run, trained
 
 import flowmaps as fm
 from flowmaps.consistency import eulerian
@@ -33,16 +33,16 @@ METHODS = {
 
 
 def main(out: Path, steps: int = 600) -> dict[str, float]:
-    data, noise = fm.data.load("eight_gaussians"), torch.randn(2000, 2)
-    real, again = data.held_out(2000).x0, data.draw(2000, seed=1).x0
+    noise = torch.randn(2000, 2)
+    real, again = DATA.held_out(2000).x0, DATA.draw(2000, seed=1).x0
     distance = fm.evaluate.distances.energy_distance
     samples, found = {"data": real}, {"energy distance of fresh data (floor)": distance(again, real)}
     for name, method in METHODS.items():
-        flow = trained(fm.recipes.points(data, width=64, depth=2), method, data, steps)
+        flow = trained(network(DATA), method, DATA, steps)
         samples[f"{name}, one jump"] = x = fm.sample(flow, noise)
         found[f"energy distance of one jump, {name}"] = distance(x, real)
     targets, losses, signs = at_the_exact_map()
-    draw(out, samples, ends(data.exact, noise), targets, losses, signs)
+    draw(out, samples, ends(noise), targets, losses, signs)
     return found | {f"loss at the exact map for s = 0.8, t = 0, {name}": losses[name][-1] for name in losses} | signs
 
 

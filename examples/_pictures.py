@@ -1,15 +1,21 @@
-"""What the examples share: the command line, how numbers are printed, a short training, and dots in the plane."""
+"""What the examples share: the command line, how numbers are printed, a short training, one-jump pictures."""
 
 import argparse
+import copy
 import inspect
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import flowmaps as fm
-from flowmaps.visualise.style import light
+from flowmaps.data.toys import eight_gaussians
+from flowmaps.visualise.style import figure, light
+
+DATA = eight_gaussians(std=0.3)
+"""What the examples train on: eight Gaussians on a circle, whose flow map is known."""
 
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5230", "#5b6672"]
 """Apart for every kind of colour vision (Okabe and Ito 2008)."""
@@ -33,16 +39,20 @@ def run(main: Callable[[Path, int], dict[str, float]]) -> None:
     print(f"wrote {options.out}")
 
 
-def trained(flow, method, data, steps, **options):
+def network(data, **limits):
+    """A small flow map for points; `limits`: of a partial one, as `FlowMap` takes them."""
+    return fm.FlowMap(fm.networks.ConcatMLP(data.shape, width=128, depth=3, data_std=data.std), **limits)
+
+
+def trained(flow, method, data, steps):
     """The flow map with averaged weights at the end of a short training."""
-    options = {"lr": 8e-3, "ema": 0.98} | options
-    states = fm.train(flow, method, data, steps=steps, progress_bar=False, **options)
+    states = fm.train(flow, method, data, steps=steps, lr=5e-3, ema=0.98, progress_bar=False)
     return deque(states, maxlen=1)[0].ema
 
 
-def ends(exact, noise):
-    """A colour for each noise: that of the component of a mixture which the exact flow map takes it to."""
-    nearest = torch.cdist(exact.flow_map(noise, 1.0, 0.0), exact.means.to(noise)).argmin(1)
+def ends(noise):
+    """A colour for each noise: that of the Gaussian which the exact flow map takes it to."""
+    nearest = torch.cdist(DATA.exact.flow_map(noise, 1.0, 0.0), DATA.exact.means.to(noise)).argmin(1)
     return [COLOURS[k] for k in nearest]
 
 
@@ -50,3 +60,37 @@ def dots(axis, x, title, colours=light.series[0], extent=3.0):
     """Samples in the plane, (N, 2), each in its colour."""
     axis.scatter(x[:, 0], x[:, 1], s=4, c=colours, linewidths=0, alpha=0.7)
     axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[], title=title)
+
+
+class Truth(nn.Module):
+    """An exact distribution as a network that predicts the average velocity: `FlowMap(Truth(exact))` is the truth."""
+
+    def __init__(self, exact):
+        super().__init__()
+        self.exact = exact
+        self.error = nn.Parameter(torch.zeros(()))  # a weight, which averages and copies of networks ask for
+
+    def forward(self, x, s, t):
+        return self.exact.average_velocity(x, s, t) + self.error
+
+
+def compare(out, methods, steps):
+    """Train a flow map by each method, draw where one jump takes the same noise, and beside it the exact flow map.
+
+    methods: name -> (method, limits), the limits of a partial map as `FlowMap` takes them. Returns the root mean square
+    distance of each from the exact flow map, and the loss of each method there.
+    """
+    noise, found = torch.randn(2000, 2), {}
+    truth, colours = DATA.exact.flow_map(noise, 1.0, 0.0), ends(noise)
+    distance = lambda x: float((x - truth).square().sum(1).mean().sqrt())  # noqa: E731
+    with figure(light, 3 * (1 + len(methods)), 3.4, out, ncols=1 + len(methods)) as (_, axes):
+        dots(axes[0], truth, "exact flow map", colours)
+        for axis, (name, (method, limits)) in zip(axes[1:], methods.items(), strict=True):
+            exact, untrained = fm.FlowMap(Truth(DATA.exact), **limits), copy.deepcopy(method)
+            there = untrained.loss(exact, DATA.exact.sample(64), progress=1.0)  # with all curricula at their end
+            flow = trained(network(DATA, **limits), method, DATA, steps)
+            ones = fm.sample(flow, noise)
+            dots(axis, ones, f"{name}: error {distance(ones):.2f}", colours)
+            found[f"distance of one jump from the exact one, {name}"] = distance(ones)
+            found[f"loss at the exact flow map, {name}"] = there.value.item()
+    return found | {"distance between noise and data, for comparison": distance(noise)}
