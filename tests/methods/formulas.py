@@ -119,6 +119,13 @@ def pid(p, h=0.005):
     return mean_square(p.V_st + (p.t - 1) * forward_difference(p, h) - sg(p.W(end, p.t, p.t)))
 
 
+def pid_between_denoised_fields(p, h=0.005):
+    """|(F - t dF/dt) - sg[F - t v(F, t)]|: the paper's residual, absolute values for a distance."""
+    F = jump(p.V)(p.x, p.s, p.t)
+    dF = p.V_st + (p.t - 1) * forward_difference(p, h)
+    return (F - p.t * dF - sg(F - p.t * p.W(F, p.t, p.t))).abs().mean()
+
+
 def freeflow(p, h=0.005):
     """The square of the correction's residual D_N stands for 2 <V(eps, 1, 0), D_N>."""
     prediction = p.V_st - sg(p.W(jump(p.V)(p.x, p.s, p.t), p.t, p.t) - (p.t - 1) * forward_difference(p, h))

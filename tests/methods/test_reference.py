@@ -165,6 +165,12 @@ VARIANTS = {  # name: method, options, progress, formula
         0.0,
         lambda p: formulas.ctm(p, edm_grid(18), steps_of(formulas.heun, 3)),
     ),
+    "pid between denoised fields": (
+        "pid",
+        {"compare": lambda a, b: (a - b).abs(), "weight": fm.weight.plain},
+        0.0,
+        formulas.pid_between_denoised_fields,
+    ),
     "facm, clamped": (
         "facm",
         {"bound": 0.2},
