@@ -23,6 +23,7 @@ import argparse
 import copy
 import json
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ PATHS = {"sct": fm.path.trigonometric, "scd": fm.path.trigonometric}
 OPTIONS: dict[str, dict[str, Any]] = {"pfmm": {"phases": 5}}  # one phase would learn two Euler steps
 COUPLED, COUPLINGS = "rectified_meanflow", {"n": 10_000, "steps": 50}
 JUMPS = (1, 2, 4, 8)
+RESULT = "result.json"
 CALIBRATION, WARM_UP, TEACHER_BUDGETS = 43, 3, 3
 
 
@@ -182,17 +184,20 @@ class Contest:
             exact = copy.copy(self.data.exact)
             exact.path = path
             return exact
-        seconds = TEACHER_BUDGETS * self.seconds
-        folder = self.runs / f"{self.data.name}-{type(path).__name__.lower()}-{seconds:g}s"
+        name, seconds = type(path).__name__.lower(), TEACHER_BUDGETS * self.seconds
+        folder = self.runs / f"{self.data.name}-{name}-{seconds:g}s"
         if not folder.exists():
-            print(f"{self.data.name}: a teacher on the {type(path).__name__.lower()} path", flush=True)
+            print(f"{self.data.name}: a teacher on the {name} path", flush=True)
             mine = folder.with_name(f"{folder.name}-{os.getpid()}")
-            begin = lambda: (self.flow(path=path), fm.methods.flow_matching())  # noqa: E731
-            flow, spent = self.trained(begin, self.data, seconds, out=mine)
-            found = self.evaluation(flow, row_of("flow_matching"))
-            write_json(self.out / f"teacher-{type(path).__name__.lower()}.json", {**spent, "evaluation": found})
-            if not folder.exists():
+            flow, spent = self.trained(
+                lambda: (self.flow(path=path), fm.methods.flow_matching()), self.data, seconds, out=mine
+            )
+            write_json(mine / RESULT, {**spent, "evaluation": self.evaluation(flow, row_of("flow_matching"))})
+            try:
                 mine.rename(folder)
+            except OSError:  # another process was first
+                shutil.rmtree(mine)
+        shutil.copy(folder / RESULT, self.out / f"teacher-{name}.json")
         return fm.load(folder)
 
     def evaluation(self, flow: fm.FlowMap, row: Row) -> dict[str, Any]:

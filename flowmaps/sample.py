@@ -33,7 +33,9 @@ def sample(
     from `steps`, a jump by default, so `steps=100, step=steps.euler` is the 100-step ODE. condition: a dict of what the
     network takes beside x, s, t, or a tensor, which means {"label": tensor}. seed: fixes the random numbers of
     stochastic steps, without touching the global generator.
-    Raises ValueError for times outside [0, 1] or NaN or fewer than two, and for steps < 1.
+    Raises ValueError for times outside [0, 1] or NaN or fewer than two, for steps < 1, and for steps that a partial
+    map does not know: with only_target=0 it takes one jump, or several times `steps.restart`; with only_source=1
+    exactly one jump.
     """
     return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
 
