@@ -9,7 +9,7 @@ the same and no row is paid for twice.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,6 +113,8 @@ class Term:
         options = {name: source(flow, pair) for name, source in self.sources.items()}
         found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **options)
         residuals = found if isinstance(found, Mapping) else {self.name: found}
+        if unknown := self.balance.keys() - residuals.keys():
+            raise ValueError(f"the balance of {sorted(unknown)} fits no loss of this term: {', '.join(residuals)}")
         return {name: TermLoss(self._weigh(name, r, s, t).mean(), r, s, t) for name, r in residuals.items()}
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
@@ -199,7 +201,7 @@ class Method(nn.Module):
                 first = next(iter(losses.values()), loss)
                 factor = now.balance[name](first, loss, flow) if name in now.balance else 1.0
                 value = value + now.share * factor * loss.value
-                losses[name] = loss
+                losses[_numbered(name, losses)] = loss
         return Loss(value, losses)
 
     def forward(
@@ -249,11 +251,20 @@ def split_rows(batch: int, shares: Sequence[float]) -> list[int]:
 
 def _named(terms: Sequence[Term]) -> tuple[Term, ...]:
     """Terms with names of their own: a second `compositional` becomes `compositional_2`."""
-    named: list[Term] = []
-    for i, term in enumerate(terms):
-        before = sum(other.name == term.name for other in terms[:i])
-        named.append(replace(term, name=f"{term.name}_{before + 1}") if before else term)
-    return tuple(named)
+    named: dict[str, Term] = {}
+    for term in terms:
+        name = _numbered(term.name, named)
+        named[name] = term if name == term.name else replace(term, name=name)
+    return tuple(named.values())
+
+
+def _numbered(name: str, taken: Container[str]) -> str:
+    """The name, or where it is taken the first of name_2, name_3, ... that is not."""
+    new, count = name, 1
+    while new in taken:
+        count += 1
+        new = f"{name}_{count}"
+    return new
 
 
 def function_of(rule: Rule) -> Any:
