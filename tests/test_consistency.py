@@ -9,6 +9,7 @@ from torch import nn
 import flowmaps as fm
 from flowmaps import consistency, derivative, velocity
 from flowmaps.derivative import finite_difference, keep, stop, time_part
+from tests.methods.support import Network
 from tests.oracles import (
     PATHS,
     density,
@@ -77,6 +78,24 @@ def test_finite_differences_reach_zero_at_their_order(rule, central, order):
     for coarse, fine in zip(errors, errors[1:], strict=False):
         assert torch.log2(coarse / fine) == pytest.approx(order, abs=0.1)
     assert errors[-1] < (1e-4 if central else 5e-2)
+
+
+@pytest.mark.parametrize("rule", [consistency.lagrangian, consistency.eulerian])
+def test_stopped_neighbours_change_the_gradient_alone(rule):
+    """As a stopped derivative does: the residual keeps the gradient of V, and for a one-sided difference of a stopped
+    slope no other.
+    """
+    _, g, _, x, s, t = case(PATHS["linear"])
+    flow = fm.FlowMap(Network())
+    parameters = list(flow.parameters())
+    options = {"slope": stop} if rule is consistency.eulerian else {"slope": stop, "target": stop}
+    residuals = [
+        rule(flow, g, x, s, t, derivative=finite_difference(1e-3, False, around), **options) for around in (keep, stop)
+    ]
+    assert torch.equal(*residuals)
+    V = torch.autograd.grad(flow.average_velocity(x, s, t).sum(), parameters)
+    for residual in residuals:
+        torch.testing.assert_close(torch.autograd.grad(residual.sum(), parameters), V)
 
 
 @ALL
@@ -252,6 +271,9 @@ def test_terms_refuse_when_they_are_made():
     ):
         with pytest.raises(ValueError, match="own"):
             fm.Term(rule, velocity.conditional, **options)
+    with pytest.raises(ValueError, match="own"):
+        kept = functools.partial(consistency.eulerian, slope=keep)
+        fm.Term(kept, velocity.own, sources={"along": velocity.conditional})
     fm.Term(functools.partial(consistency.eulerian, slope=keep), velocity.conditional, sources={"along": velocity.own})
     fm.Term(functools.partial(consistency.eulerian, slope=keep), velocity.own)
 

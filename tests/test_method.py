@@ -324,6 +324,25 @@ def test_each_residual_has_the_weight_of_its_name():
     torch.testing.assert_close(size.value, (S * size.residual[:, 0]).mean())
 
 
+def test_residuals_of_one_name_in_two_terms_are_numbered():
+    """As two terms of one rule are; neither is lost."""
+    flow = fm.FlowMap(Network())
+    term, named = fm.Term(both, share=0.25), fm.Term(diffusion, share=0.25, name="jump")
+    loss = fm.Method(term, term, named).loss(flow, X0, noise=EPS, times=(S, T))
+    assert list(loss.terms) == ["jump", "size", "jump_2", "size_2", "jump_3"]
+    assert torch.equal(loss.terms["jump_2"].residual, loss.terms["jump"].residual)
+    torch.testing.assert_close(loss.value, 0.25 * sum(term.value for term in loss.terms.values()))
+    names = [fm.Term(diffusion, share=0.2, name=name) for name in ("a", "a_2", "a", "a")]
+    assert [term.name for term in fm.Method(*names).terms] == ["a", "a_2", "a_3", "a_4"]
+
+
+def test_a_balance_that_fits_no_loss_is_refused():
+    for rule in (both, diffusion):
+        term = fm.Term(rule, balance={"jmp": fm.balance.residual_ratio()})
+        with pytest.raises(ValueError, match=r"balance of \['jmp'\] fits no loss of this term: (jump, size|diffusion)"):
+            fm.Method(term).loss(fm.FlowMap(Network()), X0)
+
+
 def test_learned_weights_by_name_are_parts_of_the_method():
     first, second = fm.weight.learned(8), fm.weight.learned_cauchy(8)
     method = fm.Method(fm.Term(both, weight={"jump": first, "size": second}))
