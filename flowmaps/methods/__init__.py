@@ -7,7 +7,7 @@ from .diffusion import flow_matching
 from .eulerian import ayf_emd, emd, esd, facm
 from .lagrangian import ayf_lmd, lmd, lsd, tvm
 from .landscape import LANDSCAPE, Row
-from .meanflow import alphaflow, dmf, imf, meanflow, pixel_meanflow, rectified_meanflow, soflow
+from .mean_flows import alphaflow, dmf, imf, meanflow, pixel_meanflow, rectified_meanflow, soflow
 from .mid_training import cmt
 from .trig_flow import scd, sct
 

@@ -21,7 +21,7 @@ from .data_free import boot, freeflow, pid
 from .diffusion import flow_matching
 from .eulerian import ayf_emd, emd, esd, facm
 from .lagrangian import ayf_lmd, lmd, lsd, tvm
-from .meanflow import alphaflow, dmf, imf, meanflow, pixel_meanflow, rectified_meanflow, soflow
+from .mean_flows import alphaflow, dmf, imf, meanflow, pixel_meanflow, rectified_meanflow, soflow
 from .mid_training import cmt
 from .papers import Paper
 from .trig_flow import scd, sct
