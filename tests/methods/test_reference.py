@@ -348,6 +348,36 @@ def test_align_your_flow_normalises_its_tangent(progress, ramp):
     )
 
 
+@pytest.mark.parametrize("name, progress", [("ayf_emd", 0.95), ("ctm", 0.0)])
+def test_adversarial_losses(name, progress):
+    """softplus(D(x_0) - D(x)) for the flow; softplus(D(x) - D(x_0)) + 0.05 (|grad D(x_0)|^2 + |grad D(x)|^2) for D, x =
+    F(eps, 1, 0)."""
+    torch.manual_seed(7)
+    D = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Softplus(), torch.nn.Linear(8, 1)).double()
+    flow, teacher = maps_for(name)
+    method = of_defaults(name, discriminator=D)(teacher)
+    terms = method.loss(flow, X0, noise=EPS, times=(1.0, 0.0), progress=progress).terms
+    x = flow(EPS, 1.0, 0.0)
+    ahead = (D(x) - D(X0)).squeeze(1)
+    for_flow = torch.log1p(torch.exp(-ahead)).mean()
+
+    def slope(at):
+        return torch.func.vmap(torch.func.grad(lambda y: D(y).sum()))(at.detach()).square().sum(1)
+
+    against = torch.log1p(torch.exp((D(sg(x)) - D(X0)).squeeze(1)))
+    for_judge = (against + 0.05 * (slope(X0) + slope(x))).mean()
+    for value, expected, network in (
+        (terms["adversarial"].value, for_flow, flow),
+        (terms["discriminator"].value, for_judge, D),
+    ):
+        torch.testing.assert_close(value, expected)
+        weights = list(network.parameters())
+        found, wanted = (
+            torch.autograd.grad(v, weights, materialize_grads=True, retain_graph=True) for v in (value, expected)
+        )
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["ict", "ect"])
 def test_the_noise_levels_of_consistency_training_are_log_normal(name):
     """P(log sigma < -1.1 + 2 z) = Phi(z), log sigma ~ N(-1.1, 2^2), within four standard errors and a step of the
