@@ -197,12 +197,12 @@ def test_a_flow_that_is_its_own_teacher_is_told_the_condition_of_the_rows():
 
 
 def test_by_velocity_a_teacher_makes_euler_steps():
-    g, pair = gaussian(), Pair(X0, EPS, PATHS["trigonometric"], {})
+    g, pair = gaussian(PATHS["trigonometric"]), Pair(X0, EPS, PATHS["trigonometric"], {})
     teacher = by_velocity(g)(None, pair)
     torch.testing.assert_close(teacher.average_velocity(X0, S, T), g.velocity(X0, S))
     torch.testing.assert_close(teacher(X0, S, T), X0 + (T - S)[:, None] * g.velocity(X0, S))
     assert not torch.allclose(fixed(g)(None, pair)(X0, S, T), teacher(X0, S, T))
-    flow = fm.FlowMap(Network())
+    flow = fm.FlowMap(Network(), path=pair.path)
     torch.testing.assert_close(by_velocity(flow)(None, pair).average_velocity(X0, S, T), flow.velocity(X0, S))
     with pytest.raises(TypeError, match="none was given"):
         by_velocity(None)

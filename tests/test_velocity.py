@@ -177,6 +177,23 @@ def test_a_teacher_that_cannot_answer_is_named():
         velocity.fixed(Narrow())(None, pair()).velocity(X0, S)
 
 
+def test_a_teacher_on_another_path_is_refused():
+    """Also one whose path is of the same kind; a teacher that does not say is taken at its word."""
+    exact = gaussian(fm.path.VariancePreserving(0.1, 6.0))
+    for source in (velocity.fixed(exact), velocity.by_velocity(exact), velocity.Phased(velocity.fixed(exact), 2)):
+        for path in (PATHS["linear"], fm.path.VariancePreserving(0.1, 20.0)):
+            with pytest.raises(ValueError, match=r"teacher is on the path .*0.1.*6.*both need the same"):
+                source(None, pair(path))
+        same = source(None, pair(fm.path.VariancePreserving(0.1, 6.0)))
+        torch.testing.assert_close(same.velocity(X0, S), exact.velocity(X0, S))
+
+    class Velocity:
+        def velocity(self, x, t):
+            return x
+
+    assert torch.equal(velocity.fixed(Velocity())(None, pair(PATHS["trigonometric"])).velocity(X0, S), X0)
+
+
 def test_a_teacher_gets_the_condition_where_it_takes_one():
     class Label(torch.nn.Module):
         def forward(self, x, s, t, label):
