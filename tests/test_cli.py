@@ -14,10 +14,10 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import COMMANDS, main, parse
-from flowmaps.cli.arguments import data_arguments, function, literal, method_arguments
-from flowmaps.cli.models import make_flow
+from flowmaps.cli.arguments import data_arguments, function, literal, method_arguments, seconds_of
+from flowmaps.cli.models import make_flow, row_of
 from flowmaps.cli.options import Compare, Train
-from flowmaps.cli.tables import print_comparison, print_evaluation
+from flowmaps.cli.tables import print_evaluation
 from flowmaps.training import read_metrics
 
 FAST = ["--batch-size", "16", "--width", "8", "--depth", "1", "--no-progress-bar"]
@@ -159,11 +159,13 @@ def test_methods_lists_the_landscape(capsys):
     assert [row["name"] for row in rows] == [row.name for row in fm.methods.LANDSCAPE]
     assert main(["methods"]) == 0
     text = capsys.readouterr().out
-    assert all(row.name in text for row in fm.methods.LANDSCAPE)
+    assert all(row.name in text and row.reference in text for row in fm.methods.LANDSCAPE)
+    lines = [line.strip() for line in text.splitlines()]
+    assert lines.index("eulerian") < next(i for i, line in enumerate(lines) if line.startswith("meanflow"))
 
 
 def test_help_shows_every_default(capsys):
-    for command in ("train", "sample", "evaluate", "report", "methods", "compare"):
+    for command in ("train", "sample", "evaluate", "report", "methods", "explain", "compare"):
         with pytest.raises(SystemExit) as left:
             parse([command, "--help"])
         assert left.value.code == 0
@@ -177,6 +179,38 @@ def test_help_shows_every_default(capsys):
 
 def fields_of(command):
     return dataclasses.fields({kind.__name__.lower(): kind for kind in COMMANDS}[command])
+
+
+@pytest.mark.parametrize("name", ["ct", "pid", "sct"])
+def test_a_partial_map_knows_the_end_that_its_method_learns(name, board, tmp_path):
+    row, out = row_of(name), tmp_path / name
+    teacher = ["--teacher", str(board)] if row.needs_teacher else []
+    command = ["train", "checkerboard", "--method", name, "--steps", "2", "--out", str(out), *teacher, *FAST, *NO_FILES]
+    assert main(command) == 0
+    flow = fm.load(out)
+    assert (flow.only_source, flow.only_target) == (row.only_source, row.only_target) != (None, None)
+    assert main(["sample", str(out), "-n", "4", "-o", str(tmp_path / "x.npy")]) == 0
+
+
+def test_train_on_the_couplings_of_a_run(board, tmp_path, capsys):
+    out = tmp_path / "straight"
+    command = ["train", "checkerboard", "--method", "meanflow", "--steps", "2", "--out", str(out), *FAST, *NO_FILES]
+    assert main([*command, "--reflow", str(board), "--couplings", "64"]) == 0
+    assert "64 couplings" in capsys.readouterr().err
+    assert json.loads((out / "config.json").read_text())["data"]["coupling"]["n"] == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("2m", 120), ("1.5h", 5400), ("1h30m", 5400), ("0.5s", 0.5)]
+)
+def test_budgets(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "2 m", "m", "0s", "2d", "-3s", "1m!"])
+def test_what_is_no_budget(text):
+    with pytest.raises(ValueError, match="30s, 2m or 1h30m"):
+        seconds_of(text)
 
 
 def test_values_are_read_as_literals_and_functions_only():
@@ -197,15 +231,17 @@ def test_values_are_read_as_literals_and_functions_only():
 def test_networks_by_kind_of_data():
     def network(shape, **options):
         data = fm.data.as_data(torch.randn(20, *shape))
-        return make_flow(Compare(data="", width=16, depth=1, **options), data).network
+        return make_flow(Compare(data="", width=16, depth=1, **options), data, row_of("imf")).network
 
     assert isinstance(network((2,)), fm.networks.MLP) and isinstance(network((1, 8, 8)), fm.networks.InBasis)
     assert isinstance(network((1, 8, 8), network="mlp"), fm.networks.MLP)
     assert isinstance(network((3, 32, 32)), fm.networks.UNet)
     assert isinstance(network((1, 8, 8), network="unet"), fm.networks.UNet)
     image = fm.data.as_data(torch.randn(20, 1, 8, 8))
-    assert isinstance(make_flow(Compare(data="", network="dit", depth=1), image).network, fm.networks.DiT)
-    one, other = (make_flow(Train(data="", seed=seed), image) for seed in (0, 0))
+    assert isinstance(
+        make_flow(Compare(data="", network="dit", depth=1), image, row_of("imf")).network, fm.networks.DiT
+    )
+    one, other = (make_flow(Train(data="", seed=seed), image, row_of("imf")) for seed in (0, 0))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
@@ -248,19 +284,3 @@ def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation
     assert "true flow map: - between any two times, 0.25 from noise to data" in capsys.readouterr().out
     assert main(["evaluate", str(board), "--reference", str(board)]) == 0
     assert "this run" in (text := capsys.readouterr().out) and text.count("board") > text.count("checkerboard")
-
-
-def test_compare_makes_a_run_for_each_method(tmp_path, capsys, small_evaluation):
-    out = tmp_path / "both"
-    command = ["compare", "checkerboard", "--methods", "imf,flow_matching", "--steps", "2", "--out", str(out), "--json"]
-    assert main([*command, *FAST]) == 0
-    results = json.loads(capsys.readouterr().out)
-    assert list(results) == ["imf", "flow_matching"] and {p.name for p in out.iterdir()} == set(results)
-    print_comparison(results)
-    assert "flow_matching" in capsys.readouterr().out
-
-
-def test_compare_trains_nothing_where_a_method_misses_its_teacher(tmp_path, capsys):
-    command = ["compare", "checkerboard", "--methods", "imf,lmd", "--steps", "2", "--out", str(tmp_path / "both")]
-    assert "lmd is a distillation method" in refused(capsys, *command, *FAST)
-    assert not (tmp_path / "both").exists()

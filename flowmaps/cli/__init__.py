@@ -1,4 +1,4 @@
-"""The command line: flowmaps train, sample, evaluate, report, methods, compare."""
+"""The command line: flowmaps train, sample, evaluate, report, methods, explain, compare."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ try:
 except ImportError as error:
     raise ImportError(f"the command line needs {error.name}: pip install flowmaps[train]") from None
 
-from .options import Command, Compare, Evaluate, Methods, Report, Sample, Train
+from .options import Command, Compare, Evaluate, Explain, Methods, Report, Sample, Train
 
-COMMANDS = (Train, Sample, Evaluate, Report, Compare, Methods)
+COMMANDS = (Train, Sample, Evaluate, Report, Compare, Methods, Explain)
+KEPT = {
+    Train: "; what was learned is kept, go on with --resume",
+    Compare: "; what was learned is kept, the same command goes on",
+}
+"""What a command that was stopped says."""
 DESCRIPTION = "Flow maps: learn the integral of a diffusion model, and sample it in one step."
 
 
@@ -28,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
             run(options)
     except (KeyboardInterrupt, SystemExit) as stop:
-        training = isinstance(options, (Train, Compare))
-        print("stopped" + "; what was learned is kept, go on with --resume" * training, file=sys.stderr)
+        print("stopped" + KEPT.get(type(options), ""), file=sys.stderr)
         return 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         if options.debug:
@@ -53,7 +57,7 @@ def run(options: Command) -> None:
 
         run_train(options)
     elif isinstance(options, Compare):
-        from .train import run_compare
+        from .compare import run_compare
 
         run_compare(options)
     elif isinstance(options, Sample):
@@ -61,7 +65,13 @@ def run(options: Command) -> None:
 
         run_sample(options)
     elif isinstance(options, Methods):
+        from .landscape import run_methods
+
         run_methods(options)
+    elif isinstance(options, Explain):
+        from .explain import run_explain
+
+        run_explain(options)
     else:
         run_evaluate(options)
 
@@ -79,20 +89,3 @@ def run_evaluate(options: Evaluate | Report) -> None:
     say(f"Measuring {options.run} (a large network takes minutes) ...")
     result = evaluate_run(options.run, options.reference)
     (print_json if options.json else print_evaluation)(result)
-
-
-def run_methods(options: Methods) -> None:
-    """`flowmaps methods`."""
-    from ..methods import LANDSCAPE
-    from .tables import print_json, print_table
-
-    if options.json:
-        print_json([row.as_dict() for row in LANDSCAPE])
-        return
-    columns = ("method", "rule", "learning", "cost", "own shares", "notes", "paper")
-    rows = [(r.name, r.rule, r.learning, f"{r.cost:g}", f"{r.shared:g}", r.notes, r.reference) for r in LANDSCAPE]
-    print_table(
-        "cost: forward passes of one training step, on a full batch and with the method's own shares of it",
-        columns,
-        rows,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -49,6 +50,15 @@ def split_pairs(pairs: Sequence[str]) -> Iterable[tuple[str, str]]:
         if not equals:
             raise ValueError(f"expected name=value, got {pair!r}")
         yield name.strip().replace("-", "_"), text.strip()
+
+
+def seconds_of(budget: str) -> float:
+    """30s, 2m, 1.5h, 1h30m -> seconds. Raises ValueError for another text, and for no time at all."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", budget)
+    seconds = sum(float(number) * {"s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
+    if "".join(map("".join, parts)) != budget or not seconds:
+        raise ValueError(f"a budget is a time such as 30s, 2m or 1h30m, got {budget!r}")
+    return seconds
 
 
 def literal(text: str) -> Any:

@@ -29,9 +29,16 @@ def row_of(name: str) -> Row:
     return LANDSCAPE[names.index(wanted)]
 
 
-def make_method(name: str, arguments: Sequence[str], teacher: Path | None) -> Method:
+def rows_of(names: str) -> list[Row]:
+    """The rows of names with commas between them, each once. Raises ValueError for an unknown one and for none."""
+    rows = [row_of(name.strip()) for name in names.split(",") if name.strip()]
+    if not rows:
+        raise ValueError("--methods needs at least one name")
+    return list(dict.fromkeys(rows))
+
+
+def make_method(row: Row, arguments: Sequence[str], teacher: Path | None) -> Method:
     """The method, with its teacher loaded. Raises ValueError for a teacher that is missing or not needed."""
-    row = row_of(name)
     found: dict[str, Any] = method_arguments(row.build, arguments)
     if row.needs_teacher and teacher is None:
         raise ValueError(f"{row.name} is a distillation method and needs a trained model to learn from: --teacher RUN")
@@ -44,9 +51,10 @@ def make_method(name: str, arguments: Sequence[str], teacher: Path | None) -> Me
     return row.build(**found)
 
 
-def make_flow(options: Training, data: Data) -> FlowMap:
+def make_flow(options: Training, data: Data, row: Row) -> FlowMap:
     """A flow map with new weights: the recipe for the data, with the network and the output that the options name in
-    place of its own; the seed fixes the weights. Raises ValueError for sizes below 1.
+    place of its own, and with the limits of the method; the seed fixes the weights. Raises ValueError for sizes below
+    1.
     """
     torch.manual_seed(options.seed)
     classes = data.classes if options.labels else None
@@ -56,7 +64,15 @@ def make_flow(options: Training, data: Data) -> FlowMap:
         flow = flow_for(data, classes=classes, **sizes)
     else:
         flow = FlowMap(make_network(options.network, data, classes, **sizes))
-    return flow if options.output == "auto" else FlowMap(flow.network, make_output(options, data))
+    return for_row(flow if options.output == "auto" else FlowMap(flow.network, make_output(options, data)), row)
+
+
+def for_row(flow: FlowMap, row: Row) -> FlowMap:
+    """The same network and output as the map that the method learns: on its path, and a partial map where it knows one
+    end of time only.
+    """
+    limits = {name: getattr(row, name) for name in ("only_source", "only_target")}
+    return FlowMap(flow.network, flow.output, getattr(row, "path", None) or flow.path, **limits)
 
 
 def make_network(kind: str, data: Data, classes: int | None, **sizes: Any) -> nn.Module:
@@ -81,3 +97,8 @@ def make_output(options: Training, data: Data) -> Output:
     if options.output == "position":
         return Position(data.std)
     return Endpoint() if options.output == "endpoint" else average_velocity
+
+
+def device() -> str:
+    """Where samples are drawn: the GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

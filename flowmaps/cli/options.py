@@ -19,10 +19,6 @@ class Common:
 class Training(Common):
     """What `train` and `compare` share."""
 
-    steps: int = 5000
-    """Training steps."""
-    seconds: float | None = None
-    """Train for so many seconds instead of --steps. Such a run does not give the same numbers twice."""
     network: Literal["auto", "mlp", "dit", "unet"] = "auto"
     """auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at most 1024 values,
     a U-Net for larger images."""
@@ -37,8 +33,8 @@ class Training(Common):
     """Make the network class-conditional where the data has class labels."""
     data_args: tuple[str, ...] = ()
     """Options of the data set, as name=value."""
-    teacher: Path | None = None
-    """Run folder of the trained model that a distillation method learns from."""
+    couplings: int = 50_000
+    """Couplings of noise and data that a model makes for methods which are trained on them."""
     batch_size: int = 256
     """Rows of one training step."""
     lr: float = 1e-3
@@ -72,6 +68,14 @@ class Train(Training):
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python: diagonal=0.5 "times=logit_normal_pairs(-0.4, 1)".
     """
+    steps: int = 5000
+    """Training steps."""
+    seconds: float | None = None
+    """Train for so many seconds instead of --steps. Such a run does not give the same numbers twice."""
+    teacher: Path | None = None
+    """Run folder of the trained model that a distillation method learns from."""
+    reflow: Path | None = None
+    """Run folder of a model whose ODE couples noise with data: train on its couplings, which straighten the paths."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Run folder. None: runs/DATA-METHOD."""
     resume: bool = False
@@ -140,29 +144,54 @@ class Report(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Methods(Common):
-    """List the methods: rule, learning setting, cost in forward passes, paper."""
+    """List the methods, grouped by rule: learning setting, output, cost in forward passes, paper."""
 
     json: bool = False
     """Print JSON instead of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Training):
-    """Train several methods on the same network, data and number of steps, evaluate each, and print one table.
+class Explain(Common):
+    """Show one method: its equation, what carries gradient, its terms with their times, weights and shares, its cost.
 
-    Example: flowmaps compare checkerboard --methods meanflow,lsd,shortcut --steps 2000
+    Example: flowmaps explain imf --out imf.png
+    """
+
+    method: Annotated[Positional[str], arg(metavar="METHOD")]
+    """Name of the method; `flowmaps methods` lists them."""
+    method_args: tuple[str, ...] = ()
+    """Arguments of the method, as for `train`."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Write the pictures to this .png (or .svg, .pdf) file too."""
+    json: bool = False
+    """Print JSON instead of text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Training):
+    """Train several methods on the same network, data and length, evaluate each, write one table and one page.
+
+    What is finished in the folder already is kept, so the same command goes on where it was stopped. Distillation
+    methods learn from --teacher, or else from a diffusion model that is trained first, for the same length.
+
+    Example: flowmaps compare eight_gaussians --methods meanflow,lsd,shortcut --budget 2m
     """
 
     data: Annotated[Positional[str], arg(metavar="DATA")]
     """As for `train`."""
     methods: str = "meanflow,imf,lsd,shortcut"
     """Names of methods, with commas between them."""
+    budget: str | None = None
+    """Time to train each method: 30s, 2m, 1h30m. Such runs do not give the same numbers twice."""
+    steps: int | None = None
+    """Training steps of each method instead of a --budget. None: 5000 where there is no budget."""
+    teacher: Path | None = None
+    """Run folder of the trained model that distillation methods learn from, and that makes couplings. None: one is
+    trained for them."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Folder for the runs, one each. None: runs/DATA-compare."""
-    resume: bool = False
-    """Go on with the runs in this folder."""
+    """Folder for the runs, table.md, table.json and report.html. None: runs/DATA-compare."""
     json: bool = False
-    """Print JSON instead of a table."""
+    """Print the content of table.json instead of a table."""
 
 
-Command = Train | Sample | Evaluate | Report | Methods | Compare
+Command = Train | Sample | Evaluate | Report | Methods | Explain | Compare

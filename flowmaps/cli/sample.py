@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import steps
 from ..sample import sample
 from ..training import load, read_config
+from .models import device
 from .options import Sample
 from .tables import say
 
@@ -21,18 +22,17 @@ def run_sample(options: Sample) -> None:
     if options.n < 1:
         raise ValueError(f"the number of samples must be at least 1, got {options.n}")
     config = read_config(options.run)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    flow = load(options.run, ema=options.ema).to(device)
+    flow = load(options.run, ema=options.ema).to(device())
     noise = torch.randn(options.n, *config["data"]["shape"], generator=torch.Generator().manual_seed(options.seed))
-    noise = (noise * flow.path.sigma(torch.ones(()))).to(next(flow.parameters(), torch.empty(0, device=device)))
-    label = labels(options, config, device)
+    noise = (noise * flow.path.sigma(torch.ones(()))).to(next(flow.parameters(), torch.empty(0)))
+    label = labels(options, config)
     step = getattr(steps, options.step)
     x = sample(flow, noise, options.steps, step=step, condition=label, seed=options.seed).cpu()
     write(options, x, config["data"]["kind"])
     say(f"{options.n} samples of {config['data']['name']}, {options.steps} x {options.step}: {options.out}")
 
 
-def labels(options: Sample, config: dict[str, Any], device: str) -> Tensor | None:
+def labels(options: Sample, config: dict[str, Any]) -> Tensor | None:
     """The label of each sample, None for a network that takes none."""
     classes = config["data"]["classes"] if config["training"]["labels"] else None
     if classes is None:
@@ -40,10 +40,10 @@ def labels(options: Sample, config: dict[str, Any], device: str) -> Tensor | Non
             raise ValueError(f"the model in {options.run} was trained without class labels, so --label cannot be given")
         return None
     if options.label is None:
-        return torch.arange(options.n, device=device) % classes
+        return torch.arange(options.n, device=device()) % classes
     if not 0 <= options.label < classes:
         raise ValueError(f"--label must be at least 0 and below the number of classes, {classes}, got {options.label}")
-    return torch.full((options.n,), options.label, device=device)
+    return torch.full((options.n,), options.label, device=device())
 
 
 def write(options: Sample, x: Tensor, kind: str) -> None:

@@ -44,11 +44,17 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         print(f"error against the true flow map: {anywhere} between any two times, {whole} from noise to data")
 
 
-def print_comparison(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """The rows of several evaluations."""
-    columns = ["method", "sampler", "steps", "distance", "+-", "time per sample", "network calls"]
-    rows = [[name, *cells(row)] for name, result in results.items() for row in result["rows"]]
-    print_table(heading(next(iter(results.values()))), columns, rows)
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its columns padded, the first to the left and the others to the right."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(_line(row, widths) for row in (lines[0], rule, *lines[1:]))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return f"| {' | '.join([cells[0].ljust(widths[0]), *others])} |"
 
 
 def heading(result: Mapping[str, Any]) -> str:

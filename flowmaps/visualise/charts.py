@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def loss_curves(rows: Sequence[Mapping[str, Any]], path: str | Path | None = None, *, theme: Theme = light) -> Figure:
+def loss_curves(
+    rows: Sequence[Mapping[str, Any]],
+    path: str | Path | None = None,
+    *,
+    size: tuple[float, float] = (7, 3.6),
+    theme: Theme = light,
+) -> Figure:
     """The loss of each term over the steps, from rows of metrics.jsonl ("step", "loss", "terms"): as measured, faint,
-    and smoothed.
+    and smoothed. size: in inches.
 
     The axis is logarithmic where all values are positive. Raises ValueError for no rows.
     """
@@ -27,7 +33,7 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], path: str | Path | None = Non
     steps = [row["step"] for row in rows]
     names = list(rows[-1].get("terms") or {})
     curves = {name: [row["terms"][name] for row in rows] for name in names} or {"loss": [row["loss"] for row in rows]}
-    with figure(theme, 7, 3.6, path) as (made, axis):
+    with figure(theme, *size, path) as (made, axis):
         for (name, values), colour in zip(curves.items(), theme.series * len(curves), strict=False):
             axis.plot(steps, values, color=colour, linewidth=1, alpha=0.35)
             axis.plot(steps, smooth(values), color=colour, label=name)

@@ -63,10 +63,14 @@ class Material:
         return uses_labels(self.flow.network, self.data, self.config["training"]["labels"])
 
     def start(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Noise, the same for every sampler, and labels that take turns."""
-        noise = torch.randn(n, *self.data.shape, generator=torch.Generator().manual_seed(seed))
-        label = torch.arange(n) % self.data.classes if self.labels and self.data.classes else None
-        return noise * self.flow.path.sigma(torch.ones(())), label
+        return start(self.flow, self.data, n, self.labels, seed)
+
+
+def start(flow: FlowMap, data: Data, n: int, labels: bool, seed: int = 0) -> tuple[Tensor, Tensor | None]:
+    """Noise, the same for every sampler, and labels that take turns where the network is told them."""
+    noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
+    label = torch.arange(n) % data.classes if labels and data.classes else None
+    return noise * flow.path.sigma(torch.ones(())), label
 
 
 def samples(material: Material) -> str:
@@ -76,7 +80,7 @@ def samples(material: Material) -> str:
         return ""
     noise, label = material.start(SHOWN[data.kind])
     real = data.held_out(len(noise)).x0
-    show = _show_images(data) if data.kind == "images" else _show_points(half_width(real))
+    show = show_images(data) if data.kind == "images" else show_points(half_width(real))
     figures = []
     for steps in (1,) if material.partial else (1, 2, 4):
         x = sample(material.flow, noise, steps, condition=label)
@@ -92,7 +96,9 @@ def samples(material: Material) -> str:
 Show = Callable[[Tensor, str, str, str], str]
 
 
-def _show_images(data: Data) -> Show:
+def show_images(data: Data) -> Show:
+    """Draws images as a grid."""
+
     def show(x: Tensor, title: str, note: str, kind: str) -> str:
         board = mosaic(enlarged(data.to_pixels(x)), gap=GAP)
         return page.picture(png(board), f"A grid of images: {title}", _caption(title, note), kind)
@@ -100,7 +106,9 @@ def _show_images(data: Data) -> Show:
     return show
 
 
-def _show_points(extent: float) -> Show:
+def show_points(extent: float) -> Show:
+    """Draws points of the plane as a cloud."""
+
     def show(x: Tensor, title: str, note: str, kind: str) -> str:
         def draw(theme: Any) -> Any:
             return points(x, extent=extent, theme=theme)
@@ -163,8 +171,8 @@ def consistency(material: Material) -> str:
     if material.partial:
         return ""
     small = math.prod(material.data.shape) <= SMALL
-    x0, label = material.data.draw(64 if small else 16)
-    x0, grid = x0.float(), torch.linspace(0, 1, 21 if small else 9)
+    batch = material.data.draw(64 if small else 16)
+    x0, label, grid = batch.x0.float(), batch.label, torch.linspace(0, 1, 21 if small else 9)
     residuals = consistency_residuals(material.flow, x0, grid=grid, condition=label if material.labels else None)
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     shares = residuals / float(material.flow.path.velocity(x0, eps, 0.5).square().mean().sqrt())

@@ -1,0 +1,55 @@
+"""`flowmaps methods`: the landscape."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..methods import LANDSCAPE, Row
+from .options import Methods
+from .tables import print_json
+
+COLUMNS = ("method", "learning", "output", "notes", "the post", "full batch", "own shares", "reference")
+NUMBERS = ("the post", "full batch", "own shares")
+TITLE = (
+    "Cost of a training step in forward passes of the network: as the post has it, counted with every term on the full "
+    "batch, and counted with the method's own shares of it.  One method in full: flowmaps explain METHOD"
+)
+
+
+def run_methods(options: Methods) -> None:
+    """Print the landscape."""
+    if options.json:
+        return print_json([row.as_dict() for row in LANDSCAPE])
+    console = Console()
+    console = console if console.is_terminal else Console(width=240)
+    console.print(landscape_table(), TITLE)
+
+
+def landscape_table() -> Table:
+    """A section for each rule."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for column in COLUMNS:
+        right, first = column in NUMBERS, column == COLUMNS[0]
+        table.add_column(column, justify="right" if right else "left", no_wrap=first, overflow="fold")
+    for rule, rows in groupby(sorted(LANDSCAPE, key=place), key=lambda row: row.rule):
+        table.add_row(f"[bold]{rule}[/bold]")
+        for row in rows:
+            table.add_row(*cells(row))
+        table.add_section()
+    return table
+
+
+def place(row: Row) -> int:
+    """Rules in the order in which the landscape first names them."""
+    return [other.rule for other in LANDSCAPE].index(row.rule)
+
+
+def cells(row: Row) -> list[str]:
+    """One method."""
+    published = "" if row.published_cost is None else f"{row.published_cost:g}"
+    costs = [published, f"{row.cost:g}", f"{row.shared:g}"]
+    return [f"  {row.name}", row.learning, row.output, row.notes, *costs, row.reference]

@@ -1,0 +1,68 @@
+"""One line for each method, one mark for each number of jumps: who comes how close, at a glance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import words
+from .style import Theme, figure, light
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKS = ("o", "s", "D", "^")
+
+
+def ranking(
+    methods: Mapping[str, Mapping[int, words.Row]],
+    path: str | Path | None = None,
+    *,
+    lines: Mapping[str, float] | None = None,
+    name: str = "distance to real data",
+    theme: Theme = light,
+) -> Figure:
+    """Distances of several methods by number of jumps, best one at the top.
+
+    methods: name -> number of jumps -> row of an evaluation ("distance", "stderr"). lines: name -> distance of what
+    they are held against, such as the floor. The axis is logarithmic; where some are not positive, down to the largest
+    standard error.
+    """
+    order = sorted(methods, key=lambda method: _first(methods[method]), reverse=True)
+    jumps = sorted({k for rows in methods.values() for k in rows})
+    with figure(theme, 8, 1.3 + 0.34 * len(order), path) as (made, axis):
+        for k, colour, mark in zip(jumps, theme.series * len(jumps), MARKS * len(jumps), strict=False):
+            found = [(i, methods[method][k]) for i, method in enumerate(order) if _known(methods[method].get(k))]
+            across, errors = [row["distance"] for _, row in found], [row["stderr"] or 0 for _, row in found]
+            style = {"color": colour, "elinewidth": 1, "markersize": 7, "label": words.count(k, "jump")}
+            axis.errorbar(across, [i for i, _ in found], xerr=errors, fmt=mark, **style)
+        for (text, distance), dashes in zip((lines or {}).items(), ("--", ":"), strict=False):
+            axis.axvline(distance, color=theme.muted, linestyle=dashes, linewidth=1.5, zorder=0, label=text)
+        _scale(axis, [row for rows in methods.values() for row in rows.values()], list((lines or {}).values()))
+        axis.set_yticks(range(len(order)), order)
+        axis.set(ylim=(-0.7, len(order) - 0.3), xlabel=f"{name} (lower is better)")
+        axis.grid(linewidth=0.6)
+        axis.set_axisbelow(True)
+        made.legend(loc="outside upper left", ncols=3)
+    return made
+
+
+def _first(rows: Mapping[int, words.Row]) -> float:
+    """What a method is sorted by: the distance with the fewest jumps."""
+    row = rows.get(min(rows, default=0))
+    return row["distance"] if _known(row) and row is not None else math.inf
+
+
+def _known(row: words.Row | None) -> bool:
+    return row is not None and row["distance"] is not None
+
+
+def _scale(axis: Any, rows: Sequence[words.Row], lines: Sequence[float]) -> None:
+    """Logarithmic; where a distance is not positive, even up to the largest standard error, and logarithmic beyond."""
+    distances = [row["distance"] for row in rows if _known(row)]
+    if min([*distances, *lines], default=1.0) > 0:
+        axis.set_xscale("log")
+    else:
+        axis.set_xscale("symlog", linthresh=max((row["stderr"] for row in rows if row["stderr"]), default=1.0))
