@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -17,17 +18,23 @@ from flowmaps.training import read_metrics
 TINY = ["--batch-size", "16", "--width", "8", "--depth", "1", "--no-progress-bar"]
 
 
-@pytest.fixture(autouse=True)
-def measured(monkeypatch):
-    """The same evaluation with few samples, without the error of the map; which runs were measured, in order."""
-    monkeypatch.setattr("flowmaps.evaluate.run.map_error", lambda *_, **__: {})
-    monkeypatch.setattr("flowmaps.evaluate.measures.DENSITY_SAMPLES", 256)
-    monkeypatch.setattr("flowmaps.evaluate.measures.LEAST_DENSITY", 256)
-    monkeypatch.setattr(contest, "evaluate", functools.partial(fm.evaluate.evaluate, n=64, draws=2))
-    seen = []
-    say = contest.say
-    monkeypatch.setattr(contest, "say", lambda text: (seen.append(text), say(text)))
-    return lambda: [re.search(r"(\w+) \(a large", text)[1] for text in seen if text.startswith("Measuring")]
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """The same evaluation with few samples, without the error of the map."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flowmaps.evaluate.run.map_error", lambda *_, **__: {})
+        patch.setattr("flowmaps.evaluate.measures.DENSITY_SAMPLES", 256)
+        patch.setattr("flowmaps.evaluate.measures.LEAST_DENSITY", 256)
+        patch.setattr(contest, "evaluate", functools.partial(fm.evaluate.evaluate, n=64, draws=2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def both(small, tmp_path_factory):
+    """A comparison."""
+    out = tmp_path_factory.mktemp("comparisons") / "both"
+    assert compare(out, "meanflow,ct,flow_matching") == 0
+    return out
 
 
 def compare(out, methods, *more, steps="20", data="eight_gaussians"):
@@ -35,64 +42,70 @@ def compare(out, methods, *more, steps="20", data="eight_gaussians"):
     return main(["compare", data, "--methods", methods, "--out", str(out), *length, *TINY, *more])
 
 
+def measured(capsys):
+    """The runs that were measured, in order."""
+    return re.findall(r"Measuring \S*?(\w+) \(", capsys.readouterr().err)
+
+
 def refused(capsys, *arguments, **options):
     assert compare(*arguments, **options) == 2
     return capsys.readouterr().err.partition("error: ")[2]
 
 
-def test_a_comparison_leaves_runs_table_and_page(tmp_path, capsys):
-    out = tmp_path / "both"
-    assert compare(out, "meanflow,flow_matching") == 0
-    printed = capsys.readouterr().out
-    assert {p.name for p in out.iterdir()} == {
-        "comparison.json", "meanflow", "flow_matching", "table.json", "table.md", "report.html",
+def test_a_comparison_leaves_runs_table_and_page(both):
+    assert {p.name for p in both.iterdir()} == {
+        "comparison.json", "meanflow", "ct", "flow_matching", "table.json", "table.md", "report.html",
     }  # fmt: skip
-    table = json.loads((out / "table.json").read_text())
+    table = json.loads((both / "table.json").read_text())
     assert table["data"] == "eight_gaussians" and table["length"] == {"steps": 20}
-    assert list(table["methods"]) == ["meanflow", "flow_matching"]
-    meanflow, plain = table["methods"].values()
+    assert list(table["methods"]) == ["meanflow", "ct", "flow_matching"]
+    meanflow, _, plain = table["methods"].values()
     assert meanflow["shared"] == 3.25 and meanflow["training"]["step"] == 20
     rows = {(row["sampler"], row["steps"]) for row in meanflow["evaluation"]["rows"]}
     assert rows == {("jump", 1), ("jump", 2), ("jump", 4), ("jump", 8), ("euler", 16), ("euler", 100)}
     assert {row["sampler"] for row in plain["evaluation"]["rows"]} == {"euler"}
     assert table["reference"]["run"] == "flow_matching"
-    lines = (out / "table.md").read_text().splitlines()
-    assert [cell.strip() for cell in lines[2].strip("|").split("|")][:6] == [
-        "method", "1 jump", "2 jumps", "4 jumps", "8 jumps", "100 ODE steps",
-    ]  # fmt: skip
-    assert [line.split()[1] for line in lines[4:7]] == ["meanflow", "flow_matching", "reference:"]
-    assert "meanflow" in printed and "real data against itself" in printed
 
 
-def test_the_page_stands_alone(tmp_path):
-    out = tmp_path / "both"
-    assert compare(out, "meanflow,ct") == 0
-    page = (out / "report.html").read_text()
+def test_the_table_in_markdown(both):
+    heading, _, head, _, *lines = (both / "table.md").read_text().splitlines()
+    assert "20 steps" in heading and "real data against itself" in heading
+    names = [cell.strip() for cell in head.strip("|").split("|")]
+    assert names[:6] == ["method", "1 jump", "2 jumps", "4 jumps", "8 jumps", "100 ODE steps"]
+    assert [line.split()[1] for line in lines[:4]] == ["meanflow", "ct", "flow_matching", "reference:"]
+    assert len({len(line) for line in (head, *lines[:4])}) == 1
+    assert lines[1].split("|")[6].strip() == ""  # a map to t = 0 alone has no ODE
+
+
+def test_the_page_stands_alone(both):
+    page = (both / "report.html").read_text()
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page) and "<script" not in page
     for part in ("In one jump", "In four jumps", "Who comes how close", "All numbers", "Training", "Cost", "3.25"):
         assert part in page
-    assert page.count("A cloud of points: meanflow") == page.count("A cloud of points: ct") == 2
-    assert page.count("A cloud of points: real data") == 2
+    for name in ("meanflow", "ct", "flow_matching", "real data"):
+        assert page.count(f"A cloud of points: {name}") == 2
     assert "Loss of meanflow over 20 training steps" in page
 
 
-def test_what_is_there_is_kept(tmp_path, measured, capsys):
-    out = tmp_path / "both"
-    assert compare(out, "meanflow,psd") == 0
+def test_what_is_there_is_kept(both, tmp_path, capsys):
+    out = shutil.copytree(both, tmp_path / "both")
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.parent != out}
-    first = json.loads((out / "table.json").read_text())
-    assert compare(out, "meanflow,psd") == 0
-    assert measured() == ["meanflow", "psd"]
+    assert compare(out, "meanflow,ct,flow_matching") == 0
+    assert measured(capsys) == []
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.parent != out}
-    assert json.loads((out / "table.json").read_text()) == first
-    assert compare(out, "psd,imf", "--json") == 0
-    assert measured() == ["meanflow", "psd", "imf"]
-    printed = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))
-    assert list(printed["methods"]) == ["psd", "imf"]
+    assert (out / "table.json").read_text() == (both / "table.json").read_text()
+
+
+def test_other_methods_may_join(both, tmp_path, capsys):
+    out = shutil.copytree(both, tmp_path / "both")
+    assert compare(out, "imf,meanflow", "--json") == 0
+    printed = capsys.readouterr()
+    assert re.findall(r"Measuring \S*?(\w+) \(", printed.err) == ["imf"]
+    assert list(json.loads(printed.out)["methods"]) == ["imf", "meanflow"]
 
 
 def test_interrupted_it_goes_on(tmp_path, capsys):
-    """The first method is finished, the second half trained; the numbers are those of a run that never stopped."""
+    """Stopped in the first half of a method; the numbers are those of a run that never stopped."""
     whole, out = tmp_path / "whole", tmp_path / "out"
 
     def stop_it():
@@ -102,27 +115,25 @@ def test_interrupted_it_goes_on(tmp_path, capsys):
 
     thread = threading.Thread(target=stop_it)
     thread.start()
-    assert compare(out, "flow_matching,psd", steps="400") == 130
+    assert compare(out, "flow_matching,psd", steps="300") == 130
     thread.join()
     assert "the same command goes on" in capsys.readouterr().err
     assert list(json.loads((out / "table.json").read_text())["methods"]) == ["flow_matching"]
-    last = read_metrics(out / "psd")[-1]["step"]
-    assert 50 <= last < 400
-    assert compare(out, "flow_matching,psd", steps="400") == 0
-    assert compare(whole, "flow_matching,psd", steps="400") == 0
+    assert 50 <= read_metrics(out / "psd")[-1]["step"] < 300
+    assert compare(out, "flow_matching,psd", steps="300") == 0
+    assert measured(capsys) == ["psd"]
+    assert compare(whole, "psd", steps="300") == 0
     steps = [row["step"] for row in read_metrics(out / "psd")]
-    assert steps == sorted(set(steps)) and steps[-1] == 400
-    tables = [json.loads((folder / "table.json").read_text())["methods"]["psd"] for folder in (out, whole)]
-    assert tables[0]["training"]["loss"] == tables[1]["training"]["loss"]
-    assert tables[0]["evaluation"]["rows"][0]["distance"] == tables[1]["evaluation"]["rows"][0]["distance"]
+    assert steps == sorted(set(steps)) and steps[-1] == 300
+    one, other = (json.loads((folder / "table.json").read_text())["methods"]["psd"] for folder in (out, whole))
+    assert one["training"]["loss"] == other["training"]["loss"]
+    assert one["evaluation"]["rows"][0]["distance"] == other["evaluation"]["rows"][0]["distance"]
 
 
-def test_another_configuration_is_refused(tmp_path, capsys):
-    out = tmp_path / "one"
-    assert compare(out, "meanflow", steps="2") == 0
-    assert "comparison.length.steps was 2 and is 3" in refused(capsys, out, "meanflow", steps="3")
-    assert "comparison.lr was 0.001 and is 0.1" in refused(capsys, out, "meanflow", "--lr", "0.1", steps="2")
-    assert "data.name" in refused(capsys, out, "meanflow", steps="2", data="checkerboard")
+def test_another_configuration_is_refused(both, tmp_path, capsys):
+    assert "comparison.length.steps was 20 and is 3" in refused(capsys, both, "meanflow", steps="3")
+    assert "comparison.lr was 0.001 and is 0.1" in refused(capsys, both, "meanflow", "--lr", "0.1")
+    assert "data.name" in refused(capsys, both, "meanflow", data="checkerboard")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     assert "is no comparison" in refused(capsys, tmp_path / "other", "meanflow", steps="2")
@@ -139,10 +150,10 @@ def test_mistakes_cost_no_time(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_a_teacher_is_trained_first_and_is_the_reference(tmp_path, measured):
+def test_a_teacher_is_trained_first_and_is_the_reference(tmp_path, capsys):
     out = tmp_path / "distilled"
     assert compare(out, "lmd,pid,cd,rectified_meanflow", "--couplings", "32", steps="3") == 0
-    assert measured() == ["teacher", "lmd", "pid", "cd", "rectified_meanflow"]
+    assert measured(capsys) == ["teacher", "lmd", "pid", "cd", "rectified_meanflow"]
     table = json.loads((out / "table.json").read_text())
     assert table["reference"]["run"] == "teacher" and (out / "teacher" / "config.json").is_file()
     assert json.loads((out / "teacher" / "config.json").read_text())["method"]["name"] == "flow_matching"
@@ -158,13 +169,13 @@ def test_a_teacher_is_trained_first_and_is_the_reference(tmp_path, measured):
     assert "reference: teacher" in (out / "report.html").read_text()
 
 
-def test_a_given_teacher_is_the_reference(tmp_path, measured):
+def test_a_given_teacher_is_the_reference(tmp_path, capsys):
     teacher, out = tmp_path / "mine", tmp_path / "out"
     command = ["train", "eight_gaussians", "--method", "flow_matching", "--steps", "2", "--out", str(teacher)]
     assert main([*command, *TINY, "--trackers", "--sample-every", "0"]) == 0
     before = {p.name for p in teacher.iterdir()}
     assert compare(out, "lmd", "--teacher", str(teacher), steps="2") == 0
-    assert measured() == ["mine", "lmd"]
+    assert measured(capsys) == ["mine", "lmd"]
     assert before == {p.name for p in teacher.iterdir()}
     assert json.loads((out / "table.json").read_text())["reference"]["run"] == str(teacher)
     kept = (out / "reference.json").stat().st_mtime_ns
@@ -206,9 +217,9 @@ def test_where_the_teacher_fails_so_do_its_students(tmp_path, monkeypatch):
 
 def test_images_are_compared_by_one_classifier(tmp_path):
     out = tmp_path / "digits"
-    assert compare(out, "meanflow,imf", steps="2", data="digits") == 0
+    assert compare(out, "meanflow", steps="2", data="digits") == 0
     assert (out / "classifier.safetensors").is_file()
-    assert not (out / "imf" / "classifier.safetensors").exists()
+    assert not (out / "meanflow" / "classifier.safetensors").exists()
     page = (out / "report.html").read_text()
     assert page.count("A grid of images: meanflow") == 2 and "the same place in each grid" in page
 

@@ -114,7 +114,7 @@ def _density(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None
     if name:
         upright = name[0] == "s"
         counts, edges = (t if upright else s).double().histogram(20, range=(0.0, 1.0))
-        middles, lengths = (edges[1:] + edges[:-1]) / 2, counts / counts.max() * 0.4
+        middles, lengths = ((edges[1:] + edges[:-1]) / 2).numpy(), (counts / counts.max() * 0.4).numpy()
         style = {"color": colour, "alpha": 0.25, "linewidth": 0}
         if upright:
             axis.barh(middles, lengths, 0.05, left=1 - lengths, **style)
