@@ -16,7 +16,7 @@ identity that it starts from, V = v + (t - s) (...), gives (s - t).)
 from pathlib import Path
 
 import torch
-from _pictures import DATA, dots, ends, network, run, trained
+from _pictures import DATA, colours, destination, dots, network, run, trained
 
 import flowmaps as fm
 from flowmaps.consistency import eulerian
@@ -42,7 +42,7 @@ def main(out: Path, steps: int = 600) -> dict[str, float]:
         samples[f"{name}, one jump"] = x = fm.sample(flow, noise)
         found[f"energy distance of one jump, {name}"] = distance(x, real)
     targets, losses, signs = at_the_exact_map()
-    draw(out, samples, ends(noise), targets, losses, signs)
+    draw(out, samples, colours(destination(noise)), targets, losses, signs)
     return found | {f"loss at the exact map for s = 0.8, t = 0, {name}": losses[name][-1] for name in losses} | signs
 
 
@@ -72,10 +72,10 @@ def at_the_exact_map():
     )
 
 
-def draw(out, samples, colours, targets, losses, signs):
+def draw(out, samples, by_end, targets, losses, signs):
     with figure(light, 11, 7, out, nrows=2, ncols=3) as (_, axes):
         for axis, (title, x) in zip(axes.flat, samples.items(), strict=False):
-            dots(axis, x, title, light.muted if title == "data" else colours)
+            dots(axis, x, title, light.muted if title == "data" else by_end)
         for (name, values), style in zip(losses.items(), ("k--", "-o", "-s"), strict=True):
             axes[1, 1].plot(targets, values, style, label=name, zorder=3 if "k" in style else 2)
         axes[1, 1].set(title="Loss at the exact map, s = 0.8", xlabel="target time t", ylim=(0, None), xlim=(0.8, 0))

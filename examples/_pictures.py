@@ -50,15 +50,24 @@ def trained(flow, method, data, steps):
     return deque(states, maxlen=1)[0].ema
 
 
-def ends(noise):
-    """A colour for each noise: that of the Gaussian which the exact flow map takes it to."""
-    nearest = torch.cdist(DATA.exact.flow_map(noise, 1.0, 0.0), DATA.exact.means.to(noise)).argmin(1)
-    return [COLOURS[k] for k in nearest]
+def destination(noise):
+    """Where the exact flow map takes the noise."""
+    return DATA.exact.flow_map(noise, 1.0, 0.0)
 
 
-def dots(axis, x, title, colours=light.series[0], extent=3.0):
+def colours(truth):
+    """A colour for each row: that of the Gaussian which it belongs to."""
+    return [COLOURS[k] for k in torch.cdist(truth, DATA.exact.means.to(truth)).argmin(1)]
+
+
+def distance(x, y):
+    """The root mean square distance of the rows."""
+    return float((x - y).square().sum(1).mean().sqrt())
+
+
+def dots(axis, x, title, colour=light.series[0], extent=3.0):
     """Samples in the plane, (N, 2), each in its colour."""
-    axis.scatter(x[:, 0], x[:, 1], s=4, c=colours, linewidths=0, alpha=0.7)
+    axis.scatter(x[:, 0], x[:, 1], s=4, c=colour, linewidths=0, alpha=0.7)
     axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[], title=title)
 
 
@@ -81,16 +90,15 @@ def compare(out, methods, steps):
     distance of each from the exact flow map, and the loss of each method there.
     """
     noise, found = torch.randn(2000, 2), {}
-    truth, colours = DATA.exact.flow_map(noise, 1.0, 0.0), ends(noise)
-    distance = lambda x: float((x - truth).square().sum(1).mean().sqrt())  # noqa: E731
+    truth = destination(noise)
     with figure(light, 3 * (1 + len(methods)), 3.4, out, ncols=1 + len(methods)) as (_, axes):
-        dots(axes[0], truth, "exact flow map", colours)
+        dots(axes[0], truth, "exact flow map", colours(truth))
         for axis, (name, (method, limits)) in zip(axes[1:], methods.items(), strict=True):
             exact, untrained = fm.FlowMap(Truth(DATA.exact), **limits), copy.deepcopy(method)
             there = untrained.loss(exact, DATA.exact.sample(64), progress=1.0)  # with all curricula at their end
             flow = trained(network(DATA, **limits), method, DATA, steps)
             ones = fm.sample(flow, noise)
-            dots(axis, ones, f"{name}: error {distance(ones):.2f}", colours)
-            found[f"distance of one jump from the exact one, {name}"] = distance(ones)
+            dots(axis, ones, f"{name}: error {distance(ones, truth):.2f}", colours(truth))
+            found[f"distance of one jump from the exact one, {name}"] = distance(ones, truth)
             found[f"loss at the exact flow map, {name}"] = there.value.item()
-    return found | {"distance between noise and data, for comparison": distance(noise)}
+    return found | {"distance between noise and data, for comparison": distance(noise, truth)}

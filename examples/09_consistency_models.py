@@ -1,0 +1,93 @@
+"""Section 5 of the post, "What about consistency models?": maps that only know t = 0, and the bias of a finite step.
+
+    python examples/09_consistency_models.py
+
+CD, CT and ECT teach the map that two neighbouring points of a path end in the same place: CD takes the neighbour from
+the velocity of a teacher, CT and ECT from the sampled pair itself. CD and CT have the same grid of 20 times here, and
+CT's dots are pulled together by its bias; ECT shrinks its step while it trains. Such a map can only jump to data, so
+more steps mean noising again, and samples change colour on the way: the second picture.
+
+On the right, the mean of the target at the exact map of a mixture, less what it should be, over the step s - m. CT's is
+wrong in first order, because the end is no linear function of the velocity; CD's too, by its Euler step, but not with a
+better solver. MeanFlow's target is linear in the velocity, so its mean is right. (Means given x_s, by quadrature.)
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from _pictures import DATA, colours, destination, distance, dots, network, run, trained
+
+import flowmaps as fm
+from flowmaps.consistency import eulerian
+from flowmaps.velocity import Conditional, Pair
+from flowmaps.visualise.style import figure, light
+
+METHODS = {  # targets of the map itself instead of an average, which a short training cannot wait for
+    "CD": fm.methods.cd(DATA.exact, points=20, ema=0.0),
+    "CT": fm.methods.ct(points=lambda progress: 20, ema=0.0),
+    "ECT": fm.methods.ect(),
+}
+LINE = fm.exact.GaussianMixture([0.4, 0.6], [-1.2, 1.0], 0.6)
+STEPS = [0.16, 0.08, 0.04, 0.02, 0.01]
+
+
+def main(out: Path, steps: int = 500) -> dict[str, float]:
+    noise = torch.randn(2000, 2)
+    truth, pictures, found = destination(noise), {}, {}
+    for name, method in METHODS.items():
+        flow = trained(network(DATA, only_target=0.0), method, DATA, steps)
+        found[name] = distance(fm.sample(flow, noise), truth)
+        pictures[f"{name}: error {found[name]:.2f}"] = fm.sample(flow, noise)
+        if name == "CD":
+            pictures["CD, 4 steps with new noise"] = fm.sample(flow, noise, 4, step=fm.steps.restart, seed=1)
+    biases = {name: [bias(name, step) for step in STEPS] for name in ("CT", "CD")}
+    with figure(light, 16, 3.4, out, ncols=5) as (_, axes):
+        for axis, (title, x) in zip(axes, pictures.items(), strict=False):
+            dots(axis, x, title, colours(truth))
+        for name, values in biases.items():
+            axes[4].loglog(STEPS, values, "-o", label=name)
+        axes[4].loglog(STEPS, [step / STEPS[-1] * biases["CD"][-1] / 2 for step in STEPS], "k:", label="first order")
+        axes[4].set(title="Bias of the target", xlabel="step s - m", xticks=[0.01, 0.1], xticklabels=["0.01", "0.1"])
+        axes[4].minorticks_off()
+        axes[4].legend(fontsize=10)
+    return {f"distance of one jump from the exact one, {name}": error for name, error in found.items()} | {
+        "CT: bias at a step of 0.02 / of 0.01": biases["CT"][3] / biases["CT"][4],
+        "CD: bias at a step of 0.02 / of 0.01": biases["CD"][3] / biases["CD"][4],
+        "CD with an exact solver: bias at a step of 0.01": bias("CD, exact solver", 0.01),
+        "MeanFlow: bias": bias("MeanFlow", 0.02),
+    }
+
+
+def bias(name, step, s=0.7):
+    """Root mean square over x_s of the mean target given x_s, less the truth, in units of velocity."""
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
+    ahead = {"CD": x - step * LINE.velocity(x, s), "CD, exact solver": LINE(x, s, s - step)}
+    if name in ahead:
+        return size((LINE(ahead[name], s - step, 0.0) - LINE(x, s, 0.0)) / step)
+    weights, x0 = posterior(x, s)
+    u = (x - x0) / s  # eps - x_0 at every node of the quadrature, (B, nodes)
+    if name == "MeanFlow":  # the residual at every node
+        rows, data = (value.reshape(-1, 1) for value in (x.expand_as(x0), x0))
+        pair = Conditional(Pair(data, data + u.reshape(-1, 1), LINE.path, {}))
+        residuals = eulerian(LINE, pair, rows, torch.full_like(rows, s), torch.zeros_like(rows))
+        return size((weights * residuals.reshape(u.shape)).sum(1))
+    reached = LINE((x - step * u).reshape(-1, 1), s - step, 0.0).reshape(u.shape)
+    return size(((weights * reached).sum(1, keepdim=True) - LINE(x, s, 0.0)) / step)
+
+
+def posterior(x, s, count=12):
+    """Weights and nodes (B, 2 count) of a Gauss-Hermite quadrature over x_0 given x_s."""
+    z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(count))
+    marginal = (1 - s) ** 2 * LINE.stds**2 + s**2
+    means = LINE.means[:, 0] + (1 - s) * LINE.stds**2 / marginal * (x - (1 - s) * LINE.means[:, 0])  # (B, 2)
+    nodes = means[..., None] + (LINE.stds * s / marginal.sqrt())[:, None] * z
+    return (LINE.posterior(x, s)[..., None] * w / w.sum()).flatten(1), nodes.flatten(1)
+
+
+def size(residual):
+    return float(residual.square().mean().sqrt())
+
+
+if __name__ == "__main__":
+    run(main)
