@@ -40,7 +40,7 @@ def main(out: Path, steps: int = 500) -> dict[str, float]:
                 made.seconds_per_sample,
             )
     floor = energy_distance(data.draw(500).x0.flatten(1), real.flatten(1))
-    draw(out, data, samples, rows, floor)
+    draw(out, data, samples, rows)
     names = {fm.steps.jump: "jumps", fm.steps.euler: "Euler steps"}
     found = {"energy distance of real digits to others (floor)": floor}
     for step, n in ((fm.steps.jump, 1), (fm.steps.jump, 4), (fm.steps.euler, 4), (fm.steps.euler, 100)):
@@ -50,7 +50,7 @@ def main(out: Path, steps: int = 500) -> dict[str, float]:
     return found
 
 
-def draw(out, data, samples, rows, floor):
+def draw(out, data, samples, rows):
     jump, euler = fm.steps.jump, fm.steps.euler
     with figure(light, 15, 3.4, out, ncols=5, width_ratios=[1, 1, 1, 1, 1.4]) as (_, axes):
         chosen = (
@@ -65,7 +65,7 @@ def draw(out, data, samples, rows, floor):
             axis.axis("off")
         for name, step in (("jumps", jump), ("Euler steps", euler)):
             axes[4].loglog(COUNTS[step], [rows[step, n][0] for n in COUNTS[step]], "-o", label=name)
-        axes[4].set(title="Distance to real digits", xlabel="network calls")
+        axes[4].set(title="Distance to real digits", xlabel="network calls", ylabel="energy distance")
         axes[4].legend()
 
 

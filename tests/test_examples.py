@@ -1,11 +1,15 @@
 """What the README and the examples show must run."""
 
+import math
 import re
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+import flowmaps as fm
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,3 +36,152 @@ def test_the_demo_runs_and_runs_again(tmp_path, monkeypatch, capsys):
 def test_benchmarks_can_be_asked_what_they_do(name, monkeypatch):
     module = runpy.run_path(str(ROOT / f"benchmarks/{name}.py"), run_name="benchmark")
     assert callable(module["main"]) and f"python -m benchmarks.{name}" in module["__doc__"]
+
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """example(name, steps): the numbers that an example returns; its picture must be there and be no blank."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+    def run(name, steps):
+        torch.manual_seed(0)
+        out = tmp_path / f"{name}.png"
+        numbers = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](out, steps)
+        assert out.stat().st_size > 20_000
+        assert all(math.isfinite(number) for number in numbers.values())
+        return numbers
+
+    return run
+
+
+def test_paths_of_both_samplers_have_the_exact_marginals(example):
+    found = example("01_paths", 200)
+    count = 20_000
+    for sampler in ("Stochastic: ancestral", "Deterministic: ODE"):
+        positive, deviation = found[f"P(x_0 > 0), {sampler}"], found[f"standard deviation of x_0.5, {sampler}"]
+        assert abs(positive - 0.6) < 4 * (0.24 / count) ** 0.5
+        assert abs(deviation - found["standard deviation of x_0.5, exact"]) < 4 * deviation / (2 * count) ** 0.5
+    assert found["paths of the ODE that cross"] == 0
+
+
+def test_four_views_of_the_flow_map_agree(example):
+    found = example("02_flow_map", 32)
+    for name in ("F(x, s, t) - [x + (t - s) V(x, s, t)]", "v(x, s) - V(x, s, s)", "f(x, s) - [x - s v(x, s)]"):
+        assert abs(found[name]) < 1e-12
+    assert abs(found["F(F(x, s, t), t, s) - x, there and back"]) < 1e-8
+    assert found["error of jumps, the largest"] < 1e-8
+    assert found["Euler: error at half the steps / error"] == pytest.approx(2, rel=0.15)
+    assert found["Heun: error at half the steps / error"] == pytest.approx(4, rel=0.15)
+
+
+def test_residuals_vanish_at_the_exact_map_and_grow_in_proportion(example):
+    found = example("03_consistency_rules", 5)
+    for rule in ("compositional", "Lagrangian", "Eulerian"):
+        assert found[f"{rule} residual at the exact map"] < 1e-8
+        assert found[f"{rule} residual, map bent by 0.1 / by 0.05"] == pytest.approx(2, rel=0.02)
+
+
+def test_derivatives_have_their_order_and_their_cost(example):
+    found = example("04_derivatives", 3)
+    assert found["error of the JVP"] < 1e-8
+    assert found["one-sided: error at h = 0.04 / at h = 0.02"] == pytest.approx(2, rel=0.05)
+    assert found["central: error at h = 0.04 / at h = 0.02"] == pytest.approx(4, rel=0.05)
+    costs = [number for name, number in found.items() if name.startswith("forward passes")]
+    # a loss without derivative costs 3; the first layer needs no gradient for its input, which saves some
+    assert costs == pytest.approx([4, 6, 6, 9], rel=0.05)
+
+
+def test_from_scratch_the_sign_of_imf_and_its_loss(example):
+    found = example("05_from_scratch", 2)
+    assert found["W - v at the exact map, with (s - t)"] < 1e-8
+    wrong = found["W - v at the exact map, with (t - s)"]
+    assert wrong > 0.5 and wrong == pytest.approx(found["2 (V - v), which is what the other sign leaves"], rel=1e-6)
+    loss = {name: found[f"loss at the exact map for s = 0.8, t = 0, {name}"] for name in ("flow matching", "iMF")}
+    assert loss["iMF"] == pytest.approx(loss["flow matching"], rel=1e-6)
+    assert found["loss at the exact map for s = 0.8, t = 0, MeanFlow"] > loss["iMF"]
+
+
+@pytest.mark.parametrize(
+    ("name", "exact", "small"),
+    [
+        ("06_lagrangian", ["LMD"], ["AYF-LMD", "PID", "BOOT"]),
+        ("07_eulerian", ["EMD", "FACM"], ["AYF-EMD", "CTM"]),
+        ("08_compositional", ["SplitMeanFlow", "PFMM", "progressive"], []),
+    ],
+)
+def test_losses_vanish_at_the_exact_flow_map(name, exact, small, example):
+    """Without training jumps are hardly more than the noise they start from, whose distance to the data is known."""
+    found = example(name, 2)
+    for method in exact:
+        assert found[f"loss at the exact flow map, {method}"] < 1e-14
+    for method in small:  # finite steps, and 0.99 of a warm-up
+        assert found[f"loss at the exact flow map, {method}"] < 2e-3
+    untrained = found["distance between noise and data, for comparison"]
+    assert untrained == pytest.approx(found[f"distance of one jump from the exact one, {exact[0]}"], rel=0.5)
+
+
+def test_the_bias_of_consistency_models_is_of_first_order(example):
+    found = example("09_consistency_models", 2)
+    for method in ("CT", "CD"):
+        assert found[f"{method}: bias at a step of 0.02 / of 0.01"] == pytest.approx(2, rel=0.05)
+    assert found["CD with an exact solver: bias at a step of 0.01"] < 1e-7
+    assert found["MeanFlow: bias"] < 1e-7
+
+
+def test_tricks_do_what_their_formulas_say(example):
+    found = example("10_tricks", 2)
+    assert abs(found["mean gap, uniform: LSD, PSD"] - 1 / 3) < 4 * (1 / 18 / 3000) ** 0.5
+    assert found["mean gap, dyadic: shortcut models"] == pytest.approx(sum(2.0**-k for k in range(7)) / 7, abs=2e-3)
+    for progress in (0.05, 0.2, 0.4):  # the widest gap is twice the progress, and is reached
+        assert found[f"largest gap after {progress:.0%} of training"] == pytest.approx(2 * progress, abs=1e-6)
+    r = 2.5
+    assert {name.split(", ")[1]: pull for name, pull in found.items() if name.startswith("pull")} == pytest.approx(
+        {
+            "squared": 2 * r,
+            "adaptive: MeanFlow": 2 * r / (r**2 + 0.01) ** 0.5,
+            "normalised: sCM": 2 * r / (r + 0.1),
+            "pseudo-Huber: iCT": r / (r**2 + 0.09) ** 0.5,
+            "Cauchy: DMF": 2 * r / (1 + r**2),
+        }
+    )
+
+
+def test_the_landscape_is_counted(example, capsys):
+    found = example("11_landscape", 1)
+    printed = capsys.readouterr().out
+    assert all(row.name in printed for row in fm.methods.LANDSCAPE) and found["methods"] == len(fm.methods.LANDSCAPE)
+    # the derivative keeps its gradient: 2 + 4, its target 1, the diffusion term 3; a jump 3, two stopped ones 2, and 3
+    assert found["cost of lsd, counted"] == pytest.approx(10, abs=0.05)
+    assert found["cost of shortcut, counted"] == pytest.approx(8, abs=0.05)
+
+
+def test_faster_sampling_counts_its_network_calls(example):
+    found = example("12_faster_sampling", 2)
+    assert [number for name, number in found.items() if name.startswith("network calls")] == [1, 4, 4, 100]
+
+
+def test_inversion_and_interpolation_meet_at_the_ends(example):
+    found = example("13_inversion", 2)
+    assert found["size of the data"] == pytest.approx((2.0**2 + 2 * 0.3**2) ** 0.5, rel=0.02)
+    assert abs(found["standard deviation of the exact noise"] - 1) < 4 / (2 * 2 * 2000) ** 0.5
+    for end in "ab":
+        assert found[f"interpolation at {end}, distance from {end} there and back"] < 1e-4
+
+
+def test_an_example_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    out = tmp_path / "made" / "picture.png"
+    monkeypatch.setattr(sys, "argv", ["02_flow_map.py", "--steps", "4", "--out", str(out)])
+    runpy.run_path(str(EXAMPLES / "02_flow_map.py"), run_name="__main__")
+    assert out.exists() and f"wrote {out}" in capsys.readouterr().out
+
+
+def test_the_list_of_examples_is_whole_and_in_order():
+    numbered = sorted(path.name for path in EXAMPLES.glob("[0-9][0-9]_*.py"))
+    assert re.findall(r"^\| \[`(.*?)`\]", (EXAMPLES / "README.md").read_text(), flags=re.MULTILINE) == numbered
+    for name in numbered:
+        text = (EXAMPLES / name).read_text()
+        assert text.startswith('"""Section ') and f"python examples/{name}" in text
