@@ -27,8 +27,15 @@ def gradient_ratio(strength: float = 1.0, low: float = 0.0, high: float = 10.0) 
     """
 
     def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
-        last = [weight for weight in flow.network.parameters() if weight.requires_grad and weight.ndim > 1][-1]
-        sizes = [torch.autograd.grad(loss.value, last, retain_graph=True)[0].norm() for loss in (first, this)]
+        matrices = [weight for weight in flow.network.parameters() if weight.requires_grad and weight.ndim > 1]
+        if not matrices:
+            raise ValueError("losses can only be held in proportion where the network has a matrix of weights")
+        sizes = [_gradient(loss.value, matrices[-1]).norm() for loss in (first, this)]
         return strength * (sizes[0] / (sizes[1] + 1e-8)).clamp(low, high)
 
     return factor
+
+
+def _gradient(value: Tensor, weight: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(value, weight, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(weight) if gradient is None else gradient

@@ -32,13 +32,16 @@ def from_data(pair: Pair, s: Tensor) -> Tensor:
     return pair.path.interpolate(pair.x0, pair.eps, s)
 
 
+def noise_alone(pair: Pair, s: Tensor) -> Tensor:
+    """x_1 = sigma(1) eps, whatever s: the data do not enter."""
+    return pair.path.interpolate(torch.zeros_like(pair.eps), pair.eps, 1.0)
+
+
 def from_noise(pair: Pair, s: Tensor) -> Tensor:
     """x_1 = sigma(1) eps where s = 1: the data do not enter. (Source times below 1, which only a caller gives, need
     them.)
     """
-    s = expand(s, pair.x0)
-    alone = pair.path.interpolate(torch.zeros_like(pair.eps), pair.eps, 1.0)
-    return torch.where(s == 1, alone, from_data(pair, s))
+    return torch.where(expand(s, pair.x0) == 1, noise_alone(pair, s), from_data(pair, s))
 
 
 Balance = Callable[["TermLoss", "TermLoss", FlowMap], Tensor]
@@ -94,7 +97,9 @@ class Term:
     @property
     def reads_data(self) -> bool:
         """Whether the values of x_0 enter."""
-        return self.start is not from_noise or any(map(is_conditional, (self.velocity, *self.sources.values())))
+        return self.start not in (from_noise, noise_alone) or any(
+            map(is_conditional, (self.velocity, *self.sources.values()))
+        )
 
     @property
     def parts(self) -> list[nn.Module]:
@@ -218,6 +223,12 @@ class Method(nn.Module):
             for part in self.parts:
                 if isinstance(part, Companion):
                     part.follow(flow, progress)
+
+    def begin(self, flow: FlowMap) -> None:
+        """Before the first step of a run: what has weights beside the flow forgets the run before."""
+        for part in self.modules():
+            if isinstance(part, Companion):
+                part.restart(flow)
 
     def _rows(self, batch: int, whole: bool) -> Iterator[slice]:
         """The rows of each term: all of them, or consecutive parts in proportion to the shares, at least one row

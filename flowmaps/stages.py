@@ -59,6 +59,10 @@ class Stages(Method):
         now, inner = self.at(progress)
         return self.method(now).loss(flow, x0, condition, progress=inner, **options)
 
+    def begin(self, flow: FlowMap) -> None:
+        super().begin(flow)
+        self._enter(0)
+
     def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
         """Make all companions, begin those of a stage that begins, move those of the current one."""
         if torch.compiler.is_compiling():
@@ -68,12 +72,15 @@ class Stages(Method):
                 part.make(flow)
         now, inner = self.at(progress)
         if now > self._now:
-            self.stage.fill_(now)
-            self._now = now
+            self._enter(now)
             for part in self.method(now).modules():
                 if isinstance(part, Companion):
                     part.begin(flow)
         self.method(now).follow(flow, inner)
+
+    def _enter(self, stage: int) -> None:
+        self.stage.fill_(stage)
+        self._now = stage
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

@@ -80,6 +80,17 @@ def huber(c: float = 0.03) -> Weight:
     return weigh
 
 
+def huber_each(c: float = 1e-3) -> Weight:
+    """mean over coordinates of sqrt(r^2 + c^2) - c: the pseudo-Huber distance coordinate by coordinate (latent
+    consistency models, arXiv 2310.04378).
+    """
+
+    def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        return ((_flat(residual) ** 2 + c**2).sqrt() - c).mean(1)
+
+    return weigh
+
+
 def cauchy(c: float = 1.0) -> Weight:
     """log(1 + mean r^2 / c^2): a distance that all but forgets outliers (Decoupled MeanFlow, arXiv 2510.24474, without
     its learned scale).
@@ -146,9 +157,11 @@ def gaussian_likelihood(square: Tensor, w: Tensor) -> Tensor:
     return torch.exp(-w) * square + w
 
 
-def cauchy_likelihood(square: Tensor, w: Tensor, c: float = 0.01) -> Tensor:
-    """log(exp(-w) r^2 + c) + w: outliers all but drop out (Decoupled MeanFlow, arXiv 2510.24474)."""
-    return torch.log(torch.exp(-w) * square + c) + w
+def cauchy_likelihood(square: Tensor, w: Tensor) -> Tensor:
+    """log(exp(-w) r^2 + 1) + w/2, least where exp(w) = r^2: outliers all but drop out (Decoupled MeanFlow, arXiv
+    2510.24474).
+    """
+    return torch.log1p(torch.exp(-w) * square) + w / 2
 
 
 def learned(channels: int = 128) -> Learned:

@@ -34,7 +34,8 @@ def gradient(rule, residual=R):
         (weight.by_interval(lambda s, t: (t - s) ** 2), (T - S) ** 2 * SQUARE / 6),
         (weight.by_interval(lambda s, t: s, weight.summed), S * SQUARE),
         (weight.learned(), SQUARE / 6),
-        (weight.learned_cauchy(), (SQUARE / 6 + 0.01).log()),
+        (weight.learned_cauchy(), (SQUARE / 6 + 1).log()),
+        (weight.huber_each(0.3), ((R**2 + 0.09).sqrt() - 0.3).flatten(1).mean(1)),
     ],
 )
 def test_formulas_by_hand(rule, expected):
@@ -131,15 +132,15 @@ def test_a_likelihood_of_ones_own_weighs_any_distance():
     torch.testing.assert_close(mine(R, S, T), 5 * SQUARE)
 
 
-def test_the_cauchy_likelihood_is_a_logarithm_with_a_learned_floor():
-    """log(exp(-w) r^2 + c) + w is log(r^2 + c exp(w)): its slope in w is positive and falls to nothing once c exp(w) is
-    small beside r^2, and its gradient in r stays bounded.
-    """
+def test_the_cauchy_likelihood_is_least_where_the_scale_is_the_residual():
+    """log(exp(-w) r^2 + 1) + w/2: its slope in w is 1/2 - r^2/(r^2 + exp(w)), zero at exp(w) = r^2."""
     square = torch.tensor([0.1, 1.0, 9.0], dtype=torch.float64, requires_grad=True)
     for level in (-8.0, -1.0, 0.0, 2.0):
         w = torch.full_like(square, level, requires_grad=True)
-        value = weight.cauchy_likelihood(square, w, c=0.3)
-        floor = 0.3 * math.exp(level)
-        torch.testing.assert_close(value, (square + floor).log())
+        value = weight.cauchy_likelihood(square, w)
+        torch.testing.assert_close(value, (square * math.exp(-level) + 1).log() + level / 2)
         slopes = torch.autograd.grad(value.sum(), (square, w))
-        torch.testing.assert_close(slopes, (1 / (square + floor), floor / (square + floor)))
+        torch.testing.assert_close(slopes, (1 / (square + w.exp()), 0.5 - square / (square + w.exp())))
+    w = square.detach().log().requires_grad_()
+    (slope,) = torch.autograd.grad(weight.cauchy_likelihood(square.detach(), w).sum(), w)
+    assert slope.abs().max() < 1e-12

@@ -20,7 +20,7 @@ from ..method import Method, Term
 from ..steps import Step, euler, jump
 from ..times import Times, logit_normal_diagonal, to_data
 from ..velocity import Discriminator, averaged, conditional, fixed
-from ..weight import Weight, by_interval, huber, root, squared
+from ..weight import Weight, by_interval, huber, huber_each, root, squared
 from .adversarial import ADVERSARIAL_SHARE, adversarial_term
 
 
@@ -35,8 +35,8 @@ def ct(
     same pair, F* of averaged weights.
 
     Biased at a finite step, since the conditional velocity leads to x_m. points(progress) is the size of the grid,
-    which grows from 2 to 150 like the square root of the progress; ema: the decay, by default 0.9^(2 / points). Song
-    et al. 2023, arXiv 2303.01469.
+    which grows from 2 to 151 like the square root of the progress (`growing_points`); ema: the decay, by default
+    0.9^(2 / points). Song et al. 2023, arXiv 2303.01469.
     """
     points = growing_points() if points is None else points
 
@@ -44,7 +44,7 @@ def ct(
         return math.exp(2 * math.log(0.9) / points(progress))
 
     def now(term: Term, progress: float) -> Term:
-        grid = karras(points(progress))
+        grid = karras(points(progress) - 1)
         return replace(term.given(to=below(grid)), times=on(grid))
 
     rule = partial(same_endpoint, solver=jump, compare=compare)
@@ -72,14 +72,19 @@ def cd(
     solver: `steps.euler`, or `steps.heun` for one call of the teacher more; compare: another distance, such as
     `perceptual.lpips()` with `weight.plain`. Song et al. 2023, arXiv 2303.01469.
     """
-    grid = karras(points)
+    grid = karras(points - 1)
     rule = partial(same_endpoint, to=below(grid), solver=solver, compare=compare)
     target = {"jumps": averaged(ema)}
     return _method("cd", Term(rule, fixed(teacher), times=on(grid), weight=weight, sources=target, name="eulerian"))
 
 
 def lcm(
-    teacher: Any = None, *, points: int = 50, ema: float = 0.95, solver: Step = euler, weight: Weight = huber(0.001)
+    teacher: Any = None,
+    *,
+    points: int = 50,
+    ema: float = 0.95,
+    solver: Step = euler,
+    weight: Weight = huber_each(0.001),
 ) -> Method:
     """Latent consistency models: consistency distillation on a uniform grid of `points` times, of which each is a
     long step of the schedule, under a pseudo-Huber loss; the teacher brings its guidance.
@@ -129,8 +134,8 @@ def ect(
     """Easy consistency tuning:  E (sigma_s - sigma_m)^(-1) |F(x_s, s, 0) - sg[F(x_m, m, 0)]|,  sigma_m = sigma_s
     max(0, 1 - n/q^k), n = 1 + 8 sigmoid(-sigma_s), sigma = s/(1 - s).
 
-    k = 1, ..., `stages` in equal parts of training: at first m = 0, which is the loss of a denoiser, then the step
-    shrinks. Meant to start from a diffusion model. Geng et al. 2024, arXiv 2406.14548.
+    k = 1, ..., `stages` in equal parts of training: at first the step is wide, and m = 0 at small sigma, which is
+    the loss of a denoiser, then it shrinks. Meant to start from a diffusion model. Geng et al. 2024, arXiv 2406.14548.
     """
 
     def now(term: Term, progress: float) -> Term:
@@ -193,7 +198,7 @@ def ctm(
     for the paper's denoising loss on the diagonal, discriminator: a network x -> logits for its adversarial one; both
     are held in proportion to the first loss by the gradients of the last layer. Kim et al. 2023, arXiv 2310.02279.
     """
-    grid = karras(points)
+    grid = karras(points - 1)
     adversarial = ADVERSARIAL_SHARE if discriminator is not None else 0.0
     rule = partial(same_endpoint_seen_at_data, to=below(grid), solver=solver, compare=compare)
     terms = [

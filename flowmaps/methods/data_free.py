@@ -64,8 +64,9 @@ def boot(
     """BOOT:  E || V(eps, 1, t) - sg[((1 - m) V(eps, 1, m) + (m - t) v(F(eps, 1, m), m)) / (1 - t)] ||^2,  m = t +
     step, v the teacher's velocity.
 
-    The paper's signal y = (x_t - t eps)/(1 - t) is eps - V(eps, 1, t); in terms of V its Euler step is this convex
-    combination, which has no pole at t = 1 and holds the boundary there by itself. Gu et al. 2023, arXiv 2306.05544.
+    The paper's signal y = (x_t - t eps)/(1 - t) is eps - V(eps, 1, t); an Euler step of x is, in terms of V,
+    this convex combination, which has no pole at t = 1 and holds the boundary there by itself; the paper's Euler step
+    of y has 1/(1 - m) for 1/(1 - t). Gu et al. 2023, arXiv 2306.05544.
     """
     rule = partial(lagrangian_step, step=step)
     term = Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise, name="lagrangian")

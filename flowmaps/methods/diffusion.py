@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ..consistency import diffusion
 from ..method import Method, Term
-from ..times import Times, logit_normal_pairs
+from ..times import Times, logit_normal_diagonal
 from ..velocity import VelocitySource, conditional
 from ..weight import Weight, squared
 
 
 def flow_matching(
-    *, times: Times = logit_normal_pairs(0.0, 1.0), weight: Weight = squared, velocity: VelocitySource = conditional
+    *, times: Times = logit_normal_diagonal(0.0, 1.0), weight: Weight = squared, velocity: VelocitySource = conditional
 ) -> Method:
     """Flow matching:  E || V(x_s, s, s) - u ||^2,  u = alpha' x_0 + sigma' eps. Lipman et al. 2023, arXiv 2210.02747.
 

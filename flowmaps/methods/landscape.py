@@ -373,7 +373,7 @@ LANDSCAPE: tuple[Row, ...] = (
         3.5,
         papers.LEE2025DECOUPLED,
         dmf,
-        "MeanFlow's two terms under  log(exp(-p(s, t)) |r|^2/D + 0.01) + p(s, t)",
+        "MeanFlow's two terms under  log(exp(-p(s, t)) |r|^2/D + 1) + p(s, t)/2",
         "V and the learned p",
     ),
     Row(

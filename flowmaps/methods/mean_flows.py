@@ -159,7 +159,7 @@ def dmf(
     derivative: Derivative = detached,
 ) -> Method:
     """Decoupled MeanFlow: MeanFlow's two terms, on draws of their own, under a learned Cauchy loss  log(exp(-p(s, t))
-    |r|^2/D + 0.01) + p(s, t).
+    |r|^2/D + 1) + p(s, t)/2.
 
     For a network whose early layers see s and the late ones t (`networks.embeddings.decoupled`), which may start from a
     velocity network as it is. weight: of both terms, `weight.learned_cauchy()` by default. Lee, Yu and Shin 2025, arXiv

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..derivative import stop
 from ..flow_map import FlowMap
-from ..method import Method, Term, from_noise
+from ..method import Method, Term, noise_alone
 from ..steps import Step, euler
 from ..times import Times
 from ..velocity import Fixed, Pair
@@ -32,7 +32,7 @@ def cmt(teacher: Any = None, *, points: int = 16, solver: Step = euler, weight: 
         OneInGroup(teacher, points),
         times=trajectory_times(points),
         weight=weight,
-        start=from_noise,
+        start=noise_alone,
         couple=in_groups(points),
         name="compositional",
     )

@@ -48,6 +48,7 @@ class Learner:
         self.step = 0
         self.flow, self.method = flow.to(self.device).train(), method.to(self.device)
         move_teachers(method, self.device)
+        method.begin(flow)
         method.follow(flow)
         self.dtype = next((w.dtype for w in flow.parameters()), torch.get_default_dtype())
         self.optimizers = Optimizers(flow, method, plan)

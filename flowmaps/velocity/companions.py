@@ -26,6 +26,11 @@ class Companion(nn.Module):
         if self.network is None:
             self.network = copy.deepcopy(flow.network)
 
+    def restart(self, flow: FlowMap) -> None:
+        """For a new run: forget another one's flow."""
+        self.network = None
+        self.make(flow)
+
     def begin(self, flow: FlowMap) -> None:
         """Start from the flow as it is now: called when the stage begins that this belongs to."""
 
@@ -136,6 +141,10 @@ class Phased(Companion):
         super().make(flow)
         _made(self).requires_grad_(False)
 
+    def restart(self, flow: FlowMap) -> None:
+        super().restart(flow)
+        self._enter(0)
+
     def begin(self, flow: FlowMap) -> None:
         self._enter(0)
 
@@ -171,7 +180,12 @@ class Auxiliary(Companion):
         super().__init__()
         self.network = None if start is None else copy.deepcopy(start.network).requires_grad_()
         self.optimizer = optimizer
+        self._start: FlowMap | None
         object.__setattr__(self, "_start", start)  # not a module of this one: only its output and path are used
+
+    def restart(self, flow: FlowMap) -> None:
+        self.network = None if self._start is None else copy.deepcopy(self._start.network).requires_grad_()
+        self.make(flow)
 
     def begin(self, flow: FlowMap) -> None:
         if self._start is None:
@@ -181,7 +195,7 @@ class Auxiliary(Companion):
         self.make(flow)
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
-        start: FlowMap | None = self._start  # type: ignore[assignment]
+        start = self._start
         like = flow if start is None else start.given(**pair.condition)
         found = like.around(_made(self))
         found.only_source = found.only_target = None  # it is asked for velocities, whatever the flow knows
@@ -194,6 +208,9 @@ class Discriminator(Auxiliary):
     def __init__(self, network: nn.Module, optimizer: MakeOptimizer | None = None) -> None:
         super().__init__(None, optimizer)
         self.network = network
+
+    def restart(self, flow: FlowMap) -> None:
+        """It is no copy of the flow."""
 
     def begin(self, flow: FlowMap) -> None:
         """It is no copy of the flow."""

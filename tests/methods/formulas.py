@@ -305,9 +305,9 @@ REFERENCES = {
     "freeflow": freeflow,
     "pid": pid,
     "boot": boot,
-    "ct": lambda p: consistency_training(p, below(p, edm_grid(2)), p.A),
-    "cd": lambda p: consistency_distillation(p, edm_grid(18)),
-    "ctm": lambda p: ctm(p, edm_grid(18)),
+    "ct": lambda p: consistency_training(p, below(p, edm_grid(1)), p.A),
+    "cd": lambda p: consistency_distillation(p, edm_grid(17)),
+    "ctm": lambda p: ctm(p, edm_grid(17)),
     "emd": lambda p: eulerian(p, p.v, p.v, True, True),
     "esd": lambda p: shares(
         0.75, diffusion(p, p.u), eulerian(p, p.V(p.x, p.s, p.s), p.V(p.x, p.s, p.s), keep_time=True)

@@ -76,7 +76,7 @@ def expected(name, term, path):
             difference = g.flow_map(x, source, target) - g.flow_map(x + (m - source) * u, m, target)
             return difference / (target - source) / math.sqrt(STEP)
         if name in ("ct", "ict", "ect"):
-            points = {"ct": 2, "ict": 10}
+            points = {"ct": 1, "ict": 10}
             to = relative_step(2.0) if name == "ect" else below(karras(points[name]))
             m = to(source, target)
             return g.flow_map(x, source, target) - g.flow_map(path.interpolate(x0, eps, m), m, target)
