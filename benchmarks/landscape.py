@@ -38,6 +38,7 @@ import flowmaps as fm
 from benchmarks import landscape_tables as tables
 from benchmarks.tables import machine
 from flowmaps.methods import LANDSCAPE, Row
+from flowmaps.methods.consistency_models import growing_points
 from flowmaps.recipes import flow_for
 from flowmaps.training.files import write_json
 
@@ -57,7 +58,10 @@ TRAINING: dict[str, Any] = {
 }
 EVALUATION: dict[str, Any] = {"labels": False}
 PATHS = {"sct": fm.path.trigonometric, "scd": fm.path.trigonometric}
-OPTIONS: dict[str, dict[str, Any]] = {"pfmm": {"phases": 5}}  # one phase would learn two Euler steps
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pfmm": {"phases": 5},  # one phase would learn two Euler steps
+    "ct": {"points": growing_points(2, 20), "ema": 0.9},  # the paper's 151 are for a hundred times as many steps
+}
 COUPLED, COUPLINGS = "rectified_meanflow", {"n": 10_000, "steps": 50}
 JUMPS = (1, 2, 4, 8)
 RESULT = "result.json"
