@@ -68,11 +68,10 @@ def make_flow(options: Training, data: Data, row: Row) -> FlowMap:
 
 
 def for_row(flow: FlowMap, row: Row) -> FlowMap:
-    """The same network and output as the map that the method learns: on its path, and a partial map where it knows one
-    end of time only.
+    """The same network, output and path as the map that the method learns: a partial one where it knows one end of time
+    only.
     """
-    limits = {name: getattr(row, name) for name in ("only_source", "only_target")}
-    return FlowMap(flow.network, flow.output, getattr(row, "path", None) or flow.path, **limits)
+    return FlowMap(flow.network, flow.output, flow.path, only_source=row.only_source, only_target=row.only_target)
 
 
 def make_network(kind: str, data: Data, classes: int | None, **sizes: Any) -> nn.Module:

@@ -26,7 +26,7 @@ def loss_curves(
     """The loss of each term over the steps, from rows of metrics.jsonl ("step", "loss", "terms"): as measured, faint,
     and smoothed. size: in inches.
 
-    The axis is logarithmic where all values are positive. Raises ValueError for no rows.
+    The axis is logarithmic where all values are positive and span a decade. Raises ValueError for no rows.
     """
     if not rows:
         raise ValueError("loss curves need at least one row of metrics, got none")
@@ -37,22 +37,23 @@ def loss_curves(
         for (name, values), colour in zip(curves.items(), theme.series * len(curves), strict=False):
             axis.plot(steps, values, color=colour, linewidth=1, alpha=0.35)
             axis.plot(steps, smooth(values), color=colour, label=name)
-        if all(value > 0 for values in curves.values() for value in values):
+        if _decades(curves.values()) >= 1:
             axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(_plain)
-            axis.yaxis.set_minor_formatter(_plain if _decades(curves.values()) < 1 else _nothing)
+            axis.yaxis.set_major_formatter(plain)
+            axis.yaxis.set_minor_formatter(_nothing)
         axis.set(xlabel="training step", ylabel="loss")
         axis.grid(axis="y")
-        axis.legend(loc="upper right", ncols=len(curves))
+        axis.legend(loc="upper right", ncols=len(curves) if size[0] > 6 else 1)
     return made
 
 
 def _decades(curves: Iterable[Sequence[float]]) -> float:
+    """How many powers of ten the values span; 0 where some are not positive."""
     values = [value for curve in curves for value in curve]
-    return math.log10(max(values) / min(values))
+    return math.log10(max(values) / min(values)) if min(values) > 0 else 0.0
 
 
-def _plain(value: float, _: int) -> str:
+def plain(value: float, _: int) -> str:
     """0.01, 1, 100 instead of powers of ten."""
     return f"{value:g}"
 
@@ -93,7 +94,7 @@ def heat_map(
         axis.set(xlabel="from: source time s", ylabel="to: target time t", aspect="equal")
         axis.set_xticks([0, 0.5, 1], ["0\ndata", "0.5", "1\nnoise"])
         axis.set_yticks([0, 0.5, 1], ["0 data", "0.5", "1 noise"])
-        made.colorbar(mesh, label=name, format=_plain)
+        made.colorbar(mesh, label=name, format=plain)
     return made
 
 

@@ -39,8 +39,8 @@ def document(data: Data, length: Mapping[str, Any], methods: Mapping[str, Entry]
 
 def about(row: Row, run: Path) -> dict[str, Any]:
     """What a method is and what its step costs, counted."""
-    names = ("rule", "learning", "output", "published_cost", "cost", "shared", "reference")
-    return {"run": run.name, **{name: getattr(row, name) for name in names}, "few_step": getattr(row, "few_step", 1)}
+    names = ("rule", "learning", "output", "few_step", "published_cost", "cost", "shared", "reference")
+    return {"run": run.name, **{name: getattr(row, name) for name in names}}
 
 
 def measured(run: Path, evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from .comparison import Document, Entry
 from .ranking import ranking
 from .sections import SHOWN, half_width, show_images, show_points, start
 
+ROOM = 1.25
+"""Width of a cloud of points over that of the data, so that samples beyond it are seen."""
 SAME = "All start from the same noise: the same place in each grid is the same sample."
 LOSSES = (
     "Each method measures something else, so the height of one curve says nothing about another; and the targets are "
@@ -49,9 +51,9 @@ def _parts(out: Path, document: Document, data: Data) -> Iterator[str]:
     yield page.paragraph(f"flowmaps · {data.name} · {words.count(len(document['methods']), 'method')}", "eyebrow")
     yield f"<h1>{escape(comparison.headline(document))}</h1>"
     yield page.paragraph(comparison.heading(document) + ".")
+    yield _ranking(document)
     if data.kind in SHOWN:
         yield from _samples(out, document, data)
-    yield _ranking(document)
     yield _table(document)
     yield _losses(out, document)
     yield _cost(document)
@@ -62,7 +64,7 @@ def _parts(out: Path, document: Document, data: Data) -> Iterator[str]:
 def _samples(out: Path, document: Document, data: Data) -> Iterator[str]:
     """The samples of all methods side by side: by one jump, and by four."""
     real = data.held_out(SHOWN[data.kind]).x0
-    show = show_images(data) if data.kind == "images" else show_points(half_width(real))
+    show = show_images(data) if data.kind == "images" else show_points(ROOM * half_width(real))
     ode = comparison.many_steps(document["reference"])
     beside = [show(real, "real data", "held out, not trained on", "framed")]
     if ode is not None:
@@ -108,7 +110,7 @@ def _table(document: Document) -> str:
     head, rows = comparison.distances(document)
     lines = [("floor" if cells[0].startswith("reference") else "", cells) for cells in rows]
     notes = [page.paragraph(note, "note") for note in comparison.notes(document)[:-1]]
-    return page.section("All numbers", page.table(head, lines), *notes)
+    return page.section("All numbers", page.table(head, lines, kind="dense"), *notes)
 
 
 def _losses(out: Path, document: Document) -> str:
@@ -127,7 +129,7 @@ def _losses(out: Path, document: Document) -> str:
 def _cost(document: Document) -> str:
     head = ["method", "passes, own shares", "passes, full batch", "the post", "steps", "time per step", "one sample"]
     lines = [("", [name, *_cost_cells(entry)]) for name, entry in document["methods"].items()]
-    return page.section("Cost", page.table(head, lines, COST))
+    return page.section("Cost", page.table(head, lines, COST, kind="dense"))
 
 
 def _cost_cells(entry: Entry) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .anatomy import Curve, Part, Stage
-from .charts import _plain
+from .charts import plain
 from .style import Theme, figure, light
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def _weights(axis: Any, curves: Mapping[str, Curve], colour: str, theme: Theme) 
         )
     axis.set(xscale="log", yscale="log", xlim=(1e-2, 1e2), ylim=(1e-4, 1e3))
     axis.set(xlabel="size of the residual", box_aspect=1)
-    axis.xaxis.set_major_formatter(_plain)
-    axis.yaxis.set_major_formatter(_plain)
+    axis.xaxis.set_major_formatter(plain)
+    axis.yaxis.set_major_formatter(plain)
     axis.minorticks_off()
     axis.grid(linewidth=0.6)
     axis.legend(loc="upper left", fontsize=9)

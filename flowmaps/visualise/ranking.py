@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import words
+from .charts import plain
 from .style import Theme, figure, light
 
 if TYPE_CHECKING:
@@ -66,3 +67,4 @@ def _scale(axis: Any, rows: Sequence[words.Row], lines: Sequence[float]) -> None
         axis.set_xscale("log")
     else:
         axis.set_xscale("symlog", linthresh=max((row["stderr"] for row in rows if row["stderr"]), default=1.0))
+    axis.xaxis.set_major_formatter(plain)

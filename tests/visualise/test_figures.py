@@ -96,10 +96,11 @@ def test_strip_names_its_times():
 
 
 def test_loss_curves_have_one_line_per_term():
-    rows = [{"step": k, "loss": 3.0, "terms": {"diffusion": 1.0, "eulerian": 2.0}} for k in range(5)]
+    rows = [{"step": k, "loss": 3.0, "terms": {"diffusion": 0.1, "eulerian": 2.0}} for k in range(5)]
     axis = loss_curves(rows).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["diffusion", "eulerian"]
     assert axis.get_yscale() == "log"
+    assert loss_curves([{"step": 0, "loss": 1.0}, {"step": 1, "loss": 9.0}]).axes[0].get_yscale() == "linear"
     assert loss_curves([{"step": 0, "loss": -1.0}, {"step": 1, "loss": 1.0}]).axes[0].get_yscale() == "linear"
     with pytest.raises(ValueError, match="at least one row"):
         loss_curves([])
