@@ -22,9 +22,10 @@ from . import (
     weight,
 )
 from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, Rotation, average_velocity
-from .method import Loss, Method, Term, TermLoss
+from .method import Loss, Method
 from .sample import interpolate, invert, sample, trajectory
 from .stages import Stages
+from .term import Term, TermLoss
 
 __all__ = [
     "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",

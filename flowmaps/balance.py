@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .flow_map import FlowMap
-from .method import Balance, TermLoss
+from .term import Balance, TermLoss
 
 
 def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:

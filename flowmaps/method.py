@@ -8,136 +8,17 @@ the same and no row is paid for twice.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .consistency import Rule, diffusion, refuse
-from .derivative import keep
 from .flow_map import FlowMap
 from .path import Time, expand
-from .times import Times, uniform_triangle
-from .velocity import Auxiliary, Companion, Pair, VelocitySource, conditional, is_conditional
-from .weight import Weight, squared
-
-Start = Callable[[Pair, Tensor], Tensor]
-
-
-def from_data(pair: Pair, s: Tensor) -> Tensor:
-    """x_s = alpha(s) x_0 + sigma(s) eps."""
-    return pair.path.interpolate(pair.x0, pair.eps, s)
-
-
-def noise_alone(pair: Pair, s: Tensor) -> Tensor:
-    """x_1 = sigma(1) eps, whatever s: the data do not enter."""
-    return pair.path.interpolate(torch.zeros_like(pair.eps), pair.eps, 1.0)
-
-
-def from_noise(pair: Pair, s: Tensor) -> Tensor:
-    """x_1 = sigma(1) eps where s = 1: the data do not enter. (Source times below 1, which only a caller gives, need
-    them.)
-    """
-    return torch.where(expand(s, pair.x0) == 1, noise_alone(pair, s), from_data(pair, s))
-
-
-Balance = Callable[["TermLoss", "TermLoss", FlowMap], Tensor]
-
-
-@dataclass(frozen=True)
-class Term:
-    """A residual and how it enters a loss.
-
-    - rule: a function of `consistency` or `finite_steps` (options bound with functools.partial), or any rule(flow,
-      teacher, x, s, t) that returns a residual (B, ...); where one computation gives several, a dict of them by name
-    - velocity: the source of the teacher that the rule compares with (`velocity`)
-    - share: its part of the batch, and its weight in the sum
-    - times: the sampler of (s, t)
-    - weight: from the residual to one number for each row; where there are several, one for all or a dict by name
-    - sources: more teachers, by the name of the rule's option that takes them, such as {"along": own}
-    - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
-    - start: (pair, s) -> x_s; `from_noise` for methods without data
-    - couple: which data go with which noise; by default as they were drawn
-    - balance: by name, (first loss of the method, this one, flow) -> a factor, for losses that are held in proportion
-    - name: in `loss.terms`; the rule's name by default
-
-    Raises ValueError for a rule that would be wrong with these velocities, saying why, and for a share outside (0, 1].
-    """
-
-    rule: Rule
-    velocity: VelocitySource = conditional
-    share: float = 1.0
-    times: Times = field(default_factory=uniform_triangle)
-    weight: Weight | Mapping[str, Weight] = squared
-    sources: Mapping[str, VelocitySource] = field(default_factory=dict)
-    curriculum: Callable[[Term, float], Term] | None = None
-    start: Start = from_data
-    couple: Callable[[Pair], Pair] = keep
-    balance: Mapping[str, Balance] = field(default_factory=dict)
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        refuse(self.rule, self.velocity, self.sources)
-        if not 0 < self.share <= 1:
-            raise ValueError(f"the share of a term must lie in (0, 1], got {self.share}")
-        if not self.name:
-            object.__setattr__(self, "name", function_of(self.rule).__name__)
-
-    def at(self, progress: float) -> Term:
-        """The term at this moment of training."""
-        return self.curriculum(self, progress) if self.curriculum else self
-
-    def given(self, **options: Any) -> Term:
-        """The same term with options of its rule bound."""
-        return replace(self, rule=functools.partial(self.rule, **options))
-
-    @property
-    def reads_data(self) -> bool:
-        """Whether the values of x_0 enter."""
-        return self.start not in (from_noise, noise_alone) or any(
-            map(is_conditional, (self.velocity, *self.sources.values()))
-        )
-
-    @property
-    def parts(self) -> list[nn.Module]:
-        """What has weights: sources, weights."""
-        weights = self.weight.values() if isinstance(self.weight, Mapping) else [self.weight]
-        return [part for part in (self.velocity, *self.sources.values(), *weights) if isinstance(part, nn.Module)]
-
-    def losses(self, flow: FlowMap, pair: Pair, s: Tensor, t: Tensor) -> dict[str, TermLoss]:
-        """The residuals on these rows and their weighted means; s and t as (B,). The diffusion rule has one time, t =
-        s.
-        """
-        t = s if function_of(self.rule) is diffusion else t
-        pair = self.couple(pair)
-        x = self.start(pair, s)
-        flow = flow.given(**pair.condition) if pair.condition else flow
-        options = {name: source(flow, pair) for name, source in self.sources.items()}
-        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **options)
-        residuals = found if isinstance(found, Mapping) else {self.name: found}
-        if unknown := self.balance.keys() - residuals.keys():
-            raise ValueError(f"the balance of {sorted(unknown)} fits no loss of this term: {', '.join(residuals)}")
-        return {name: TermLoss(self._weigh(name, r, s, t).mean(), r, s, t) for name, r in residuals.items()}
-
-    def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        if not isinstance(self.weight, Mapping):
-            return self.weight(residual, s, t)
-        if name not in self.weight:
-            raise ValueError(f"the term {self.name!r} has no weight for {name!r}, only for {', '.join(self.weight)}")
-        return self.weight[name](residual, s, t)
-
-
-@dataclass(frozen=True)
-class TermLoss:
-    """What one term saw: value (scalar), residual (B, ...) on the graph, s and t (B,)."""
-
-    value: Tensor
-    residual: Tensor
-    s: Tensor
-    t: Tensor
+from .term import Term, TermLoss
+from .velocity import Auxiliary, Companion, Pair
 
 
 @dataclass(frozen=True)
@@ -276,11 +157,6 @@ def _numbered(name: str, taken: Container[str]) -> str:
         count += 1
         new = f"{name}_{count}"
     return new
-
-
-def function_of(rule: Rule) -> Any:
-    """A rule without the options that are bound to it."""
-    return function_of(rule.func) if isinstance(rule, functools.partial) else rule
 
 
 def _condition(condition: Tensor | Mapping[str, Any] | None, batch: int) -> dict[str, Any]:

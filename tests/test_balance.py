@@ -6,7 +6,7 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps.balance import gradient_ratio, residual_ratio
-from flowmaps.method import TermLoss
+from flowmaps.term import TermLoss
 from tests.methods.support import Network, batch
 
 X0, EPS, (S, T) = batch()

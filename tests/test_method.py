@@ -9,7 +9,8 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps.consistency import diffusion, eulerian
-from flowmaps.method import from_data, from_noise, split_rows
+from flowmaps.method import split_rows
+from flowmaps.term import from_data, from_noise
 from flowmaps.velocity import Auxiliary, Discriminator, averaged, conditional, fixed, own
 from tests.methods.support import Network, batch
 from tests.oracles import PATHS, gaussian, randn

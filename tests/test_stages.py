@@ -8,7 +8,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.consistency import compositional, diffusion, eulerian
-from flowmaps.method import from_noise
+from flowmaps.term import from_noise
 from flowmaps.velocity import Auxiliary, Phased, averaged, fixed, own
 from tests.methods.support import Network, batch
 from tests.oracles import gaussian

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..balance import gradient_ratio
 from ..derivative import stop
-from ..method import Term, from_noise
+from ..term import Term, from_noise
 from ..velocity import Discriminator, conditional
 from ..weight import plain
 

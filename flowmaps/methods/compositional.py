@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..consistency import compositional, diffusion, midpoint, uniform
 from ..derivative import Derivative, jvp, stop
-from ..method import Method, Term
+from ..method import Method
+from ..term import Term
 from ..times import (
     Times,
     both_directions,

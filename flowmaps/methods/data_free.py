@@ -13,7 +13,8 @@ from ..consistency import lagrangian
 from ..derivative import Derivative, finite_difference, keep, stop
 from ..finite_steps import Compare, lagrangian_step
 from ..flow_map import FlowMap
-from ..method import Method, Term, from_noise
+from ..method import Method
+from ..term import Term, from_noise
 from ..times import Times, logit_normal_diagonal, uniform_diagonal
 from ..times import from_noise as at_noise
 from ..velocity import Auxiliary, MakeOptimizer, fixed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..consistency import diffusion
-from ..method import Method, Term
+from ..method import Method
+from ..term import Term
 from ..times import Times, logit_normal_diagonal
 from ..velocity import VelocitySource, conditional
 from ..weight import Weight, squared

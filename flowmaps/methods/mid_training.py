@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..derivative import stop
 from ..flow_map import FlowMap
-from ..method import Method, Term, noise_alone
+from ..method import Method
 from ..steps import Step, euler
+from ..term import Term, noise_alone
 from ..times import Times
 from ..velocity import Fixed, Pair
 from ..weight import Weight, squared

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..derivative import Derivative, detached, stop
-from ..method import Method, Term
+from ..method import Method
+from ..term import Term
 from ..times import Times, angle_normal
 from ..velocity import VelocitySource, conditional, fixed
 from ..weight import Learned, Weight

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ..method import Loss, TermLoss
+from ..method import Loss
+from ..term import TermLoss
 
 
 class FiniteCheck:

@@ -9,11 +9,12 @@ import torch
 from ..consistency import diffusion
 from ..data import Data
 from ..flow_map import FlowMap
-from ..method import Method, function_of
+from ..method import Method
 from ..methods import LANDSCAPE
 from ..sample import sample
 from ..stages import Stages
 from ..steps import euler, jump
+from ..term import function_of
 from .files import flush
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..consistency import diffusion
 from ..flow_map import FlowMap
-from ..method import Method, Term, TermLoss, function_of
+from ..method import Method
 from ..stages import Stages
+from ..term import Term, TermLoss, function_of
 from ..velocity import Pair
 from ..weight import Weight
 
@@ -134,6 +135,18 @@ def curve(weight: Weight, like: Tensor, s: Tensor, t: Tensor) -> Curve:
         losses.append(loss.detach().median())
         pulls.append(slope.flatten(1).sum(1).median())
     return Curve(SIZES, torch.stack(losses).double(), torch.stack(pulls).double())
+
+
+def grouped(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Losses that weigh alike under one name, for drawing."""
+    found: dict[str, Curve] = {}
+    for name, one in curves.items():
+        same = next((key for key, other in found.items() if torch.equal(one.loss, other.loss)), None)
+        if same is not None:
+            found[f"{same}, {name}"] = found.pop(same)
+        else:
+            found[name] = one
+    return found
 
 
 def name_of(source: Any) -> str:

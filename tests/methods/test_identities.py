@@ -11,7 +11,7 @@ from flowmaps.derivative import detached, jvp, keep, stop, time_part
 from flowmaps.finite_steps import eulerian_step, lagrangian_step
 from flowmaps.flow_map import Endpoint
 from flowmaps.grids import below, karras
-from flowmaps.method import from_noise
+from flowmaps.term import from_noise
 from flowmaps.velocity import conditional, fixed, own
 from flowmaps.weight import by_interval, squared
 from tests.methods import formulas
@@ -116,7 +116,8 @@ def test_cd_on_finer_grids_goes_there_too():
     for points in (200, 400, 800):
         to = below(karras(points))
         weight = by_interval(lambda a, b, to=to: 1 / ((a - to(a, b)) * a))
-        found = gradient(term_of(build("cd", TEACHER, points=points + 1, weight=weight), "eulerian", source, target).value)
+        method = build("cd", TEACHER, points=points + 1, weight=weight)
+        found = gradient(term_of(method, "eulerian", source, target).value)
         errors.append((found - limit).norm() / limit.norm())
     assert orders(errors) == pytest.approx([1, 1], abs=0.05) and errors[-1] < 0.01
 
