@@ -36,7 +36,7 @@ def draw(out, times, states):
     density = torch.stack([DATA.log_prob(line[:, None], t).exp() for t in times], dim=1)
     with figure(light, 13, 4.2, out, ncols=3) as (_, axes):
         for axis, (name, x) in zip(axes, states.items(), strict=False):
-            axis.pcolormesh(times, line, density.sqrt(), cmap="Greys", vmax=1.6, rasterized=True)
+            axis.pcolormesh(times, line, density.sqrt().numpy(), cmap="Greys", vmax=1.6, rasterized=True)
             axis.plot(times, x[:, :5], linewidth=1.6)
             axis.set(xlim=(1, 0), ylim=(-3.3, 3.3), title=name, xlabel="time", ylabel="x")
             axis.set_xticks([1, 0.5, 0], ["1\nnoise", "0.5", "0\ndata"])

@@ -67,7 +67,7 @@ def draw(out, line, below, bent, found, amounts):
         for axis, (rule, values) in zip(axes, bent.items(), strict=False):
             grid = torch.full((len(line), len(line)), float("nan"), dtype=torch.float64)
             grid.view(-1)[below] = values / values.max()
-            mesh = axis.imshow(grid.T, origin="lower", extent=(0, 1, 0, 1), cmap=SHADES, vmin=0)
+            mesh = axis.imshow(grid.T.numpy(), origin="lower", extent=(0, 1, 0, 1), cmap=SHADES, vmin=0)
             axis.set(
                 title=f"{rule}, up to {values.max():.2f}", xlabel="from: source time s", xticks=[0, 1], yticks=[0, 1]
             )

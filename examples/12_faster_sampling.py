@@ -60,7 +60,7 @@ def draw(out, data, samples, rows):
             ("100 Euler steps", (euler, 100)),
         )
         for axis, (title, key) in zip(axes, chosen, strict=False):
-            axis.imshow(mosaic(data.to_pixels(samples[key][:25])))
+            axis.imshow(mosaic(data.to_pixels(samples[key][:25])).numpy())
             axis.set(title=title)
             axis.axis("off")
         for name, step in (("jumps", jump), ("Euler steps", euler)):

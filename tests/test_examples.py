@@ -4,12 +4,15 @@ import math
 import re
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 import flowmaps as fm
+from flowmaps.data.toys import eight_gaussians
+from flowmaps.evaluate import folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,8 +26,9 @@ def test_the_ten_lines_of_the_readme_run():
 
 
 def test_the_demo_runs_and_runs_again(tmp_path, monkeypatch, capsys):
-    """The second time everything is there: nothing is trained or measured again."""
+    """The second time everything is there: nothing is trained or measured again. (The ODE takes few steps here.)"""
     out = tmp_path / "demo"
+    monkeypatch.setattr(folder, "evaluate", partial(folder.evaluate, ode_steps=(4,)))
     monkeypatch.setattr(sys, "argv", ["demo.py", "--seconds", "0.5", "--out", str(out)])
     for _ in range(2):
         runpy.run_path(str(ROOT / "examples/demo.py"), run_name="__main__")
@@ -117,10 +121,22 @@ def test_losses_vanish_at_the_exact_flow_map(name, exact, small, example):
     found = example(name, 2)
     for method in exact:
         assert found[f"loss at the exact flow map, {method}"] < 1e-14
+    if name == "08_compositional":  # the noise of eps - x_0 on the 75% of rows that are for the diagonal, 48 here
+        noise_of_pairs = 0.75 * diffusion_loss_at_the_truth()
+        error = abs(found["loss at the exact flow map, shortcut"] - noise_of_pairs.mean())
+        assert error < 4 * noise_of_pairs.std() / 48**0.5
     for method in small:  # finite steps, and 0.99 of a warm-up
         assert found[f"loss at the exact flow map, {method}"] < 2e-3
     untrained = found["distance between noise and data, for comparison"]
     assert untrained == pytest.approx(found[f"distance of one jump from the exact one, {exact[0]}"], rel=0.5)
+
+
+def diffusion_loss_at_the_truth(count=10_000):
+    """|v - (eps - x_0)|^2 / D of eight Gaussians, whose scale is 0.3, at times as shortcut models draw them."""
+    exact = eight_gaussians(std=0.3).exact
+    x0, s = exact.sample(count), torch.randint(1, 129, (count, 1)).double() / 128
+    eps = torch.randn_like(x0)
+    return (exact.velocity((1 - s) * x0 + s * eps, s) - (eps - x0)).square().mean(1)
 
 
 def test_the_bias_of_consistency_models_is_of_first_order(example):
