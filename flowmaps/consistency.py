@@ -53,11 +53,12 @@ def refuse(rule: Rule, velocity: Any, options: Mapping[str, Any]) -> None:
         raise ValueError(reason)
 
 
-def _needs_marginal_at_the_endpoint(velocity: Any, options: Mapping[str, Any]) -> str | None:
+def needs_marginal_at_the_endpoint(velocity: Any, options: Mapping[str, Any]) -> str | None:
     if is_conditional(velocity):
         return (
-            "the Lagrangian rule evaluates the velocity at F(x, s, t), but the conditional velocity eps - x_0 is only "
-            "right on average, and at x_s, the point that was drawn with it; use own, averaged(...) or fixed(teacher)"
+            "the Lagrangian rule evaluates the velocity at F(x, s, t), where a jump has led, but the conditional velocity "
+            "eps - x_0 is only right on average, and at x_s, the point that was drawn with it; use own, averaged(...) "
+            "or fixed(teacher)"
         )
     return None
 
@@ -118,7 +119,7 @@ def compositional(
     return flow.average_velocity(x, s, t) - stop(two_jumps)(teacher, x, s, t, split(s))
 
 
-@guarded(_needs_marginal_at_the_endpoint)
+@guarded(needs_marginal_at_the_endpoint)
 def lagrangian(
     flow: Any,
     teacher: Any,

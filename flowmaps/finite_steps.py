@@ -10,16 +10,15 @@ the step, and with the conditional velocity up to a bias of first order in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .consistency import guarded
+from .consistency import guarded, needs_marginal_at_the_endpoint
 from .derivative import rewound, stop
 from .steps import Step, euler
-from .velocity import is_conditional
 
 Nearer = Callable[[Tensor, Tensor], Tensor]
 Compare = Callable[[Tensor, Tensor], Tensor]
@@ -44,16 +43,7 @@ def eulerian_step(
     return (V - target) / ratio**0.5
 
 
-def _needs_marginal_at_the_end(velocity: Any, options: Mapping[str, Any]) -> str | None:
-    if is_conditional(velocity):
-        return (
-            "a Lagrangian step evaluates the velocity at F(x, s, m), but the conditional velocity eps - x_0 is only "
-            "right at x_s, the point that was drawn with it; use own, averaged(...) or fixed(teacher)"
-        )
-    return None
-
-
-@guarded(_needs_marginal_at_the_end)
+@guarded(needs_marginal_at_the_endpoint)
 def lagrangian_step(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, step: float) -> Tensor:
     """V(x_s, s, t)  -  sg[((s - m) V(x_s, s, m) + (m - t) v(F(x_s, s, m), m)) / (s - t)],  m = min(t + step, s), or
     max(t - step, s) in rows that go from data to noise.

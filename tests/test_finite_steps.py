@@ -163,7 +163,7 @@ def test_the_gradient_of_an_eulerian_step_is_soflows():
 
 def test_conditional_velocities_are_refused_at_the_end_of_a_jump():
     flow, pair, x, s, t = wrong_case()
-    reason = r"Lagrangian step evaluates the velocity at F\(x, s, m\)"
+    reason = r"Lagrangian rule evaluates the velocity at F\(x, s, t\), where a jump has led"
     with pytest.raises(ValueError, match=reason):
         lagrangian_step(flow, Conditional(pair), x, s, t, step=0.1)
     with pytest.raises(ValueError, match=reason):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-import torch
-from torch import nn
-
+from ..velocity import MakeOptimizer
 from .fingerprint import fingerprint
 
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Precision = Literal["no", "bf16"]
 
 
