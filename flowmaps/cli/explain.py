@@ -16,7 +16,7 @@ from ..method import Method
 from ..methods import Row
 from ..networks import MLP
 from ..velocity import Auxiliary, Averaged, Discriminator, Phased
-from ..visualise.anatomy import MOMENTS, Part, Stage, anatomy
+from ..visualise.anatomy import MOMENTS, Part, Stage, anatomy, grouped
 from ..weight import Learned
 from . import drawings
 from .arguments import method_arguments
@@ -133,10 +133,10 @@ def drawn(part: Part) -> list[str]:
     blocks = [drawings.square(s, t) for s, t in part.times.values()]
     several = len(part.times) > 1
     titles = [f"{'':4}times {WHEN[moment] if several else ''}" for moment in part.times]
-    for name, curve in part.curves.items():
+    for name, curve in grouped(part.curves).items():
         marks = {"◦": (curve.sizes, curve.pull.abs()), "•": (curve.sizes, curve.loss)}
         blocks.append(drawings.chart(marks, SIZES, LOSSES))
-        titles.append(f"{'':8}{name if len(part.curves) > 1 else 'weight'}")
+        titles.append(f"{'':8}{f'weight of {name}' if len(part.curves) > 1 else 'weight'}")
     changing = [f"{name} of the rule {change(values)}" for name, values in part.changes.items()]
     notes = [f"in the course of training: {', '.join(changing)}"] if changing else []
     return [head, *notes, *drawings.beside(blocks, titles, shutil.get_terminal_size((200, 50)).columns)]

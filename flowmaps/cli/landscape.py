@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -12,11 +13,22 @@ from ..methods import LANDSCAPE, Row
 from .options import Methods
 from .tables import print_json
 
-COLUMNS = ("method", "learning", "output", "notes", "the post", "full batch", "own shares", "reference")
-NUMBERS = ("the post", "full batch", "own shares")
+WHOLE = {"no_wrap": True}
+COLUMNS: dict[str, dict[str, Any]] = {
+    "method": WHOLE,
+    "learning": {},
+    "output": {},
+    "notes": {},
+    "post": {"justify": "right", **WHOLE},
+    "full": {"justify": "right", **WHOLE},
+    "own": {"justify": "right", **WHOLE},
+    "reference": {},
+}
+OUTPUTS = {"average velocity": "V", "position": "F"}
 TITLE = (
-    "Cost of a training step in forward passes of the network: as the post has it, counted with every term on the full "
-    "batch, and counted with the method's own shares of it.  One method in full: flowmaps explain METHOD"
+    "output: V average velocity, F position. Cost of a training step in forward passes of the network: as the post has "
+    "it, counted with every term on the full batch, and counted with the method's own shares of it.\n"
+    "One method in full: flowmaps explain METHOD"
 )
 
 
@@ -32,9 +44,8 @@ def run_methods(options: Methods) -> None:
 def landscape_table() -> Table:
     """A section for each rule."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for column in COLUMNS:
-        right, first = column in NUMBERS, column == COLUMNS[0]
-        table.add_column(column, justify="right" if right else "left", no_wrap=first, overflow="fold")
+    for column, look in COLUMNS.items():
+        table.add_column(column, overflow="fold", **look)
     for rule, rows in groupby(sorted(LANDSCAPE, key=place), key=lambda row: row.rule):
         table.add_row(f"[bold]{rule}[/bold]")
         for row in rows:
@@ -52,4 +63,4 @@ def cells(row: Row) -> list[str]:
     """One method."""
     published = "" if row.published_cost is None else f"{row.published_cost:g}"
     costs = [published, f"{row.cost:g}", f"{row.shared:g}"]
-    return [f"  {row.name}", row.learning, row.output, row.notes, *costs, row.reference]
+    return [f"  {row.name}", row.learning, OUTPUTS.get(row.output, row.output), row.notes, *costs, row.reference]

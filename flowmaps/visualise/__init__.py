@@ -5,6 +5,8 @@ from typing import Any
 from .charts import heat_map, loss_curves
 from .pictures import grid, mosaic, path_strip
 from .plane import field, paths, points
+from .portrait import portrait
+from .ranking import ranking
 from .style import Theme, dark, light
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "path_strip",
     "paths",
     "points",
+    "portrait",
+    "ranking",
     "report",
 ]
 

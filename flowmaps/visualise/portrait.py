@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .anatomy import Curve, Part, Stage
+from .anatomy import Curve, Part, Stage, grouped
 from .charts import plain
 from .style import Theme, figure, light
 
@@ -125,14 +125,12 @@ def _density(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None
 
 def _weights(axis: Any, curves: Mapping[str, Curve], colour: str, theme: Theme) -> None:
     """Loss of a row, and how hard it pulls, against the size of its residual."""
-    several = len(curves) > 1
-    for k, (name, curve) in enumerate(curves.items()):
-        shade = colour if k == 0 else theme.series[(theme.series.index(colour) + k) % len(theme.series)]
-        label = f"{name}: " if several else ""
-        axis.plot(curve.sizes, curve.loss.where(curve.loss > 0, torch.nan), color=shade, label=f"{label}loss")
-        axis.plot(
-            curve.sizes, curve.pull.abs(), color=shade, linestyle="--", linewidth=1.5, label=f"{label}slope (its pull)"
-        )
+    for k, (name, curve) in enumerate(grouped(curves).items()):
+        shade = theme.series[(theme.series.index(colour) + k) % len(theme.series)]
+        label = f"loss ({name})" if len(curves) > 1 else "loss"
+        axis.plot(curve.sizes, curve.loss.where(curve.loss > 0, torch.nan), color=shade, label=label)
+        dashed = {"linestyle": "--", "linewidth": 1.5, "label": "" if k else "its slope, the pull"}
+        axis.plot(curve.sizes, curve.pull.abs(), color=shade, **dashed)
     axis.set(xscale="log", yscale="log", xlim=(1e-2, 1e2), ylim=(1e-4, 1e3))
     axis.set(xlabel="size of the residual", box_aspect=1)
     axis.xaxis.set_major_formatter(plain)
