@@ -62,7 +62,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pfmm": {"phases": 5},  # one phase would learn two Euler steps
     "ct": {"points": growing_points(2, 20), "ema": 0.9},  # the paper's 151 are for a hundred times as many steps
 }
-COUPLED, COUPLINGS = "rectified_meanflow", {"n": 10_000, "steps": 50}
+COUPLINGS = {"n": 10_000, "steps": 50}
 JUMPS = (1, 2, 4, 8)
 RESULT = "result.json"
 CALIBRATION, WARM_UP, TEACHER_BUDGETS = 43, 3, 3
@@ -129,10 +129,10 @@ class Contest:
 
     def result(self, row: Row) -> dict[str, Any]:
         """Training and evaluation of one method; its samples are stored."""
-        teacher = self.teacher(path_of(row)) if row.needs_teacher or row.name == COUPLED else None
+        teacher = self.teacher(path_of(row)) if row.needs_teacher or row.coupled else None
         began = time.process_time()
-        data = fm.data.reflow(teacher, self.data, **COUPLINGS) if row.name == COUPLED else self.data
-        spent = {"coupling_seconds": time.process_time() - began} if row.name == COUPLED else {}
+        data = fm.data.reflow(teacher, self.data, **COUPLINGS) if row.coupled else self.data
+        spent = {"coupling_seconds": time.process_time() - began} if row.coupled else {}
 
         def begin() -> tuple[fm.FlowMap, fm.Method]:
             flow = self.flow(**limits_of(row))

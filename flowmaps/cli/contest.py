@@ -23,8 +23,6 @@ from .tables import say
 from .train import one_run
 
 TEACHER = "flow_matching"
-COUPLED = ("rectified_meanflow",)
-"""Methods that are trained on couplings which the teacher makes."""
 ODE_STEPS = (1, 2, 4, 8, 16, 100)
 
 
@@ -92,7 +90,7 @@ class Contest:
             return
         method = make_method(row, (), teacher if row.needs_teacher else None)
         flow = make_flow(self.options, self.data, row)
-        data = self._couplings(teacher) if row.name in COUPLED and teacher else self.data
+        data = self._couplings(teacher) if row.coupled and teacher else self.data
         resume = (run / "config.json").is_file()
         one_run(self.options, data, flow, method, run, resume=resume, **self.length)
 
@@ -126,7 +124,7 @@ class Contest:
 
 def learns_from_another(row: Row) -> bool:
     """Whether the method needs a trained model: as its teacher, or for the couplings that it trains on."""
-    return row.needs_teacher or row.name in COUPLED
+    return row.needs_teacher or row.coupled
 
 
 def finished(run: Path, length: dict[str, Any]) -> bool:

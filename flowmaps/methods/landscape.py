@@ -35,7 +35,8 @@ class Row:
     - published_cost: the post's; cost, shared: ours on a full batch and with the method's own shares of it
     - equation: the loss; gradient: what of it carries gradient
     - only_source, only_target: the end that its map knows, where it is partial (`FlowMap`)
-    - few_step: the jumps it is made for; data_free: it trains without data
+    - few_step: the jumps it is made for; data_free: it trains without data; coupled: it trains on couplings that a
+      teacher made (`data.reflow`)
     """
 
     name: str
@@ -54,6 +55,7 @@ class Row:
     only_target: float | None = None
     few_step: int = 1
     data_free: bool = False
+    coupled: bool = False
 
     @property
     def reference(self) -> str:
@@ -389,6 +391,7 @@ LANDSCAPE: tuple[Row, ...] = (
         rectified_meanflow,
         "MeanFlow's loss on couplings (eps, x_0) made by a teacher's ODE",
         "V",
+        coupled=True,
     ),
     Row(
         "pixel_meanflow",

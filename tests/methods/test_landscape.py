@@ -118,7 +118,7 @@ def test_a_row_says_what_its_function_does(row):
     assert row.bibtex.startswith("@") and row.paper.title in row.bibtex and str(row.paper.year) in row.bibtex
     assert set(json.loads(json.dumps(row.as_dict()))) == {
         "name", "rule", "learning", "output", "notes", "published_cost", "cost", "shared", "reference", "equation",
-        "gradient", "only_source", "only_target", "few_step", "data_free",
+        "gradient", "only_source", "only_target", "few_step", "data_free", "coupled",
     }  # fmt: skip
 
 
