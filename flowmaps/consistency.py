@@ -57,8 +57,8 @@ def needs_marginal_at_the_endpoint(velocity: Any, options: Mapping[str, Any]) ->
     if is_conditional(velocity):
         return (
             "the Lagrangian rule evaluates the velocity at F(x, s, t), where a jump has led, but the conditional "
-            "velocity eps - x_0 is only right on average, and at x_s, the point that was drawn with it; use own, averaged(...) "
-            "or fixed(teacher)"
+            "velocity eps - x_0 is only right on average, and at x_s, the point that was drawn with it; use own, "
+            "averaged(...) or fixed(teacher)"
         )
     return None
 
