@@ -41,7 +41,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     print_table(heading(result), columns, rows)
     if "map_error" in result:
         anywhere, whole = (number(result[key]) for key in ("map_error", "map_error_one_jump"))
-        print(f"error against the true flow map: {anywhere} between any two times, {whole} from noise to data")
+        print(f"error against the true flow map: {anywhere} between times that it knows, {whole} from noise to data")
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def evaluate_run(
     run, data = Path(run), run_data(run) if data is None else as_data(data)
     flow = load(run, network).to(device)
     config = read_config(run)
-    if data.kind == "images":
-        options.setdefault("features", run_features(run, data))
+    if data.kind == "images" and "features" not in options:
+        options["features"] = run_features(run, data)
     result = evaluate(flow, data, labels=config["training"]["labels"], **options)
     if reference is not None:
         result["rows"] += _reference_rows(Path(reference), data, device, options)
@@ -53,7 +54,9 @@ def run_data(run: str | Path) -> Data:
     about = read_config(run)["data"]
     if about["recipe"] is None:
         raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
-    return load_data(**about["recipe"])
+    data = load_data(**about["recipe"])
+    # couplings have the law of the data, but another flow map
+    return data if about.get("coupling") is None else replace(data, exact=None)
 
 
 def run_features(run: Path, data: Data) -> Features:

@@ -13,7 +13,7 @@ from .charts import loss_curves
 
 EXACT = (
     "Root mean square error of F against the exact flow map, in the data's units: "
-    "{} over random (s, t), {} in one jump."
+    "{} over pairs (s, t) that the map knows, {} in one jump."
 )
 
 
