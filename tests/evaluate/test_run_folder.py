@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from flowmaps import FlowMap, methods, networks
-from flowmaps.data import as_data, load
+from flowmaps.data import as_data, load, reflow
 from flowmaps.evaluate import evaluate_run, read_evaluation
+from flowmaps.evaluate.folder import run_data
 from flowmaps.training import load as trained
 from flowmaps.training import train
 from flowmaps.visualise import report
@@ -169,3 +170,11 @@ def test_report_of_vectors_has_no_pictures_of_samples(tmp_path):
     page = read(report(run, data=data, **QUICK))
     assert "Does the map agree with itself?" in page.words
     assert not any("grid" in alt or "cloud" in alt for alt in page.alts)
+
+
+def test_a_run_on_couplings_has_another_map_than_the_distribution_of_its_data(tmp_path):
+    data = load("eight_gaussians")
+    couplings = reflow(data.exact, data, n=64, steps=2)
+    run = make(tmp_path / "run", couplings, methods.rectified_meanflow(), steps=1)
+    assert data.exact is not None and run_data(run).exact is None
+    assert torch.equal(run_data(run).held_out(8, 0).x0, data.held_out(8, 0).x0)
