@@ -118,6 +118,18 @@ def test_sample_writes_arrays_and_pictures(board, digits, tmp_path):
         assert (tmp_path / "deep" / "grid.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_partial_maps_are_sampled_by_the_steps_that_they_have(tmp_path, capsys):
+    run = tmp_path / "ect"
+    assert main(["train", "checkerboard", "--method", "ect", "--steps", "2", "--out", str(run), *FAST, *NO_FILES]) == 0
+    assert main(["sample", str(run), "--steps", "2", "-n", "5", "--seed", "3", "-o", str(tmp_path / "two.npy")]) == 0
+    noise = torch.randn(5, 2, generator=torch.Generator().manual_seed(3))
+    expected = fm.sample(fm.load(run), noise, 2, step=fm.steps.restart, seed=3)
+    assert np.allclose(np.load(tmp_path / "two.npy"), expected)
+    assert "2 x restart" in capsys.readouterr().err
+    asked = ["sample", str(run), "--steps", "2", "--step", "jump", "-o", str(tmp_path / "no.npy")]
+    assert "only knows the target time 0" in refused(capsys, *asked)
+
+
 def test_sample_refuses(board, digits, tmp_path, capsys):
     def text(*arguments):
         return refused(capsys, "sample", *arguments)

@@ -109,8 +109,9 @@ class Sample(Common):
     """How many samples."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("samples.png")
     """A picture (.png), or the samples themselves as an array (.npy)."""
-    step: Literal["jump", "euler", "heun", "ancestral", "restart"] = "jump"
-    """How a step is made: a jump of the flow map; Euler or Heun steps of its velocity; a random step."""
+    step: Literal["auto", "jump", "euler", "heun", "ancestral", "restart"] = "auto"
+    """How a step is made: a jump of the flow map; Euler or Heun steps of its velocity; a random step. auto: jumps, or
+    restarts for several steps of a map that knows t = 0 alone."""
     label: int | None = None
     """Class to draw. None: the classes take turns."""
     seed: int = 0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import steps
+from ..flow_map import FlowMap
 from ..sample import sample
 from ..training import load, read_config
 from .models import device
@@ -26,10 +27,17 @@ def run_sample(options: Sample) -> None:
     noise = torch.randn(options.n, *config["data"]["shape"], generator=torch.Generator().manual_seed(options.seed))
     noise = (noise * flow.path.sigma(torch.ones(()))).to(next(flow.parameters(), torch.empty(0)))
     label = labels(options, config)
-    step = getattr(steps, options.step)
-    x = sample(flow, noise, options.steps, step=step, condition=label, seed=options.seed).cpu()
+    step = step_of(options, flow)
+    x = sample(flow, noise, options.steps, step=getattr(steps, step), condition=label, seed=options.seed).cpu()
     write(options, x, config["data"]["kind"])
-    say(f"{options.n} samples of {config['data']['name']}, {options.steps} x {options.step}: {options.out}")
+    say(f"{options.n} samples of {config['data']['name']}, {options.steps} x {step}: {options.out}")
+
+
+def step_of(options: Sample, flow: FlowMap) -> str:
+    """The step that was named; by default the one that the map has."""
+    if options.step != "auto":
+        return options.step
+    return "restart" if flow.only_target == 0.0 and options.steps > 1 else "jump"
 
 
 def labels(options: Sample, config: dict[str, Any]) -> Tensor | None:
