@@ -61,5 +61,5 @@ def from_noise(flow, teacher, x, s, t):
 
 
 def data_free(teacher=GAUSSIAN):
-    start = {"times": fm.times.from_noise(fm.times.uniform_triangle()), "start": fm.method.from_noise}
+    start = {"times": fm.times.from_noise(fm.times.uniform_triangle()), "start": fm.term.from_noise}
     return fm.Method(fm.Term(partial(from_noise), fixed(teacher), **start), name="data_free")
