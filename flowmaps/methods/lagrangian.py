@@ -62,13 +62,14 @@ def ayf_lmd(
     weight: Weight = normalised(),
     warm_up: float = 0.1,
     largest: float = 0.99,
+    derivative: Derivative = detached,
 ) -> Method:
     """Align Your Flow, Lagrangian:  E || V - sg[v(F(x_s, s, t), t) - r (t - s) dV/dt] ||^2,  v the teacher's velocity.
 
     Tangent normalisation is a weight (`weight.normalised`); r rises linearly to `largest` over the first `warm_up` of
     training (0: r = 1). Sabour, Fidler and Kreis 2025, arXiv 2506.14603.
     """
-    rule = partial(lagrangian, derivative=detached, slope=stop, target=stop)
+    rule = partial(lagrangian, derivative=derivative, slope=stop, target=stop)
     return Method(
         Term(rule, fixed(teacher), times=times, weight=weight, curriculum=tangent_warm_up(warm_up, largest)),
         name="ayf_lmd",

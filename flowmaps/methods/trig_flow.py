@@ -43,8 +43,10 @@ def scd(
     weight: Weight | None = None,
     derivative: Derivative = detached,
 ) -> Method:
-    """Continuous-time consistency distillation (sCD): as `sct`, with the derivative along the teacher's velocity. Lu
-    and Song 2024, arXiv 2410.11081.
+    """Continuous-time consistency distillation (sCD): as `sct`, with the derivative along the teacher's velocity.
+
+    The residual has no noise here, so the learned weight evens out values that differ by orders of magnitude; for small
+    networks `weight.squared` may learn faster. Lu and Song 2024, arXiv 2410.11081.
     """
     return _scm("scd", fixed(teacher), times, warm_up, c, weight, derivative)
 

@@ -20,7 +20,21 @@ MODES = {
     "separate": derivative.separate,
     "functorch": derivative.functorch,
 }
-IN_MODES = ["lmd", "lsd", "tvm", "pid", "freeflow", "emd", "esd", "ayf_emd", "facm", "meanflow", "imf", "alphaflow"]
+IN_MODES = [
+    "lmd",
+    "lsd",
+    "ayf_lmd",
+    "tvm",
+    "pid",
+    "freeflow",
+    "emd",
+    "esd",
+    "ayf_emd",
+    "facm",
+    "meanflow",
+    "imf",
+    "alphaflow",
+]
 IN_MODES += ["dmf", "rectified_meanflow", "pixel_meanflow", "sct", "scd", "fmm"]
 EXACT = {  # without the error of a finite difference or of a solver's step
     "freeflow": {"derivative": derivative.detached},
