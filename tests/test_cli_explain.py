@@ -77,6 +77,14 @@ def test_options_that_change_in_the_course_of_training(flow):
     assert part.changes == {"ramp": [0.0, 1.0, 1.0]}
 
 
+def test_the_weight_is_the_one_at_the_beginning_where_a_curriculum_sets_it(flow):
+    """AlphaFlow at a = 1: |r|^2/(|r|^2 + c) of two coordinates, c = 0.01."""
+    (stage,) = anatomy(fm.methods.alphaflow(c=0.01), flow, torch.randn(16, 2))
+    (curve,) = stage.parts[1].curves.values()
+    square = 2 * curve.sizes**2
+    torch.testing.assert_close(curve.loss, square / (square + 0.01), rtol=1e-4, atol=1e-6)
+
+
 def test_stages_have_terms_of_their_own(flow, tmp_path):
     method = fm.Stages((1, fm.methods.flow_matching()), (3, fm.methods.meanflow()))
     stages = anatomy(method, flow, torch.randn(16, 2))

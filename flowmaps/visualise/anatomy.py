@@ -89,7 +89,8 @@ def part(term: Term, method: Method, flow: FlowMap, x0: Tensor, seed: int) -> Pa
     if all(torch.equal(a, b) for drawn in times.values() for a, b in zip(first, drawn, strict=True)):
         times = {MOMENTS[0]: first}
     losses = losses_of(term, method, flow, x0, *(time[:CURVE_ROWS] for time in first))
-    curves = {name: curve(weight_of(term, name), loss.residual, loss.s, loss.t) for name, loss in losses.items()}
+    now = term.at(MOMENTS[0])
+    curves = {name: curve(weight_of(now, name), loss.residual, loss.s, loss.t) for name, loss in losses.items()}
     rule, velocity = function_of(term.rule).__name__, name_of(term.velocity)
     return Part(term.name, term.share, rule, velocity, times, changes(term), curves)
 
