@@ -5,7 +5,7 @@ For each data set all methods have the same network (points: an MLP of width 128
 at 10, EMA 0.999), and the same budget: `--seconds` of processor time of one core. As steps slow down where others use
 the machine, a few steps of a method, through all its stages, are timed in turns with flow matching, whose own step is
 timed once for a data set: steps = seconds / flow matching's step x (flow matching's time / the method's, in turns).
-Settings are each method's defaults, but for `OPTIONS`; what a paper changes in the network is left out.
+Settings are each method's defaults, but for `OPTIONS` and `OUTPUTS`; what a paper changes in the network is left out.
 
 Distillation methods learn from the exact velocity on eight_gaussians, and elsewhere from a flow matching model that
 was trained for three budgets and is kept under `--runs`. Maps are measured as `flowmaps evaluate` does, at 1, 2, 4 and
@@ -62,6 +62,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pfmm": {"phases": 5},  # one phase would learn two Euler steps
     "ct": {"points": growing_points(2, 20), "ema": 0.9},  # the paper's 151 are for a hundred times as many steps
 }
+OUTPUTS = {"pixel_meanflow": fm.Endpoint()}
+"""Where what the network predicts is what a paper is about; on points, as the digits have an output of their own."""
 COUPLINGS = {"n": 10_000, "steps": 50}
 JUMPS = (1, 2, 4, 8)
 RESULT = "result.json"
@@ -136,6 +138,8 @@ class Contest:
 
         def begin() -> tuple[fm.FlowMap, fm.Method]:
             flow = self.flow(**limits_of(row))
+            if row.name in OUTPUTS and self.data.kind == "points":
+                flow.output = OUTPUTS[row.name]
             if row.name == "progressive_distillation" and isinstance(teacher, fm.FlowMap):
                 flow.load_state_dict(teacher.state_dict())  # its first phase halves the steps of this very map
             return flow, method_of(row, teacher)

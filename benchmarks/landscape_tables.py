@@ -31,7 +31,7 @@ LAST_GRID = {"progressive_distillation"}
 """Methods whose map knows the steps of its last grid alone."""
 CHANGED = (
     "Settings are the methods' defaults, but for ct (a grid that grows to 20 points, its target averaged at 0.9, as "
-    "steps are few) and pfmm (five phases)."
+    "steps are few), pfmm (five phases) and, on points, pixel_meanflow (its network predicts the denoised field)."
 )
 
 Result = Mapping[str, Any]
