@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,10 +45,20 @@ class Dual:
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = {key: value for key, value in (kwargs or {}).items() if key != "inplace"}
-        if "input" in kwargs:
-            args = (kwargs.pop("input"), *args)
-        primal, tangent = RULES.get(func.__name__, single_jvp)(func, *args, **kwargs)
+        kwargs = dict(kwargs or {})
+        if kwargs:
+            kwargs.pop("inplace", None)
+            if kwargs.pop("out", None) is not None:
+                raise _in_place(func)
+            if "input" in kwargs:
+                args = (kwargs.pop("input"), *args)
+        rule = RULES.get(func.__name__)
+        if rule is None:
+            body = None if torch.compiler.is_compiling() else _python_body(func)
+            if body is not None:
+                return body(*args, **kwargs)
+            rule = single_jvp
+        primal, tangent = rule(func, *args, **kwargs)
         return primal if tangent is None else cls._pair(primal, tangent)
 
     @classmethod
@@ -75,6 +86,18 @@ class Dual:
     def mT(self) -> Any:
         return self.transpose(-2, -1)
 
+    @property
+    def mH(self) -> Any:
+        return self.adjoint()
+
+    @property
+    def real(self) -> Any:
+        return self._call(torch.real, self)
+
+    @property
+    def imag(self) -> Any:
+        return self._call(torch.imag, self)
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self.unbind(0))
 
@@ -97,7 +120,7 @@ class Detached(Dual):
 def _zip(cls: type[Dual], primal: Any, tangent: Any) -> Any:
     if isinstance(primal, (tuple, list)):
         return type(primal)(_zip(cls, p, t) for p, t in zip(primal, tangent, strict=True))
-    if not (isinstance(primal, Tensor) and primal.is_floating_point()):
+    if not (isinstance(primal, Tensor) and (primal.is_floating_point() or primal.is_complex())):
         return primal
     return cls(primal, fit(tangent, primal))
 
@@ -119,9 +142,24 @@ def tangent(x: Any) -> Tensor | None:
     return x.tangent if isinstance(x, Dual) else None
 
 
+@functools.cache
+def _python_body(func: Any) -> Callable[..., Any] | None:
+    """The program of a function that torch has written in Python, without its question whether an argument overrides
+    the function: its operations meet their own rules. None for all others."""
+    code = getattr(func, "__code__", None)
+    asks = [name for name in getattr(code, "co_names", ()) if name.startswith("has_torch_function")]
+    if code is None or not asks or any(name not in func.__globals__ for name in asks):
+        return None
+    names = {**func.__globals__, **dict.fromkeys(asks, lambda *args: False)}
+    body = types.FunctionType(code, names, func.__name__, func.__defaults__, func.__closure__)
+    body.__kwdefaults__ = func.__kwdefaults__
+    return body
+
+
 def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | None]:
     """The rule of an operation that has none: `torch.func.jvp` of that operation alone."""
-    _refuse_in_place(func, kwargs)
+    if func.__name__ in IN_PLACE or (func.__name__[-1:] == "_" and func.__name__[-2:] != "__"):
+        raise _in_place(func)
     leaves, spec = pytree.tree_flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Dual))
     slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
 
@@ -148,13 +186,10 @@ def _warn_once(name: str) -> None:
     )
 
 
-def _refuse_in_place(func: Any, kwargs: dict[str, Any]) -> None:
-    name = func.__name__
-    in_place = name in IN_PLACE or (name[-1:] == "_" and name[-2:] != "__")
-    if in_place or kwargs.get("out") is not None:
-        raise TypeError(
-            f"expected an operation that makes a new tensor, got {name} in place: a derivative cannot follow it"
-        )
+def _in_place(func: Any) -> TypeError:
+    return TypeError(
+        f"expected an operation that makes a new tensor, got {func.__name__} in place: a derivative cannot follow it"
+    )
 
 
 def _operator(func: Any) -> Callable[..., Any]:
@@ -164,10 +199,15 @@ def _operator(func: Any) -> Callable[..., Any]:
     return method
 
 
-for _name in "add radd sub rsub mul rmul truediv rtruediv pow rpow matmul rmatmul neg abs getitem".split():
+for _name in (
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul "
+    "neg pos abs int float getitem contains"
+).split():
     setattr(Dual, f"__{_name}__", _operator(getattr(Tensor, f"__{_name}__")))
 for _name in "eq ne lt le gt ge".split():
     setattr(Dual, f"__{_name}__", _operator(getattr(torch, _name)))
 Dual.__hash__ = object.__hash__  # type: ignore[method-assign]
 
-from . import dual_layers as dual_layers  # noqa: E402  it fills the tables, with dual_rules
+from . import dual_layers as dual_layers  # noqa: E402  these fill the table, with dual_rules and dual_elementwise
+from . import dual_norms as dual_norms  # noqa: E402
+from . import dual_reductions as dual_reductions  # noqa: E402

@@ -1,4 +1,4 @@
-"""The rules of forward mode for the layers of networks: affine maps, dropout, normalisation, softmax and attention.
+"""The rules of forward mode for the layers of networks: gates, dropout, softmax and attention.
 
 Some of them use that an operation whose Jacobian is symmetric has equal forward and reverse derivatives, so that
 torch's fused backward kernel, which can be differentiated again, is its tangent.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dual import Dual, primal, tangent
-from .dual_rules import Result, product_rule, rule, total
+from .dual_elementwise import SELU_ALPHA, SELU_SCALE
+from .dual_rules import Result, composed, product_rule, rule
 
 SCORES_PER_BLOCK = 2**26
 """Attention works on blocks of queries of at most this many scores, which bounds its working memory."""
@@ -40,13 +41,6 @@ def _silu(func: Any, x: Dual, inplace: bool = False) -> Result:
     return y, dy
 
 
-@rule("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
-def _affine(func: Any, x: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Result:
-    db = tangent(bias.reshape(-1, *[1] * (weight.ndim - 2))) if isinstance(bias, Dual) else None
-    value = func(primal(x), primal(weight), primal(bias), *args, **kwargs)
-    return value, lambda: total(product_rule(func, (x, weight, None, *args), kwargs), db)
-
-
 @rule("pad")
 def _pad(func: Any, x: Dual, pad: Any, mode: str = "constant", value: float | None = None) -> Result:
     return func(x.primal, pad, mode, value), lambda: func(x.tangent, pad, mode, None)
@@ -58,6 +52,16 @@ def _dropout(func: Any, x: Dual, p: float = 0.5, training: bool = True, inplace:
         return x.primal, lambda: x.tangent
     mask = func(torch.ones_like(x.primal), p, training)
     return x.primal * mask, lambda: x.tangent * mask
+
+
+@rule("alpha_dropout feature_alpha_dropout")
+def _alpha_dropout(func: Any, x: Dual, p: float = 0.5, training: bool = False, inplace: bool = False) -> Result:
+    """y = a x + b where a unit is kept, and there alone is y(0) = b positive."""
+    if not training or p == 0:
+        return x.primal, lambda: x.tangent
+    of_zero = func(torch.zeros_like(x.primal), p, training)
+    slope = (of_zero > 0).to(x.dtype) / math.sqrt((1 - p) * (1 + p * (SELU_SCALE * SELU_ALPHA) ** 2))
+    return of_zero + x.primal * slope, lambda: x.tangent * slope
 
 
 @rule("softmax")
@@ -72,70 +76,9 @@ def _log_softmax(func: Any, x: Dual, dim: int, *args: Any, **kwargs: Any) -> Res
     return y, lambda: x.tangent - (y.exp() * x.tangent).sum(dim, keepdim=True)
 
 
-@rule("layer_norm")
-def _layer_norm(
-    func: Any, x: Any, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *args: Any
-) -> Result:
-    y = func(primal(x), shape, primal(weight), primal(bias), eps, *args)
-
-    def dy() -> Tensor | None:
-        dn = _standardised_tangent(x, shape, eps, y.dtype) if isinstance(x, Dual) else None
-        return _rescaled_tangent(dn, lambda: func(primal(x), shape, None, None, eps), weight, bias)
-
-    return y, dy
-
-
-@rule("group_norm")
-def _group_norm(
-    func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *args: Any
-) -> Result:
-    y = func(primal(x), groups, primal(weight), primal(bias), eps, *args)
-    channels = (-1, *[1] * (x.ndim - 2))
-
-    def dy() -> Tensor | None:
-        dn = None
-        if isinstance(x, Dual):
-            rows = x.reshape(x.shape[0], groups, -1)
-            dn = _standardised_tangent(rows, rows.shape[2:], eps, y.dtype).reshape(x.shape)
-        w, b = (None if p is None else p.reshape(channels) for p in (weight, bias))
-        return _rescaled_tangent(dn, lambda: func(primal(x), groups, None, None, eps), w, b)
-
-    return y, dy
-
-
-@rule("rms_norm")
-def _rms_norm(func: Any, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Result:
-    def dy() -> Tensor | None:
-        dn = _root_mean_square_tangent(x, shape, eps) if isinstance(x, Dual) else None
-        return _rescaled_tangent(dn, lambda: func(primal(x), shape, None, eps), weight, None)
-
-    return func(primal(x), shape, primal(weight), eps), dy
-
-
-def _standardised_tangent(x: Dual, shape: Sequence[int], eps: float, dtype: torch.dtype) -> Tensor:
-    """Tangent of n = (x - <x>) r,  r = 1/std:  r (dx - <dx> - n <n dx>), whose Jacobian is symmetric."""
-    value, dx = x.primal.to(dtype), x.tangent.to(dtype)
-    _, mean, r = torch.native_layer_norm(value, shape, None, None, eps)
-    return torch.ops.aten.native_layer_norm_backward(dx, value, shape, mean, r, None, None, [True, False, False])[0]
-
-
-def _root_mean_square_tangent(x: Dual, shape: Sequence[int], eps: float | None) -> Tensor:
-    """Tangent of n = x r,  r = 1/sqrt(<x^2> + eps):  r (dx - n <n dx>), in float32 at least."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    value, dx = x.primal.to(wide), x.tangent.to(wide)
-    dims = tuple(range(-len(shape), 0))
-    r = torch.rsqrt(value.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
-    n = value * r
-    return r * (dx - n * (n * dx).mean(dims, keepdim=True))
-
-
-def _rescaled_tangent(dn: Tensor | None, n: Callable[[], Tensor], weight: Any, bias: Any) -> Tensor | None:
-    """Tangent of n w + b:  dn w + n dw + db."""
-    if dn is not None and weight is not None:
-        dn = dn * primal(weight)
-    if isinstance(weight, Dual):
-        dn = total(dn, n() * weight.tangent)
-    return total(dn, tangent(bias))
+@composed("softmin")
+def _softmin(x: Any, dim: int, *args: Any, **kwargs: Any) -> Any:
+    return F.softmax(-x, dim, *args, **kwargs)
 
 
 @rule("scaled_dot_product_attention")
