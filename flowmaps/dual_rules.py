@@ -59,7 +59,7 @@ def _primals(kwargs: dict[str, Any]) -> dict[str, Any]:
     "unfold fold pixel_shuffle pixel_unshuffle channel_shuffle interpolate "
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_unpool1d "
     "max_unpool2d max_unpool3d affine_grid to type type_as float double half bfloat16 cpu cuda real imag conj "
-    "resolve_conj view_as_real view_as_complex neg negative positive sum mean cumsum trace deg2rad "
+    "resolve_conj view_as_real neg negative positive sum mean cumsum trace deg2rad "
     "rad2deg"
 )
 def _linear(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
@@ -77,6 +77,11 @@ def _split(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
 @rule("unflatten")
 def _unflatten(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
     return _linear(torch.unflatten, x, *args, **kwargs)  # likewise
+
+
+@rule("view_as_complex")
+def _view_as_complex(func: Any, x: Dual) -> Result:
+    return func(x.primal), lambda: func(x.tangent.contiguous())
 
 
 @rule("view view_as")

@@ -113,7 +113,8 @@ PROGRAMS_OF_ONE = {
     "questions": lambda x: x * (
         x.size(0) + x.dim() + x.ndimension() + x.numel() + x.nelement() + x.stride(0) * 0 + x.element_size()
         + x.is_floating_point() + x.is_complex() + 0 * x.is_contiguous() + x.detach().sum()
-        + 0 * x.sum().item() + len(x.tolist()) + x.isnan().sum() + x.isinf().sum() + x.isfinite().sum() + x.argmax() + x.argmin() + x.flatten().argsort()[0]
+        + 0 * x.sum().item() + len(x.tolist()) + x.isnan().sum() + x.isinf().sum() + x.isfinite().sum()
+        + x.argmax() + x.argmin() + x.flatten().argsort()[0]
         + torch.allclose(x, x) + torch.isclose(x, x).sum() + torch.equal(x, x) + (x > 0).all() + x.any() + x.all()
         + torch.eq(x, x) + torch.lt(x, 0) + torch.le(x, 0) + torch.gt(x, 0) + torch.ge(x, 0)
         + torch.bucketize(x, torch.arange(3.0, dtype=F64)) + torch.searchsorted(torch.arange(3.0, dtype=F64), x)
