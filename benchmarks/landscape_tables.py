@@ -27,8 +27,8 @@ JUMPS, MANY = (1, 2, 4, 8), 100
 SHOWN = {"points": 1500, "images": 36}
 COLUMNS, PANEL = 8, 1.55
 KL = "kl_48"
-LAST_GRID = {"progressive_distillation"}
-"""Methods whose map knows the steps of its last grid alone."""
+ONE_JUMP = {"progressive_distillation", "facm"}
+"""Methods that learn no more than one jump: the last grid is one step; t = 0 and the diagonal."""
 CHANGED = (
     "Settings are the methods' defaults, but for ct (a grid that grows to 20 points, its target averaged at 0.9, as "
     "steps are few), pfmm (five phases) and, on points, pixel_meanflow (its network predicts the denoised field)."
@@ -79,7 +79,7 @@ def distance(row: Row, n: int, measured: Result | None) -> str:
     """A distance with its standard error; in parentheses where the method is not made for so many jumps."""
     if measured is None:
         return "-"
-    made_for = n == row.few_step if row.name in LAST_GRID else n >= row.few_step
+    made_for = n == row.few_step if row.name in ONE_JUMP else n >= row.few_step
     text = plus_minus(measured["distance"], measured["stderr"])
     return text if made_for else f"({text})"
 
