@@ -28,7 +28,20 @@ Rule = Callable[..., tuple[Any, Tangent | None]]
 RULES: dict[str, Rule] = {}
 """By name: `rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes it; None: zero."""
 
-IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__idiv__", "__itruediv__", "__ipow__", "__imatmul__")
+IN_PLACE = (
+    "__set__",
+    "__setitem__",
+    "__iadd__",
+    "__isub__",
+    "__imul__",
+    "__idiv__",
+    "__itruediv__",
+    "__ipow__",
+    "__imatmul__",
+)
+
+
+SCRIPTED = (torch._C.ScriptMethod, torch._C.ScriptFunction)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,7 +65,7 @@ class Dual:
                 raise _in_place(func)
             if "input" in kwargs:
                 args = (kwargs.pop("input"), *args)
-        rule = RULES.get(func.__name__)
+        rule = RULES.get(getattr(func, "__name__", ""))
         if rule is None:
             body = None if torch.compiler.is_compiling() else _python_body(func)
             if body is not None:
@@ -77,6 +90,13 @@ class Dual:
     @classmethod
     def _call(cls, func: Any, *args: Any, **kwargs: Any) -> Any:
         return cls.__torch_function__(func, (cls,), args, kwargs)
+
+    shape = property(lambda self: self.primal.shape)
+    dtype = property(lambda self: self.primal.dtype)
+    device = property(lambda self: self.primal.device)
+    ndim = property(lambda self: self.primal.ndim)
+    requires_grad = property(lambda self: False)  # the graph is that of the primal and of the tangent
+    grad_fn = property(lambda self: None)
 
     @property
     def T(self) -> Any:
@@ -158,6 +178,8 @@ def _python_body(func: Any) -> Callable[..., Any] | None:
 
 def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | None]:
     """The rule of an operation that has none: `torch.func.jvp` of that operation alone."""
+    if isinstance(func, SCRIPTED):
+        raise TypeError("expected a network in Python, got one made by torch.jit, whose forward mode is wrong in torch")
     if func.__name__ in IN_PLACE or (func.__name__[-1:] == "_" and func.__name__[-2:] != "__"):
         raise _in_place(func)
     leaves, spec = pytree.tree_flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Dual))

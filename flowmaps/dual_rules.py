@@ -33,7 +33,7 @@ def rule(names: str) -> Callable[[Rule], Rule]:
 
 
 @rule(
-    "size dim ndimension numel nelement stride element_size is_floating_point is_complex is_contiguous item "
+    "__get__ size dim ndimension numel nelement stride element_size is_floating_point is_complex is_contiguous item "
     "tolist eq ne lt le gt ge isnan isinf isfinite argmax argmin "
     "argsort allclose isclose equal all any sign sgn floor ceil round trunc fix floor_divide __floordiv__ "
     "__rfloordiv__ heaviside detach zeros_like ones_like full_like empty_like rand_like randn_like bernoulli "

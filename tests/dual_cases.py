@@ -120,7 +120,7 @@ PROGRAMS_OF_ONE = {
         + torch.bucketize(x, torch.arange(3.0, dtype=F64)) + torch.searchsorted(torch.arange(3.0, dtype=F64), x)
         + torch.count_nonzero(x) + len(x.nonzero()) + x.logical_not() + torch.logical_and(x, x) + torch.logical_or(x, x)
         + torch.signbit(x) + (torch.result_type(x, 1.0) == F64) + x.get_device() + int(x.sum() * 0) + float(x.sum() * 0)
-        + (9.0 in x)
+        + (9.0 in x) + x.is_cuda + x.is_leaf
     ),
     "like another": lambda x: x.reshape(-1).reshape_as(x) * x.view(-1).view_as(x) * x.type_as(x).to(x).type(F64),
     "halves": lambda x: (x.float() + x.half().float() + x.bfloat16().float()).to(F64),

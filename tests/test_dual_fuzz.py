@@ -10,12 +10,14 @@ from torch.utils import _pytree as pytree
 
 from flowmaps import dual
 from flowmaps.dual import Detached, Dual
+from flowmaps.dual_tensor import DetachedTensor, DualTensor
 from tests.dual_cases import CASES, F64, Draw
 from tests.dual_layer_cases import LAYER_CASES
 from tests.dual_shape_cases import SHAPE_CASES
 
 EVERY = CASES | SHAPE_CASES | LAYER_CASES
 SEEDS = range(2)
+KINDS = Dual, Detached, DualTensor, DetachedTensor
 NOT_REACHED = {"cuda"}  # needs the device
 BY_DIFFERENCES = {"layer_norm", "group_norm", "instance_norm", "batch_norm", "gates_of_rows"}
 """Where the second derivative of torch.func is wrong (through native_layer_norm) or missing."""
@@ -55,7 +57,7 @@ def drawn(name, seed):
     return (program, reference), inputs, moving, [r(*inputs[i].shape) for i in moving], r
 
 
-def by_duals(program, inputs, moving, directions, kind=Dual):
+def by_duals(program, inputs, moving, directions, kind=DualTensor):
     at = dict(zip(moving, directions, strict=True))
     ys = program(*(kind(x, at[i]) if i in at else x for i, x in enumerate(inputs)))
     value = tuple(map(dual.primal, ys))
@@ -79,7 +81,7 @@ def paired(tangents, weights):
 def test_value_and_tangent_and_the_gradient_through_it(name, seed):
     (program, reference), inputs, moving, directions, r = drawn(name, seed)
     expected = by_torch(reference, inputs, moving, directions)
-    for kind in (Dual, Detached):
+    for kind in KINDS:
         ours = by_duals(program, inputs, moving, directions, kind)
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-11)
     weights = [torch.randn_like(t) for t in expected[1]]
@@ -121,11 +123,12 @@ def test_every_rule_is_fuzzed(monkeypatch):
     monkeypatch.setattr(dual, "RULES", Recording(dual.RULES))
     for name in EVERY:
         (program, _), inputs, moving, directions, _ = drawn(name, 0)
-        by_duals(program, inputs, moving, directions)
+        for kind in (Dual, DualTensor):
+            by_duals(program, inputs, moving, directions, kind)
     assert set(dual.RULES) - met == NOT_REACHED
 
 
-@pytest.mark.parametrize("kind", [Dual, Detached])
+@pytest.mark.parametrize("kind", KINDS)
 def test_tangents_have_the_dtype_of_their_values(kind):
     for name in EVERY:
         (program, _), inputs, moving, directions, _ = drawn(name, 0)

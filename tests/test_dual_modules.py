@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.utils.checkpoint import checkpoint
 
 from flowmaps import derivative, dual
+from flowmaps.dual_tensor import DualTensor
 
 F64 = torch.float64
 CHANNELS, SIDE = 4, 6
@@ -189,3 +191,64 @@ def test_autocast_to_half_precision(made):
     torch.testing.assert_close(value, alone)
     assert d.dtype == value.dtype == torch.bfloat16
     torch.testing.assert_close(d.float(), exact, rtol=0.05, atol=0.05)
+
+
+class AsksForTensors(nn.Module):
+    """A network that asks whether its time is a tensor, as diffusers' models do, and looks at its kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(CHANNELS + 2, 8), nn.SiLU(), nn.Linear(8, CHANNELS)).double()
+
+    def forward(self, x, t):
+        if not torch.is_tensor(t):
+            t = torch.tensor([t], dtype=x.dtype)
+        assert isinstance(x, torch.Tensor) and not isinstance(x, nn.Parameter)
+        t = t * torch.ones(x.shape[0], dtype=t.dtype, device=t.device)
+        angles = t[:, None].to(x.dtype) * torch.tensor([1.0, 3.0], dtype=x.dtype)[None, :]
+        return self.layers(torch.cat([x, angles.sin()], dim=-1))
+
+
+@pytest.mark.parametrize("mode", [derivative.jvp, derivative.detached])
+def test_networks_that_ask_for_tensors_are_answered(mode):
+    torch.manual_seed(0)
+    net, x, t = AsksForTensors(), torch.randn(3, CHANNELS, dtype=F64), torch.rand(3, dtype=F64)
+    torch.testing.assert_close(mode(net, (x, t), (x.cos(), 1)), derivative.functorch(net, (x, t), (x.cos(), 1)))
+
+
+def test_what_would_pass_the_rules_by_is_refused():
+    x = DualTensor(torch.ones(3), torch.ones(3))
+    assert isinstance(x, torch.Tensor) and (x.shape, x.dtype, x.device.type) == ((3,), torch.float32, "cpu")
+    for passing in (lambda: torch.tensor(x), lambda: torch.zeros(3).new_tensor(x), lambda: torch.full((2,), x[0])):
+        with pytest.raises(TypeError, match="below them"):
+            passing()
+    with pytest.raises(TypeError, match="in place"):
+        x.data = torch.zeros(3)
+    with pytest.raises(TypeError, match="in place"):
+        torch.sin(x, out=torch.zeros(3))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+@pytest.mark.parametrize("made", [torch.jit.script, lambda net: torch.jit.trace(net, torch.ones(1, 2))])
+def test_scripted_networks_are_refused(made):
+    """torch's forward mode of a scripted network is wrong from its second call on."""
+    with pytest.raises(TypeError, match="torch.jit"):
+        derivative.jvp(made(nn.Sequential(nn.Linear(2, 2), nn.SiLU())), (torch.ones(1, 2),), (torch.ones(1, 2),))
+
+
+@pytest.mark.parametrize("mode", [derivative.jvp, derivative.detached])
+def test_checkpointed_layers_have_the_same_gradients(mode):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.LayerNorm(8), nn.Linear(8, 4)).double()
+    x, dx = torch.randn(2, 5, 4, dtype=F64)
+
+    def checkpointed(x):
+        for layer in layers:
+            x = checkpoint(layer, x, use_reentrant=False)
+        return x
+
+    gradients = []
+    for f in (layers, checkpointed):
+        value, d = mode(f, (x,), (dx,))
+        gradients.append(torch.autograd.grad((value + d).square().sum(), list(layers.parameters())))
+    torch.testing.assert_close(*gradients)
