@@ -109,11 +109,9 @@ for _names, _slope in SLOPES.items():
 
 @rule("abs absolute")
 def _abs(func: Any, x: Dual) -> Result:
-    sign = torch.sgn if x.is_complex() else torch.sign
-    value = func(x.primal)
-    if not x.is_complex():
-        return value, lambda: x.tangent * sign(x.primal)
-    return value, lambda: (sign(x.primal).conj() * x.tangent).real
+    if x.is_complex():
+        return func(x.primal), lambda: (x.primal.sgn().conj() * x.tangent).real
+    return func(x.primal), lambda: x.tangent * x.primal.sign()
 
 
 # --- two arguments ----------------------------------------------------------------------------------------------------

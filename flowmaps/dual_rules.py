@@ -200,45 +200,6 @@ def _rdiv(func: Any, a: Any, b: Any) -> Result:
     return _div(func, b, a)
 
 
-# beside the product: "addmm" is beta input + alpha (a @ b)
-PRODUCTS = {
-    "addmm": torch.mm,
-    "addmv": torch.mv,
-    "addr": torch.outer,
-    "baddbmm": torch.bmm,
-    "addbmm": lambda a, b: torch.bmm(a, b).sum(0),
-}
-
-
-@rule(" ".join(PRODUCTS))
-def _add_product(func: Any, x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Result:
-    def dy() -> Any:
-        dp = product_rule(PRODUCTS[func.__name__], (a, b), {})
-        return total(None if tangent(x) is None else beta * x.tangent, None if dp is None else alpha * dp)
-
-    return func(primal(x), primal(a), primal(b), beta=beta, alpha=alpha), dy
-
-
-@rule("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
-def _affine(func: Any, x: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Result:
-    db = tangent(bias.reshape(-1, *[1] * (weight.ndim - 2))) if isinstance(bias, Dual) else None
-    value = func(primal(x), primal(weight), primal(bias), *args, **kwargs)
-    return value, lambda: total(product_rule(func, (x, weight, None, *args), kwargs), db)
-
-
-@rule("bilinear")
-def _bilinear(func: Any, a: Any, input2: Any, weight: Any, bias: Any = None) -> Result:
-    value = func(primal(a), primal(input2), primal(weight), primal(bias))
-    return value, lambda: total(product_rule(func, (a, input2, weight), {}), tangent(bias))
-
-
-@rule("embedding")
-def _embedding(func: Any, index: Tensor, weight: Dual, *args: Any, **kwargs: Any) -> Result:
-    if kwargs.get("max_norm", args[1] if len(args) > 1 else None) is not None:
-        raise TypeError("expected an embedding without max_norm, which changes its weight in place")
-    return func(index, weight.primal, *args, **kwargs), lambda: func(index, weight.tangent, *args, **kwargs)
-
-
 def total(*terms: Tensor | None) -> Tensor | None:
     """The sum of the terms that are not zero (None); None where all are."""
     present = [term for term in terms if term is not None]

