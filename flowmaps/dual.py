@@ -1,10 +1,11 @@
 """Dual numbers as ordinary tensor operations: the forward-mode engine behind `flowmaps.derivative`.
 
 A dual number `x + e dx` with `e^2 = 0` carries a value and its derivative through a program: `f(x + e dx) = f(x) + e
-Jf(x) dx`. A `Dual` travels through any network by `__torch_function__`, with one short rule per operation
-(`dual_rules`, `dual_layers`). Rules are plain torch, so a derivative costs what its arithmetic costs, can be
-differentiated again, and autocast, compilation and data parallelism see nothing unusual. An operation without a rule is
-differentiated alone by `torch.func.jvp`, with a warning the first time.
+Jf(x) dx`. A `Dual` travels through any network by `__torch_function__`, with one short rule per operation (in
+`dual_rules` and the files beside it). Rules are plain torch, so a derivative costs what its arithmetic costs, can be
+differentiated again, and autocast, compilation and data parallelism see nothing unusual. What torch has written in
+Python runs as written; any other operation without a rule is differentiated alone by `torch.func.jvp`, with a warning
+the first time.
 
 There are no zero tangents: what does not depend on the perturbed inputs is a plain tensor and costs nothing extra.
 """

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dual import Dual, primal, tangent
+from .dual import Dual, Rule, primal, tangent
 from .dual_elementwise import SELU_ALPHA, SELU_SCALE
 from .dual_rules import Result, composed, product_rule, rule, total
 
@@ -23,23 +23,24 @@ SCORES_PER_BLOCK = 2**26
 """Attention works on blocks of queries of at most this many scores, which bounds its working memory."""
 
 
-# beside the product: "addmm" is beta input + alpha (a @ b)
-PRODUCTS = {
-    "addmm": torch.mm,
-    "addmv": torch.mv,
-    "addr": torch.outer,
-    "baddbmm": torch.bmm,
-    "addbmm": lambda a, b: torch.bmm(a, b).sum(0),
-}
+def _add_product(product: Callable[..., Tensor]) -> Rule:
+    """beta x + alpha (a b)."""
+
+    def rule(func: Any, x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Result:
+        def dy() -> Any:
+            dp = product_rule(product, (a, b), {})
+            return total(None if tangent(x) is None else beta * x.tangent, None if dp is None else alpha * dp)
+
+        return func(primal(x), primal(a), primal(b), beta=beta, alpha=alpha), dy
+
+    return rule
 
 
-@rule(" ".join(PRODUCTS))
-def _add_product(func: Any, x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Result:
-    def dy() -> Any:
-        dp = product_rule(PRODUCTS[func.__name__], (a, b), {})
-        return total(None if tangent(x) is None else beta * x.tangent, None if dp is None else alpha * dp)
-
-    return func(primal(x), primal(a), primal(b), beta=beta, alpha=alpha), dy
+rule("addmm")(_add_product(torch.mm))
+rule("addmv")(_add_product(torch.mv))
+rule("addr")(_add_product(torch.outer))
+rule("baddbmm")(_add_product(torch.bmm))
+rule("addbmm")(_add_product(lambda a, b: torch.bmm(a, b).sum(0)))
 
 
 @rule("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")

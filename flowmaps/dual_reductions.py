@@ -20,7 +20,7 @@ Dims = int | Sequence[int] | None
 def _axes(x: Any, dim: Dims) -> tuple[int, ...]:
     """The dimensions that are reduced, all of them for None or ()."""
     dims = (dim,) if isinstance(dim, int) else tuple(dim or range(x.ndim))
-    return tuple(sorted(d % x.ndim for d in dims)) if x.ndim else ()
+    return tuple(sorted([d % x.ndim for d in dims])) if x.ndim else ()
 
 
 def _beside(y: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
@@ -44,26 +44,34 @@ def _nansum(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
     )
 
 
-@rule("var std var_mean std_mean")
-def _spread(
-    func: Any, x: Dual, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
-) -> Result:
+def _spread(root: bool, with_mean: bool) -> Rule:
     """v = sum (x - <x>)^2 / (N - c):  dv = 2 sum (x - <x>) dx / (N - c),  d sqrt(v) = dv / 2 sqrt(v)."""
-    if isinstance(dim, bool):
-        dim, unbiased = None, dim
-    correction = int(unbiased) if correction is None else correction
-    value, axes = x.primal, _axes(x, dim)
-    result = func(value, dim, correction=correction, keepdim=keepdim)
 
-    def spread_tangent(y: Tensor) -> Tensor:
-        freedom = max(math.prod(x.shape[axis] for axis in axes) - correction, 0)
-        centred = value - value.mean(axes, keepdim=True)
-        dv = 2 * _summed(centred * x.tangent, axes, keepdim) / freedom
-        return dv if func.__name__.startswith("var") else torch.where(y == 0, 0, dv / (2 * torch.where(y == 0, 1, y)))
+    def rule(
+        func: Any, x: Dual, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
+    ) -> Result:
+        if isinstance(dim, bool):
+            dim, unbiased = None, dim
+        correction = int(unbiased) if correction is None else correction
+        value, axes = x.primal, _axes(x, dim)
+        result = func(value, dim, correction=correction, keepdim=keepdim)
 
-    if not func.__name__.endswith("mean"):
-        return result, lambda: spread_tangent(result)
-    return result, lambda: (spread_tangent(result[0]), x.tangent.mean(axes, keepdim=keepdim))
+        def dy() -> Any:
+            freedom = max(math.prod([x.shape[axis] for axis in axes]) - correction, 0)
+            centred = value - value.mean(axes, keepdim=True)
+            d = 2 * _summed(centred * x.tangent, axes, keepdim) / freedom
+            if root:
+                y = result[0] if with_mean else result
+                d = torch.where(y == 0, 0, d / (2 * torch.where(y == 0, 1, y)))
+            return (d, x.tangent.mean(axes, keepdim=keepdim)) if with_mean else d
+
+        return result, dy
+
+    return rule
+
+
+for _name in ("var", "std", "var_mean", "std_mean"):
+    rule(_name)(_spread(_name.startswith("std"), _name.endswith("mean")))
 
 
 @rule("logsumexp special_logsumexp")
@@ -110,50 +118,65 @@ def _shared_tangent(x: Dual, y: Tensor, axes: tuple[int, ...] = (), keepdim: boo
     return _summed(chosen * x.tangent, axes, keepdim) / _summed(chosen, axes, keepdim)
 
 
-@rule("max min median nanmedian")
-def _max(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
-    other = args[0] if args else kwargs.get("other")
-    if isinstance(other, (Tensor, Dual)):
-        return _extremum(torch.maximum if func.__name__ == "max" else torch.minimum, x, other)
-    if args or kwargs:
-        return _selection(func, x, *args, **kwargs)
-    y = func(x.primal)
-    return y, lambda: _shared_tangent(x, y, tuple(range(x.ndim)))
+def _selection(place: int) -> Rule:
+    """(values, indices) along one dimension, which is argument `place`: the tangents at these indices."""
+
+    def rule(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
+        dim = kwargs.get("dim", args[place] if len(args) > place else -1)
+        result = func(x.primal, *args, **kwargs)
+        indices = result[1]
+
+        def dy() -> tuple[Tensor, Tensor]:
+            if indices.ndim == x.ndim:
+                return x.tangent.gather(dim, indices), indices
+            return x.tangent.gather(dim, indices.unsqueeze(dim)).squeeze(dim), indices
+
+        return result, dy
+
+    return rule
 
 
-@rule("sort topk kthvalue mode cummax cummin")
-def _selection(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
-    """(values, indices) along one dimension: the tangents at these indices."""
-    place = 1 if func.__name__ in ("topk", "kthvalue") else 0
-    dim = kwargs.get("dim", args[place] if len(args) > place else -1)
-    result = func(x.primal, *args, **kwargs)
-    indices = result[1]
-
-    def dy() -> tuple[Tensor, Tensor]:
-        if indices.ndim == x.ndim:
-            return x.tangent.gather(dim, indices), indices
-        return x.tangent.gather(dim, indices.unsqueeze(dim)).squeeze(dim), indices
-
-    return result, dy
+rule("sort mode cummax cummin")(_selection(0))
+rule("topk kthvalue")(_selection(1))
 
 
-def _max_pool(with_indices: Callable[..., Any], dims: int) -> Rule:
+def _max(of_two: Callable[..., Any]) -> Rule:
+    """Of all elements, along a dimension, or of two tensors."""
+
+    def rule(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
+        other = args[0] if args else kwargs.get("other")
+        if isinstance(other, (Tensor, Dual)):
+            return _extremum(of_two, x, other)
+        if args or kwargs:
+            return _selection(0)(func, x, *args, **kwargs)
+        y = func(x.primal)
+        return y, lambda: _shared_tangent(x, y, tuple(range(x.ndim)))
+
+    return rule
+
+
+rule("max median nanmedian")(_max(torch.maximum))
+rule("min")(_max(torch.minimum))
+
+
+def _max_pool(with_indices: Callable[..., Any], dims: int, always_both: bool) -> Rule:
     def rule(func: Any, x: Dual, *args: Any, return_indices: bool = False, **kwargs: Any) -> Result:
         y, indices = with_indices(x.primal, *args, **kwargs)
-        both = return_indices or func.__name__.endswith("indices")
 
         def dy() -> Any:
             d = x.tangent.flatten(-dims).gather(-1, indices.flatten(-dims)).view_as(indices)
-            return (d, indices) if both else d
+            return (d, indices) if return_indices or always_both else d
 
-        return (y, indices) if both else y, dy
+        return (y, indices) if return_indices or always_both else y, dy
 
     return rule
 
 
 for _dims in (1, 2, 3):
     for _name in (f"max_pool{_dims}d", f"adaptive_max_pool{_dims}d"):
-        rule(f"{_name} {_name}_with_indices")(_max_pool(getattr(F, f"{_name}_with_indices"), _dims))
+        _pool = getattr(F, f"{_name}_with_indices")
+        rule(_name)(_max_pool(_pool, _dims, always_both=False))
+        rule(f"{_name}_with_indices")(_max_pool(_pool, _dims, always_both=True))
 
 
 # --- norms and distances ----------------------------------------------------------------------------------------------
@@ -178,19 +201,26 @@ def _vector_norm(func: Any, x: Dual, ord: Any = 2, dim: Dims = None, keepdim: bo
     return y, dy if ord != 0 else None
 
 
-@rule("norm linalg_norm linalg_matrix_norm")
-def _norm(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
-    """Norms of the elements, which the Frobenius norm is too; other norms of matrices have no rule."""
-    named = dict(zip(("p", "dim", "keepdim"), args, strict=False)) | kwargs
-    p, dim = named.get("p", named.get("ord")), named.get("dim")
-    if func.__name__ == "linalg_matrix_norm" and dim is None:
-        p, dim = "fro" if p is None else p, (-2, -1)
-    of_matrices = p not in (None, "fro") and func.__name__ != "norm" and not (isinstance(dim, int) or x.ndim == 1)
-    if p == "nuc" or of_matrices:
-        return single_jvp(func, x, *args, **kwargs)
-    options = {"dtype": kwargs["dtype"]} if kwargs.get("dtype") is not None else {}
-    ord = 2 if p in (None, "fro") else p
-    return _vector_norm(torch.linalg.vector_norm, x, ord, dim, named.get("keepdim", False), **options)
+@rule("norm")
+def _norm(func: Any, x: Dual, p: Any = "fro", dim: Dims = None, keepdim: bool = False, **kwargs: Any) -> Result:
+    if p == "nuc":
+        return single_jvp(func, x, p, dim, keepdim, **kwargs)
+    return _vector_norm(torch.linalg.vector_norm, x, 2 if p in (None, "fro") else p, dim, keepdim)
+
+
+@rule("linalg_norm")
+def _linalg_norm(func: Any, x: Dual, ord: Any = None, dim: Dims = None, keepdim: bool = False, **kwargs: Any) -> Result:
+    """Norms of vectors, which the Frobenius norm is too; other norms of matrices have no rule."""
+    if ord not in (None, "fro") and not isinstance(dim, int) and x.ndim > 1:
+        return single_jvp(func, x, ord, dim, keepdim, **kwargs)
+    return _vector_norm(torch.linalg.vector_norm, x, 2 if ord in (None, "fro") else ord, dim, keepdim, **kwargs)
+
+
+@rule("linalg_matrix_norm")
+def _matrix_norm(
+    func: Any, x: Dual, ord: Any = "fro", dim: Dims = (-2, -1), keepdim: bool = False, **kwargs: Any
+) -> Result:
+    return _linalg_norm(func, x, ord, dim, keepdim, **kwargs)
 
 
 @composed("normalize")

@@ -252,3 +252,16 @@ def test_checkpointed_layers_have_the_same_gradients(mode):
         value, d = mode(f, (x,), (dx,))
         gradients.append(torch.autograd.grad((value + d).square().sum(), list(layers.parameters())))
     torch.testing.assert_close(*gradients)
+
+
+def test_compiled_modules_have_the_same_derivative_without_a_graph_break():
+    torch.manual_seed(0)
+    net = nn.Sequential(Statistics(), nn.BatchNorm2d(CHANNELS), nn.PReLU(), nn.MaxPool2d(2), Rotary(), nn.Softsign())
+    net = net.double().eval()
+
+    def run(x, dx):
+        return derivative.jvp(net, (x,), (dx,))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(image(), image(1)), run(image(), image(1)))
