@@ -18,7 +18,7 @@ from flowmaps.methods import LANDSCAPE
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-INTERNAL = {"__main__", "describe", "dual_layers", "dual_rules", "solve"}
+INTERNAL = {"__main__", "describe", "solve", *(path.stem for path in Path(fm.__file__).parent.glob("dual_*.py"))}
 
 
 def read(page):
