@@ -27,8 +27,8 @@ JUMPS, MANY = (1, 2, 4, 8), 100
 SHOWN = {"points": 1500, "images": 36}
 COLUMNS, PANEL = 8, 1.55
 KL = "kl_48"
-ONE_JUMP = {"progressive_distillation", "facm"}
-"""Methods that learn no more than one jump: the last grid is one step; t = 0 and the diagonal."""
+ONE_JUMP = {"progressive_distillation"}
+"""Methods that learn no more than one jump: the last grid is one step."""
 CHANGED = (
     "Settings are the methods' defaults, but for ct (a grid that grows to 20 points, its target averaged at 0.9, as "
     "steps are few), pfmm (five phases) and, on points, pixel_meanflow (its network predicts the denoised field)."

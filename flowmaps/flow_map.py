@@ -247,6 +247,12 @@ class FlowMap(nn.Module):
         object.__setattr__(other, "network", network)
         return other
 
+    def unlimited(self) -> FlowMap:
+        """The same weights without the limits of a partial map, for losses that train more than it is sampled with."""
+        other = copy.copy(self)
+        other.only_source = other.only_target = None
+        return other
+
     def _check(self, s: Tensor, t: Tensor) -> None:
         """Refuse times that are no times or that a partial map does not know. Reads values, so not while a graph is
         traced and not on a GPU.

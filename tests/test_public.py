@@ -21,7 +21,7 @@ DISTILLATION = set(
     "lmd ayf_lmd freeflow pid boot cd ctm emd ayf_emd facm scd lcm cmt "
     "splitmeanflow pfmm progressive_distillation".split()
 )
-TO_DATA = set("ct cd ict ect sct scd lcm".split())
+TO_DATA = set("ct cd facm ict ect sct scd lcm".split())
 FROM_NOISE = {"freeflow", "pid", "boot"}
 RULES = {"diffusion", "lagrangian", "eulerian", "compositional"}
 PARTS = {"auxiliary", "correction", "anchor", "direction"}

@@ -105,8 +105,9 @@ def facm(
 
     v is the teacher's velocity, a(s) = 1 - (1 - s)^relax, R is clamped to +-bound. weight: of the first part, by
     default sin(pi s / 2) / sg[(|R|^2/D + 1e-3)^(1/2)]. The paper's single time in [0, 2], which keeps the two tasks
-    apart, is a network's `times=embeddings.expanded`. The cosine is taken over all values of a row, so that it means
-    something for few channels too. Peng et al. 2025, arXiv 2507.03738.
+    apart, is a network's `times=embeddings.expanded`. The map is one to t = 0: several steps are restarts. The cosine
+    is taken over all values of a row, so that it means something for few channels too. Peng et al. 2025, arXiv
+    2507.03738.
     """
     first = by_interval(lambda s, t: torch.sin(s * (math.pi / 2)), adaptive(0.5, 1e-3, squared))
     return Method(
@@ -142,7 +143,7 @@ def flow_anchored(
     v = stop(teacher.velocity)(x, s)
     V, dV = derivative(flow.average_velocity, (x, s, t), (v, 1, 0))
     residual = stop(V - v - (t - s) * dV)
-    diagonal = flow.velocity(x, s)
+    diagonal = flow.unlimited().velocity(x, s)
     return {
         "eulerian": V - stop(V) + (1 - (1 - s) ** relax) * residual.clamp(-bound, bound),
         "anchor": diagonal - v,

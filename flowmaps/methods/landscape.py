@@ -310,7 +310,7 @@ LANDSCAPE: tuple[Row, ...] = (
         "eulerian",
         TEACHER,
         V,
-        "t = 0 and the diagonal, JVP stopped",
+        "t = 0 only, with the diagonal for an anchor, JVP stopped",
         8,
         8,
         8,
@@ -321,6 +321,7 @@ LANDSCAPE: tuple[Row, ...] = (
             "  +  E | V(x_s, s, s) - v |^2  +  E [1 - cos(V(x_s, s, s), v)]"
         ),
         "V(x_s, s, 0) and V(x_s, s, s)",
+        only_target=0.0,
     ),
     Row(
         "meanflow",

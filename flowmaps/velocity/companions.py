@@ -197,9 +197,7 @@ class Auxiliary(Companion):
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
         start = self._start
         like = flow if start is None else start.given(**pair.condition)
-        found = like.around(_made(self))
-        found.only_source = found.only_target = None  # it is asked for velocities, whatever the flow knows
-        return found
+        return like.around(_made(self)).unlimited()  # it is asked for velocities, whatever the flow knows
 
 
 class Discriminator(Auxiliary):
