@@ -45,12 +45,19 @@ def ct(
         return math.exp(2 * math.log(0.9) / points(progress))
 
     def now(term: Term, progress: float) -> Term:
-        grid = karras(points(progress) - 1)
+        grid = edm_grid(points(progress))
         return replace(term.given(to=below(grid)), times=on(grid))
 
     rule = partial(same_endpoint, solver=jump, compare=compare)
     target = {"jumps": averaged(decay if ema is None else ema)}
     return _method("ct", Term(rule, conditional, weight=weight, sources=target, curriculum=now, name="eulerian"))
+
+
+def edm_grid(points: int) -> Tensor:
+    """EDM's grid (`grids.karras`) by the number of its points, as these papers count. ValueError for fewer than two."""
+    if points < 2:
+        raise ValueError(f"a consistency model needs a grid of at least two points, got {points}")
+    return karras(points - 1)
 
 
 def growing_points(first: int = 2, last: int = 150) -> Callable[[float], int]:
@@ -73,7 +80,7 @@ def cd(
     solver: `steps.euler`, or `steps.heun` for one call of the teacher more; compare: another distance, such as
     `perceptual.lpips()` with `weight.plain`. Song et al. 2023, arXiv 2303.01469.
     """
-    grid = karras(points - 1)
+    grid = edm_grid(points)
     rule = partial(same_endpoint, to=below(grid), solver=solver, compare=compare)
     target = {"jumps": averaged(ema)}
     return _method("cd", Term(rule, fixed(teacher), times=on(grid), weight=weight, sources=target, name="eulerian"))
@@ -199,7 +206,7 @@ def ctm(
     for the paper's denoising loss on the diagonal, discriminator: a network x -> logits for its adversarial one; both
     are held in proportion to the first loss by the gradients of the last layer. Kim et al. 2023, arXiv 2310.02279.
     """
-    grid = karras(points - 1)
+    grid = edm_grid(points)
     adversarial = ADVERSARIAL_SHARE if discriminator is not None else 0.0
     rule = partial(same_endpoint_seen_at_data, to=below(grid), solver=solver, compare=compare)
     terms = [

@@ -69,7 +69,9 @@ def trajectory_times(points: int) -> Times:
     below."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        index = points - torch.arange(n, device=like.device) % points
+        # from a random one on, so that a batch with fewer rows than points leaves none out for good
+        first = torch.randint(points, (1,), device=like.device)
+        index = points - (first + torch.arange(n, device=like.device)) % points
         below = (torch.rand(n, device=like.device) * index).long()
         dtype = torch.promote_types(like.dtype, torch.float32)
         return index.to(dtype) / points, below.to(dtype) / points

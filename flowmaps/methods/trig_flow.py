@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..derivative import Derivative, detached, stop
 from ..method import Method
+from ..path import Path
 from ..term import Term
 from ..times import Times, angle_normal
 from ..velocity import VelocitySource, conditional, fixed
@@ -80,37 +81,35 @@ def tangent(
     c: float = 0.1,
     ramp: float = 1.0,
 ) -> Tensor:
-    """sqrt(cot tau) (N - sg[N + g/(|g| + c)]),  g = -cos^2(tau) cos(d) (N - z') - ramp cos(tau) (cos(tau) df/dtau +
-    ...): see below.
+    """sqrt(cot tau) (N - sg[N + g/(|g| + c)]),  g = cos(tau) [-cos(d) (N - z') - ramp sin(d) (z + N')].
 
-    With tau and z as in `sct`, d = tau_s - tau_t, z' = dz/dtau along v(x_s, s), and the jump f = F(x_s, s, t)/rho_t =
-    cos(d) z - sin(d) N:  df/dtau = -cos(d) (N - z') - sin(d) (z + dN/dtau), and g = cos(tau) df/dtau with its second
-    half times `ramp`. c = 0 leaves g as it is.
+    In TrigFlow's coordinates (`coordinates`) the jump is F(x_s, s, t)/rho_t = cos(d) z - sin(d) N with d = tau_s -
+    tau_t, a prime is d/dtau along v(x_s, s), and at ramp = 1 the bracket is the jump's own derivative
+    d(F/rho_t)/dtau, from which the term with N' is taken. c = 0 leaves g as it is. Needs s != t, as N is not in the
+    jump there.
     """
-    path = flow.path
-    alpha, sigma, rho_t = path.alpha(s), path.sigma(s), _radius(path, t)
     v = stop(teacher.velocity)(x, s)
     V, dV = derivative(flow.average_velocity, (x, s, t), (v, 1, 0))
-    rho, speed = _radius(path, s), _turning(path, s)
-    tau, d = torch.atan2(sigma, alpha), torch.atan2(sigma, alpha) - torch.atan2(path.sigma(t), path.alpha(t))
-    z = x / rho
-    drho = (alpha * path.alpha_slope(s, s) + sigma * path.sigma_slope(s, s)) / rho
-    dz = (v - drho * z) / rho / speed
+    tau, rho, speed, z, dz = coordinates(flow.path, x, s, v)
+    tau_t, rho_t = coordinates(flow.path, x, t, v)[:2]
+    d = tau - tau_t
     N = (torch.cos(d) * z - (x + (t - s) * V) / rho_t) / torch.sin(d)
-    whole = stop(v - V + (t - s) * dV) / rho_t / speed  # df/dtau, by the derivative of F along the path
+    whole = stop(v - V + (t - s) * dV) / rho_t / speed
     first = -torch.cos(d) * (stop(N) - dz)
     g = torch.cos(tau) * (first + ramp * (whole - first))
     if c:
         g = g / (g.flatten(1).norm(dim=1).reshape(s.shape) + c)
-    return (alpha / sigma).clamp(min=0).sqrt() * (N - stop(N) - g)
+    return (1 / torch.tan(tau)).clamp(min=0).sqrt() * (N - stop(N) - g)
 
 
-def _radius(path: Any, t: Tensor) -> Tensor:
-    """rho = sqrt(alpha^2 + sigma^2)."""
-    return (path.alpha(t) ** 2 + path.sigma(t) ** 2).sqrt()
-
-
-def _turning(path: Any, t: Tensor) -> Tensor:
-    """dtau/dt = (alpha sigma' - sigma alpha')/rho^2."""
-    alpha, sigma = path.alpha(t), path.sigma(t)
-    return (alpha * path.sigma_slope(t, t) - sigma * path.alpha_slope(t, t)) / (alpha**2 + sigma**2)
+def coordinates(path: Path, x: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """tau = arctan(sigma/alpha), rho = sqrt(alpha^2 + sigma^2), dtau/ds = (alpha sigma' - sigma alpha')/rho^2, z =
+    x/rho and dz/dtau along v. On the trigonometric path rho is 1 and tau is pi s/2.
+    """
+    alpha, sigma = path.alpha(s), path.sigma(s)
+    alpha_slope, sigma_slope = path.alpha_slope(s, s), path.sigma_slope(s, s)
+    rho = (alpha**2 + sigma**2).sqrt()
+    speed = (alpha * sigma_slope - sigma * alpha_slope) / rho**2
+    z = x / rho
+    dz = (v - (alpha * alpha_slope + sigma * sigma_slope) / rho * z) / rho / speed
+    return torch.atan2(sigma, alpha), rho, speed, z, dz

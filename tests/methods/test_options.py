@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import flowmaps as fm
+from flowmaps.methods.mid_training import trajectory_times
 from flowmaps.networks import Critic
 from tests.methods.support import Network, batch
 from tests.oracles import PATHS, flow_of, gaussian
@@ -153,3 +154,18 @@ class _Constant(torch.nn.Module):
 
     def forward(self, x, s, t, label):
         return self.scale * label[:, None] * torch.ones_like(x)
+
+
+@pytest.mark.parametrize("build", [fm.methods.cd, fm.methods.ctm])
+def test_a_grid_of_one_point_is_refused_in_the_words_of_the_caller(build):
+    with pytest.raises(ValueError, match="grid of at least two points, got 1"):
+        build(gaussian(), points=1)
+
+
+def test_mid_training_draws_every_source_in_small_batches_too():
+    """Four rows of sixteen sources: all of them come up, each as often (2000 batches, Binomial(2000, 1/4), so 500 +- 19.4 each; five errors)."""
+    torch.manual_seed(0)
+    draw = trajectory_times(16)
+    s = torch.cat([draw(4, 0.0, X0)[0] for _ in range(2000)])
+    counts = torch.bincount((16 * s).round().long(), minlength=17)[1:]
+    assert counts.min() > 500 - 5 * 19.4 and counts.max() < 500 + 5 * 19.4

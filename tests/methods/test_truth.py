@@ -106,8 +106,6 @@ def expected(name, term, path):
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("name", ROWS)
 def test_residuals_vanish_at_the_exact_map(name, path):
-    if name == "ict" and path is not PATHS["linear"]:
-        path = PATHS["linear"]
     # the last phase of progressive methods: the flow, exact here, is its own teacher
     progress = 0.99 if name == "progressive_distillation" else 0.0
     found = losses(name, path, progress, **EXACT.get(name, {}))
