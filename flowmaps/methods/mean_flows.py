@@ -16,7 +16,7 @@ from ..finite_steps import Compare, eulerian_step
 from ..method import Method
 from ..term import Term
 from ..times import Times, after_u_shape, logit_normal_diagonal, logit_normal_pairs
-from ..velocity import conditional, own
+from ..velocity import VelocitySource, conditional, own
 from ..weight import Weight, adaptive, by_interval, learned_cauchy, plain, squared
 
 
@@ -34,10 +34,30 @@ def meanflow(
     weight: by default adaptive(power). Geng et al. 2025, arXiv 2505.13447.
     """
     weight = adaptive(power) if weight is None else weight
-    return Method(
-        Term(diffusion, share=diagonal, times=times, weight=weight),
-        Term(partial(eulerian, derivative=derivative), conditional, share=1 - diagonal, times=times, weight=weight),
-        name="meanflow",
+    return Method(*on_and_off_the_diagonal(diagonal, times, weight, derivative), name="meanflow")
+
+
+def on_and_off_the_diagonal(
+    diagonal: float,
+    times: Times,
+    weight: Weight,
+    derivative: Derivative,
+    diagonal_times: Times | None = None,
+    **sources: VelocitySource,
+) -> tuple[Term, Term]:
+    """MeanFlow's two terms: the diffusion rule on a share of the rows, the Eulerian one along conditional velocities on
+    the others.
+    """
+    return (
+        Term(diffusion, share=diagonal, times=diagonal_times or times, weight=weight),
+        Term(
+            partial(eulerian, derivative=derivative),
+            conditional,
+            share=1 - diagonal,
+            times=times,
+            weight=weight,
+            sources=sources,
+        ),
     )
 
 
@@ -55,18 +75,7 @@ def imf(
     (s - t).) weight: by default adaptive(power). Geng et al. 2025, arXiv 2512.02012.
     """
     weight = adaptive(power) if weight is None else weight
-    return Method(
-        Term(diffusion, share=diagonal, times=times, weight=weight),
-        Term(
-            partial(eulerian, derivative=derivative),
-            conditional,
-            share=1 - diagonal,
-            times=times,
-            weight=weight,
-            sources={"along": own},
-        ),
-        name="imf",
-    )
+    return Method(*on_and_off_the_diagonal(diagonal, times, weight, derivative, along=own), name="imf")
 
 
 def soflow(
@@ -167,11 +176,7 @@ def dmf(
     2510.24474.
     """
     weight = learned_cauchy() if weight is None else weight
-    return Method(
-        Term(diffusion, share=diagonal, times=diagonal_times, weight=weight),
-        Term(partial(eulerian, derivative=derivative), conditional, share=1 - diagonal, times=times, weight=weight),
-        name="dmf",
-    )
+    return Method(*on_and_off_the_diagonal(diagonal, times, weight, derivative, diagonal_times), name="dmf")
 
 
 def rectified_meanflow(
@@ -187,11 +192,7 @@ def rectified_meanflow(
     The couplings are data: `data.reflow(teacher, data)`, or noise= of the loss. Zhang et al. 2025, arXiv 2511.23342;
     reflow is from Liu, Gong and Liu 2023, arXiv 2209.03003.
     """
-    return Method(
-        Term(diffusion, share=diagonal, times=times, weight=weight),
-        Term(partial(eulerian, derivative=derivative), conditional, share=1 - diagonal, times=times, weight=weight),
-        name="rectified_meanflow",
-    )
+    return Method(*on_and_off_the_diagonal(diagonal, times, weight, derivative), name="rectified_meanflow")
 
 
 def pixel_meanflow(
@@ -212,22 +213,15 @@ def pixel_meanflow(
     arXiv 2601.22158.
     """
     weight = adaptive(power) if weight is None else weight
-    rest = 1.0 if compare is None else 1 - perceptual
-    terms = [
-        Term(diffusion, share=diagonal * rest, times=times, weight=weight),
-        Term(
-            partial(eulerian, derivative=derivative),
-            conditional,
-            share=(1 - diagonal) * rest,
-            times=times,
-            weight=weight,
-            sources={"along": own},
-        ),
-    ]
-    if compare is not None:
-        seen = by_interval(lambda s, t: (s < until).to(s), plain)
-        terms.append(Term(partial(denoised, compare=compare), share=perceptual, times=times, weight=seen))
-    return Method(*terms, name="pixel_meanflow")
+    terms = on_and_off_the_diagonal(diagonal, times, weight, derivative, along=own)
+    if compare is None:
+        return Method(*terms, name="pixel_meanflow")
+    seen = by_interval(lambda s, t: (s < until).to(s), plain)
+    return Method(
+        *(replace(term, share=(1 - perceptual) * term.share) for term in terms),
+        Term(partial(denoised, compare=compare), share=perceptual, times=times, weight=seen),
+        name="pixel_meanflow",
+    )
 
 
 def denoised(flow: object, teacher: object, x: Tensor, s: Tensor, t: Tensor, *, compare: Compare = torch.sub) -> Tensor:
