@@ -76,6 +76,7 @@ def test_a_network_without_weights_has_nothing_to_average():
     for companion in (averaged(0.9), Phased(fixed(gaussian()), 2), Auxiliary()):
         for progress in (0.0, 0.6, 1.0):
             companion.follow(flow, progress)
+        assert companion.network is not flow.network and list(companion.parameters()) == []
         companion.begin(flow)
 
 

@@ -163,7 +163,7 @@ def test_a_grid_of_one_point_is_refused_in_the_words_of_the_caller(build):
 
 
 def test_mid_training_draws_every_source_in_small_batches_too():
-    """Four rows of sixteen sources: in 2000 batches each comes up Binomial(2000, 1/4) times, 500 +- 19.4 (five errors)."""
+    """Four rows of sixteen sources: in 2000 batches each comes up Binomial(2000, 1/4) times, 500 +- 19.4."""
     torch.manual_seed(0)
     draw = trajectory_times(16)
     s = torch.cat([draw(4, 0.0, X0)[0] for _ in range(2000)])
