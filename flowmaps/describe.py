@@ -25,11 +25,12 @@ def describable(cls: C) -> C:
     down.
     """
     init = cls.__init__  # type: ignore[misc]
-    signature = inspect.signature(init)
 
     @functools.wraps(init)
     def remembering(self: Any, *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **kwargs)
+        if torch.compiler.is_compiling():  # made and forgotten within one call
+            return init(self, *args, **kwargs)
+        bound = _signature(init).bind(self, *args, **kwargs)
         bound.apply_defaults()
         arguments = dict(list(bound.arguments.items())[1:])
         init(self, *args, **kwargs)
@@ -40,6 +41,9 @@ def describable(cls: C) -> C:
 
     cls.__init__ = remembering  # type: ignore[misc]
     return cls
+
+
+_signature = functools.cache(inspect.signature)
 
 
 def describe(obj: Any) -> Any:

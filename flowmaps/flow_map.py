@@ -7,7 +7,6 @@ s is the source time and t the target time, in [0, 1] with t = 0 data and t = 1 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -232,7 +231,7 @@ class FlowMap(nn.Module):
         """The same weights with a condition bound (`flow.given(label=y)`): what comes back is a function of x, s and t
         alone.
         """
-        bound = copy.copy(self)
+        bound = self.around(self.network)
         bound.condition = {**self.condition, **condition}
         return bound
 
@@ -240,16 +239,15 @@ class FlowMap(nn.Module):
         """The same map (output, path, condition, limits) around another network: other weights, averaged or frozen
         ones.
         """
-        other = copy.copy(self)
-        object.__setattr__(
-            other, "_modules", {name: module for name, module in self._modules.items() if name != "network"}
-        )
-        object.__setattr__(other, "network", network)
+        limits = {"only_source": self.only_source, "only_target": self.only_target}
+        # made anew, not copied, which torch's compiler could not follow
+        other = FlowMap(network, self.output, self.path, **limits)  # type: ignore[arg-type]
+        other.condition, other.training = self.condition, self.training
         return other
 
     def unlimited(self) -> FlowMap:
         """The same weights without the limits of a partial map, for losses that train more than it is sampled with."""
-        other = copy.copy(self)
+        other = self.around(self.network)
         other.only_source = other.only_target = None
         return other
 
