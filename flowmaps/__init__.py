@@ -9,6 +9,7 @@ from . import (
     balance,
     consistency,
     derivative,
+    draws,
     exact,
     finite_steps,
     grids,
@@ -21,6 +22,7 @@ from . import (
     velocity,
     weight,
 )
+from .draws import Rows
 from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, Rotation, average_velocity
 from .method import Loss, Method
 from .sample import interpolate, invert, sample, trajectory
@@ -30,7 +32,7 @@ from .term import Term, TermLoss
 __all__ = [
     "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
     "consistency", "finite_steps", "derivative", "velocity", "times", "grids", "weight", "perceptual", "balance",
-    "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
+    "draws", "Rows", "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
     "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "data", "evaluate", "load", "recipes", "train", "training", "visualise",
 ]  # fmt: skip

@@ -1,4 +1,8 @@
-"""Losses held in proportion: functions (first loss of the method, this loss, flow) -> a factor for this one."""
+"""Losses held in proportion: functions (first loss of the method, this loss, flow) -> a factor for this one.
+
+Sizes are means over the whole batch, also where processes share it; where a process takes its rows in several parts,
+over the parts that are taken together.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:
     """
 
     def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
-        sizes = [loss.residual.detach().flatten(1).norm(dim=1).mean() for loss in (first, this)]
+        sizes = [loss.mean(loss.residual.detach().flatten(1).norm(dim=1)) for loss in (first, this)]
         return strength * sizes[0] / (sizes[1] + c)
 
     return factor
@@ -30,7 +34,7 @@ def gradient_ratio(strength: float = 1.0, low: float = 0.0, high: float = 10.0) 
         matrices = [weight for weight in flow.network.parameters() if weight.requires_grad and weight.ndim > 1]
         if not matrices:
             raise ValueError("losses can only be held in proportion where the network has a matrix of weights")
-        sizes = [_gradient(loss.value, matrices[-1]).norm() for loss in (first, this)]
+        sizes = [loss.rows.mean(_gradient(loss.value, matrices[-1])).norm() for loss in (first, this)]
         return strength * (sizes[0] / (sizes[1] + 1e-8)).clamp(low, high)
 
     return factor

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .derivative import Derivative, detached, jvp, keep, stop
+from .draws import uniform as uniform
 from .velocity import is_conditional
 
 Rule = Callable[..., Any]
@@ -92,17 +93,12 @@ def diffusion(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tenso
     return flow.velocity(x, s) - stop(teacher.velocity)(x, s)
 
 
-def midpoint(s: Tensor) -> Tensor:
-    """g = 1/2."""
-    return torch.full_like(s, 0.5)
+def midpoint(n: int, like: Tensor) -> Tensor:
+    """g = 1/2, for n rows."""
+    return torch.full((n, *[1] * (like.ndim - 1)), 0.5, dtype=like.dtype, device=like.device)
 
 
-def uniform(s: Tensor) -> Tensor:
-    """g ~ U[0, 1], a draw for each row."""
-    return torch.rand_like(s)
-
-
-def two_jumps(flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor) -> Tensor:
+def two_jumps(flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor | float) -> Tensor:
     """(1 - g) V(x, s, m) + g V(F(x, s, m), m, t),  m = g s + (1 - g) t: the average velocity of two jumps in a row."""
     m = g * s + (1 - g) * t
     first = flow.average_velocity(x, s, m)
@@ -110,13 +106,11 @@ def two_jumps(flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor) -> Tensor:
 
 
 @guarded(_needs_jumps)
-def compositional(
-    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, split: Callable[[Tensor], Tensor] = midpoint
-) -> Tensor:
+def compositional(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, g: Tensor | float = 0.5) -> Tensor:
     """One jump is two jumps:  V(x, s, t)  =  sg[(1 - g) V(x, s, m) + g V(F(x, s, m), m, t)],  the teacher's jumps on
     the right.
     """
-    return flow.average_velocity(x, s, t) - stop(two_jumps)(teacher, x, s, t, split(s))
+    return flow.average_velocity(x, s, t) - stop(two_jumps)(teacher, x, s, t, g)
 
 
 @guarded(needs_marginal_at_the_endpoint)

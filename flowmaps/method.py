@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .draws import Rows, normal
 from .flow_map import FlowMap
 from .path import Time, expand
-from .term import Term, TermLoss
+from .term import Drawn, Term, TermLoss
 from .velocity import Auxiliary, Companion, Pair
 
 
@@ -63,27 +64,55 @@ class Method(nn.Module):
         noise: Tensor | None = None,
         times: tuple[Time, Time] | None = None,
         progress: float = 0.0,
+        rows: Rows = Rows(),
     ) -> Loss:
-        """The loss on a batch of data x0 (B, ...).
+        """The loss on a batch of data x0 (B, ...): `follow`, `draw` and `measure`.
 
         condition: a dict of what the network takes beside x, s, t (tensors have B rows, or are 0-d), or a tensor, which
         means {"label": tensor}. noise: fixes eps. times=(s, t): overrides the samplers of all terms, and then every
-        term sees the whole batch. progress: the share of training that is done, for curricula.
+        term sees the whole batch. progress: the share of training that is done, for curricula. rows: which rows of a
+        larger batch these are.
         Raises ValueError for data that is not a floating-point batch, noise of another shape, times outside [0, 1] or
         NaN, a condition with another number of rows, a batch with fewer rows than terms, and for what `FlowMap`
         refuses.
         """
-        _check_data(x0, noise)
         self.follow(flow, progress)
-        eps = torch.randn_like(x0) if noise is None else noise
+        drawn = self.draw(flow, x0, condition, noise=noise, times=times, progress=progress, rows=rows)
+        return self.measure(flow, drawn, progress)
+
+    def draw(
+        self,
+        flow: FlowMap,
+        x0: Tensor,
+        condition: Tensor | Mapping[str, Any] | None = None,
+        *,
+        noise: Tensor | None = None,
+        times: tuple[Time, Time] | None = None,
+        progress: float = 0.0,
+        rows: Rows = Rows(),
+    ) -> tuple[Drawn, ...]:
+        """Everything random of a step: noise, times and the rules' own numbers, on each term's rows of the batch.
+        Arguments as for `loss`.
+        """
+        total = _total(x0, noise, rows)
+        eps = rows.here(normal(total, x0)) if noise is None else noise
         known = _condition(condition, len(x0))
-        value = x0.new_zeros(())
+        given = None if times is None else _given(times, x0)
+        drawn, start = [], 0
+        for term, of_term in zip(self.terms, self._rows(total, rows, whole=given is not None), strict=True):
+            here = slice(start, start + len(of_term))
+            start += 0 if given else len(of_term)
+            pair = Pair(x0[here], eps[here], flow.path, {key: _take(item, here) for key, item in known.items()})
+            drawn.append(term.at(progress).draw(pair, of_term, progress, given))
+        return tuple(drawn)
+
+    def measure(self, flow: FlowMap, drawn: Sequence[Drawn], progress: float = 0.0) -> Loss:
+        """The loss on what was drawn. Nothing is random here, but for what the network draws itself (dropout)."""
+        value = drawn[0].pair.x0.new_zeros(())
         losses: dict[str, TermLoss] = {}
-        for term, rows in zip(self.terms, self._rows(len(x0), whole=times is not None), strict=True):
+        for term, seen in zip(self.terms, drawn, strict=True):
             now = term.at(progress)
-            pair = Pair(x0[rows], eps[rows], flow.path, {key: _take(item, rows) for key, item in known.items()})
-            s, t = now.times(len(pair.x0), progress, x0) if times is None else _given(times, x0)
-            for name, loss in now.losses(flow, pair, s, t).items():
+            for name, loss in now.losses(flow, seen).items():
                 first = next(iter(losses.values()), loss)
                 factor = now.balance[name](first, loss, flow) if name in now.balance else 1.0
                 value = value + now.share * factor * loss.value
@@ -111,14 +140,20 @@ class Method(nn.Module):
             if isinstance(part, Companion):
                 part.restart(flow)
 
-    def _rows(self, batch: int, whole: bool) -> Iterator[slice]:
-        """The rows of each term: all of them, or consecutive parts in proportion to the shares, at least one row
-        each.
+    def _rows(self, total: int, rows: Rows, whole: bool) -> Iterator[Rows]:
+        """The rows of each term: all of them, or consecutive parts in proportion to the shares, at least one row each;
+        of these the ones that are here. Raises ValueError where none is.
         """
-        counts = [batch] * len(self.terms) if whole else split_rows(batch, [term.share for term in self.terms])
+        counts = [total] * len(self.terms) if whole else split_rows(total, [term.share for term in self.terms])
         start = 0
-        for count in counts:
-            yield slice(start, start + count)
+        for term, count in zip(self.terms, counts, strict=True):
+            of_term = rows.of(count, start)
+            if not len(of_term):
+                raise ValueError(
+                    f"{rows.every} processes or parts share a batch of {total}, and one of them has no row for the "
+                    f"term {term.name}, which has {count}: take a larger batch"
+                )
+            yield of_term
             start += 0 if whole else count
 
     def __repr__(self) -> str:
@@ -184,9 +219,16 @@ def _given(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
     return s, t
 
 
-def _check_data(x0: Tensor, noise: Tensor | None) -> None:
+def _total(x0: Tensor, noise: Tensor | None, rows: Rows) -> int:
+    """The number of rows of the whole batch, once data and noise are checked."""
     if not isinstance(x0, Tensor) or x0.ndim < 2 or not x0.is_floating_point():
         got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
         raise ValueError(f"x0 must be a batch of floating-point data, (B, ...), got {got}")
     if noise is not None and noise.shape != x0.shape:
         raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")
+    total = len(x0) if rows.total is None else rows.total
+    if len(x0) != rows.count(total):
+        raise ValueError(
+            f"of {total} rows the ones from {rows.first} on, every {rows.every}, are {rows.count(total)}, got {len(x0)}"
+        )
+    return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .flow_map import FlowMap
 from .method import Loss, Method
+from .term import Drawn
 from .velocity import Companion
 
 
@@ -45,19 +46,15 @@ class Stages(Method):
         start = self.ends[now - 1] if now else 0.0
         return now, min(1.0, max(0.0, (progress - start) / (self.ends[now] - start)))
 
-    def loss(
-        self,
-        flow: FlowMap,
-        x0: Tensor,
-        condition: Tensor | Mapping[str, Any] | None = None,
-        *,
-        progress: float = 0.0,
-        **options: Any,
-    ) -> Loss:
-        """The loss of the stage at `progress`; arguments as for `Method.loss`."""
-        self.follow(flow, progress)
+    def draw(self, flow: FlowMap, *batch: Any, progress: float = 0.0, **options: Any) -> tuple[Drawn, ...]:
+        """For the stage at `progress`; arguments as for `Method.loss`."""
         now, inner = self.at(progress)
-        return self.method(now).loss(flow, x0, condition, progress=inner, **options)
+        return self.method(now).draw(flow, *batch, progress=inner, **options)
+
+    def measure(self, flow: FlowMap, drawn: Sequence[Drawn], progress: float = 0.0) -> Loss:
+        """The loss of the stage at `progress`, on what was drawn for it."""
+        now, inner = self.at(progress)
+        return self.method(now).measure(flow, drawn, inner)
 
     def begin(self, flow: FlowMap) -> None:
         super().begin(flow)

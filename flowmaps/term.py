@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .consistency import Rule, diffusion, refuse
 from .derivative import keep
+from .draws import Numbers, Rows
 from .flow_map import FlowMap
 from .path import expand
 from .times import Times, uniform_triangle
@@ -51,6 +52,7 @@ class Term:
     - share: its part of the batch, and its weight in the sum
     - times: the sampler of (s, t)
     - weight: from the residual to one number for each row; where there are several, one for all or a dict by name
+    - draws: random numbers that the rule takes, by the name of its option, such as {"g": draws.uniform}
     - sources: more teachers, by the name of the rule's option that takes them, such as {"along": own}
     - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
     - start: (pair, s) -> x_s; `from_noise` for methods without data
@@ -66,6 +68,7 @@ class Term:
     share: float = 1.0
     times: Times = field(default_factory=uniform_triangle)
     weight: Weight | Mapping[str, Weight] = squared
+    draws: Mapping[str, Numbers] = field(default_factory=dict)
     sources: Mapping[str, VelocitySource] = field(default_factory=dict)
     curriculum: Callable[[Term, float], Term] | None = None
     start: Start = from_data
@@ -101,20 +104,30 @@ class Term:
         weights = self.weight.values() if isinstance(self.weight, Mapping) else [self.weight]
         return [part for part in (self.velocity, *self.sources.values(), *weights) if isinstance(part, nn.Module)]
 
-    def losses(self, flow: FlowMap, pair: Pair, s: Tensor, t: Tensor) -> dict[str, TermLoss]:
-        """The residuals on these rows and their weighted means; s and t as (B,). The diffusion rule has one time, t =
-        s.
-        """
-        t = s if function_of(self.rule) is diffusion else t
-        pair = self.couple(pair)
+    def draw(self, pair: Pair, rows: Rows, progress: float, times: tuple[Tensor, Tensor] | None = None) -> Drawn:
+        """Everything random of a step on this pair: times, unless they are given as (B,), and the rule's numbers."""
+        n = len(pair.x0) if rows.total is None else rows.total
+        s, t = map(rows.here, self.times(n, progress, pair.x0)) if times is None else times
+        numbers = {name: rows.here(numbers(n, pair.x0)) for name, numbers in self.draws.items()}
+        return Drawn(pair, s, t, numbers, rows)
+
+    def losses(self, flow: FlowMap, drawn: Drawn) -> dict[str, TermLoss]:
+        """The residuals on these rows and their weighted means. The diffusion rule has one time, t = s."""
+        s = drawn.s
+        t = s if function_of(self.rule) is diffusion else drawn.t
+        pair = self.couple(drawn.pair)
         x = self.start(pair, s)
         flow = flow.given(**pair.condition) if pair.condition else flow
         options = {name: source(flow, pair) for name, source in self.sources.items()}
-        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **options)
+        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **drawn.numbers, **options)
         residuals = found if isinstance(found, Mapping) else {self.name: found}
         if unknown := self.balance.keys() - residuals.keys():
             raise ValueError(f"the balance of {sorted(unknown)} fits no loss of this term: {', '.join(residuals)}")
-        return {name: TermLoss(self._weigh(name, r, s, t).mean(), r, s, t) for name, r in residuals.items()}
+        rows = drawn.rows
+        return {
+            name: TermLoss(rows.scale * self._weigh(name, r, s, t).mean(), r, s, t, rows)
+            for name, r in residuals.items()
+        }
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         if not isinstance(self.weight, Mapping):
@@ -125,13 +138,34 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What a term sees of one step: data and noise, s and t (B,), its rule's random numbers, and which rows these
+    are.
+    """
+
+    pair: Pair
+    s: Tensor
+    t: Tensor
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    rows: Rows = Rows()
+
+
+@dataclass(frozen=True)
 class TermLoss:
-    """What one term saw: value (scalar), residual (B, ...) on the graph, s and t (B,)."""
+    """What one term saw: value (scalar), residual (B, ...) on the graph, s and t (B,), and which rows these are.
+
+    Where only some rows are here, the mean of `value` over all parts of the batch is the value of the whole batch.
+    """
 
     value: Tensor
     residual: Tensor
     s: Tensor
     t: Tensor
+    rows: Rows = Rows()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of detached values (B,) over all rows of the term, those of other processes too."""
+        return self.rows.mean(self.rows.scale * values.mean())
 
 
 def function_of(rule: Rule) -> Any:

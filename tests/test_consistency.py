@@ -52,11 +52,11 @@ def test_diffusion_is_zero_at_the_truth(path):
 
 
 @ALL
-@pytest.mark.parametrize("split", [consistency.midpoint, consistency.uniform, lambda s: 0 * s, lambda s: 0 * s + 1])
+@pytest.mark.parametrize("split", [consistency.midpoint, consistency.uniform, lambda n, x: 0.0, lambda n, x: 1.0])
 def test_compositional_is_zero_at_the_truth(path, split):
-    flow, g, _, x, s, t = case(path)
-    for teacher in (flow, g):
-        assert consistency.compositional(flow, teacher, x, s, t, split=split).abs().max() < 1e-10
+    flow, truth, _, x, s, t = case(path)
+    for teacher in (flow, truth):
+        assert consistency.compositional(flow, teacher, x, s, t, g=split(len(x), x)).abs().max() < 1e-10
 
 
 @ALL
@@ -279,10 +279,10 @@ def test_terms_refuse_when_they_are_made():
 
 
 def test_splits():
-    s = torch.rand(1000, 1)
-    assert (consistency.midpoint(s) == 0.5).all()
-    g = consistency.uniform(s)
-    assert g.shape == s.shape and g.min() >= 0 and g.max() <= 1
+    x = torch.rand(4, 3)
+    assert consistency.midpoint(1000, x).shape == (1000, 1) and (consistency.midpoint(1000, x) == 0.5).all()
+    g = consistency.uniform(1000, x)
+    assert g.shape == (1000, 1) and g.min() >= 0 and g.max() <= 1
     assert g.mean() == pytest.approx(0.5, abs=4 * (1 / 12 / 1000) ** 0.5)  # four standard errors
 
 

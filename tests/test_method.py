@@ -33,7 +33,7 @@ def two_terms(share):
 def row_losses(flow, term, x0, eps):
     """The loss of one term on each row alone."""
     pairs = (fm.velocity.Pair(x[None], e[None], flow.path, {}) for x, e in zip(x0, eps, strict=True))
-    return torch.stack([term.losses(flow, pair, *term.times(1, 0.0, x0))[term.name].value for pair in pairs])
+    return torch.stack([term.losses(flow, term.draw(pair, fm.Rows(), 0.0))[term.name].value for pair in pairs])
 
 
 def gradient(value, flow):

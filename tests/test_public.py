@@ -29,6 +29,7 @@ PUBLIC = {
     "balance": "residual_ratio gradient_ratio",
     "consistency": "diffusion compositional lagrangian eulerian midpoint uniform two_jumps",
     "derivative": "jvp detached separate finite_difference functorch time_part keep stop rewound",
+    "draws": "normal uniform Rows",
     "finite_steps": "eulerian_step lagrangian_step same_endpoint same_endpoint_seen_at_data several",
     "grids": "karras uniform_grid on on_pairs below",
     "steps": "jump euler heun ode ancestral sde restart gamma",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..consistency import compositional, diffusion, midpoint, uniform
+from ..consistency import compositional, diffusion, midpoint
 from ..derivative import Derivative, jvp, stop
+from ..draws import Numbers, uniform
 from ..method import Method
 from ..term import Term
 from ..times import (
@@ -39,7 +39,7 @@ def shortcut(*, diagonal: float = 0.75, levels: int = 7, ema: float = 0.999, wei
     return Method(
         Term(diffusion, share=diagonal, times=grid(2**levels), weight=weight),
         Term(
-            partial(compositional, split=midpoint),
+            compositional,
             averaged(ema),
             share=1 - diagonal,
             times=dyadic(levels),
@@ -52,7 +52,7 @@ def shortcut(*, diagonal: float = 0.75, levels: int = 7, ema: float = 0.999, wei
 def psd(
     *,
     diagonal: float = 0.75,
-    split: Callable[[Tensor], Tensor] = uniform,
+    split: Numbers = uniform,
     times: Times = uniform_triangle(),
     diagonal_times: Times = uniform_diagonal(),
     weight: Weight = squared,
@@ -60,13 +60,13 @@ def psd(
     """Progressive self-distillation:  E || V(x_s, s, t) - sg[(1 - g) V(x_s, s, m) + g V(F(x_s, s, m), m, t)] ||^2  +  E
     || V(x_s, s, s) - u ||^2.
 
-    m = g s + (1 - g) t; split=consistency.uniform draws g (PSD-U), split=consistency.midpoint fixes g = 1/2 (PSD-M).
+    m = g s + (1 - g) t; split=draws.uniform draws g (PSD-U), split=consistency.midpoint fixes g = 1/2 (PSD-M).
     The second term has times of its own, uniform as in the paper. Boffi, Albergo and Vanden-Eijnden 2025, arXiv
     2505.18825.
     """
     return Method(
         Term(diffusion, share=diagonal, times=diagonal_times, weight=weight),
-        Term(partial(compositional, split=split), own, share=1 - diagonal, times=times, weight=weight),
+        Term(compositional, own, share=1 - diagonal, times=times, weight=weight, draws={"g": split}),
         name="psd",
     )
 
@@ -82,7 +82,7 @@ def splitmeanflow(
     """
     return Method(
         Term(diffusion, fixed(teacher), share=boundary, times=times, weight=weight),
-        Term(partial(compositional, split=uniform), own, share=1 - boundary, times=times, weight=weight),
+        Term(compositional, own, share=1 - boundary, times=times, weight=weight, draws={"g": uniform}),
         name="splitmeanflow",
     )
 
@@ -91,7 +91,7 @@ def pfmm(
     teacher: Any = None,
     *,
     phases: int = 1,
-    split: Callable[[Tensor], Tensor] = midpoint,
+    split: Numbers = midpoint,
     times: Times | None = None,
     weight: Weight = squared,
 ) -> Method:
@@ -106,7 +106,7 @@ def pfmm(
     """
     times = times or (uniform_triangle() if phases == 1 else doubling_strip(phases))
     velocity = fixed(teacher) if phases == 1 else Phased(fixed(teacher), phases)
-    return Method(Term(partial(compositional, split=split), velocity, times=times, weight=weight), name="pfmm")
+    return Method(Term(compositional, velocity, times=times, weight=weight, draws={"g": split}), name="pfmm")
 
 
 def progressive_distillation(teacher: Any = None, *, levels: int = 7, weight: Weight = squared) -> Method:
@@ -120,7 +120,7 @@ def progressive_distillation(teacher: Any = None, *, levels: int = 7, weight: We
     """
     velocity = Phased(by_velocity(teacher), levels)
     return Method(
-        Term(partial(compositional, split=midpoint), velocity, times=doubling_steps(levels), weight=weight),
+        Term(compositional, velocity, times=doubling_steps(levels), weight=weight),
         name="progressive_distillation",
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..balance import residual_ratio
 from ..consistency import lagrangian
 from ..derivative import Derivative, finite_difference, keep, stop
+from ..draws import normal
 from ..finite_steps import Compare, lagrangian_step
 from ..flow_map import FlowMap
 from ..method import Method
@@ -109,6 +110,7 @@ def freeflow(
             share=correction,
             times=noise_levels,
             weight=weight,
+            draws={"noise": normal},
             sources={"auxiliary": auxiliary},
             start=from_noise,
             balance={"correction": residual_ratio(strength)},
@@ -117,7 +119,9 @@ def freeflow(
     )
 
 
-def correct(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, auxiliary: Any) -> dict[str, Tensor]:
+def correct(
+    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, noise: Tensor, auxiliary: Any
+) -> dict[str, Tensor]:
     """correction: V - sg[V] + sg[w(x_t, t) - v(x_t, t)] at V(x_s, s, 0), whose square has the gradient of 2 <V, w - v>;
     auxiliary: w(x_t, t) - u. Both at x_t, the sample F(x_s, s, 0) noised to t.
 
@@ -127,7 +131,6 @@ def correct(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, auxilia
     data = torch.zeros_like(t)
     V = flow.average_velocity(x, s, data)
     sample = stop(x + (data - s) * V)
-    noise = torch.randn_like(sample)
     x_t = flow.path.interpolate(sample, noise, t)
     w = auxiliary.velocity(x_t, t)
     return {

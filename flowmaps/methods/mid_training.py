@@ -30,7 +30,7 @@ def cmt(teacher: Any = None, *, points: int = 16, solver: Step = euler, weight: 
     """
     term = Term(
         partial(along_trajectory, points=points, solver=solver),
-        OneInGroup(teacher, points),
+        OncePerGroup(teacher, points),
         times=trajectory_times(points),
         weight=weight,
         start=noise_alone,
@@ -40,22 +40,29 @@ def cmt(teacher: Any = None, *, points: int = 16, solver: Step = euler, weight: 
     return Method(term, name="cmt")
 
 
+def groups(rows: int, size: int) -> int:
+    """How many trajectories `rows` rows have, of at most `size` rows each; row r is on trajectory r mod groups."""
+    return -(-rows // size)
+
+
 @dataclass(frozen=True)
-class OneInGroup(Fixed):
-    """A given teacher that is asked about the first row of each group of `size` rows."""
+class OncePerGroup(Fixed):
+    """A given teacher that is asked about one row of each group of `size` rows, the first ones of the batch."""
 
     size: int
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Any:
-        return super().__call__(flow, replace(pair, condition=_rows(pair.condition, slice(None, None, self.size))))
+        first = slice(groups(len(pair.eps), self.size))
+        return super().__call__(flow, replace(pair, condition=_rows(pair.condition, first)))
 
 
 def in_groups(size: int) -> Callable[[Pair], Pair]:
-    """The noise and the condition of the first row of a group for all `size` rows of it."""
+    """The same noise and condition for all rows of a group."""
 
     def couple(pair: Pair) -> Pair:
-        first = torch.arange(len(pair.eps), device=pair.eps.device) // size * size
-        return replace(pair, eps=pair.eps[first], condition=_rows(pair.condition, first))
+        rows = len(pair.eps)
+        which = torch.arange(rows, device=pair.eps.device) % groups(rows, size)
+        return replace(pair, eps=pair.eps[which], condition=_rows(pair.condition, which))
 
     return couple
 
@@ -71,7 +78,8 @@ def trajectory_times(points: int) -> Times:
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         # from a random one on, so that a batch with fewer rows than points leaves none out for good
         first = torch.randint(points, (1,), device=like.device)
-        index = points - (first + torch.arange(n, device=like.device)) % points
+        within = torch.arange(n, device=like.device) // groups(n, points)
+        index = points - (first + within) % points
         below = (torch.rand(n, device=like.device) * index).long()
         dtype = torch.promote_types(like.dtype, torch.float32)
         return index.to(dtype) / points, below.to(dtype) / points
@@ -83,13 +91,14 @@ def along_trajectory(
     flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, points: int = 16, solver: Step = euler
 ) -> Tensor:
     """V(y_s, s, t) - (y_s - y_t)/(s - t) on the trajectories of the first ceil(B / points) rows of noise x; row r is on
-    trajectory r // points. ValueError for times off the grid.
+    trajectory r mod ceil(B / points). ValueError for times off the grid.
     """
     i, j = ((time.flatten() * points).round().long() for time in (s, t))
     if bool(((i - s.flatten() * points).abs() > 1e-3).any() | ((j - t.flatten() * points).abs() > 1e-3).any()):
         raise ValueError(f"mid-training knows the times of its grid, multiples of 1/{points}, alone")
-    states = stop(trajectory)(teacher, x[::points], points, solver)
-    which = torch.arange(len(x), device=x.device) // points
+    count = groups(len(x), points)
+    states = stop(trajectory)(teacher, x[:count], points, solver)
+    which = torch.arange(len(x), device=x.device) % count
     here, there = states[i, which], states[j, which]
     gap = torch.where(s == t, torch.ones_like(s), s - t)
     return flow.average_velocity(here, s, t) - (here - there) / gap

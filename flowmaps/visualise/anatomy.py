@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..consistency import diffusion
+from ..draws import Rows
 from ..flow_map import FlowMap
 from ..method import Method
 from ..stages import Stages
@@ -99,7 +100,9 @@ def losses_of(term: Term, method: Method, flow: FlowMap, x0: Tensor, s: Tensor, 
     """The losses of a term on rows with these times."""
     method.follow(flow)
     rows = x0[torch.arange(len(s)) % len(x0)]
-    return term.at(MOMENTS[0]).losses(flow, Pair(rows, torch.randn_like(rows), flow.path, {}), s, t)
+    now = term.at(MOMENTS[0])
+    pair = Pair(rows, torch.randn_like(rows), flow.path, {})
+    return now.losses(flow, now.draw(pair, Rows(), MOMENTS[0], (s, t)))
 
 
 def changes(term: Term) -> dict[str, list[float | str]]:

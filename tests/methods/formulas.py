@@ -280,8 +280,8 @@ def there_and_back(p):
 
 
 def mid_training(p, points):
-    """Rows in groups of `points` share the noise of the first."""
-    first = torch.arange(len(p.eps)) // points * points
+    """Every n-th row shares the noise of the first, n the least number of groups of `points` rows."""
+    first = torch.arange(len(p.eps)) % -(-len(p.eps) // points)
     y = [p.eps[first]]
     for k in range(points, 0, -1):
         y.append(euler(p.W, y[-1], torch.full_like(p.s, k / points), (k - 1) / points))
