@@ -95,7 +95,7 @@ def finite_difference(h: float = 1e-2, central: bool = True, around: Callable = 
     Gradients flow through every evaluation. Runs without autocast and needs float32 or float64 inputs: in float32 the
     central form has a relative error near 3e-5 at h = 1e-2 and loses digits below, the one-sided form is best near
     1e-3. A row with a time that would leave [0, 1] looks inwards only, with three points if central, which keeps the
-    order. Random operations draw the same numbers in every evaluation (which splits a compiled graph in pieces).
+    order. Random operations draw the same numbers in every evaluation, except in a compiled graph (`rewound`).
 
     around=stop takes the neighbouring values without a graph.
 
@@ -112,7 +112,7 @@ def finite_difference(h: float = 1e-2, central: bool = True, around: Callable = 
         with torch.autocast(inputs[0].device.type, enabled=False):
             neighbours = []
             for offset in offsets:
-                with _rewind(inputs[0].device):
+                with rewound(inputs[0].device):
                     neighbours.append(
                         around(f)(*(_moved(x, dx, offset) for x, dx in zip(inputs, directions, strict=True)))
                     )
@@ -231,6 +231,6 @@ def _rewind(device: torch.device) -> AbstractContextManager[Any]:
 
 def rewound(device: torch.device) -> AbstractContextManager[Any]:
     """A context after which the random generators are as before it, so that the next pass draws the same dropout masks.
-    Nothing in a compiled graph, which it would split: there the second pass draws others.
+    Nothing in a compiled graph, which draws numbers of its own: training compiles no network with dropout.
     """
     return contextlib.nullcontext() if torch.compiler.is_compiling() else _rewind(device)
