@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+
+PICKLES = (b"\x80", b"PK\x03\x04")
+"""How a pickle begins, and how the archive begins that `torch.save` puts one into."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -37,6 +43,14 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def remove(path: Path) -> None:
+    """Remove a folder, under the name `.NAME.gone.tmp`, so that nothing half removed has the name of a whole one."""
+    gone = path.with_name(f".{path.name}.gone.tmp")
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone)
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -44,13 +58,20 @@ def checksum(path: Path) -> str:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """As safetensors. Tensors that share memory are written once each, which safetensors wants said."""
-    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, path)
+    """As safetensors: contiguous tensors on the CPU that share no memory."""
+    save_file(tensors, path)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The inverse of `save_tensors`, on the CPU."""
-    return load_file(path)
+    """The inverse of `save_tensors`. Raises ValueError for a file of another kind, of which nothing is unpickled."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except SafetensorError as error:
+        with path.open("rb") as start:
+            pickled = start.read(4).startswith(PICKLES)
+        kind = "a pickle, which may hold code; it was not opened" if pickled else f"no safetensors file ({error})"
+        raise ValueError(f"{path} is {kind}: restore the file that training wrote, or remove this checkpoint") from None
 
 
 def split(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -73,8 +94,8 @@ def split(value: Any, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def join(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `split`."""
+def join(skeleton: Any, tensors: Mapping[str, Any]) -> Any:
+    """The inverse of `split`; what stands in `tensors` for a tensor may be anything."""
     if not isinstance(skeleton, dict):
         return skeleton
     [(kind, content)] = skeleton.items()

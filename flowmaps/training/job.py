@@ -12,6 +12,8 @@ from . import checkpoint
 from .learner import Learner
 from .pictures import draw
 from .run import Run
+from .saving import Saving
+from .shards import everyone, together
 
 WARM_UP = 3
 """Steps of a process that its clock does not count: in them the loss is compiled and memory is found."""
@@ -31,7 +33,8 @@ class Job:
         sample_every: int,
     ) -> None:
         self.learner, self.data, self.folder, self.config = learner, data, folder, config
-        self.checkpoint_every, self.keep, self.sample_every = checkpoint_every, keep, sample_every
+        self.checkpoint_every, self.sample_every = checkpoint_every, sample_every
+        self.saving = Saving(folder.checkpoints, keep) if folder is not None else None
         self.seconds = 0.0
         self.saved = 0
         self.here = 0
@@ -48,7 +51,11 @@ class Job:
 
     @property
     def kept(self) -> str:
-        """What an error says about the last checkpoint."""
+        """What an error says about the last checkpoint. Waits for it to be on disk."""
+        try:
+            self.finish()
+        except OSError as error:
+            return f"; {error}"
         return f"; the checkpoint of step {self.saved} is kept" if self.saved else ""
 
     def begin(self) -> None:
@@ -59,7 +66,9 @@ class Job:
     def restore(self) -> None:
         """Go on from the newest whole checkpoint; from the start where there is none."""
         assert self.folder is not None
-        found = checkpoint.latest(self.folder.checkpoints)
+        checkpoints = self.folder.checkpoints
+        # one process looks, so that all go on from the same one
+        [found, *_] = together(lambda: checkpoint.latest(checkpoints) if self.is_main else None, everyone())
         if found is not None:
             path, state = found
             self.learner.restore(path, state)
@@ -83,22 +92,32 @@ class Job:
         step = self.learner.step
         if last or step % self.checkpoint_every == 0:
             self.save()
+        if last:
+            self.finish()
         if self.folder is not None and self.is_main and self.sample_every and (last or step % self.sample_every == 0):
             picture = self.folder.samples / f"step_{step:08d}.png"
             draw(picture, self.learner.average.flow, self.learner.method, self.data, self.learner.plan.labels)
 
     def save(self) -> None:
-        """Write a checkpoint, unless this step has one. Raises FloatingPointError for weights that are not finite, and
-        writes nothing.
+        """Begin to write a checkpoint, unless this step has one. Raises FloatingPointError for weights that are not
+        finite, and writes nothing; OSError where the one before could not be written.
         """
         step = self.learner.step
-        if self.folder is None or not self.is_main or step == self.saved:
+        if self.saving is None or step == self.saved:
             return
-        if not self.learner.is_finite():
+        models = self.learner.models()
+        if not (self.saving.gather(models) or self.is_main):
+            return
+        self.saving.finish()
+        if not self.saving.agreed(self.learner.is_finite):
             raise FloatingPointError(
                 f"after step {step} there are weights that are not finite, though the loss was: its gradient is not"
             )
         state = {"seconds": self.seconds, **self.learner.state()}
-        optimizers = self.learner.optimizers.state_dicts()
-        checkpoint.write(self.folder.checkpoints, step, self.learner.models(), optimizers, state, self.keep)
+        self.saving.start(checkpoint.snapshot(step, models, self.learner.optimizers.state_dicts(), state))
         self.saved = step
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is on disk. Raises OSError where it could not be written."""
+        if self.saving is not None:
+            self.saving.finish()

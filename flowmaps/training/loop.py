@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
     """The loop itself."""
     learner = job.learner
     batches = job.batches()
-    with Interrupts(learner.accelerator) as interrupts, monitor:
+    with Interrupts(learner.accelerator) as interrupts, monitor, job.saving or nullcontext():
         try:
             while job.progress < 1:
                 interrupts.busy = True

@@ -138,7 +138,7 @@ def test_a_write_that_was_cut_off_is_no_checkpoint(trained):
     x = torch.randn(2, 2)
     assert torch.equal(fm.load(run)(x, 1.0, 0.0), state.ema(x, 1.0, 0.0))
     models = {name: checkpoint.read_model(run / "checkpoints" / "step_00000004", name) for name in checkpoint.MODELS}
-    checkpoint.write(run / "checkpoints", 10, models, [], {}, keep=5)
+    checkpoint.write(run / "checkpoints", checkpoint.snapshot(10, models, [], {}), keep=5)
     assert not half.exists()
 
 
