@@ -16,6 +16,8 @@ from torch import Tensor
 
 Kind = Literal["points", "images", "vectors"]
 
+ALL = slice(None)
+
 IN_MEMORY = 512 * 2**20
 """Bytes up to which a finite data set is kept decoded in memory; a larger one is read from disk batch by batch."""
 
@@ -39,12 +41,15 @@ class Batch(NamedTuple):
 
 
 class Source(Protocol):
-    """Where rows come from. `size` is the number of training rows, None where it has no end or is not known."""
+    """Where rows come from. `size` is the number of training rows, None where it has no end or is not known.
+
+    `batches` gives those rows of each batch that `rows` takes of it: a source that can reads no others.
+    """
 
     @property
     def size(self) -> int | None: ...
 
-    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]: ...
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]: ...
 
     def draw(self, n: int, seed: int) -> Batch: ...
 
@@ -93,16 +98,18 @@ class Data:
         """Standard deviation over all entries: `known_std`, else measured on 4096 training rows."""
         return self.known_std if self.known_std is not None else float(self.draw(4096, seed=0).x0.double().std())
 
-    def batches(self, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
+    def batches(self, batch_size: int, seed: int = 0, start: int = 0, rows: slice = ALL) -> Iterator[Batch]:
         """Endless full training batches; batch i is a function of (seed, i), and `start=k` begins with batch k.
 
         Fresh rows where the source is infinite. A finite set is shuffled anew for each epoch and the incomplete batch
         at the end of an epoch is dropped; a batch larger than the set wraps around it and is still full.
+        rows: which rows of each batch, for a process that shares the batches with others: `rows=slice(p, None, P)` is
+        the share of process p of P. A finite set reads and decodes these rows alone.
         Raises ValueError for a batch_size below 1 or a negative start.
         """
         at_least(1, batch_size=batch_size)
         at_least(0, start=start)
-        return self.source.batches(batch_size, seed, start)
+        return self.source.batches(batch_size, seed, start, rows)
 
     def draw(self, n: int, seed: int = 0) -> Batch:
         """n training rows: fresh ones where the source is infinite, else a random choice, repeated only where n exceeds

@@ -33,8 +33,8 @@ class Coupled:
     def size(self) -> int:
         return self.pairs.size
 
-    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
-        return self.pairs.batches(batch_size, seed, start)
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        return self.pairs.batches(batch_size, seed, start, rows)
 
     def draw(self, n: int, seed: int) -> Batch:
         return self._labelled(self.data.draw(n, seed))

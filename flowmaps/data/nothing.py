@@ -22,12 +22,12 @@ class Nothing:
     classes: int | None
     size: None = None
 
-    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
-        x0 = torch.zeros(batch_size, *self.shape)
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        x0 = torch.zeros(len(range(batch_size)[rows]), *self.shape)
         for index in count(start):
             rng = generator(seed, index, TRAIN)
             label = None if self.classes is None else torch.randint(self.classes, (batch_size,), generator=rng)
-            yield Batch(x0, label)
+            yield Batch(x0, None if label is None else label[rows])
 
     def draw(self, n: int, seed: int) -> NoReturn:
         raise ValueError("there are no rows to draw: this is data of which only the shape and the classes are known")

@@ -22,9 +22,9 @@ class Fresh:
     sample: Callable[[int, torch.Generator], Batch]
     size: None = None
 
-    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
         for index in count(start):
-            yield self.sample(batch_size, generator(seed, index, TRAIN))
+            yield self.sample(batch_size, generator(seed, index, TRAIN)).rows(rows)
 
     def draw(self, n: int, seed: int) -> Batch:
         return self.sample(n, generator(seed, 0, DRAW))
@@ -89,8 +89,8 @@ class Finite:
     def size(self) -> int:
         return len(self.train)
 
-    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
-        return map(self.train.take, _orders(len(self.train), batch_size, seed, start))
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        return (self.train.take(order[rows]) for order in _orders(len(self.train), batch_size, seed, start))
 
     def draw(self, n: int, seed: int) -> Batch:
         return self.train.take(_shuffled(len(self.train), n, seed, 0, DRAW))
@@ -138,7 +138,8 @@ class Stream:
     ends.
 
     The order is the iterable's own: `seed` has no say in it, `start=k` reads past k batches, and a run resumes exactly
-    only if the iterable gives the same rows each time. Rows are held out only in a second iterable, `test`.
+    only if the iterable gives the same rows each time. Processes that share batches all read the whole stream, which
+    must be the same for each, and take their rows of it. Rows are held out only in a second iterable, `test`.
     """
 
     iterable: Iterable[Any]
@@ -146,8 +147,8 @@ class Stream:
     test: Iterable[Any] | None = None
     size: None = None
 
-    def batches(self, batch_size: int, seed: int, start: int) -> Iterator[Batch]:
-        return islice(_cut(self._endless(self.iterable), batch_size), start, None)
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        return (batch.rows(rows) for batch in islice(_cut(self._endless(self.iterable), batch_size), start, None))
 
     def draw(self, n: int, seed: int) -> Batch:
         return next(_cut(self._endless(self.iterable), n))

@@ -17,7 +17,7 @@ class Untouchable:
 
     size = None
 
-    def batches(self, batch_size, seed, start):
+    def batches(self, batch_size, seed, start, rows):
         raise AssertionError("a data-free method asked for data")
 
     draw = held_out = batches
