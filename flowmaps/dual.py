@@ -231,6 +231,7 @@ for _name in "eq ne lt le gt ge".split():
     setattr(Dual, f"__{_name}__", _operator(getattr(torch, _name)))
 Dual.__hash__ = object.__hash__  # type: ignore[method-assign]
 
-from . import dual_layers as dual_layers  # noqa: E402  these fill the table, with dual_rules and dual_elementwise
+from . import dual_attention as dual_attention  # noqa: E402  these fill the table, with dual_rules, dual_elementwise
+from . import dual_layers as dual_layers  # noqa: E402
 from . import dual_norms as dual_norms  # noqa: E402
 from . import dual_reductions as dual_reductions  # noqa: E402
