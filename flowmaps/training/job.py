@@ -9,6 +9,7 @@ from typing import Any
 from ..data import Batch, Data, nothing
 from ..method import Loss
 from . import checkpoint
+from .cause import cause
 from .learner import Learner
 from .pictures import draw
 from .run import Run
@@ -79,13 +80,31 @@ class Job:
     def advance(self, batches: Iterator[Batch]) -> Loss:
         """One step, timed."""
         start = time.perf_counter()
-        batch = next(batches)
+        batch = self.read(batches)
         rows = slice(self.learner.accelerator.process_index, None, self.learner.accelerator.num_processes)
-        loss = self.learner.advance(batch.rows(rows), self.progress)
+        loss = self.step_on(batch.rows(rows))
         self.here += 1
         if self.here > WARM_UP:
             self.seconds += time.perf_counter() - start
         return loss
+
+    def step_on(self, batch: Batch) -> Loss:
+        """One step on a batch. What the learner says of a loss that is not finite is completed by its cause."""
+        try:
+            return self.learner.advance(batch, self.progress)
+        except FloatingPointError as error:
+            found = cause(self.learner.flow, self.learner.method, batch, self.learner.plan.labels)
+            raise FloatingPointError(f"{error}; {found}") from None
+
+    def read(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch. Raises OSError where a file is gone or broken, with what to do."""
+        try:
+            return next(batches)
+        except OSError as error:
+            raise OSError(
+                f"the batch of step {self.learner.step + 1} cannot be read: {error}{self.kept}. "
+                "Restore the file, then go on with --resume, resume=True"
+            ) from error
 
     def keep_up(self, last: bool) -> None:
         """Write the checkpoint and the picture that are due."""

@@ -103,9 +103,10 @@ class Learner:
         return seen
 
     def is_finite(self) -> bool:
-        """Whether loss and weights are numbers. Waits for the device."""
+        """Whether the loss and everything that a checkpoint would hold are numbers. Waits for the device."""
         self.check.finish()
-        return all_finite([*self.flow.parameters(), *self.method.parameters()])
+        weights = (weight for part in (self.flow, self.method, self.average.flow) for weight in part.parameters())
+        return all_finite([*weights, *self.optimizers.memory()])
 
     def models(self) -> dict[str, dict[str, Tensor]]:
         """The state dicts that go into a checkpoint."""
@@ -121,12 +122,12 @@ class Learner:
 
     def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        self.method.load_state_dict(read_model(checkpoint, "method"))
+        self.method.load_state_dict(read_model(checkpoint, "method", self.method.state_dict()))
         # after the method, whose averaged targets then see that the weights have moved, as they would have
-        self.flow.load_state_dict(read_model(checkpoint, "flow"))
-        self.average.flow.load_state_dict(read_model(checkpoint, "ema"))
+        self.flow.load_state_dict(read_model(checkpoint, "flow", self.flow.state_dict()))
+        self.average.flow.load_state_dict(read_model(checkpoint, "ema", self.average.flow.state_dict()))
         self.average.updates = state["average_updates"]
-        self.optimizers.load_state_dicts(read_optimizers(checkpoint))
+        self.optimizers.load_state_dicts(read_optimizers(checkpoint, self.optimizers.weights()))
         self.step = state["step"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from ..flow_map import FlowMap
 from ..method import Method
@@ -75,6 +75,15 @@ class Optimizers:
     def state_dicts(self) -> list[dict[str, Any]]:
         """The flow's first, then those of the auxiliaries in their order."""
         return [part.optimizer.state_dict() for part in self.groups]
+
+    def weights(self) -> list[list[nn.Parameter]]:
+        """The weights of each optimizer, in the order of its groups, by which its state dict numbers them."""
+        return [[w for settings in part.optimizer.param_groups for w in settings["params"]] for part in self.groups]
+
+    def memory(self) -> Iterator[Tensor]:
+        """The tensors that the optimizers remember: momentum, mean squares."""
+        entries = (entry for part in self.groups for entry in part.optimizer.state.values())
+        return (value for entry in entries for value in entry.values() if isinstance(value, Tensor))
 
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         """The inverse of `state_dicts`."""
