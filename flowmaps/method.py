@@ -99,25 +99,20 @@ class Method(nn.Module):
         known = _condition(condition, len(x0))
         given = None if times is None else _given(times, x0)
         drawn, start = [], 0
-        for term, of_term in zip(self.terms, self._rows(total, rows, whole=given is not None), strict=True):
+        for term, of_term in zip(self.now(progress), self._rows(total, rows, whole=given is not None), strict=True):
             here = slice(start, start + len(of_term))
             start += 0 if given else len(of_term)
             pair = Pair(x0[here], eps[here], flow.path, {key: _take(item, here) for key, item in known.items()})
-            drawn.append(term.at(progress).draw(pair, of_term, progress, given))
+            drawn.append(term.draw(pair, of_term, progress, given))
         return tuple(drawn)
 
     def measure(self, flow: FlowMap, drawn: Sequence[Drawn], progress: float = 0.0) -> Loss:
         """The loss on what was drawn. Nothing is random here, but for what the network draws itself (dropout)."""
-        value = drawn[0].pair.x0.new_zeros(())
-        losses: dict[str, TermLoss] = {}
-        for term, seen in zip(self.terms, drawn, strict=True):
-            now = term.at(progress)
-            for name, loss in now.losses(flow, seen).items():
-                first = next(iter(losses.values()), loss)
-                factor = now.balance[name](first, loss, flow) if name in now.balance else 1.0
-                value = value + now.share * factor * loss.value
-                losses[_numbered(name, losses)] = loss
-        return Loss(value, losses)
+        return measure(flow, self.now(progress), drawn)
+
+    def now(self, progress: float) -> tuple[Term, ...]:
+        """The terms at this moment of training."""
+        return tuple(term.at(progress) for term in self.terms)
 
     def forward(
         self, flow: FlowMap, x0: Tensor, condition: Tensor | Mapping[str, Any] | None = None, **options: Any
@@ -158,6 +153,21 @@ class Method(nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{term.name}: {term.share:g}' for term in self.terms)})"
+
+
+def measure(flow: FlowMap, terms: Sequence[Term], drawn: Sequence[Drawn]) -> Loss:
+    """The sum of the terms' losses on what each has drawn. This is the function to compile: curricula have chosen the
+    terms outside of it, so that it is the same program at every step.
+    """
+    value = drawn[0].pair.x0.new_zeros(())
+    losses: dict[str, TermLoss] = {}
+    for term, seen in zip(terms, drawn, strict=True):
+        for name, loss in term.losses(flow, seen).items():
+            first = next(iter(losses.values()), loss)
+            factor = term.balance[name](first, loss, flow) if name in term.balance else 1.0
+            value = value + term.share * factor * loss.value
+            losses[_numbered(name, losses)] = loss
+    return Loss(value, losses)
 
 
 def split_rows(batch: int, shares: Sequence[float]) -> list[int]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .flow_map import FlowMap
-from .method import Loss, Method
-from .term import Drawn
+from .method import Method
+from .term import Drawn, Term
 from .velocity import Companion
 
 
@@ -51,10 +50,10 @@ class Stages(Method):
         now, inner = self.at(progress)
         return self.method(now).draw(flow, *batch, progress=inner, **options)
 
-    def measure(self, flow: FlowMap, drawn: Sequence[Drawn], progress: float = 0.0) -> Loss:
-        """The loss of the stage at `progress`, on what was drawn for it."""
-        now, inner = self.at(progress)
-        return self.method(now).measure(flow, drawn, inner)
+    def now(self, progress: float) -> tuple[Term, ...]:
+        """The terms of the stage at `progress`."""
+        stage, inner = self.at(progress)
+        return self.method(stage).now(inner)
 
     def begin(self, flow: FlowMap) -> None:
         super().begin(flow)

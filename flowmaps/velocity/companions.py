@@ -136,6 +136,7 @@ class Phased(Companion):
         self.network: nn.Module | None = None
         self.register_buffer("phase", torch.zeros((), dtype=torch.long))
         self._now = 0  # the same number, to read without waiting for the device
+        self._replaced = False  # all that a loss asks, so that a compiled one is the same in all later phases
 
     def make(self, flow: FlowMap) -> None:
         super().make(flow)
@@ -157,14 +158,14 @@ class Phased(Companion):
 
     def _enter(self, phase: int) -> None:
         self.phase.fill_(phase)
-        self._now = phase
+        self._now, self._replaced = phase, phase > 0
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._now = int(self.phase)
+        self._now, self._replaced = int(self.phase), bool(self.phase)
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
-        return flow.around(_made(self)) if self._now else self.first(flow, pair)
+        return flow.around(_made(self)) if self._replaced else self.first(flow, pair)
 
 
 class Auxiliary(Companion):
