@@ -2,8 +2,8 @@
 flowmaps[flash]`.
 
 It takes all tangents at once and holds no scores at all (Lu and Song 2024, arXiv 2410.11081). It has no gradient
-through the tangent, no masks here, and multiplies float32 with the digits of TF32: it serves tangents without a graph in half
-precision, and `dual_attention` has the rest.
+through the tangent, no masks here, and multiplies float32 with the digits of TF32: it serves tangents without a graph
+in half precision, and `dual_attention` has the rest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 
 Maybe = Tensor | None
 
+DEVICE = "cuda"
 DTYPES = torch.float16, torch.bfloat16
 WIDTHS = 32, 64, 128, 256
 QUERIES = 32
@@ -30,7 +31,7 @@ HEADS = 65535
 def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether the kernel has this case: q, k and v of one shape (N, L, E), in half precision on CUDA."""
     return (
-        q.is_cuda
+        q.device.type == DEVICE
         and q.dtype in DTYPES
         and q.shape == k.shape == v.shape
         and q.shape[2] in WIDTHS
