@@ -1,4 +1,4 @@
-"""Rows from a .npy or .npz file, or a numpy array: layouts, value ranges and their checks."""
+"""Rows from a .npy, .npz or .safetensors file, or a numpy array: layouts, value ranges and their checks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .changes import drawn_from_moments
 from .check import LABEL_NAMES, check_labels, check_names, refuse_non_finite
 from .core import IN_MEMORY, Batch, Data, Kind, kind_of
 from .sources import Rows, TensorRows, from_bytes, hold_out
@@ -75,11 +76,13 @@ def array_file(
     layout: str | None = None,
     kind: Kind | None = None,
     value_range: tuple[float, float] | None = None,
+    moments: bool = False,
 ) -> Data:
-    """A .npy file (memory-mapped) or a .npz file, rows first.
+    """A .npy or .safetensors file (memory-mapped) or a .npz file (read whole), rows first.
 
-    x, labels: the keys to read from a .npz; by default "x" or the single array, and "label", "labels", "target",
-        "class" or "y" where there is such a key (False: none).
+    x, labels: the keys to read from a .npz or a .safetensors; by default "x" or the single array, and "label",
+        "labels", "target", "class" or "y" where there is such a key (False: none). The labels of a .npy are another
+        .npy in the same folder, labels=NAME.
     classes: number of classes, by default the largest label plus one.
     layout: "NHWC", "NCHW" or "NHW". By default three dimensions are grey images (N, H, W), and of four the one that can
         be channels (1 or 3, of bytes 1 to 4) decides: the second (N, C, H, W), the last (N, H, W, C); where both can,
@@ -88,13 +91,15 @@ def array_file(
         else is points or vectors, whose values stay as they are.
     value_range: (low, high), the values that become -1 and 1; by default (0, 255) for images of whole numbers, while
         floating images must lie in [-1, 1] already.
-    A fifth of the rows, at most 10000, is held out. Up to 512 MiB the rows are kept in memory, above that a .npy stays
-    on disk.
+    moments: rows (2 C, H, W) are means and standard deviations, as an encoder gives them, and each x_0 is drawn anew.
+    A fifth of the rows, at most 10000, is held out. Up to 512 MiB the rows are kept in memory, above that they stay
+    on disk where the file is mapped.
     Raises ValueError for pickled objects, missing keys, empty arrays, NaN or infinite values (with their count), values
     outside the range, an unclear layout and bad labels.
     """
     array, label = _read(Path(path), x, labels)
-    return array_data(array, label, Path(path).name, classes=classes, layout=layout, kind=kind, value_range=value_range)
+    data = array_data(array, label, Path(path).name, classes=classes, layout=layout, kind=kind, value_range=value_range)
+    return drawn_from_moments(data) if moments else data
 
 
 def array_data(
@@ -125,13 +130,11 @@ def array_data(
 
 def _read(path: Path, x: str | None, labels: str | bool | None) -> tuple[Array, Array | None]:
     """The array of rows, and the labels or None, that a file holds."""
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as arrays of numbers: {error}") from error
-    if "" in arrays and (x or labels):
-        raise ValueError(f"{path} is a single array without keys, so the options x and labels do not apply")
+    arrays = _arrays(path)
+    if "" in arrays:
+        if x is not None or labels is True:
+            raise ValueError(f"{path} is a single array without keys: pass no x, and as labels the name of a .npy file")
+        return arrays[""], _arrays(path.parent / labels).get("") if labels else None
     x = x if x is not None else "x" if "x" in arrays or len(arrays) != 1 else next(iter(arrays))
     labels = next((key for key in LABEL_NAMES if key in arrays), False) if labels is None else labels
     for key in (x, labels):
@@ -140,6 +143,30 @@ def _read(path: Path, x: str | None, labels: str | bool | None) -> tuple[Array, 
                 f'{path} has no key "{key}" but {sorted(arrays)}: pass x=KEY, and labels=KEY where there are labels'
             )
     return arrays[x], arrays[labels] if isinstance(labels, str) else None
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    """The arrays of a file by name, "" for that of a .npy; mapped, but for a .npz."""
+    if path.suffix == ".safetensors":
+        return _tensors(path)
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        return {"": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as arrays of numbers: {error}") from error
+
+
+def _tensors(path: Path) -> dict[str, Array]:
+    """The tensors of a .safetensors file as arrays, mapped; numpy has no bfloat16."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError("safetensors files need safetensors: pip install flowmaps[train]") from error
+    try:
+        return {name: tensor.numpy() for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read as arrays of numbers: {error}") from error
 
 
 def _channels(array: Array) -> tuple[int, ...]:

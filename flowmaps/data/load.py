@@ -26,7 +26,7 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
     - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits (write "./digits" for a
       folder called so);
     - a folder of images, with class folders or flat (`image_folder`);
-    - a .npy or .npz file (`array_file`);
+    - a .npy, .npz or .safetensors file (`array_file`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
 
     The options are those of the function that reads it. Raises ValueError for an unknown name, with the closest ones,
@@ -62,11 +62,11 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
         from .hugging_face import hugging_face, is_saved
 
         return hugging_face if is_saved(path) else image_folder, (str(path.resolve()),)
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix in (".npy", ".npz", ".safetensors"):
         from .arrays import array_file
 
         return array_file, (str(path.resolve()),)
-    raise ValueError(f"a data file must be .npy or .npz, got {name}")
+    raise ValueError(f"a data file must be .npy, .npz or .safetensors, got {name}")
 
 
 def _missing(name: str) -> Exception:
@@ -75,7 +75,7 @@ def _missing(name: str) -> Exception:
         return FileNotFoundError(f'there is no file or folder {name}; a Hugging Face data set is written "hf:NAME"')
     return ValueError(
         f'unknown data set "{name}"{_closest(name, list(NAMES))}; known are {", ".join(NAMES)}, a folder of images, '
-        'a .npy or .npz file, "hf:NAME" for a Hugging Face data set'
+        'a .npy, .npz or .safetensors file, "hf:NAME" for a Hugging Face data set'
     )
 
 

@@ -10,6 +10,6 @@ except ImportError as error:
 from .loading import load
 from .loop import State, train
 from .run import read_config, read_metrics
-from .schedule import WarmUpDecay, constant
+from .schedule import WarmUp, WarmUpDecay, constant
 
-__all__ = ["State", "WarmUpDecay", "constant", "load", "read_config", "read_metrics", "train"]
+__all__ = ["State", "WarmUp", "WarmUpDecay", "constant", "load", "read_config", "read_metrics", "train"]

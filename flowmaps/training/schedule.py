@@ -32,3 +32,19 @@ class WarmUpDecay:
 def constant(progress: float) -> float:
     """1 throughout."""
     return 1.0
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A linear rise from 0 to 1 over the first `warmup` of training, then 1. Raises ValueError for a warmup outside
+    (0, 1).
+    """
+
+    warmup: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.warmup < 1:
+            raise ValueError(f"warmup must lie between 0 and 1, got {self.warmup}")
+
+    def __call__(self, progress: float) -> float:
+        return min(progress / self.warmup, 1.0)

@@ -107,7 +107,7 @@ def test_npz_keys(tmp_path):
     with pytest.raises(ValueError, match=r'no key "x" but \[\'target\', \'train\'\]: pass x=KEY'):
         load(path)
     with pytest.raises(ValueError, match="without keys"):
-        load(save(tmp_path / "d.npy", x), labels="y")
+        load(save(tmp_path / "d.npy", x), x="y")
 
 
 def test_recipe_makes_the_same_data_again(tmp_path, monkeypatch):
@@ -180,5 +180,5 @@ def test_files_that_are_no_arrays_of_numbers(tmp_path):
         with pytest.raises(ValueError, match="must hold rows of real numbers, got shape"):
             load(save(tmp_path / "a.npy", array))
     (tmp_path / "a.txt").write_text("1 2 3")
-    with pytest.raises(ValueError, match=r"must be .npy or .npz, got .*a.txt"):
+    with pytest.raises(ValueError, match=r"must be .npy, .npz or .safetensors, got .*a.txt"):
         load(tmp_path / "a.txt")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .data import Data
-from .flow_map import Bounded, FlowMap, GaussianSkip, average_velocity
-from .networks import MLP, InBasis, UNet, pca_basis
-from .path import Path
+from ..data import Data
+from ..flow_map import Bounded, FlowMap, GaussianSkip, average_velocity
+from ..networks import MLP, InBasis, UNet, pca_basis
+from ..path import Path
 
 SMALL = 1024
 """Values in an image up to which an MLP is enough."""

@@ -1,0 +1,126 @@
+"""Random changes of batches: labels left out, images mirrored, latents drawn from their moments.
+
+A change is a function (batch, draws) -> batch. The numbers are a function of the seed, the batch and the row, so that
+neither a run that resumes nor the number of processes changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from .core import ALL, NOISE, Batch, Data, Source, generator, kind_of
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for those of `total` rows that `rows` takes; they are drawn for all."""
+
+    total: int
+    rows: slice
+    generator: torch.Generator
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """U[0, 1], one for each row: (B,)."""
+        return torch.rand(self.total, generator=self.generator)[self.rows].to(like.device)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """N(0, 1) for every entry, in the shape and dtype of `like`."""
+        shape = (self.total, *like.shape[1:])
+        return torch.randn(shape, generator=self.generator, dtype=like.dtype)[self.rows].to(like.device)
+
+
+Change = Callable[[Batch, Draws], Batch]
+
+
+def changed(data: Data, *changes: Change) -> Data:
+    """The same data, each training batch changed, in this order; rows that are drawn or held out stay as they are."""
+    return replace(data, source=Changed(data.source, changes))
+
+
+@dataclass(frozen=True)
+class WithoutLabel:
+    """Each label becomes `null`, with probability `share`: networks of ours take the number of classes for an unknown
+    class. So a network learns the unconditional velocity beside the conditional ones, which guidance needs (Ho and
+    Salimans 2022, arXiv 2207.12598). ValueError for a share outside [0, 1], and for data without labels.
+    """
+
+    share: float
+    null: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"the share of rows without a label must lie in [0, 1], got {self.share}")
+
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        if batch.label is None:
+            raise ValueError("there are no labels to leave out")
+        return batch._replace(label=batch.label.masked_fill(draws.uniform(batch.label) < self.share, self.null))
+
+
+def mirrored(batch: Batch, draws: Draws) -> Batch:
+    """Each image (C, H, W) is turned left to right with probability 1/2."""
+    chosen = draws.uniform(batch.x0) < 0.5
+    return batch._replace(x0=torch.where(chosen[:, None, None, None], batch.x0.flip(-1), batch.x0))
+
+
+def from_moments(batch: Batch, draws: Draws) -> Batch:
+    """Rows (2 C, H, W) of means and standard deviations -> draws (C, H, W) of mean + std eps."""
+    mean, std = batch.x0.chunk(2, dim=1)
+    return batch._replace(x0=mean + std * draws.normal(mean))
+
+
+def drawn_from_moments(data: Data) -> Data:
+    """Data whose rows are moments as the data of which they are: drawn anew each time. ValueError for an odd number of
+    channels.
+    """
+    first, *others = data.shape
+    if first % 2:
+        raise ValueError(f"moments are means, then as many standard deviations, and {data.name} has rows {data.shape}")
+    shape = (first // 2, *others)
+    source = Changed(data.source, (from_moments,), everywhere=True)
+    return replace(data, shape=shape, kind=kind_of(shape), source=source)
+
+
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """A source behind changes; `everywhere`: drawn and held-out rows too, where changes make what a row is.
+
+    Changes of a source that is changed already have random numbers of their own.
+    """
+
+    source: Source
+    changes: tuple[Change, ...]
+    everywhere: bool = False
+
+    @property
+    def size(self) -> int | None:
+        return self.source.size
+
+    @property
+    def depth(self) -> int:
+        """How many changed sources lie below."""
+        return self.source.depth + 1 if isinstance(self.source, Changed) else 0
+
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        numbered = zip(count(start), self.source.batches(batch_size, seed, start, rows), strict=False)
+        return (self._change(batch, batch_size, rows, seed, index) for index, batch in numbered)
+
+    def draw(self, n: int, seed: int) -> Batch:
+        return self._once(self.source.draw(n, seed), seed)
+
+    def held_out(self, n: int, seed: int) -> Batch:
+        return self._once(self.source.held_out(n, seed), seed)
+
+    def _once(self, batch: Batch, seed: int) -> Batch:
+        return self._change(batch, len(batch.x0), ALL, seed, 0) if self.everywhere else batch
+
+    def _change(self, batch: Batch, total: int, rows: slice, seed: int, index: int) -> Batch:
+        draws = Draws(total, rows, generator(seed + (self.depth << 32), index, NOISE))
+        for change in self.changes:
+            batch = change(batch, draws)
+        return batch
