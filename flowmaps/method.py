@@ -120,14 +120,15 @@ class Method(nn.Module):
         """The same as `loss`."""
         return self.loss(flow, x0, condition, **options)
 
-    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+    def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
         """Make what has weights beside the flow, and move it where the flow's weights or the phase have changed. `loss`
-        does it; a compiled loss needs it called outside, and optimisers are made after it.
+        does it; a compiled loss needs it called outside, and optimisers are made after it. moved: whether the weights
+        have changed since the last call, which a training loop knows; else their norms are compared.
         """
         if not torch.compiler.is_compiling():
             for part in self.parts:
                 if isinstance(part, Companion):
-                    part.follow(flow, progress)
+                    part.follow(flow, progress, moved)
 
     def begin(self, flow: FlowMap) -> None:
         """Before the first step of a run: what has weights beside the flow forgets the run before."""

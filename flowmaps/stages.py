@@ -59,7 +59,7 @@ class Stages(Method):
         super().begin(flow)
         self._enter(0)
 
-    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+    def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
         """Make all companions, begin those of a stage that begins, move those of the current one."""
         if torch.compiler.is_compiling():
             return
@@ -72,7 +72,7 @@ class Stages(Method):
             for part in self.method(now).modules():
                 if isinstance(part, Companion):
                     part.begin(flow)
-        self.method(now).follow(flow, inner)
+        self.method(now).follow(flow, inner, moved)
 
     def _enter(self, stage: int) -> None:
         self.stage.fill_(stage)

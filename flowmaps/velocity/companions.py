@@ -34,8 +34,10 @@ class Companion(nn.Module):
     def begin(self, flow: FlowMap) -> None:
         """Start from the flow as it is now: called when the stage begins that this belongs to."""
 
-    def follow(self, flow: FlowMap, progress: float) -> None:
-        """Called before every loss."""
+    def follow(self, flow: FlowMap, progress: float, moved: bool | None = None) -> None:
+        """Called before every loss. moved: whether the flow's weights have changed since the last call, where it is
+        known.
+        """
 
 
 class Averaged(Companion):
@@ -52,37 +54,36 @@ class Averaged(Companion):
             raise ValueError(f"the decay of a target average must lie in [0, 1), got {decay}")
         self.decay = decay
         self.network: nn.Module | None = None
-        self._followed: tuple[nn.Module, Tensor] | None = None
+        self._followed: tuple[nn.Module, Tensor | None] | None = None
 
     def make(self, flow: FlowMap) -> None:
         if self.network is None:
             super().make(flow)
             assert self.network is not None
             self.network.requires_grad_(False)
-            self._saw(flow)
+            self._remember(flow, _norms(flow.network))
 
     def begin(self, flow: FlowMap) -> None:
         _copy_weights(self.network, flow.network)
-        self._saw(flow)
+        self._remember(flow, None)
 
-    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+    def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
         """Start as a copy of the flow's network, then move towards it whenever its weights have changed since the last
-        call.
+        call: where nobody says whether they have, their norms tell, for which the device has to be waited for.
         """
         if self._followed is not None and self._followed[0] is not flow.network:
             self.network = None
         self.make(flow)
-        before, seen = self._followed, self._saw(flow)
-        if before is None or not torch.equal(before[1], seen):
+        before, norms = self._followed, _norms(flow.network) if moved is None else None
+        self._remember(flow, norms)
+        if norms is not None:
+            moved = before is None or before[1] is None or not torch.equal(before[1], norms)
+        if moved:
             decay = self.decay(progress) if callable(self.decay) else self.decay
             _copy_weights(self.network, flow.network, 1 - decay)
 
-    def _saw(self, flow: FlowMap) -> Tensor:
-        """Remember the weights by their norms: version counters would not do, as fused optimizers leave them alone."""
-        weights = [weight.detach() for weight in flow.network.parameters()]
-        seen = torch.stack(torch._foreach_norm(weights)) if weights else torch.zeros(1)
-        object.__setattr__(self, "_followed", (flow.network, seen))
-        return seen
+    def _remember(self, flow: FlowMap, norms: Tensor | None) -> None:
+        object.__setattr__(self, "_followed", (flow.network, norms))  # not a module of this one
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -90,6 +91,12 @@ class Averaged(Companion):
 
     def forward(self, flow: FlowMap, pair: Pair) -> FlowMap:
         return flow.around(_made(self))
+
+
+def _norms(network: nn.Module) -> Tensor:
+    """What tells that weights have changed: version counters would not do, as fused optimizers leave them alone."""
+    weights = [weight.detach() for weight in network.parameters()]
+    return torch.stack(torch._foreach_norm(weights)) if weights else torch.zeros(1)
 
 
 def _copy_weights(target: nn.Module | None, source: nn.Module, share: float = 1.0) -> None:
@@ -149,7 +156,7 @@ class Phased(Companion):
     def begin(self, flow: FlowMap) -> None:
         self._enter(0)
 
-    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+    def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
         self.make(flow)
         now = phase_of(progress, self.phases)
         if now > self._now:
@@ -192,7 +199,7 @@ class Auxiliary(Companion):
         if self._start is None:
             _copy_weights(self.network, flow.network)
 
-    def follow(self, flow: FlowMap, progress: float = 0.0) -> None:
+    def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
         self.make(flow)
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
