@@ -21,6 +21,7 @@ from .condition import uses_labels
 from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
+from .lost import is_lost, lost
 from .monitor import Monitor
 from .plan import MakeOptimizer, Plan, Precision
 from .run import Run
@@ -186,6 +187,8 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
                 )
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}{job.kept}") from None
+        except RuntimeError as error:
+            raise (lost(error, job.kept) if is_lost(error) else error) from None
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             if not interrupts.busy:
                 job.save()

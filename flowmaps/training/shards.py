@@ -30,11 +30,6 @@ def is_sharded(tensor: Any) -> bool:
     return isinstance(tensor, DTensor)
 
 
-def here(tensor: Any) -> Tensor:
-    """The part of a tensor that this process holds."""
-    return tensor.to_local() if is_sharded(tensor) else tensor
-
-
 def everyone() -> Any:
     """The group of all processes; None where there is one."""
     return dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
