@@ -104,8 +104,10 @@ def versions() -> dict[str, str]:
 
 
 def new(out: Path) -> Run:
-    """A run folder to be. Raises FileExistsError where something is there already."""
-    if out.is_dir() and not any(out.iterdir()):
+    """A run folder to be. Raises FileExistsError where something is there already, other than a config.json that was
+    cut off while it was written.
+    """
+    if out.is_dir() and all(path.match(".config.json.*.tmp") for path in out.iterdir()):
         return Run(out)
     if (out / "config.json").is_file():
         raise FileExistsError(
@@ -165,8 +167,13 @@ def read_config(run: str | Path) -> dict[str, Any]:
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, oldest first: step, loss, terms, lr, steps_per_second, seconds. A last line that was
-    cut off is left out.
+    cut off is left out. Raises ValueError where another one cannot be read.
     """
     path = Path(run) / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): restore it, or move it away; checkpoints do not need it"
+        ) from None
