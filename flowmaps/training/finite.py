@@ -1,54 +1,22 @@
-"""Stop when a loss is no number, and say where it happened."""
+"""Where a loss, or a weight, is no number."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..method import Loss
 from ..term import TermLoss
+from .shards import is_sharded
 
 
-class FiniteCheck:
-    """`check(step, loss)` raises FloatingPointError for a loss that is NaN or infinite, naming the step, the term and
-    the times.
-
-    On the CPU at once. On an accelerator the value travels to the CPU behind the running step and is looked at one step
-    later, so that the device never waits.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._asynchronous = device.type == "cuda"
-        self._waiting: tuple[int, Loss, Tensor, torch.cuda.Event] | None = None
-
-    def __call__(self, step: int, loss: Loss) -> None:
-        if not self._asynchronous:
-            return refuse(step, loss, loss.value.item())
-        self.finish()
-        value = torch.empty((), dtype=loss.value.dtype, pin_memory=True).copy_(loss.value, non_blocking=True)
-        event = torch.cuda.Event()
-        event.record()
-        self._waiting = step, loss, value, event
-
-    def finish(self) -> None:
-        """Wait for the value that is still on its way, and check it."""
-        if self._waiting is not None:
-            step, loss, value, event = self._waiting
-            self._waiting = None
-            event.synchronize()
-            refuse(step, loss, value.item())
-
-
-def refuse(step: int, loss: Loss, value: float) -> None:
-    """Raise FloatingPointError unless `value`, that of the loss, is finite."""
-    if not math.isfinite(value):
-        named = [f"{name}: {where(term)}" for name, term in loss.terms.items() if not math.isfinite(term.value.item())]
-        raise FloatingPointError(
-            f"the loss is {value} at step {step}; " + ("; ".join(named) or "each term is finite, their sum is not")
-        )
+def not_finite(loss: Loss) -> list[str]:
+    """One line for each term that is not finite."""
+    return [f"{name}: {where(term)}" for name, term in loss.terms.items() if not math.isfinite(term.value.item())]
 
 
 def where(term: TermLoss) -> str:
@@ -66,6 +34,13 @@ def span(values: Tensor) -> str:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no entry of any floating-point tensor is NaN or infinite."""
-    floating = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+    """Whether no entry of any floating-point tensor is NaN or infinite; of what is spread over processes, no entry that
+    is here.
+    """
+    floating = [here(tensor.detach()) for tensor in tensors if tensor.is_floating_point()]
     return not floating or bool(torch.stack([tensor.isfinite().all() for tensor in floating]).all())
+
+
+def here(tensor: Any) -> Tensor:
+    """The part of a tensor that this process holds."""
+    return tensor.to_local() if is_sharded(tensor) else tensor

@@ -7,10 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import torch
-from accelerate import Accelerator
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from .processes import SIGNALS, Agreement
 
 
 class Interrupts:
@@ -18,16 +15,15 @@ class Interrupts:
 
     Between steps, and at the second signal during one, they act at once: SIGINT raises KeyboardInterrupt, SIGTERM
     raises SystemExit(143). During a step (`busy`) they are noted, and `leave` raises then. Several processes leave
-    together, or one would wait for the others' gradients for ever: there a signal is always noted, and they speak about
-    it where `leave` is told to. Outside the main thread, and for a signal that the process ignores, nothing is
-    installed. The handlers of before come back at the end.
+    together, or one would wait for the others' gradients for ever: there a signal is always noted, and all of them
+    leave at the end of a step in which they have agreed about one that came to any. Outside the main thread, and for a
+    signal that the process ignores, nothing is installed. The handlers of before come back at the end.
     """
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
-        self.together = accelerator.num_processes > 1
+    def __init__(self, agreement: Agreement) -> None:
+        self.agreement = agreement
+        self.together = agreement.processes.count > 1
         self.busy = False
-        self.pending: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -44,22 +40,15 @@ class Interrupts:
             if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == self._handle:
                 signal.signal(number, handler)
 
-    def leave(self, agree: bool) -> None:
-        """Raise for the signal that came, if one did; with several processes where `agree` is true, and for a signal to
-        any of them.
-        """
-        pending = self.pending
-        if self.together:
-            if not agree:
-                return
-            mine = torch.tensor([pending or 0], device=self.accelerator.device)
-            pending = int(self.accelerator.gather(mine).max()) or None
-        if pending is not None:
-            raise leaving(pending)
+    def leave(self) -> None:
+        """Raise for the signal that came, if one did; with several processes, for the one that they agreed about."""
+        came = self.agreement.agreed if self.together else self.agreement.pending
+        if came is not None:
+            raise leaving(came)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if (self.busy or self.together) and self.pending is None:
-            self.pending = number
+        if (self.busy or self.together) and self.agreement.pending is None:
+            self.agreement.pending = number
         else:
             raise leaving(number)
 

@@ -15,6 +15,7 @@ from .pictures import draw
 from .run import Run
 from .saving import Saving
 from .shards import everyone, together
+from .whole import whole
 
 WARM_UP = 3
 """Steps of a process that its clock does not count: in them the loss is compiled and memory is found."""
@@ -42,9 +43,12 @@ class Job:
         self.is_main = learner.accelerator.is_main_process
 
     def batches(self) -> Iterator[Batch]:
-        """The batches from the next step on; where the method reads no data, of nothing with the data's shape."""
+        """This process's rows of the batches from the next step on; where the method reads no data, of nothing with the
+        data's shape.
+        """
         data = nothing(self.data.shape, self.data.classes) if self.learner.method.data_free else self.data
-        return data.batches(self.learner.plan.batch_size, self.learner.plan.seed, self.learner.step)
+        plan = self.learner.plan
+        return data.batches(plan.batch_size, plan.seed, self.learner.step, self.learner.processes.mine)
 
     @property
     def progress(self) -> float:
@@ -81,8 +85,7 @@ class Job:
         """One step, timed."""
         start = time.perf_counter()
         batch = self.read(batches)
-        rows = slice(self.learner.accelerator.process_index, None, self.learner.accelerator.num_processes)
-        loss = self.step_on(batch.rows(rows))
+        loss = self.step_on(batch)
         self.here += 1
         if self.here > WARM_UP:
             self.seconds += time.perf_counter() - start
@@ -113,9 +116,11 @@ class Job:
             self.save()
         if last:
             self.finish()
-        if self.folder is not None and self.is_main and self.sample_every and (last or step % self.sample_every == 0):
-            picture = self.folder.samples / f"step_{step:08d}.png"
-            draw(picture, self.learner.average.flow, self.learner.method, self.data, self.learner.plan.labels)
+        if self.folder is not None and self.sample_every and (last or step % self.sample_every == 0):
+            flow = whole(self.learner.average.flow)
+            if self.is_main:
+                picture = self.folder.samples / f"step_{step:08d}.png"
+                draw(picture, flow, self.learner.method, self.data, self.learner.plan.labels)
 
     def save(self) -> None:
         """Begin to write a checkpoint, unless this step has one. Raises FloatingPointError for weights that are not

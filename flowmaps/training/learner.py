@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,50 +15,66 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from ..flow_map import FlowMap
-from ..method import Loss, Method
+from ..method import Loss, Method, measure
+from ..term import Drawn
+from ..velocity import Companion
 from .checkpoint import read_model, read_optimizers
 from .condition import condition_of
 from .ema import Average
-from .finite import FiniteCheck, all_finite
+from .finite import all_finite
 from .optimizers import Optimizers
-from .plan import Plan
+from .plan import Plan, Precision
+from .processes import Agreement, Processes
 from .randomness import seeded
-from .teachers import move_teachers
+from .teachers import move_teachers, teachers
+from .whole import release
 
 
 class LossModule(nn.Module):
-    """The whole loss as a module's forward, which is what data-parallel wrappers wrap and what is compiled."""
+    """The whole loss as a module's forward: what a data-parallel wrapper has to wrap, so that no part of the loss
+    passes its hooks by, and what is compiled.
+    """
 
-    def __init__(self, flow: FlowMap, method: Method) -> None:
+    def __init__(self, flow: FlowMap, method: Method, precision: Precision = "no") -> None:
         super().__init__()
-        self.flow, self.method = flow, method
-        self.loss: Callable[..., Loss] = method.loss
+        self.flow, self.method, self.precision = flow, method, precision
+        self.measure: Callable[..., Loss] = measure
 
-    def forward(self, batch: Batch, progress: float, plan: Plan) -> Loss:
-        self.method.follow(self.flow, progress)
-        condition = condition_of(batch, plan.labels)
-        with torch.autocast(batch.x0.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-            return self.loss(self.flow, batch.x0, condition, noise=batch.noise, progress=progress)
+    def forward(self, drawn: Sequence[Drawn], progress: float = 0.0) -> Loss:
+        """`Method.measure` on what `Method.draw` has drawn: a value to call backward() on, its terms detached."""
+        device = drawn[0].pair.x0.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return detached(self.measure(self.flow, self.method.now(progress), drawn))
 
 
 class Learner:
     """Flow, method, optimizers and average, moved forward one batch at a time by `advance`."""
 
-    def __init__(self, flow: FlowMap, method: Method, plan: Plan, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        flow: FlowMap,
+        method: Method,
+        plan: Plan,
+        accelerator: Accelerator,
+        processes: Processes = Processes(),
+        shard: bool = False,
+    ) -> None:
         self.plan, self.accelerator, self.device = plan, accelerator, accelerator.device
+        self.processes = processes
         self.step = 0
         self.flow, self.method = flow.to(self.device).train(), method.to(self.device)
         move_teachers(method, self.device)
         method.begin(flow)
         method.follow(flow)
         self.dtype = next((w.dtype for w in flow.parameters()), torch.get_default_dtype())
+        self.raw = LossModule(flow, method, plan.precision)
+        self.module = sharded(self.raw, self.device) if shard else accelerator.prepare_model(self.raw)
         self.optimizers = Optimizers(flow, method, plan)
-        self.raw = LossModule(flow, method)
-        self.module = self.optimizers.prepare(accelerator, self.raw)
+        self.optimizers.prepare(accelerator)
         self.average = Average(flow, plan.ema)
-        self.check = FiniteCheck(self.device)
+        self.agreement = Agreement(processes, self.device)
         if plan.compile:
-            self.raw.loss = torch.compile(method.loss)
+            self.raw.measure = torch.compile(measure)
 
     @property
     def lr(self) -> float:
@@ -65,13 +82,15 @@ class Learner:
         return self.optimizers.lr
 
     def advance(self, batch: Batch, progress: float) -> Loss:
-        """One step of the optimizers and of the average. Returns the loss, detached. Raises FloatingPointError where it
-        is not finite.
+        """One step of the optimizers and of the average, on the rows of a batch that this process has.
+
+        Returns the loss, detached: values are those of the whole batch, residuals those of the rows here. Raises
+        FloatingPointError where the loss is not finite.
         """
         batch = batch.each(self._here)
         self.optimizers.schedule(self.plan.schedule(progress))
-        with seeded(self.device, self.plan.seed, self.step, self.accelerator.process_index):
-            loss = self._gradient(batch, progress)
+        self.method.follow(self.flow, progress, moved=self.step > 0)
+        loss = self.agreement(self.step + 1, self._gradient(batch, progress))
         self.optimizers.step(self.accelerator, self.plan.clip)
         self.average.update()
         self.step += 1
@@ -81,35 +100,60 @@ class Learner:
         """On the device, and in the dtype of the weights."""
         return part.to(self.device, self.dtype if part.is_floating_point() else None, non_blocking=True)
 
-    def _gradient(self, batch: Batch, progress: float) -> Loss:
+    def _gradient(self, batch: Batch, progress: float) -> list[Loss]:
         try:
             return self._backward(batch, progress)
         except Exception as error:
-            if self.raw.loss == self.method.loss or not type(error).__module__.startswith(
+            if self.raw.measure is measure or not type(error).__module__.startswith(
                 ("torch._dynamo", "torch._inductor")
             ):
                 raise
             reason = str(error).strip().partition("\n")[0]
             warnings.warn(f"the loss cannot be compiled, training goes on without: {reason}", stacklevel=2)
-            self.raw.loss = self.method.loss
+            self.raw.measure = measure
             return self._backward(batch, progress)
 
-    def _backward(self, batch: Batch, progress: float) -> Loss:
+    def _backward(self, batch: Batch, progress: float) -> list[Loss]:
+        """The gradient of the batch, part after part; between processes it travels with the last one."""
         self.optimizers.zero_grad()
-        loss = self.module(batch, progress, self.plan)
-        seen = detached(loss)
-        self.check(self.step + 1, seen)
-        self.accelerator.backward(loss.value)
-        return seen
+        last = self.processes.accumulate - 1
+        losses = []
+        for k in range(last + 1):
+            with nullcontext() if k == last else self.accelerator.no_sync(self.module):
+                losses.append(self._part(batch, k, progress))
+        return losses
+
+    def _part(self, batch: Batch, k: int, progress: float) -> Loss:
+        """Random numbers are drawn for the whole batch, alike in all processes; what a network draws itself (dropout)
+        is another in every part.
+        """
+        seed, rows = self.plan.seed, self.processes.rows(k, self.plan.batch_size)
+        part = batch.rows(self.processes.part(k))
+        condition = condition_of(part, self.plan.labels)
+        with seeded(self.device, seed, self.step):
+            drawn = self.method.draw(self.flow, part.x0, condition, noise=part.noise, progress=progress, rows=rows)
+        with seeded(self.device, seed, self.step, rows.first):
+            loss = self.module(drawn, progress)
+            self.accelerator.backward(loss.value / self.processes.accumulate)
+        return Loss(loss.value.detach(), loss.terms)
+
+    def release(self) -> None:
+        """Make all weights whole again that were spread over processes; all of them have to do it."""
+        release([self.flow, self.method, self.average.flow, *teachers(self.method)])
 
     def is_finite(self) -> bool:
-        """Whether the loss and everything that a checkpoint would hold are numbers. Waits for the device."""
-        self.check.finish()
+        """Whether the loss and everything that a checkpoint would hold are numbers, as far as it is here. Waits for the
+        device.
+        """
+        self.agreement.finish()
         weights = (weight for part in (self.flow, self.method, self.average.flow) for weight in part.parameters())
         return all_finite([*weights, *self.optimizers.memory()])
 
     def models(self) -> dict[str, dict[str, Tensor]]:
-        """The state dicts that go into a checkpoint."""
+        """The state dicts that go into a checkpoint. All processes come here, so they look at the last loss together.
+        Raises FloatingPointError where it was not finite.
+        """
+        self.agreement.finish()
         return {
             "flow": self.flow.state_dict(),
             "ema": self.average.flow.state_dict(),
@@ -132,9 +176,21 @@ class Learner:
 
 
 def detached(loss: Loss) -> Loss:
-    """The same numbers without the graph, which a caller may keep."""
+    """The same loss with its terms without the graph, which a caller may keep."""
     terms = {
         name: replace(t, value=t.value.detach(), residual=t.residual.detach(), s=t.s.detach(), t=t.t.detach())
         for name, t in loss.terms.items()
     }
-    return Loss(loss.value.detach(), terms)
+    return Loss(loss.value, terms)
+
+
+def sharded(module: LossModule, device: torch.device) -> nn.Module:
+    """The loss with all weights that it uses spread over the processes."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    from .sharding import Sharded
+
+    method = module.method
+    beside = [part.network for part in method.modules() if isinstance(part, Companion) and part.network is not None]
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    return Sharded(module, [module.flow.network, *beside, *teachers(method)], mesh)

@@ -10,7 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 
 from ..data import as_data
 from ..flow_map import FlowMap
@@ -24,6 +24,7 @@ from .learner import Learner
 from .lost import is_lost, lost
 from .monitor import Monitor
 from .plan import MakeOptimizer, Plan, Precision
+from .processes import Processes
 from .run import Run
 from .schedule import WarmUpDecay
 
@@ -32,9 +33,11 @@ from .schedule import WarmUpDecay
 class State:
     """Where training is after `step` steps.
 
-    loss: the `Loss` of the last step, detached. flow: the flow map in training, itself. ema: the one with averaged
-    weights, in evaluation mode; both change with the next step. seconds: time spent training. progress: the share that
-    is done, in [0, 1].
+    loss: the `Loss` of the last step, detached; with several processes its values are those of the whole batch, its
+    residuals those of the rows here. flow: the flow map in training, itself. ema: the one with averaged weights, in
+    evaluation mode; both change with the next step. With shard=True they are spread over the processes until training
+    ends: `training.whole(state.ema)`, on all processes, is a copy to sample from. seconds: time spent training.
+    progress: the share that is done, in [0, 1].
     """
 
     step: int
@@ -59,6 +62,8 @@ def train(
     schedule: Callable[[float], float] = WarmUpDecay(),
     ema: float = 0.999,
     clip: float | None = None,
+    accumulate: int = 1,
+    shard: bool = False,
     seed: int = 0,
     labels: bool | None = None,
     precision: Precision = "no",
@@ -90,8 +95,11 @@ def train(
                      `training.constant`
     ema              decay of the averaged weights, min(ema, (1 + k)/(10 + k)) at the k-th step
     clip             largest norm of the gradient, of each optimizer's own weights
-    seed             batches and random numbers of a step are a function of (seed, step, process); the caller's
-                     generators are not touched
+    accumulate       parts in which each process takes its rows of a step, one after the other, to save memory
+    shard            spread weights, their gradients and averages and the optimizers' memory over the processes (FSDP2),
+                     instead of keeping them in each; see `training.whole`
+    seed             batches and random numbers of a step are a function of (seed, step), whatever the number of
+                     processes and parts; the caller's generators are not touched
     labels           whether the network is given class labels as `label=`; None: if it takes them
     precision        "bf16" runs the loss under autocast
     compile          compile the loss with torch.compile; where that fails, a warning says so and training goes on
@@ -105,6 +113,8 @@ def train(
                      processes and stages needs find_unused_parameters
     notes            anything to keep in config.json
 
+    Started by `accelerate launch` or `torchrun`, processes share the batch: the numbers are those of a single process,
+    but for dropout and for what looks at several rows at once (batch normalisation).
     Ctrl-C and SIGTERM end the step, write a checkpoint, then leave (KeyboardInterrupt, SystemExit(143)).
     Raises FloatingPointError for a loss that is not finite, with step, term and times, and keeps the checkpoint before;
     FileExistsError for a folder with a run when not resuming, FileNotFoundError for one without when resuming;
@@ -117,27 +127,30 @@ def train(
     ours = accelerator is None
     accelerator = accelerator or make_accelerator(out, trackers, staged=isinstance(method, Stages))
     labels = uses_labels(flow.network, data, labels)
-    plan = Plan(
-        steps,
-        seconds,
-        batch_size,
-        lr,
-        optimizer,
-        schedule,
-        ema,
-        clip,
-        seed,
-        precision,
-        compile,
-        labels,
-        accelerator.num_processes,
-    )
+    plan = Plan(steps, seconds, batch_size, lr, optimizer, schedule, ema, clip, seed, precision, compile, labels)
+    processes = processes_of(accelerator, accumulate, plan)
     config = run.configuration(flow, method, data, plan, notes or {})
+    config["processes"] = {"count": processes.count, "accumulate": accumulate, "shard": shard}
     folder = open_folder(out, config, resume)
-    job = Job(Learner(flow, method, plan, accelerator), data, folder, config, checkpoint_every, keep, sample_every)
+    learner = Learner(flow, method, plan, accelerator, processes, shard and processes.count > 1)
+    job = Job(learner, data, folder, config, checkpoint_every, keep, sample_every)
     if resume:
         job.restore()
     return steps_of(job, Monitor(folder, accelerator, plan, log_every, progress_bar, ours))
+
+
+def processes_of(accelerator: Accelerator, accumulate: int, plan: Plan) -> Processes:
+    """Who shares a batch. Raises ValueError for what cannot be with several processes, or with this accelerator."""
+    kind, own = accelerator.distributed_type, accelerator.gradient_accumulation_steps
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(f"weights cannot be spread by accelerate's {kind.value}: start without it and pass shard=True")
+    if own > 1:
+        raise ValueError(f"the accelerator accumulates {own} gradients: pass accumulate={own} instead")
+    processes = Processes(accelerator.process_index, accelerator.num_processes, accumulate)
+    processes.check(plan.batch_size)
+    if plan.seconds is not None and processes.count > 1:
+        raise ValueError("a time budget needs a single process, since clocks differ: give steps= instead")
+    return processes
 
 
 def open_folder(out: str | Path | None, config: dict[str, Any], resume: bool) -> Run | None:
@@ -170,7 +183,7 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
     """The loop itself."""
     learner = job.learner
     batches = job.batches()
-    with Interrupts(learner.accelerator) as interrupts, monitor, job.saving or nullcontext():
+    with Interrupts(learner.agreement) as interrupts, monitor, job.saving or nullcontext():
         try:
             while job.progress < 1:
                 interrupts.busy = True
@@ -181,14 +194,17 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
                 monitor.after(learner.step, loss, learner.lr, job.seconds, last)
                 job.keep_up(last)
                 interrupts.busy = False
-                interrupts.leave(agree=learner.step % monitor.log_every == 0)
+                interrupts.leave()
                 yield State(
                     learner.step, loss, learner.flow, learner.average.flow, learner.lr, job.seconds, job.progress
                 )
+            learner.release()
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}{job.kept}") from None
         except RuntimeError as error:
-            raise (lost(error, job.kept) if is_lost(error) else error) from None
+            if is_lost(error):
+                raise lost(error, job.kept) from error
+            raise
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             if not interrupts.busy:
                 job.save()

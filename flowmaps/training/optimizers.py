@@ -43,12 +43,10 @@ class Optimizers:
             raise ValueError("there is nothing to train: no weight of the flow map or the method requires a gradient")
         self.groups = [group(main, ordinary), *(group(weights, make) for weights, make in beside if weights)]
 
-    def prepare(self, accelerator: Accelerator, module: nn.Module) -> nn.Module:
-        """Let the accelerator wrap the module that computes the loss, and every optimizer."""
-        module, *wrapped = accelerator.prepare(module, *(group.optimizer for group in self.groups))
-        for part, optimizer in zip(self.groups, wrapped, strict=True):
-            part.optimizer = optimizer
-        return module
+    def prepare(self, accelerator: Accelerator) -> None:
+        """Let the accelerator wrap every optimizer."""
+        for part in self.groups:
+            part.optimizer = accelerator.prepare_optimizer(part.optimizer)
 
     @property
     def lr(self) -> float:
@@ -66,7 +64,9 @@ class Optimizers:
             part.optimizer.zero_grad()
 
     def step(self, accelerator: Accelerator, clip: float | None) -> None:
-        """Hold the norm of each optimizer's gradient to `clip`, then move all weights."""
+        """Hold the norm of each optimizer's gradient, over all processes that have shares of it, to `clip`, then move
+        all weights.
+        """
         for part in self.groups:
             if clip is not None:
                 accelerator.clip_grad_norm_(part.weights, clip)

@@ -31,7 +31,6 @@ class Plan:
     precision: Precision
     compile: bool
     labels: bool
-    processes: int
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
@@ -44,12 +43,6 @@ class Plan:
                 raise ValueError(f"{name} must be positive and finite, got {value}")
         if self.precision not in ("no", "bf16"):
             raise ValueError(f'precision must be "no" or "bf16", got {self.precision!r}')
-        if self.batch_size % self.processes:
-            raise ValueError(
-                f"batch_size is that of all processes: {self.batch_size} cannot be shared equally by {self.processes}"
-            )
-        if self.seconds is not None and self.processes > 1:
-            raise ValueError("a time budget needs a single process, since clocks differ: give steps= instead")
 
     def as_json(self) -> dict[str, Any]:
         """For config.json."""

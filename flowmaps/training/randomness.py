@@ -1,6 +1,4 @@
-"""Random numbers of a training step: a function of (seed, step, process), with the caller's own generators left as they
-were.
-"""
+"""Random numbers of a training step: a function of (seed, step), with the caller's own generators left as they were."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,13 +12,19 @@ from ..method import Method
 from ..velocity import Auxiliary, Fixed, Phased
 
 
-def move_teachers(method: Method, device: torch.device) -> None:
-    """Move the teachers of all terms, of all stages, to a device, which `method.to(device)` leaves where they are."""
+def teachers(method: Method) -> Iterator[nn.Module]:
+    """The teachers of all terms, of all stages, that are modules: `method.to(device)` leaves them where they are."""
     for term in method.terms:
         for source in (term.velocity, *term.sources.values()):
             given = given_to(source)
             if isinstance(given, nn.Module):
-                given.to(device)
+                yield given
+
+
+def move_teachers(method: Method, device: torch.device) -> None:
+    """Move the teachers to a device."""
+    for teacher in teachers(method):
+        teacher.to(device)
 
 
 def given_to(source: Any) -> Any:

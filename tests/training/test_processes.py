@@ -1,32 +1,74 @@
-"""Several processes share a batch: each takes its own rows of everything that a batch holds."""
+"""What a process does with the rows of a batch that are its own."""
 
-from types import SimpleNamespace
-
+import pytest
 import torch
+from torch import nn
 
 import flowmaps as fm
-from flowmaps.data import Batch
-from flowmaps.training.job import Job
+from flowmaps.method import Loss
+from flowmaps.term import TermLoss
+from flowmaps.training.processes import Agreement, Processes
+from tests.training.support import GAUSSIAN, QUIET, chasing, linear_flow, staged
 
 
-def test_rows_labels_and_noise_are_shared_alike():
-    seen = []
+def test_every_row_of_a_batch_is_in_one_part_of_one_process():
+    batch, seen = torch.arange(23), []
+    for index in range(3):
+        processes = Processes(index, 3, accumulate=2)
+        for k in range(2):
+            rows = processes.rows(k, len(batch))
+            here = batch[processes.mine][processes.part(k)]
+            assert torch.equal(rows.here(batch), here) and rows.every == 6
+            seen += here.tolist()
+    assert sorted(seen) == batch.tolist()
 
-    class Recording(SimpleNamespace):
-        def advance(self, batch, progress):
-            seen.append(batch)
 
-    numbers = torch.arange(6)
-    whole = Batch(numbers[:, None] + 0.25, numbers, numbers[:, None] + 0.75)
-    for process in range(2):
-        accelerator = SimpleNamespace(process_index=process, num_processes=2, is_main_process=process == 0)
-        learner = Recording(accelerator=accelerator, plan=SimpleNamespace(progress=lambda *_: 0.0), step=0)
-        Job(learner, fm.data.nothing((1,), 6), None, {}, 1, 1, 0).advance(iter([whole]))
-        Job(learner, fm.data.nothing((1,)), None, {}, 1, 1, 0).advance(iter([Batch(whole.x0)]))
-    for process, batch in enumerate(seen[::2]):
-        assert batch.label.tolist() == [process, process + 2, process + 4]
-        assert torch.equal(batch.x0[:, 0], batch.label + 0.25) and torch.equal(batch.noise[:, 0], batch.label + 0.75)
-    assert all(batch.label is None and batch.noise is None and len(batch.x0) == 3 for batch in seen[1::2])
+def test_batches_that_cannot_be_shared():
+    with pytest.raises(ValueError, match="7 rows are too few for 2 processes with 4 parts"):
+        Processes(0, 2, 4).check(7)
+    Processes(0, 2, 4).check(9)
+    with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
+        fm.train(linear_flow(), fm.methods.imf(), GAUSSIAN, steps=1, accumulate=0, **QUIET)
+
+
+def test_the_parts_of_a_process_make_one_loss():
+    rows, values = torch.arange(6.0), []
+    for part in (rows[::2], rows[1::2]):
+        term = TermLoss(part.mean(), part[:, None], part / 10, part / 20)
+        values.append(Loss(2 * term.value, {"term": term}))
+    loss = Agreement(Processes(accumulate=2), torch.device("cpu"))(1, values)
+    assert loss.value == 5 and loss.terms["term"].value == 2.5
+    assert loss.terms["term"].residual.flatten().tolist() == [0, 2, 4, 1, 3, 5]
+    assert torch.equal(loss.terms["term"].s * 10, loss.terms["term"].residual[:, 0])
+
+
+@pytest.mark.parametrize("make", [chasing, staged, fm.methods.shortcut, fm.methods.psd, fm.methods.meanflow])
+def test_accumulated_parts_train_as_the_whole_batch(make):
+    """16 rows in 3 parts; float64, so that what is left is not rounding."""
+    runs = []
+    for accumulate in (1, 3):
+        flow = linear_flow().double()
+        states = fm.train(flow, make(), GAUSSIAN, steps=6, clip=0.5, accumulate=accumulate, **QUIET)
+        runs.append(([state.loss.value.item() for state in states], flow.network.linear.weight))
+    assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-11)
+    assert torch.allclose(runs[0][1], runs[1][1], rtol=1e-10, atol=1e-12)
+
+
+def test_dropout_differs_from_part_to_part():
+    masks = []
+
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(2))
+
+        def forward(self, x, s, t):
+            masks.append(nn.functional.dropout(torch.ones(1000), 0.5))
+            return x * self.scale
+
+    for _ in range(2):
+        next(fm.train(fm.FlowMap(Dropping()), fm.methods.flow_matching(), GAUSSIAN, steps=1, accumulate=2, **QUIET))
+    assert torch.equal(masks[0], masks[2]) and torch.equal(masks[1], masks[3]) and not torch.equal(masks[0], masks[1])
 
 
 def test_the_loss_is_that_of_the_coupled_noise():
