@@ -1,0 +1,97 @@
+"""Weights spread over processes: each keeps a share of every weight, of its gradient and of what an optimizer remembers
+of it. During a step all have them whole.
+
+`fully_shard` of torch gathers and shares out, but not when a module is called: a loss calls its networks in ways that
+no hook of a module sees right (with dual numbers, with other weights put in their place, with a derivative taken in
+the middle). All weights are gathered before the loss, once for all its passes, and shared out after the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+
+class Shelf(nn.Module):
+    """Weights that are gathered and shared out together. It is never called, so that no hook of its module runs."""
+
+    def __init__(self, held: nn.Module) -> None:
+        super().__init__()
+        self.held = held
+
+
+class Sharded(nn.Module):
+    """A module that returns a loss, with its weights spread over the processes of a mesh.
+
+    networks: its parts, and other modules that it uses (teachers), which are spread block by block. All processes start
+    from the weights of the first. Optimizers are made afterwards.
+    """
+
+    def __init__(self, module: nn.Module, networks: Iterable[nn.Module], mesh: DeviceMesh) -> None:
+        super().__init__()
+        used = nn.ModuleList([*networks, module])
+        for tensor in (*used.parameters(), *used.buffers()):
+            dist.broadcast(tensor.data, 0)
+        self.module = module
+        self.shelves = nn.ModuleList()
+        for unit, weights in units(used):
+            shelf = Shelf(unit)
+            fully_shard(shelf, mesh=mesh, ignored_params=set(used.parameters()) - weights)
+            self.shelves.append(shelf)
+        fully_shard(self, mesh=mesh, ignored_params=set(self.parameters()))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Gather all weights, if they are not; the backward pass shares them out again, and the gradients with them."""
+        for handle in [shelf.unshard(async_op=True) for shelf in self.shelves]:  # type: ignore[operator]
+            handle.wait()
+        return self.module(*args, **kwargs)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Inside, gradients are added up where they are, and weights stay gathered."""
+        self._last(False)
+        try:
+            yield
+        finally:
+            self._last(True)
+
+    def _last(self, last: bool) -> None:
+        assert isinstance(self, FSDPModule)
+        self.set_requires_gradient_sync(last)
+        self.set_reshard_after_backward(last)
+        self.set_is_last_backward(last)
+
+
+def units(used: nn.ModuleList) -> list[tuple[nn.Module, set[nn.Parameter]]]:
+    """Who gathers which weights: each block of a network, the rest of each network, and all of them together what has a
+    place in several.
+    """
+    everywhere, taken, found = places(used), set[nn.Parameter](), []
+    for unit in (*(block for network in list(used)[:-1] for block in blocks(network)), *used, used):
+        mine = {weight for weight, count in places(unit).items() if count == everywhere[weight]} - taken
+        if mine:
+            found.append((unit, mine))
+            taken |= mine
+    return found
+
+
+def places(module: nn.Module) -> Counter[nn.Parameter]:
+    """How many places each weight has in a module."""
+    parts = (part.named_parameters(recurse=False, remove_duplicate=False) for part in module.modules())
+    return Counter(weight for named in parts for _, weight in named)
+
+
+def blocks(module: nn.Module, inside: bool = False) -> Iterator[nn.Module]:
+    """The modules in the outermost lists (`nn.ModuleList`) of a network."""
+    for child in module.children():
+        if inside and not isinstance(child, nn.ModuleList):
+            yield child
+        else:
+            yield from blocks(child, isinstance(child, nn.ModuleList))
