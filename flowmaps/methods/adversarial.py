@@ -33,15 +33,10 @@ def adversarial(
     data, samples = teacher.pair.x0, flow(x, s, t)
     condition = teacher.pair.condition
     judge = constant(discriminator, condition)
-    real, fake = (z.detach().requires_grad_() for z in (data, samples))
-    on_real, on_fake = (_rows(discriminator(z, **condition)) for z in (real, fake))
-    slopes = [
-        _rows(g.flatten(1).square().sum(1))
-        for g in torch.autograd.grad(on_real.sum() + on_fake.sum(), (real, fake), create_graph=True)
-    ]
+    (on_real, real_slope), (on_fake, fake_slope) = (judged(discriminator, condition, stop(z)) for z in (data, samples))
     return {
         "adversarial": F.softplus(stop(judge)(data) - judge(samples)),
-        "discriminator": F.softplus(on_fake - on_real) + penalty / 2 * (slopes[0] + slopes[1]),
+        "discriminator": F.softplus(on_fake - on_real) + penalty / 2 * (real_slope + fake_slope),
     }
 
 
@@ -65,6 +60,13 @@ def constant(network: Any, condition: dict[str, Any]) -> Any:
     """The network with its weights as constants: gradients pass through its input."""
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
     return lambda x: _rows(torch.func.functional_call(network, weights, (x,), condition))
+
+
+def judged(discriminator: Any, condition: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+    """D(x) and |grad D(x)|^2, both (B, 1), with gradients to the weights."""
+    logits, pull = torch.func.vjp(lambda z: _rows(discriminator(z, **condition)), x)
+    (slope,) = pull(torch.ones_like(logits))
+    return logits, slope.flatten(1).square().sum(1, keepdim=True)
 
 
 def _rows(logits: Tensor) -> Tensor:
