@@ -11,5 +11,6 @@ from .loading import load
 from .loop import State, train
 from .run import read_config, read_metrics
 from .schedule import WarmUp, WarmUpDecay, constant
+from .whole import whole
 
-__all__ = ["State", "WarmUp", "WarmUpDecay", "constant", "load", "read_config", "read_metrics", "train"]
+__all__ = ["State", "WarmUp", "WarmUpDecay", "constant", "load", "read_config", "read_metrics", "train", "whole"]

@@ -1,0 +1,88 @@
+"""Small runs of one method of each family."""
+
+from functools import partial
+
+import torch
+
+import flowmaps as fm
+from flowmaps.derivative import finite_difference
+from flowmaps.methods.adversarial import adversarial_term
+from flowmaps.training import train, whole
+from flowmaps.velocity import Discriminator
+from tests.training.support import GAUSSIAN, staged
+
+STEPS = 5
+QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "log_every": 1}
+
+
+class Critic(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    made = fm.networks.MLP(2, width=8, depth=2, embedding=8)
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return made.double()
+
+
+def critic():
+    torch.manual_seed(7)
+    return Critic().double()
+
+
+def judged():
+    """A method with a discriminator whose part is held in proportion by gradients."""
+    return fm.Method(*fm.methods.meanflow().terms, adversarial_term(Discriminator(critic()), share=0.25))
+
+
+def teacher():
+    return fm.FlowMap(network(seed=3))
+
+
+METHODS = {
+    "jvp, detached": fm.methods.meanflow,
+    "jvp, on the graph": fm.methods.lsd,
+    "finite difference": lambda: fm.methods.meanflow(derivative=finite_difference()),
+    "drawn fractions": fm.methods.psd,
+    "averaged target": partial(fm.methods.shortcut, ema=0.9),
+    "auxiliary network": lambda: fm.methods.freeflow(teacher()),
+    "phases": lambda: fm.methods.progressive_distillation(teacher()),
+    "stages": staged,
+    "learned weight": lambda: fm.methods.meanflow(weight=fm.weight.learned(8)).double(),
+    "adversarial": judged,
+}
+
+
+def trained(method, batch_size=24, seed=0, **options):
+    """The losses of a run, the terms of its last one, and its weights."""
+    torch.manual_seed(seed)
+    flow = fm.FlowMap(network(seed))
+    plan = {"steps": STEPS, "batch_size": batch_size, "lr": 3e-3, **options}
+    losses = []
+    for state in train(flow, method, GAUSSIAN, **plan, **QUIET):
+        losses.append(state.loss.value.item())
+        ema = whole(state.ema)
+    weights = [*flow.parameters(), *method.parameters(), *ema.parameters()]
+    return {
+        "losses": torch.tensor(losses, dtype=torch.float64),
+        "terms": torch.stack([term.value.double() for term in state.loss.terms.values()]),
+        "weights": torch.cat([weight.detach().flatten() for weight in weights]),
+    }
+
+
+def differences(one, other, tolerance=1e-9):
+    """Which parts of two runs are not the same numbers."""
+    if isinstance(other, str):
+        return [other]
+    return [
+        f"{name} by {float((one[name] - other[name]).abs().max() if one[name].shape == other[name].shape else 9):.3g}"
+        for name in one
+        if one[name].shape != other[name].shape or not torch.allclose(one[name], other[name], rtol=tolerance, atol=1e-12)
+    ]

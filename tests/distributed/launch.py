@@ -1,0 +1,33 @@
+"""Functions run by several processes at once, which meet through a file."""
+
+import os
+import tempfile
+import traceback
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def run(work, processes, *arguments):
+    """What `work(*arguments)` returns in each process."""
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_process, (processes, folder, work, arguments), nprocs=processes)
+        return [torch.load(f"{folder}/{rank}", weights_only=False) for rank in range(processes)]
+
+
+def _process(rank, processes, folder, work, arguments):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes)
+    torch.save(work(*arguments), f"{folder}/{rank}")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def attempt(work, *arguments):
+    """What `work` returns, or what it raises as text."""
+    try:
+        return work(*arguments)
+    except Exception:
+        return traceback.format_exc()
