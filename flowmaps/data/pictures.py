@@ -187,12 +187,13 @@ def _look(image: Image) -> tuple[tuple[int, int], bool]:
 
 def _attempt(pictures: Pictures, row: int, make: Callable[[Image], T]) -> T | str:
     """make(image), or "name: reason" if the image is broken: decoders raise nearly every kind of exception at bytes
-    they do not know.
+    they do not know. Raises FileNotFoundError for a file that is gone since the folder was read: nothing may stand in
+    for it.
     """
     try:
         with pictures.open(row) as image:
             return make(image)
-    except ImportError:
+    except (ImportError, FileNotFoundError):
         raise
     except Exception as error:
         return f"{pictures.names[row]}: {error}"
