@@ -64,7 +64,7 @@ def constant(network: Any, condition: dict[str, Any]) -> Any:
 
 def judged(discriminator: Any, condition: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
     """D(x) and |grad D(x)|^2, both (B, 1), with gradients to the weights."""
-    logits, pull = torch.func.vjp(lambda z: _rows(discriminator(z, **condition)), x)
+    logits, pull = torch.func.vjp(lambda z: _rows(discriminator(z, **condition)), x)  # type: ignore[misc]
     (slope,) = pull(torch.ones_like(logits))
     return logits, slope.flatten(1).square().sum(1, keepdim=True)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..method import Loss, Method, measure
 from ..term import Drawn
 from ..velocity import Companion
 from .checkpoint import read_model, read_optimizers
+from .compiling import Compiled
 from .condition import condition_of
 from .ema import Average
 from .finite import all_finite
@@ -74,7 +75,7 @@ class Learner:
         self.average = Average(flow, plan.ema)
         self.agreement = Agreement(processes, self.device)
         if plan.compile:
-            self.raw.measure = torch.compile(measure)
+            self.raw.measure = Compiled()
 
     @property
     def lr(self) -> float:
@@ -101,17 +102,8 @@ class Learner:
         return part.to(self.device, self.dtype if part.is_floating_point() else None, non_blocking=True)
 
     def _gradient(self, batch: Batch, progress: float) -> list[Loss]:
-        try:
-            return self._backward(batch, progress)
-        except Exception as error:
-            if self.raw.measure is measure or not type(error).__module__.startswith(
-                ("torch._dynamo", "torch._inductor")
-            ):
-                raise
-            reason = str(error).strip().partition("\n")[0]
-            warnings.warn(f"the loss cannot be compiled, training goes on without: {reason}", stacklevel=2)
-            self.raw.measure = measure
-            return self._backward(batch, progress)
+        step = partial(self._backward, batch, progress)
+        return self.raw.measure.attempt(step) if isinstance(self.raw.measure, Compiled) else step()
 
     def _backward(self, batch: Batch, progress: float) -> list[Loss]:
         """The gradient of the batch, part after part; between processes it travels with the last one."""
