@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowmaps import dual
+from flowmaps import dual, dual_blocks
 from flowmaps.derivative import jvp
 from flowmaps.dual import Detached, Dual
 
@@ -204,7 +204,7 @@ def test_sinc_at_its_centre():
 def test_attention_by_blocks_of_queries_is_the_same(monkeypatch):
     f, x, dx = LAYERS["attention masked"], draw(4, 4, seed=11), draw(4, 4, seed=12)
     whole = dual_jvp(f, x, dx)
-    monkeypatch.setitem(dual.dual_attention.SCORES_PER_BLOCK, "cpu", 8)
+    monkeypatch.setitem(dual_blocks.SCORES_PER_BLOCK, "cpu", 8)
     for a, b in zip(dual_jvp(f, x, dx), whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 

@@ -1,5 +1,6 @@
 """Attention under a derivative against torch.func.jvp, and what it holds, stores and chooses."""
 
+import functools
 import importlib.util
 import os
 import sys
@@ -14,9 +15,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flowmaps import derivative, dual_flash
+from flowmaps import derivative, dual_blocks, dual_flash
 from flowmaps.dual import Detached, Dual
-from flowmaps.dual_attention import SCORES_PER_BLOCK, AttentionTangent, Scores
+from flowmaps.dual_blocks import SCORES_PER_BLOCK, AttentionTangent, Scores
 
 F64 = torch.float64
 ALL = (0, 1, 2)
@@ -169,12 +170,21 @@ def test_no_more_than_one_block_of_scores_is_held_and_none_is_stored(kind, mask,
     assert sum(stored.values()) <= of_torch + (6 * 768 if kind is Dual else 0)
 
 
-@pytest.mark.parametrize("mode", [derivative.jvp, derivative.detached])
-def test_compiled_without_a_graph_break(mode):
+@pytest.mark.parametrize(
+    ("mode", "most", "options"),
+    [
+        (derivative.jvp, 2**26, {}),
+        (derivative.detached, 2**26, {"is_causal": True}),
+        (derivative.jvp, 50, {"attn_mask": seen(2, 1, 5, 5)}),
+    ],
+)
+def test_compiled_without_a_graph_break(mode, most, options, monkeypatch):
     def loss(q, k, v):
-        o, d = mode(F.scaled_dot_product_attention, (q, k, v), (q.cos(), 1, v.sin()))
+        f = functools.partial(F.scaled_dot_product_attention, **options)
+        o, d = mode(f, (q, k, v), (q.cos(), 1, v.sin()))
         return (o * d).sum()
 
+    monkeypatch.setattr(dual_blocks, "MOST_SCORES_PER_BLOCK", most)
     inputs = [draw(2, 3, 5, 4, seed=i).requires_grad_() for i in range(3)]
     torch._dynamo.reset()
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
