@@ -20,6 +20,7 @@ from .flow_map import FlowMap
 from .path import Time, expand
 from .term import Drawn, Term, TermLoss
 from .velocity import Auxiliary, Companion, Pair
+from .wrapped import refuse_lost, refuse_wrapped
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,12 @@ class Method(nn.Module):
         larger batch these are.
         Raises ValueError for data that is not a floating-point batch, noise of another shape, times outside [0, 1] or
         NaN, a condition with another number of rows, a batch with fewer rows than terms, and for what `FlowMap`
-        refuses.
+        refuses. Raises RuntimeError where several processes train and nobody would average these gradients.
         """
+        refuse_wrapped(flow)
         self.follow(flow, progress)
+        if rows.every == 1:
+            refuse_lost(flow, self)
         drawn = self.draw(flow, x0, condition, noise=noise, times=times, progress=progress, rows=rows)
         return self.measure(flow, drawn, progress)
 

@@ -84,5 +84,6 @@ def differences(one, other, tolerance=1e-9):
     return [
         f"{name} by {float((one[name] - other[name]).abs().max() if one[name].shape == other[name].shape else 9):.3g}"
         for name in one
-        if one[name].shape != other[name].shape or not torch.allclose(one[name], other[name], rtol=tolerance, atol=1e-12)
+        if one[name].shape != other[name].shape
+        or not torch.allclose(one[name], other[name], rtol=tolerance, atol=1e-12)
     ]
