@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .dual import Detached, Dual, primal
-from .dual_tensor import dual_number
+from .dual_tensor import check, dual_number
 
 Function = Callable[..., Any]
 Derivative = Callable[[Function, Sequence[Tensor], Sequence[Any]], tuple[Any, Any]]
@@ -141,6 +141,7 @@ def time_part(derivative: Derivative = jvp, rest: Derivative = detached) -> Deri
 def _forward_mode(kind: type[Dual], f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
     directions = _directions(inputs, tangents)
     result = f(*(x if dx is None else dual_number(kind, x, dx) for x, dx in zip(inputs, directions, strict=True)))
+    _each(check, result)
     return _each(primal, result), _each(_tangent, result)
 
 

@@ -135,7 +135,8 @@ class Detached(Dual):
     @classmethod
     def _pair(cls, primal: Any, tangent: Tangent) -> Any:
         with torch.no_grad():
-            return _zip(cls, primal, tangent())
+            without_graph = tangent()
+        return _zip(cls, primal, without_graph)
 
 
 def _zip(cls: type[Dual], primal: Any, tangent: Any) -> Any:

@@ -1,8 +1,12 @@
 """Dual numbers that are instances of torch.Tensor, for networks that ask `isinstance(x, torch.Tensor)`.
 
 They hold no storage of their own: shape, dtype and device are the primal's, every operation goes to its rule, and what
-would pass the rules by (an operation below `__torch_function__`) raises TypeError instead of losing the derivative.
-`requires_grad` is False and `grad_fn` None: the graph is that of the primal and of the tangent.
+would pass the rules by (an operation below `__torch_function__`, a `torch.autograd.Function`) raises TypeError instead
+of losing the derivative or a gradient. `requires_grad` is False and `grad_fn` None: the graph is that of the primal and
+of the tangent.
+
+To torch's pytrees a dual number is a pair of tensors, so that wrappers that look for the tensors in what a module is
+given and returns (DDP, FSDP2) find both.
 """
 
 from __future__ import annotations
@@ -11,28 +15,71 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from .dual import Detached, Dual
 
+_GRAD_FN: Any = torch._C.TensorBase.grad_fn
+
 
 class _Shell(Tensor):
-    """What dual numbers show of a tensor, without its storage."""
+    """What dual numbers show of a tensor, without its storage.
+
+    To autograd it requires a gradient if its primal or tangent does, and never has a history, unless a function of
+    autograd made it.
+    """
 
     @staticmethod
     def __new__(cls: Any, primal: Tensor, tangent: Tensor) -> Any:
-        return Tensor._make_wrapper_subclass(cls, primal.shape, dtype=primal.dtype, device=primal.device)
+        needs = torch.is_grad_enabled() and (primal.requires_grad or tangent.requires_grad)
+        return Tensor._make_wrapper_subclass(
+            cls, primal.shape, dtype=primal.dtype, device=primal.device, requires_grad=needs
+        )
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise TypeError(f"expected an operation that dual numbers can follow, got {func} below them")
 
 
-class DualTensor(Dual, _Shell):  # type: ignore[override]
+def check(*results: Any) -> None:
+    """Raises TypeError for a dual number that a function of autograd made, whose gradient would be lost."""
+    for x in results:
+        if isinstance(x, _Shell):
+            with torch._C.DisableTorchFunctionSubclass():
+                made_by = _GRAD_FN.__get__(x)
+            if made_by is not None:
+                raise TypeError(
+                    f"expected operations that dual numbers can follow, got the autograd function {made_by.name()}: "
+                    "checkpoint with use_reentrant=False, or take the derivative by derivative.separate or "
+                    "finite_difference"
+                )
+
+
+class _Guarded:
+    """Looks at every operation's arguments."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        for x in args:
+            check(*x) if isinstance(x, (list, tuple)) else check(x)
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[misc]
+
+
+class DualTensor(_Guarded, Dual, _Shell):  # type: ignore[override]
     """A `Dual` that is an instance of torch.Tensor."""
 
 
-class DetachedTensor(Detached, _Shell):  # type: ignore[override]
+class DetachedTensor(_Guarded, Detached, _Shell):  # type: ignore[override]
     """A `Detached` that is an instance of torch.Tensor."""
+
+
+for _kind in (Dual, Detached, DualTensor, DetachedTensor):
+    pytree.register_pytree_node(
+        _kind,
+        lambda x: ([x.primal, x.tangent], type(x)),
+        lambda pair, kind: (kind if all(isinstance(x, Tensor) for x in pair) else Dual)(*pair),
+        serialized_type_name=f"flowmaps.{_kind.__name__}",
+    )
 
 
 def dual_number(kind: type[Dual], primal: Tensor, tangent: Tensor) -> Dual:

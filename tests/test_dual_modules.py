@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
-from torch.utils.checkpoint import checkpoint
 
 from flowmaps import derivative, dual
 from flowmaps.dual_tensor import DualTensor
@@ -234,24 +233,6 @@ def test_scripted_networks_are_refused(made):
     """torch's forward mode of a scripted network is wrong from its second call on."""
     with pytest.raises(TypeError, match="torch.jit"):
         derivative.jvp(made(nn.Sequential(nn.Linear(2, 2), nn.SiLU())), (torch.ones(1, 2),), (torch.ones(1, 2),))
-
-
-@pytest.mark.parametrize("mode", [derivative.jvp, derivative.detached])
-def test_checkpointed_layers_have_the_same_gradients(mode):
-    torch.manual_seed(0)
-    layers = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.LayerNorm(8), nn.Linear(8, 4)).double()
-    x, dx = torch.randn(2, 5, 4, dtype=F64)
-
-    def checkpointed(x):
-        for layer in layers:
-            x = checkpoint(layer, x, use_reentrant=False)
-        return x
-
-    gradients = []
-    for f in (layers, checkpointed):
-        value, d = mode(f, (x,), (dx,))
-        gradients.append(torch.autograd.grad((value + d).square().sum(), list(layers.parameters())))
-    torch.testing.assert_close(*gradients)
 
 
 def test_compiled_modules_have_the_same_derivative_without_a_graph_break():
