@@ -1,6 +1,7 @@
 """Benchmarks run: a few steps of a few methods leave results, a table and a picture, and are not run again."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from benchmarks import cost, landscape, landscape_tables
 
 METHODS = ("flow_matching", "pid", "fmm")
 NAME = "checkerboard"
+pytestmark = pytest.mark.filterwarnings("ignore:attention runs unfused under torch's own forward mode")
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +99,81 @@ def test_the_teacher_is_kept_whole(results):
     assert folder.name == "checkerboard-linear-0.15s" and fm.load(folder).path == fm.path.linear
 
 
-def test_the_cost_of_every_method_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(cost, "network", lambda: fm.networks.MLP(64, width=8, depth=2))
-    cost.main(["--batch", "34", "--rounds", "1", "--out", str(tmp_path / "table.md")])
-    text = (tmp_path / "table.md").read_text()
-    assert all(f"| {row.name} " in text for row in fm.methods.LANDSCAPE)
-    assert "counted" in text
+SMALL = {
+    "mlp": cost.networks.Case(lambda: fm.networks.MLP(64, width=64, depth=3), (64,), 48),
+    "dit": cost.networks.Case(lambda: fm.networks.DiT((1, 4, 4), 2, 16, 1, 2), (1, 4, 4), 16),
+}
+FEW = "flow_matching,meanflow,lsd"
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory):
+    """A few steps on small networks, in two goes; nothing compiled, no JAX."""
+    out = tmp_path_factory.mktemp("cost")
+    few = ["--methods", FEW, "--plain", FEW, "--compiled", "none", "--compiled-plain", "none", "--no-jax"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, case in SMALL.items():
+            patch.setitem(cost.CASES, name, case)
+            patch.setitem(cost.sampling.BATCHES, name, (1, 2))
+        patch.setattr(cost.growth, "AXES", {"batch": (8, 16), "width": (12, 24), "side": (4, 8)})
+        patch.setattr(cost.growth, "BASE", {"batch": 8, "width": 12, "side": 4})
+        patch.setattr(cost.growth, "METHODS", FEW.split(","))
+        patch.setattr(cost.roofline, "SIZES", (8, 16))
+        patch.setattr(cost.sampling, "STEPS", (1, 10))
+        for module in (cost.steps, cost.roofline, cost.sampling, cost.growth):
+            patch.setattr(module, "on_one_core", lambda: None)
+        for parts, networks in (("roofline,steps", "mlp"), ("steps,sampling,growth", "mlp,dit")):
+            asked = ["--parts", parts, "--networks", networks, "--rounds", "1", "--out", str(out)]
+            cost.main([*few, *asked])
+    return out
+
+
+def test_what_a_step_costs_is_what_the_landscape_says():
+    """On a network that is square layers and little else: what is only seen by x or by a time costs less to
+    differentiate."""
+    given = cost.networks.Case(lambda: fm.networks.MLP(2, width=96, depth=8, embedding=4), (2,), 48).setting()
+    unit = cost.measure.counted(cost.works.forward(given))
+    for row in fm.methods.LANDSCAPE:
+        found = cost.measure.counted(cost.works.ours(row.name, given)) / unit
+        assert found == pytest.approx(row.shared, rel=0.05), row.name
+
+
+def test_costs_leave_tables_and_pictures(costs):
+    assert {path.stem for path in costs.glob("*.json")} == {
+        "roofline", "growth", "steps-mlp", "steps-dit", "sampling-mlp", "sampling-dit"
+    }  # fmt: skip
+    for path in costs.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    assert {path.stem for path in costs.glob("*.png")} == {"sampling", "growth"}
+    table = (costs / "steps-mlp.md").read_text()
+    assert all(f"| {name} " in table for name in FEW.split(",")) and "python -m benchmarks.cost" in table
+    marks = (costs / "marks.md").read_text()
+    assert all(name in marks for name in ("lsd over flow matching, eager", "eager over the plain step", "against N"))
+
+
+def test_memory_is_what_is_alive_at_once():
+    """Two matrices of a megabyte, the first of which is gone before the second is made; then both at once."""
+
+    def megabytes(work):
+        return cost.measure.peak_bytes(cost.measure.Work(work)) / 2**20
+
+    make = partial(torch.ones, 2**18)
+    assert megabytes(lambda: [make() for _ in range(2)]) == 2
+    assert megabytes(lambda: [make().sum() for _ in range(2)]) == pytest.approx(1, abs=0.01)
+
+
+def test_attention_is_counted_fused_or_not():
+    """softmax(q k^T) v has two products of 2 B h N^2 d operations, and its backward pass four (fused: five)."""
+    q = torch.randn(2, 3, 5, 8, requires_grad=True)
+    product = 2 * 2 * 3 * 5 * 5 * 8
+    fused = cost.measure.Work(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))
+    written = cost.measure.Work(lambda: (q @ q.transpose(-2, -1)).softmax(-1) @ q)
+    assert cost.measure.counted(fused) == cost.measure.counted(written) == 2 * product
+    both = cost.measure.Work(lambda: fused.run().sum().backward())
+    assert cost.measure.counted(both) == 7 * product
+
+
+def test_a_mark_names_its_worst_and_what_misses_it():
+    above = cost.marks.Mark("cost", "MLP", 1.25, {"a": 1.2, "b": 1.3, "c": 1.4})
+    below = cost.marks.Mark("speed", "MLP", 0.95, {"a": 0.97, "b": 0.9}, least=True)
+    assert (above.worst, above.missed, below.worst, below.missed) == ("c", ["b", "c"], "b", ["b"])

@@ -36,7 +36,7 @@ def test_the_demo_runs_and_runs_again(tmp_path, monkeypatch, capsys):
     assert (out / "evaluation.json").exists() and (out / "report.html").stat().st_size > 100_000
 
 
-@pytest.mark.parametrize("name", ["checkerboard", "cost", "digits", "digits_parts"])
+@pytest.mark.parametrize("name", ["checkerboard", "digits", "digits_parts"])
 def test_benchmarks_can_be_asked_what_they_do(name, monkeypatch):
     module = runpy.run_path(str(ROOT / f"benchmarks/{name}.py"), run_name="benchmark")
     assert callable(module["main"]) and f"python -m benchmarks.{name}" in module["__doc__"]

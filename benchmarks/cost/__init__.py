@@ -1,0 +1,103 @@
+"""What a training step costs, and what bounds it:  python -m benchmarks.cost [--parts A,B] [--networks C,D]
+
+- steps: on an MLP, a DiT and a U-Net, loss and backward pass of every method over one forward pass of the same network
+  on the same batch, eager and compiled, beside the count of matrix products, the same step in plain PyTorch
+  (`benchmarks.baselines`) and in JAX, jitted, where it is installed (pip install flowmaps[bench]). All of them in turns
+  in one run, medians; processor time of one thread, or the time of the stream on a GPU. Memory is the most bytes of
+  tensors alive at once beside weights and batch, gradients included, from the events of torch's allocator; for JAX it
+  is what its programs plan for.
+- roofline: the rate of matrix products on this machine.
+- sampling: one jump against ODEs of many steps, by batch size.
+- growth: a step against batch, width and tokens.
+- streaming: the memory of training on a file that stays on disk.
+
+A part leaves its results in `--out` as JSON, and one that has them is not run again (--again: it is); --tables only
+writes tables and pictures. Programs that were compiled once are found again in inductor's cache.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch: the profiler otherwise writes a line for each use
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tables import machine
+from flowmaps.methods import LANDSCAPE
+from flowmaps.training.files import write_json
+
+from . import growth, report, roofline, sampling, steps
+from .measure import Progress
+from .networks import CASES
+
+PARTS = ("roofline", "steps", "sampling", "growth", "streaming")
+
+
+def names(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """A reader of comma-separated names: some of `known`, "all" or "none"."""
+
+    def read(text: str) -> list[str]:
+        chosen = list(known) if text == "all" else [] if text == "none" else text.split(",")
+        if unknown := set(chosen) - set(known):
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+        return chosen
+
+    return read
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
+    methods, default = [row.name for row in LANDSCAPE], steps.Choice()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", type=names(PARTS), default=list(PARTS))
+    parser.add_argument("--networks", type=names(list(CASES)), default=list(CASES))
+    parser.add_argument("--methods", type=names(methods), default=methods, help="that run eagerly")
+    parser.add_argument("--compiled", type=names(methods), default=list(default.compiled), help="that are compiled")
+    parser.add_argument("--plain", type=names(default.plain), default=list(default.plain))
+    parser.add_argument("--compiled-plain", type=names(default.plain), default=list(default.compiled_plain))
+    parser.add_argument("--jax", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--rounds", type=int, default=default.rounds)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cost"))
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--tables", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what has no result yet, then write the tables."""
+    options, say = parsed(arguments), Progress()
+    command = shlex.join(["python", "-m", "benchmarks.cost", *(sys.argv[1:] if arguments is None else arguments)])
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, measure in [] if options.tables else chosen(options, say):
+        path = options.out / f"{name}.json"
+        if options.again or not path.exists():
+            say(name)
+            steps.fresh()
+            found = measure()
+            write_json(path, {"measured": f"{machine()}; command: {command}", **found})
+    report.write(options.out)
+    say("done")
+
+
+def chosen(options: argparse.Namespace, say: Progress) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Name of the result -> what measures it."""
+    choice = steps.Choice(
+        options.methods, options.compiled, options.plain, options.compiled_plain, options.jax, options.rounds
+    )
+    if "roofline" in options.parts:
+        yield "roofline", lambda: roofline.measured(options.rounds, options.jax, say)
+    for name in options.networks:
+        if "steps" in options.parts:
+            yield f"steps-{name}", lambda name=name: steps.measured(name, CASES[name].setting(), choice, say)
+        if "sampling" in options.parts and name != "unet":
+            yield f"sampling-{name}", lambda name=name: sampling.measured(name, CASES[name], options.rounds, say)
+    if "growth" in options.parts:
+        yield "growth", lambda: growth.measured(options.rounds, say)
+    if "streaming" in options.parts:
+        yield "streaming", lambda: growth.streamed(say)

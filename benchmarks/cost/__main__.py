@@ -1,0 +1,5 @@
+"""python -m benchmarks.cost"""
+
+from benchmarks.cost import main
+
+main()

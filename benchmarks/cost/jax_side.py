@@ -1,0 +1,89 @@
+"""JAX in a process of its own, which answers one request at a time, so that its steps run in turns with torch's."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.baselines import baseline
+
+from .measure import Clock
+from .networks import DEVICE, Setting
+
+STEPS = ("flow_matching", "meanflow", "lsd")
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+def installed() -> bool:
+    """Whether there is a JAX to compare with."""
+    return importlib.util.find_spec("jax") is not None
+
+
+class Child:
+    """JAX with one network and its batch. `jax`: its version; `bytes`: what each program plans for."""
+
+    def __init__(self, name: str, setting: Setting) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "given.npz"
+            np.savez(path, **given(setting))
+            one_thread = {"XLA_FLAGS": ONE_THREAD, "JAX_PLATFORMS": "cpu"} if DEVICE.type == "cpu" else {}
+            command = [sys.executable, "-m", "benchmarks.cost.jax_child", name, str(path)]
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self.process = subprocess.Popen(command, env=os.environ | one_thread, **pipes)
+            said = self._answer()
+        self.jax, self.bytes = said["jax"], said["bytes"]
+
+    def ask(self, request: str) -> float:
+        """The seconds of a step or of the forward pass, or the rate of a product of matrices of that size."""
+        self.process.stdin.write(f"{request}\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def clock(self, request: str) -> Clock:
+        """The request as a clock."""
+        return lambda: self.ask(request)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _answer(self) -> Any:
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("JAX ended before it answered; its message stands above")
+        return json.loads(line)
+
+
+@torch.no_grad()
+def given(setting: Setting) -> dict[str, np.ndarray]:
+    """What the child works on: weights as JAX lays them out, a batch, and what torch makes of it."""
+    network, x0 = setting.network, setting.x0
+    eps, s, t = baseline("lsd", network).draw(x0)
+    found = {f"p:{name}": value for name, value in weights(network).items()}
+    found |= {"x0": x0, "eps": eps, "s": s, "t": t, "output": network(x0, s, t)}
+    drawn = {"flow_matching": (eps, s), "meanflow": (eps, s, t), "lsd": (eps, s, t)}
+    for name, values in drawn.items():
+        found[f"loss:{name}"] = baseline(name, network).loss(network, x0, *values)
+    return {name: value.detach().cpu().numpy() for name, value in found.items()}
+
+
+def weights(network: nn.Module) -> dict[str, Tensor]:
+    """The weights by name: of linear layers as (in, out), of convolutions as HWIO, and the positions of a DiT."""
+    found = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Linear):
+            found[f"{name}.weight"] = layer.weight.T
+        if isinstance(layer, nn.Conv2d):
+            found[f"{name}.weight"] = layer.weight.permute(2, 3, 1, 0)
+    return found

@@ -1,0 +1,50 @@
+"""One jump against an ODE of many steps on the same network, at several batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+import flowmaps as fm
+
+from .measure import Work, on_one_core, seconds
+from .networks import Case
+
+BATCHES = {"mlp": (1, 8, 64, 512), "dit": (1, 4, 16, 64), "unet": (1, 4, 16, 64)}
+STEPS = (1, 10, 100)
+MOST_ROWS = {"dit": 1600, "unet": 1600}
+"""Rows times steps of the longest run."""
+
+
+def measured(name: str, case: Case, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """For each batch: steps -> seconds in each round; one jump and the ODEs take turns."""
+    on_one_core()
+    setting = case.setting()
+    flow = fm.FlowMap(setting.network)
+    found = {}
+    for batch in BATCHES[name]:
+        noise = torch.randn(batch, *case.shape, device=setting.x0.device)
+        chosen = [steps for steps in STEPS if steps * batch <= MOST_ROWS.get(name, 10**9)]
+        works = {steps: work(flow, noise, steps) for steps in chosen}
+        works[1].run()
+        times: dict[int, list[float]] = {steps: [] for steps in works}
+        for _ in range(rounds):
+            for steps, run in works.items():
+                times[steps].append(median(seconds(run) for _ in range(9)) if steps == 1 else seconds(run))
+        found[str(batch)] = {str(steps): values for steps, values in times.items()}
+        say(f"sampling: {name}, {batch} rows")
+    return {"network": name, "batches": found}
+
+
+def work(flow: fm.FlowMap, noise: torch.Tensor, steps: int) -> Work:
+    """One jump, or so many Euler steps."""
+    step = fm.steps.jump if steps == 1 else fm.steps.euler
+
+    def run() -> None:
+        with torch.no_grad():
+            fm.sample(flow, noise, steps, step=step)
+
+    return Work(run)

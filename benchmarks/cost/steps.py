@@ -1,0 +1,119 @@
+"""A step of every method on one network: ours eager and compiled, the plain one, JAX's; all of them in turns."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks.baselines import MODULES
+from flowmaps.methods import LANDSCAPE
+
+from . import jax_side, works
+from .measure import Clock, Work, counted, in_turns, on_one_core, peak_bytes, seconds
+from .networks import Setting
+
+Say = Callable[[str], None]
+COMPILED = ("flow_matching", "meanflow", "imf", "lsd", "esd", "psd", "shortcut", "ct", "ect", "ayf_emd")
+COMPILED_PLAIN = ("flow_matching", "meanflow", "psd")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which steps: ours eager, ours compiled, plain, plain compiled, and whether JAX's; how many rounds."""
+
+    eager: Sequence[str] = tuple(row.name for row in LANDSCAPE)
+    compiled: Sequence[str] = COMPILED
+    plain: Sequence[str] = tuple(MODULES)
+    compiled_plain: Sequence[str] = COMPILED_PLAIN
+    jax: bool = True
+    rounds: int = 7
+
+    def works(self, given: Setting) -> Iterator[tuple[str, str, Callable[[], Work]]]:
+        """(kind, method, how to make it)."""
+        kinds = (
+            ("eager", self.eager, works.ours, False),
+            ("plain", self.plain, works.plain, False),
+            ("compiled", self.compiled, works.ours, True),
+            ("compiled plain", self.compiled_plain, works.plain, True),
+        )
+        for kind, names, make, compiled in kinds:
+            for name in names:
+                yield kind, name, lambda make=make, name=name, compiled=compiled: make(name, given, compiled)
+
+
+def measured(name: str, given: Setting, choice: Choice, say: Say) -> dict[str, Any]:
+    """Everything on one network: the forward pass of each kind and a row for each step, with what failed and why."""
+    on_one_core()
+    units = {"eager": works.forward(given)}
+    if choice.compiled or choice.compiled_plain:
+        units["compiled"] = works.forward(given, compiled=True)
+        units["compiled"].run()
+    rows: list[dict[str, Any]] = []
+    clocks: dict[str, tuple[Clock, Clock]] = {}
+    for kind, method, make in choice.works(given):
+        row, work = prepared(kind, method, make)
+        rows.append(row)
+        say(f"{name}: {kind} {method} " + ("ready" if work else row["failure"]))
+        if work:
+            clocks[f"{kind}:{method}"] = clock(units[unit_of(kind)]), clock(work)
+    if not (choice.jax and jax_side.installed()):
+        timed(clocks, rows, choice.rounds, name, say)
+    else:
+        with closing(jax_side.Child(name, given)) as child:
+            say(f"{name}: JAX {child.jax} computes the same and is ready")
+            for method in jax_side.STEPS:
+                rows.append({"kind": "jax", "method": method, "bytes": child.bytes[method]})
+                clocks[f"jax:{method}"] = child.clock("forward"), child.clock(method)
+            timed(clocks, rows, choice.rounds, name, say)
+    return {
+        "network": name,
+        "rows_of_batch": len(given.x0),
+        "parameters": sum(weight.numel() for weight in given.network.parameters()),
+        "forward_flops": counted(units["eager"]),
+        "forward_bytes": peak_bytes(units["eager"]),
+        "rows": rows,
+    }
+
+
+def prepared(kind: str, method: str, make: Callable[[], Work]) -> tuple[dict[str, Any], Work | None]:
+    """The step, warm, with its row; without it, and with the reason, where it does not run."""
+    row: dict[str, Any] = {"kind": kind, "method": method}
+    try:
+        work = make()
+        work.clear()
+        work.run()
+        row |= {"bytes": peak_bytes(work)}
+        return row | ({} if "compiled" in kind else {"flops": counted(work)}), work
+    except Exception as error:  # a step that cannot run, or cannot be compiled, is a result
+        return row | {"failure": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}, None
+    finally:
+        gc.collect()
+
+
+def unit_of(kind: str) -> str:
+    """Whose forward pass is the unit of a kind: compiled steps are held against the compiled one."""
+    return "compiled" if kind.startswith("compiled") else "eager"
+
+
+def clock(work: Work) -> Clock:
+    """The seconds of a run."""
+    return lambda: seconds(work)
+
+
+def timed(clocks: dict[str, tuple[Clock, Clock]], rows: list[dict[str, Any]], rounds: int, name: str, say: Say) -> None:
+    """Put `units` and `seconds` of all rounds into the rows."""
+    found = in_turns(clocks, rounds, lambda text: say(f"{name}: {text}"))
+    for row in rows:
+        if times := found.get(f"{row['kind']}:{row['method']}"):
+            row["units"], row["seconds"] = map(list, zip(*times, strict=True))
+
+
+def fresh(seed: int = 0) -> None:
+    """Random numbers from the start, and programs of other networks forgotten."""
+    torch.manual_seed(seed)
+    torch.compiler.reset()

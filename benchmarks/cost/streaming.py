@@ -1,0 +1,71 @@
+"""Memory of training on a file:  python -m benchmarks.cost.streaming FILE disk|memory, a child of `benchmarks.cost`.
+
+Prints the most anonymous memory (pages that no file backs, what a process really holds) over that before the file was
+opened, sampled all the while, and the seconds of a step.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+import flowmaps as fm
+from flowmaps.data import arrays
+
+STEPS, BATCH = 20, 64
+
+
+def anonymous_bytes() -> int:
+    """Of this process, from /proc."""
+    [kilobytes] = re.findall(r"^RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(), flags=re.M)
+    return 1024 * int(kilobytes)
+
+
+class Most(threading.Thread):
+    """The largest value while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.found, self.done = 0, threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(0.002):
+            self.found = max(self.found, anonymous_bytes())
+
+
+def main() -> None:
+    """Train a small network for a few steps."""
+    path, where = sys.argv[1:]
+    torch.set_num_threads(1)
+    arrays.IN_MEMORY = 0 if where == "disk" else sys.maxsize  # type: ignore[attr-defined]
+    flow = fm.FlowMap(fm.networks.UNet((3, 32, 32), 8, (1, 2), 1))
+    method, optimizer = fm.methods.meanflow(), torch.optim.AdamW(flow.parameters(), 1e-3)
+    step(flow, method, optimizer, torch.randn(BATCH, 3, 32, 32))
+    before, most = anonymous_bytes(), Most()
+    most.start()
+    data = fm.data.load(path)
+    start = time.perf_counter()
+    for batch in islice(data.batches(BATCH), STEPS):
+        step(flow, method, optimizer, batch.x0)
+    took = time.perf_counter() - start
+    most.done.set()
+    most.join()
+    print(json.dumps({"bytes": most.found - before, "seconds": took / STEPS}))
+
+
+def step(flow: fm.FlowMap, method: fm.Method, optimizer: torch.optim.Optimizer, x0: torch.Tensor) -> None:
+    """One training step."""
+    optimizer.zero_grad()
+    method.loss(flow, x0).value.backward()
+    optimizer.step()
+
+
+if __name__ == "__main__":
+    main()

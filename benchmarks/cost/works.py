@@ -1,0 +1,74 @@
+"""A step as something to measure: ours eager, ours compiled, the plain one, and the forward pass that is the unit."""
+
+from __future__ import annotations
+
+import warnings
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import flowmaps as fm
+from benchmarks.baselines import baseline
+from benchmarks.landscape import limits_of, method_of, path_of, row_of
+from flowmaps.method import measure
+
+from .measure import Work
+from .networks import Setting
+
+PROGRESS = 0.5
+"""The moment of training at which a step is measured."""
+
+warnings.filterwarnings("ignore", message="attention runs unfused under torch's own forward mode")
+
+
+def forward(given: Setting, compiled: bool = False) -> Work:
+    """One call of the network without a graph."""
+    call = torch.compile(given.network) if compiled else given.network
+    x, time = given.x0, given.times
+    return Work(torch.no_grad()(lambda: call(x, time, time)))
+
+
+def ours(name: str, given: Setting, compiled: bool = False) -> Work:
+    """Loss and backward pass of the library's method in the middle of its training. What is compiled is the loss
+    without its draws, as `train(compile=True)` does it."""
+    row = row_of(name)
+    flow = fm.FlowMap(given.network, **limits_of(row))
+    method = method_of(row, fm.FlowMap(given.teacher, path=path_of(row)))
+    method.follow(flow, PROGRESS)
+    terms = method.now(PROGRESS)
+
+    def value(drawn: Any) -> Tensor:
+        return measure(flow, terms, drawn).value
+
+    evaluate = torch.compile(apart(value)) if compiled else value
+
+    def step() -> None:
+        method.follow(flow, PROGRESS)
+        evaluate(method.draw(flow, given.x0, progress=PROGRESS)).backward()
+
+    return Work(step, lambda: forget([*flow.parameters(), *method.parameters()]))
+
+
+def plain(name: str, given: Setting, compiled: bool = False) -> Work:
+    """Loss and backward pass of the step as one would write it from the paper."""
+    written = baseline(name, given.network)
+
+    def value(*drawn: Tensor) -> Tensor:
+        return written.loss(given.network, given.x0, *drawn)
+
+    evaluate = torch.compile(apart(value)) if compiled else value
+    return Work(lambda: evaluate(*written.draw(given.x0)).backward(), lambda: forget(list(given.network.parameters())))
+
+
+def forget(weights: list[nn.Parameter]) -> None:
+    """No gradients."""
+    for weight in weights:
+        weight.grad = None
+
+
+def apart(function: Any) -> Any:
+    """The same function with code of its own: compiled programs are kept, and limited in number, by code."""
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
