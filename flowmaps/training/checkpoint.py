@@ -113,7 +113,8 @@ def _finish(temporary: Path, target: Path, taken: Snapshot, sums: list[dict[str,
 
 def _failed(folder: Path, taken: Snapshot, error: BaseException) -> str:
     """What to say when writing failed."""
-    kept = f"{before[-1].name} is kept" if (before := complete(folder)) else "there is none before it"
+    before = newest(folder)
+    kept = "there is none before it" if before is None else f"the checkpoint of step {before} is kept"
     free = shutil.disk_usage(folder if folder.is_dir() else ".").free
     return (
         f"the checkpoint of step {taken.step} could not be written to {folder}: {error}. "
@@ -125,6 +126,12 @@ def _failed(folder: Path, taken: Snapshot, error: BaseException) -> str:
 def complete(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first; other names, and temporary ones, are passed over."""
     return sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name) and path.is_dir())
+
+
+def newest(folder: Path) -> int | None:
+    """The step of the newest checkpoint, unchecked; None where there is none."""
+    found = complete(folder)
+    return int(found[-1].name.removeprefix("step_")) if found else None
 
 
 def state_of(path: Path) -> dict[str, Any]:

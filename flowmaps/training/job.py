@@ -57,11 +57,16 @@ class Job:
     @property
     def kept(self) -> str:
         """What an error says about the last checkpoint. Waits for it to be on disk."""
+        if self.folder is None:
+            return ""
         try:
             self.finish()
         except OSError as error:
             return f"; {error}"
-        return f"; the checkpoint of step {self.saved} is kept" if self.saved else ""
+        except RuntimeError:
+            pass  # the processes that wrote together do so no more
+        step = checkpoint.newest(self.folder.checkpoints)
+        return "" if step is None else f"; the checkpoint of step {step} is kept"
 
     def begin(self) -> None:
         """Make the run folder; called after the first step, so that arguments that fail there leave nothing behind."""
@@ -130,7 +135,7 @@ class Job:
         if self.saving is None or step == self.saved:
             return
         models = self.learner.models()
-        if not (self.saving.gather(models) or self.is_main):
+        if not (self.saving.is_joint(models) or self.is_main):
             return
         self.saving.finish()
         if not self.saving.agreed(self.learner.is_finite):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,8 +13,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .checkpoint import Snapshot, write
-from .shards import is_sharded, together
+from .shards import is_sharded, storage, together
 
+PATIENCE = timedelta(minutes=10)
+"""How much longer than another one a process may take to write its part."""
 LEAVING = (GeneratorExit, KeyboardInterrupt, SystemExit)
 """With these a loop is left, and nothing in it failed."""
 
@@ -32,11 +35,14 @@ class Saving:
         self._running: Future[Path] | None = None
         self._group: Any = None
 
-    def gather(self, models: Mapping[str, Mapping[str, Tensor]]) -> bool:
-        """Whether the processes have to write together, which these models decide; all of them ask."""
+    def is_joint(self, models: Mapping[str, Mapping[str, Tensor]]) -> bool:
+        """Whether the processes have to write together, which they do where these models are spread over them. All of
+        them ask. Raises ImportError for a torch that cannot write shards.
+        """
         shared = any(is_sharded(tensor) for part in models.values() for tensor in part.values())
         if shared and self._group is None:
-            self._group = dist.new_group(backend="gloo")
+            storage()
+            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
         return shared
 
     def agreed(self, check: Callable[[], bool]) -> bool:

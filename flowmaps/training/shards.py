@@ -55,6 +55,18 @@ def together(work: Callable[[], T], group: Any = None) -> list[T]:
     return [result for result, _ in found]
 
 
+def storage() -> Any:
+    """torch's module for shards as safetensors. Raises ImportError for a torch that has none."""
+    try:
+        from torch.distributed.checkpoint import hf_storage
+    except ImportError:
+        raise ImportError(
+            "checkpoints of weights that are spread over processes need torch.distributed.checkpoint.hf_storage, which "
+            f"torch {torch.__version__} has not: use a newer torch, or train without shard=True"
+        ) from None
+    return hf_storage
+
+
 def write_shards(folder: Path, parts: Parts, group: Any) -> dict[str, str]:
     """Write what this process holds into `folder`/shards; what all of them hold is written once.
 
@@ -62,12 +74,12 @@ def write_shards(folder: Path, parts: Parts, group: Any) -> dict[str, str]:
     where one fails.
     """
     from torch.distributed.checkpoint import CheckpointException, save
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
     place = folder / FOLDER
     tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+    writer = storage().HuggingFaceStorageWriter(str(place), save_distributed=True)
     try:
-        save(tensors, storage_writer=HuggingFaceStorageWriter(str(place), save_distributed=True), process_group=group)
+        save(tensors, storage_writer=writer, process_group=group)
     except CheckpointException as error:
         reasons = (f"process {rank}: {failure[0]}" for rank, failure in error.failures.items())
         raise OSError("; ".join(reasons)) from error
@@ -99,9 +111,9 @@ def spread(tensor: Tensor, like: Tensor | None) -> Tensor:
 
 def _read_shards(folder: Path, part: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     from torch.distributed.checkpoint import load
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
-    known: Mapping[str, Any] = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    reader = storage().HuggingFaceStorageReader(str(folder))
+    known = reader.read_metadata().state_dict_metadata
     start = f"{part}."
     tensors = {
         name: _room(entry.size, entry.properties.dtype, like.get(name.removeprefix(start)))
@@ -110,7 +122,7 @@ def _read_shards(folder: Path, part: str, like: Mapping[str, Tensor]) -> dict[st
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
+        load(tensors, storage_reader=reader, no_dist=True)
     return {name.removeprefix(start): tensor for name, tensor in tensors.items()}
 
 

@@ -13,7 +13,15 @@ import flowmaps as fm
 from flowmaps.training import train
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["torch._dynamo", "torch.distributed.fsdp", "flowmaps.training", "pytest"])
+SERVER.set_forkserver_preload(
+    [
+        "torch._dynamo",
+        "torch.distributed.fsdp",
+        "torch.distributed.checkpoint.hf_storage",
+        "flowmaps.training",
+        "pytest",
+    ]
+)
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 8, "log_every": 5}
 DATA = fm.exact.Gaussian(torch.tensor([0.5, -0.5]), torch.tensor([1.0, 0.5]))
 
@@ -37,10 +45,10 @@ def same(one, other):
 
 
 @contextmanager
-def child(work, *arguments):
-    """A process that does `work(connection, *arguments)`; gives (process, connection), and ends it."""
+def child(work, *arguments, **options):
+    """A process that does `work(connection, *arguments, **options)`; gives (process, connection), and ends it."""
     mine, its = SERVER.Pipe()
-    process = SERVER.Process(target=work, args=(its, *arguments))
+    process = SERVER.Process(target=work, args=(its, *arguments), kwargs=options)
     process.start()
     its.close()
     try:
@@ -50,10 +58,10 @@ def child(work, *arguments):
         process.join()
 
 
-def train_and_tell(connection, out, steps=180):
+def train_and_tell(connection, out, **options):
     """Train, telling the number of each step. What is raised is told before it is raised."""
     try:
-        for state in go_on(out, steps=steps):
+        for state in go_on(out, **options):
             connection.send(state.step)
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}")
@@ -66,19 +74,20 @@ def free_port():
         return found.getsockname()[1]
 
 
-def one_of(connection, work, rank, count, port, *arguments):
-    """Do `work(connection, *arguments)` as one of several processes, as torchrun and accelerate start them."""
+def one_of(connection, work, rank, count, port, *arguments, **options):
+    """Do `work(connection, *arguments, **options)` as one of several processes, as torchrun starts them."""
     known = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     known |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
     os.environ.update({name: str(value) for name, value in known.items()})
     torch.set_num_threads(1)
-    work(connection, *arguments)
+    work(connection, *arguments, **options)
     dist.destroy_process_group()
 
 
 @contextmanager
-def children(count, work, *arguments):
+def children(count, work, *arguments, **options):
     """Several processes that train together; a list of what `child` gives."""
     port = free_port()
     with ExitStack() as stack:
-        yield [stack.enter_context(child(one_of, work, rank, count, port, *arguments)) for rank in range(count)]
+        parts = [child(one_of, work, rank, count, port, *arguments, **options) for rank in range(count)]
+        yield [stack.enter_context(part) for part in parts]

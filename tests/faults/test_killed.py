@@ -7,6 +7,8 @@ import signal
 import time
 import warnings
 
+import pytest
+
 import flowmaps as fm
 from flowmaps.training import checkpoint, read_metrics
 from tests.faults.children import child, children, go_on, same, train_and_tell
@@ -62,32 +64,35 @@ def answers(connection):
     return told
 
 
-def test_one_of_two_processes_killed_ends_the_other_and_leaves_a_checkpoint(tmp_path):
-    with children(2, train_and_tell, tmp_path / "run") as [(process, told), (other, _)]:
+@pytest.mark.parametrize("shard", [False, True])
+def test_one_of_two_processes_killed_ends_the_other_and_leaves_a_checkpoint(shard, tmp_path):
+    with children(2, train_and_tell, tmp_path / "run", shard=shard) as [(process, told), (other, _)]:
         while told.recv() < 7:
             pass
         other.kill()
         *_, last = answers(told)
         process.join(timeout=30)
         assert process.exitcode == 1
-    assert "another process of this run" in last and "--resume" in last and "the checkpoint of step" in last
-    assert newest(tmp_path / "run") >= 6
+    assert "another process of this run" in last and "--resume" in last
+    saved = newest(tmp_path / "run")
+    assert saved >= 4 and f"step {saved} is kept" in last
 
 
-def finish(connection, out):
+def finish(connection, out, **options):
     """Train to the end."""
-    list(go_on(out, steps=30))
+    list(go_on(out, **options))
 
 
-def finish_both(out):
-    with children(2, finish, out) as both:
+def finish_both(out, **options):
+    with children(2, finish, out, **options) as both:
         for process, _ in both:
             process.join(timeout=60)
             assert process.exitcode == 0
 
 
-def test_sigterm_to_one_of_two_processes_saves_and_both_go_on_as_if_nothing_was(tmp_path):
-    with children(2, train_and_tell, tmp_path / "run", 30) as [(process, told), (other, _)]:
+@pytest.mark.parametrize("shard", [False, True])
+def test_sigterm_to_one_of_two_processes_saves_and_both_go_on_as_if_nothing_was(shard, tmp_path):
+    with children(2, train_and_tell, tmp_path / "run", steps=30, shard=shard) as [(process, told), (other, _)]:
         while told.recv() < 7:
             pass
         other.terminate()
@@ -96,6 +101,6 @@ def test_sigterm_to_one_of_two_processes_saves_and_both_go_on_as_if_nothing_was(
             assert one.exitcode == 143
     assert 7 <= newest(tmp_path / "run") < 30
     for name in ("run", "whole"):
-        finish_both(tmp_path / name)
+        finish_both(tmp_path / name, steps=30, checkpoint_every=100, shard=shard)
     assert same(fm.load(tmp_path / "run"), fm.load(tmp_path / "whole"))
     assert same(fm.load(tmp_path / "run", ema=False), fm.load(tmp_path / "whole", ema=False))

@@ -128,6 +128,13 @@ def test_a_folder_with_something_in_it_is_not_written_to(tmp_path, trained):
     assert read_config(tmp_path / "empty")["method"]["name"] == "imf"
 
 
+def test_a_folder_whose_config_was_cut_off_is_as_good_as_empty(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.1234.tmp").write_text('{"format"')
+    list(train(fm.FlowMap(Plain()), fm.methods.imf(), GAUSSIAN, out=tmp_path / "run", **QUIET))
+    assert fm.load(tmp_path / "run", Plain()) is not None
+
+
 def test_a_write_that_was_cut_off_is_no_checkpoint(trained):
     run, state = trained
     half = run / "checkpoints" / ".step_00000009.tmp"
