@@ -101,7 +101,7 @@ def soflow(
     def now(term: Term, progress: float) -> Term:
         r = ratio(progress)
         # the residual is sqrt(r) D, and the weight belongs to D
-        of_difference = by_interval(lambda s, t: torch.full_like(s, r**power), adaptive(power, c * r, squared))
+        of_difference = by_interval(lambda s, t: r**power * torch.ones_like(s), adaptive(power, c * r, squared))
         return replace(term.given(ratio=r), weight=weight or of_difference)
 
     return Method(
