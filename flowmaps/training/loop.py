@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
@@ -27,6 +29,7 @@ from .plan import MakeOptimizer, Plan, Precision
 from .processes import Processes
 from .run import Run
 from .schedule import WarmUpDecay
+from .shards import is_sharded
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class State:
     loss: the `Loss` of the last step, detached; with several processes its values are those of the whole batch, its
     residuals those of the rows here. flow: the flow map in training, itself. ema: the one with averaged weights, in
     evaluation mode; both change with the next step. With shard=True they are spread over the processes until training
-    ends: `training.whole(state.ema)`, on all processes, is a copy to sample from. seconds: time spent training.
+    has ended: `training.whole(state.ema)`, on all processes, is a copy to sample from. seconds: time spent training.
     progress: the share that is done, in [0, 1].
     """
 
@@ -132,6 +135,10 @@ def train(
     config = run.configuration(flow, method, data, plan, notes or {})
     config["processes"] = {"count": processes.count, "accumulate": accumulate, "shard": shard}
     folder = open_folder(out, config, resume)
+    if any(map(is_sharded, flow.parameters())):
+        raise ValueError(
+            "the weights of this flow map are spread over processes by an earlier run: take training.whole(flow)"
+        )
     learner = Learner(flow, method, plan, accelerator, processes, shard and processes.count > 1)
     job = Job(learner, data, folder, config, checkpoint_every, keep, sample_every)
     if resume:
@@ -146,6 +153,12 @@ def processes_of(accelerator: Accelerator, accumulate: int, plan: Plan) -> Proce
         raise ValueError(f"weights cannot be spread by accelerate's {kind.value}: start without it and pass shard=True")
     if own > 1:
         raise ValueError(f"the accelerator accumulates {own} gradients: pass accumulate={own} instead")
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started != accelerator.num_processes:
+        raise ValueError(
+            f"{started} processes were started, and the accelerator of each knows of {accelerator.num_processes}: on "
+            "processors it has to be made with Accelerator(cpu=True)"
+        )
     processes = Processes(accelerator.process_index, accelerator.num_processes, accumulate)
     processes.check(plan.batch_size)
     if plan.seconds is not None and processes.count > 1:
@@ -168,15 +181,17 @@ def make_accelerator(out: str | Path | None, trackers: Sequence[Any], staged: bo
     Raises ImportError for a tracker that is not installed.
     """
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=staged)]
+    # without it, accelerate overlooks that torchrun has started several processes on processors
+    cpu = not torch.accelerator.is_available()
     if out is None:
-        return Accelerator(kwargs_handlers=handlers)
+        return Accelerator(cpu=cpu, kwargs_handlers=handlers)
     installed = [getattr(name, "value", name) for name in get_available_trackers()]
     for name in trackers:
         if isinstance(name, str) and name not in installed:
             known = ", ".join(installed) or "none"
             raise ImportError(f"the tracker {name} is not known or not installed; installed are {known}")
     project = ProjectConfiguration(project_dir=str(out), logging_dir=str(Path(out) / "tensorboard"))
-    return Accelerator(log_with=list(trackers) or None, project_config=project, kwargs_handlers=handlers)
+    return Accelerator(cpu=cpu, log_with=list(trackers) or None, project_config=project, kwargs_handlers=handlers)
 
 
 def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:

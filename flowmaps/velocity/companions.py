@@ -105,13 +105,10 @@ def _copy_weights(target: nn.Module | None, source: nn.Module, share: float = 1.
     with torch.no_grad():
         theirs = [weight.detach() for weight in source.parameters()]
         mine: list[Tensor] = list(target.parameters())
-        if not mine:
-            pass  # torch's lists of tensors must not be empty
-        elif share < 1:
+        if mine and share < 1:  # torch's lists of tensors must not be empty
             torch._foreach_lerp_(mine, theirs, share)
-        else:
-            torch._foreach_copy_(mine, theirs)
-        for a, b in zip(target.buffers(), source.buffers(), strict=True):
+            mine, theirs = [], []
+        for a, b in zip((*mine, *target.buffers()), (*theirs, *source.buffers()), strict=True):
             a.copy_(b)
 
 

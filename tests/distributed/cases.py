@@ -11,7 +11,7 @@ from flowmaps.training import train, whole
 from flowmaps.velocity import Discriminator
 from tests.training.support import GAUSSIAN, staged
 
-STEPS = 5
+STEPS = 4
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "log_every": 1}
 
 

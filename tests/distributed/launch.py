@@ -7,6 +7,7 @@ import traceback
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from accelerate import Accelerator
 
 
 def run(work, processes, *arguments):
@@ -20,6 +21,7 @@ def _process(rank, processes, folder, work, arguments):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes)
+    assert Accelerator(cpu=True).num_processes == processes  # else all comparisons would be of one process with itself
     torch.save(work(*arguments), f"{folder}/{rank}")
     dist.barrier()
     dist.destroy_process_group()
