@@ -1,5 +1,6 @@
 """Functions run by several processes at once, which meet through a file."""
 
+import multiprocessing
 import os
 import tempfile
 import traceback
@@ -9,11 +10,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from accelerate import Accelerator
 
+multiprocessing.set_forkserver_preload(["flowmaps.training.sharding", "flowmaps.training", "tests.distributed.cases"])
+
 
 def run(work, processes, *arguments):
     """What `work(*arguments)` returns in each process."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_process, (processes, folder, work, arguments), nprocs=processes)
+        arguments = (processes, folder, work, arguments)
+        mp.start_processes(_process, arguments, nprocs=processes, start_method="forkserver")
         return [torch.load(f"{folder}/{rank}", weights_only=False) for rank in range(processes)]
 
 
