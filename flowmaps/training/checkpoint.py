@@ -98,6 +98,8 @@ def _finish(temporary: Path, target: Path, taken: Snapshot, sums: list[dict[str,
     write_json(temporary / "optimizer.json", taken.optimizers)
     files = {name: value for part in sums for name, value in sorted(part.items())}
     files["optimizer.json"] = checksum(temporary / "optimizer.json")
+    if unseen := [name for name in files if not (temporary / name).is_file()]:
+        raise OSError(f"{unseen[0]} is not there: the run folder has to lie where all processes see it")
     for path in temporary.rglob("*"):
         flush(path)
     state = {"step": taken.step, **taken.state, "files": files}

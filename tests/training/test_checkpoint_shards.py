@@ -127,6 +127,13 @@ def test_nothing_is_unpickled(sharded, monkeypatch):
     assert len(content(last(sharded))) > 10 and fm.load(sharded, linear_flow())
 
 
+def test_a_folder_that_only_some_processes_see_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_write_parts", lambda *_: {"shards/shard-00002": "written on another machine"})
+    with pytest.raises(OSError, match="shards/shard-00002 is not there: the run folder has to lie where all"):
+        checkpoint.write(tmp_path, checkpoint.snapshot(1, {}, [], {}), keep=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def with_a_full_disk(connection, *arguments):
     """As `segment`, where no file of the second process can grow beyond 100 bytes."""
     if os.environ["RANK"] == "1":
