@@ -13,6 +13,7 @@ import flowmaps as fm
 from benchmarks.baselines import baseline
 from benchmarks.landscape import limits_of, method_of, path_of, row_of
 from flowmaps.method import measure
+from flowmaps.training.compiling import Compiled
 
 from .measure import Work
 from .networks import Setting
@@ -39,14 +40,11 @@ def ours(name: str, given: Setting, compiled: bool = False) -> Work:
     method.follow(flow, PROGRESS)
     terms = method.now(PROGRESS)
 
-    def value(drawn: Any) -> Tensor:
-        return measure(flow, terms, drawn).value
-
-    evaluate = torch.compile(apart(value)) if compiled else value
+    evaluate = Compiled(apart(measure)) if compiled else measure
 
     def step() -> None:
         method.follow(flow, PROGRESS)
-        evaluate(method.draw(flow, given.x0, progress=PROGRESS)).backward()
+        evaluate(flow, terms, method.draw(flow, given.x0, progress=PROGRESS)).value.backward()
 
     return Work(step, lambda: forget([*flow.parameters(), *method.parameters()]))
 
@@ -71,4 +69,4 @@ def forget(weights: list[nn.Parameter]) -> None:
 def apart(function: Any) -> Any:
     """The same function with code of its own: compiled programs are kept, and limited in number, by code."""
     code = function.__code__.replace()
-    return FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
