@@ -34,12 +34,12 @@ __all__ = [
     "consistency", "finite_steps", "derivative", "velocity", "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
     "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
-    "data", "evaluate", "load", "recipes", "train", "training", "visualise",
+    "data", "evaluate", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 
 # These need more than torch, so they are imported when they are first asked for.
 _LAZY = {"train": "training", "load": "training"} | dict.fromkeys(
-    ("data", "evaluate", "recipes", "training", "visualise")
+    ("data", "evaluate", "planning", "recipes", "training", "visualise")
 )
 
 

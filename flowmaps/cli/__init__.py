@@ -1,4 +1,4 @@
-"""The command line: flowmaps train, sample, evaluate, report, methods, explain, compare."""
+"""The command line: flowmaps train, sample, evaluate, report, methods, explain, compare, plan."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ try:
 except ImportError as error:
     raise ImportError(f"the command line needs {error.name}: pip install flowmaps[train]") from None
 
-from .options import Command, Compare, Evaluate, Explain, Methods, Report, Sample, Train
+from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
 
-COMMANDS = (Train, Sample, Evaluate, Report, Compare, Methods, Explain)
+COMMANDS = (Train, Sample, Evaluate, Report, Compare, Methods, Explain, Plan)
 KEPT = {
     Train: "; what was learned is kept, go on with --resume",
     Compare: "; what was learned is kept, the same command goes on",
@@ -27,7 +27,11 @@ DESCRIPTION = "Flow maps: learn the integral of a diffusion model, and sample it
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. The exit code is 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C and 143
     after SIGTERM."""
-    options = parse(argv)
+    try:
+        options = parse(argv)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
@@ -45,7 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> Command:
     """The options of the command that was typed. Leaves with exit code 2 for what cannot be read, 0 after --help."""
+    options = _parse(argv)
+    if not isinstance(options, Train) or options.recipe is None:
+        return options
+    from .train import defaults
+
+    return _parse(argv, train=defaults(options))
+
+
+def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command:
+    """train: options of `train` with the values that hold where nothing is typed."""
     commands = tuple(Annotated[kind, tyro.conf.subcommand(kind.__name__.lower())] for kind in COMMANDS)
+    if train is not None:
+        commands = (Annotated[Train, tyro.conf.subcommand("train", default=train)], *commands[1:])
     kind: Any = Union[commands]  # noqa: UP007
     return tyro.cli(kind, args=argv, prog="flowmaps", description=DESCRIPTION)
 
@@ -72,6 +88,10 @@ def run(options: Command) -> None:
         from .explain import run_explain
 
         run_explain(options)
+    elif isinstance(options, Plan):
+        from .plan import run_plan
+
+        run_plan(options)
     else:
         run_evaluate(options)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,12 @@ def rows_of(names: str) -> list[Row]:
     return list(dict.fromkeys(rows))
 
 
-def make_method(row: Row, arguments: Sequence[str], teacher: Path | None) -> Method:
-    """The method, with its teacher loaded. Raises ValueError for a teacher that is missing or not needed."""
+def make_method(
+    row: Row, arguments: Sequence[str], teacher: Path | None, build: Callable[..., Method] | None = None
+) -> Method:
+    """The method, with its teacher loaded; build: its function, where some arguments are bound to it already. Raises
+    ValueError for a teacher that is missing or not needed.
+    """
     found: dict[str, Any] = method_arguments(row.build, arguments)
     if row.needs_teacher and teacher is None:
         raise ValueError(f"{row.name} is a distillation method and needs a trained model to learn from: --teacher RUN")
@@ -48,7 +52,7 @@ def make_method(row: Row, arguments: Sequence[str], teacher: Path | None) -> Met
         if not row.needs_teacher:
             raise ValueError(f"{row.name} takes no --teacher: it is {row.learning}, not distillation")
         found["teacher"] = load(teacher)
-    return row.build(**found)
+    return (build or row.build)(**found)
 
 
 def make_flow(options: Training, data: Data, row: Row) -> FlowMap:

@@ -61,8 +61,12 @@ class Train(Training):
     """
 
     data: Annotated[Positional[str], arg(metavar="DATA")]
-    """checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits; a folder of images; a .npy or .npz
-    file; or hf:NAME for a Hugging Face data set."""
+    """checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits; a folder of images; a .npy, .npz or
+    .safetensors file; or hf:NAME for a Hugging Face data set."""
+    recipe: str | None = None
+    """Everything but the data as in this recipe, where no other option says otherwise; `flowmaps plan` lists them."""
+    reduced: bool = False
+    """Try a recipe with a small network and three steps of eight rows."""
     method: str = "imf"
     """Name of the method; `flowmaps methods` lists them."""
     method_args: tuple[str, ...] = ()
@@ -90,6 +94,10 @@ class Train(Training):
     """Steps between pictures of samples. 0: none."""
     log_every: int = 50
     """Steps between rows of metrics.jsonl."""
+    accumulate: int = 1
+    """Parts in which a process takes its rows of a step, one after another, to save memory."""
+    shard: bool = False
+    """Spread weights, gradients, averages and the optimizers' memory over the processes that `torchrun` started."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Experiment trackers, by the names that accelerate knows: tensorboard, wandb, ..."""
 
@@ -195,4 +203,39 @@ class Compare(Training):
     """Print the content of table.json instead of a table."""
 
 
-Command = Train | Sample | Evaluate | Report | Methods | Explain | Compare
+@dataclass(frozen=True, kw_only=True)
+class Plan(Common):
+    """Show what a recipe takes: parameters, memory of a GPU, operations, time, command lines. Without one, list them.
+
+    Nothing is trained, and no GPU is needed.
+
+    Example: flowmaps plan imagenet256-dit-xl2-meanflow --gpus 8 --rate 150 --memory 80
+    """
+
+    recipe: Annotated[Positional[str | None], arg(metavar="RECIPE")] = None
+    """Name of the recipe."""
+    gpus: int = 8
+    """How many GPUs share a batch."""
+    rate: float | None = None
+    """What one GPU reaches in real steps, in TFLOPS (not what its data sheet says)."""
+    memory: float | None = None
+    """What one GPU has, in GB."""
+    shard: bool = False
+    """Spread weights, gradients, optimizer states and averages over the GPUs."""
+    accumulate: int = 1
+    """Parts of a GPU's rows that go one after another."""
+    batch_size: int | None = None
+    """Rows of a step, over all GPUs. None: the recipe's."""
+    steps: int | None = None
+    """Training steps. None: the recipe's."""
+    precision: Literal["no", "bf16"] | None = None
+    """None: the recipe's."""
+    method: str | None = None
+    """Another method for the same network and data."""
+    method_args: tuple[str, ...] = ()
+    """Arguments of the method, as for `train`."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+
+Command = Train | Sample | Evaluate | Report | Methods | Explain | Compare | Plan

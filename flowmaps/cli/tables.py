@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,8 +13,11 @@ from rich.table import Table
 
 
 def say(text: str) -> None:
-    """A message for people, on standard error, beside what is printed as a result."""
-    print(text, file=sys.stderr)
+    """A message for people, on standard error, beside what is printed as a result; of several processes the first
+    speaks for all.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -23,7 +27,7 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A line, then a plain table; nothing is cut where the output is no terminal."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column == columns[0])
     for row in rows:

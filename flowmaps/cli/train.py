@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ..data import Data, load, reflow
 from ..flow_map import FlowMap
 from ..method import Method
+from ..methods import Row
 from ..training import load as load_run
 from ..training import train
 from .arguments import data_arguments
@@ -15,26 +19,78 @@ from .models import device, for_row, make_flow, make_method, row_of
 from .options import Train, Training
 from .tables import say
 
+if TYPE_CHECKING:
+    from ..recipes import Recipe
+
 SHARED = ("batch_size", "lr", "ema", "clip", "seed", "precision", "compile", "progress_bar")
-OWN = ("checkpoint_every", "keep", "sample_every", "log_every", "trackers")
+OF_RECIPES = ("steps", "batch_size", "lr", "ema", "clip", "precision")
+OWN = ("checkpoint_every", "keep", "sample_every", "log_every", "accumulate", "shard", "trackers")
 
 
 def run_train(options: Train) -> None:
     """Train, then say what to do next."""
-    row = row_of(options.method)
+    row, recipe = row_of(options.method), recipe_of(options)
     data = load(options.data, **data_arguments(options.data_args))
-    out = options.out or Path("runs") / f"{Path(data.name).name}-{options.method}"
+    out = options.out or Path("runs") / (f"{Path(data.name).name}-{options.method}" if recipe is None else recipe.name)
     if options.reflow is not None:
         say(f"Making {options.couplings} couplings of noise and data by {options.reflow} ...")
         data = reflow(load_run(options.reflow).to(device()), data, options.couplings, seed=options.seed)
-    method = make_method(row, options.method_args, options.teacher)
-    flow = make_flow(options, data, row) if options.start is None else for_row(load_run(options.start), row)
+    method = make_method(row, options.method_args, options.teacher, None if recipe is None else recipe.method)
+    data = data if recipe is None else recipe.prepare(data)
+    flow = new_flow(options, data, row, recipe)
     length = {"steps": options.steps} if options.seconds is None else {"seconds": options.seconds}
     own = {name: getattr(options, name) for name in OWN}
-    own["notes"] = {name: str(run) for name in ("teacher", "reflow") if (run := getattr(options, name))}
+    if recipe is not None:
+        own |= {name: recipe.settings()[name] for name in ("optimizer", "schedule")}
+    own["notes"] = {name: str(value) for name in ("recipe", "teacher", "reflow") if (value := getattr(options, name))}
     if not one_run(options, data, flow, method, out, resume=options.resume, **length, **own):
         say(f"The run in {out} is complete: there is nothing left to train.")
     say(f"Next:  flowmaps sample {out} -o samples.png    flowmaps evaluate {out}    flowmaps report {out}")
+
+
+def new_flow(options: Train, data: Data, row: Row, recipe: Recipe | None) -> FlowMap:
+    """What training starts from: the map of another run, or one with new weights. Raises ValueError where a recipe is
+    meant to start from a run and none is given.
+    """
+    start = options.start
+    if recipe is not None and recipe.start is not None and start is None:
+        if recipe.start != recipe.teacher:
+            raise ValueError(
+                f"{recipe.name} starts from the weights of another model: --start, a run of {recipe.start}"
+            )
+        start = options.teacher
+    if start is not None:
+        return for_row(load_run(start), row)
+    if recipe is None:
+        return make_flow(options, data, row)
+    torch.manual_seed(options.seed)
+    return recipe.flow()
+
+
+def recipe_of(options: Train) -> Recipe | None:
+    """The recipe that was named, with the method and the rate of the options."""
+    if options.recipe is None:
+        return None
+    from ..recipes import find
+
+    recipe = find(options.recipe)
+    recipe = recipe.reduced() if options.reduced else recipe
+    row = row_of(options.method)
+    return replace(recipe, lr=options.lr, method=recipe.method if row is recipe.row else row.build)
+
+
+def defaults(options: Train) -> Train:
+    """The options with a recipe's values, which hold where nothing else was typed. Raises ValueError for an unknown
+    recipe, and for options that choose a network.
+    """
+    from ..recipes import find
+
+    for name in ("network", "width", "depth", "output"):
+        if getattr(options, name) not in (None, "auto"):
+            raise ValueError(f"a recipe brings a network of its own, so --{name} does not apply")
+    recipe = find(options.recipe or "")
+    recipe = recipe.reduced() if options.reduced else recipe
+    return replace(options, method=recipe.row.name, **{name: getattr(recipe, name) for name in OF_RECIPES})
 
 
 def one_run(options: Training, data: Data, flow: FlowMap, method: Method, out: Path, **own: Any) -> int:

@@ -134,7 +134,7 @@ def _read(path: Path, x: str | None, labels: str | bool | None) -> tuple[Array, 
     if "" in arrays:
         if x is not None or labels is True:
             raise ValueError(f"{path} is a single array without keys: pass no x, and as labels the name of a .npy file")
-        return arrays[""], _arrays(path.parent / labels).get("") if labels else None
+        return arrays[""], np.array(_arrays(path.parent / labels).get("")) if labels else None
     x = x if x is not None else "x" if "x" in arrays or len(arrays) != 1 else next(iter(arrays))
     labels = next((key for key in LABEL_NAMES if key in arrays), False) if labels is None else labels
     for key in (x, labels):

@@ -30,7 +30,7 @@ LATENTS: dict[str, Any] = {
     "shape": (4, 32, 32),
     "classes": 1000,
     "change": (WithoutLabel(0.1, null=1000),),
-    "small": {"width": 32, "depth": 2, "heads": 2},
+    "small": {"width": 16, "depth": 2, "heads": 2},
     "batch_size": 256,
     "lr": 1e-4,
 }
@@ -39,7 +39,7 @@ IMAGES: dict[str, Any] = {
     "shape": (3, 32, 32),
     "classes": None,
     "network": partial(UNet, width=128, multipliers=(2, 2, 2), blocks=4, attention=(16,), times=gap),
-    "small": {"width": 8, "blocks": 1},
+    "small": {"width": 8, "multipliers": (1, 1), "blocks": 1},
 }
 DITS: dict[str, Callable[..., torch.nn.Module]] = {
     "b4": partial(DiT, patch=4, width=768, depth=12, heads=12, times=gap),

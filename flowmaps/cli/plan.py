@@ -1,0 +1,101 @@
+"""`flowmaps plan`: what a recipe takes, and the list of recipes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ..planning import Estimate, plan
+from ..recipes import RECIPES, Recipe, find
+from .arguments import method_arguments
+from .models import row_of
+from .options import Plan
+from .tables import print_json, print_table
+
+GB = 1e9
+
+
+def run_plan(options: Plan) -> None:
+    """Print an estimate; without a recipe, all that there are."""
+    if options.recipe is None:
+        return list_recipes(options.json)
+    estimate = plan(
+        changed(find(options.recipe), options),
+        gpus=options.gpus,
+        accumulate=options.accumulate,
+        shard=options.shard,
+    )
+    hours = None if options.rate is None else estimate.hours(options.rate * 1e12)
+    if options.json:
+        return print_json({**estimate.as_dict(), "rate_tflops": options.rate, "hours": hours})
+    print_estimate(estimate, options, hours)
+
+
+def changed(recipe: Recipe, options: Plan) -> Recipe:
+    """The recipe with what the options set."""
+    given = {name: getattr(options, name) for name in ("batch_size", "steps", "precision")}
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    if options.method is not None or options.method_args:
+        recipe = with_method(recipe, options.method, options.method_args)
+    return recipe
+
+
+def with_method(recipe: Recipe, name: str | None, pairs: tuple[str, ...]) -> Recipe:
+    """The recipe with another method, or with other arguments of its own."""
+    row = recipe.row if name is None else row_of(name)
+    build = recipe.method if row is recipe.row else row.build
+    return replace(recipe, method=partial(build, **method_arguments(row.build, pairs)))
+
+
+def list_recipes(json: bool) -> None:
+    """Names, lengths and sources."""
+    if json:
+        return print_json([listed(recipe) for recipe in RECIPES.values()])
+    rows = [
+        [recipe.name, f"{recipe.steps:,}", str(recipe.batch_size), f"{recipe.lr:g}", recipe.paper.short]
+        for recipe in RECIPES.values()
+    ]
+    print_table("One in full: flowmaps plan RECIPE", ["recipe", "steps", "batch", "rate", "paper"], rows)
+
+
+def listed(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says of itself."""
+    same = ("name", "data", "shape", "classes", "steps", "batch_size", "lr", "ema", "precision", "teacher", "start")
+    told = {name: getattr(recipe, name) for name in (*same, "where", "published", "differs")}
+    return {**told, "method": recipe.row.name, "paper": recipe.paper.short}
+
+
+def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> None:
+    """Three tables: the run, the memory of one GPU, the command lines."""
+    recipe, cost = estimate.recipe, estimate.cost
+    spread = "spread over them (FSDP2)" if estimate.shard else "whole on each (DDP)"
+    parts = f" in {estimate.accumulate} parts" if estimate.accumulate > 1 else ""
+    time = "give --rate, what a GPU reaches" if hours is None else f"{hours:,.1f} at {options.rate:g} TFLOPS a GPU"
+    rows = [
+        ["method", f"{recipe.row.name}, {recipe.paper.short}"],
+        ["data", recipe.data],
+        ["parameters", f"{cost.parameters / 1e6:,.1f} million, {spread}"],
+        ["batch", f"{recipe.batch_size} rows on {estimate.gpus} GPUs{parts}: {estimate.rows} at a time"],
+        ["precision", "bfloat16 where that is safe" if recipe.precision == "bf16" else "float32"],
+        ["operations", f"{estimate.flops / 1e12:,.2f} TFLOP for each GPU and step"],
+        ["steps", f"{recipe.steps:,}, {estimate.images / 1e6:,.1f} million images"],
+        ["hours", time],
+        ["settings", recipe.where],
+        ["published", recipe.published or "nothing"],
+        ["differs", recipe.differs],
+    ]
+    print_table(recipe.name, ["", ""], rows)
+    sizes = [[name, f"{size / GB:.2f} GB"] for name, size in {**estimate.memory, "together": estimate.total}.items()]
+    print_table("\nmemory of one GPU" + fits(estimate, options.memory), ["", ""], sizes)
+    print("")
+    for line in estimate.launch.values():
+        print(line)
+
+
+def fits(estimate: Estimate, memory: float | None) -> str:
+    """What the memory that a GPU has says to that."""
+    if memory is None:
+        return ""
+    share = estimate.total / (memory * GB)
+    return f": {share:.0%} of {memory:g} GB" + ("" if share < 1 else ", which is not enough: --accumulate, --shard")

@@ -1,0 +1,178 @@
+"""The operations of a training step and the memory that it holds, counted on tensors without memory."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from ..draws import Rows
+from ..dual_blocks import SCORES_PER_BLOCK
+from ..flow_map import FlowMap
+from ..method import Method
+from ..recipes import Recipe
+from ..training.optimizers import adamw, trained
+from ..training.teachers import given_to
+
+FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+MIDDLE = 0.5
+"""The share of training that is done at the step that is counted: curricula are in full there."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process holds and does in one part of a step.
+
+    parameters: numbers that are trained, those beside the flow included. flops: operations in matrix products,
+    convolutions and attention, of the loss and its backward pass. All else is bytes: weights, gradients and
+    optimizer for what is trained; average of the weights; targets, copies of the flow that it learns from; teachers
+    that were given; activations, what the forward pass keeps for the backward pass.
+    """
+
+    parameters: int
+    flops: int
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    targets: int
+    teachers: int
+    activations: int
+
+
+@dataclass
+class Kept:
+    """Storages that a forward pass keeps for the backward pass, each once, but for those of `known` tensors."""
+
+    known: set[int]
+    storages: dict[int, Any] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(storage.nbytes() for storage in self.storages.values())
+
+
+@contextmanager
+def kept_for_backward(known: Iterable[Tensor] = ()) -> Iterator[Kept]:
+    """Count what operations inside a `with` block keep for their backward pass, weights and other `known` tensors
+    apart. The storages are held until the result is dropped.
+    """
+    kept = Kept({key(tensor) for tensor in known})
+
+    def pack(tensor: Tensor) -> Tensor:
+        if key(tensor) not in kept.known:
+            kept.storages[key(tensor)] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept
+
+
+def counter() -> FlopCounterMode:
+    """A context that counts the operations of matrix products, convolutions and attention, fused on the CPU too."""
+    return FlopCounterMode(display=False, custom_mapping={FUSED: _attention, FUSED_BACKWARD: _attention_backward})
+
+
+def cost_of(recipe: Recipe, rows: Rows, *, progress: float = MIDDLE) -> Cost:
+    """The cost of a part of a step of this recipe, which has `rows` of its batch. Nothing is allocated."""
+    with FakeTensorMode(allow_non_fake_inputs=True), large_blocks(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of training are said when it starts, the others are of the fake tensors
+        teacher = recipe.flow().unlimited().eval() if recipe.row.needs_teacher else None
+        flow, method = recipe.flow().train(), recipe.build(teacher)
+        method.begin(flow)
+        batch = torch.zeros(len(rows), *recipe.shape)
+        label = None if recipe.classes is None else torch.zeros(len(rows), dtype=torch.int64)
+        flops, activations = loss_and_backward(flow, method, batch, label, rows, recipe.precision, progress)
+        weights = list(trained([flow, method]))
+        return Cost(
+            parameters=sum(weight.numel() for weight in weights),
+            flops=flops,
+            weights=nbytes(itertools.chain(weights, flow.buffers())),
+            gradients=nbytes(weight.grad for weight in weights if weight.grad is not None),
+            optimizer=optimizer_states(flow, method, recipe),
+            average=nbytes(itertools.chain(flow.parameters(), flow.buffers())),
+            targets=nbytes(weight for weight in method.parameters() if not weight.requires_grad),
+            teachers=nbytes(weight for given in teachers_of(method) for weight in given.parameters()),
+            activations=activations,
+        )
+
+
+def loss_and_backward(
+    flow: FlowMap,
+    method: Method,
+    x0: Tensor,
+    label: Tensor | None,
+    rows: Rows,
+    precision: str = "no",
+    progress: float = MIDDLE,
+) -> tuple[int, int]:
+    """Operations, and bytes kept for the backward pass, of a method's loss on a batch."""
+    known = [
+        *flow.parameters(),
+        *method.parameters(),
+        *(w for given in teachers_of(method) for w in given.parameters()),
+    ]
+    with counter() as operations:
+        with kept_for_backward(known) as kept, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            method.follow(flow, progress, moved=False)
+            drawn = method.draw(flow, x0, label, progress=progress, rows=rows)
+            loss = method.measure(flow, drawn, progress)
+        loss.value.backward()
+    return operations.get_total_flops(), kept.nbytes
+
+
+@contextmanager
+def large_blocks() -> Iterator[None]:
+    """Attention under a derivative as on an accelerator, in large blocks: the same operations in fewer calls."""
+    small = SCORES_PER_BLOCK.pop("cpu")
+    try:
+        yield
+    finally:
+        SCORES_PER_BLOCK["cpu"] = small
+
+
+def optimizer_states(flow: FlowMap, method: Method, recipe: Recipe) -> int:
+    """Bytes that the optimizers keep once they have made a step."""
+    make = recipe.settings()["optimizer"] or adamw(recipe.lr)
+    beside = {id(weight): part for part in method.auxiliaries for weight in trained([part])}
+    groups = [([weight for weight in trained([flow, method]) if id(weight) not in beside], make)]
+    groups += [(list(trained([part])), part.optimizer or make) for part in method.auxiliaries]
+    total = 0
+    for weights, optimizer_of in groups:
+        optimizer = optimizer_of(weights)
+        optimizer.step()
+        total += nbytes(v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor))
+    return total
+
+
+def teachers_of(method: Method) -> list[nn.Module]:
+    """The models that a method was given, each once."""
+    sources = (source for term in method.terms for source in (term.velocity, *term.sources.values()))
+    given = (given_to(source) for source in sources)
+    return list(dict.fromkeys(model for model in given if isinstance(model, nn.Module)))
+
+
+def nbytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def key(tensor: Tensor) -> int:
+    """The same for all views of a storage."""
+    return tensor.untyped_storage()._cdata
+
+
+def _attention(query: Any, keys: Any, values: Any, *args: Any, **kwargs: Any) -> int:
+    return sdpa_flop_count(query, keys, values)
+
+
+def _attention_backward(gradient: Any, query: Any, keys: Any, values: Any, *args: Any, **kwargs: Any) -> int:
+    return sdpa_backward_flop_count(gradient, query, keys, values)

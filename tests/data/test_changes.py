@@ -1,0 +1,94 @@
+"""Random changes of batches: what they do, and that neither resuming nor sharing changes them."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flowmaps.data import as_data, load
+from flowmaps.data.changes import WithoutLabel, changed, drawn_from_moments, mirrored
+
+SHARES = [slice(None), slice(1, None, 3)]
+
+
+@pytest.fixture
+def data():
+    g = torch.Generator().manual_seed(0)
+    return as_data((torch.rand(50, 1, 4, 4, generator=g) * 2 - 1, torch.arange(50) % 10))
+
+
+def first(data, rows=slice(None), start=0):
+    return next(data.batches(40, seed=3, start=start, rows=rows))
+
+
+def test_labels_are_left_out_with_their_probability(data):
+    batches = changed(data, WithoutLabel(0.25, null=10)).batches(40, seed=1)
+    label = torch.cat([next(batches).label for _ in range(100)])
+    share = (label == 10).double().mean().item()
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / len(label)) ** 0.5  # four standard errors
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 2"):
+        WithoutLabel(2, null=10)
+    with pytest.raises(ValueError, match="no labels to leave out"):
+        first(changed(as_data(torch.zeros(50, 3)), WithoutLabel(0.1, null=10)))
+
+
+def test_mirrored_images_are_themselves_or_their_mirror(data):
+    plain, turned = first(data).x0, first(changed(data, mirrored)).x0
+    same, other = ((turned == image).flatten(1).all(1) for image in (plain, plain.flip(-1)))
+    assert (same | other).all() and same.any() and other.any()
+
+
+def test_rows_of_moments_are_normal(data):
+    mean, std = torch.tensor([2.0, -1.0])[:, None, None], torch.tensor([0.5, 0.1])[:, None, None]
+    moments = torch.cat([mean, std]).expand(50, 4, 30, 30)
+    latents = drawn_from_moments(as_data(moments))
+    assert latents.shape == (2, 30, 30) and latents.kind == "vectors"
+    for x in (first(latents).x0, latents.draw(30).x0, latents.held_out(9).x0):
+        scaled = ((x - mean) / std).double().flatten()
+        assert abs(scaled.mean()) < 4 / len(scaled) ** 0.5 and abs(scaled.var() - 1) < 4 * (2 / len(scaled)) ** 0.5
+    assert not torch.equal(first(latents).x0, first(latents, start=1).x0)
+    with pytest.raises(ValueError, match="as many standard deviations"):
+        drawn_from_moments(as_data(torch.zeros(50, 3, 4, 4)))
+
+
+@pytest.mark.parametrize("rows", SHARES)
+def test_a_share_of_a_batch_is_changed_as_the_whole_is(data, rows):
+    both = changed(drawn_from_moments(as_data((torch.rand(50, 2, 4, 4), torch.arange(50) % 10))), WithoutLabel(0.5, 10))
+    for some in (changed(data, mirrored, WithoutLabel(0.5, 10)), both):
+        whole, resumed = list(zip(range(3), some.batches(40, seed=3), strict=False))[2][1], first(some, rows, start=2)
+        assert torch.equal(whole.x0[rows], resumed.x0) and torch.equal(whole.label[rows], resumed.label)
+
+
+def test_changes_of_a_changed_source_have_other_numbers(data):
+    """The same change twice would otherwise turn every image back."""
+    plain, twice = first(data).x0, first(changed(changed(data, mirrored), mirrored)).x0
+    assert not torch.equal(plain, twice)
+
+
+@pytest.mark.parametrize("held_in_memory", [True, False])
+def test_latents_are_read_from_mapped_files(tmp_path, monkeypatch, held_in_memory):
+    if not held_in_memory:
+        monkeypatch.setattr("flowmaps.data.arrays.IN_MEMORY", 0)
+    x, label = torch.randn(60, 4, 8, 8).half(), torch.arange(60) % 7
+    save_file({"x": x, "label": label}, tmp_path / "a.safetensors")
+    np.save(tmp_path / "x.npy", x.numpy())
+    np.save(tmp_path / "y.npy", label.numpy())
+    files = [load(tmp_path / "a.safetensors"), load(tmp_path / "x.npy", labels="y.npy")]
+    for data in files:
+        assert data.shape == (4, 8, 8) and data.kind == "vectors" and data.classes == 7
+        rows = data.source.train.rows
+        assert hasattr(rows, "array") != held_in_memory
+        assert torch.equal(rows.take(torch.tensor([5, 3])).x0, x[[5, 3]].float())
+    assert torch.equal(files[0].draw(9).label, files[1].draw(9).label)
+    if not held_in_memory:
+        assert isinstance(files[1].source.train.rows.array, np.memmap)
+    halved = load(tmp_path / "a.safetensors", moments=True, classes=9)
+    assert halved.shape == (2, 8, 8) and halved.classes == 9
+
+
+def test_safetensors_that_numpy_cannot_read(tmp_path):
+    save_file({"x": torch.zeros(3, 2, dtype=torch.bfloat16)}, tmp_path / "b.safetensors")
+    (tmp_path / "c.safetensors").write_bytes(b"none")
+    for name in "bc":
+        with pytest.raises(ValueError, match=f"{name}.safetensors cannot be read as arrays of numbers"):
+            load(tmp_path / f"{name}.safetensors")

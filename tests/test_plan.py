@@ -1,0 +1,178 @@
+"""Planning: what is counted on tensors without memory is what a real step takes."""
+
+import functools
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import flowmaps as fm
+from flowmaps.cli import main
+from flowmaps.draws import Rows
+from flowmaps.dual_blocks import SCORES_PER_BLOCK
+from flowmaps.planning import Estimate, cost_of, counter, plan
+from flowmaps.recipes import find
+
+B4 = find("imagenet256-dit-b4-meanflow").reduced()
+UNET = find("cifar10-unet-meanflow").reduced()
+FAMILIES = {
+    "meanflow": B4,
+    "bf16": replace(B4, precision="bf16"),
+    "images": UNET,
+    "own target": replace(B4, method=fm.methods.lsd),
+    "averaged target": replace(B4, method=fm.methods.tvm),
+    "teacher": find("imagenet256-dit-b4-ayf-emd").reduced(),
+    "auxiliary": replace(B4, method=fm.methods.freeflow),
+    "learned weight": replace(B4, method=fm.methods.dmf),
+    "radam": find("cifar10-unet-ect").reduced(),
+}
+
+
+@functools.cache
+def planned(family):
+    return cost_of(FAMILIES[family], Rows(0, 1, 8))
+
+
+def real_step(recipe):
+    """Weights, operations, bytes kept for the backward pass and states of the optimizer of a step on the CPU."""
+    torch.manual_seed(0)
+    teacher = recipe.flow().unlimited().eval() if recipe.row.needs_teacher else None
+    flow, method = recipe.flow().train(), recipe.build(teacher)
+    method.begin(flow)
+    modules = [flow, method] + ([] if teacher is None else [teacher])
+    weights = {w.untyped_storage().data_ptr() for module in modules for w in module.parameters()}
+    x0, label = torch.randn(8, *recipe.shape), None if recipe.classes is None else torch.arange(8)
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with counter() as operations:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+                loss = method.loss(flow, x0, label, progress=0.5)
+        loss.value.backward()
+    trained = [w for module in (flow, method) for w in module.parameters() if w.requires_grad]
+    make = recipe.settings()["optimizer"] or partial(torch.optim.AdamW, lr=recipe.lr, fused=True)
+    optimizer = make(trained)
+    optimizer.step()
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    return {
+        "parameters": sum(w.numel() for w in trained),
+        "flops": operations.get_total_flops(),
+        "activations": sum(storage.nbytes() for storage in kept.values()),
+        "optimizer": sum(value.numel() * value.element_size() for value in states),
+        "gradients": sum(w.grad.numel() * w.grad.element_size() for w in trained if w.grad is not None),
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_planned_is_real(family):
+    cost, real = planned(family), real_step(FAMILIES[family])
+    for name in ("parameters", "flops", "optimizer", "gradients"):
+        assert getattr(cost, name) == real[name], name
+    assert cost.activations == pytest.approx(real["activations"], rel=0.1)
+
+
+def test_operations_of_a_forward_and_backward_pass_of_attention_are_counted():
+    """Two products of (tokens, tokens, width) each way, 4 B h n^2 d, and one again in the backward pass of five."""
+    q, k, v = torch.randn(3, 2, 4, 16, 8, requires_grad=True).unbind(0)
+    with counter() as seen:
+        torch.nn.functional.scaled_dot_product_attention(q, k, v).sum().backward()
+    assert seen.get_total_flops() == (4 + 10) * 2 * 4 * 16**2 * 8
+
+
+def test_the_count_is_that_of_torch_where_nothing_is_fused():
+
+    x0 = torch.randn(8, 3, 32, 32)
+    with counter() as ours:
+        fm.methods.flow_matching().loss(fm.FlowMap(fm.networks.MLP((3, 32, 32), 8, 1)), x0).value.backward()
+    with FlopCounterMode(display=False) as theirs:
+        fm.methods.flow_matching().loss(fm.FlowMap(fm.networks.MLP((3, 32, 32), 8, 1)), x0).value.backward()
+    assert ours.get_total_flops() == theirs.get_total_flops()
+
+
+def test_what_is_beside_the_flow_has_a_line():
+    weights = sum(w.numel() * 4 for w in B4.flow().parameters())
+    assert planned("averaged target").targets == planned("teacher").teachers == weights
+    auxiliary, alone = planned("auxiliary"), planned("meanflow")
+    assert auxiliary.parameters == 2 * alone.parameters and auxiliary.optimizer == 2 * alone.optimizer
+    assert alone.targets == alone.teachers == 0
+
+
+def test_gpus_and_parts_share_the_rows():
+    recipe = replace(B4, batch_size=64)
+    one, four, parts = plan(recipe, gpus=1), plan(recipe, gpus=4), plan(recipe, gpus=2, accumulate=2)
+    assert (one.rows, four.rows, parts.rows) == (64, 16, 16)
+    assert one.flops == 4 * four.flops == 2 * parts.flops
+    assert four.cost == parts.cost and one.images == 3 * 64
+    assert 0.2 < four.cost.activations / one.cost.activations < 0.3
+    assert one.hours(2e12) == pytest.approx(3 * one.flops / 2e12 / 3600)
+    for wrong in ({"gpus": 0}, {"accumulate": 0}):
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            plan(recipe, **wrong)
+    with pytest.raises(ValueError, match="the rate of a GPU must be positive"):
+        one.hours(0)
+    with pytest.raises(ValueError, match="take a larger batch"):
+        plan(B4, gpus=8)
+    with pytest.raises(ValueError, match="cmt cannot be planned"):
+        plan(replace(B4, method=fm.methods.cmt))
+
+
+def test_memory_whole_and_spread():
+    cost = replace(planned("averaged target"), teachers=400)
+    w, alike = cost.weights, {"targets": cost.targets, "teachers": 400}
+
+    def memory(gpus, accumulate=1, shard=False):
+        return Estimate(B4, gpus, accumulate, shard, cost).memory
+
+    assert memory(1) == {
+        "weights": w,
+        "optimizer states": cost.optimizer,
+        "average of the weights": w,
+        **alike,
+        "gradients": cost.gradients,
+        "activations": cost.activations,
+    }
+    assert memory(4) == {**memory(1), "buckets of gradients": cost.gradients}
+    spread = {name: -(-size // 4) for name, size in memory(1).items() if name != "activations"}
+    gathered = {"gathered weights": w + cost.targets + 400, "activations": cost.activations}
+    assert memory(4, shard=True) == {**spread, **gathered}
+    assert memory(4, 2, True) == {**spread, **gathered, "gradients": cost.gradients}
+    assert Estimate(B4, 4, 2, True, cost).total == sum(memory(4, 2, True).values())
+
+
+def test_nothing_is_left_behind():
+    """Neither random numbers nor the global settings of attention change."""
+    torch.manual_seed(0)
+    before, blocks = torch.get_rng_state(), dict(SCORES_PER_BLOCK)
+    cost_of(B4, Rows(0, 1, 8))
+    assert torch.equal(before, torch.get_rng_state()) and SCORES_PER_BLOCK == blocks
+
+
+def output(capsys, *arguments):
+    assert main(["plan", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_command_line(capsys):
+    listing = output(capsys)
+    assert "cifar10-unet-ect" in listing and "flowmaps plan RECIPE" in listing
+    arguments = ["imagenet256-dit-b4-meanflow", "--gpus", "4", "--rate", "100"]
+    text = output(capsys, *arguments, "--memory", "80", "--shard")
+    for words in ("130.2 million", "64 at a time", "at 100 TFLOPS", "of 80 GB", "torchrun --standalone", "48.16"):
+        assert words in text, words
+    found = json.loads(
+        output(capsys, *arguments, "--json", "--accumulate", "2", "--method", "imf", "--batch-size", "512")
+    )
+    assert found["method"] == "imf" and found["rows_per_gpu"] == 64
+    assert found["hours"] == pytest.approx(1_200_960 * found["flops_per_gpu_and_step"] / 1e14 / 3600)
+    assert "--num_processes 4" in found["launch"]["accelerate"] and "--accumulate 2" in found["launch"]["torchrun"]
+    assert json.loads(output(capsys, "--json"))[0]["name"] == "cifar10-unet-flow-matching"
+    assert main(["plan", "imagenet256"]) == 2 and "unknown recipe" in capsys.readouterr().err
