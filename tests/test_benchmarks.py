@@ -120,8 +120,6 @@ def costs(tmp_path_factory):
         patch.setattr(cost.growth, "METHODS", FEW.split(","))
         patch.setattr(cost.roofline, "SIZES", (8, 16))
         patch.setattr(cost.sampling, "STEPS", (1, 10))
-        for module in (cost.steps, cost.roofline, cost.sampling, cost.growth):
-            patch.setattr(module, "on_one_core", lambda: None)
         for parts, networks in (("roofline,steps", "mlp"), ("steps,sampling,growth", "mlp,dit")):
             asked = ["--parts", parts, "--networks", networks, "--rounds", "1", "--out", str(out)]
             cost.main([*few, *asked])

@@ -25,15 +25,17 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.baselines import MODULES
 from benchmarks.tables import machine
 from flowmaps.methods import LANDSCAPE
 from flowmaps.training.files import write_json
 
 from . import growth, report, roofline, sampling, steps
-from .measure import Progress
+from .measure import Progress, on_one_core, one_thread
 from .networks import CASES
 
 PARTS = ("roofline", "steps", "sampling", "growth", "streaming")
@@ -53,16 +55,16 @@ def names(known: Sequence[str]) -> Callable[[str], list[str]]:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
-    methods, default = [row.name for row in LANDSCAPE], steps.Choice()
+    methods, plain = [row.name for row in LANDSCAPE], list(MODULES)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=names(PARTS), default=list(PARTS))
     parser.add_argument("--networks", type=names(list(CASES)), default=list(CASES))
     parser.add_argument("--methods", type=names(methods), default=methods, help="that run eagerly")
-    parser.add_argument("--compiled", type=names(methods), default=list(default.compiled), help="that are compiled")
-    parser.add_argument("--plain", type=names(default.plain), default=list(default.plain))
-    parser.add_argument("--compiled-plain", type=names(default.plain), default=list(default.compiled_plain))
+    parser.add_argument("--compiled", type=names(methods), help="that are compiled; by default some")
+    parser.add_argument("--plain", type=names(plain), default=plain)
+    parser.add_argument("--compiled-plain", type=names(plain), help="by default some")
     parser.add_argument("--jax", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--rounds", type=int, default=default.rounds)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cost"))
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--tables", action="store_true")
@@ -78,26 +80,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path = options.out / f"{name}.json"
         if options.again or not path.exists():
             say(name)
-            steps.fresh()
-            found = measure()
-            write_json(path, {"measured": f"{machine()}; command: {command}", **found})
+            with one_thread():
+                steps.fresh()
+                found = measure()
+                write_json(path, {"measured": f"{machine()}; command: {command}", **found})
     report.write(options.out)
     say("done")
 
 
 def chosen(options: argparse.Namespace, say: Progress) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """Name of the result -> what measures it."""
-    choice = steps.Choice(
-        options.methods, options.compiled, options.plain, options.compiled_plain, options.jax, options.rounds
-    )
     if "roofline" in options.parts:
-        yield "roofline", lambda: roofline.measured(options.rounds, options.jax, say)
+        yield "roofline", partial(on_one_core()(roofline.measured), options.rounds, options.jax, say)
     for name in options.networks:
         if "steps" in options.parts:
-            yield f"steps-{name}", lambda name=name: steps.measured(name, CASES[name].setting(), choice, say)
+            yield f"steps-{name}", partial(on_network, name, choice(options, name), say)
         if "sampling" in options.parts and name != "unet":
-            yield f"sampling-{name}", lambda name=name: sampling.measured(name, CASES[name], options.rounds, say)
+            measure = on_one_core()(sampling.measured)
+            yield f"sampling-{name}", partial(measure, name, CASES[name], options.rounds, say)
     if "growth" in options.parts:
-        yield "growth", lambda: growth.measured(options.rounds, say)
+        yield "growth", partial(on_one_core()(growth.measured), options.rounds, say)
     if "streaming" in options.parts:
-        yield "streaming", lambda: growth.streamed(say)
+        yield "streaming", partial(on_one_core()(growth.streamed), say)
+
+
+def on_network(name: str, chosen: steps.Choice, say: Progress) -> dict[str, Any]:
+    """The steps on one network."""
+    return steps.measured(name, CASES[name].setting(), chosen, say)
+
+
+def choice(options: argparse.Namespace, network: str) -> steps.Choice:
+    """The steps that are asked for on a network."""
+    return steps.Choice(
+        eager=options.methods,
+        compiled=steps.COMPILED[network] if options.compiled is None else options.compiled,
+        plain=options.plain,
+        compiled_plain=steps.COMPILED_PLAIN[network] if options.compiled_plain is None else options.compiled_plain,
+        jax=options.jax,
+        rounds=options.rounds,
+    )

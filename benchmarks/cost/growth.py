@@ -17,7 +17,7 @@ import numpy as np
 import flowmaps as fm
 
 from . import works
-from .measure import counted, on_one_core, peak_bytes, seconds
+from .measure import counted, peak_bytes, seconds
 from .networks import Case
 
 METHODS = ("flow_matching", "meanflow", "imf", "lsd", "psd")
@@ -36,7 +36,6 @@ def case(batch: int, width: int, side: int) -> Case:
 
 def measured(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """axis -> value -> method -> seconds (a median), bytes and operations of a step, all methods in turns."""
-    on_one_core()
     found: dict[str, Any] = {}
     for axis, values in AXES.items():
         found[axis] = {str(value): at(case(**(BASE | {axis: value})), rounds) for value in values}

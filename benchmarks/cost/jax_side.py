@@ -61,7 +61,7 @@ class Child:
     def _answer(self) -> Any:
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("JAX ended before it answered; its message stands above")
+            raise RuntimeError("JAX ended before it answered, with the message that it printed")
         return json.loads(line)
 
 

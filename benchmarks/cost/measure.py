@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -94,11 +95,29 @@ def in_turns(
     return found
 
 
-def on_one_core() -> None:
-    """Keep this process, and the children it starts, on the core that it is on, where the system can."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch works in one thread inside, and what it compiles is made for one."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity") and DEVICE.type == "cpu":
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Inside, this process and the children it starts stay on one core, where the system can do that."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 class Progress:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from . import jax_side
-from .measure import Work, on_one_core, seconds
+from .measure import Work, seconds
 from .networks import CASES, DEVICE
 
 SIZES = (256, 512, 1024, 2048)
@@ -17,7 +17,6 @@ SIZES = (256, 512, 1024, 2048)
 
 def measured(rounds: int, jax: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """kind -> size -> operations per second, the best of all rounds."""
-    on_one_core()
     sizes = [size * (4 if DEVICE.type == "cuda" else 1) for size in SIZES]
     rates = {kind: torch_rates(dtype, sizes, rounds) for kind, dtype in KINDS.items()}
     say("roofline: torch")

@@ -10,7 +10,7 @@ import torch
 
 import flowmaps as fm
 
-from .measure import Work, on_one_core, seconds
+from .measure import Work, seconds
 from .networks import Case
 
 BATCHES = {"mlp": (1, 8, 64, 512), "dit": (1, 4, 16, 64), "unet": (1, 4, 16, 64)}
@@ -21,7 +21,6 @@ MOST_ROWS = {"dit": 1600, "unet": 1600}
 
 def measured(name: str, case: Case, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """For each batch: steps -> seconds in each round; one jump and the ODEs take turns."""
-    on_one_core()
     setting = case.setting()
     flow = fm.FlowMap(setting.network)
     found = {}

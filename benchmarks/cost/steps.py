@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from benchmarks.baselines import MODULES
-from flowmaps.methods import LANDSCAPE
 
 from . import jax_side, works
 from .measure import Clock, Work, counted, in_turns, on_one_core, peak_bytes, seconds
 from .networks import Setting
 
 Say = Callable[[str], None]
-COMPILED = ("flow_matching", "meanflow", "imf", "lsd", "esd", "psd", "shortcut", "ct", "ect", "ayf_emd")
-COMPILED_PLAIN = ("flow_matching", "meanflow", "psd")
+COMPILED = {
+    "mlp": ("flow_matching", "meanflow", "imf", "lsd", "esd", "psd", "shortcut", "ct", "ect", "ayf_emd"),
+    "dit": ("flow_matching", "meanflow", "imf", "lsd", "esd", "psd", "shortcut", "ct", "ect", "ayf_emd"),
+    "unet": ("flow_matching", "meanflow", "lsd", "psd", "ect"),
+}
+COMPILED_PLAIN = {
+    "mlp": ("flow_matching", "meanflow", "psd"),
+    "dit": ("flow_matching", "meanflow", "psd"),
+    "unet": ("flow_matching",),
+}
+"""What is compiled unless the options say otherwise; a U-Net of many blocks takes minutes for each."""
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which steps: ours eager, ours compiled, plain, plain compiled, and whether JAX's; how many rounds."""
 
-    eager: Sequence[str] = tuple(row.name for row in LANDSCAPE)
-    compiled: Sequence[str] = COMPILED
-    plain: Sequence[str] = tuple(MODULES)
-    compiled_plain: Sequence[str] = COMPILED_PLAIN
-    jax: bool = True
-    rounds: int = 7
+    eager: Sequence[str]
+    compiled: Sequence[str]
+    plain: Sequence[str]
+    compiled_plain: Sequence[str]
+    jax: bool
+    rounds: int
 
     def works(self, given: Setting) -> Iterator[tuple[str, str, Callable[[], Work]]]:
         """(kind, method, how to make it)."""
@@ -48,7 +54,6 @@ class Choice:
 
 def measured(name: str, given: Setting, choice: Choice, say: Say) -> dict[str, Any]:
     """Everything on one network: the forward pass of each kind and a row for each step, with what failed and why."""
-    on_one_core()
     units = {"eager": works.forward(given)}
     if choice.compiled or choice.compiled_plain:
         units["compiled"] = works.forward(given, compiled=True)
@@ -61,15 +66,17 @@ def measured(name: str, given: Setting, choice: Choice, say: Say) -> dict[str, A
         say(f"{name}: {kind} {method} " + ("ready" if work else row["failure"]))
         if work:
             clocks[f"{kind}:{method}"] = clock(units[unit_of(kind)]), clock(work)
-    if not (choice.jax and jax_side.installed()):
+    with on_one_core(), ExitStack() as stack:
+        if choice.jax and jax_side.installed():
+            try:
+                child = stack.enter_context(closing(jax_side.Child(name, given)))
+            except RuntimeError as error:
+                rows += [{"kind": "jax", "method": method, "failure": str(error)} for method in jax_side.STEPS]
+            else:
+                rows += [{"kind": "jax", "method": method, "bytes": child.bytes[method]} for method in jax_side.STEPS]
+                clocks |= {f"jax:{of}": (child.clock("forward"), child.clock(of)) for of in jax_side.STEPS}
+            say(f"{name}: JAX ready")
         timed(clocks, rows, choice.rounds, name, say)
-    else:
-        with closing(jax_side.Child(name, given)) as child:
-            say(f"{name}: JAX {child.jax} computes the same and is ready")
-            for method in jax_side.STEPS:
-                rows.append({"kind": "jax", "method": method, "bytes": child.bytes[method]})
-                clocks[f"jax:{method}"] = child.clock("forward"), child.clock(method)
-            timed(clocks, rows, choice.rounds, name, say)
     return {
         "network": name,
         "rows_of_batch": len(given.x0),
