@@ -1,4 +1,4 @@
-"""Which road float32 matrix products take on a CPU, chosen by measurement:  with fm.matmul.fastest(step)(): train.
+"""Which road float32 matrix products take on a CPU, chosen by measurement:  with matmul.fastest(step)(): train.
 
 A road is a function that makes a context within which torch takes it, forward, backward and under any derivative, eager
 or compiled. `stock` is what torch does unasked (in the usual builds, MKL's products); `onednn` sends them through
@@ -9,7 +9,7 @@ oneDNN has a fixed cost for each product, which fused attention with few tokens 
         flow.zero_grad()
         method.loss(flow, x0).value.backward()
 
-    with fm.matmul.fastest(step)():
+    with matmul.fastest(step)():
         for state in fm.train(flow, method, data, steps=1000):
             ...
 """

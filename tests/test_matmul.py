@@ -1,12 +1,14 @@
 """Roads of float32 matrix products: errors against float64, what is left behind, and the choice."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 
 import flowmaps as fm
+from benchmarks import matmul as benchmark
+from benchmarks import matmul_errors
 from flowmaps import matmul
 
 ROADS = matmul.roads()
@@ -170,3 +172,22 @@ def test_choosing_leaves_random_numbers_and_the_switch_alone() -> None:
     before = torch.get_rng_state(), switch()
     road = matmul.fastest(rounds=1)
     assert road in ROADS and torch.equal(torch.get_rng_state(), before[0]) and switch() == before[1]
+
+
+def test_the_benchmark_leaves_its_tables(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(benchmark, "LAYERS", {"layer": (8, 4, 6)})
+    monkeypatch.setattr(benchmark, "ATTENTION", {"attention": (2, 2, 4, 8)})
+    monkeypatch.setattr(benchmark, "NETWORKS", {"MLP": (lambda: fm.networks.MLP(4, width=8, depth=1), (6, 4))})
+    monkeypatch.setattr(matmul_errors, "SAMPLES", 100)
+    monkeypatch.setattr(benchmark, "preloaded", lambda: nullcontext(None))
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    out = tmp_path / "table.md"
+    benchmark.main(["--rounds", "1", "--train-steps", "2", "--seeds", "1", "--out", str(out)])
+    rates, steps, errors, trained, provenance = out.read_text().split("\n\n")
+    assert [line.split("|")[1].strip() for line in rates.splitlines()[2:]] == [
+        "layer, forward", "layer, dX", "layer, dW", "attention"
+    ]  # fmt: skip
+    assert [line.split("|")[1].strip() for line in steps.splitlines()[2:]] == ["MLP, flow matching", "MLP, MeanFlow"]
+    found = {line.split("|")[1].strip(): [float(e) for e in line.split("|")[2:-1]] for line in errors.splitlines()[2:]}
+    assert max(found["MKL"]) < 1e-5 and 1e-3 < max(found["bfloat16"]) < 3e-2
+    assert "flow matching" in trained and "python -m benchmarks.matmul" in provenance
