@@ -148,7 +148,7 @@ class Method(nn.Module):
         start = 0
         for term, count in zip(self.terms, counts, strict=True):
             of_term = rows.of(count, start)
-            if not len(of_term):
+            if count < rows.every:
                 raise ValueError(
                     f"{rows.every} processes or parts share a batch of {total}, and one of them has no row for the "
                     f"term {term.name}, which has {count}: take a larger batch"
