@@ -21,7 +21,8 @@ from .measure import Clock
 from .networks import DEVICE, Setting
 
 STEPS = ("flow_matching", "meanflow", "lsd")
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+ON_CPU = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "JAX_PLATFORMS": "cpu"}
+ON_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 
 
 def installed() -> bool:
@@ -36,10 +37,11 @@ class Child:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "given.npz"
             np.savez(path, **given(setting))
-            one_thread = {"XLA_FLAGS": ONE_THREAD, "JAX_PLATFORMS": "cpu"} if DEVICE.type == "cpu" else {}
             command = [sys.executable, "-m", "benchmarks.cost.jax_child", name, str(path)]
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            self.process = subprocess.Popen(command, env=os.environ | one_thread, **pipes)
+            self.process = subprocess.Popen(
+                command, env=os.environ | (ON_CPU if DEVICE.type == "cpu" else ON_GPU), **pipes
+            )
             said = self._answer()
         self.jax, self.bytes = said["jax"], said["bytes"]
 
