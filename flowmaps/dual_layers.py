@@ -6,6 +6,7 @@ torch's fused backward kernel, which can be differentiated again, is its tangent
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from .dual import Dual, Rule, primal, tangent
 from .dual_elementwise import SELU_ALPHA, SELU_SCALE
+from .dual_fused import Kernel, SlopeTangent, by_hand
 from .dual_rules import Result, composed, product_rule, rule, total
 
 
@@ -60,21 +62,47 @@ def _embedding(func: Any, index: Tensor, weight: Dual, *args: Any, **kwargs: Any
 
 
 @rule("gelu")
-def _gelu(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
-    return func(x.primal, *args, **kwargs), lambda: torch.ops.aten.gelu_backward(x.tangent, x.primal, *args, **kwargs)
+def _gelu(func: Any, x: Dual, approximate: str = "none") -> Result:
+    kernel = functools.partial(torch.ops.aten.gelu_backward, approximate=approximate)
+    curvature = _gelu_curvature if approximate == "none" else _tanh_gelu_curvature
+    return func(x.primal, approximate=approximate), lambda: _sloped(x, kernel, curvature)
 
 
 @rule("silu")
 def _silu(func: Any, x: Dual, inplace: bool = False) -> Result:
-    y = func(x.primal)
+    return func(x.primal), lambda: _sloped(x, _silu_kernel, _silu_curvature)
 
-    def dy() -> Tensor:
-        if not torch.is_grad_enabled():  # the fused kernel has no derivative of its own
-            return torch.ops.aten.silu_backward(x.tangent, x.primal)
-        gate = torch.sigmoid(x.primal)
-        return x.tangent * (gate + y * (1 - gate))
 
-    return y, dy
+def _sloped(x: Dual, kernel: Kernel, curvature: Callable[[Tensor], Tensor]) -> Any:
+    if by_hand(x.tangent, x.primal):
+        return SlopeTangent.apply(x.tangent, x.primal, kernel, curvature)
+    return kernel(x.tangent, x.primal)
+
+
+def _gelu_curvature(x: Tensor) -> Tensor:
+    """(2 - x^2) exp(-x^2 / 2) / sqrt(2 pi)."""
+    square = x * x
+    return torch.exp(-0.5 * square) * ((2 - square) / math.sqrt(2 * math.pi))
+
+
+def _tanh_gelu_curvature(x: Tensor) -> Tensor:
+    """Of x (1 + tanh u) / 2 with u = c (x + a x^3):  (1 - tanh^2 u) (c (1 + 6 a x^2) - x u'^2 tanh u)."""
+    c, a = math.sqrt(2 / math.pi), 0.044715
+    square = x * x
+    tanh = torch.tanh(c * x * (1 + a * square))
+    return (1 - tanh * tanh) * (c * (1 + 6 * a * square) - x * tanh * (c * (1 + 3 * a * square)).square())
+
+
+def _silu_kernel(dx: Tensor, x: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():  # the fused kernel has no derivative of its own
+        return torch.ops.aten.silu_backward(dx, x)
+    gate = torch.sigmoid(x)
+    return dx * gate * (1 + x * (1 - gate))
+
+
+def _silu_curvature(x: Tensor) -> Tensor:
+    gate = torch.sigmoid(x)
+    return gate * (1 - gate) * (2 + x * (1 - 2 * gate))
 
 
 @rule("pad")

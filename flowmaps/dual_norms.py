@@ -1,7 +1,7 @@
 """The rules of forward mode for normalisations: layer, group, instance, batch and root mean square.
 
 The Jacobian of n = (x - <x>) / std is symmetric, so that its forward and reverse derivatives are equal and torch's
-fused backward kernel, which can be differentiated again, is its tangent.
+fused backward kernel is its tangent where that has no graph.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dual import Dual, primal, tangent
+from .dual_fused import NormTangent, by_hand, root_mean_square_tangent
 from .dual_rules import Result, rule, total
 
 
@@ -139,20 +140,27 @@ def _standardised_groups(x: Dual, groups: int, eps: float, dtype: torch.dtype) -
 
 
 def _standardised_tangent(x: Dual, shape: Sequence[int], eps: float, dtype: torch.dtype) -> Tensor:
-    """Tangent of n = (x - <x>) r,  r = 1/std:  r (dx - <dx> - n <n dx>), whose Jacobian is symmetric."""
+    """Tangent of n = (x - <x>) r,  r = 1/std:  r (dx - <dx> - n <n dx>)."""
     value, dx = x.primal.to(dtype), x.tangent.to(dtype)
+    if by_hand(value, dx):
+        dims = tuple(range(-len(shape), 0))
+        value, dx = (z - z.mean(dims, keepdim=True) for z in (value, dx))
+        return _scaled_tangent(value, dx, shape, eps)
     _, mean, r = torch.native_layer_norm(value, shape, None, None, eps)
     return torch.ops.aten.native_layer_norm_backward(dx, value, shape, mean, r, None, None, [True, False, False])[0]
 
 
 def _root_mean_square_tangent(x: Dual, shape: Sequence[int], eps: float | None) -> Tensor:
-    """Tangent of n = x r,  r = 1/sqrt(<x^2> + eps):  r (dx - n <n dx>), in float32 at least."""
+    """Tangent of n = x r,  r = 1/sqrt(<x^2> + eps), in float32 at least."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    value, dx = x.primal.to(wide), x.tangent.to(wide)
-    dims = tuple(range(-len(shape), 0))
-    r = torch.rsqrt(value.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
-    n = value * r
-    return r * (dx - n * (n * dx).mean(dims, keepdim=True))
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    return _scaled_tangent(x.primal.to(wide), x.tangent.to(wide), shape, eps)
+
+
+def _scaled_tangent(x: Tensor, dx: Tensor, shape: Sequence[int], eps: float) -> Tensor:
+    d_rows, rows = (z.flatten(-len(shape)) for z in (dx, x))
+    tangent_of_rows = NormTangent.apply if by_hand(d_rows, rows) else root_mean_square_tangent
+    return tangent_of_rows(d_rows, rows, eps).view(x.shape)
 
 
 def _rescaled_tangent(dn: Tensor | None, n: Callable[[], Tensor], weight: Any, bias: Any) -> Tensor | None:

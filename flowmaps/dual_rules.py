@@ -150,9 +150,19 @@ def _rsub(func: Any, a: Any, other: Any, *, alpha: float = 1) -> Result:
     return _sub(func, other, a, alpha=alpha)
 
 
-@rule(
-    "mul multiply __mul__ __rmul__ bmm mm mv dot vdot inner outer ger kron cross linalg_cross linalg_vecdot tensordot"
-)
+@rule("mul multiply __mul__ __rmul__")
+def _mul(func: Any, a: Any, other: Any) -> Result:
+    x, y, da, db = primal(a), primal(other), tangent(a), tangent(other)
+
+    def dy() -> Any:
+        if da is not None and db is not None and da.dtype == db.dtype:
+            return torch.addcmul(da * y, x, db)
+        return total(None if da is None else da * y, None if db is None else x * db)
+
+    return func(x, y), dy
+
+
+@rule("bmm mm mv dot vdot inner outer ger kron cross linalg_cross linalg_vecdot tensordot")
 def _product(func: Any, *args: Any, **kwargs: Any) -> Result:
     named = [name for name, value in kwargs.items() if isinstance(value, (Tensor, Dual))]
     args = (*args, *(kwargs.pop(name) for name in named))
