@@ -4,6 +4,7 @@ import functools
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -161,18 +162,36 @@ def output(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_the_command_line(capsys):
+def test_the_command_line_lists_and_refuses(capsys):
     listing = output(capsys)
     assert "cifar10-unet-ect" in listing and "flowmaps plan RECIPE" in listing
-    arguments = ["imagenet256-dit-b4-meanflow", "--gpus", "4", "--rate", "100"]
-    text = output(capsys, *arguments, "--memory", "80", "--shard")
-    for words in ("130.2 million", "64 at a time", "at 100 TFLOPS", "of 80 GB", "torchrun --standalone", "48.16"):
-        assert words in text, words
-    found = json.loads(
-        output(capsys, *arguments, "--json", "--accumulate", "2", "--method", "imf", "--batch-size", "512")
-    )
-    assert found["method"] == "imf" and found["rows_per_gpu"] == 64
-    assert found["hours"] == pytest.approx(1_200_960 * found["flops_per_gpu_and_step"] / 1e14 / 3600)
-    assert "--num_processes 4" in found["launch"]["accelerate"] and "--accumulate 2" in found["launch"]["torchrun"]
     assert json.loads(output(capsys, "--json"))[0]["name"] == "cifar10-unet-flow-matching"
     assert main(["plan", "imagenet256"]) == 2 and "unknown recipe" in capsys.readouterr().err
+
+
+def test_the_command_line_in_words(capsys):
+    options = ["--gpus", "2", "--accumulate", "4", "--batch-size", "64", "--shard", "--memory", "80", "--method", "imf"]
+    text = output(capsys, "imagenet256-dit-b4-meanflow", *options)
+    for words in ("130.2 million", "in 4 parts: 8 at a time", "give --rate", "of 80 GB", "48.16", "RMS normalisation"):
+        assert words in text, words
+    assert "torchrun --standalone --nproc_per_node 2" in text and "--shard --accumulate 4" in text
+    assert "method      imf" in text and "accelerate" not in text
+
+
+def test_the_page_says_what_the_command_prints(capsys):
+    name = "imagenet256-dit-b4-meanflow"
+    page = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`") and "fp32" in line)
+    found = json.loads(output(capsys, name, "--rate", "100", "--json"))
+    assert found["gpus"] == 8 and "--num_processes 8" in found["launch"]["accelerate"]
+    assert found["hours"] == pytest.approx(1_200_960 * found["flops_per_gpu_and_step"] / 1e14 / 3600)
+    cells = [
+        f"{found['parameters'] / 1e6:.1f}",
+        str(found["rows_per_gpu"]),
+        "fp32",
+        f"{found['memory']['activations'] / 1e9:.1f}",
+        f"{found['memory_total'] / 1e9:.1f}",
+    ]
+    last = [f"{found['flops_per_gpu_and_step'] / 1e12:.2f}", f"{found['steps']:,}", f"{found['hours']:.1f}"]
+    told = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert told[:5] == cells and told[6:] == last
