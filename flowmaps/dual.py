@@ -112,6 +112,10 @@ class Dual:
         return self.adjoint()
 
     @property
+    def H(self) -> Any:
+        return self.adjoint()
+
+    @property
     def real(self) -> Any:
         return self._call(torch.real, self)
 
@@ -142,9 +146,11 @@ class Detached(Dual):
 def _zip(cls: type[Dual], primal: Any, tangent: Any) -> Any:
     if isinstance(primal, (tuple, list)):
         return type(primal)(_zip(cls, p, t) for p, t in zip(primal, tangent, strict=True))
-    if not (isinstance(primal, Tensor) and (primal.is_floating_point() or primal.is_complex())):
-        return primal
-    return cls(primal, fit(tangent, primal))
+    return cls(primal, fit(tangent, primal)) if _can_move(primal) else primal
+
+
+def _can_move(x: Any) -> bool:
+    return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
 
 
 def fit(tangent: Tensor, primal: Tensor) -> Tensor:
@@ -196,7 +202,7 @@ def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | Non
 
     primals = tuple(leaves[i].primal for i in slots)
     value = at(*primals)
-    if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in pytree.tree_leaves(value)):
+    if not any(_can_move(leaf) for leaf in pytree.tree_leaves(value)):
         return value, None
     if not torch.compiler.is_compiling():
         _warn_once(func.__name__)
@@ -236,3 +242,4 @@ from . import dual_attention as dual_attention  # noqa: E402  these fill the tab
 from . import dual_layers as dual_layers  # noqa: E402
 from . import dual_norms as dual_norms  # noqa: E402
 from . import dual_reductions as dual_reductions  # noqa: E402
+from . import dual_transforms as dual_transforms  # noqa: E402

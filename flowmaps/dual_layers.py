@@ -128,13 +128,13 @@ def _alpha_dropout(func: Any, x: Dual, p: float = 0.5, training: bool = False, i
     return of_zero + x.primal * slope, lambda: x.tangent * slope
 
 
-@rule("softmax")
+@rule("softmax special_softmax")
 def _softmax(func: Any, x: Dual, dim: int, *args: Any, **kwargs: Any) -> Result:
     y = func(x.primal, dim, *args, **kwargs)
     return y, lambda: torch._softmax_backward_data(x.tangent.to(y.dtype), y, dim, y.dtype)
 
 
-@rule("log_softmax")
+@rule("log_softmax special_log_softmax")
 def _log_softmax(func: Any, x: Dual, dim: int, *args: Any, **kwargs: Any) -> Result:
     y = func(x.primal, dim, *args, **kwargs)
     return y, lambda: x.tangent - (y.exp() * x.tangent).sum(dim, keepdim=True)

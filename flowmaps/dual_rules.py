@@ -33,7 +33,7 @@ def rule(names: str) -> Callable[[Rule], Rule]:
 
 
 @rule(
-    "__get__ size dim ndimension numel nelement stride element_size is_floating_point is_complex is_contiguous item "
+    "size dim ndimension numel nelement stride element_size is_floating_point is_complex is_contiguous item "
     "tolist eq ne lt le gt ge isnan isinf isfinite argmax argmin "
     "argsort allclose isclose equal all any sign sgn floor ceil round trunc fix floor_divide __floordiv__ "
     "__rfloordiv__ heaviside detach zeros_like ones_like full_like empty_like rand_like randn_like bernoulli "
@@ -42,6 +42,12 @@ def rule(names: str) -> Callable[[Rule], Rule]:
 )
 def _plain(func: Any, *args: Any, **kwargs: Any) -> Result:
     return func(*map(primal, args), **_primals(kwargs)), None
+
+
+@rule("__get__")
+def _attribute(func: Any, x: Dual) -> Result:
+    transposed = func.__self__.__name__ in ("T", "mT", "H", "mH", "real", "imag")
+    return func(x.primal), (lambda: func(x.tangent)) if transposed else None
 
 
 def _primals(kwargs: dict[str, Any]) -> dict[str, Any]:

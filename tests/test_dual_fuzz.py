@@ -14,13 +14,15 @@ from flowmaps.dual_tensor import DetachedTensor, DualTensor
 from tests.dual_cases import CASES, F64, Draw
 from tests.dual_layer_cases import LAYER_CASES
 from tests.dual_shape_cases import SHAPE_CASES
+from tests.dual_transform_cases import TRANSFORM_CASES
 
-EVERY = CASES | SHAPE_CASES | LAYER_CASES
+EVERY = CASES | SHAPE_CASES | LAYER_CASES | TRANSFORM_CASES
 SEEDS = range(2)
 KINDS = Dual, DetachedTensor, Detached, DualTensor
 NOT_REACHED = {"cuda"}  # needs the device
-BY_DIFFERENCES = {"layer_norm", "group_norm", "instance_norm", "batch_norm", "gates_of_rows"}
-"""Where the second derivative of torch.func is wrong (through native_layer_norm) or missing."""
+NORMS = {"layer_norm", "group_norm", "instance_norm", "batch_norm"}
+BY_DIFFERENCES = NORMS | {"gates_of_rows", "solutions", "running_with_zeros"}
+"""Where the second derivative of torch.func is wrong (of norms, linear solutions and products of zeros) or missing."""
 
 
 @pytest.fixture(autouse=True)
