@@ -44,7 +44,7 @@ def refuse_lost(flow: nn.Module, method: nn.Module) -> None:
         raise RuntimeError(
             f"the gradient of {lost[0]}{f' and {len(lost) - 1} more' if len(lost) > 1 else ''} would be that of this "
             f"process alone: no data-parallel module hears of this loss. {INSTEAD}. To average gradients yourself, say "
-            "which rows are here: rows=draws.Rows(first, every, total)"
+            "which rows are here: rows=Rows(first, every, total)"
         )
 
 

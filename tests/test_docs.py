@@ -18,7 +18,13 @@ from flowmaps.methods import LANDSCAPE
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-INTERNAL = {"__main__", "describe", "solve", *(path.stem for path in Path(fm.__file__).parent.glob("dual_*.py"))}
+INTERNAL = {
+    "__main__",
+    "describe",
+    "solve",
+    "wrapped",
+    *(path.stem for path in Path(fm.__file__).parent.glob("dual_*.py")),
+}
 
 
 def read(page):

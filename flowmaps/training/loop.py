@@ -180,7 +180,7 @@ def make_accelerator(out: str | Path | None, trackers: Sequence[Any], staged: bo
 
     Raises ImportError for a tracker that is not installed.
     """
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=staged)]
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=staged, gradient_as_bucket_view=True)]
     # without it, accelerate overlooks that torchrun has started several processes on processors
     cpu = not torch.accelerator.is_available()
     if out is None:

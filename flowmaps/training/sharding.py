@@ -49,8 +49,9 @@ class Sharded(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Gather all weights, if they are not; the backward pass shares them out again, and the gradients with them."""
-        for handle in [shelf.unshard(async_op=True) for shelf in self.shelves]:  # type: ignore[operator]
-            handle.wait()
+        for shelf in self.shelves:
+            assert isinstance(shelf, FSDPModule)
+            shelf.unshard()  # one after another, or the buffers of all would be there at once
         return self.module(*args, **kwargs)
 
     @contextmanager
