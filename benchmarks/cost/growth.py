@@ -24,7 +24,7 @@ METHODS = ("flow_matching", "meanflow", "imf", "lsd", "psd")
 BASE = {"batch": 8, "width": 192, "side": 16}
 AXES = {"batch": (4, 8, 16, 32), "width": (96, 192, 384, 576), "side": (8, 16, 24, 32)}
 PATCH, DEPTH = 2, 3
-MEGABYTES = (32, 64, 128, 256)
+MEGABYTES = (64, 128, 256, 512)  # a file is first looked through in pieces of 64
 
 
 def case(batch: int, width: int, side: int) -> Case:
