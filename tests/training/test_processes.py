@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 import flowmaps as fm
@@ -84,3 +85,26 @@ def test_the_loss_is_that_of_the_coupled_noise():
     next(fm.train(flow, method, pairs, steps=1, batch_size=20, progress_bar=False))
     batch = next(pairs.batches(20, seed=0))
     assert torch.allclose(seen[0][0], batch.noise) and torch.allclose(seen[0][1], batch.noise - batch.x0)
+
+
+def test_an_averaged_target_is_told_that_the_weights_have_moved(monkeypatch):
+    """No norms are compared, for which a device would have to be waited for; the target moves all the same."""
+    asked = []
+    monkeypatch.setattr("flowmaps.velocity.companions._norms", lambda network: asked.append(network) or torch.zeros(1))
+    flow, method, weights = linear_flow(), fm.methods.shortcut(ema=0.75), []
+    expected = linear_flow().network.linear.weight
+    for _ in fm.train(flow, method, GAUSSIAN, steps=4, **QUIET):
+        target = next(method.parameters()).detach().clone()
+        assert torch.allclose(target, expected, atol=1e-6)  # it follows before the step
+        weights.append(flow.network.linear.weight.detach().clone())
+        expected = 0.75 * expected + 0.25 * weights[-1]
+    assert len(asked) <= 2  # when it was made
+
+
+def test_launches_that_accelerate_would_get_wrong(monkeypatch):
+    accelerator = Accelerator(gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="accumulates 2 gradients: pass accumulate=2 instead"):
+        fm.train(linear_flow(), fm.methods.imf(), GAUSSIAN, steps=1, accelerator=accelerator, **QUIET)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were started, and the accelerator of each knows of 1"):
+        fm.train(linear_flow(), fm.methods.imf(), GAUSSIAN, steps=1, accelerator=Accelerator(), **QUIET)
