@@ -13,6 +13,7 @@ from . import (
     exact,
     finite_steps,
     grids,
+    matmul,
     methods,
     networks,
     path,
@@ -33,7 +34,7 @@ __all__ = [
     "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
     "consistency", "finite_steps", "derivative", "velocity", "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
-    "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
+    "matmul", "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "data", "evaluate", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 
