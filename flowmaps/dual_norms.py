@@ -140,8 +140,9 @@ def _standardised_groups(x: Dual, groups: int, eps: float, dtype: torch.dtype) -
 
 
 def _standardised_tangent(x: Dual, shape: Sequence[int], eps: float, dtype: torch.dtype) -> Tensor:
-    """Tangent of n = (x - <x>) r,  r = 1/std:  r (dx - <dx> - n <n dx>)."""
-    value, dx = x.primal.to(dtype), x.tangent.to(dtype)
+    """Tangent of n = (x - <x>) r,  r = 1/std:  r (dx - <dx> - n <n dx>), in float32 at least."""
+    wide = torch.promote_types(dtype, torch.float32)
+    value, dx = x.primal.to(wide), x.tangent.to(wide)
     if by_hand(value, dx):
         dims = tuple(range(-len(shape), 0))
         value, dx = (z - z.mean(dims, keepdim=True) for z in (value, dx))

@@ -122,9 +122,10 @@ def test_dropout_of_a_checkpointed_block_is_drawn_once(reentrant):
     torch.testing.assert_close(*results)
 
 
-def test_reentrant_checkpoints_are_for_separate_passes():
+def test_reentrant_checkpoints_are_for_plain_passes():
     net = Net(lambda block, x: checkpoint(block, x, use_reentrant=True))
-    torch.testing.assert_close(step(derivative.separate, net), step(derivative.separate, Net()))
+    for mode in (derivative.separate, derivative.finite_difference()):
+        torch.testing.assert_close(step(mode, net), step(mode, Net()))
     for mode in (derivative.jvp, derivative.detached):
         with pytest.raises(TypeError, match="autograd function CheckpointFunctionBackward: .*use_reentrant=False"):
             step(mode, net)
