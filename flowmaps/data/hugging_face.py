@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .check import LABEL_NAMES
-from .core import Data
+from .core import IN_MEMORY, Data
 from .pictures import Pictures, image_data, pillow
 
 MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
@@ -173,12 +175,47 @@ def _pictures(parts: Sequence[Any], column: str, label: Tensor | None, held: Ten
 
 
 def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Tensor | None, name: str) -> Data:
-    import numpy as np
-
     from .arrays import array_data
 
-    tables = [np.asarray(part.with_format("numpy")[column][:]) for part in parts]
-    if any(table.dtype == object or table.shape[1:] != tables[0].shape[1:] for table in tables):
-        raise ValueError(f'rows of column "{column}" of {name} must all be numbers of one shape')
-    rows = np.concatenate(tables)
-    return array_data(rows, _tensor(label, name), name, class_names=names, held=held)
+    rows = Column([part.with_format("numpy") for part in parts], column, name)
+    whole: Any = rows[:] if rows.nbytes <= IN_MEMORY else rows
+    return array_data(whole, _tensor(label, name), name, class_names=names, held=held)
+
+
+class Column:
+    """A column of arrays, in one table or in several one after another, as what `array_data` asks of an array: rows are
+    read when they are taken. Raises ValueError for rows that are not numbers of one shape.
+    """
+
+    def __init__(self, tables: Sequence[Any], column: str, name: str) -> None:
+        self.tables, self.column, self.name = tables, column, name
+        self.ends = np.cumsum([len(table) for table in tables])
+        first = self._read(0, [0])
+        self.dtype, self.shape = first.dtype, (len(self), *first.shape[1:])
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, index: Any) -> Any:
+        """The rows of a slice or of an array of numbers."""
+        rows = np.arange(len(self))[index]
+        which = np.searchsorted(self.ends, rows, side="right")
+        taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for part in np.unique(which):
+            start = self.ends[part] - len(self.tables[part])
+            found = self._read(part, (rows[which == part] - start).tolist())
+            if found.shape[1:] != self.shape[1:]:
+                raise self._refusal()
+            taken[which == part] = found
+        return taken
+
+    def _read(self, part: int, rows: list[int]) -> Any:
+        found = np.asarray(self.tables[part][rows][self.column])
+        if found.dtype == object:
+            raise self._refusal()
+        return found
+
+    def _refusal(self) -> ValueError:
+        return ValueError(f'rows of column "{self.column}" of {self.name} must all be numbers of one shape')

@@ -1,5 +1,7 @@
 """Hugging Face data sets, saved to disk by the test itself."""
 
+from itertools import islice
+
 import datasets
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from PIL import Image
 
 from flowmaps.data import as_data, load
+from flowmaps.data.hugging_face import Column
 
 RNG = np.random.default_rng(0)
 NAMES = ["ant", "bee", "cow"]
@@ -126,6 +129,28 @@ def test_arrays_of_numbers(tmp_path):
     with pytest.raises(ValueError, match="size and mode are for images"):
         load(tmp_path / "set", size=8)
     datasets.Dataset.from_dict({"v": [[1.0, 2.0], [1.0]]}).save_to_disk(tmp_path / "ragged")
+    with pytest.raises(ValueError, match='column "v" of .* must all be numbers of one shape'):
+        load(tmp_path / "ragged")
+
+
+def test_large_arrays_stay_on_disk_and_give_the_same_rows(tmp_path, monkeypatch):
+    values = RNG.normal(size=(30, 5)).astype(np.float32)
+    parts = {"train": values[:20], "test": values[20:]}
+    splits = {name: datasets.Dataset.from_dict({"x": part.tolist()}) for name, part in parts.items()}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "set")
+    within = load(tmp_path / "set")
+    monkeypatch.setattr("flowmaps.data.hugging_face.IN_MEMORY", 0)
+    monkeypatch.setattr("flowmaps.data.arrays.IN_MEMORY", 0)
+    monkeypatch.setattr("flowmaps.data.arrays.CHUNK", 100)  # looked through in several pieces
+    on_disk, sizes = load(tmp_path / "set"), []
+    read = Column._read
+    monkeypatch.setattr(Column, "_read", lambda self, part, rows: sizes.append(len(rows)) or read(self, part, rows))
+    assert torch.equal(on_disk.held_out(10).x0, within.held_out(10).x0)
+    shares = on_disk.batches(8, seed=1, rows=slice(1, None, 2))
+    for one, other in zip(shares, islice(within.batches(8, seed=1), 4), strict=False):
+        assert torch.equal(one.x0, other.x0[1::2])
+    assert set(sizes) == {4, 10} and sizes[0] == 10
+    datasets.Dataset.from_dict({"v": [[1.0, 2.0], [3.0, 4.0], [1.0]]}).save_to_disk(tmp_path / "ragged")
     with pytest.raises(ValueError, match='column "v" of .* must all be numbers of one shape'):
         load(tmp_path / "ragged")
 
