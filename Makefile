@@ -40,6 +40,7 @@ docs: $(READY)  ## Build the documentation into site/ (open site/index.html)
 	$(BIN)/python -m mkdocs build --strict $(ARGS)
 
 bench: $(READY)  ## Run the benchmarks, which write the tables of the documentation
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python -m benchmarks $(ARGS)
 
 hooks: $(READY)  ## Install the pre-commit hooks in this clone
