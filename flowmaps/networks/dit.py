@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, g
 from .layers import (
     Modulation,
     SelfAttention,
+    called,
+    checkpointed,
     chunks,
     expect_shape,
     learned_norm,
@@ -39,7 +41,7 @@ class Block(nn.Module):
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
 
-    def forward(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, *modulation: Tensor) -> Tensor:
         scale1, shift1, gate1, scale2, shift2, gate2 = modulation
         x = x + gate1 * self.attention(scale_shift(rms_norm(x), scale1, shift1))
         h = self.inner(scale_shift(rms_norm(x), scale2, shift2))
@@ -57,7 +59,8 @@ class DiT(nn.Module):
 
     Every scale, shift and gate passes through `modulate`: `unchanged`, or `rms_norm`, which bounds it whatever the
     times and the label. `attention_norm` makes the normalisation of queries and keys from their size: `learned_norm`,
-    or `plain_norm` without weights. `DiT.lipschitz` has both bounds and what belongs to them.
+    or `plain_norm` without weights. `DiT.lipschitz` has both bounds and what belongs to them. With `checkpoint` a block
+    keeps its input alone for the backward pass, which computes the rest again.
 
     `DiT.tiny`, `DiT.small`, `DiT.base`, `DiT.large` and `DiT.extra_large` take (shape, patch=2, **the keywords) and
     fill in the usual sizes. Errors: ValueError for sides that are no multiple of `patch`, or a width that is no
@@ -80,6 +83,7 @@ class DiT(nn.Module):
         classes: int | None = None,
         modulate: Callable[[Tensor], Tensor] = unchanged,
         attention_norm: Norm = learned_norm,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         channels, height, across = self.shape = (shape[0], shape[1], shape[2])
@@ -88,6 +92,7 @@ class DiT(nn.Module):
                 f"the sides of an image must be multiples of the patch size {patch}, got {height} x {across}"
             )
         self.patch, self.modulate = patch, modulate
+        self.call = checkpointed if checkpoint else called
         self.conditioning = Conditioning(width, depth, times, features, classes)
         # the output layer shares the last block's view of the times: one row of the modulation serves both
         self.modulation = zero(Modulation(width, [6 * width] * (depth - 1) + [8 * width]))
@@ -104,7 +109,7 @@ class DiT(nn.Module):
         h = self.input(patches(x, self.patch)) + self.positions
         for block, modulation in zip(self.blocks, modulations, strict=True):
             pieces = chunks(modulation[:, None], modulation.shape[-1] // h.shape[-1], self.modulate)
-            h = block(h, pieces[:6])
+            h = self.call(block, h, *pieces[:6])
         h = self.output(scale_shift(rms_norm(h), *pieces[6:]))
         return image(h, self.shape, self.patch).to(x.dtype)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
+
+from ..dual import Dual
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -114,6 +117,36 @@ class Modulation(nn.Linear):
             done = len(modulations)
             modulations += super().forward(embedding).split(self.sizes, dim=-1)[done : done + layers]
         return modulations
+
+
+def called(layer: Callable[..., Any], *inputs: Any) -> Any:
+    """layer(*inputs)."""
+    return layer(*inputs)
+
+
+def checkpointed(layer: Callable[..., Any], *inputs: Any) -> Any:
+    """layer(*inputs), whose activations are not kept but computed again in the backward pass (Chen et al. 2016, arXiv
+    1604.06174).
+
+    Dual numbers pass as their parts, which torch knows. Without a gradient to come, and under torch.func, which has no
+    checkpoints, the layer is called as it is.
+    """
+    if not torch.is_grad_enabled() or _under_torch_func():
+        return layer(*inputs)
+    kinds = [type(x) if isinstance(x, Dual) else None for x in inputs]
+
+    def on_parts(*parts: Tensor) -> Any:
+        rest = iter(parts)
+        y = layer(*(next(rest) if kind is None else kind(next(rest), next(rest)) for kind in kinds))
+        return (y.primal, y.tangent) if isinstance(y, Dual) else y
+
+    parts = [part for x in inputs for part in ((x.primal, x.tangent) if isinstance(x, Dual) else (x,))]
+    y = checkpoint(on_parts, *parts, use_reentrant=False)
+    return next(filter(None, kinds))(*y) if isinstance(y, tuple) else y
+
+
+def _under_torch_func() -> bool:
+    return not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..describe import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, pair
-from .layers import Modulation, SelfAttention, expect_shape, scale_shift, zero
+from .layers import Modulation, SelfAttention, called, checkpointed, expect_shape, scale_shift, zero
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
@@ -76,8 +76,8 @@ class UNet(nn.Module):
     multipliers[i] channels and `blocks` residual blocks on the way down (one more on the way up), at half the side of
     the level before. `attention` names the heights (in pixels, at any level) that have attention, in heads of at most
     `head_width` channels; between the two ways there is always one. `times` says which residual block sees which time,
-    counted from input to output; `features`, `classes` as for `DiT`. The output starts at zero. Result in x's shape and
-    dtype.
+    counted from input to output; `features`, `classes` and `checkpoint` (of residual blocks) as for `DiT`. The output
+    starts at zero. Result in x's shape and dtype.
 
     Errors: ValueError for sides that cannot be halved as often as there are levels, or an attention height that no
     level has.
@@ -95,9 +95,11 @@ class UNet(nn.Module):
         times: TimeConditioning = pair,
         features: TimeFeatures = Fourier(),
         classes: int | None = None,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         self.shape = (shape[0], shape[1], shape[2])
+        self.call = checkpointed if checkpoint else called
         heights = level_heights(self.shape, len(multipliers), attention)
         channels = [width * multiplier for multiplier in multipliers]
         heads = [
@@ -123,13 +125,13 @@ class UNet(nn.Module):
         h = self.input(x)
         skips = [h]
         for layer in self.down:
-            h = layer(h, next(modulations)) if isinstance(layer, Residual) else layer(h)
+            h = self.call(layer, h, next(modulations)) if isinstance(layer, Residual) else layer(h)
             skips.append(h)
         for layer in self.middle:
-            h = layer(h, next(modulations))
+            h = self.call(layer, h, next(modulations))
         for layer in self.up:
             if isinstance(layer, Residual):
-                h = layer(torch.cat([h, skips.pop()], dim=1), next(modulations))
+                h = self.call(layer, torch.cat([h, skips.pop()], dim=1), next(modulations))
             else:
                 h = layer(h)
         return self.output(F.silu(self.output_norm(h))).to(x.dtype)
