@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..data import Batch
 from ..flow_map import FlowMap
@@ -63,6 +65,7 @@ class Learner:
         self.plan, self.accelerator, self.device = plan, accelerator, accelerator.device
         self.processes = processes
         self.step = 0
+        self._first = True
         self.flow, self.method = flow.to(self.device).train(), method.to(self.device)
         move_teachers(method, self.device)
         method.begin(flow)
@@ -102,6 +105,23 @@ class Learner:
         return part.to(self.device, self.dtype if part.is_floating_point() else None, non_blocking=True)
 
     def _gradient(self, batch: Batch, progress: float) -> list[Loss]:
+        losses = self._tried(batch, progress)
+        first, self._first = self._first, False
+        if first and not self._all_used():
+            # averaging waits for the gradients of all weights, unless it is told that some are left out
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(
+                find_unused_parameters=True, gradient_as_bucket_view=True
+            )
+            self.module = self.accelerator.prepare_model(self.raw)
+            losses = self._tried(batch, progress)
+        return losses
+
+    def _all_used(self) -> bool:
+        """Whether the wrapper that averages gradients has seen one of every weight, or does not wait for it."""
+        waits = isinstance(self.module, DistributedDataParallel) and not self.module.find_unused_parameters
+        return not waits or all(weight.grad is not None for weights in self.optimizers.weights() for weight in weights)
+
+    def _tried(self, batch: Batch, progress: float) -> list[Loss]:
         step = partial(self._backward, batch, progress)
         return self.raw.measure.attempt(step) if isinstance(self.raw.measure, Compiled) else step()
 

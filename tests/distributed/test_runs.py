@@ -96,6 +96,13 @@ def tied():
     return [state.loss.value.item() for state in states]
 
 
+def with_a_weight_unused(**options):
+    flow = fm.FlowMap(network())
+    flow.network.extra = nn.Linear(3, 3).double()
+    states = train(flow, fm.methods.imf(), GAUSSIAN, **PLAN, **options, **QUIET)
+    return [state.loss.value.item() for state in states]
+
+
 def teacher_after():
     """A teacher is as it was, after training with its weights spread."""
     given = teacher()
@@ -120,6 +127,7 @@ def everything(folder):
         "spread": spread(),
         "tied": tied(),
         "teacher": teacher_after(),
+        "unused": [with_a_weight_unused(shard=shard) for shard in (False, True)],
         "refused": refused(),
     }
 
@@ -180,6 +188,12 @@ def test_each_process_holds_its_share_until_training_ends(found):
     assert sum(held) == numbers[0] == numbers[1] and max(held) < 0.6 * numbers[0]
     for result in found:
         assert result["spread"][1:] == ((3, 2), {nn.Parameter}, True) and result["teacher"] and result["refused"]
+
+
+def test_a_weight_that_the_loss_leaves_out_is_waited_for_by_nobody(found):
+    alone = with_a_weight_unused()
+    for result in found:
+        assert all(losses == pytest.approx(alone, rel=1e-9) for losses in result["unused"])
 
 
 def test_a_weight_with_two_places_is_spread_once(found):
