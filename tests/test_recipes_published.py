@@ -93,7 +93,7 @@ def test_the_command_line_runs_a_recipe_and_its_distillation(latents, tmp_path, 
     recipe = ["--recipe", "imagenet256-dit-b4-ayf-emd"]
     assert train(*data, *recipe, "--out", student) == 2
     assert "--teacher RUN" in capsys.readouterr().err
-    assert train(*data, *recipe, "--out", student, "--teacher", teacher, "--lr", "1e-3") == 0
+    assert train(*data, *recipe, "--checkpoint", "--out", student, "--teacher", teacher, "--lr", "1e-3") == 0
     config = json.loads((student / "config.json").read_text())
     assert config["notes"] == {"recipe": recipe[1], "teacher": str(teacher)}
     kept = {"steps": 3, "batch_size": 8, "lr": 1e-3, "ema": 0.9999, "clip": 1.0, "precision": "bf16", "compile": False}
@@ -135,6 +135,7 @@ def test_what_is_refused(latents, cifar, tmp_path, capsys):
         find("imagenet256-dit-b4-ayf-emd").build()
     with pytest.raises(ValueError, match="needs no teacher"):
         find(recipe[1]).build(find(recipe[1]).reduced().flow())
+    assert "--reduced is for recipes" in error(latents)
     assert not (tmp_path / "no").exists()
 
 

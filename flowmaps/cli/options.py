@@ -67,6 +67,8 @@ class Train(Training):
     """Everything but the data as in this recipe, where no other option says otherwise; `flowmaps plan` lists them."""
     reduced: bool = False
     """Try a recipe with a small network and three steps of eight rows."""
+    checkpoint: bool = False
+    """Let a recipe's network keep less for the backward pass, which computes the rest again."""
     method: str = "imf"
     """Name of the method; `flowmaps methods` lists them."""
     method_args: tuple[str, ...] = ()
@@ -224,6 +226,8 @@ class Plan(Common):
     """Spread weights, gradients, optimizer states and averages over the GPUs."""
     accumulate: int = 1
     """Parts of a GPU's rows that go one after another."""
+    checkpoint: bool = False
+    """The network keeps less for the backward pass, which computes the rest again."""
     batch_size: int | None = None
     """Rows of a step, over all GPUs. None: the recipe's."""
     steps: int | None = None

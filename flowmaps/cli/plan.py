@@ -36,6 +36,7 @@ def changed(recipe: Recipe, options: Plan) -> Recipe:
     """The recipe with what the options set."""
     given = {name: getattr(options, name) for name in ("batch_size", "steps", "precision")}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    recipe = recipe.checkpointed() if options.checkpoint else recipe
     if options.method is not None or options.method_args:
         recipe = with_method(recipe, options.method, options.method_args)
     return recipe
@@ -98,4 +99,6 @@ def fits(estimate: Estimate, memory: float | None) -> str:
     if memory is None:
         return ""
     share = estimate.total / (memory * GB)
-    return f": {share:.0%} of {memory:g} GB" + ("" if share < 1 else ", which is not enough: --accumulate, --shard")
+    return f": {share:.0%} of {memory:g} GB" + (
+        "" if share < 1 else ", which is not enough: --accumulate, --checkpoint, --shard"
+    )

@@ -68,28 +68,35 @@ def new_flow(options: Train, data: Data, row: Row, recipe: Recipe | None) -> Flo
 
 
 def recipe_of(options: Train) -> Recipe | None:
-    """The recipe that was named, with the method and the rate of the options."""
+    """The recipe that was named, with the method and the rate of the options. Raises ValueError for what only recipes
+    have.
+    """
     if options.recipe is None:
+        for name in ("reduced", "checkpoint"):
+            if getattr(options, name):
+                raise ValueError(f"--{name} is for recipes: it needs --recipe")
         return None
+    recipe, row = named(options), row_of(options.method)
+    return replace(recipe, lr=options.lr, method=recipe.method if row is recipe.row else row.build)
+
+
+def named(options: Train) -> Recipe:
+    """The recipe as it is, with the network that is asked for."""
     from ..recipes import find
 
-    recipe = find(options.recipe)
+    recipe = find(options.recipe or "")
     recipe = recipe.reduced() if options.reduced else recipe
-    row = row_of(options.method)
-    return replace(recipe, lr=options.lr, method=recipe.method if row is recipe.row else row.build)
+    return recipe.checkpointed() if options.checkpoint else recipe
 
 
 def defaults(options: Train) -> Train:
     """The options with a recipe's values, which hold where nothing else was typed. Raises ValueError for an unknown
     recipe, and for options that choose a network.
     """
-    from ..recipes import find
-
     for name in ("network", "width", "depth", "output"):
         if getattr(options, name) not in (None, "auto"):
             raise ValueError(f"a recipe brings a network of its own, so --{name} does not apply")
-    recipe = find(options.recipe or "")
-    recipe = recipe.reduced() if options.reduced else recipe
+    recipe = named(options)
     return replace(options, method=recipe.row.name, **{name: getattr(recipe, name) for name in OF_RECIPES})
 
 

@@ -46,7 +46,8 @@ class Estimate:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes of each kind on one GPU when the backward pass begins. Beside them there are the buffers of single
-        operations, the libraries, and what the allocator cannot use.
+        operations, the block of layers that is computed again where the network has checkpoints, the libraries, and
+        what the allocator cannot use.
         """
         cost, share = self.cost, self.gpus if self.shard else 1
         whole = {"weights": cost.weights, "optimizer states": cost.optimizer, "average of the weights": cost.average}
@@ -77,11 +78,17 @@ class Estimate:
         return self.recipe.steps * self.flops / rate / 3600
 
     @property
+    def checkpointed(self) -> bool:
+        """Whether the blocks of the network keep their inputs alone."""
+        return bool(getattr(self.recipe.network, "keywords", {}).get("checkpoint"))
+
+    @property
     def launch(self) -> dict[str, str]:
         """Command lines, by launcher. DATA is yours."""
         run = f"-m flowmaps train DATA --recipe {self.recipe.name}"
         teacher, start = self.recipe.teacher, self.recipe.start
         run += f" --teacher runs/{teacher}" if teacher else f" --start runs/{start}" if start else ""
+        run += " --checkpoint" if self.checkpointed else ""
         run += " --shard" if self.shard else ""
         run += f" --accumulate {self.accumulate}" if self.accumulate > 1 else ""
         run += f" --out runs/{self.recipe.name}"
@@ -105,6 +112,7 @@ class Estimate:
             "accumulate": self.accumulate,
             "rows_per_gpu": self.rows,
             "precision": recipe.precision,
+            "checkpoint": self.checkpointed,
             "memory": self.memory,
             "memory_total": self.total,
             "flops_per_gpu_and_step": self.flops,

@@ -96,6 +96,12 @@ class Recipe:
         optimizer = None if self.optimizer is None else functools.partial(self.optimizer, lr=self.lr)
         return {"optimizer": optimizer, **{name: getattr(self, name) for name in same}}
 
+    def checkpointed(self) -> Recipe:
+        """The same run with a network whose blocks keep their inputs alone for the backward pass, which computes the
+        rest again.
+        """
+        return replace(self, network=functools.partial(self.network, checkpoint=True))
+
     def reduced(self) -> Recipe:
         """The same run with a small network and three steps of eight rows: every part of it is tried, nothing is
         learned.
