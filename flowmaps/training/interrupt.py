@@ -39,6 +39,8 @@ class Interrupts:
         for number, handler in self._before.items():
             if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == self._handle:
                 signal.signal(number, handler)
+        if kind is None and self.together and self.agreement.pending is not None:
+            raise leaving(self.agreement.pending)  # it came after the last step, and there is nobody left to wait for
 
     def leave(self) -> None:
         """Raise for the signal that came, if one did; with several processes, for the one that they agreed about."""

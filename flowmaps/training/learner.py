@@ -150,7 +150,10 @@ class Learner:
         return Loss(loss.value.detach(), loss.terms)
 
     def release(self) -> None:
-        """Make all weights whole again that were spread over processes; all of them have to do it."""
+        """The end of training: look at the last loss, and make all weights whole again that were spread over processes.
+        All of them have to do it.
+        """
+        self.agreement.finish()
         release([self.flow, self.method, self.average.flow, *teachers(self.method)])
 
     def is_finite(self) -> bool:

@@ -1,5 +1,8 @@
 """What a process does with the rows of a batch that are its own."""
 
+import os
+import signal
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -8,6 +11,7 @@ from torch import nn
 import flowmaps as fm
 from flowmaps.method import Loss
 from flowmaps.term import TermLoss
+from flowmaps.training.interrupt import Interrupts
 from flowmaps.training.processes import Agreement, Processes
 from tests.training.support import GAUSSIAN, QUIET, chasing, linear_flow, staged
 
@@ -108,3 +112,11 @@ def test_launches_that_accelerate_would_get_wrong(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="2 processes were started, and the accelerator of each knows of 1"):
         fm.train(linear_flow(), fm.methods.imf(), GAUSSIAN, steps=1, accelerator=Accelerator(), **QUIET)
+
+
+def test_a_signal_after_the_last_step_is_not_lost():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as left, Interrupts(Agreement(Processes(0, 2), torch.device("cpu"))) as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+        interrupts.leave()  # nobody has agreed about it yet
+    assert left.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
