@@ -74,7 +74,7 @@ def _tangent(query: Any, key: Any, value: Any, mask: Maybe, causal: bool, scale:
     with torch.autocast(query.device.type, enabled=False):
         graph = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*values, *tangents))
         if mask is None and not (graph or torch.compiler.is_compiling()) and dual_flash.fits(*values):
-            kernel = dual_flash.kernel(query.device)
+            kernel = dual_flash.kernel(query.device, dtype)
             if kernel is not None:
                 return dual_flash.tangent(kernel, scale, causal, values, tangents)
         return AttentionTangent.apply(scores, *values, *tangents)

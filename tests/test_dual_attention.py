@@ -314,8 +314,15 @@ def test_a_kernel_that_fails_or_is_absent_is_named_once(on_this_processor, monke
         x = half(2, 64, 32)
         return F.scaled_dot_product_attention(*[Detached(x, x)] * 3).tangent
 
+    def wrong(*args, **kwargs):
+        return 1.1 * InTorch.fwd_dual(*args, **kwargs)
+
     expected = attend()
     for change, message in (
+        (
+            lambda: monkeypatch.setattr(sys.modules["jvp_flash_attention.jvp_attention"].JVPAttn, "fwd_dual", wrong),
+            "off by a share of 0.1 here, in torch.bfloat16",
+        ),
         (
             lambda: monkeypatch.setattr(sys.modules["jvp_flash_attention.jvp_attention"].JVPAttn, "fwd_dual", broken),
             "no block",
