@@ -6,6 +6,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.derivative import finite_difference
+from flowmaps.methods import LANDSCAPE
 from flowmaps.methods.adversarial import adversarial_term
 from flowmaps.training import train, whole
 from flowmaps.velocity import Discriminator
@@ -60,10 +61,18 @@ METHODS = {
 }
 
 
-def trained(method, batch_size=24, seed=0, **options):
+def of_landscape(name, **options):
+    """A run of a method of the landscape, on the path that it needs."""
+    row = next(row for row in LANDSCAPE if row.name == name)
+    path = fm.path.trigonometric if name in ("sct", "scd") else fm.path.linear
+    given = {"teacher": fm.FlowMap(network(seed=3), path=path)} if row.needs_teacher else {}
+    flow = fm.FlowMap(network(), path=path, only_source=row.only_source, only_target=row.only_target)
+    return trained(row.build(**given).double(), 32, flow, steps=2, **options)
+
+
+def trained(method, batch_size=24, flow=None, **options):
     """The losses of a run, the terms of its last one, and its weights."""
-    torch.manual_seed(seed)
-    flow = fm.FlowMap(network(seed))
+    flow = flow or fm.FlowMap(network())
     plan = {"steps": STEPS, "batch_size": batch_size, "lr": 3e-3, **options}
     losses = []
     for state in train(flow, method, GAUSSIAN, **plan, **QUIET):

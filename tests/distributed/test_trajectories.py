@@ -1,6 +1,7 @@
 """Training on several processes gives the numbers of a single one, whatever the method."""
 
-from tests.distributed.cases import METHODS, differences, trained
+from flowmaps.methods import LANDSCAPE
+from tests.distributed.cases import METHODS, differences, of_landscape, trained
 from tests.distributed.launch import attempt, run
 
 WAYS = {
@@ -31,6 +32,20 @@ def compared(processes, ways, batch_size):
             if lines := differences(alone[name, clip], result):
                 wrong[f"process {rank}, {way}, {name}"] = lines
     return wrong
+
+
+def every_method():
+    """One after the other with whole weights and with spread ones."""
+    return {
+        row.name: attempt(lambda row=row, k=k: of_landscape(row.name, shard=k % 2 == 1))
+        for k, row in enumerate(LANDSCAPE)
+    }
+
+
+def test_every_method_of_the_landscape_trains_on_two_processes_as_on_one():
+    alone = {row.name: of_landscape(row.name) for row in LANDSCAPE}
+    for found in run(every_method, 2):
+        assert {name: lines for name in alone if (lines := differences(alone[name], found[name]))} == {}
 
 
 def test_two_processes_train_as_one():
