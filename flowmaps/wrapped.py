@@ -54,9 +54,7 @@ def named(flow: nn.Module, method: nn.Module) -> Iterable[tuple[str, nn.Paramete
 
 def several() -> bool:
     """Whether this process trains with others."""
-    if torch.compiler.is_compiling() or not (dist.is_available() and dist.is_initialized()):
-        return False
-    return dist.get_world_size() > 1
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def is_spread(weight: nn.Parameter) -> bool:
