@@ -43,10 +43,13 @@ def compile_eagerly(monkeypatch):
     torch._dynamo.reset()
 
 
-def test_training_compiled_is_training():
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_training_compiled_is_training(precision):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        one, other = (trained(Net(), fm.methods.meanflow(), compile=compile) for compile in (True, False))
+        one, other = (
+            trained(Net(), fm.methods.meanflow(), compile=compile, precision=precision) for compile in (True, False)
+        )
     torch.testing.assert_close(one.loss.value, other.loss.value)
     torch.testing.assert_close(one.flow.state_dict(), other.flow.state_dict())
 
