@@ -7,7 +7,7 @@ how many processes, or accumulated parts of a step, share a batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -42,6 +42,8 @@ class Rows:
 
     total: by default the number of rows that are given, and needed where they are not all.
     mean: of a detached tensor over the processes, for losses that are held in proportion.
+    scale: what a mean over the rows here is multiplied with, so that its mean over all parts is that over all rows; a
+    number found here, and not from the others within a compiled loss, which would be another one for each part.
     Raises ValueError unless 0 <= first < every, and without a total where every > 1.
     """
 
@@ -49,12 +51,15 @@ class Rows:
     every: int = 1
     total: int | None = None
     mean: Callable[[Tensor], Tensor] = _alone
+    scale: float = field(init=False, default=1.0)
 
     def __post_init__(self) -> None:
         if not 0 <= self.first < self.every:
             raise ValueError(f"expected 0 <= first < every, got first={self.first} and every={self.every}")
         if self.every > 1 and self.total is None:
             raise ValueError(f"rows first={self.first}, every={self.every} of how many? Give total=")
+        if self.every > 1 and self.total:
+            object.__setattr__(self, "scale", self.every * self.count(self.total) / self.total)
 
     def of(self, total: int, offset: int = 0) -> Rows:
         """Those of the same rows that lie among the `total` from `offset` on."""
@@ -67,11 +72,6 @@ class Rows:
     def count(self, total: int) -> int:
         """How many of `total` rows are here."""
         return len(range(self.first, total, self.every))
-
-    @property
-    def scale(self) -> float:
-        """What a mean over the rows here is multiplied with, so that its mean over all parts is that over all rows."""
-        return 1.0 if self.every == 1 or not self.total else self.every * self.count(self.total) / self.total
 
     def __len__(self) -> int:
         return self.count(self.total or 0)

@@ -163,6 +163,20 @@ def test_a_phase_does_not_compile_anew():
     assert backend.graphs == 2
 
 
+def test_the_parts_of_an_accumulated_batch_share_a_program():
+    """Or two more, as parts differ by a row, and so by what scales their means; not one for each."""
+    backend = Counting()
+    compiled = torch.compile(measure, backend=backend, fullgraph=True)
+    flow, method = start("meanflow", without_labels)
+    for k in range(6):
+        rows = fm.draws.Rows(k, 6, 70)
+        x0 = torch.randn(rows.count(70), 2, dtype=torch.float64)
+        drawn = method.draw(flow, x0, rows=rows)
+        got, expected = (f(flow, method.now(0.0), drawn).value for f in (compiled, measure))
+        torch.testing.assert_close(got, expected)
+    assert backend.graphs <= 3
+
+
 def critic():
     return nn.Sequential(nn.Linear(2, 8), nn.SiLU(), nn.Linear(8, 1)).double()
 
