@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from .consistency import Rule, diffusion, refuse
-from .derivative import keep
 from .draws import Numbers, Rows
 from .flow_map import FlowMap
 from .path import expand
@@ -39,6 +38,11 @@ def from_noise(pair: Pair, s: Tensor) -> Tensor:
     return torch.where(expand(s, pair.x0) == 1, noise_alone(pair, s), from_data(pair, s))
 
 
+def as_drawn(pair: Pair, rows: Rows) -> Pair:
+    """Each row of the data with the noise that was drawn with it."""
+    return pair
+
+
 Balance = Callable[["TermLoss", "TermLoss", FlowMap], Tensor]
 
 
@@ -56,7 +60,7 @@ class Term:
     - sources: more teachers, by the name of the rule's option that takes them, such as {"along": own}
     - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
     - start: (pair, s) -> x_s; `from_noise` for methods without data
-    - couple: which data go with which noise; by default as they were drawn
+    - couple: (pair, which rows of the batch these are) -> pair: which data go with which noise; by default as drawn
     - balance: by name, (first loss of the method, this one, flow) -> a factor, for losses that are held in proportion
     - name: in `loss.terms`; the rule's name by default
 
@@ -72,7 +76,7 @@ class Term:
     sources: Mapping[str, VelocitySource] = field(default_factory=dict)
     curriculum: Callable[[Term, float], Term] | None = None
     start: Start = from_data
-    couple: Callable[[Pair], Pair] = keep
+    couple: Callable[[Pair, Rows], Pair] = as_drawn
     balance: Mapping[str, Balance] = field(default_factory=dict)
     name: str = ""
 
@@ -115,7 +119,7 @@ class Term:
         """The residuals on these rows and their weighted means. The diffusion rule has one time, t = s."""
         s = drawn.s
         t = s if function_of(self.rule) is diffusion else drawn.t
-        pair = self.couple(drawn.pair)
+        pair = self.couple(drawn.pair, drawn.rows)
         x = self.start(pair, s)
         flow = flow.given(**pair.condition) if pair.condition else flow
         options = {name: source(flow, pair) for name, source in self.sources.items()}

@@ -124,3 +124,11 @@ def test_numbers_have_the_shape_and_type_of_rows():
 def test_what_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_trajectories_that_parts_cannot_share_are_refused():
+    """48 rows have three trajectories of sixteen: three parts have one each, two cannot share them."""
+    method, flow = fm.methods.cmt(gaussian()), fm.FlowMap(Network())
+    method.loss(flow, X0[:16], rows=Rows(0, 3, 48))
+    with pytest.raises(ValueError, match="2 .* cannot share the 3 trajectories of 48 rows: .* multiple of 32 rows"):
+        method.loss(flow, X0[:24], rows=Rows(0, 2, 48))

@@ -393,7 +393,7 @@ def test_a_curriculum_may_not_break_a_rule():
 
 def test_couplings_choose_the_data_that_belong_to_the_noise():
     flow, order = fm.FlowMap(Network()), torch.arange(12).flip(0)
-    term = fm.Term(diffusion, couple=lambda pair: replace(pair, x0=pair.x0[order]))
+    term = fm.Term(diffusion, couple=lambda pair, rows: replace(pair, x0=pair.x0[order]))
     found = fm.Method(term).loss(flow, X0, noise=EPS, times=(S, S))
     expected = fm.Method(fm.Term(diffusion)).loss(flow, X0[order], noise=EPS, times=(S, S))
     assert torch.equal(found.value, expected.value)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..derivative import stop
+from ..draws import Rows
 from ..flow_map import FlowMap
 from ..method import Method
 from ..steps import Step, euler
@@ -56,12 +57,19 @@ class OncePerGroup(Fixed):
         return super().__call__(flow, replace(pair, condition=_rows(pair.condition, first)))
 
 
-def in_groups(size: int) -> Callable[[Pair], Pair]:
-    """The same noise and condition for all rows of a group."""
+def in_groups(size: int) -> Callable[[Pair, Rows], Pair]:
+    """The same noise and condition for all rows of a group. Raises ValueError where several processes or parts share a
+    batch, and its groups cannot be shared.
+    """
 
-    def couple(pair: Pair) -> Pair:
-        rows = len(pair.eps)
-        which = torch.arange(rows, device=pair.eps.device) % groups(rows, size)
+    def couple(pair: Pair, rows: Rows) -> Pair:
+        count = groups(len(pair.eps), size)
+        if rows.total and rows.every * count != groups(rows.total, size):
+            raise ValueError(
+                f"{rows.every} processes or parts cannot share the {groups(rows.total, size)} trajectories of "
+                f"{rows.total} rows: take a batch of a multiple of {rows.every * size} rows"
+            )
+        which = torch.arange(len(pair.eps), device=pair.eps.device) % count
         return replace(pair, eps=pair.eps[which], condition=_rows(pair.condition, which))
 
     return couple
