@@ -129,7 +129,7 @@ def test_gpus_and_parts_share_the_rows():
     with pytest.raises(ValueError, match="take a larger batch"):
         plan(B4, gpus=8)
     with pytest.raises(ValueError, match="cmt cannot be planned"):
-        plan(replace(B4, method=fm.methods.cmt))
+        plan(replace(B4, method=fm.methods.cmt), gpus=1)
 
 
 def test_memory_whole_and_spread():
