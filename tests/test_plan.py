@@ -147,11 +147,11 @@ def test_memory_whole_and_spread():
         "gradients": cost.gradients,
         "activations": cost.activations,
     }
-    assert memory(4) == {**memory(1), "buckets of gradients": cost.gradients}
-    spread = {name: -(-size // 4) for name, size in memory(1).items() if name != "activations"}
-    gathered = {"gathered weights": w + cost.targets + 400, "activations": cost.activations}
-    assert memory(4, shard=True) == {**spread, **gathered}
-    assert memory(4, 2, True) == {**spread, **gathered, "gradients": cost.gradients}
+    assert memory(4) == memory(4, 2) == memory(1)
+    spread = {name: -(-size // 4) for name, size in memory(1).items() if name not in ("gradients", "activations")}
+    step = {name: memory(1)[name] for name in ("gradients", "activations")}
+    gathered = {"gathered weights": w + cost.targets + 400}
+    assert memory(4, shard=True) == memory(4, 2, True) == {**spread, **gathered, **step}
     assert Estimate(B4, 4, 2, True, cost).total == sum(memory(4, 2, True).values())
 
 

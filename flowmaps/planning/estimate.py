@@ -45,22 +45,17 @@ class Estimate:
 
     @property
     def memory(self) -> dict[str, int]:
-        """Bytes of each kind on one GPU when the backward pass begins. Beside them there are the buffers of single
-        operations, the block of layers that is computed again where the network has checkpoints, the libraries, and
+        """Bytes of each kind on one GPU in the backward pass, all activations and all gradients, which is a bound: as
+        the ones come the others go. Beside them there are the buffers of single operations, the block of layers that is computed again where the network has checkpoints, the libraries, and
         what the allocator cannot use.
         """
         cost, share = self.cost, self.gpus if self.shard else 1
         whole = {"weights": cost.weights, "optimizer states": cost.optimizer, "average of the weights": cost.average}
         whole |= {"targets": cost.targets, "teachers": cost.teachers}
-        # gradients that are added up over the parts of a step are shared out with the last one
-        found = {**whole, "gradients": cost.gradients} if self.accumulate == 1 else whole
-        found = {name: -(-size // share) for name, size in found.items()}
-        if self.accumulate > 1:
-            found["gradients"] = cost.gradients
+        found = {name: -(-size // share) for name, size in whole.items()}
+        found["gradients"] = cost.gradients  # whole until the backward pass has ended, also where they are shared out
         if self.shard:
             found["gathered weights"] = cost.weights + cost.targets + cost.teachers
-        elif self.gpus > 1:
-            found["buckets of gradients"] = cost.gradients
         found["activations"] = cost.activations
         return {name: size for name, size in found.items() if size}
 
