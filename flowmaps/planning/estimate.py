@@ -46,8 +46,8 @@ class Estimate:
     @property
     def memory(self) -> dict[str, int]:
         """Bytes of each kind on one GPU in the backward pass, all activations and all gradients, which is a bound: as
-        the ones come the others go. Beside them there are the buffers of single operations, the block of layers that is computed again where the network has checkpoints, the libraries, and
-        what the allocator cannot use.
+        the ones come the others go. Beside them there are the buffers of single operations, the block of layers that
+        is computed again where the network has checkpoints, the libraries, and what the allocator cannot use.
         """
         cost, share = self.cost, self.gpus if self.shard else 1
         whole = {"weights": cost.weights, "optimizer states": cost.optimizer, "average of the weights": cost.average}
