@@ -1,9 +1,9 @@
-"""All benchmarks, or those named:  python -m benchmarks [cost] [digits] [digits_parts] [checkerboard] [landscape]."""
+"""All benchmarks, or those named:  python -m benchmarks [cost] [matmul] [digits] [digits_parts] [checkerboard] [landscape]."""
 
 import sys
 from importlib import import_module
 
-NAMES = ("cost", "digits", "digits_parts", "checkerboard", "landscape")
+NAMES = ("cost", "matmul", "digits", "digits_parts", "checkerboard", "landscape")
 
 
 def main() -> None:
