@@ -1,4 +1,4 @@
-"""All benchmarks, or those named:  python -m benchmarks [cost] [matmul] [digits] [digits_parts] [checkerboard] [landscape]."""
+"""All benchmarks, or those named:  python -m benchmarks [cost] [matmul] [digits] [digits_parts] [checkerboard] ..."""
 
 import sys
 from importlib import import_module
