@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from .networks import NAMES
+from .sampling import speed_up
 
 DETACHED = ("meanflow", "imf", "dmf", "rectified_meanflow", "pixel_meanflow", "ayf_lmd", "ayf_emd", "sct", "scd")
 """Methods with one derivative that no gradient passes, and no second pass with a graph beside it."""
@@ -146,7 +147,7 @@ def reason(steps: Steps, kind: str) -> str:
 def of_sampling(found: Found) -> Mark:
     """How much faster one jump is than N steps, in units of N."""
     values = {
-        f"N = {steps}, {batch} rows": median(x / y for x, y in zip(times[steps], times["1"], strict=True)) / int(steps)
+        f"N = {steps}, {batch} rows": speed_up(times, steps) / int(steps)
         for batch, times in found["batches"].items()
         for steps in times
         if steps != "1"

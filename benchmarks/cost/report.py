@@ -15,6 +15,7 @@ from . import pictures
 from .marks import Found, Mark, Steps, marks
 from .networks import NAMES
 from .roofline import peak
+from .sampling import speed_up
 
 SHARED = {row.name: row.shared for row in LANDSCAPE}
 
@@ -147,7 +148,7 @@ def of_sampling(found: Found) -> str:
     lines = []
     for batch, times in found["batches"].items():
         middle = {steps: median(values) for steps, values in times.items()}
-        speed = [middle[n] / middle["1"] if n in middle else None for n in ("10", "100")]
+        speed = [speed_up(times, n) if n in times else None for n in ("10", "100")]
         lines.append(
             [
                 batch,
