@@ -103,6 +103,22 @@ def distilled_on_latents(size: str) -> Recipe:
     )
 
 
+CIFAR_MEANFLOW: dict[str, Any] = {
+    "diagonal": 0.25,
+    "times": logit_normal_pairs(-2.0, 2.0),
+    "weight": adaptive(0.75, 1e-3),
+}
+CIFAR_RUN: dict[str, Any] = {
+    **IMAGES,
+    "change": (mirrored,),
+    "steps": 16_000 * CIFAR_EPOCH,
+    "batch_size": 1024,
+    "lr": 6e-4,
+    "optimizer": torch.optim.Adam,
+    "schedule": WarmUp(200 / 16_000),
+}
+"""MeanFlow's CIFAR-10 setting."""
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -121,32 +137,20 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             name="cifar10-unet-meanflow",
-            method=partial(meanflow, diagonal=0.25, times=logit_normal_pairs(-2.0, 2.0), weight=adaptive(0.75, 1e-3)),
-            change=(mirrored,),
-            steps=16_000 * CIFAR_EPOCH,
-            batch_size=1024,
-            lr=6e-4,
-            optimizer=torch.optim.Adam,
-            schedule=WarmUp(200 / 16_000),
+            method=partial(meanflow, **CIFAR_MEANFLOW),
             paper=papers.GENG2025MEAN,
             where="the paper's CIFAR-10 setting, as in the official code (cifar10_v0)",
             published="FID 2.92 in one step",
             differs=f"mirrored images instead of EDM's augmentation; {OUR_UNET}",
-            **IMAGES,
+            **CIFAR_RUN,
         ),
         Recipe(
             name="cifar10-unet-imf",
-            method=partial(imf, diagonal=0.25, times=logit_normal_pairs(-2.0, 2.0), weight=adaptive(0.75, 1e-3)),
-            change=(mirrored,),
-            steps=16_000 * CIFAR_EPOCH,
-            batch_size=1024,
-            lr=6e-4,
-            optimizer=torch.optim.Adam,
-            schedule=WarmUp(200 / 16_000),
+            method=partial(imf, **CIFAR_MEANFLOW),
             paper=papers.GENG2025IMPROVED,
             where="ours: the improved loss in MeanFlow's CIFAR-10 setting",
             differs=f"the paper has no CIFAR-10; {OUR_UNET}",
-            **IMAGES,
+            **CIFAR_RUN,
         ),
         Recipe(
             name="cifar10-unet-ect",
