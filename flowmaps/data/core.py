@@ -6,7 +6,7 @@ resumes at step k asks for batch k and gets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
@@ -23,17 +23,21 @@ IN_MEMORY = 512 * 2**20
 
 
 class Batch(NamedTuple):
-    """Rows x0 (B, *shape), their class labels (B,) of dtype int64 or None where there are no classes, and the noise
-    (B, *shape) that each row is coupled with, or None where it is coupled with any.
+    """Rows x0 (B, *shape), their class labels (B,) of dtype int64 or None where there are no classes, the noise
+    (B, *shape) that each row is coupled with, or None where it is coupled with any, and what else the network is told
+    of each row, by the name of its argument: tensors (B, ...).
     """
 
     x0: Tensor
     label: Tensor | None = None
     noise: Tensor | None = None
+    given: Mapping[str, Tensor] | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Change every part that is there."""
-        return Batch(change(self.x0), *(None if part is None else change(part) for part in self[1:]))
+        x0, label, noise = (None if part is None else change(part) for part in self[:3])
+        assert x0 is not None
+        return Batch(x0, label, noise, self.given and {name: change(part) for name, part in self.given.items()})
 
     def rows(self, which: slice | Tensor) -> Batch:
         """Some of the rows."""
@@ -70,6 +74,7 @@ class Data:
     log_prob: x (B, *shape) -> (B,) in nats, where the density is known.
     skipped: files that could not be read and are left out, each with its reason.
     known_std: standard deviation over all entries, where it is known in closed form.
+    given: what else rows say of themselves for the network, by the names in `Batch.given`.
     recipe: keyword arguments with which `load` makes this data set again, None for data that was made from an object.
     coupling: what the noise of each training row was made by, None where rows are coupled with any noise.
     """
@@ -85,6 +90,7 @@ class Data:
     log_prob: Callable[[Tensor], Tensor] | None = None
     skipped: Sequence[str] = ()
     known_std: float | None = None
+    given: tuple[str, ...] = ()
     recipe: dict[str, Any] | None = None
     coupling: dict[str, Any] | None = None
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import NoReturn
 
 import torch
 
-from .core import TRAIN, Batch, Data, Kind, at_least, generator, kind_of
+from .changes import Changed
+from .core import TRAIN, Batch, Data, Kind, Source, at_least, generator, kind_of
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,16 @@ def nothing(shape: Sequence[int], classes: int | None = None, *, kind: Kind | No
     if classes is not None:
         at_least(1, classes=classes)
     return Data("nothing", shape, Nothing(shape, classes), kind or kind_of(shape), classes)
+
+
+def without_rows(data: Data) -> Data:
+    """The data as a method sees them that learns without: labels evenly over the classes, changed as those of the data
+    are. Rows that give the network more than a label, such as a text, are kept, as nothing else can say it.
+    """
+    return data if data.given else replace(data, source=_empty(data.source, data))
+
+
+def _empty(source: Source, data: Data) -> Source:
+    if isinstance(source, Changed):
+        return replace(source, source=_empty(source.source, data))
+    return Nothing(data.shape, data.classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from typing import Any, Protocol
@@ -44,18 +44,19 @@ class Rows(Protocol):
 @dataclass(frozen=True, eq=False)
 class TensorRows:
     """Rows in memory. x (N, *shape) floating, or uint8 images that become x / 127.5 - 1; label (N,) int64 or None;
-    noise (N, *shape) that the rows are coupled with, or None.
+    noise (N, *shape) that the rows are coupled with, or None; given: tensors (N, ...) by name, or None.
     """
 
     x: Tensor
     label: Tensor | None = None
     noise: Tensor | None = None
+    given: Mapping[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, index: Tensor) -> Batch:
-        taken = Batch(self.x, self.label, self.noise).rows(index.to(self.x.device))
+        taken = Batch(self.x, self.label, self.noise, self.given).rows(index.to(self.x.device))
         return taken._replace(x0=from_bytes(taken.x0))
 
 

@@ -20,7 +20,7 @@ from .teachers import given_to
 
 def cause(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> str:
     """Which of batch, weights and teachers is not finite, in words, with what to do about it."""
-    parts = [part for part in batch if part is not None]
+    parts = [part for part in (*batch[:3], *(batch.given or {}).values()) if part is not None]
     if rows := [str(row) for row in range(len(batch.x0)) if not all_finite(part[row] for part in parts)]:
         return f"the batch holds values that are not finite, in rows {', '.join(rows)}: look at the data"
     named = [item for part in (flow, method) for item in part.named_parameters()]

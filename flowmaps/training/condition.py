@@ -1,4 +1,6 @@
-"""What a network is told beside x, s and t: the class label, where the data has one and the network takes it."""
+"""What a network is told beside x, s and t: the class label, where the data has one and the network takes it, and all
+that the batch gives by name.
+"""
 
 from __future__ import annotations
 
@@ -18,5 +20,6 @@ def uses_labels(network: nn.Module, data: Data, wanted: bool | None = None) -> b
 
 
 def condition_of(batch: Batch, labels: bool) -> dict[str, Tensor] | None:
-    """{"label": (B,)} or None."""
-    return {"label": batch.label} if labels and batch.label is not None else None
+    """{"label": (B,), and what is given by name}, or None where there is neither."""
+    label = {"label": batch.label} if labels and batch.label is not None else {}
+    return {**label, **(batch.given or {})} or None

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..data import Batch, Data, nothing
+from ..data import Batch, Data
+from ..data.nothing import without_rows
 from ..method import Loss
 from . import checkpoint
 from .cause import cause
@@ -43,10 +44,10 @@ class Job:
         self.is_main = learner.accelerator.is_main_process
 
     def batches(self) -> Iterator[Batch]:
-        """This process's rows of the batches from the next step on; where the method reads no data, of nothing with the
-        data's shape.
+        """This process's rows of the batches from the next step on; where the method reads no data, of what is left
+        without rows.
         """
-        data = nothing(self.data.shape, self.data.classes) if self.learner.method.data_free else self.data
+        data = without_rows(self.data) if self.learner.method.data_free else self.data
         plan = self.learner.plan
         return data.batches(plan.batch_size, plan.seed, self.learner.step, self.learner.processes.mine)
 

@@ -33,7 +33,10 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     noise = noise * flow.path.sigma(torch.ones((), dtype=weight.dtype, device=weight.device))
     label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
     steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
-    x = sample(flow, noise, steps, step=step, condition=label)
+    known = {} if label is None else {"label": label}
+    given = data.draw(count).given if data.given else None
+    condition = {**known, **{name: value.to(weight.device) for name, value in (given or {}).items()}}
+    x = sample(flow, noise, steps, step=step, condition=condition or None)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp.png")
     if data.kind == "images":

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from flowmaps.data import as_data, load
-from flowmaps.data.core import DRAW, HELD_OUT, TRAIN, generator
+from flowmaps.data.changes import WithoutLabel, changed
+from flowmaps.data.core import DRAW, HELD_OUT, TRAIN, Data, generator
+from flowmaps.data.nothing import without_rows
+from flowmaps.data.sources import TensorRows, hold_out
 
 NAMES = ("checkerboard", "eight_gaussians", "two_moons", "spirals", "gaussian", "mixture", "digits")
 
@@ -130,3 +133,26 @@ def test_std_is_measured_over_all_entries():
     data = as_data(torch.tensor([[-2.0, 2.0, -2.0]]).repeat(100, 1))
     # population deviation of {-2, 2, -2} is sqrt(4 - 4/9)
     assert data.std == pytest.approx((4 - 4 / 9) ** 0.5, rel=1e-3)
+
+
+def told(n, names=("text",)):
+    """Rows that are their own number, and say it again by name."""
+    values = torch.arange(n, dtype=torch.float64)[:, None].repeat(1, 3)
+    rows = TensorRows(values, torch.arange(n) % 4, given={"text": values[:, :2] + 0.5})
+    return Data("told", (3,), hold_out(rows), "vectors", classes=4, given=names)
+
+
+def test_what_is_given_by_name_stays_with_its_row():
+    data = told(50)
+    for batch in (next(data.batches(8, rows=slice(1, None, 2))), data.draw(9), data.held_out(4)):
+        assert torch.equal(batch.given["text"], batch.x0[:, :2] + 0.5)
+    assert next(data.batches(8, rows=slice(1, None, 2))).given["text"].shape == (4, 2)
+
+
+def test_a_method_without_data_keeps_the_changes_and_what_rows_give():
+    assert without_rows(told(50)).source is not None and "text" in next(without_rows(told(50)).batches(4)).given
+    bare = without_rows(changed(told(50, names=()), WithoutLabel(0.5, null=4)))
+    batch = next(bare.batches(400))
+    assert not batch.x0.any() and batch.given is None
+    # 0.5 +- 0.025 of the labels are left out
+    assert 0.4 < (batch.label == 4).double().mean() < 0.6 and set(batch.label.tolist()) == set(range(5))
