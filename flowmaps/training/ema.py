@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
 from ..flow_map import FlowMap
+from ..velocity.copies import copied, pairs
 
 
 class Average:
     """w* <- d w* + (1 - d) w with d = min(decay, (1 + k)/(10 + k)) at the k-th update: short memory first.
 
-    `flow` is a copy of the flow map with the averaged weights, in evaluation mode and without gradients; buffers are
-    copied as they are. Raises ValueError for a decay outside [0, 1).
+    `flow` is a copy of the flow map with the averaged weights, in evaluation mode and without gradients. Weights that
+    are not trained are shared with it, buffers are copied as they are. Raises ValueError for a decay outside [0, 1).
     """
 
     def __init__(self, flow: FlowMap, decay: float) -> None:
@@ -22,15 +21,17 @@ class Average:
             raise ValueError(f"the decay of the weight average must lie in [0, 1), got {decay}")
         self.decay = decay
         self.updates = 0
-        self.flow = copy.deepcopy(flow).eval().requires_grad_(False)
-        self._mine, self._theirs = (list[Tensor](f.parameters()) for f in (self.flow, flow))
+        self.flow = copied(flow).eval().requires_grad_(False)
+        moved = list(pairs(self.flow, flow))
+        self._mine, self._theirs = [mine for mine, _ in moved], [theirs for _, theirs in moved]
         self._buffers, self._their_buffers = (list(f.buffers()) for f in (self.flow, flow))
 
     @torch.no_grad()
     def update(self) -> None:
         """Move towards the weights that the flow has now."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)
+        if self._mine:  # torch's lists of tensors must not be empty
+            torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._their_buffers)
         self.updates += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..flow_map import FlowMap
 from ..times import phase_of
+from .copies import copied, copy_weights, trainable_copy
 from .sources import Fixed, Pair
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -22,9 +22,9 @@ class Companion(nn.Module):
     network: nn.Module | None
 
     def make(self, flow: FlowMap) -> None:
-        """Make the network, a copy of the flow's, where there is none yet."""
+        """Make the network, a copy of the flow's, where there is none yet: of its frozen weights there is one copy."""
         if self.network is None:
-            self.network = copy.deepcopy(flow.network)
+            self.network = copied(flow.network)
 
     def restart(self, flow: FlowMap) -> None:
         """For a new run: forget another one's flow."""
@@ -64,7 +64,7 @@ class Averaged(Companion):
             self._remember(flow, _norms(flow.network))
 
     def begin(self, flow: FlowMap) -> None:
-        _copy_weights(self.network, flow.network)
+        copy_weights(_made(self), flow.network)
         self._remember(flow, None)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
@@ -80,7 +80,7 @@ class Averaged(Companion):
             moved = before is None or before[1] is None or not torch.equal(before[1], norms)
         if moved:
             decay = self.decay(progress) if callable(self.decay) else self.decay
-            _copy_weights(self.network, flow.network, 1 - decay)
+            copy_weights(_made(self), flow.network, 1 - decay)
 
     def _remember(self, flow: FlowMap, norms: Tensor | None) -> None:
         object.__setattr__(self, "_followed", (flow.network, norms))  # not a module of this one
@@ -95,21 +95,8 @@ class Averaged(Companion):
 
 def _norms(network: nn.Module) -> Tensor:
     """What tells that weights have changed: version counters would not do, as fused optimizers leave them alone."""
-    weights = [weight.detach() for weight in network.parameters()]
+    weights = [weight.detach() for weight in network.parameters() if weight.requires_grad]
     return torch.stack(torch._foreach_norm(weights)) if weights else torch.zeros(1)
-
-
-def _copy_weights(target: nn.Module | None, source: nn.Module, share: float = 1.0) -> None:
-    """target <- (1 - share) target + share source; buffers are copied."""
-    assert target is not None
-    with torch.no_grad():
-        theirs = [weight.detach() for weight in source.parameters()]
-        mine: list[Tensor] = list(target.parameters())
-        if mine and share < 1:  # torch's lists of tensors must not be empty
-            torch._foreach_lerp_(mine, theirs, share)
-            mine, theirs = [], []
-        for a, b in zip((*mine, *target.buffers()), (*theirs, *source.buffers()), strict=True):
-            a.copy_(b)
 
 
 def _made(companion: Companion) -> nn.Module:
@@ -157,7 +144,7 @@ class Phased(Companion):
         self.make(flow)
         now = phase_of(progress, self.phases)
         if now > self._now:
-            _copy_weights(self.network, flow.network)
+            copy_weights(_made(self), flow.network)
             self._enter(now)
 
     def _enter(self, phase: int) -> None:
@@ -176,25 +163,26 @@ class Auxiliary(Companion):
     """A second flow map beside the flow, bound as live weights, trained by an optimiser of its own.
 
     start: a FlowMap to start from (its output and path are taken over); None: a copy of the flow, made at the first
-    `follow`, which a training loop calls before it makes its optimisers. optimizer: from weights to an optimizer; None:
-    one like the flow's. Its losses must stop the flow, and the flow's losses must stop it: then one backward pass
-    serves both.
+    `follow`, which a training loop calls before it makes its optimisers. Weights that are frozen there stay frozen and
+    are shared; of a start that is frozen as a whole all are copied and trained. optimizer: from weights to an
+    optimizer; None: one like the flow's. Its losses must stop the flow, and the flow's losses must stop it: then one
+    backward pass serves both.
     """
 
     def __init__(self, start: FlowMap | None = None, optimizer: MakeOptimizer | None = None) -> None:
         super().__init__()
-        self.network = None if start is None else copy.deepcopy(start.network).requires_grad_()
+        self.network = None if start is None else trainable_copy(start.network)
         self.optimizer = optimizer
         self._start: FlowMap | None
         object.__setattr__(self, "_start", start)  # not a module of this one: only its output and path are used
 
     def restart(self, flow: FlowMap) -> None:
-        self.network = None if self._start is None else copy.deepcopy(self._start.network).requires_grad_()
+        self.network = None if self._start is None else trainable_copy(self._start.network)
         self.make(flow)
 
     def begin(self, flow: FlowMap) -> None:
         if self._start is None:
-            _copy_weights(self.network, flow.network)
+            copy_weights(_made(self), flow.network)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
         self.make(flow)
