@@ -226,6 +226,6 @@ class Conditioning(nn.Module):
             refuse_label(label)
             return [(F.silu(self.time(seen)), layers) for seen, layers in self.times(s, t, self.depth)]
         known = self.label(label)
-        if len(known) not in (1, len(s)):
-            raise ValueError(f"labels must be one for each of the {len(s)} rows of x, got {len(known)}")
+        if known.shape[0] not in (1, s.shape[0]):  # len would fix the number of rows of an exported program
+            raise ValueError(f"labels must be one for each of the {s.shape[0]} rows of x, got {known.shape[0]}")
         return [(F.silu(self.time(seen) + known), layers) for seen, layers in self.times(s, t, self.depth)]
