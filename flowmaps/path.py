@@ -15,6 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,6 +65,16 @@ class Path(ABC):
     @abstractmethod
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
         """(sigma(t) - sigma(s)) / (t - s), and sigma'(t) at s = t."""
+
+    def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The time t at which sigma(t)/alpha(t) is the ratio of these two: the inverse of the path, by noise level.
+
+        Only the ratio counts. sigma = 0 is data and alpha = 0 is noise; a ratio past the end of the path gives a time
+        past 1, or 1. Raises NotImplementedError for a path without it.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} needs a method time_of(alpha, sigma), the time of a noise level, for this"
+        )
 
     def variance_slope(self, s: Tensor, t: Tensor) -> Tensor:
         """(sigma(t)^2 - sigma(s)^2) / (t - s), and (sigma^2)'(t) at s = t: finite also where sigma' is not."""
@@ -144,6 +155,11 @@ def velocity(path: Path, t: Tensor) -> Form:
     return path.alpha_slope(t, t), path.sigma_slope(t, t)
 
 
+def v_prediction(path: Path, t: Tensor) -> Form:
+    """v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512)."""
+    return -path.sigma(t), path.alpha(t)
+
+
 def score(path: Path, t: Tensor) -> Form:
     """grad log p(x_t | x_0) = 0 x_0 - eps / sigma."""
     return torch.zeros_like(t), -1 / path.sigma(t)
@@ -171,6 +187,9 @@ class Linear(Path):
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
+    def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return sigma / (alpha + sigma)
+
 
 @dataclass(frozen=True)
 class Trigonometric(Path):
@@ -189,6 +208,9 @@ class Trigonometric(Path):
 
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
         return (math.pi / 2) * self.alpha((s + t) / 2) * torch.sinc((t - s) / 4)
+
+    def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.atan2(sigma, alpha) * (2 / math.pi)
 
 
 @dataclass(frozen=True)
@@ -225,6 +247,12 @@ class VariancePreserving(Path):
         rate = -self._exponent(s, t)
         return -(self.alpha(s) ** 2) * rate * _expm1_over((t - s) * rate)
 
+    def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The root of B(t) = log(1 + sigma^2/alpha^2), in the form that does not cancel."""
+        exponent = torch.log1p(sigma**2 / (alpha**2).clamp(min=torch.finfo(alpha.dtype).tiny))
+        steepest = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * exponent).sqrt()
+        return 2 * exponent / (self.beta_min + steepest)
+
 
 @dataclass(frozen=True)
 class VarianceExploding(Path):
@@ -248,12 +276,130 @@ class VarianceExploding(Path):
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
         return self.sigma_max * torch.ones_like(t)
 
+    def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return sigma / (self.sigma_max * alpha).clamp(min=torch.finfo(alpha.dtype).tiny)
+
+
+@dataclass(frozen=True, repr=False)
+class Discrete(Path):
+    """The steps k = 0, ..., N-1 of DDPM (Ho et al. 2020, arXiv 2006.11239) as a path: step k is the time (k+1)/N, where
+    alpha^2 = alphas_cumprod[k] and sigma^2 = 1 - alpha^2; 0 is data.
+
+    Between the steps log(sigma/alpha) is linear. Before the first, and before the last where no data is left at it
+    (zero terminal SNR, arXiv 2305.08891), that would be infinite: there the angle atan2(sigma, alpha) is linear.
+    Raises ValueError unless the numbers lie in [0, 1) and fall from each to the next.
+    """
+
+    alphas_cumprod: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        kept = tuple(float(share) for share in self.alphas_cumprod)
+        if len(kept) < 3 or not (1 > kept[0] and kept[-1] >= 0 and all(a > b for a, b in pairwise(kept))):
+            raise ValueError("alphas_cumprod must be three numbers or more in [0, 1) that fall from each to the next")
+        object.__setattr__(self, "alphas_cumprod", kept)
+        object.__setattr__(self, "_clocks", {})
+
+    def __repr__(self) -> str:
+        return f"Discrete({len(self.alphas_cumprod)} steps, {self.alphas_cumprod[0]:g} to {self.alphas_cumprod[-1]:g})"
+
+    def alpha(self, t: Tensor) -> Tensor:
+        inner, first, level, rate = self._at(t)
+        outer = torch.where(first, torch.cos(t * rate), torch.sin((1 - t) * rate))
+        return torch.where(inner, torch.sigmoid(-2 * level).sqrt(), outer)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        inner, first, level, rate = self._at(t)
+        outer = torch.where(first, torch.sin(t * rate), torch.cos((1 - t) * rate))
+        return torch.where(inner, torch.sigmoid(2 * level).sqrt(), outer)
+
+    def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        return -(self.sigma(s) + self.sigma(t)) * self._half_turn(s, t)
+
+    def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        return (self.alpha(s) + self.alpha(t)) * self._half_turn(s, t)
+
+    def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The inverse; 1 where there is more noise than at the last step."""
+        (knots, rates), steps = self._clock(alpha), len(self.alphas_cumprod)
+        noisiest = steps - 1 if self.alphas_cumprod[-1] == 0 else steps  # of the steps that have a level
+        angle = torch.atan2(sigma, alpha)
+        first, last = angle < knots[1, 1], angle > torch.atan(knots[0, noisiest].exp())
+        outside = first | last
+        level = torch.where(outside, 1.0, sigma).log() - torch.where(outside, 1.0, alpha).log()
+        step = torch.searchsorted(knots[0, 1:noisiest], level.detach().contiguous(), right=True).clamp(min=1)
+        inner = step.to(level.dtype) / steps + (level - knots[0, step]) / rates[0, step]
+        end = torch.ones_like(angle) if noisiest == steps else 1 + (angle - math.pi / 2) / rates[1, -1]
+        return torch.where(first, angle / rates[1, 0], torch.where(last, end, inner))
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Whether the level moves at t; whether t lies before the first step; the level; the rate of the angle."""
+        knots, rates = self._clock(t)
+        cell = self._cell(t)
+        level = knots[0, cell] + rates[0, cell] * (t - cell.to(t.dtype) / len(self.alphas_cumprod))
+        return rates[0, cell] > 0, cell == 0, level, rates[1, cell]
+
+    def _half_turn(self, s: Tensor, t: Tensor) -> Tensor:
+        """tan(h)/(t - s) for half the angle h between the states of two times, which is exact at any gap: the angle
+        is atan(exp(level)) and what the outer cells add to it.
+        """
+        (a, b), (level, outer) = (self._at(s)[2], self._at(t)[2]), self._slopes(s, t)
+        gap, middle = (b - a) / 2, (a + b) / 2
+        z = torch.sinh(gap) / torch.cosh(middle)  # tan(atan(e^b) - atan(e^a))
+        inner = _over(torch.atan, z, -1 / 3, 1 / 5) * _over(torch.sinh, gap, 1 / 6, 1 / 120) / (2 * torch.cosh(middle))
+        turn = inner * level + outer
+        return turn / 2 * _over(torch.tan, (t - s) * turn / 2, 1 / 3, 2 / 15)
+
+    def _slopes(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The divided differences of the two clocks: the rate within a cell, and across knots the sum of the rises up
+        to the first of them, between them and after the last, in which no digits cancel.
+        """
+        (knots, rates), steps = self._clock(t), len(self.alphas_cumprod)
+        low, high = torch.minimum(s, t), torch.maximum(s, t)
+        i, j = self._cell(low), self._cell(high)
+        before, after = (i + 1).to(t.dtype) / steps - low, high - j.to(t.dtype) / steps
+        across = rates[:, i] * before + (knots[:, j] - knots[:, i + 1]) + rates[:, j] * after
+        level, angle = torch.where(i == j, rates[:, i], across / torch.where(i == j, 1.0, high - low))
+        return level, angle
+
+    def _cell(self, t: Tensor) -> Tensor:
+        steps = len(self.alphas_cumprod)
+        return (t.detach() * steps).long().clamp(0, steps - 1)
+
+    def _clock(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Two piecewise linear functions of time at the knots k/N, (2, N + 1), and their rates between, (2, N): the
+        level log(sigma/alpha), which rests in the outer cells, and the angle, which moves in these alone.
+        """
+        key = like.device, like.dtype
+        if key in self._clocks:
+            return self._clocks[key]
+        share = torch.tensor([share for share in self.alphas_cumprod if share > 0], dtype=torch.float64)
+        level, steps = (torch.log1p(-share) - share.log()) / 2, len(self.alphas_cumprod)
+        angle = torch.atan(level.exp())
+        knots = torch.empty(2, steps + 1, dtype=torch.float64)
+        knots[0] = torch.cat([level[:1], level, level[-1:]])[: steps + 1]
+        knots[1, 0], knots[1, 1:], knots[1, steps] = 0, angle[0], angle[0] + (math.pi / 2 - angle[-1])
+        if len(share) == steps:
+            knots[1, steps] = angle[0]
+        clock = knots.to(*key), (knots.diff(dim=1) * steps).to(*key)
+        if (
+            type(clock[0]) is Tensor and not torch.compiler.is_compiling()
+        ):  # not where a fake mode or a compiler looks on
+            self._clocks[key] = clock
+        return clock
+
 
 def _expm1_over(z: Tensor) -> Tensor:
     """(exp(z) - 1) / z, and 1 at z = 0; smooth, also for its derivatives."""
     small = z.abs() < 1e-3
     safe = torch.where(small, torch.ones_like(z), z)
     return torch.where(small, 1 + z / 2 * (1 + z / 3 * (1 + z / 4)), torch.expm1(safe) / safe)
+
+
+def _over(function: Callable[[Tensor], Tensor], z: Tensor, second: float, fourth: float) -> Tensor:
+    """function(z) / z of an odd function, near 0 as 1 + second z^2 + fourth z^4; smooth, also for its derivatives."""
+    small = z.abs() < 1e-3
+    safe = torch.where(small, 1.0, z)
+    return torch.where(small, 1 + z**2 * (second + z**2 * fourth), function(safe) / safe)
 
 
 linear = Linear()

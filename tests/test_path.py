@@ -6,11 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from flowmaps import derivative as derivatives
 from flowmaps import path as paths
+from flowmaps.describe import build, describe
 from tests.oracles import PATHS, randn
 
-ALL = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-FORMS = {"data": paths.data, "noise": paths.noise, "velocity": paths.velocity, "score": paths.score}
+STEPS = {
+    "discrete": paths.Discrete(np.cumprod(1 - np.linspace(0.02, 0.6, 13) ** 1.5)),
+    "zero_snr": paths.Discrete((0.98, 0.83, 0.52, 0.31, 0.12, 0.05, 0.0)),
+}
+ALL = pytest.mark.parametrize("path", (PATHS | STEPS).values(), ids=PATHS | STEPS)
+FORMS = {
+    "data": paths.data,
+    "noise": paths.noise,
+    "velocity": paths.velocity,
+    "score": paths.score,
+    "v_prediction": paths.v_prediction,
+}
 
 
 def derivative(function, t):
@@ -83,6 +95,7 @@ def test_conversions_between_all_pairs(path, source, target):
     x0, eps, t = randn(20, 3), randn(20, 3, seed=1), torch.linspace(0.05, 0.95, 20, dtype=torch.float64)[:, None]
     sigma = path.sigma(t)
     truth = {"data": x0, "noise": eps, "velocity": path.velocity(x0, eps, t), "score": -eps / sigma}
+    truth["v_prediction"] = path.alpha(t) * eps - sigma * x0
     x = path.interpolate(x0, eps, t)
     found = path.convert(truth[source], x, t, FORMS[source], FORMS[target])
     torch.testing.assert_close(found, truth[target], rtol=1e-9, atol=1e-9)
@@ -188,3 +201,71 @@ def test_states_and_velocities_have_the_dtype_of_the_data(path, dtype):
     x0, eps = randn(4, 2).to(dtype), randn(4, 2, seed=1).to(dtype)
     assert path.interpolate(x0, eps, 0.5).dtype == path.velocity(x0, eps, 0.5).dtype == dtype
     assert path.renoise(x0, 0.2, 0.5, eps).dtype == path.posterior(x0, eps, 0.5, 0.2)[0].dtype == dtype
+
+
+@ALL
+def test_the_time_of_a_noise_level_is_the_inverse_of_the_path(path):
+    t = torch.linspace(0, 1, 201, dtype=torch.float64)
+    torch.testing.assert_close(path.time_of(7 * path.alpha(t), 7 * path.sigma(t)), t, rtol=1e-12, atol=1e-12)
+
+
+@ALL
+def test_the_time_of_pure_noise_is_the_end_or_past_it(path):
+    assert path.time_of(column(0.0), column(1.0)).item() >= 1 and path.time_of(column(1.0), column(0.0)) == 0
+
+
+@ALL
+@pytest.mark.parametrize("engine", [derivatives.jvp, derivatives.functorch])
+def test_paths_and_their_inverses_pass_through_both_engines(path, engine):
+    """d(time)/dt = 1, and the slope at equal times is what the engine finds along the path."""
+    t = torch.linspace(0.03, 0.97, 12, dtype=torch.float64)
+
+    def there_and_back(t):
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        return path.time_of(alpha, sigma), alpha, path.sigma_slope(t, t)
+
+    (back, _, slope), (rate, alpha_rate, bend) = engine(there_and_back, (t,), (1,))
+    torch.testing.assert_close(back, t)
+    torch.testing.assert_close(rate, torch.ones_like(t))
+    torch.testing.assert_close(alpha_rate, path.alpha_slope(t, t))
+    torch.testing.assert_close(bend, on_graph(lambda u: path.sigma_slope(u, u), t.clone().requires_grad_()))
+    assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("path", STEPS.values(), ids=STEPS)
+def test_the_steps_of_ddpm_lie_at_their_times(path):
+    steps = len(path.alphas_cumprod)
+    t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    expected = torch.tensor(path.alphas_cumprod, dtype=torch.float64)
+    torch.testing.assert_close(path.alpha(t) ** 2, expected, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(path.sigma(t) ** 2, 1 - expected, rtol=1e-14, atol=1e-14)
+    middle = (t[:-2] + t[1:-1]) / 2
+    ratio = path.sigma(t) / path.alpha(t)
+    torch.testing.assert_close(path.sigma(middle) / path.alpha(middle), (ratio[:-2] * ratio[1:-1]).sqrt())
+
+
+@pytest.mark.parametrize("path", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9])
+def test_slopes_across_a_step_are_the_mean_of_the_rates_on_both_sides(path, gap):
+    knot = torch.arange(1, len(path.alphas_cumprod), dtype=torch.float64) / len(path.alphas_cumprod)
+    low, high = knot - gap, knot + 3 * gap
+    for slope in (path.alpha_slope, path.sigma_slope):
+        parts = slope(low, knot) * (knot - low) + slope(knot, high) * (high - knot)
+        torch.testing.assert_close(slope(low, high), parts / (high - low), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "bad", [(0.9, 0.5), (0.9, 0.9, 0.1), (1.0, 0.5, 0.1), (0.9, 0.1, -0.1), (0.9, float("nan"), 0)]
+)
+def test_what_is_no_schedule_of_steps_is_refused(bad):
+    with pytest.raises(ValueError, match="fall from each to the next"):
+        paths.Discrete(bad)
+
+
+def test_steps_are_values():
+    path = STEPS["zero_snr"]
+    assert build(describe(path)) == path and hash(path) == hash(paths.Discrete(path.alphas_cumprod))
+    assert repr(path) == "Discrete(7 steps, 0.98 to 0)"
+    t = torch.linspace(0, 1, 9)
+    assert path.alpha(t).dtype == torch.float32
+    torch.testing.assert_close(path.alpha(t), path.alpha(t.double()).float(), rtol=1e-6, atol=1e-6)
