@@ -7,6 +7,7 @@ s is the source time and t the target time, in [0, 1] with t = 0 data and t = 1 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -181,7 +182,8 @@ class FlowMap(nn.Module):
     `average_velocity` (default), `Endpoint()`, `Position()`, `Rotation()`, `GaussianSkip.fit(x0)`, or any function
     (value, x, s, t, path) -> V. A partial map knows one end only: `only_target=0.0` (a consistency model) or
     `only_source=1.0` (a one-step generator from noise); other calls are refused with ValueError. ValueError also for
-    times outside [0, 1] or NaN and for a network output of another shape.
+    times outside [0, 1] or NaN and for a network output of another shape. guided: in words, what guidance the weights
+    have learned; None: none (`train` fills it in, and `guidance` warns where more is put on top).
     """
 
     def __init__(
@@ -192,12 +194,14 @@ class FlowMap(nn.Module):
         *,
         only_source: float | None = None,
         only_target: float | None = None,
+        guided: str | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.output = output
         self.path = path
         self.only_source, self.only_target = only_source, only_target
+        self.guided = guided
         self.condition: dict[str, Any] = {}
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
@@ -241,9 +245,19 @@ class FlowMap(nn.Module):
         """
         limits = {"only_source": self.only_source, "only_target": self.only_target}
         # made anew, not copied, which torch's compiler could not follow
-        other = FlowMap(network, self.output, self.path, **limits)  # type: ignore[arg-type]
+        other = FlowMap(network, self.output, self.path, guided=self.guided, **limits)  # type: ignore[arg-type]
         other.condition, other.training = self.condition, self.training
         return other
+
+    @property
+    def like(self) -> Tensor:
+        """An empty tensor of the device and dtype for x: the widest of the weights, of which some may be frozen in a
+        narrow one.
+        """
+        weights = list(self.parameters())
+        dtypes = [weight.dtype for weight in weights if weight.is_floating_point()]
+        dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
+        return torch.empty(0, dtype=dtype, device=weights[0].device if weights else None)
 
     def unlimited(self) -> FlowMap:
         """The same weights without the limits of a partial map, for losses that train more than it is sampled with."""

@@ -25,7 +25,7 @@ def run_sample(options: Sample) -> None:
     config = read_config(options.run)
     flow = load(options.run, ema=options.ema).to(device())
     noise = torch.randn(options.n, *config["data"]["shape"], generator=torch.Generator().manual_seed(options.seed))
-    noise = (noise * flow.path.sigma(torch.ones(()))).to(next(flow.parameters(), torch.empty(0)))
+    noise = (noise * flow.path.sigma(torch.ones(()))).to(flow.like)
     label = labels(options, config)
     step = step_of(options, flow)
     x = sample(flow, noise, options.steps, step=getattr(steps, step), condition=label, seed=options.seed).cpu()

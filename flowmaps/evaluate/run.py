@@ -132,7 +132,7 @@ class Setup:
         cls, flow: FlowMap, data: Data, least: int, n: int, *, seed: int, batch_size: int | None, labels: bool
     ) -> Setup:
         """Noise of the flow's own scale at t = 1, on its device and in its precision; labels drawn like the data's."""
-        parameter = next(flow.parameters(), torch.empty(0))
+        parameter = flow.like
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
         label = data.draw(n, seed).label if labels else None
         values = noise[0].numel()

@@ -37,7 +37,7 @@ def cause(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> str:
 @torch.no_grad()
 def failing(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> Iterator[Any]:
     """The teachers whose velocity at x_t is not finite for t = 1/2B, 3/2B, ..., one time for each row of the batch."""
-    weight = next(flow.parameters())
+    weight = flow.like
     batch = batch.each(lambda part: part.to(weight.device, weight.dtype if part.is_floating_point() else None))
     x0, condition = batch.x0, condition_of(batch, labels)
     t = expand((torch.arange(len(x0)).to(x0) + 0.5) / len(x0), x0)

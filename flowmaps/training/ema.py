@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from ..flow_map import FlowMap
 from ..velocity.copies import copied, pairs

@@ -70,7 +70,7 @@ class Learner:
         move_teachers(method, self.device)
         method.begin(flow)
         method.follow(flow)
-        self.dtype = next((w.dtype for w in flow.parameters()), torch.get_default_dtype())
+        self.dtype = flow.like.dtype
         self.raw = LossModule(flow, method, plan.precision)
         self.module = sharded(self.raw, self.device) if shard else accelerator.prepare_model(self.raw)
         self.optimizers = Optimizers(flow, method, plan)
@@ -157,12 +157,13 @@ class Learner:
         release([self.flow, self.method, self.average.flow, *teachers(self.method)])
 
     def is_finite(self) -> bool:
-        """Whether the loss and everything that a checkpoint would hold are numbers, as far as it is here. Waits for the
+        """Whether the loss and everything that training has changed are numbers, as far as it is here. Waits for the
         device.
         """
         self.agreement.finish()
+        fixed = {id(weight) for weight in self.flow.parameters() if not weight.requires_grad}
         weights = (weight for part in (self.flow, self.method, self.average.flow) for weight in part.parameters())
-        return all_finite([*weights, *self.optimizers.memory()])
+        return all_finite([*(weight for weight in weights if id(weight) not in fixed), *self.optimizers.memory()])
 
     def models(self) -> dict[str, dict[str, Tensor]]:
         """The state dicts that go into a checkpoint. All processes come here, so they look at the last loss together.

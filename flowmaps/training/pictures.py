@@ -27,7 +27,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
 
     if data.kind == "vectors":
         return
-    weight = next(flow.parameters())
+    weight = flow.like
     count = 64 if data.kind == "images" else 2000
     noise = torch.randn(count, *data.shape, generator=torch.Generator().manual_seed(0)).to(weight)
     noise = noise * flow.path.sigma(torch.ones((), dtype=weight.dtype, device=weight.device))
