@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 LABEL_DROPOUT = 0.1
 """The share of rows without a label where guidance is trained and nothing else is said, as Ho and Salimans have it."""
@@ -19,18 +18,13 @@ def scales_of(text: str) -> tuple[float, float]:
 
 
 def interval_of(text: str | None) -> tuple[float, float]:
-    """0.2:0.8 -> (0.2, 0.8); None is all times, (0, 1). Raises ValueError for another text, and unless 0 <= A < B <= 1."""
+    """0.2:0.8 -> (0.2, 0.8); None is all times, (0, 1). Raises ValueError for another text and other times."""
     if text is None:
         return 0.0, 1.0
     start, end = _numbers("--guidance-interval", text, "two times such as 0.2:0.8", least=2)
     if not 0 <= start < end <= 1:
         raise ValueError(f"--guidance-interval is two times in [0, 1], the smaller one first, got {text}")
     return start, end
-
-
-def trained_scales(notes: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The scales that the notes of a run tell it was trained with, None for a run without guidance."""
-    return scales_of(notes["guidance"]) if notes.get("guidance") else None
 
 
 def outside(asked: Sequence[float], trained: tuple[float, float]) -> list[float]:
