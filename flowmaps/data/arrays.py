@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .array_files import Array, read
 from .changes import drawn_from_moments
-from .check import LABEL_NAMES, check_labels, check_names, refuse_non_finite
+from .check import check_labels, check_names, refuse_non_finite
 from .core import IN_MEMORY, Batch, Data, Kind, kind_of
 from .sources import Rows, TensorRows, from_bytes, hold_out
 
-Array = np.ndarray[Any, Any]
 CHUNK = 64 * 2**20
 
 
@@ -57,13 +56,21 @@ class DiskRows:
     array: Array
     form: Format
     label: Tensor | None
+    given: Mapping[str, Array] | None = None
 
     def __len__(self) -> int:
         return len(self.array)
 
     def take(self, index: Tensor) -> Batch:
         x = from_bytes(self.form(self.array[index.numpy()]))
-        return Batch(x, None if self.label is None else self.label[index])
+        given = {name: as_tensor(rows[index.numpy()]) for name, rows in (self.given or {}).items()}
+        return Batch(x, None if self.label is None else self.label[index], given=given or None)
+
+
+def as_tensor(rows: Array) -> Tensor:
+    """A copy of an array as a tensor, numbers with a fraction in the default dtype."""
+    copied = torch.from_numpy(np.array(rows, order="C"))
+    return copied.to(torch.get_default_dtype()) if copied.is_floating_point() else copied
 
 
 def array_file(
@@ -72,6 +79,7 @@ def array_file(
     *,
     x: str | None = None,
     labels: str | bool | None = None,
+    given: Sequence[str] | None = None,
     classes: int | None = None,
     layout: str | None = None,
     kind: Kind | None = None,
@@ -83,6 +91,8 @@ def array_file(
     x, labels: the keys to read from a .npz or a .safetensors; by default "x" or the single array, and "label",
         "labels", "target", "class" or "y" where there is such a key (False: none). The labels of a .npy are another
         .npy in the same folder, labels=NAME.
+    given: the keys of other conditions, which a network is told by these names; by default, where there is a text,
+        those of text, mask, pooled and size.
     classes: number of classes, by default the largest label plus one.
     layout: "NHWC", "NCHW" or "NHW". By default three dimensions are grey images (N, H, W), and of four the one that can
         be channels (1 or 3, of bytes 1 to 4) decides: the second (N, C, H, W), the last (N, H, W, C); where both can,
@@ -97,8 +107,9 @@ def array_file(
     Raises ValueError for pickled objects, missing keys, empty arrays, NaN or infinite values (with their count), values
     outside the range, an unclear layout and bad labels.
     """
-    array, label = _read(Path(path), x, labels)
-    data = array_data(array, label, Path(path).name, classes=classes, layout=layout, kind=kind, value_range=value_range)
+    array, label, told = read(Path(path), x, labels, given)
+    options: Any = {"classes": classes, "layout": layout, "kind": kind, "value_range": value_range}
+    data = array_data(array, label, Path(path).name, given=told, **options)
     return drawn_from_moments(data) if moments else data
 
 
@@ -113,60 +124,39 @@ def array_data(
     kind: Kind | None = None,
     value_range: tuple[float, float] | None = None,
     held: Tensor | None = None,
+    given: Mapping[str, Array] | None = None,
 ) -> Data:
     """A numpy array with rows first as data. The options of `array_file`; `held` (N,) marks the held-out rows of a set
-    with its own split.
+    with its own split, `given` are other conditions, rows first, by name.
     """
     if array.dtype.kind not in "uif" or array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} must hold rows of real numbers, got shape {array.shape} and dtype {array.dtype}")
     form = _form(array, name, _layout(array, name, layout), kind, value_range)
     _inspect(array, form, name)
     targets, count = check_labels(label, len(array), name, classes)
-    rows: Rows = TensorRows(form(array), targets) if array.nbytes <= IN_MEMORY else DiskRows(array, form, targets)
+    given = given or {}
+    check_given(given, len(array), name)
+    rows: Rows
+    if array.nbytes + sum(other.nbytes for other in given.values()) <= IN_MEMORY:
+        told = {key: as_tensor(other) for key, other in given.items()}
+        rows = TensorRows(form(array), targets, given=told or None)
+    else:
+        rows = DiskRows(array, form, targets, given)
     levels = 256 if form.kind == "images" and array.dtype.kind in "ui" and form.span == (0, 255) else None
     names = check_names(class_names, count, name)
-    return Data(name, form.shape, hold_out(rows, held), form.kind, classes=count, class_names=names, levels=levels)
+    source = hold_out(rows, held)
+    return Data(name, form.shape, source, form.kind, count, names, levels=levels, given=tuple(given))
 
 
-def _read(path: Path, x: str | None, labels: str | bool | None) -> tuple[Array, Array | None]:
-    """The array of rows, and the labels or None, that a file holds."""
-    arrays = _arrays(path)
-    if "" in arrays:
-        if x is not None or labels is True:
-            raise ValueError(f"{path} is a single array without keys: pass no x, and as labels the name of a .npy file")
-        return arrays[""], np.array(_arrays(path.parent / labels).get("")) if labels else None
-    x = x if x is not None else "x" if "x" in arrays or len(arrays) != 1 else next(iter(arrays))
-    labels = next((key for key in LABEL_NAMES if key in arrays), False) if labels is None else labels
-    for key in (x, labels):
-        if isinstance(key, str) and key not in arrays:
-            raise ValueError(
-                f'{path} has no key "{key}" but {sorted(arrays)}: pass x=KEY, and labels=KEY where there are labels'
-            )
-    return arrays[x], arrays[labels] if isinstance(labels, str) else None
-
-
-def _arrays(path: Path) -> dict[str, Array]:
-    """The arrays of a file by name, "" for that of a .npy; mapped, but for a .npz."""
-    if path.suffix == ".safetensors":
-        return _tensors(path)
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        return {"": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as arrays of numbers: {error}") from error
-
-
-def _tensors(path: Path) -> dict[str, Array]:
-    """The tensors of a .safetensors file as arrays, mapped; numpy has no bfloat16."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise ImportError("safetensors files need safetensors: pip install flowmaps[train]") from error
-    try:
-        return {name: tensor.numpy() for name, tensor in load_file(path).items()}
-    except (SafetensorError, OSError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read as arrays of numbers: {error}") from error
+def check_given(given: Mapping[str, Array], rows: int, where: str) -> None:
+    """Raise ValueError for conditions that have not a row for each of `rows`, or that are no finite numbers."""
+    for name, values in given.items():
+        if len(values) != rows or values.ndim == 0:
+            raise ValueError(f"{name} of {where} must have {rows} rows, one for each, got shape {values.shape}")
+        if values.dtype.kind not in "uifb":
+            raise ValueError(f"{name} of {where} must hold numbers, got dtype {values.dtype}")
+        if values.dtype.kind == "f":
+            _all_finite(values, f"{name} of {where}")
 
 
 def _channels(array: Array) -> tuple[int, ...]:
@@ -211,13 +201,7 @@ def _form(array: Array, name: str, layout: str, kind: Kind | None, span: tuple[f
 
 def _inspect(array: Array, form: Format, name: str) -> None:
     """Look at every value once, in chunks: all finite, and images within their range."""
-    nan = infinite = 0
-    least, most = np.inf, -np.inf
-    step = max(1, CHUNK * len(array) // array.nbytes)
-    for chunk in (array[at : at + step] for at in range(0, len(array), step)):
-        nan, infinite = nan + int(np.isnan(chunk).sum()), infinite + int(np.isinf(chunk).sum())
-        least, most = min(least, float(chunk.min())), max(most, float(chunk.max()))
-    refuse_non_finite(nan, infinite, array.size, name)
+    least, most = _all_finite(array, name)
     low, high = form.span or (-1, 1)
     slack = 1e-4 * (high - low)
     if form.kind == "images" and (least < low - slack or most > high + slack):
@@ -225,3 +209,17 @@ def _inspect(array: Array, form: Format, name: str) -> None:
             f"images of {name} must lie in [{low:g}, {high:g}], and their values reach from {least:g} to {most:g}: "
             'pass value_range=(low, high), the values that become -1 and 1, or kind="vectors"'
         )
+
+
+def _all_finite(array: Array, name: str) -> tuple[float, float]:
+    """The least and the largest value, looked for in chunks. Raises ValueError with the counts where some are not
+    finite.
+    """
+    nan = infinite = 0
+    least, most = np.inf, -np.inf
+    step = max(1, CHUNK * len(array) // array.nbytes)
+    for chunk in (array[at : at + step] for at in range(0, len(array), step)):
+        nan, infinite = nan + int(np.isnan(chunk).sum()), infinite + int(np.isinf(chunk).sum())
+        least, most = min(least, float(chunk.min())), max(most, float(chunk.max()))
+    refuse_non_finite(nan, infinite, array.size, name)
+    return least, most

@@ -6,7 +6,7 @@ neither a run that resumes nor the number of processes changes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -53,13 +53,42 @@ class WithoutLabel:
     null: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"the share of rows without a label must lie in [0, 1], got {self.share}")
+        _check_share(self.share)
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         if batch.label is None:
             raise ValueError("there are no labels to leave out")
         return batch._replace(label=batch.label.masked_fill(draws.uniform(batch.label) < self.share, self.null))
+
+
+@dataclass(frozen=True, eq=False)
+class WithoutText:
+    """Each row's conditions become those of `null`, with probability `share`: what an encoder makes of an empty prompt,
+    (1, ...) by name, `data.prompts.conditions("")`. ValueError for a share outside [0, 1], and for data without these
+    conditions.
+    """
+
+    share: float
+    null: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        _check_share(self.share)
+
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        given = dict(batch.given or {})
+        if missing := self.null.keys() - given.keys():
+            raise ValueError(f"there is no condition {', '.join(sorted(missing))} to leave out")
+        without = draws.uniform(batch.x0) < self.share
+        for name, null in self.null.items():
+            kept = given[name]
+            rows = without.reshape(-1, *[1] * (kept.ndim - 1))
+            given[name] = torch.where(rows, null.to(kept), kept)
+        return batch._replace(given=given)
+
+
+def _check_share(share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of rows without a label or text must lie in [0, 1], got {share}")
 
 
 def mirrored(batch: Batch, draws: Draws) -> Batch:

@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .prompts import Prompts
+
 Kind = Literal["points", "images", "vectors"]
 
 ALL = slice(None)
@@ -77,6 +79,7 @@ class Data:
     given: what else rows say of themselves for the network, by the names in `Batch.given`.
     recipe: keyword arguments with which `load` makes this data set again, None for data that was made from an object.
     coupling: what the noise of each training row was made by, None where rows are coupled with any noise.
+    prompts: the texts that belong to rows, where there are some.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Data:
     given: tuple[str, ...] = ()
     recipe: dict[str, Any] | None = None
     coupling: dict[str, Any] | None = None
+    prompts: Prompts | None = None
 
     @property
     def size(self) -> int | None:

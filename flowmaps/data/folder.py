@@ -8,6 +8,7 @@ import torch
 
 from .core import Data
 from .pictures import Pictures, image_data, pillow
+from .prompts import captions_of
 
 SUFFIXES = frozenset(".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm".split())
 HELD_OUT_FOLDERS = ("test", "validation", "valid", "val")
@@ -20,6 +21,7 @@ def image_folder(
     size: int | tuple[int, int] | None = None,
     mode: str | None = None,
     labels: bool | None = None,
+    captions: bool = False,
 ) -> Data:
     """A folder of images, (C, H, W) in [-1, 1]: class folders become labels in the order of their names, a flat folder
     has none.
@@ -28,12 +30,14 @@ def image_folder(
         Without it all images must have the same size.
     mode: "RGB" or "L" (grey); by default "RGB" unless all images are grey.
     labels: False reads class folders, and all below them, without labels.
+    captions: True reads a text for each image into `data.prompts`: from metadata.jsonl (lines with "file_name" and
+        "text", as `datasets` has it), captions.txt (file name, a tab, text), or a .txt file beside the image.
     A folder that holds train and test (or validation, valid, val) and no other folder is split so; otherwise a fifth,
     at most 10000, is held out. Up to 512 MiB of decoded pixels are kept in memory; a larger set is decoded batch by
     batch. Files that are no images by their suffix are passed over; broken ones are left out, with a warning, and
     listed in `data.skipped`.
-    Raises ValueError for an empty folder, images of mixed sizes, images both beside and in class folders; ImportError
-    without pillow.
+    Raises ValueError for an empty folder, images of mixed sizes, images both beside and in class folders, images
+    without the text that was asked for; ImportError without pillow.
     """
     root = Path(path)
     test = _test_folder(root)
@@ -44,9 +48,9 @@ def image_folder(
     files = train_files + test_files
     label = torch.tensor([train_classes.index(name) for _, name in files]) if train_classes else None
     held = None if test is None else torch.arange(len(files)) >= len(train_files)
-    pictures = Pictures(
-        [str(file.relative_to(root)) for file, _ in files], lambda i: pillow().open(files[i][0]), label, held
-    )
+    names = [str(file.relative_to(root)) for file, _ in files]
+    texts = captions_of(root, [file for file, _ in files]) if captions else None
+    pictures = Pictures(names, lambda i: pillow().open(files[i][0]), label, held, texts)
     return image_data(pictures, str(root), class_names=train_classes or None, size=size, mode=mode)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from .check import LABEL_NAMES
 from .core import IN_MEMORY, Data
 from .pictures import Pictures, image_data, pillow
+from .prompts import TEXT_NAMES, Prompts
 
 MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
 TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -35,6 +37,7 @@ def hugging_face(
     held_out: str | None = None,
     column: str | None = None,
     labels: str | bool | None = None,
+    captions: str | bool = False,
     size: int | tuple[int, int] | None = None,
     mode: str | None = None,
 ) -> Data:
@@ -46,6 +49,7 @@ def hugging_face(
     column: the column of images or of arrays of numbers; by default the only one there is.
     labels: the column of class labels; by default the only ClassLabel column, else a column of integers called label,
         labels, target, class or y. False for none. The names of a ClassLabel are kept in `data.class_names`.
+    captions: the column of texts, which go into `data.prompts`; True for the only one called text, caption or prompt.
     size, mode: of images, as for a folder of images.
     Raises FileNotFoundError for a data set that is not there, ValueError for a split or column that it has not, or for
     bad labels, and ImportError without `datasets`.
@@ -63,9 +67,8 @@ def hugging_face(
             raise FileNotFoundError(
                 f'there is no Hugging Face data set "{name}", or it cannot be reached: {error}'
             ) from error
-    return dataset_data(
-        loaded, name, split=split, held_out=held_out, column=column, labels=labels, size=size, mode=mode
-    )
+    options: Any = {"labels": labels, "captions": captions, "size": size, "mode": mode}
+    return dataset_data(loaded, name, split=split, held_out=held_out, column=column, **options)
 
 
 def dataset_data(
@@ -76,6 +79,7 @@ def dataset_data(
     held_out: str | None = None,
     column: str | None = None,
     labels: str | bool | None = None,
+    captions: str | bool = False,
     size: int | tuple[int, int] | None = None,
     mode: str | None = None,
 ) -> Data:
@@ -87,12 +91,14 @@ def dataset_data(
     label = None if label_column is None else [value for part in parts for value in part[label_column]]
     names = getattr(features[label_column], "names", None) if label_column is not None else None
     held = None if len(parts) == 1 else torch.arange(sum(map(len, parts))) >= len(parts[0])
+    texts = _texts(parts, captions, name) if captions else None
     if images:
-        pictures = _pictures(parts, column, _tensor(label, name), held)
+        pictures = replace(_pictures(parts, column, _tensor(label, name), held), texts=texts)
         return image_data(pictures, name, class_names=names, size=size, mode=mode)
     if size is not None or mode is not None:
         raise ValueError(f'size and mode are for images, and column "{column}" of {name} holds arrays of numbers')
-    return _arrays(parts, column, label, names, held, name)
+    data = _arrays(parts, column, label, names, held, name)
+    return data if texts is None else replace(data, prompts=Prompts.of_rows(texts))
 
 
 def _splits(loaded: Any, name: str, split: str | None, held_out: str | None) -> list[Any]:
@@ -146,6 +152,22 @@ def _label_column(features: Any, labels: str | bool | None, name: str) -> str | 
     if labels is True and found is None:
         raise ValueError(f"labels=True, and {name} has no column of class labels among {', '.join(features)}")
     return found
+
+
+def _texts(parts: Sequence[Any], column: str | bool, name: str) -> list[str]:
+    """The column of texts that was asked for, or the only one of a usual name."""
+    kinds = {key: getattr(feature, "dtype", None) for key, feature in parts[0].features.items()}
+    if column is True:
+        found = [key for key in TEXT_NAMES if key in kinds]
+        if len(found) != 1:
+            raise ValueError(
+                f"{name} needs one column of texts and has {len(found)} of a usual name; pass captions=NAME, one of: "
+                + ", ".join(kinds)
+            )
+        column = found[0]
+    if kinds.get(str(column)) not in ("string", "large_string"):
+        raise ValueError(f'{name} has no column "{column}" of texts; its columns are: {", ".join(kinds)}')
+    return [text or "" for part in parts for text in part[column]]
 
 
 def _tensor(label: list[Any] | None, name: str) -> Tensor | None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import NoReturn
 
 import torch
+from torch import Tensor
 
 from .changes import Changed
 from .core import TRAIN, Batch, Data, Kind, Source, at_least, generator, kind_of
+from .tables import Table
 
 
 @dataclass(frozen=True)
 class Nothing:
     """Batches of zeros that nobody reads, with labels evenly over the classes; label i of batch k is a function of the
-    seed and of k.
+    seed and of k. So are prompts, where there is a table of them: each as likely, and each row is given what it has of
+    its own.
     """
 
     shape: tuple[int, ...]
     classes: int | None
+    prompts: Table | None = None
     size: None = None
 
     def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
@@ -28,7 +32,10 @@ class Nothing:
         for index in count(start):
             rng = generator(seed, index, TRAIN)
             label = None if self.classes is None else torch.randint(self.classes, (batch_size,), generator=rng)
-            yield Batch(x0, None if label is None else label[rows])
+            given = None
+            if self.prompts is not None:
+                given = self.prompts.take(torch.randint(len(self.prompts), (batch_size,), generator=rng)[rows])
+            yield Batch(x0, None if label is None else label[rows], given=given)
 
     def draw(self, n: int, seed: int) -> NoReturn:
         raise ValueError("there are no rows to draw: this is data of which only the shape and the classes are known")
@@ -36,18 +43,29 @@ class Nothing:
     held_out = draw
 
 
-def nothing(shape: Sequence[int], classes: int | None = None, *, kind: Kind | None = None) -> Data:
+def nothing(
+    shape: Sequence[int],
+    classes: int | None = None,
+    *,
+    prompts: Mapping[str, Tensor] | Table | None = None,
+    kind: Kind | None = None,
+) -> Data:
     """No data, for methods that need none (`method.data_free`): `train(flow, method, nothing((2,)))`.
 
     shape: that of one x. classes: their number, where the network takes labels; each is as likely. kind: "points",
-    "images" or "vectors", by default what the shape looks like. Its batches hold zeros that such a method never reads;
+    "images" or "vectors", by default what the shape looks like. prompts: conditions (P, ...) by name, what an encoder
+    made of P texts; each is as likely. Its batches hold zeros that such a method never reads;
     `draw`, `held_out` and `std` raise ValueError. ValueError also for a size or a number of classes below 1.
     """
     shape = tuple(shape)
     at_least(1, **{f"shape[{i}]": size for i, size in enumerate(shape)})
     if classes is not None:
         at_least(1, classes=classes)
-    return Data("nothing", shape, Nothing(shape, classes), kind or kind_of(shape), classes)
+    table = Table([prompts]) if isinstance(prompts, Mapping) else prompts
+    if prompts is not None and not len(prompts):
+        raise ValueError("prompts= holds no prompts")
+    given = () if table is None else table.names
+    return Data("nothing", shape, Nothing(shape, classes, table), kind or kind_of(shape), classes, given=given)
 
 
 def without_rows(data: Data) -> Data:
@@ -59,5 +77,7 @@ def without_rows(data: Data) -> Data:
 
 def _empty(source: Source, data: Data) -> Source:
     if isinstance(source, Changed):
+        if source.everywhere:  # it makes what a row is, of which there is none
+            return _empty(source.source, data)
         return replace(source, source=_empty(source.source, data))
     return Nothing(data.shape, data.classes)

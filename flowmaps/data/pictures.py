@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .check import check_labels
 from .core import IN_MEMORY, Batch, Data
+from .prompts import Prompts
 from .sources import Rows, TensorRows, from_bytes, hold_out
 
 if TYPE_CHECKING:
@@ -25,14 +26,15 @@ GREY = frozenset(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"))
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Encoded images: their names, how to open the i-th, their labels (N,) or None, and which are held out (N,) or
-    None.
+    """Encoded images: their names, how to open the i-th, their labels (N,) or None, which are held out (N,) or None,
+    and the text of each, or None.
     """
 
     names: Sequence[str]
     open: Callable[[int], Image]
     label: Tensor | None = None
     held: Tensor | None = None
+    texts: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,10 @@ def image_data(
             f"{len(skipped)} of {len(looks)} images of {name} cannot be read and are left out: {shown}", stacklevel=3
         )
     source = hold_out(rows, None if pictures.held is None else pictures.held[kept])
-    return Data(
-        name, shape.channels_first, source, "images", classes=count, class_names=names, levels=256, skipped=skipped
-    )
+    data = Data(name, shape.channels_first, source, "images", count, names, levels=256, skipped=skipped)
+    if pictures.texts is None:
+        return data
+    return replace(data, prompts=Prompts.of_rows([pictures.texts[row] for row in kept.tolist()]))
 
 
 def _rows(pictures: Pictures, readable: list[int], shape: Shape, skipped: list[str]) -> tuple[Rows, Tensor]:

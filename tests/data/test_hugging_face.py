@@ -35,7 +35,7 @@ def test_a_saved_table_of_images(tmp_path):
     data = load(tmp_path / "set")
     assert (data.shape, data.kind, data.levels, data.size) == ((3, 5, 5), "images", 256, 16)
     assert data.classes == 3 and data.class_names == tuple(NAMES)
-    x0, label, _ = data.draw(16)
+    x0, label, *_ = data.draw(16)
     held = data.held_out(9)
     found = torch.cat((x0, held.x0)).flatten(1), torch.cat((label, held.label))
     expected = {tuple(np.asarray(row["image"]).transpose(2, 0, 1).ravel()): row["label"] for row in made}

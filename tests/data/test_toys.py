@@ -80,7 +80,7 @@ def test_options_of_the_exact_toys():
 
 def test_two_moons_without_noise_are_half_circles():
     data = load("two_moons", noise=0.0, labels=True)
-    x, moon, _ = data.draw(2000)
+    x, moon, *_ = data.draw(2000)
     assert data.classes == 2 and set(moon.tolist()) == {0, 1}
     upper = torch.where((moon == 0)[:, None], x, -x) + torch.tensor([0.5, 0.25])
     assert float((upper.norm(dim=1) - 1).abs().max()) < 1e-6 and float(upper[:, 1].min()) >= -1e-6
@@ -88,7 +88,7 @@ def test_two_moons_without_noise_are_half_circles():
 
 def test_spirals_without_noise_lie_on_their_arms():
     data = load("spirals", arms=3, turns=1.0, noise=0.0, labels=True)
-    x, arm, _ = data.draw(2000)
+    x, arm, *_ = data.draw(2000)
     radius = x.norm(dim=1)
     angle = 2 * math.pi * (radius / 2 + arm / 3)
     assert data.classes == 3 and float(radius.max()) <= 2 + 1e-6

@@ -1,0 +1,63 @@
+"""What .npy, .npz and .safetensors files hold: rows, labels and other conditions."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .check import LABEL_NAMES
+
+Array = np.ndarray[Any, Any]
+GIVEN = ("text", "mask", "pooled", "size")
+"""Conditions beside the label that a file may have, by the names by which networks take them."""
+
+
+def read(
+    path: Path, x: str | None, labels: str | bool | None, given: Sequence[str] | None
+) -> tuple[Array, Array | None, dict[str, Array]]:
+    """The array of rows, the labels or None, and the other conditions, that a file holds."""
+    arrays = _arrays(path)
+    if "" in arrays:
+        if x is not None or labels is True or given:
+            raise ValueError(
+                f"{path} is a single array without keys: pass no x and no given, and as labels the name of a .npy file"
+            )
+        return arrays[""], np.array(_arrays(path.parent / labels).get("")) if labels else None, {}
+    x = x if x is not None else "x" if "x" in arrays or len(arrays) != 1 else next(iter(arrays))
+    labels = next((key for key in LABEL_NAMES if key in arrays), False) if labels is None else labels
+    told = [key for key in GIVEN if key in arrays and "text" in arrays] if given is None else given
+    for key in (x, labels, *told):
+        if isinstance(key, str) and key not in arrays:
+            raise ValueError(
+                f'{path} has no key "{key}" but {sorted(arrays)}: pass x=KEY, and labels=KEY where there are labels'
+            )
+    return arrays[x], arrays[labels] if isinstance(labels, str) else None, {key: arrays[key] for key in told}
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    """The arrays of a file by name, "" for that of a .npy; mapped, but for a .npz."""
+    if path.suffix == ".safetensors":
+        return _tensors(path)
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        return {"": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as arrays of numbers: {error}") from error
+
+
+def _tensors(path: Path) -> dict[str, Array]:
+    """The tensors of a .safetensors file as arrays, mapped; numpy has no bfloat16."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError("safetensors files need safetensors: pip install flowmaps[train]") from error
+    try:
+        return {name: tensor.numpy() for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read as arrays of numbers: {error}") from error
