@@ -19,6 +19,16 @@ from flowmaps.recipes import find
 
 B4 = find("imagenet256-dit-b4-meanflow").reduced()
 UNET = find("cifar10-unet-meanflow").reduced()
+
+
+def mostly_frozen(*args, **options):
+    """B4's network with its first block frozen, and the embeddings."""
+    network = B4.network(*args, **options)
+    for part in (network.conditioning, network.blocks[0]):
+        part.requires_grad_(False)
+    return network
+
+
 FAMILIES = {
     "meanflow": B4,
     "bf16": replace(B4, precision="bf16"),
@@ -29,6 +39,7 @@ FAMILIES = {
     "teacher": find("imagenet256-dit-b4-ayf-emd").reduced(),
     "auxiliary": replace(B4, method=fm.methods.freeflow),
     "learned weight": replace(B4, method=fm.methods.dmf),
+    "frozen": replace(B4, method=fm.methods.tvm, network=mostly_frozen),
     "radam": find("cifar10-unet-ect").reduced(),
 }
 
@@ -106,6 +117,17 @@ def test_what_is_beside_the_flow_has_a_line():
     auxiliary, alone = planned("auxiliary"), planned("meanflow")
     assert auxiliary.parameters == 2 * alone.parameters and auxiliary.optimizer == 2 * alone.optimizer
     assert alone.targets == alone.teachers == 0
+
+
+def test_frozen_weights_are_held_once():
+    """They have no gradient, no state of an optimizer, and neither the average nor the target has another copy."""
+    flow, cost, all_trained = FAMILIES["frozen"].flow(), planned("frozen"), planned("averaged target")
+    frozen = sum(w.numel() for w in flow.parameters() if not w.requires_grad)
+    assert frozen > 0
+    assert cost.parameters == all_trained.parameters - frozen and cost.weights == all_trained.weights
+    for name in ("average", "targets", "gradients"):
+        assert getattr(cost, name) == getattr(all_trained, name) - 4 * frozen, name
+    assert cost.flops < all_trained.flops and cost.optimizer < all_trained.optimizer
 
 
 def test_checkpoints_keep_less_and_compute_more():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,9 +32,10 @@ class Cost:
     """What one process holds and does in one part of a step.
 
     parameters: numbers that are trained, those beside the flow included. flops: operations in matrix products,
-    convolutions and attention, of the loss and its backward pass. All else is bytes: weights, gradients and
-    optimizer for what is trained; average of the weights; targets, copies of the flow that it learns from; teachers
-    that were given; activations, what the forward pass keeps for the backward pass.
+    convolutions and attention, of the loss and its backward pass. All else is bytes: weights of the flow, frozen ones
+    included, and of what is trained beside it; gradients and optimizer for what is trained; average of the weights;
+    targets, copies of the flow that it learns from; teachers that were given; activations, what the forward pass keeps
+    for the backward pass. Frozen weights that several of these share are counted with the flow's weights alone.
     """
 
     parameters: int
@@ -92,18 +92,26 @@ def cost_of(recipe: Recipe, rows: Rows, *, progress: float = MIDDLE) -> Cost:
         batch = torch.zeros(len(rows), *recipe.shape)
         label = None if recipe.classes is None else torch.zeros(len(rows), dtype=torch.int64)
         flops, activations = loss_and_backward(flow, method, batch, label, rows, recipe.precision, progress)
-        weights = list(trained([flow, method]))
+        weights, of_flow = list(trained([flow, method])), list(flow.parameters())
+        targets = [weight for weight in apart(method.parameters(), of_flow) if not weight.requires_grad]
+        given = (weight for teacher in teachers_of(method) for weight in teacher.parameters())
         return Cost(
             parameters=sum(weight.numel() for weight in weights),
             flops=flops,
-            weights=nbytes(itertools.chain(weights, flow.buffers())),
+            weights=nbytes([*of_flow, *apart(weights, of_flow), *flow.buffers()]),
             gradients=nbytes(weight.grad for weight in weights if weight.grad is not None),
             optimizer=optimizer_states(flow, method, recipe),
-            average=nbytes(itertools.chain(flow.parameters(), flow.buffers())),
-            targets=nbytes(weight for weight in method.parameters() if not weight.requires_grad),
-            teachers=nbytes(weight for given in teachers_of(method) for weight in given.parameters()),
+            average=nbytes([*trained([flow]), *flow.buffers()]),
+            targets=nbytes(targets),
+            teachers=nbytes(apart(given, [*of_flow, *targets])),
             activations=activations,
         )
+
+
+def apart(weights: Iterable[Tensor], others: Iterable[Tensor]) -> list[Tensor]:
+    """Those of the weights that are none of the others, each once."""
+    known = {id(other) for other in others}
+    return [weight for key, weight in {id(weight): weight for weight in weights}.items() if key not in known]
 
 
 def loss_and_backward(
