@@ -1,0 +1,126 @@
+"""The model card: README.md of an exported folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+TEXT = """# {title}
+
+A *flow map*: a network that jumps from noise (t = 1) to data (t = 0), or between any two times of the path that links
+them, in one pass. {trained}
+
+## Use
+
+{use}
+
+## Measured
+
+{measured}
+
+## Training
+
+{settings}
+
+## Licence
+
+None is stated here. Add `license:` to the head of this file before it is published{from_base}.
+"""
+SETTINGS = ("steps", "seconds", "batch_size", "lr", "ema", "clip", "precision", "seed", "accumulate", "optimizer")
+"""Of config.json's "training", in this order, where they are set."""
+
+
+def write_card(
+    folder: Path,
+    *,
+    title: str,
+    use: str,
+    task: str,
+    config: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None,
+    base: str | None = None,
+) -> None:
+    """README.md with the head that the Hugging Face hub reads.
+
+    use: the call, as Python. task: the hub's name of it, such as "text-to-image". config: of the run, evaluation: what
+    was measured of it; what is not known is said to be unknown. base: the model it was made from.
+    """
+    method = config.get("method", {}).get("name")
+    head = {
+        "library_name": "diffusers",
+        "pipeline_tag": task,
+        "base_model": base if base is not None and is_hub_name(base) else None,
+        "tags": ["flow-map", "few-step", "flowmaps", *([method] if method else [])],
+    }
+    text = TEXT.format(
+        title=title,
+        trained=_trained(config, base),
+        use=f"```python\n{use}\n```",
+        measured=_measured(evaluation),
+        settings=_settings(config),
+        from_base=""
+        if base is None
+        else f"; what was made from another model, here {base}, follows that model's terms",
+    )
+    (folder / "README.md").write_text(f"---\n{_yaml(head)}---\n\n{text}", encoding="utf-8")
+
+
+def is_hub_name(base: str) -> bool:
+    """Whether this reads as owner/name on the hub, and is no folder here."""
+    return base.count("/") == 1 and not base.startswith((".", "/", "~")) and not Path(base).exists()
+
+
+def _trained(config: Mapping[str, Any], base: str | None) -> str:
+    if not config:
+        return "Nothing is known here of how it was trained."
+    method, data = config["method"]["name"], config["data"]["name"]
+    source = "" if base is None else f", distilled from {base}"
+    return f"Trained with [flowmaps](https://pypi.org/project/flowmaps/) by `{method}` on {data}{source}."
+
+
+def _measured(evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation is None:
+        return "Nothing has been measured yet (`flowmaps evaluate RUN`, then export again)."
+    named = any("run" in row for row in evaluation["rows"])
+    head = ["run"] * named + ["sampler", "steps", "distance", "network calls", "seconds per sample"]
+    rows = [
+        [row.get("run", "this")] * named
+        + [row["sampler"], str(row["steps"]), _error(row["distance"], row["stderr"]), str(row["network_calls"])]
+        + [f"{row['seconds_per_sample']:.3g}"]
+        for row in evaluation["rows"]
+    ]
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    floor = _error(evaluation.get("floor"), evaluation.get("floor_stderr"))
+    return (
+        f"{evaluation['metric']}; data against data: {floor}. At step {evaluation['step']}, "
+        f"{evaluation['samples']} samples, on {evaluation['device']}.\n\n{table}"
+    )
+
+
+def _error(value: float | None, stderr: float | None) -> str:
+    if value is None:
+        return "not finite"
+    return f"{value:.4g}" + ("" if stderr is None else f" ± {stderr:.2g}")
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    if not config:
+        return "Unknown."
+    training = config["training"]
+    rows = [("method", config["method"]["name"]), ("data", config["data"]["name"])]
+    rows += [
+        (name, training[name])
+        for name in SETTINGS
+        if training.get(name) not in (None, 1 if name == "accumulate" else None)
+    ]
+    rows += list(config.get("notes", {}).items()) + [(f"{k} version", v) for k, v in config["versions"].items()]
+    return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _yaml(head: Mapping[str, Any]) -> str:
+    """Names and lists of names are plain YAML when they are quoted as JSON."""
+    import json
+
+    return "".join(f"{key}: {json.dumps(value)}\n" for key, value in head.items() if value is not None)

@@ -1,0 +1,98 @@
+"""To the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .files import MARK
+
+
+def push_to_hub(
+    folder: str | Path,
+    name: str,
+    *,
+    private: bool = True,
+    update: bool = False,
+    token: str | None = None,
+    endpoint: str | None = None,
+    message: str = "A flow map, exported by flowmaps",
+) -> str:
+    """Upload an exported folder as the model `name`, OWNER/NAME; its address.
+
+    The folder is loaded first, and nothing is sent where that fails. private: nobody else sees it until its owner says
+    so on the hub. update: into a repository that is there already, which is refused otherwise. token: by default that
+    of `hf auth login` or HF_TOKEN. endpoint: another hub. Raises FileNotFoundError and ValueError for a folder that is
+    no export or does not load, PermissionError where the hub refuses the token or there is none, FileExistsError for a
+    name that is taken, ConnectionError where the hub cannot be reached.
+    """
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    except ImportError:
+        raise ImportError("push_to_hub needs huggingface_hub: pip install flowmaps[diffusers]") from None
+    check_name(name)
+    check(folder)
+    api = huggingface_hub.HfApi(endpoint=endpoint, token=token, library_name="flowmaps")
+    try:
+        if token is None and huggingface_hub.get_token() is None:
+            raise LocalTokenNotFoundError
+        url = str(api.create_repo(name, private=private, exist_ok=update))
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message=message, ignore_patterns=[".*"])
+    except LocalTokenNotFoundError:
+        raise PermissionError(
+            "the hub needs a token with write access: run `hf auth login`, set HF_TOKEN, or pass token="
+        ) from None
+    except HfHubHTTPError as error:
+        raise _explained(error, name) from None
+    except Exception as error:
+        if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "requests"):
+            raise ConnectionError(f"the hub at {api.endpoint} cannot be reached: {error}") from None
+        raise
+    return url
+
+
+def check(folder: str | Path) -> None:
+    """Load an exported folder as its user will, which reads every file of it. Raises FileNotFoundError where it is no
+    export, ValueError where it does not load.
+    """
+    folder = Path(folder)
+    if not (folder / MARK).is_file():
+        raise FileNotFoundError(f"{folder} is no export of flowmaps: it has no {MARK}")
+    kind = json.loads((folder / MARK).read_text(encoding="utf-8"))["kind"]
+    try:
+        {"pipeline": _load_pipeline, "adapter": _load_adapter}[kind](folder)
+    except Exception as error:
+        raise ValueError(f"{folder} does not load, so nothing was sent: {error}") from error
+
+
+def check_name(name: str) -> None:
+    """ValueError for what cannot be the name of a repository, or has no owner."""
+    owner, slash, rest = name.partition("/")
+    if not (owner and slash and rest) or "/" in rest or any(c.isspace() for c in name):
+        raise ValueError(f"a model on the hub is called OWNER/NAME, got {name!r}")
+
+
+def _load_pipeline(folder: Path) -> Any:
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline.from_pretrained(folder, trust_remote_code=True, local_files_only=True)
+
+
+def _load_adapter(folder: Path) -> Any:
+    from ..training.files import load_tensors
+
+    return [load_tensors(path) for path in (folder / "pytorch_lora_weights.safetensors",)]
+
+
+def _explained(error: Any, name: str) -> Exception:
+    status = getattr(error.response, "status_code", None)
+    said = str(error).strip().splitlines()
+    if status == 401:
+        return PermissionError("the hub does not know this token: run `hf auth login` again, or pass another token=")
+    if status == 403:
+        return PermissionError(f"this token may not write {name}: it needs write access there")
+    if status == 409:
+        return FileExistsError(f"{name} is there already: choose another name, or pass update=True to write into it")
+    return ConnectionError(f"the hub refused the upload of {name}: {said[-1] if said else error}")

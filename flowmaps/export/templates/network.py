@@ -1,0 +1,64 @@
+"""A flow map with a network of flowmaps as a model of diffusers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.unets.unet_2d import UNet2DOutput
+from torch import Tensor
+
+from .interval import interval
+
+
+class FlowMapNetwork(ModelMixin, ConfigMixin):
+    """The average velocity V(x, s, t) of a flow map: x_t = x_s + (t - s) V(x_s, s, t), t = 0 is data and t = 1 noise.
+
+    Called as network(sample, timestep, r_timestep=None, class_labels=None): from timestep to r_timestep, both 1000
+    times the time; without r_timestep to the next one of `schedule`, the scheduler, which the pipeline sets. Without
+    labels a network of classes gets its null class. config: the `shape` of one sample, whether it is an `image`, the
+    scale of the noise at t = 1, and `flow`, what the parts are built with.
+    """
+
+    @register_to_config
+    def __init__(self, flow: dict[str, Any], shape: list[int], image: bool = True, noise_scale: float = 1.0) -> None:
+        super().__init__()
+        self.network, self.output, self.path = (made(flow[name]) for name in ("network", "output", "path"))
+        self.only = [flow["only_source"], flow["only_target"]]
+        self.schedule: Any = None
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Any,
+        r_timestep: Any = None,
+        class_labels: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet2DOutput | tuple[Tensor]:
+        s, t = interval(timestep, r_timestep, self.schedule, sample)
+        for time, only in zip((s, t), self.only, strict=True):
+            if only is not None and bool((time != only).any()):
+                raise ValueError("this map knows one jump only, from noise to data: num_inference_steps=1")
+        label = {} if class_labels is None else {"label": class_labels}
+        value = self.network(sample, s, t, **label).to(sample.dtype)
+        s, t = (time.reshape(-1, *[1] * (sample.ndim - 1)) for time in (s, t))
+        velocity = self.output(value, sample, s, t, self.path).to(sample.dtype)
+        return UNet2DOutput(sample=velocity) if return_dict else (velocity,)
+
+
+def made(part: Any) -> Any:
+    """An object from its description: {"type": a class here, "arguments": ...}, {"function": its name}, {"tensor": its
+    shape, "dtype": ...}, whose values are among the weights, or plain JSON."""
+    if isinstance(part, list):
+        return [made(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "tensor" in part:
+        return torch.zeros(part["tensor"], dtype=getattr(torch, part["dtype"]))
+    if "function" in part:
+        return globals()[part["function"]]
+    if "type" in part:
+        return globals()[part["type"]](**made(part["arguments"]))
+    return {key: made(value) for key, value in part.items()}

@@ -1,0 +1,89 @@
+"""Pipelines of one network and a scheduler, for flow maps in pixels or without an autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+
+class FlowMapPipeline(DiffusionPipeline):
+    """Samples of a flow map in a few jumps: pipeline(class_labels=[0, 1], num_inference_steps=2).images."""
+
+    model_cpu_offload_seq = "network"
+
+    def __init__(self, network: Any, scheduler: Any) -> None:
+        super().__init__()
+        self.register_modules(network=network, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        class_labels: Sequence[int] | Tensor | int | None = None,
+        batch_size: int | None = None,
+        num_inference_steps: int = 1,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        sigmas: list[float] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """class_labels: one for each sample. latents: the noise (B, *shape), drawn from `generator` if None. sigmas:
+        the times that jumps start from, such as [1.0, 0.3], in place of num_inference_steps equal ones. guidance_scale:
+        for a network that is told it. output_type: "pil", "np" or "pt" (images in [0, 1]), or "latent" (what the
+        network made)."""
+        labels = (
+            None if class_labels is None else torch.as_tensor(class_labels, device=self._execution_device).reshape(-1)
+        )
+        x = self.noise(batch_size or (1 if labels is None else len(labels)), generator, latents)
+        told = {} if labels is None else {"class_labels": labels.expand(len(x))}
+        if guidance_scale is not None:
+            told["guidance"] = torch.full((len(x),), float(guidance_scale), device=x.device)
+        self.scheduler.set_timesteps(None if sigmas else num_inference_steps, device=x.device, sigmas=sigmas)
+        self.network.schedule = self.scheduler
+        for timestep in self.progress_bar(self.scheduler.timesteps):
+            velocity = self.network(x, timestep, return_dict=False, **told)[0]
+            x = self.scheduler.step(velocity, timestep, x, return_dict=False)[0]
+        images = self.images(x, output_type)
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def noise(self, rows: int, generator: Any, latents: Tensor | None) -> Tensor:
+        """The state at t = 1."""
+        network = self.network
+        if latents is None:
+            shape = (rows, *network.config.shape)
+            latents = randn_tensor(shape, generator=generator, device=self._execution_device, dtype=network.dtype)
+        return latents.to(self._execution_device, network.dtype) * network.config.noise_scale
+
+    def images(self, x: Tensor, output_type: str) -> Any:
+        """What is returned for samples x."""
+        if output_type == "latent":
+            return x
+        if not self.network.config.image:
+            raise ValueError('these samples are no images: pass output_type="latent"')
+        pixels = (x / 2 + 0.5).clamp(0, 1)
+        if output_type == "pt":
+            return pixels
+        array = pixels.cpu().float().permute(0, 2, 3, 1).numpy()
+        return self.numpy_to_pil(array) if output_type == "pil" else array
+
+
+class FlowMapUNetPipeline(FlowMapPipeline):
+    """The same around a UNet2DModel, under the name that pipelines have for it."""
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(self, unet: Any, scheduler: Any) -> None:
+        DiffusionPipeline.__init__(self)
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    @property
+    def network(self) -> Any:
+        """The flow map."""
+        return self.unet
