@@ -13,6 +13,7 @@ from . import (
     exact,
     finite_steps,
     grids,
+    guidance,
     matmul,
     methods,
     networks,
@@ -28,12 +29,14 @@ from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, Rotati
 from .method import Loss, Method
 from .sample import interpolate, invert, sample, trajectory
 from .stages import Stages
+from .teacher import Pretrained, Reading, teacher
 from .term import Term, TermLoss
 
 __all__ = [
     "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
-    "consistency", "finite_steps", "derivative", "velocity", "times", "grids", "weight", "perceptual", "balance",
-    "draws", "Rows", "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
+    "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
+    "times", "grids", "weight", "perceptual", "balance",
+    "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
     "matmul", "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "data", "evaluate", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -291,13 +291,13 @@ class Discrete(Path):
     """
 
     alphas_cumprod: tuple[float, ...]
+    _clocks: dict[Any, tuple[Tensor, Tensor]] = field(init=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         kept = tuple(float(share) for share in self.alphas_cumprod)
         if len(kept) < 3 or not (1 > kept[0] and kept[-1] >= 0 and all(a > b for a, b in pairwise(kept))):
             raise ValueError("alphas_cumprod must be three numbers or more in [0, 1) that fall from each to the next")
         object.__setattr__(self, "alphas_cumprod", kept)
-        object.__setattr__(self, "_clocks", {})
 
     def __repr__(self) -> str:
         return f"Discrete({len(self.alphas_cumprod)} steps, {self.alphas_cumprod[0]:g} to {self.alphas_cumprod[-1]:g})"
