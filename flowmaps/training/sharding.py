@@ -71,16 +71,23 @@ class Sharded(nn.Module):
 
 
 def units(used: nn.ModuleList) -> list[tuple[nn.Module, set[nn.Parameter]]]:
-    """Who gathers which weights: each block of a network, the rest of each network, and all of them together what has a
-    place in several.
+    """Who gathers which weights: each block of a network, and the rest of each network. What has places outside of the
+    first of them (frozen weights that an average or a teacher shares) is gathered for all its places at once.
     """
     everywhere, taken, found = places(used), set[nn.Parameter](), []
-    for unit in (*(block for network in list(used)[:-1] for block in blocks(network)), *used, used):
-        mine = {weight for weight, count in places(unit).items() if count == everywhere[weight]} - taken
+    for unit in (*(block for network in list(used)[:-1] for block in blocks(network)), *used):
+        here = places(unit)
+        mine = here.keys() - taken
         if mine:
-            found.append((unit, mine))
+            elsewhere = {weight for weight in mine if here[weight] < everywhere[weight]}
+            found.append((nn.ModuleList([unit, *holders(used, elsewhere)]) if elsewhere else unit, mine))
             taken |= mine
     return found
+
+
+def holders(module: nn.Module, weights: set[nn.Parameter]) -> list[nn.Module]:
+    """The parts of a module that have one of these weights themselves."""
+    return [part for part in module.modules() if any(weight in weights for weight in part.parameters(recurse=False))]
 
 
 def places(module: nn.Module) -> Counter[nn.Parameter]:

@@ -9,6 +9,7 @@ from flowmaps.derivative import finite_difference
 from flowmaps.methods import LANDSCAPE
 from flowmaps.methods.adversarial import adversarial_term
 from flowmaps.training import train, whole
+from flowmaps.training.shards import is_sharded
 from flowmaps.velocity import Discriminator
 from tests.training.support import GAUSSIAN, staged
 
@@ -43,8 +44,23 @@ def judged():
     return fm.Method(*fm.methods.meanflow().terms, adversarial_term(Discriminator(critic()), share=0.25))
 
 
+def half_frozen():
+    """A flow map of which an embedding and a block stay as they are."""
+    made = network()
+    for part in (made.conditioning, made.blocks[0]):
+        part.requires_grad_(False)
+    return fm.FlowMap(made)
+
+
 def teacher():
     return fm.FlowMap(network(seed=3))
+
+
+class Teacher:
+    """A teacher that is no module: what is trained beside the flow starts as the flow."""
+
+    def __init__(self):
+        self.velocity = teacher().velocity
 
 
 METHODS = {
@@ -59,6 +75,11 @@ METHODS = {
     "learned weight": lambda: fm.methods.meanflow(weight=fm.weight.learned(8)).double(),
     "adversarial": judged,
 }
+FROZEN = {
+    "frozen, averaged target": METHODS["averaged target"],
+    "frozen, auxiliary network": lambda: fm.methods.freeflow(Teacher()),
+}
+"""Methods that keep a copy of the flow, which is half frozen."""
 
 
 def of_landscape(name, **options):
@@ -70,13 +91,34 @@ def of_landscape(name, **options):
     return trained(row.build(**given).double(), 32, flow, steps=2, **options)
 
 
-def trained(method, batch_size=24, flow=None, **options):
+def case(name, batch_size=24, **options):
+    """A run of one of METHODS, or of FROZEN."""
+    if name in METHODS:
+        return trained(METHODS[name](), batch_size, **options)
+    flow, method = half_frozen(), FROZEN[name]()
+    return trained(
+        method, batch_size, flow, lambda state: shared(state, method, options.get("shard", False)), **options
+    )
+
+
+def shared(state, method, spread):
+    """Frozen weights are there once, and spread like the others."""
+    parts = (state.flow, state.ema, method)
+    mine, *others = (module for part in parts for module in part.modules() if isinstance(module, fm.networks.MLP))
+    frozen = {id(weight) for weight in mine.parameters() if not weight.requires_grad}
+    assert len(others) == 2
+    assert all({id(weight) for weight in other.parameters()} >= frozen for other in others)
+    assert {is_sharded(weight) for weight in mine.parameters()} == {spread}
+
+
+def trained(method, batch_size=24, flow=None, look=lambda state: None, **options):
     """The losses of a run, the terms of its last one, and its weights."""
     flow = flow or fm.FlowMap(network())
     plan = {"steps": STEPS, "batch_size": batch_size, "lr": 3e-3, **options}
     losses = []
     for state in train(flow, method, GAUSSIAN, **plan, **QUIET):
         losses.append(state.loss.value.item())
+        look(state)
         ema = whole(state.ema)
     weights = [*flow.parameters(), *method.parameters(), *ema.parameters()]
     return {

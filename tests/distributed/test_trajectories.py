@@ -1,12 +1,12 @@
 """Training on several processes gives the numbers of a single one, whatever the method."""
 
 from flowmaps.methods import LANDSCAPE
-from tests.distributed.cases import METHODS, differences, of_landscape, trained
+from tests.distributed.cases import FROZEN, METHODS, case, differences, of_landscape
 from tests.distributed.launch import attempt, run
 
 WAYS = {
-    "DDP": ({}, tuple(METHODS)),
-    "shards": ({"shard": True, "clip": 0.3}, tuple(METHODS)),
+    "DDP": ({}, (*METHODS, *FROZEN)),
+    "shards": ({"shard": True, "clip": 0.3}, (*METHODS, *FROZEN)),
     "DDP, parts": ({"accumulate": 2, "clip": 0.3}, ("jvp, on the graph", "stages")),
     "shards, parts": ({"shard": True, "accumulate": 3}, ("jvp, detached", "phases")),
 }
@@ -15,7 +15,7 @@ FOUR = {"DDP": ({}, ("jvp, detached", "auxiliary network")), "shards": ({"shard"
 
 def runs(ways, batch_size):
     return {
-        (way, name): attempt(lambda name=name, options=options: trained(METHODS[name](), batch_size, **options))
+        (way, name): attempt(lambda name=name, options=options: case(name, batch_size, **options))
         for way, (options, methods) in ways.items()
         for name in methods
     }
@@ -28,7 +28,7 @@ def compared(processes, ways, batch_size):
         for (way, name), result in found.items():
             clip = ways[way][0].get("clip")
             if (name, clip) not in alone:
-                alone[name, clip] = trained(METHODS[name](), batch_size, clip=clip)
+                alone[name, clip] = case(name, batch_size, clip=clip)
             if lines := differences(alone[name, clip], result):
                 wrong[f"process {rank}, {way}, {name}"] = lines
     return wrong
