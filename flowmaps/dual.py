@@ -49,7 +49,7 @@ SCRIPTED = (torch._C.ScriptMethod, torch._C.ScriptFunction)
 class Dual:
     """A tensor and its tangent, of one shape and dtype; answers to functions, methods and operators as a tensor does.
 
-    Immutable: `x += y` makes a new number, in-place methods raise TypeError.
+    Immutable: `x += y` makes a new number, in-place methods raise TypeError (but see `dual_fill`).
     """
 
     primal: Tensor
@@ -63,7 +63,7 @@ class Dual:
         if kwargs:
             kwargs.pop("inplace", None)
             if kwargs.pop("out", None) is not None:
-                raise _in_place(func)
+                raise in_place(func)
             if "input" in kwargs:
                 args = (kwargs.pop("input"), *args)
         rule = RULES.get(getattr(func, "__name__", ""))
@@ -189,7 +189,7 @@ def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | Non
     if isinstance(func, SCRIPTED):
         raise TypeError("expected a network in Python, got one made by torch.jit, whose forward mode is wrong in torch")
     if func.__name__ in IN_PLACE or (func.__name__[-1:] == "_" and func.__name__[-2:] != "__"):
-        raise _in_place(func)
+        raise in_place(func)
     leaves, spec = pytree.tree_flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Dual))
     slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
 
@@ -216,7 +216,7 @@ def _warn_once(name: str) -> None:
     )
 
 
-def _in_place(func: Any) -> TypeError:
+def in_place(func: Any) -> TypeError:
     return TypeError(
         f"expected an operation that makes a new tensor, got {func.__name__} in place: a derivative cannot follow it"
     )
@@ -231,7 +231,7 @@ def _operator(func: Any) -> Callable[..., Any]:
 
 for _name in (
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul "
-    "neg pos abs int float getitem contains"
+    "neg pos abs int float getitem setitem contains"
 ).split():
     setattr(Dual, f"__{_name}__", _operator(getattr(Tensor, f"__{_name}__")))
 for _name in "eq ne lt le gt ge".split():
@@ -239,6 +239,7 @@ for _name in "eq ne lt le gt ge".split():
 Dual.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 from . import dual_attention as dual_attention  # noqa: E402  these fill the table, with dual_rules, dual_elementwise
+from . import dual_fill as dual_fill  # noqa: E402
 from . import dual_layers as dual_layers  # noqa: E402
 from . import dual_norms as dual_norms  # noqa: E402
 from . import dual_reductions as dual_reductions  # noqa: E402

@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowmaps import dual, dual_blocks
+from flowmaps import derivative, dual, dual_blocks
 from flowmaps.derivative import jvp
 from flowmaps.dual import Detached, Dual
 
@@ -265,6 +265,29 @@ def test_integers_and_shapes_come_back_plain():
 def test_in_place_is_refused(operation):
     with pytest.raises((TypeError, AttributeError), match="in place|__setitem__"):
         operation(Dual(ROW.clone(), ROW))
+
+
+@pytest.mark.parametrize("mode", [derivative.jvp, derivative.detached])
+def test_an_empty_tensor_is_filled(mode):
+    """Rotary embeddings are written so: halves of the channels into an empty tensor, here with a constant row."""
+
+    def filled(x):
+        out = torch.empty_like(x)
+        out[..., 0::2] = x[..., 0::2] * x[..., 1::2]
+        out[..., 1::2] = x[..., 1::2].sin()
+        out[0] = 3.0
+        return out * x
+
+    x = draw(4, 6).requires_grad_()
+    value, d = mode(filled, (x,), (x.detach().cos(),))
+    expected = torch.func.jvp(filled, (x,), (x.detach().cos(),))
+    torch.testing.assert_close((value, d), expected)
+    (ours,), (theirs,) = (torch.autograd.grad(v.sum(), x, retain_graph=True) for v in (value, filled(x)))
+    torch.testing.assert_close(ours, theirs)
+    if mode is derivative.jvp:
+        (ours,), (theirs,) = (torch.autograd.grad(v.sum(), x, retain_graph=True) for v in (d, expected[1]))
+        torch.testing.assert_close(ours, theirs)
+    assert torch.empty_like(Dual(x, x), dtype=torch.int64).dtype == torch.int64
 
 
 def test_assignment_into_a_plain_tensor_is_refused():
