@@ -1,0 +1,17 @@
+"""Hugging Face diffusers: a pipeline's network as a teacher, its latents and its prompts.
+
+    teacher(folder)     the network and its scheduler as a `Pretrained`: velocity(x, t) on a path of ours
+    Latents(folder)     images to latents and back, by the pipeline's VAE
+    Texts(folder)       prompts to conditions, by the pipeline's text encoders
+
+`folder` is the folder of a pipeline, a name on the Hugging Face hub, or a loaded pipeline.
+"""
+
+try:
+    import diffusers as _diffusers  # noqa: F401
+except ImportError:
+    raise ImportError("flowmaps.integrations.diffusers needs diffusers: pip install flowmaps[diffusers]") from None
+
+from .networks import DiffusersNetwork
+
+__all__ = ["DiffusersNetwork"]

@@ -1,0 +1,70 @@
+"""What went wrong with a folder or a name on the hub, in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from huggingface_hub import errors as hub
+
+
+@contextlib.contextmanager
+def explained(name: str, part: str | None = None, variant: str | None = None) -> Iterator[None]:
+    """Errors of loading `part` (a component or a file) of the folder or hub repository `name`, said plainly.
+
+    Raises PermissionError for a gated repository, ConnectionError where the hub cannot be reached, FileNotFoundError
+    for a folder, a repository or a file that is not there. Other errors pass.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        causes = list(_chain(error))
+        what = f"{part} of {name}" if part else name
+        said = f"{what} ({variant} weights)" if variant else what
+        if _any(causes, hub.GatedRepoError) or _status(causes) in (401, 403):
+            raise PermissionError(
+                f"{name} is gated or private on the Hugging Face hub: accept its terms at "
+                f"https://huggingface.co/{name}, log in by `hf auth login`, and try again"
+            ) from error
+        if _any(causes, hub.RepositoryNotFoundError, hub.HFValidationError):
+            raise FileNotFoundError(
+                f"{name} is neither a folder here nor a repository on the Hugging Face hub that you may read; check "
+                "the path or the name, and log in by `hf auth login` if it is private"
+            ) from error
+        if _any(causes, hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, ConnectionError):
+            raise ConnectionError(
+                f"the Hugging Face hub cannot be reached, and {said} is not in the local cache: go online once, or "
+                "give the path of a folder that holds the pipeline"
+            ) from error
+        if isinstance(error, OSError):
+            raise FileNotFoundError(f"{said} cannot be loaded: {_first_line(error)}{_there(name, part)}") from error
+        raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _any(causes: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(cause, kinds) for cause in causes)
+
+
+def _status(causes: list[BaseException]) -> int | None:
+    """The status of the hub's answer."""
+    answers = [cause.response for cause in causes if isinstance(cause, hub.HfHubHTTPError)]
+    return answers[0].status_code if answers and answers[0] is not None else None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+def _there(name: str, part: str | None) -> str:
+    """What lies in the local folder instead."""
+    folder = Path(name, part or "")
+    if not folder.is_dir():
+        return ""
+    return f"; in {folder} there is {', '.join(sorted(p.name for p in folder.iterdir())) or 'nothing'}"
