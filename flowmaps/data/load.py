@@ -25,7 +25,7 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
 
     - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits (write "./digits" for a
       folder called so);
-    - a folder of images, with class folders or flat (`image_folder`);
+    - a folder of images, with class folders or flat (`image_folder`), or one of encoded rows (`cache.cache_folder`);
     - a .npy, .npz or .safetensors file (`array_file`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
 
@@ -58,10 +58,12 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
     if not path.exists():
         raise _missing(name)
     if path.is_dir():
+        from .cache import cache_folder, is_cache
         from .folder import image_folder
         from .hugging_face import hugging_face, is_saved
 
-        return hugging_face if is_saved(path) else image_folder, (str(path.resolve()),)
+        read = cache_folder if is_cache(path) else hugging_face if is_saved(path) else image_folder
+        return read, (str(path.resolve()),)
     if path.suffix in (".npy", ".npz", ".safetensors"):
         from .arrays import array_file
 

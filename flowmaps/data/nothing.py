@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .changes import Changed
 from .core import TRAIN, Batch, Data, Kind, Source, at_least, generator, kind_of
+from .prompts import Prompts
 from .tables import Table
 
 
@@ -24,7 +25,7 @@ class Nothing:
 
     shape: tuple[int, ...]
     classes: int | None
-    prompts: Table | None = None
+    prompts: Prompts | None = None
     size: None = None
 
     def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
@@ -47,25 +48,26 @@ def nothing(
     shape: Sequence[int],
     classes: int | None = None,
     *,
-    prompts: Mapping[str, Tensor] | Table | None = None,
+    prompts: Mapping[str, Tensor] | Prompts | None = None,
     kind: Kind | None = None,
 ) -> Data:
     """No data, for methods that need none (`method.data_free`): `train(flow, method, nothing((2,)))`.
 
     shape: that of one x. classes: their number, where the network takes labels; each is as likely. kind: "points",
     "images" or "vectors", by default what the shape looks like. prompts: conditions (P, ...) by name, what an encoder
-    made of P texts; each is as likely. Its batches hold zeros that such a method never reads;
+    made of P texts, or encoded `Prompts`; each is as likely. Its batches hold zeros that such a method never reads;
     `draw`, `held_out` and `std` raise ValueError. ValueError also for a size or a number of classes below 1.
     """
     shape = tuple(shape)
     at_least(1, **{f"shape[{i}]": size for i, size in enumerate(shape)})
     if classes is not None:
         at_least(1, classes=classes)
-    table = Table([prompts]) if isinstance(prompts, Mapping) else prompts
     if prompts is not None and not len(prompts):
         raise ValueError("prompts= holds no prompts")
-    given = () if table is None else table.names
-    return Data("nothing", shape, Nothing(shape, classes, table), kind or kind_of(shape), classes, given=given)
+    known = Prompts((), table=Table([prompts])) if isinstance(prompts, Mapping) else prompts
+    given = () if known is None else known.table.names
+    source = Nothing(shape, classes, known)
+    return Data("nothing", shape, source, kind or kind_of(shape), classes, given=given, prompts=known)
 
 
 def without_rows(data: Data) -> Data:

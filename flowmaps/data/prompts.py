@@ -33,6 +33,14 @@ class Prompts:
         known = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         return cls(list(known), torch.tensor([known[text] for text in texts]))
 
+    def __len__(self) -> int:
+        """Of rows, where rows have texts, else of texts."""
+        return len(self.table if self.index is None else self.index)
+
+    def take(self, rows: Tensor) -> dict[str, Tensor]:
+        """What the texts of these rows were made into, by their numbers (B,)."""
+        return self.table.take(rows if self.index is None else self.index[rows])
+
     def conditions(self, text: str, rows: int = 1) -> dict[str, Tensor]:
         """What a text was made into, (rows, ...) each: `flow.given(**data.prompts.conditions("a red cube", 4))`. Raises
         ValueError for a text that is not among these, and before they are encoded.

@@ -1,0 +1,114 @@
+"""A folder of rows that are ready to train on: shards of tensors, mapped, under a manifest that says what they are.
+
+    cache.json                  what was encoded by what, the shards with their checksums, whether all are there
+    prompts.json                the texts, each once
+    texts-00000.safetensors     what an encoder made of them, one row for each
+    rows-00000.safetensors      x0, held (whether it is held out), and label, prompt (the number of its text) where
+                                there are some; of a cache without images prompt alone
+
+`caching.make_cache` writes it, `load` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .changes import drawn_from_moments
+from .core import Batch, Data
+from .nothing import nothing
+from .prompts import Prompts
+from .sources import hold_out
+from .tables import Table
+
+MANIFEST, TEXTS = "cache.json", "prompts.json"
+TABLES = ("texts", "rows")
+OWN = ("x0", "label", "held", "prompt")
+"""Names in the table of rows that are no conditions."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedRows:
+    """Rows whose conditions are partly their own, partly those of their texts, which many may share."""
+
+    rows: Table
+    prompts: Prompts | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of the conditions."""
+        of_text = () if self.prompts is None else self.prompts.table.names
+        return (*(name for name in self.rows.names if name not in OWN), *of_text)
+
+    def take(self, index: Tensor) -> Batch:
+        found = self.rows.take(index)
+        given = {name: value for name, value in found.items() if name not in OWN}
+        if self.prompts is not None:
+            given |= self.prompts.take(index)
+        return Batch(found["x0"], found.get("label"), given=given or None)
+
+
+def is_cache(path: Path) -> bool:
+    return (path / MANIFEST).is_file()
+
+
+def cache_folder(path: str, /) -> Data:
+    """The rows of a cache folder, or its prompts alone where it was made without images (`data.nothing`). They stay on
+    disk and are read batch by batch; `data.prompts` has the texts and what was made of them.
+
+    Raises ValueError for a cache that is not complete, FileNotFoundError and ValueError for shards that are gone or cut
+    off; `check_cache` looks at every byte.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    if not manifest["complete"]:
+        raise ValueError(f"the cache in {folder} is not complete: make it again with the same arguments, which goes on")
+    check_sizes(folder, manifest)
+    texts, rows = (Table.mapped([folder / shard["file"] for shard in manifest["tables"][name]]) for name in TABLES)
+    known = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
+    index = rows.column("prompt") if "prompt" in rows.names else None
+    return _data(manifest["data"], CachedRows(rows, Prompts(known, index, texts) if known else None))
+
+
+def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
+    shape, kind, classes, name = tuple(about["shape"]), about["kind"], about["classes"], about["name"]
+    prompts = table.prompts
+    if "x0" not in table.rows.names:
+        return replace(nothing(shape, classes, prompts=prompts, kind=kind), name=name)
+    names = None if about["class_names"] is None else tuple(about["class_names"])
+    source = hold_out(table, table.rows.column("held"))
+    data = Data(name, shape, source, kind, classes, names, levels=about["levels"], given=table.given, prompts=prompts)
+    return drawn_from_moments(data) if about["moments"] else data
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """cache.json. Raises ValueError where it cannot be read or is of another format."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}): remove the folder and make the cache again") from None
+    if manifest.get("format") != 1:
+        raise ValueError(f"{path} has another format than this version of flowmaps reads: make the cache again")
+    return manifest
+
+
+def check_sizes(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise FileNotFoundError or ValueError for a shard that is gone or has another size."""
+    for shard in (shard for name in TABLES for shard in manifest["tables"][name]):
+        path = folder / shard["file"]
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is gone: make the cache again, which makes what is missing")
+        if path.stat().st_size != shard["bytes"]:
+            raise ValueError(
+                f"{path} is damaged, {path.stat().st_size} bytes instead of {shard['bytes']}: remove it and make the "
+                "cache again, which makes what is missing"
+            )
