@@ -61,6 +61,7 @@ class Term:
     - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
     - start: (pair, s) -> x_s; `from_noise` for methods without data
     - couple: (pair, which rows of the batch these are) -> pair: which data go with which noise; by default as drawn
+    - factor: pair -> what the residuals of each row are multiplied with, (B,)
     - balance: by name, (first loss of the method, this one, flow) -> a factor, for losses that are held in proportion
     - name: in `loss.terms`; the rule's name by default
 
@@ -77,6 +78,7 @@ class Term:
     curriculum: Callable[[Term, float], Term] | None = None
     start: Start = from_data
     couple: Callable[[Pair, Rows], Pair] = as_drawn
+    factor: Callable[[Pair], Tensor] | None = None
     balance: Mapping[str, Balance] = field(default_factory=dict)
     name: str = ""
 
@@ -125,6 +127,9 @@ class Term:
         options = {name: source(flow, pair) for name, source in self.sources.items()}
         found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **drawn.numbers, **options)
         residuals = found if isinstance(found, Mapping) else {self.name: found}
+        if self.factor is not None:
+            factor = self.factor(pair)
+            residuals = {name: expand(factor, r).to(r.dtype) * r for name, r in residuals.items()}
         if unknown := self.balance.keys() - residuals.keys():
             raise ValueError(f"the balance of {sorted(unknown)} fits no loss of this term: {', '.join(residuals)}")
         rows = drawn.rows

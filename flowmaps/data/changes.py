@@ -1,4 +1,5 @@
-"""Random changes of batches: labels left out, images mirrored, latents drawn from their moments.
+"""Random changes of batches: labels left out, scales of guidance drawn, images mirrored, latents drawn from their
+moments.
 
 A change is a function (batch, draws) -> batch. The numbers are a function of the seed, the batch and the row, so that
 neither a run that resumes nor the number of processes changes them.
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..guidance.conditions import null_rows
 from .core import ALL, NOISE, Batch, Data, Source, generator, kind_of
 
 
@@ -89,6 +92,51 @@ class WithoutText:
 def _check_share(share: float) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"the share of rows without a label or text must lie in [0, 1], got {share}")
+
+
+@dataclass(frozen=True, eq=False)
+class WithGuidance:
+    """Each row gets a scale of guidance to be told, `guidance`, of density p(w) ~ w^-beta between low and high.
+
+    beta = 0 is uniform, 1 has log w uniform (improved MeanFlow, arXiv 2512.02012), 2 has 1/w uniform (guidance-free
+    training, arXiv 2501.15420). interval: ((a, b), (c, d)) draws between which times it acts, `guidance_from` from
+    U[a, b] and `guidance_to` from U[c, d]. null: rows with these conditions ({"label": 10}) get scale 1 and all times.
+    Labels are left out before, so this change comes after `WithoutLabel`. ValueError unless 0 < low <= high and for an
+    interval outside [0, 1] or in the wrong order.
+    """
+
+    low: float
+    high: float
+    beta: float = 1.0
+    null: Mapping[str, Any] | None = None
+    interval: tuple[tuple[float, float], tuple[float, float]] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"scales of guidance lie between two positive numbers, got {self.low} and {self.high}")
+        ends = [0.0, *(end for ends in self.interval or () for end in ends), 1.0]
+        if ends != sorted(ends):
+            raise ValueError(
+                f"the two ends of an interval are drawn from [a, b] and [c, d] in [0, 1], in order: got {self.interval}"
+            )
+
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        given = {"guidance": self.scale(draws.uniform(batch.x0))}
+        for name, (low, high) in zip(("guidance_from", "guidance_to"), self.interval or (), strict=False):
+            given[name] = low + (high - low) * draws.uniform(batch.x0)
+        if self.null is not None:
+            known = {**(batch.given or {}), **({} if batch.label is None else {"label": batch.label})}
+            null = null_rows(known, self.null, batch.x0)
+            off = {"guidance": 1.0, "guidance_from": 0.0, "guidance_to": 1.0}
+            given = {name: value.masked_fill(null, off[name]) for name, value in given.items()}
+        return batch._replace(given={**(batch.given or {}), **given})
+
+    def scale(self, u: Tensor) -> Tensor:
+        """The scale below which the share u of the rows is."""
+        if self.beta == 1:
+            return self.low * (self.high / self.low) ** u
+        power = 1 - self.beta
+        return (self.low**power + u * (self.high**power - self.low**power)) ** (1 / power)
 
 
 def mirrored(batch: Batch, draws: Draws) -> Batch:

@@ -49,8 +49,10 @@ def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
                 f"({part['unknown']})"
             )
     built = {name: build(part) for name, part in parts.items()}
-    return FlowMap(network if network is not None else built["network"], built["output"], built["path"], **_ends(built))
+    around = built["network"] if network is None else network
+    return FlowMap(around, built["output"], built["path"], **_options(built))
 
 
-def _ends(built: dict[str, Any]) -> dict[str, Any]:
-    return {name: built[name] for name in ("only_source", "only_target")}
+def _options(built: dict[str, Any]) -> dict[str, Any]:
+    """What a map knows and what guidance it has learned, which older runs do not say."""
+    return {name: built[name] for name in ("only_source", "only_target")} | {"guided": built.get("guided")}

@@ -67,7 +67,8 @@ def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: 
     return {
         "format": 1,
         "flow": {
-            name: described(getattr(flow, name)) for name in ("network", "output", "path", "only_source", "only_target")
+            name: described(getattr(flow, name))
+            for name in ("network", "output", "path", "only_source", "only_target", "guided")
         },
         "method": {
             "name": method.name,

@@ -36,3 +36,10 @@ def given_to(source: Any) -> Any:
     if isinstance(source, Auxiliary):
         return source._start
     return source.teacher if isinstance(source, Fixed) else None
+
+
+def guidance_of(method: Method) -> str | None:
+    """What guidance a flow map learns from a method, in words: that of its sources or teachers."""
+    sources = (source for term in method.terms for source in (term.velocity, *term.sources.values()))
+    said = (getattr(one, "guided", None) for source in sources for one in (source, given_to(source)))
+    return next((words for words in said if isinstance(words, str)), None)

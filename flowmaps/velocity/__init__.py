@@ -25,6 +25,7 @@ from .sources import (
     VelocitySource,
     by_velocity,
     conditional,
+    constant,
     fixed,
     frozen,
     is_conditional,
@@ -33,6 +34,6 @@ from .sources import (
 
 __all__ = [
     "Auxiliary", "Averaged", "ByVelocity", "Checked", "Companion", "Conditional", "Discriminator", "Fixed",
-    "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource", "averaged", "by_velocity", "conditional", "fixed",
-    "frozen", "is_conditional", "own",
+    "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource", "averaged", "by_velocity", "conditional",
+    "constant", "fixed", "frozen", "is_conditional", "own",
 ]  # fmt: skip

@@ -75,18 +75,25 @@ def frozen(flow: FlowMap, pair: Pair) -> FlowMap:
     """The flow with its weights as constants: gradients pass through x, s and t, not into the weights. (For no gradient
     at all: `stop`.)
     """
-    weights = {name: value.detach() for name, value in flow.network.named_parameters()}
+    return constant(flow)
+
+
+def constant(teacher: Any) -> Any:
+    """A FlowMap, or a teacher made of some, with its weights as constants; another teacher as it is."""
+    if not isinstance(teacher, FlowMap):
+        return teacher.with_constant_weights() if hasattr(teacher, "with_constant_weights") else teacher
+    weights = {name: value.detach() for name, value in teacher.network.named_parameters()}
 
     def network(*args: Any, **kwargs: Any) -> Tensor:
-        return torch.func.functional_call(flow.network, weights, args, kwargs)
+        return torch.func.functional_call(teacher.network, weights, args, kwargs)
 
-    return flow.around(network)
+    return teacher.around(network)
 
 
 @dataclass(frozen=True)
 class Fixed:
     """A given teacher as a velocity source: bound to the condition where it takes one, its weights as constants where
-    it is a FlowMap.
+    it is a FlowMap or made of some.
     """
 
     teacher: Any
@@ -104,7 +111,7 @@ class Fixed:
             raise ValueError(f"the teacher is on the path {path}, but the flow map on {pair.path}: both need the same")
         if pair.condition and hasattr(teacher, "given"):
             teacher = teacher.given(**pair.condition)
-        return Checked(frozen(teacher, pair) if isinstance(teacher, FlowMap) else teacher)
+        return Checked(constant(teacher))
 
 
 @dataclass(frozen=True)
