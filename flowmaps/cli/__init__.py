@@ -1,4 +1,4 @@
-"""The command line: flowmaps train, sample, evaluate, report, methods, explain, compare, plan."""
+"""The command line: flowmaps train, sample, evaluate, report, methods, explain, compare, plan, export."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ except ImportError as error:
     raise ImportError(f"the command line needs {error.name}: pip install flowmaps[train]") from None
 
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
+from .options_export import Export
 
-COMMANDS = (Train, Sample, Evaluate, Report, Compare, Methods, Explain, Plan)
+COMMANDS = (Train, Sample, Evaluate, Report, Compare, Methods, Explain, Plan, Export)
 KEPT = {
     Train: "; what was learned is kept, go on with --resume",
     Compare: "; what was learned is kept, the same command goes on",
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> Command:
+def parse(argv: Sequence[str] | None) -> Command | Export:
     """The options of the command that was typed. Leaves with exit code 2 for what cannot be read, 0 after --help."""
     options = _parse(argv)
     if not isinstance(options, Train) or options.recipe is None:
@@ -57,7 +58,7 @@ def parse(argv: Sequence[str] | None) -> Command:
     return _parse(argv, train=defaults(options))
 
 
-def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command:
+def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command | Export:
     """train: options of `train` with the values that hold where nothing is typed."""
     commands = tuple(Annotated[kind, tyro.conf.subcommand(kind.__name__.lower())] for kind in COMMANDS)
     if train is not None:
@@ -66,7 +67,7 @@ def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command:
     return tyro.cli(kind, args=argv, prog="flowmaps", description=DESCRIPTION)
 
 
-def run(options: Command) -> None:
+def run(options: Command | Export) -> None:
     """Do what was asked for; what a command needs is imported when it is called."""
     if isinstance(options, Train):
         from .train import run_train
@@ -92,6 +93,10 @@ def run(options: Command) -> None:
         from .plan import run_plan
 
         run_plan(options)
+    elif isinstance(options, Export):
+        from .export import run_export
+
+        run_export(options)
     else:
         run_evaluate(options)
 
@@ -104,8 +109,10 @@ def run_evaluate(options: Evaluate | Report) -> None:
         print(report(options.run))
         return
     from ..evaluate import evaluate_run
+    from .scales import interval_of
     from .tables import print_evaluation, print_json, say
 
+    interval = interval_of(options.guidance_interval)
     say(f"Measuring {options.run} (a large network takes minutes) ...")
-    result = evaluate_run(options.run, options.reference)
+    result = evaluate_run(options.run, options.reference, guidance=options.guidance, guidance_interval=interval)
     (print_json if options.json else print_evaluation)(result)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..flow_map import FlowMap
 from .card import write_card
 from .files import MARK, made_by, whole_or_absent, write_json
@@ -29,7 +32,7 @@ class Run:
     evaluation: Mapping[str, Any] | None = None
 
 
-def to_diffusers(flow_or_run: FlowMap | str | Path, folder: str | Path, base: str | Path | None = None) -> Path:
+def to_diffusers(flow_or_run: FlowMap | Run | str | Path, folder: str | Path, base: str | Path | None = None) -> Path:
     """Write a pipeline folder that diffusers loads and samples without flowmaps:
 
         DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)(..., num_inference_steps=1)
@@ -40,7 +43,7 @@ def to_diffusers(flow_or_run: FlowMap | str | Path, folder: str | Path, base: st
     export is replaced. Raises FileExistsError where something else is there, ValueError for a network that cannot be
     written as source, and as `fm.load` for a run.
     """
-    run = read_run(flow_or_run)
+    run = flow_or_run if isinstance(flow_or_run, Run) else read_run(flow_or_run)
 
     def write(beside: Path) -> None:
         shape = shape_of(run)
@@ -61,14 +64,14 @@ def to_diffusers(flow_or_run: FlowMap | str | Path, folder: str | Path, base: st
     return whole_or_absent(folder, write)
 
 
-def read_run(flow_or_run: FlowMap | str | Path) -> Run:
+def read_run(flow_or_run: FlowMap | str | Path, *, ema: bool = True) -> Run:
     """A flow map alone, or all that a run folder says of it. Raises as `fm.load`."""
     if isinstance(flow_or_run, FlowMap):
         return Run(flow_or_run)
     from ..training import load, read_config
 
     path = Path(flow_or_run)
-    flow, config = load(path), read_config(path)
+    flow, config = load(path, ema=ema), read_config(path)
     if not (path / "evaluation.json").is_file():
         return Run(flow, path.resolve().name, config)
     from ..evaluate.folder import read_evaluation
@@ -96,3 +99,9 @@ def classes_of(flow: FlowMap) -> int | None:
     """How many classes the network knows, None without labels."""
     found = [getattr(part, "classes", None) for part in flow.network.modules()]
     return next((count for count in found if isinstance(count, int)), None)
+
+
+def example(run: Run) -> tuple[Tensor, dict[str, Tensor]]:
+    """Noise and conditions of two rows, to trace the network with."""
+    classes = classes_of(run.flow)
+    return torch.randn(2, *shape_of(run)), {} if classes is None else {"label": torch.arange(2) % classes}

@@ -1,0 +1,38 @@
+"""The options of `flowmaps export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from .options import Common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Common):
+    """Write a run as a pipeline folder that plain diffusers loads and samples, with a model card.
+
+    Example: flowmaps export runs/digits exported --onnx
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run folder."""
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """Where it is written; an earlier export there is replaced, anything else is left alone."""
+    base: str | None = None
+    """The pipeline (a folder, or a name on the hub) whose other parts are copied. None: the one of the run."""
+    onnx: bool = False
+    """Also write one_step.onnx: noise to samples, compared in onnxruntime."""
+    program: bool = False
+    """Also write one_step.pt2: noise to samples, for torch.export.load."""
+    adapter_only: bool = False
+    """Of a run with --lora: write the adapter alone."""
+    ema: bool = True
+    """Use the averaged weights."""
+    push_to_hub: str | None = None
+    """Upload the folder as this model of the Hugging Face hub, OWNER/NAME, after it has been loaded once."""
+    public: bool = False
+    """Let everybody see what is uploaded; by default it is private."""
