@@ -10,10 +10,11 @@ from ..networks.embeddings import LabelEmbedding
 
 
 def takes_labels(network: nn.Module) -> bool:
-    """Ours take a label when they are built with classes, another one when its forward has a parameter `label` or takes
-    any keyword.
+    """Ours take a label when they are built with classes or around a network that says so in `takes`, another one when
+    its forward has a parameter `label` or takes any keyword.
     """
     if type(network).__module__.split(".")[0] == "flowmaps":
-        return any(isinstance(part, LabelEmbedding) for part in network.modules())
+        parts = list(network.modules())
+        return any(isinstance(part, LabelEmbedding) or "label" in getattr(part, "takes", ()) for part in parts)
     parameters = inspect.signature(network.forward).parameters
     return "label" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

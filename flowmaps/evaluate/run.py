@@ -15,7 +15,7 @@ from ..data import Data, as_data
 from ..flow_map import FlowMap
 from ..sample import sample
 from ..steps import Step
-from ..training.condition import uses_labels
+from ..training.condition import condition_of, uses_labels
 from .cost import Sampled, measured
 from .distances import Estimate
 from .features import Features, classifier_features, train_classifier
@@ -118,35 +118,35 @@ def evaluate(
 @dataclass(frozen=True)
 class Setup:
     """What the samplers of one table share: the flow map, the fewest samples that will do, the noise (N, *shape), the
-    labels, the batch size.
+    conditions, the batch size.
     """
 
     flow: FlowMap
     least: int
     noise: Tensor
-    label: Tensor | None
+    condition: dict[str, Tensor] | None
     batch_size: int
 
     @classmethod
     def make(
         cls, flow: FlowMap, data: Data, least: int, n: int, *, seed: int, batch_size: int | None, labels: bool
     ) -> Setup:
-        """Noise of the flow's own scale at t = 1, on its device and in its precision; labels drawn like the data's."""
+        """Noise of the flow's own scale at t = 1, on its device and in its precision; conditions drawn like the data's."""
         parameter = flow.like
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
-        label = data.draw(n, seed).label if labels else None
+        told = condition_of(data.draw(n, seed), labels) if labels or data.given else None
         values = noise[0].numel()
         noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter)
         return cls(
             flow,
             least,
             noise,
-            None if label is None else label.to(noise.device),
+            told and {name: value.to(noise.device) for name, value in told.items()},
             batch_size or (2048 if values <= 16 else 256),
         )
 
     def sample(self, sampler: Sampler, rows: slice) -> Tensor:
-        condition = None if self.label is None else self.label[rows]
+        condition = self.condition and {name: value[rows] for name, value in self.condition.items()}
         return sample(
             self.flow, self.noise[rows], sampler.steps, step=sampler.step, condition=condition, seed=rows.start
         )
