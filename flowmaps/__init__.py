@@ -20,6 +20,7 @@ from . import (
     path,
     perceptual,
     steps,
+    students,
     times,
     velocity,
     weight,
@@ -29,6 +30,7 @@ from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, Rotati
 from .method import Loss, Method
 from .sample import interpolate, invert, sample, trajectory
 from .stages import Stages
+from .students import student
 from .teacher import Pretrained, Reading, teacher
 from .term import Term, TermLoss
 
@@ -38,6 +40,7 @@ __all__ = [
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
     "matmul", "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
+    "student", "students",
     "data", "evaluate", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 

@@ -1,0 +1,230 @@
+"""Where a network learns the time: the names of its embedding and of the layers that see it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..networks import MLP, ConcatMLP, DiT, InBasis, UNet
+from ..networks.embeddings import time_features
+
+
+@dataclass(frozen=True)
+class Places:
+    """The parts of a network that take part in a second time, by name; `*` stands for any one part of a name.
+
+    embedding: modules whose output is the time embedding, (B, width), one or one in each layer. They are called with
+    times (B,) or (B, 1), or with what `features` makes of times (B,): modules called one after the other before them.
+    scale: what the network multiplies times by before either sees them.
+
+    For `decoupled`, also: layers: those that see the time, from the input to the output. argument: the name of the
+    argument of their forward that holds the embedding, or something that was added to it; several names where layers
+    differ; "" where each layer has an embedding of its own. projection: modules called one after the other on the
+    embedding to make that argument. head: (module, i) where member i of a module's output is an embedding that the
+    last layer reads.
+
+    A network says it as its attribute `flow_map_places`.
+    """
+
+    embedding: str | Sequence[str]
+    layers: str | Sequence[str] = ()
+    argument: str | Sequence[str] = "temb"
+    features: str | Sequence[str] = ()
+    scale: float = 1.0
+    projection: str | Sequence[str] = ()
+    head: Sequence[Any] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "scale":
+                names = (value,) if isinstance(value, str) else tuple(value)
+                object.__setattr__(self, field.name, tuple(name for name in names if name != ""))
+        if not self.embedding:
+            raise ValueError("expected the name of at least one module whose output is the time embedding, got none")
+
+    def below(self, prefix: str) -> Places:
+        """The same places of a network that is the part `prefix` of another one."""
+        named = ("embedding", "layers", "features", "projection")
+        head = self.head and (f"{prefix}.{self.head[0]}", *self.head[1:])
+        return replace(self, head=head, **{f: [f"{prefix}.{name}" for name in getattr(self, f)] for f in named})
+
+    def embedders(self, network: nn.Module) -> list[Embedder]:
+        """The embeddings of a network, each with its features."""
+        ends = [module for name in self.embedding for module in named(network, name)]
+        before = [named(network, name) for name in self.features]
+        if any(len(modules) not in (1, len(ends)) for modules in before):
+            raise ValueError(f"expected one of the features {self.features}, or one for each of {len(ends)} embeddings")
+        chains = [[modules[i if len(modules) > 1 else 0] for modules in before] for i in range(len(ends))]
+        return [Embedder([*chain, end], self.scale) for chain, end in zip(chains, ends, strict=True)]
+
+    def depth(self, network: nn.Module) -> int:
+        """How many layers see the time; 1 where they are not named."""
+        return len(self.layers_of(network)) or 1
+
+    def layers_of(self, network: nn.Module) -> list[nn.Module]:
+        """The layers, from the input to the output."""
+        return [module for name in self.layers for module in named(network, name)]
+
+    def position(self, layer: nn.Module) -> tuple[int, str] | None:
+        """The place and the name of the embedding among the arguments of a layer, if it is one of them."""
+        if not self.argument:
+            return None
+        taken = list(inspect.signature(layer.forward).parameters)
+        for name in self.argument:
+            if name in taken:
+                return taken.index(name), name
+        raise ValueError(
+            f"the layer {type(layer).__name__} takes no argument {' or '.join(map(repr, self.argument))}, but "
+            f"{', '.join(taken)}: give Places(argument=...) the name of the one that holds the time embedding"
+        )
+
+
+@dataclass(frozen=True)
+class OurPlaces(Places):
+    """Of the networks of flowmaps, whose `conditioning` shares the times out between the layers by itself."""
+
+    conditioning: str | Sequence[str] = ()
+
+    def below(self, prefix: str) -> Places:
+        return replace(super().below(prefix), conditioning=[f"{prefix}.{name}" for name in self.conditioning])  # type: ignore[call-arg]
+
+    def embedders(self, network: nn.Module) -> list[Embedder]:
+        name = self.embedding[0]
+        if self.conditioning:
+            return [OurEmbedder(network.get_submodule(name), self.shared(network))]
+        owner = network.get_submodule(name.rpartition(".")[0])
+        assert isinstance(owner, ConcatMLP)
+        return [FirstLayer(owner)]
+
+    def depth(self, network: nn.Module) -> int:
+        return self.shared(network).depth if self.conditioning else 1
+
+    def shared(self, network: nn.Module) -> Any:
+        """The module that shares the times out."""
+        return network.get_submodule(self.conditioning[0])
+
+
+class Embedder:
+    """One time embedding of a network: modules called one after the other, the last of which is `.end`."""
+
+    def __init__(self, modules: Sequence[nn.Module], scale: float) -> None:
+        self.modules, self.scale = list(modules), scale
+        self.as_column = False
+
+    @property
+    def end(self) -> nn.Module:
+        return self.modules[-1]
+
+    def __call__(self, time: Tensor) -> Tensor:
+        """E at times (B,) as the network is given them: (B, width)."""
+        h = time if self.scale == 1.0 else time * self.scale
+        h = h[:, None] if self.as_column else h
+        for module in self.modules:
+            h = module(h.to(dtype_of(module, h)))
+        return h
+
+    @torch.no_grad()
+    def width(self, time: Tensor) -> int:
+        """Of the embedding, from a trial at times (n,). Raises ValueError where it cannot be called so."""
+        reasons = []
+        for self.as_column in (False, True):
+            try:
+                value = self(time)
+            except Exception as error:
+                reasons.append(str(error).partition("\n")[0])
+                continue
+            if isinstance(value, Tensor) and value.ndim == 2 and len(value) == len(time):
+                return value.shape[-1]
+            reasons.append(f"it returned {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}")
+        raise ValueError(
+            f"the time embedding {type(self.end).__name__} cannot be called on times (B,) to give (B, width): "
+            f"{'; '.join(dict.fromkeys(reasons))}. Where other modules come before it, name them as "
+            "Places(features=...)"
+        )
+
+
+class OurEmbedder(Embedder):
+    """The `TimeEmbedding` of a network of ours, on the diagonal of the times that it sees."""
+
+    def __init__(self, end: nn.Module, conditioning: Any) -> None:
+        super().__init__([end], 1.0)
+        self.conditioning = conditioning
+
+    def __call__(self, time: Tensor) -> Tensor:
+        return self.end(self.conditioning.times(time, time, self.conditioning.depth)[0][0])
+
+
+class FirstLayer(Embedder):
+    """What the first layer of a `ConcatMLP` adds for the times."""
+
+    def __init__(self, network: ConcatMLP) -> None:
+        super().__init__([network.input], 1.0)
+        self.network = network
+
+    def __call__(self, time: Tensor) -> Tensor:
+        [(seen, _)] = self.network.times(time, time, 1)
+        weight = self.network.input.weight
+        x = torch.zeros(len(time), self.network.input.sizes[-1], dtype=weight.dtype, device=weight.device)
+        return self.network.input(*(time_features(self.network.features, time) for time in seen), x)
+
+
+def common_width(embedders: Sequence[Embedder], time: Tensor) -> int:
+    """Of all embeddings of a network, from a trial at times (n,). Raises ValueError where they differ."""
+    widths = sorted({embedder.width(time) for embedder in embedders})
+    if len(widths) > 1:
+        raise ValueError(f"the time embeddings of a network must have one width, got {widths}")
+    return widths[0]
+
+
+def dtype_of(module: nn.Module, like: Tensor) -> torch.dtype:
+    """Of a module's weights; that of `like` where it has none."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), like.dtype)
+
+
+def find(network: nn.Module) -> Places:
+    """The places of a network: its own `flow_map_places`, or those of a network of flowmaps. Raises ValueError."""
+    if isinstance(places := getattr(network, "flow_map_places", None), Places):
+        return places
+    if isinstance(network, (MLP, DiT, UNet)):
+        return OurPlaces("conditioning.time", conditioning="conditioning")
+    if isinstance(network, ConcatMLP):
+        return OurPlaces("input")
+    if isinstance(network, InBasis) or hasattr(network, "passes_time_to"):
+        inner = getattr(network, "passes_time_to", "network")
+        return find(network.get_submodule(inner)).below(inner)
+    if not any(True for _ in network.parameters()):
+        raise ValueError(
+            f"the teacher's network, {type(network).__name__}, has no weights to start a student from: give fm.teacher "
+            "the nn.Module itself rather than a function around it"
+        )
+    parts = ", ".join(name for name, _ in network.named_children())
+    raise ValueError(
+        f"{type(network).__name__} does not say where it learns the time: set its attribute flow_map_places, or pass "
+        "places=, to students.Places(embedding='the module whose output is the time embedding', ...); its parts are "
+        f"{parts}"
+    )
+
+
+def named(network: nn.Module, pattern: str) -> list[nn.Module]:
+    """The modules of a name with `*`, in the network's order. Raises ValueError where there is none."""
+    expression = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
+    found = [module for name, module in network.named_modules() if expression.fullmatch(name)]
+    if not found:
+        close = list(_close(pattern, [name for name, _ in network.named_modules() if name]))
+        raise ValueError(
+            f"{type(network).__name__} has no part {pattern!r}"
+            + (f"; the closest are {', '.join(close)}" if close else "")
+        )
+    return found
+
+
+def _close(name: str, names: Sequence[str]) -> Iterator[str]:
+    yield from difflib.get_close_matches(name, names, n=3, cutoff=0.3)

@@ -1,0 +1,142 @@
+"""The network of a student: a pretrained one whose layers are shown two times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..describe import describable
+from ..networks.embeddings import Fourier, TimeConditioning, TimeEmbedding, Times, gap
+from ..networks.initialise import where_the_source_is
+from ..networks.layers import zero
+from ..teacher import Reading
+from .hooks import Call, Hooks, View
+from .places import Embedder, Places, common_width, find
+from .tame import Tame
+
+
+@describable
+class Diagonal(nn.Module):
+    """A network of two times as one of a single time: network(x, s, s), the velocity of its flow map."""
+
+    passes_time_to = "network"
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, time: Tensor, **condition: Any) -> Tensor:
+        return self.network(x, time, time, **condition)
+
+
+@describable
+class Student(nn.Module):
+    """A network of one time, network(x', clock, **condition), as one of two: student(x, s, t, **condition).
+
+    Its layers see the times that `times` shows them: the first through the pretrained embedding, the others and the
+    conditions `told` (numbers, one for each row) through the embedding `new`, which starts at zero. The condition
+    `guidance` is seen as 1 - 1/guidance, others as they are; none is passed on. With a `reading`, x and times are asked
+    of the network as it says; without, they are passed as they are. tame: the derivative in time is that of a smooth
+    embedding, see `Tame`. places: by default those that the network says, or that are known of its class.
+
+    The network gets hooks and no other change: the names of its weights are its own, below `network.`, and called by
+    itself it does what it did. `fm.student` makes a student of a teacher. ValueError for times that do not show s
+    first, for places that the network does not have, and for a call without a condition `told`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        reading: Reading | None = None,
+        times: TimeConditioning = gap,
+        told: Sequence[str] = (),
+        tame: bool = False,
+        places: Places | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.reading = network, reading
+        self.times, self.told = times, tuple(told)
+        places = find(network) if places is None else places
+        self.depth = places.depth(network)
+        embedders = places.embedders(network)
+        like = next(network.parameters())
+        kept = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
+        width = common_width(embedders, clock(reading, torch.linspace(0.25, 0.75, 3, device=like.device)))
+        count = times_seen(times, self.depth) - 1 + len(self.told)
+        self.new = TimeEmbedding(width, count, Fourier()).to(**kept) if count else None
+        if self.new is not None:
+            zero(self.new.outer)
+        self.tame = nn.ModuleList(Tame(width) for _ in embedders).to(**kept) if tame else None
+        shares = [layers for _, layers in times(0.0, 0.0, self.depth)]
+        self._hooks = Hooks(network, places, embedders, self.tame, shares, acts=tame or self.new is not None)
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        if missing := [name for name in self.told if name not in condition]:
+            raise ValueError(
+                f"this student is told {', '.join(self.told)}, but the call does not give {', '.join(missing)}: bind "
+                f"it, flow.given({missing[0]}=...)"
+            )
+        told = tuple(number(name, condition.pop(name), s) for name in self.told)
+        asked, at = (x, s) if self.reading is None else self.reading.asked(x, s)
+        call = Call([self._view(seen, layers, told) for seen, layers in self.times(s, t, self.depth)])
+        self._hooks.start(call)
+        with self._hooks.during(call):
+            return self.network(asked, at, **condition)
+
+    def fit(self) -> None:
+        """Fit the smooth embeddings to the pretrained ones, which are no longer trained: their `Tame` is."""
+        for smooth, embedder in zip(self.tame or (), self._hooks.embedders, strict=False):
+            assert isinstance(smooth, Tame)
+            smooth.fit(at_times(embedder, self.reading))
+            embedder.end.requires_grad_(False)
+
+    def checkpointed(self, layer: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+        """layer(*inputs), computed again in the backward pass with the times of this call: for a network that
+        checkpoints layers, in the place of torch's function.
+        """
+        hooks, call = self._hooks, self._hooks.call
+
+        def again() -> Any:
+            with hooks.during(call):
+                return layer(*inputs, **named)
+
+        return checkpoint(again, use_reentrant=False)
+
+    def _view(self, seen: Times, layers: int, told: Times) -> View:
+        time, *others = seen
+        new = None if self.new is None else self.new((*others, *told))
+        return View(time, clock(self.reading, time), new, layers)
+
+
+def clock(reading: Reading | None, time: Tensor) -> Tensor:
+    """A time (B,) of ours as the network is given it."""
+    return time if reading is None else reading.asked(time, time)[1]
+
+
+def at_times(embedder: Embedder, reading: Reading | None) -> Callable[[Tensor], Tensor]:
+    """The pretrained embedding as a function of our times (n,)."""
+    return lambda s: embedder(clock(reading, s))
+
+
+def times_seen(times: TimeConditioning, depth: int) -> int:
+    """How many times a layer sees; ValueError where the first is not s on the diagonal."""
+    position, count, shift = where_the_source_is(times, depth)
+    if position or shift:
+        raise ValueError(
+            "the pretrained embedding must see s where s = t: times must show it first, as students.added, decoupled "
+            "and source_only do"
+        )
+    return count
+
+
+def number(name: str, value: Any, s: Tensor) -> Tensor:
+    """A condition that is a number, or one for each row, as (B,) for the new embedding."""
+    value = torch.as_tensor(value, dtype=s.dtype, device=s.device).reshape(-1)
+    if len(value) not in (1, len(s)):
+        raise ValueError(f"{name} must be a number or one for each of the {len(s)} rows of x, got {len(value)}")
+    value = value.expand(len(s))
+    return 1 - 1 / value if name == "guidance" else value
