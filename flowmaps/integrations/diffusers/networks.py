@@ -11,8 +11,10 @@ from diffusers.models.embeddings import LabelEmbedding
 from torch import Tensor, nn
 
 from ...describe import describable
+from ...students import Places
 from .errors import explained
 from .kinds import KINDS, Kind, Shapes, flux
+from .places import places
 
 
 @describable
@@ -78,6 +80,11 @@ class DiffusersNetwork(nn.Module):
     def takes(self) -> Shapes:
         """All the conditions that it may be given."""
         return self.needs | self.kind.may(self.model)
+
+    @property
+    def flow_map_places(self) -> Places:
+        """Where it learns the time, for `fm.student`."""
+        return places(self.model).below("model")
 
     @property
     def channels(self) -> int:
