@@ -1,0 +1,193 @@
+"""Schedulers of diffusers: how the networks trained with them are read, and the times at which they sample.
+
+Three kinds of schedules are behind all of them: DDPM's steps with their alphas_cumprod, the linear path of flow
+matching, and EDM's noise levels. A shift, Karras' sigmas, the spacing of the steps are no part of a schedule: they
+choose the times at which it is sampled, see `grid`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path as File
+from typing import Any
+
+import diffusers
+import torch
+
+from ... import path as paths
+from ...path import Form, Path, linear
+from ...teacher import Affine, Reading
+from ..edm import LogLevel, Preconditioned, negative_output, output
+from .errors import explained
+
+PREDICTIONS = {
+    "epsilon": paths.noise,
+    "sample": paths.data,
+    "original_sample": paths.data,
+    "v_prediction": paths.v_prediction,
+}
+STEPS = (
+    "DDPM DDPMParallel DDIM DDIMParallel CogVideoXDDIM CogVideoXDPM PNDM LMSDiscrete EulerDiscrete "
+    "EulerAncestralDiscrete HeunDiscrete KDPM2Discrete KDPM2AncestralDiscrete DPMSolverMultistep DPMSolverSinglestep "
+    "DPMSolverSDE UniPCMultistep DEISMultistep SASolver LCM TCD"
+).split()
+FLOW = "FlowMatchEulerDiscrete FlowMatchHeunDiscrete FlowMatchLCM".split()
+EDM = "EDMEuler EDMDPMSolverMultistep".split()
+INSTEAD = {
+    "FlowMapEulerDiscrete": "its model is a flow map already: load the run that it was exported from",
+    "CMStochasticIterative": "its model is a consistency model, which has no velocity",
+    "SCM": "its model is a consistency model, which has no velocity",
+}
+
+Scheduler = Any
+
+
+def reading(scheduler: Scheduler | Mapping[str, Any] | str | File, path: Path = linear) -> Reading:
+    """How a network that was trained with this scheduler is asked and read on `path`.
+
+    scheduler: an object, its config as a dict, the folder that holds scheduler_config.json (or a pipeline's folder, or
+    its name on the hub). The network's time is the step k, also between steps, 1000 t for flow matching and
+    log(sigma)/4 for EDM. Raises ValueError for a scheduler that is none of `STEPS`, `FLOW`, `EDM`, for a prediction
+    that its schedule does not allow (the noise where the last step leaves no data) and for one that is not known.
+    """
+    scheduler = made(scheduler)
+    name, config = _name(scheduler), scheduler.config
+    count = config.num_train_timesteps
+    if name in EDM or _continuous(scheduler):
+        return _edm(config, path)
+    if _flows(scheduler):
+        if config.get("invert_sigmas"):
+            return Reading(to_data, linear, path, time=Affine(-count, count))
+        return Reading(_predicts(scheduler), linear, path, time=Affine(count))
+    if config.get("rescale_betas_zero_snr") and config.prediction_type == "epsilon":
+        raise ValueError(
+            f"this {type(scheduler).__name__} predicts the noise (prediction_type=epsilon), which says nothing of the "
+            "data at its last step, where rescale_betas_zero_snr leaves nothing but noise: set it to false, or the "
+            "prediction_type to what the network was trained for"
+        )
+    steps = paths.Discrete(tuple(scheduler.alphas_cumprod.double().tolist()))
+    return Reading(_predicts(scheduler), steps, path, known=(1 / count, 1.0), time=Affine(count, -1))
+
+
+def grid(scheduler: Scheduler, steps: int, path: Path = linear, **options: Any) -> list[float]:
+    """The times on `path` of the states that this scheduler passes through in `steps` steps, from noise to data.
+
+    On the linear path Euler's method on them is DDIM, or the scheduler's own Euler method. options: of its
+    set_timesteps, such as mu= for a shift by resolution. Its first state is `noise_scale` times the noise; its last
+    time is above 0 where the scheduler ends at its first step (set_alpha_to_one=False, final_sigmas_type=sigma_min).
+    """
+    scheduler = _at(scheduler, steps, options)
+    return list(dict.fromkeys(_time(path, *level) for level in _levels(scheduler)))
+
+
+def noise_scale(scheduler: Scheduler, steps: int, path: Path = linear, **options: Any) -> float:
+    """What standard normal noise is multiplied by to be the scheduler's first state, on `path` at the first time of
+    `grid`; 1 for flow matching.
+    """
+    scheduler = _at(scheduler, steps, options)
+    a, b = _levels(scheduler)[0]
+    size = float(scheduler.init_noise_sigma) if hasattr(scheduler, "init_noise_sigma") else 1.0
+    if size == 1 and not _flows(scheduler):  # of unit variance at every time, where the others keep the data's size
+        a, b = a / (a**2 + b**2) ** 0.5, b / (a**2 + b**2) ** 0.5
+    t = torch.tensor(_time(path, a, b), dtype=torch.float64)
+    return size * float(path.alpha(t) + path.sigma(t)) / (a + b)
+
+
+def to_data(path: Path, u: torch.Tensor) -> Form:
+    """x_0 - eps: the velocity of a network whose time runs from noise to data."""
+    return torch.ones_like(u), -torch.ones_like(u)
+
+
+def made(scheduler: Scheduler | Mapping[str, Any] | str | File) -> Scheduler:
+    """The scheduler itself, from its config, a folder or a name on the hub. Raises ValueError for an unknown one."""
+    if isinstance(scheduler, str | File):
+        scheduler = _config(str(scheduler))
+    if isinstance(scheduler, Mapping):
+        name = scheduler.get("_class_name")
+        if not hasattr(diffusers, str(name)):
+            raise ValueError(f"the config of a scheduler must name a class of diffusers as _class_name, got {name!r}")
+        scheduler = getattr(diffusers, str(name)).from_config(dict(scheduler))
+    name = _name(scheduler)
+    if name not in (*STEPS, *FLOW, *EDM):
+        known = ", ".join(f"{each}Scheduler" for each in (*STEPS, *FLOW, *EDM))
+        raise ValueError(f"{type(scheduler).__name__} cannot be read: {INSTEAD.get(name, f'known are {known}')}")
+    return scheduler
+
+
+def _config(folder: str) -> dict[str, Any]:
+    for file in (File(folder, "scheduler_config.json"), File(folder, "scheduler", "scheduler_config.json")):
+        if file.is_file():
+            return json.loads(file.read_text())
+    with explained(folder, "scheduler"):
+        return diffusers.DDPMScheduler.load_config(folder, subfolder="scheduler")
+
+
+def _name(scheduler: Scheduler) -> str:
+    return type(scheduler).__name__.removesuffix("Scheduler")
+
+
+def _flows(scheduler: Scheduler) -> bool:
+    """Whether it is one of flow matching: by class, or a solver that was told so."""
+    return _name(scheduler) in FLOW or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+def _continuous(scheduler: Scheduler) -> bool:
+    """Whether its network is told log(sigma)/4 instead of steps."""
+    config = scheduler.config
+    return config.get("timestep_type") == "continuous" and config.prediction_type == "v_prediction"
+
+
+def _predicts(scheduler: Scheduler) -> Any:
+    """The form that its network predicts; v is that of states of unit variance, which flow matching has not."""
+    kind, flows = scheduler.config.get("prediction_type", "flow_prediction"), _flows(scheduler)
+    known = {"flow_prediction": paths.velocity} | PREDICTIONS if flows else PREDICTIONS
+    if kind not in known or (flows and kind == "v_prediction"):
+        where = "on the path of flow matching" if flows else "on the steps of DDPM"
+        raise ValueError(f"{type(scheduler).__name__} with prediction_type={kind!r} {where} cannot be read")
+    return known[kind]
+
+
+def _edm(config: Any, path: Path) -> Reading:
+    if "sigma_data" not in config and not (config.get("sigma_min") and config.get("sigma_max")):
+        raise ValueError("a scheduler with timestep_type=continuous must say its sigma_min and sigma_max")
+    schedule = Preconditioned(float(config.sigma_max), float(config.get("sigma_data", 1.0)))
+    kinds = {"epsilon": output, "v_prediction": negative_output}
+    if config.prediction_type not in kinds:
+        raise ValueError(f"an EDM scheduler with prediction_type={config.prediction_type!r} cannot be read")
+    known = (config.sigma_min / config.sigma_max, 1.0)
+    return Reading(kinds[config.prediction_type], schedule, path, known, LogLevel(schedule.sigma_max))  # type: ignore[arg-type]
+
+
+def _at(scheduler: Scheduler, steps: int, options: Mapping[str, Any]) -> Scheduler:
+    """A copy that has been told the number of steps."""
+    scheduler = copy.deepcopy(made(scheduler))
+    scheduler.set_timesteps(steps, **options)
+    return scheduler
+
+
+def _levels(scheduler: Scheduler) -> list[tuple[float, float]]:
+    """(a, b) of the states a x_0 + b eps that it passes through, to a factor; once where a solver visits it twice."""
+    if hasattr(scheduler, "sigmas"):
+        sigmas = list(dict.fromkeys(scheduler.sigmas.double().tolist()))
+        if not _flows(scheduler):
+            return [(1.0, sigma) for sigma in sigmas]
+        sigmas = [1 - sigma for sigma in sigmas] if scheduler.config.get("invert_sigmas") else sigmas
+        return [(1 - sigma, sigma) for sigma in sigmas]
+    steps = list(dict.fromkeys(int(k) for k in scheduler.timesteps))
+    kept = [float(scheduler.alphas_cumprod[k]) for k in steps] + [_last(scheduler, steps[-1])]
+    return [(share**0.5, (1 - share) ** 0.5) for share in kept]
+
+
+def _last(scheduler: Scheduler, step: int) -> float:
+    """alphas_cumprod of the state in which it ends."""
+    before = step - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    if before >= 0 and _name(scheduler) not in ("LCM", "TCD"):
+        return float(scheduler.alphas_cumprod[before])
+    return float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+
+
+def _time(path: Path, a: float, b: float) -> float:
+    alpha, sigma = (torch.tensor(part, dtype=torch.float64) for part in (a, b))
+    return min(1.0, float(path.time_of(alpha, sigma)))
