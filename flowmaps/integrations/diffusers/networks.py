@@ -8,10 +8,12 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.models.embeddings import LabelEmbedding
+from packaging.version import Version
 from torch import Tensor, nn
 
 from ...describe import describable
 from ...students import Places
+from ..checksum import checksum
 from .errors import explained
 from .kinds import KINDS, Kind, Shapes, flux
 from .places import places
@@ -54,6 +56,7 @@ class DiffusersNetwork(nn.Module):
         else:
             model = load(class_name, folder, subfolder, variant, chosen)
         self.model = _whole(model)
+        self.loaded = "" if folder is None else checksum(dict(model.named_parameters()))
 
     @classmethod
     def around(cls, model: Any) -> DiffusersNetwork:
@@ -135,11 +138,16 @@ def load(class_name: str, folder: str, subfolder: str | None, variant: str | Non
     """
     with explained(folder, subfolder, variant):
         model, report = getattr(diffusers, class_name).from_pretrained(
-            folder, subfolder=subfolder, variant=variant, torch_dtype=dtype, output_loading_info=True
+            folder, subfolder=subfolder, variant=variant, output_loading_info=True, **in_dtype(dtype)
         )
         if missing := report["missing_keys"]:
             raise OSError(f"its weights are not those of a {class_name} of this config, without {sorted(missing)[0]}")
     return model
+
+
+def in_dtype(dtype: torch.dtype | None) -> dict[str, torch.dtype | None]:
+    """The argument of from_pretrained, which was renamed."""
+    return {"dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype": dtype}
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:

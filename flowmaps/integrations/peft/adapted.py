@@ -1,0 +1,203 @@
+"""A network of which low-rank additions are trained, and not its own weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ...describe import describable, describe
+from ...flow_map import FlowMap
+from ..checksum import checksum
+from .layers import Targets, chosen
+
+NAME = "default"
+"""Of the adapter, for peft."""
+
+
+@describable
+class Adapted(nn.Module):
+    """A network with LoRA in its layers:  W x  becomes  W x + weight alpha/rank B A x,  with B zero at first.
+
+    A (rank, in) and B (out, rank) are trained, at least in float32; so is what a student has beside the pretrained
+    network: the embeddings of the second time and of what it is told. All other weights are frozen. The network is
+    changed in place. targets: see `layers.chosen`; dropout: of x on its way to A, in training.
+
+    The state dict has the frozen weights only where they cannot be had again: not those that a `DiffusersNetwork` has
+    read from a folder, nor those of a network that `describe` does not know, which who loads it has to bring. Instead
+    it has a checksum of them, and loading it around others is refused with ValueError.
+    """
+
+    checksum: Tensor
+    base: Tensor
+
+    def __init__(
+        self, network: nn.Module, rank: int, alpha: float | None = None, targets: Targets = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        _check(network, rank, alpha, dropout)
+        self.network = network
+        core = core_of(network)
+        self.layers = chosen(core, targets)
+        pretrained = dict(core.named_parameters())
+        known = checksum(pretrained)
+        again = can_be_had_again(network, known)
+        old = {id(weight) for weight in pretrained.values()}
+        self.new = sorted(f"network.{name}" for name, w in network.named_parameters() if id(w) not in old)
+        self.gates = _zero(network, old) if known else []
+        self.weight = 1.0
+        _inject(core, self.layers, rank, rank if alpha is None else alpha, dropout)
+        for weight in self.parameters():
+            weight.requires_grad_(id(weight) not in old)
+        self.frozen = frozenset(name for name, weight in self.named_parameters() if id(weight) in old)
+        self.left_out = self.frozen if again else frozenset()
+        first = next(iter(pretrained.values()))
+        self.register_buffer("checksum", torch.tensor(list(bytes.fromhex(known)) or [0] * 32, dtype=torch.uint8))
+        self.register_buffer("base", first.detach().new_empty(0))  # its dtype
+        self.register_state_dict_post_hook(_leave_out)
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        if self.weight == 1.0:
+            return self.network(x, s, t, **condition)
+        gates = {name: self.weight * self.network.get_parameter(name) for name in self.gates}
+        return functional_call(self.network, gates, (x, s, t), condition)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        own = dict(self.named_parameters())
+        missing = frozenset(name for name in self.frozen if prefix + name not in state_dict)
+        self.left_out &= missing
+        if missing:
+            theirs = state_dict.get(f"{prefix}checksum")
+            if theirs is not None and not torch.equal(theirs.cpu(), self.checksum.cpu()):
+                raise ValueError(
+                    "the adapter was trained on other weights than these: the base has changed since, or another one "
+                    "was given. Restore it, or give the flow map around the base of then, fm.load(run, network=...); "
+                    "load_adapter puts an adapter onto another base"
+                )
+            self._cast([own[name] for name in sorted(missing)])
+        state_dict.update({prefix + name: own[name].detach() for name in missing})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _cast(self, weights: list[nn.Parameter]) -> None:
+        """Where it was trained in another dtype than the one that a folder has."""
+        floating = [weight for weight in weights if weight.is_floating_point()]
+        if self.base.dtype not in {weight.dtype for weight in floating}:
+            for weight in floating:
+                weight.data = weight.data.to(self.base.dtype)
+
+
+def lora(
+    flow: FlowMap, rank: int, *, alpha: float | None = None, targets: Targets = None, dropout: float = 0.0
+) -> FlowMap:
+    """The flow map with LoRA of `rank` in its attention and feed-forward layers, or in `targets`; see `Adapted`.
+
+    At first it is the flow map that was given, bit for bit. That one stays as it is, and the two share the memory of
+    the frozen weights. Raises ValueError for a rank below 1, an alpha that is not positive, targets that fit no layer,
+    and for a flow map that is adapted already.
+    """
+    shared = core_of(flow.network).parameters()
+    memo: dict[int, Any] = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in shared}
+    _check(flow.network, rank, alpha, dropout)
+    return flow.around(Adapted(copy.deepcopy(flow.network, memo), rank, alpha, targets, dropout))
+
+
+def set_weight(flow: FlowMap, weight: float) -> None:
+    """Let the adapter act by so much: 0 is the base exactly, 1 as it was trained, and what the layers add is linear in
+    it. In place. Raises ValueError for a flow map without an adapter, for a weight that is not finite, and where the
+    new embeddings of a student did not start from zero.
+    """
+    adapted = adapted_of(flow)
+    if not math.isfinite(weight):
+        raise ValueError(f"the weight of an adapter must be finite, got {weight}")
+    if adapted.new and not adapted.gates and weight != 1:
+        raise ValueError(
+            "the new embeddings of this student were trained before it was adapted, so that the adapter is not all "
+            "that was: it can only act by the weight 1"
+        )
+    adapted.weight = float(weight)
+    for layer in layers_of(adapted):
+        layer.set_scale(NAME, float(weight))
+
+
+def adapted_of(flow: FlowMap) -> Adapted:
+    """The network of an adapted flow map. Raises ValueError for another one."""
+    if isinstance(flow.network, Adapted):
+        return flow.network
+    raise ValueError(f"this flow map has no adapter, its network is a {type(flow.network).__name__}: make one by lora")
+
+
+def layers_of(network: nn.Module) -> Iterator[Any]:
+    """The layers of peft."""
+    return (part for part in network.modules() if isinstance(part, LoraLayer))
+
+
+def core_of(network: nn.Module) -> nn.Module:
+    """The pretrained model inside of what makes a network of two times of it."""
+    inside = INSIDE.get(type(network).__name__) if _is_ours(network) else None
+    return network if inside is None else core_of(network.get_submodule(inside))
+
+
+INSIDE = {"Adapted": "network", "Student": "network", "Diagonal": "network", "DiffusersNetwork": "model"}
+"""Where the classes that are put around a model keep it."""
+
+
+def can_be_had_again(network: nn.Module, known: str) -> bool:
+    """Whether the weights of the pretrained model are those of a folder that its description names, or of a network
+    that has no description.
+    """
+    readers = [part for part in network.modules() if getattr(part, "loaded", None) and _is_ours(part)]
+    try:
+        describe(network)
+    except TypeError:
+        return True
+    return any(part.loaded == known and part._arguments["folder"] for part in readers)
+
+
+def _is_ours(part: nn.Module) -> bool:
+    return type(part).__module__.split(".")[0] == "flowmaps"
+
+
+def _zero(network: nn.Module, old: set[int]) -> list[str]:
+    """The new weights of the layers that are zero as a whole: what they add is linear in them."""
+    found = []
+    for home, part in network.named_modules():
+        own = dict(part.named_parameters(recurse=False))
+        if own and not any(id(weight) in old or bool(weight.detach().any()) for weight in own.values()):
+            found += [f"{home}.{name}".removeprefix(".") for name in own]
+    return found
+
+
+def _inject(core: nn.Module, layers: list[str], rank: int, alpha: float, dropout: float) -> None:
+    fits = "|".join(re.escape(name) for name in layers)
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=fits)  # type: ignore[arg-type]
+    inject_adapter_in_model(config, core, NAME)
+    for layer in layers_of(core):
+        for part in (layer.lora_A, layer.lora_B):
+            if part[NAME].weight.dtype in (torch.bfloat16, torch.float16):
+                part.float()
+
+
+def _check(network: nn.Module, rank: int, alpha: float | None, dropout: float) -> None:
+    if any(isinstance(part, LoraLayer) for part in network.modules()):
+        raise ValueError("this network has LoRA layers already: give the flow map without them, or merge them first")
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"the rank of LoRA must be a whole number of at least 1, got {rank!r}")
+    if alpha is not None and not (alpha > 0 and math.isfinite(alpha)):
+        raise ValueError(f"alpha must be positive and finite, got {alpha}: LoRA adds weight alpha/rank B A x")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"the dropout of LoRA must lie in [0, 1), got {dropout}")
+
+
+def _leave_out(module: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Of a state dict, what can be had again."""
+    assert isinstance(module, Adapted)
+    for name in module.left_out:
+        state_dict.pop(prefix + name, None)

@@ -1,0 +1,56 @@
+"""Flow maps without the adapter: the teacher that is in one, and what is left when it is put into the weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from ...flow_map import FlowMap
+from ...students import Student
+from ...teacher import Pretrained
+from ...velocity.copies import copied
+from .adapted import adapted_of, core_of, layers_of
+
+
+def base_of(flow: FlowMap) -> Pretrained | FlowMap:
+    """The teacher that an adapted flow map started from, around the same frozen weights: a distillation needs one copy.
+
+    It stays what it is while the flow map is trained, in evaluation mode. Raises ValueError for a flow map without an
+    adapter.
+    """
+    network: Any = bare(copied(adapted_of(flow).network))
+    if isinstance(network, Student) and network.reading is not None:
+        return Pretrained(network.network, network.reading).given(**flow.condition)
+    if isinstance(network, Student):  # of a flow map, whose velocity it started from
+        network = network.network.network
+    base = FlowMap(network.requires_grad_(False).eval(), flow.output, flow.path, guided=flow.guided)
+    return base.given(**flow.condition).eval()
+
+
+def merged(flow: FlowMap) -> FlowMap:
+    """An ordinary flow map with the adapter put into copies of the weights, by the weight that it has. All of them can
+    be trained, and all of them are in its state dict.
+    """
+    network = copy.deepcopy(adapted_of(flow))
+    for layer in layers_of(network):
+        layer.merge()
+    with torch.no_grad():
+        for name in network.gates:
+            network.network.get_parameter(name).mul_(network.weight)
+    if network.left_out and hasattr(core_of(network), "config"):
+        from ..diffusers.networks import forget_folder
+
+        forget_folder(network)
+    return flow.around(bare(network.network).requires_grad_())
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """The network with its own layers in the places of those of peft."""
+    for name, layer in [(name, part) for name, part in network.named_modules() if isinstance(part, LoraLayer)]:
+        home, _, last = name.rpartition(".")
+        setattr(network.get_submodule(home), last, layer.get_base_layer())
+    return network

@@ -1,0 +1,152 @@
+"""An adapter in a folder: what was trained, and none of what it was trained on.
+
+pytorch_lora_weights.safetensors   the LoRA, which `load_lora_weights` of diffusers' pipelines reads
+flow_map.safetensors               what is new in a student: embeddings of the second time and of what it is told
+flow_map_adapter.json              rank, alpha, layers, and the checksum of the base
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ...flow_map import FlowMap
+from ...training.files import load_tensors, write_json
+from .adapted import NAME, Adapted, adapted_of, core_of, lora, set_weight
+
+WEIGHTS, NEW, SETTINGS = "pytorch_lora_weights.safetensors", "flow_map.safetensors", "flow_map_adapter.json"
+
+
+def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
+    """Write what is trained of an adapted flow map (an average of it too) to a folder, as it is at weight 1.
+
+    Raises ValueError for a flow map without an adapter.
+    """
+    adapted, folder = adapted_of(flow), Path(folder)
+    core = core_of(adapted)
+    prefix = _prefix(core)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = _plain(core.peft_config[NAME].to_dict()) | {"target_modules": adapted.layers}  # type: ignore[index,union-attr]
+    # as diffusers writes it: without it alpha is the rank for those who read it
+    notes = {"lora_adapter_metadata": json.dumps({f"{prefix}.{key}": value for key, value in config.items()})}
+    weights = {f"{prefix}.{name}": _here(value) for name, value in of_peft(core).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt", **notes})
+    if new := {name: _here(value) for name, value in _new(adapted).items()}:
+        save_file(new, folder / NEW, metadata={"format": "pt"})
+    write_json(
+        folder / SETTINGS,
+        {
+            "format": 1,
+            "model": type(core).__name__,
+            "prefix": prefix,
+            "rank": config["r"],
+            "alpha": config["lora_alpha"],
+            "dropout": config["lora_dropout"],
+            "layers": adapted.layers,
+            "new": sorted(new),
+            "base": bytes(adapted.checksum.tolist()).hex(),
+        },
+    )
+    return folder
+
+
+def load_adapter(flow: FlowMap, folder: str | Path, weight: float = 1.0) -> FlowMap:
+    """The flow map with the adapter in a folder, which acts by `weight`: see `set_weight`.
+
+    flow: a student like the one that was trained, of the same base or of another fine-tune of it, which stays as it is
+    (see `lora`); or an adapted one with the same layers, into which it is loaded. Raises FileNotFoundError where there
+    is no adapter, ValueError where it does not fit the network or its files are broken.
+    """
+    folder = Path(folder)
+    settings = _settings(folder)
+    if not isinstance(flow.network, Adapted):
+        names = {name for name, _ in core_of(flow.network).named_modules()}
+        if lost := [name for name in settings["layers"] if name not in names]:
+            raise _misfit(folder, settings, flow, f"it has no layer {lost[0]}")
+        rank, alpha, dropout = settings["rank"], settings["alpha"], settings["dropout"]
+        flow = lora(flow, rank, alpha=alpha, targets=_these(settings["layers"]), dropout=dropout)
+    adapted = adapted_of(flow)
+    prefix = f"{settings['prefix']}."
+    weights = {name.removeprefix(prefix): value for name, value in load_tensors(folder / WEIGHTS).items()}
+    new = load_tensors(folder / NEW) if settings["new"] else {}
+    for mine, theirs in ((of_peft(core_of(adapted)), weights), (_new(adapted), new)):
+        if wrong := _difference(mine, theirs):
+            raise _misfit(folder, settings, flow, wrong)
+    with torch.no_grad():
+        for mine, theirs in ((of_peft(core_of(adapted)), weights), (_new(adapted), new)):
+            for name, value in mine.items():
+                value.copy_(theirs[name])
+    set_weight(flow, weight)
+    return flow
+
+
+def of_peft(core: nn.Module) -> dict[str, Tensor]:
+    """The weights of the adapter by the names of peft, such as blocks.0.inner.lora_A.weight: themselves, no copies."""
+    return get_peft_model_state_dict(core, adapter_name=NAME)
+
+
+def _new(adapted: Adapted) -> dict[str, Tensor]:
+    """What is trained beside the LoRA, by its names in the student."""
+    own = dict(adapted.named_parameters())
+    return {name.removeprefix("network."): own[name].detach() for name in adapted.new}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / SETTINGS
+    if not path.is_file():
+        there = "it has no " + SETTINGS if folder.is_dir() else "there is no such folder"
+        raise FileNotFoundError(f"{folder} is no adapter of flowmaps: {there}")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return {name: settings[name] for name in ("prefix", "model", "rank", "alpha", "dropout", "layers", "new")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): restore it, or save the adapter again") from None
+
+
+def _misfit(folder: Path, settings: Mapping[str, Any], flow: FlowMap, reason: str) -> ValueError:
+    core = type(core_of(flow.network)).__name__
+    return ValueError(
+        f"the adapter in {folder} is that of a {settings['model']} and does not fit this {core}: {reason}. Give a "
+        "student of the same kind of model, with the same second time and told the same"
+    )
+
+
+def _difference(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str | None:
+    """How the tensors of a network and of a file differ in names and shapes."""
+    if lost := sorted(mine.keys() - theirs.keys()):
+        return f"the file has no {lost[0]}"
+    if more := sorted(theirs.keys() - mine.keys()):
+        return f"the network has no {more[0]}"
+    for name, value in mine.items():
+        if value.shape != theirs[name].shape:
+            return f"{name} is {tuple(theirs[name].shape)} in the file and {tuple(value.shape)} in the network"
+    return None
+
+
+def _prefix(core: nn.Module) -> str:
+    """The part of a pipeline that the model is, where it is one of diffusers."""
+    if type(core).__module__.split(".")[0] != "diffusers":
+        return "network"
+    return "unet" if "UNet" in type(core).__name__ else "transformer"
+
+
+def _here(value: Tensor) -> Tensor:
+    return value.detach().to("cpu").contiguous().clone()
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of peft as JSON has them."""
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    return {key: value for key, value in plain.items() if isinstance(value, (bool, int, float, str, list, dict))}
+
+
+def _these(layers: list[str]) -> str:
+    """Exactly these layers, as a regular expression."""
+    return "|".join(layer.replace(".", r"\.") for layer in layers)

@@ -1,0 +1,87 @@
+"""Which layers of a network are adapted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from torch import nn
+
+LINEAR = nn.Linear
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+OURS = {
+    "MLP": r"blocks\.\d+\.(inner|outer)",
+    "ConcatMLP": r"hidden\.\d+",
+    "DiT": r"blocks\.\d+\.(attention\.(qkv|out)|inner|outer)",
+    "UNet": r".*\.attention\.(qkv|out)",
+}
+OF_DIFFUSERS = (
+    r"(.*\.)?(to_(q|k|v|out\.0)|add_(q|k|v)_proj|to_add_out|ff(n|_context)?\.net\.(0\.proj|2)|proj_mlp)"
+    r"|single_transformer_blocks\.\d+\.proj_out"
+)
+ELSEWHERE = (
+    r"(.*\.)?(qkv|(to_)?(q|k|v|qkv|out)|to_out\.0|(q|k|v|o|out|gate|up|down)_proj|query|key|value|fc1|fc2|inner|outer"
+    r"|(mlp|ff|ffn|feed_forward)\.\d+)"
+)
+"""Attention and feed-forward layers, as regular expressions of their names: by class of ours, in diffusers, and by the
+names that they mostly have.
+"""
+
+Targets = str | Sequence[str] | None
+
+
+def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
+    """The names of the layers to adapt.
+
+    targets: a regular expression that the whole name fits, or a list of names or last parts of names; None: the
+    attention and feed-forward layers. Raises ValueError where nothing fits, naming what there is, and for a layer that
+    is neither a linear layer nor a convolution.
+    """
+    able, kind = adaptable(core), type(core).__name__
+    if targets is None:
+        found = [name for name in able if isinstance(core.get_submodule(name), LINEAR) and _default(core, name)]
+        if not found:
+            raise ValueError(f"which layers of {kind} are attention and feed-forward ones is not known: {_give(able)}")
+        return found
+    names = [name for name, _ in core.named_modules() if name]
+    fits = [name for name in names if _fits(name, targets)]
+    if unused := [] if isinstance(targets, str) else [t for t in targets if not any(_fits(n, [t]) for n in names)]:
+        raise ValueError(f"{kind} has no layer {unused[0]!r}: {_give(able)}")
+    found = [name for name in fits if name in able]
+    if other := [name for name in fits if name not in able and not list(core.get_submodule(name).children())]:
+        what = type(core.get_submodule(other[0])).__name__
+        raise ValueError(f"{other[0]} is a {what}, which LoRA cannot adapt: {_give(able)}")
+    if not found:
+        raise ValueError(f"targets={targets!r} fits no layer of {kind}: {_give(able)}")
+    return found
+
+
+def adaptable(core: nn.Module) -> list[str]:
+    """The names of the layers that LoRA knows: linear layers and convolutions that are called as such."""
+    inside = [f"{name}." for name, part in core.named_modules() if isinstance(part, nn.MultiheadAttention)]
+    return [
+        name
+        for name, part in core.named_modules()
+        if any(isinstance(part, kind) and type(part).forward is kind.forward for kind in (LINEAR, *CONVOLUTIONS))
+        and not name.startswith(tuple(inside))  # whose weights are read, not called
+    ]
+
+
+def _default(core: nn.Module, name: str) -> bool:
+    home = type(core).__module__.split(".")[0]
+    ours = OURS.get(type(core).__name__) if home == "flowmaps" else None
+    return re.fullmatch(ours or (OF_DIFFUSERS if home == "diffusers" else ELSEWHERE), name) is not None
+
+
+def _fits(name: str, targets: str | Sequence[str]) -> bool:
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def _give(able: list[str]) -> str:
+    """What to say of the layers that there are, the numbers of blocks left out."""
+    kinds = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in able))
+    more = f" and {len(kinds) - 20} more" if len(kinds) > 20 else ""
+    return f"give targets= from {', '.join(kinds[:20])}{more}" if kinds else "it has none that LoRA could adapt"
