@@ -38,10 +38,14 @@ def rows_of(names: str) -> list[Row]:
 
 
 def make_method(
-    row: Row, arguments: Sequence[str], teacher: Path | None, build: Callable[..., Method] | None = None
+    row: Row,
+    arguments: Sequence[str],
+    teacher: Path | None,
+    build: Callable[..., Method] | None = None,
+    prepare: Callable[[FlowMap], Any] = lambda teacher: teacher,
 ) -> Method:
-    """The method, with its teacher loaded; build: its function, where some arguments are bound to it already. Raises
-    ValueError for a teacher that is missing or not needed.
+    """The method, with its teacher loaded and prepared; build: its function, where some arguments are bound to it
+    already. Raises ValueError for a teacher that is missing or not needed.
     """
     found: dict[str, Any] = method_arguments(row.build, arguments)
     if row.needs_teacher and teacher is None:
@@ -51,7 +55,7 @@ def make_method(
 
         if not row.needs_teacher:
             raise ValueError(f"{row.name} takes no --teacher: it is {row.learning}, not distillation")
-        found["teacher"] = load(teacher)
+        found["teacher"] = prepare(load(teacher))
     return (build or row.build)(**found)
 
 

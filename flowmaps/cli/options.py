@@ -80,6 +80,14 @@ class Train(Training):
     """Train for so many seconds instead of --steps. Such a run does not give the same numbers twice."""
     teacher: Path | None = None
     """Run folder of the trained model that a distillation method learns from."""
+    guidance: str | None = None
+    """Learn samples guided to their class: at one scale, 2, or told the scale, drawn from a range, 1:8. With --teacher,
+    the teacher is what is guided, and has to know the null class."""
+    guidance_interval: str | None = None
+    """The times between which guidance acts, such as 0.2:0.8. None: all."""
+    label_dropout: float | None = None
+    """Share of rows whose label is left out, so that the network learns the null class, which guidance compares with.
+    None: 0.1 with --guidance and without --teacher, else 0."""
     reflow: Path | None = None
     """Run folder of a model whose ODE couples noise with data: train on its couplings, which straighten the paths."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
@@ -124,6 +132,11 @@ class Sample(Common):
     restarts for several steps of a map that knows t = 0 alone."""
     label: int | None = None
     """Class to draw. None: the classes take turns."""
+    guidance: float | None = None
+    """Scale of guidance, for a run that is told it, or the velocity of one that knows the null class. None: 1, or what
+    is baked in."""
+    guidance_interval: str | None = None
+    """The times between which guidance acts, such as 0.2:0.8. None: all."""
     seed: int = 0
     """Fixes the noise."""
     ema: bool = True
@@ -141,6 +154,10 @@ class Evaluate(Common):
     """The run folder."""
     reference: Path | None = None
     """Another run, on the same data, to stand in the same table."""
+    guidance: tuple[float, ...] | None = None
+    """Scales of guidance for the table of a run with guidance. None: those of 1, 2 and 4 that it was trained on."""
+    guidance_interval: str | None = None
+    """The times between which guidance acts, such as 0.2:0.8. None: all."""
     json: bool = False
     """Print JSON instead of a table."""
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import steps
+from ..evaluate.guided_run import at_scale, trained_scales
 from ..flow_map import FlowMap
+from ..guidance import Guided
 from ..sample import sample
 from ..training import load, read_config
 from .models import device
 from .options import Sample
+from .scales import interval_of, outside
 from .tables import say
 
 
@@ -27,16 +31,39 @@ def run_sample(options: Sample) -> None:
     noise = torch.randn(options.n, *config["data"]["shape"], generator=torch.Generator().manual_seed(options.seed))
     noise = (noise * flow.path.sigma(torch.ones(()))).to(flow.like)
     label = labels(options, config)
-    step = step_of(options, flow)
-    x = sample(flow, noise, options.steps, step=getattr(steps, step), condition=label, seed=options.seed).cpu()
+    source, told = guided(options, flow, config)
+    step = step_of(options, source)
+    condition = told | ({} if label is None else {"label": label})
+    x = sample(source, noise, options.steps, step=getattr(steps, step), condition=condition, seed=options.seed).cpu()
     write(options, x, config["data"]["kind"])
     say(f"{options.n} samples of {config['data']['name']}, {options.steps} x {step}: {options.out}")
 
 
-def step_of(options: Sample, flow: FlowMap) -> str:
-    """The step that was named; by default the one that the map has."""
+def guided(options: Sample, flow: FlowMap, config: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
+    """What to follow, and what it is told beside the label: the flow map itself where no guidance is asked for. Raises
+    ValueError for an interval of no guidance, and for what the run does not know of it.
+    """
+    if options.guidance is None:
+        if options.guidance_interval is not None:
+            raise ValueError("--guidance-interval says when guidance acts, and there is none: it needs --guidance")
+        return flow, {}
+    trained = trained_scales(config)
+    if trained and trained[0] < trained[1] and outside([options.guidance], trained):
+        warnings.warn(
+            f"this run was trained with scales from {trained[0]:g} to {trained[1]:g}, and never saw "
+            f"{options.guidance:g}",
+            stacklevel=1,
+        )
+    source, told = at_scale(flow, config, options.guidance, interval_of(options.guidance_interval))
+    return source, {name: value.to(flow.like.device).expand(options.n) for name, value in told.items()}
+
+
+def step_of(options: Sample, flow: Any) -> str:
+    """The step that was named; by default the one that the map has, and Euler steps of a velocity that is guided."""
     if options.step != "auto":
         return options.step
+    if isinstance(flow, Guided):
+        return "euler"
     return "restart" if flow.only_target == 0.0 and options.steps > 1 else "jump"
 
 

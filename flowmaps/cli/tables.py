@@ -46,6 +46,23 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     if "map_error" in result:
         anywhere, whole = (number(result[key]) for key in ("map_error", "map_error_one_jump"))
         print(f"error against the true flow map: {anywhere} between times that it knows, {whole} from noise to data")
+    if "guidance" in result:
+        print_guidance(result["guidance"])
+
+
+def print_guidance(found: Mapping[str, Any]) -> None:
+    """The measures by scale of guidance, under what held-out data get."""
+    keys = list(found["measures"])
+    columns = ["run", "sampler", "steps", "scale", *(part for key in keys for part in (key.replace("_", " "), "+-"))]
+    data = {"run": "held-out data", "sampler": "", "steps": "", "scale": "", **found["data"]}
+    rows = [
+        [str(row.get(name, "this run")) for name in columns[:4]]
+        + [number(row.get(name)) for key in keys for name in (key, f"{key}_stderr")]
+        for row in (data, *found["rows"])
+    ]
+    print_table(
+        "by scale of guidance: " + "; ".join(f"{k}: {title}" for k, title in found["measures"].items()), columns, rows
+    )
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,6 +15,7 @@ from ..methods import Row
 from ..training import load as load_run
 from ..training import train
 from .arguments import data_arguments
+from .guide import Guide, guide_of
 from .models import device, for_row, make_flow, make_method, row_of
 from .options import Train, Training
 from .tables import say
@@ -35,17 +36,25 @@ def run_train(options: Train) -> None:
     if options.reflow is not None:
         say(f"Making {options.couplings} couplings of noise and data by {options.reflow} ...")
         data = reflow(load_run(options.reflow).to(device()), data, options.couplings, seed=options.seed)
-    method = make_method(row, options.method_args, options.teacher, None if recipe is None else recipe.method)
-    data = data if recipe is None else recipe.prepare(data)
-    flow = new_flow(options, data, row, recipe)
+    guide = guide_of(options, data)
+    method = guide.method(method_of(options, row, recipe, guide))
+    data = guide.data(data if recipe is None else recipe.prepare(data))
+    flow = guide.flow(new_flow(options, data, row, recipe))
     length = {"steps": options.steps} if options.seconds is None else {"seconds": options.seconds}
     own = {name: getattr(options, name) for name in OWN}
     if recipe is not None:
         own |= {name: recipe.settings()[name] for name in ("optimizer", "schedule")}
     own["notes"] = {name: str(value) for name in ("recipe", "teacher", "reflow") if (value := getattr(options, name))}
+    own["notes"] |= guide.notes()
     if not one_run(options, data, flow, method, out, resume=options.resume, **length, **own):
         say(f"The run in {out} is complete: there is nothing left to train.")
     say(f"Next:  flowmaps sample {out} -o samples.png    flowmaps evaluate {out}    flowmaps report {out}")
+
+
+def method_of(options: Train, row: Row, recipe: Recipe | None, guide: Guide) -> Method:
+    """The method that was named, or the recipe's, with its teacher loaded and guided."""
+    build = None if recipe is None else recipe.method
+    return make_method(row, options.method_args, options.teacher, build, guide.teacher)
 
 
 def new_flow(options: Train, data: Data, row: Row, recipe: Recipe | None) -> FlowMap:

@@ -14,6 +14,7 @@ from .distances import (
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
 from .folder import evaluate_run, read_evaluation
+from .guided import Guided, accuracy, by_scale, diversity
 from .measures import to_levels
 from .run import evaluate
 from .truth import consistency_residuals, map_error
@@ -22,9 +23,13 @@ __all__ = [
     "Classifier",
     "Estimate",
     "Features",
+    "Guided",
+    "accuracy",
+    "by_scale",
     "classifier_features",
     "consistency_residuals",
     "counting",
+    "diversity",
     "energy_distance",
     "evaluate",
     "evaluate_run",

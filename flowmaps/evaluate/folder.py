@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from torch import nn
 
 from ..data import Data, as_data
 from ..data import load as load_data
+from ..flow_map import FlowMap
 from ..training import load, read_config
 from ..training.files import write_json
-from .features import Features, classifier_features, load_classifier, save_classifier, train_classifier
+from .features import Classifier, Features, classifier_features, load_classifier, save_classifier, train_classifier
+from .guided import Guided, by_scale
+from .guided_run import EVERYWHERE, MANY, Interval, guided_samplers, teacher_of
 from .run import evaluate
 
 RESULT, CLASSIFIER = "evaluation.json", "classifier.safetensors"
@@ -26,9 +30,15 @@ def evaluate_run(
     data: Any = None,
     network: nn.Module | None = None,
     device: str = "cpu",
+    guidance: Sequence[float] | None = None,
+    guidance_interval: Interval = EVERYWHERE,
     **options: Any,
 ) -> dict[str, Any]:
     """`evaluate` on the flow map and the data of a run folder; the result is kept there as evaluation.json.
+
+    Of a run with guidance on images with classes, "guidance" is the table of `by_scale`, at the scales `guidance`
+    (`guided_run.known_scales`); many steps of the reference, or else of the run's own teacher, are what the others
+    are compared with.
 
     reference: another run on the same data. Its rows follow with "run", its folder's name; they are measured with the
     classifier of the first one. Of a reference that only learned the diagonal (flow matching) only ODE steps are
@@ -42,6 +52,8 @@ def evaluate_run(
     if data.kind == "images" and "features" not in options:
         options["features"] = run_features(run, data)
     result = evaluate(flow, data, labels=config["training"]["labels"], **options)
+    if found := _by_scale(run, reference, flow, data, guidance, guidance_interval, options):
+        result["guidance"] = found
     if reference is not None:
         result["rows"] += _reference_rows(Path(reference), data, device, options)
     result["step"] = newest_step(run)
@@ -61,9 +73,48 @@ def run_data(run: str | Path) -> Data:
 
 def run_features(run: Path, data: Data) -> Features:
     """The features by which images are compared: of the classifier kept in the run, trained now if there is none."""
+    return classifier_features(run_classifier(run, data))
+
+
+def run_classifier(run: Path, data: Data) -> Classifier:
+    """The classifier kept in the run; trained now if there is none."""
     if not (run / CLASSIFIER).is_file():
         save_classifier(train_classifier(data), run / CLASSIFIER)
-    return classifier_features(load_classifier(run / CLASSIFIER))
+    return load_classifier(run / CLASSIFIER)
+
+
+def _by_scale(
+    run: Path,
+    reference: str | Path | None,
+    flow: FlowMap,
+    data: Data,
+    scales: Sequence[float] | None,
+    interval: Interval,
+    options: dict[str, Any],
+) -> dict[str, Any] | None:
+    """The table of the run's guided samplers, with what `report` needs to draw the same ones; None where it has none.
+    Raises ValueError where scales were asked for.
+    """
+    teacher = None if reference is None else Path(reference)
+    teacher = teacher or teacher_of(run)
+    steps = max(options.get("ode_steps", (MANY,)), default=MANY)
+    about: dict[str, Any] = {"scales": scales, "interval": interval, "steps": steps}
+    found = guided_samplers(run, flow, data, reference=teacher, **about)
+    if not found:
+        if scales is not None:
+            raise ValueError(f"the run in {run} has no guidance, or its data are not images with classes")
+        return None
+    kept = {name: options[name] for name in ("features", "n", "draws", "seed", "batch_size") if options.get(name)}
+    table = by_scale(found, data, run_classifier(run, data), **kept)
+    return {**about, "reference": None if teacher is None else str(teacher), **table}
+
+
+def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any]) -> list[Guided]:
+    """The samplers of the table "guidance" of an evaluation, in its order, but those of a reference that is gone."""
+    reference = found["reference"] and Path(found["reference"])
+    about = {"scales": found["scales"], "interval": tuple(found["interval"]), "steps": found["steps"]}
+    kept = reference if reference and (reference / "config.json").is_file() else None
+    return guided_samplers(run, flow, data, reference=kept, **about)
 
 
 def newest_step(run: Path) -> int:

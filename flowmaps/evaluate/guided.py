@@ -13,9 +13,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data import Data
+from ..flow_map import FlowMap
 from ..sample import sample
 from ..steps import Step
 from .cost import Sampled, measured
@@ -33,8 +34,8 @@ class Guided:
     """A sampler at one scale of guidance, a row of the table.
 
     flow: what the step asks, with `given(**condition)`; condition: what it is told beside the label, tensors of one
-    row; network: the one whose calls are counted. run: of another run, its name. reference: whether it is one of the
-    many-step samplers that the others are compared with.
+    row; map: the flow map that it is made of, whose network calls are counted. run: of another run, its name.
+    reference: whether it is one of the many-step samplers that the others are compared with.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Guided:
     step: Step
     scale: float
     flow: Any
-    network: nn.Module
+    map: FlowMap
     condition: dict[str, Tensor]
     run: str | None = None
     reference: bool = False
@@ -55,7 +56,7 @@ class Guided:
             told = {name: value.to(x.device).expand(len(x)) for name, value in self.condition.items()}
             return sample(self.flow, x, self.steps, step=self.step, condition={"label": y, **told}, seed=which.start)
 
-        return measured(self.network, rows, len(noise), batch_size)
+        return measured(self.map.network, rows, len(noise), batch_size)
 
 
 def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
@@ -143,6 +144,7 @@ def by_scale(
         seen.append(features(sampled.x).split(rows.n))
         table.append(_row(one, sampled, {column.key: column.estimate(sampled.x, label) for column in found}))
     of_reference = {one.scale: mine for one, mine in zip(samplers, seen, strict=True) if one.reference}
+    of_reference = {} if all(one.reference for one in samplers) else of_reference
     for one, mine, row in zip(samplers, seen, table, strict=True):
         if one.scale in of_reference:
             row.update(_pair("to_reference", _apart(mine, of_reference[one.scale])))
@@ -155,15 +157,14 @@ def by_scale(
 
 def on_its_device(one: Guided, noise: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Noise of the sampler's own scale at t = 1, and labels, where its weights are and in their precision."""
-    weight = next(one.network.parameters())
-    noise = one.flow.path.sigma(torch.ones(())) * noise
-    return noise.to(weight), label.to(weight.device)
+    like = one.map.like
+    noise = one.map.path.sigma(torch.ones(())) * noise
+    return noise.to(like), label.to(like.device)
 
 
 def _apart(rows: Sequence[Tensor], others: Sequence[Tensor]) -> Estimate:
     """The mean distance of draws to the next draw of the others: that of the same number has the same noise."""
-    pairs = zip(rows, [*others[1:], others[0]], strict=True)
-    return mean_and_stderr([frechet_distance(*pair) for pair in pairs])
+    return mean_and_stderr([frechet_distance(*pair) for pair in zip(rows, others[1:], strict=False)])
 
 
 def _row(one: Guided, sampled: Sampled, found: dict[str, Estimate]) -> dict[str, Any]:

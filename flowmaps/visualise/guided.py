@@ -36,8 +36,10 @@ ROWS = "One row for each class, from top to bottom: {}. The same place in each g
 
 
 def guided(samplers: Sequence[Guided], data: Data, found: Mapping[str, Any]) -> str:
-    """The section. found: what `evaluate.by_scale` measured of these samplers, in this order."""
-    pairs = list(zip(samplers, found["rows"], strict=True))
+    """The section. found: what `evaluate.by_scale` measured, of these samplers and of some that may be gone."""
+    by_key = {(one.run, one.name, one.steps, one.scale): one for one in samplers}
+    keys = ((row.get("run"), row["sampler"], row["steps"], row["scale"]) for row in found["rows"])
+    pairs = [(by_key[key], row) for key, row in zip(keys, found["rows"], strict=True) if key in by_key]
     kinds = dict.fromkeys(map(kind_of, found["rows"]))
     boards = [page.panels(board(one, data, row, found) for one, row in pairs if kind_of(row) == kind) for kind in kinds]
     names = data.class_names or tuple(map(str, range(data.classes or 0)))
@@ -73,13 +75,13 @@ def percent(row: Mapping[str, Any]) -> str:
 def summary(found: Mapping[str, Any]) -> str:
     """What the first sampler gets at its first and at its last scale, in a sentence."""
     rows = [row for row in found["rows"] if kind_of(row) == kind_of(found["rows"][0])]
-    said = " and ".join(f"at scale {row['scale']:g} {_worth(row)}" for row in [rows[0], *rows[1:][-1:]])
-    return f"By {kind_of(rows[0])}, {said}; of held-out data {_worth(found['data'])}."
+    said = ", ".join(f"{_worth(row)} at scale {row['scale']:g}" for row in [rows[0], *rows[1:][-1:]])
+    return f"By {kind_of(rows[0])} {said}; of held-out data {_worth(found['data'])}."
 
 
 def _worth(row: Mapping[str, Any]) -> str:
     distance = words.plus_minus(row["distance"], row["distance_stderr"])
-    return f"{percent(row)} are recognised, at distance {distance}"
+    return f"{percent(row)} are recognised and the distance is {distance}"
 
 
 def table(found: Mapping[str, Any]) -> str:

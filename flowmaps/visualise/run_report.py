@@ -12,10 +12,10 @@ from torch import nn
 
 from ..data import as_data
 from ..evaluate import evaluate_run, read_evaluation
-from ..evaluate.folder import run_data
+from ..evaluate.folder import guided_again, run_data
 from ..training import load, read_config, read_metrics
 from ..training.files import write_text
-from . import page, sections, tables, words
+from . import guided, page, sections, tables, words
 
 
 def report(
@@ -54,6 +54,9 @@ def _parts(material: sections.Material, run: Path) -> Iterator[str]:
     yield page.paragraph(words.explanation(evaluation))
     yield sections.samples(material)
     yield tables.quality_and_cost(evaluation)
+    if "guidance" in evaluation:
+        found = evaluation["guidance"]
+        yield guided.guided(guided_again(run, material.flow, data, found), data, found)
     yield sections.becoming(material)
     yield sections.consistency(material)
     yield tables.training(read_metrics(run))

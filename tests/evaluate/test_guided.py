@@ -1,5 +1,6 @@
 """What guidance does, measured: accuracy, diversity and distance by scale, on samplers whose answers are known."""
 
+import copy
 import json
 import math
 from types import SimpleNamespace
@@ -42,30 +43,24 @@ def test_the_error_of_an_accuracy_is_the_binomial_one_and_never_zero(share, n):
     assert found.stderr == pytest.approx(math.sqrt(share * (1 - share) / n), abs=1 / n)
 
 
-class Drawer(nn.Module):
-    """Draws held-out digits of the class asked for; with the share 1/scale of another class."""
+class Drawer:
+    """Draws held-out digits of the class asked for; with the share 1 - 1/scale of the class after it."""
 
-    path = linear
+    path, like, network = linear, torch.empty(0), nn.Identity()
 
-    def __init__(self, label=None, guidance=None):
-        super().__init__()
-        self.weight, self.label, self.guidance = nn.Parameter(torch.zeros(1)), label, guidance
+    def __init__(self):
         self.digits = load("digits").held_out(360)
-        self.network = nn.Identity() if label is None else None
+        self.places = torch.stack([(self.digits.label == k).nonzero().flatten()[:35] for k in range(10)])
 
-    def given(self, label, guidance=None):
-        other = Drawer(label, guidance)
-        other.network = self.network
+    def given(self, label, guidance):
+        other = copy.copy(self)
+        other.label, other.guidance = label, guidance
         return other
 
-    def forward(self, x, s, t):
-        scale = torch.ones(len(x)) if self.guidance is None else self.guidance
-        wrong = (x.flatten(1)[:, 0].mul(1e4) % 1) < 1 - 1 / scale
-        label = torch.where(wrong, (self.label + 1) % 10, self.label)
-        which = (x.flatten(1)[:, 1].mul(1e4) % 1 * 36).long()
-        places = torch.stack([(self.digits.label == k).nonzero().flatten()[:35] for k in range(10)])
-        self.network(x)
-        return self.digits.x0[places[label, which.clamp(max=34)]]
+    def __call__(self, x, s, t):
+        wrong, which = (self.network(x).flatten(1)[:, :2] * 1e4 % 1).unbind(1)
+        label = torch.where(wrong < 1 - 1 / self.guidance, (self.label + 1) % 10, self.label)
+        return self.digits.x0[self.places[label, (which * 35).long()]]
 
     def velocity(self, x, t):
         return x - self(x, t, 0.0)
@@ -73,11 +68,12 @@ class Drawer(nn.Module):
 
 @pytest.fixture(scope="module")
 def found():
-    flow, told = Drawer(), lambda w: {"guidance": torch.tensor([w])}
-    flow.network.register_parameter("weight", flow.weight)
-    data = load("digits")
-    samplers = [Guided("jump", 1, jump, w, flow, flow.network, told(w)) for w in (1.0, 2.0)]
-    samplers += [Guided("euler", 1, euler, w, flow, flow.network, told(w), "other", True) for w in (1.0, 2.0)]
+    flow, data = Drawer(), load("digits")
+    samplers = [
+        Guided(name, 1, step, w, flow, flow, {"guidance": torch.tensor([w])}, run, run is not None)
+        for name, step, run in (("jump", jump, None), ("euler", euler, "other"))
+        for w in (1.0, 2.0)
+    ]
     return by_scale(samplers, data, train_classifier(data, steps=60), n=128, draws=4)
 
 
