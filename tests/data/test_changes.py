@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from flowmaps.data import as_data, load
-from flowmaps.data.changes import WithoutLabel, changed, drawn_from_moments, mirrored
+from flowmaps.data.changes import WithGuidance, WithoutLabel, changed, drawn_from_moments, mirrored
 
 SHARES = [slice(None), slice(1, None, 3)]
 
@@ -92,3 +92,33 @@ def test_safetensors_that_numpy_cannot_read(tmp_path):
     for name in "bc":
         with pytest.raises(ValueError, match=f"{name}.safetensors cannot be read as arrays of numbers"):
             load(tmp_path / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 2.0, 3.5])
+def test_scales_of_guidance_have_their_density(data, beta):
+    """p(w) ~ w^-beta on [1, 8]: the mean, by quadrature, within four standard errors."""
+    batches = changed(data, WithGuidance(1.0, 8.0, beta)).batches(40, seed=1)
+    w = torch.cat([next(batches).given["guidance"] for _ in range(100)]).double()
+    grid = torch.linspace(1, 8, 100_001, dtype=torch.float64)
+    mean = (grid ** (1 - beta)).mean() / (grid**-beta).mean()
+    assert abs(w.mean() - mean) < 4 * w.std() / len(w) ** 0.5 and 1 <= w.min() < 1.05 and 5 < w.max() <= 8
+
+
+def test_intervals_of_guidance_and_rows_without_any(data):
+    with_null = (WithoutLabel(0.5, null=10), WithGuidance(2, 4, 0, {"label": 10}, ((0.0, 0.3), (0.6, 0.8))))
+    batch = first(changed(data, *with_null))
+    null, given = batch.label == 10, batch.given
+    assert null.any() and not null.all() and given.keys() == {"guidance", "guidance_from", "guidance_to"}
+    for name, off, low, high in (("guidance", 1, 2, 4), ("guidance_from", 0, 0, 0.3), ("guidance_to", 1, 0.6, 0.8)):
+        assert bool((given[name][null] == off).all())
+        kept = given[name][~null]
+        assert low <= kept.min() < low + 0.2 * (high - low) and high - 0.2 * (high - low) < kept.max() <= high
+    share = first(changed(data, *with_null), rows=slice(1, None, 3))
+    assert all(torch.equal(share.given[name], given[name][1::3]) for name in given)
+    for wrong in ({"low": 0, "high": 2}, {"low": 3, "high": 2}):
+        with pytest.raises(ValueError, match="between two positive numbers"):
+            WithGuidance(**wrong)
+    with pytest.raises(ValueError, match="in order: got"):
+        WithGuidance(1, 2, interval=((0.0, 0.6), (0.5, 1.0)))
+    with pytest.raises(ValueError, match="another 'text'"):
+        first(changed(data, WithGuidance(1, 2, null={"text": torch.zeros(1, 3)})))
