@@ -45,13 +45,13 @@ class CachedRows:
     @property
     def given(self) -> tuple[str, ...]:
         """The names of the conditions."""
-        of_text = () if self.prompts is None else self.prompts.table.names
+        of_text = self.prompts.table.names if self.prompts and "prompt" in self.rows.names else ()
         return (*(name for name in self.rows.names if name not in OWN), *of_text)
 
     def take(self, index: Tensor) -> Batch:
         found = self.rows.take(index)
         given = {name: value for name, value in found.items() if name not in OWN}
-        if self.prompts is not None:
+        if self.prompts is not None and "prompt" in found:
             given |= self.prompts.take(index)
         return Batch(found["x0"], found.get("label"), given=given or None)
 
@@ -82,11 +82,12 @@ def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
     shape, kind, classes, name = tuple(about["shape"]), about["kind"], about["classes"], about["name"]
     prompts = table.prompts
     if "x0" not in table.rows.names:
-        return replace(nothing(shape, classes, prompts=prompts, kind=kind), name=name)
+        asked = prompts if "prompt" in table.rows.names else None
+        return replace(nothing(shape, classes, prompts=asked, kind=kind), name=name, prompts=prompts)
     names = None if about["class_names"] is None else tuple(about["class_names"])
     source = hold_out(table, table.rows.column("held"))
     data = Data(name, shape, source, kind, classes, names, levels=about["levels"], given=table.given, prompts=prompts)
-    return drawn_from_moments(data) if about["moments"] else data
+    return replace(drawn_from_moments(data), kind=kind) if about["moments"] else data
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Content:
 def make_cache(
     folder: str | Path,
     made: Mapping[str, Any],
-    about: Mapping[str, Any],
+    about: Callable[[], Mapping[str, Any]],
     texts: Sequence[str],
     tables: Mapping[str, Content],
     report: Report = lambda name, done, rows: None,
@@ -47,7 +47,7 @@ def make_cache(
     """The cache in `folder`, which is made, or gone on with where its making was stopped at any moment.
 
     made: what the rows come from, JSON-able; the cache is refused where it was made from anything else, ValueError
-    naming what differs. about: what `cache.cache_folder` needs to know of the rows. texts: of the table "texts".
+    naming what differs. about: gives what `cache.cache_folder` needs to know of the rows. texts: of the table "texts".
     tables: "texts" and "rows". Raises FileExistsError for a folder that holds other things, ValueError for rows that
     are not finite.
     """
@@ -61,7 +61,9 @@ def make_cache(
     return cache_folder(str(folder.resolve()))
 
 
-def begin(folder: Path, made: Mapping[str, Any], about: Mapping[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+def begin(
+    folder: Path, made: Mapping[str, Any], about: Callable[[], Mapping[str, Any]], texts: Sequence[str]
+) -> dict[str, Any]:
     """The manifest that is there, checked, or a new one. One whose shards are gone or cut off is not complete."""
     from ..training.files import write_text
 
@@ -75,10 +77,11 @@ def begin(folder: Path, made: Mapping[str, Any], about: Mapping[str, Any], texts
         return manifest
     if folder.exists() and not (folder.is_dir() and all(map(_left_over, folder.iterdir()))):
         raise FileExistsError(f"{folder} exists and is no cache: choose another folder (--cache)")
+    known = about()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / TEXTS, json.dumps(list(texts), ensure_ascii=False, indent=0) + "\n")
     tables: dict[str, list[Any]] = {name: [] for name in TABLES}
-    manifest = {"format": 1, "complete": False, "made": made, "data": about, "tables": tables}
+    manifest = {"format": 1, "complete": False, "made": made, "data": known, "tables": tables}
     _write(folder, manifest)
     return json.loads(json.dumps(manifest))
 

@@ -46,7 +46,7 @@ class Encoders:
 
 
 def made(folder, encoders, made=MADE, moments=False):
-    return make_cache(folder, made, ABOUT | {"moments": moments}, TEXTS, encoders.tables())
+    return make_cache(folder, made, lambda: ABOUT | {"moments": moments}, TEXTS, encoders.tables())
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +157,13 @@ def test_what_is_not_finite_is_not_kept(tmp_path):
     encoders = Encoders()
     broken = encoders.tables() | {"rows": Content(5, 5, lambda rows: {"x0": torch.full((5, 4), torch.nan)})}
     with pytest.raises(ValueError, match="x0 of rows 0:5 for .* must be finite, and of 20 values 20 are NaN"):
-        make_cache(tmp_path / "cache", MADE, ABOUT | {"moments": False}, TEXTS, broken)
+        make_cache(tmp_path / "cache", MADE, lambda: ABOUT | {"moments": False}, TEXTS, broken)
 
 
 def test_rows_of_moments_are_drawn_anew(tmp_path):
     table = {"rows": Content(6, 6, lambda rows: {"x0": torch.ones(6, 4, 1, 1), "held": torch.arange(6) == 5})}
     about = ABOUT | {"classes": None, "moments": True}
-    data = make_cache(tmp_path / "cache", MADE, about, [], {"texts": Content(0, 1, dict), **table})
+    data = make_cache(tmp_path / "cache", MADE, lambda: about, [], {"texts": Content(0, 1, dict), **table})
     one, two = data.draw(3, seed=0).x0, data.draw(3, seed=1).x0
     assert data.shape == one.shape[1:] == (2, 1, 1) and not torch.equal(one, two) and data.prompts is None
 
@@ -172,7 +172,7 @@ def test_prompts_alone(tmp_path):
     encoders = Encoders()
     index = torch.tensor([0, 1, 1])
     tables = encoders.tables() | {"rows": Content(3, 9, lambda rows: {"prompt": index})}
-    data = make_cache(tmp_path / "cache", MADE, ABOUT | {"moments": False}, TEXTS, tables)
+    data = make_cache(tmp_path / "cache", MADE, lambda: ABOUT | {"moments": False}, TEXTS, tables)
     batch = next(data.batches(600))
     assert data.size is None and batch.x0.shape == (600, 4, 1, 1) and set(batch.label.tolist()) == set(range(5))
     # 400 of the second text are expected, with a standard deviation of 12
@@ -183,6 +183,11 @@ def test_prompts_alone(tmp_path):
 def test_what_is_done_is_reported(tmp_path):
     told = []
     make_cache(
-        tmp_path / "c", MADE, ABOUT | {"moments": False}, TEXTS, Encoders().tables(), lambda *line: told.append(line)
+        tmp_path / "c",
+        MADE,
+        lambda: ABOUT | {"moments": False},
+        TEXTS,
+        Encoders().tables(),
+        lambda *line: told.append(line),
     )
     assert told == [("texts", 3, 4), ("texts", 4, 4), *[("rows", min(at, 23), 23) for at in range(5, 26, 5)]]

@@ -1,0 +1,128 @@
+"""The encoders of a pipeline at work on rows and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...data import Data
+from ...data.sources import Finite, Part, Rows
+from .folder import Loaded, Saved
+from .latents import Latents
+from .text import Texts
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All rows of a data set in the order in which they were read, and which of them are held out (N,)."""
+
+    rows: Rows
+    held: Tensor
+
+
+def table_of(data: Data) -> Whole:
+    """The rows behind a finite data set. Raises ValueError for one that is not finite or is changed in training."""
+    source = data.source
+    if not isinstance(source, Finite):
+        raise ValueError(
+            f"{data.name} is no finite set of rows as they were read, which alone can be encoded once: give a folder "
+            "of images, an array or a Hugging Face data set"
+        )
+    train, test = source.train, source.test
+    if not isinstance(train, Part):
+        raise ValueError(f"the rows of {data.name} cannot be read in their order")
+    held = torch.ones(len(train.rows), dtype=torch.bool)
+    held[train.index] = False
+    if isinstance(test, Part):
+        assert test.rows is train.rows, "both parts of a set that was split are parts of one table"
+    return Whole(train.rows, held)
+
+
+@dataclass
+class Encoding:
+    """The encoders of a pipeline, each loaded when it is first needed."""
+
+    pipeline: Saved | Loaded
+    size: tuple[int, ...] | None
+    moments: bool
+    dtype: torch.dtype | None
+    batch_size: int
+    device: torch.device
+
+    @cached_property
+    def latents(self) -> Latents:
+        return Latents(self.pipeline, self.size).to(self.device)
+
+    @property
+    def has_vae(self) -> bool:
+        return self.pipeline.has("vae")
+
+    def are_latents(self, data: Data) -> bool:
+        """Whether rows are what the network knows already: all of them, where there is no VAE."""
+        return not self.has_vae or (data.kind != "images" and data.shape[0] == self.latents.channels)
+
+    def about(self, data: Data | None, classes: int | None) -> dict[str, Any]:
+        """What the cache says of its rows. Raises ValueError for images that the VAE cannot encode."""
+        kind = "vectors" if self.has_vae else "images"
+        if data is None:
+            name = Path(self.pipeline.name).name
+            said = {"name": name, "shape": self.latents.shape, "kind": kind, "classes": classes}
+            return said | {"class_names": None, "levels": None, "moments": False}
+        same = {key: getattr(data, key) for key in ("name", "classes", "class_names")}
+        if self.are_latents(data):
+            kind = kind if self.has_vae else data.kind
+            return same | {"shape": data.shape, "kind": kind, "levels": data.levels, "moments": False}
+        wanted = getattr(self.latents.vae.config, "in_channels", 3)
+        if data.kind != "images" or data.shape[0] != wanted:
+            raise ValueError(
+                f"the VAE of {self.pipeline.name} encodes images of {wanted} channels, and its latents have "
+                f"{self.latents.channels}; rows of {data.name} have the shape {data.shape}, which is neither"
+            )
+        channels, *sides = Latents(self.pipeline, data.shape[1:]).shape
+        shape = (2 * channels if self.moments else channels, *sides)
+        return same | {"shape": shape, "kind": kind, "levels": None, "moments": self.moments}
+
+    @cached_property
+    def encoder(self) -> Texts:
+        return Texts(self.pipeline, self.size).to(self.device)
+
+    def texts(self, texts: Sequence[str], rows: range) -> dict[str, Tensor]:
+        """What the text encoders make of some of the texts."""
+        return self._joined(rows, lambda part: self.encoder.encode([texts[i] for i in part]))
+
+    def images(self, whole: Whole, are_latents: bool, rows: range) -> dict[str, Tensor]:
+        """Latents of some of the images, with what else their rows say."""
+
+        def encoded(part: range) -> dict[str, Tensor]:
+            batch = whole.rows.take(torch.arange(part.start, part.stop))
+            x0 = batch.x0 if are_latents else self._latent(batch.x0.to(self.device))
+            label = {} if batch.label is None else {"label": batch.label}
+            return {"x0": x0, **label, **(batch.given or {})}
+
+        return self._joined(rows, encoded)
+
+    @torch.no_grad()
+    def _latent(self, images: Tensor) -> Tensor:
+        """(B, C, h, w), or means, then standard deviations (B, 2 C, h, w)."""
+        latents = self.latents
+        if not self.moments:
+            return latents.encode(images)
+        posterior = latents.vae.encode(images.to(latents.vae.dtype)).latent_dist
+        return torch.cat([(posterior.mode() - latents.shift) * latents.scale, posterior.std * latents.scale.abs()], 1)
+
+    def _joined(self, rows: range, encoded: Callable[[range], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        parts = [
+            encoded(range(at, min(at + self.batch_size, rows.stop)))
+            for at in range(rows.start, rows.stop, self.batch_size)
+        ]
+        return {name: torch.cat([self._stored(part[name]) for part in parts]) for name in parts[0]}
+
+    def _stored(self, value: Tensor) -> Tensor:
+        """On the CPU, and in the dtype of the cache."""
+        return value.detach().to("cpu", self.dtype if value.is_floating_point() else None)
