@@ -14,7 +14,7 @@ def explained(name: str, part: str | None = None, variant: str | None = None) ->
     """Errors of loading `part` (a component or a file) of the folder or hub repository `name`, said plainly.
 
     Raises PermissionError for a gated repository, ConnectionError where the hub cannot be reached, FileNotFoundError
-    for a folder, a repository or a file that is not there. Other errors pass.
+    for a folder, a repository or a file that is not there, and OSError for files that are broken or do not fit.
     """
     try:
         yield
@@ -37,9 +37,9 @@ def explained(name: str, part: str | None = None, variant: str | None = None) ->
                 f"the Hugging Face hub cannot be reached, and {said} is not in the local cache: go online once, or "
                 "give the path of a folder that holds the pipeline"
             ) from error
-        if isinstance(error, OSError):
-            raise FileNotFoundError(f"{said} cannot be loaded: {_first_line(error)}{_there(name, part)}") from error
-        raise
+        missing = _any(causes, FileNotFoundError, hub.EntryNotFoundError) or "no file" in str(error)
+        kind = FileNotFoundError if missing else OSError
+        raise kind(f"{said} cannot be loaded: {_first_sentence(error)}{_there(name, part)}") from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -58,8 +58,8 @@ def _status(causes: list[BaseException]) -> int | None:
     return answers[0].status_code if answers and answers[0] is not None else None
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
+def _first_sentence(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
 
 
 def _there(name: str, part: str | None) -> str:
