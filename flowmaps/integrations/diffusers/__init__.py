@@ -12,6 +12,9 @@ try:
 except ImportError:
     raise ImportError("flowmaps.integrations.diffusers needs diffusers: pip install flowmaps[diffusers]") from None
 
+from .latents import Latents
 from .networks import DiffusersNetwork
+from .teaching import teacher
+from .text import Texts
 
-__all__ = ["DiffusersNetwork"]
+__all__ = ["DiffusersNetwork", "Latents", "Texts", "teacher"]

@@ -64,7 +64,7 @@ class DiffusersNetwork(nn.Module):
         network = cls.__new__(cls)
         nn.Module.__init__(network)
         network.class_name = _known(*(cls.__name__ for cls in type(model).__mro__))
-        network.model = _whole(model)
+        network.model, network.loaded = _whole(model), ""
         of_model = {"class_name": network.class_name, "config": plain(model.config)}
         object.__setattr__(network, "_arguments", of_model | dict.fromkeys(("folder", "subfolder", "variant", "dtype")))
         return network
