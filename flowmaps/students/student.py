@@ -18,6 +18,9 @@ from .hooks import Call, Hooks, View
 from .places import Embedder, Places, common_width, find
 from .tame import Tame
 
+UNGUIDED = {"guidance": 1.0, "guidance_from": 0.0, "guidance_to": 1.0}
+"""What a call without guidance asks for: the data as they are."""
+
 
 @describable
 class Diagonal(nn.Module):
@@ -39,9 +42,10 @@ class Student(nn.Module):
 
     Its layers see the times that `times` shows them: the first through the pretrained embedding, the others and the
     conditions `told` (numbers, one for each row) through the embedding `new`, which starts at zero. The condition
-    `guidance` is seen as 1 - 1/guidance, others as they are; none is passed on. With a `reading`, x and times are asked
-    of the network as it says; without, they are passed as they are. tame: the derivative in time is that of a smooth
-    embedding, see `Tame`. places: by default those that the network says, or that are known of its class.
+    `guidance` is seen as 1 - 1/guidance, others as they are; none is passed on, and a call without those of guidance
+    asks for none. With a `reading`, x and times are asked of the network as it says; without, they are passed as they
+    are. tame: the derivative in time is that of a smooth embedding, see `Tame`. places: by default those that the
+    network says, or that are known of its class.
 
     The network gets hooks and no other change: the names of its weights are its own, below `network.`, and called by
     itself it does what it did. `fm.student` makes a student of a teacher. ValueError for times that do not show s
@@ -75,6 +79,7 @@ class Student(nn.Module):
         self._hooks = Hooks(network, places, embedders, self.tame, shares, acts=tame or self.new is not None)
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        condition = {**{name: value for name, value in UNGUIDED.items() if name in self.told}, **condition}
         if missing := [name for name in self.told if name not in condition]:
             raise ValueError(
                 f"this student is told {', '.join(self.told)}, but the call does not give {', '.join(missing)}: bind "
