@@ -31,7 +31,7 @@ PREDICTIONS = {
 STEPS = (
     "DDPM DDPMParallel DDIM DDIMParallel CogVideoXDDIM CogVideoXDPM PNDM LMSDiscrete EulerDiscrete "
     "EulerAncestralDiscrete HeunDiscrete KDPM2Discrete KDPM2AncestralDiscrete DPMSolverMultistep DPMSolverSinglestep "
-    "DPMSolverSDE UniPCMultistep DEISMultistep SASolver LCM TCD"
+    "UniPCMultistep DEISMultistep SASolver LCM TCD"
 ).split()
 FLOW = "FlowMatchEulerDiscrete FlowMatchHeunDiscrete FlowMatchLCM".split()
 EDM = "EDMEuler EDMDPMSolverMultistep".split()
