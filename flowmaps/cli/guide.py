@@ -13,6 +13,7 @@ from ..evaluate.guided_run import EVERYWHERE, Interval, is_told, knows_null
 from ..flow_map import FlowMap
 from ..guidance.conditions import SCALE
 from ..method import Method
+from ..students import student
 from ..training import read_config
 from .options import Train
 from .scales import LABEL_DROPOUT, interval_of, scales_of
@@ -75,9 +76,7 @@ class Guide:
         """The flow map, whose network is told the scale where there are several."""
         if not self.told or is_told(flow.network):
             return flow
-        from ..students import student
-
-        return student(flow, told=(SCALE,))
+        return flow.around(student(flow.unlimited(), told=(SCALE,), tame=False).network)
 
     def notes(self) -> dict[str, str]:
         """For config.json: what sampling and evaluation have to know."""

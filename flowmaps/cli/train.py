@@ -61,6 +61,7 @@ def new_flow(options: Train, data: Data, row: Row, recipe: Recipe | None) -> Flo
     """What training starts from: the map of another run, or one with new weights. Raises ValueError where a recipe is
     meant to start from a run and none is given.
     """
+    torch.manual_seed(options.seed)
     start = options.start
     if recipe is not None and recipe.start is not None and start is None:
         if recipe.start != recipe.teacher:
@@ -72,7 +73,6 @@ def new_flow(options: Train, data: Data, row: Row, recipe: Recipe | None) -> Flo
         return for_row(load_run(start), row)
     if recipe is None:
         return make_flow(options, data, row)
-    torch.manual_seed(options.seed)
     return recipe.flow()
 
 
