@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flowmaps import derivative, describe, dual
+from flowmaps.integrations.diffusers import teacher
 from flowmaps.integrations.diffusers.networks import DiffusersNetwork, forget_folder
 from tests.integrations import tiny
 
@@ -126,6 +127,26 @@ def test_under_the_derivative(case):
         expected = (f(x + h * x.cos(), time + h) - f(x - h * x.cos(), time - h)) / (2 * h)
         assert torch.allclose(value, f(x, time), atol=1e-10)
         assert (d - expected).norm() < 5e-3 * expected.norm()
+
+
+def test_a_model_that_is_told_a_guidance_is_told_3_5_by_default(tmp_path):
+    network = teacher(tiny.flux(tmp_path / "dev")).network
+    x, time, given = drawn(B, 4, 8, 8), torch.tensor([310.0, 730.0]), {"text": TEXT, "pooled": drawn(B, 8)}
+    assert torch.equal(network(x, time, **given), network(x, time, **given, guidance=torch.full((B,), 3.5)))
+    other = teacher(tiny.flux(tmp_path / "schnell", guidance=False)).network
+    with pytest.raises(ValueError, match="takes no condition 'guidance'; those of this model: text, pooled"):
+        other(x, time, **given, guidance=torch.ones(B))
+    with pytest.raises(
+        ValueError, match=r"x of the shape \(B, 4, H, W\) with H a multiple of 2, W a multiple of 2, but"
+    ):
+        other(x[..., :7], time, **given)
+
+
+def test_labels_are_not_dropped_in_training(tmp_path):
+    """DiT's own embedding drops them at random: the data do that."""
+    network = teacher(tiny.dit(tmp_path)).network.train()
+    x, time, label = drawn(64, 4, 8, 8), torch.full((64,), 500.0), torch.arange(64) % 10
+    assert torch.equal(network(x, time, label=label), network(x, time, label=label))
 
 
 def test_it_is_rebuilt_from_its_description(case):
