@@ -16,25 +16,9 @@ class Common:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Common):
-    """What `train` and `compare` share."""
+class Learning(Common):
+    """How a network is trained, whatever it is."""
 
-    network: Literal["auto", "mlp", "dit", "unet"] = "auto"
-    """auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at most 1024 values,
-    a U-Net for larger images."""
-    width: int | None = None
-    """Width of the network. None: the network's own default."""
-    depth: int | None = None
-    """Blocks of the network (a U-Net: blocks per resolution). None: the network's own default."""
-    output: Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"] = "auto"
-    """What the network predicts; gaussian-skip: the average velocity less that of a Gaussian fitted to the data.
-    auto: what the recipe for the data says, the average velocity where --network is given."""
-    labels: bool = True
-    """Make the network class-conditional where the data has class labels."""
-    data_args: tuple[str, ...] = ()
-    """Options of the data set, as name=value."""
-    couplings: int = 50_000
-    """Couplings of noise and data that a model makes for methods which are trained on them."""
     batch_size: int = 256
     """Rows of one training step."""
     lr: float = 1e-3
@@ -54,7 +38,51 @@ class Training(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Training):
+class Keeping(Common):
+    """What one run keeps along the way, and on how many processes it is."""
+
+    resume: bool = False
+    """Go on with the run in this folder, given the same options: the same numbers as if it had never stopped."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints. There is always one at the end, and after Ctrl-C."""
+    keep: int = 3
+    """How many checkpoints are kept."""
+    sample_every: int = 1000
+    """Steps between pictures of samples. 0: none."""
+    log_every: int = 50
+    """Steps between rows of metrics.jsonl."""
+    accumulate: int = 1
+    """Parts in which a process takes its rows of a step, one after another, to save memory."""
+    shard: bool = False
+    """Spread weights, gradients, averages and the optimizers' memory over the processes that `torchrun` started."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Experiment trackers, by the names that accelerate knows: tensorboard, wandb, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Learning):
+    """What `train` and `compare` share."""
+
+    network: Literal["auto", "mlp", "dit", "unet"] = "auto"
+    """auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at most 1024 values,
+    a U-Net for larger images."""
+    width: int | None = None
+    """Width of the network. None: the network's own default."""
+    depth: int | None = None
+    """Blocks of the network (a U-Net: blocks per resolution). None: the network's own default."""
+    output: Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"] = "auto"
+    """What the network predicts; gaussian-skip: the average velocity less that of a Gaussian fitted to the data.
+    auto: what the recipe for the data says, the average velocity where --network is given."""
+    labels: bool = True
+    """Make the network class-conditional where the data has class labels."""
+    data_args: tuple[str, ...] = ()
+    """Options of the data set, as name=value."""
+    couplings: int = 50_000
+    """Couplings of noise and data that a model makes for methods which are trained on them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Keeping, Training):
     """Train a flow map on DATA and keep everything in a run folder.
 
     Example: flowmaps train checkerboard --method imf --steps 2000 --out runs/board
@@ -92,24 +120,8 @@ class Train(Training):
     """Run folder of a model whose ODE couples noise with data: train on its couplings, which straighten the paths."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Run folder. None: runs/DATA-METHOD."""
-    resume: bool = False
-    """Go on with the run in this folder, given the same options: the same numbers as if it had never stopped."""
     start: Path | None = None
     """Run folder of a model to start from; its network and output are taken over."""
-    checkpoint_every: int = 1000
-    """Steps between checkpoints. There is always one at the end, and after Ctrl-C."""
-    keep: int = 3
-    """How many checkpoints are kept."""
-    sample_every: int = 1000
-    """Steps between pictures of samples. 0: none."""
-    log_every: int = 50
-    """Steps between rows of metrics.jsonl."""
-    accumulate: int = 1
-    """Parts in which a process takes its rows of a step, one after another, to save memory."""
-    shard: bool = False
-    """Spread weights, gradients, averages and the optimizers' memory over the processes that `torchrun` started."""
-    trackers: tuple[str, ...] = ("tensorboard",)
-    """Experiment trackers, by the names that accelerate knows: tensorboard, wandb, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
