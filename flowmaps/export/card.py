@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,32 +32,39 @@ SETTINGS = ("steps", "seconds", "batch_size", "lr", "ema", "clip", "precision", 
 """Of config.json's "training", in this order, where they are set."""
 
 
+@dataclass(frozen=True)
+class Card:
+    """use: the first call, as Python. task: the hub's name of what the model does, such as "text-to-image"."""
+
+    use: str
+    task: str
+
+
 def write_card(
     folder: Path,
-    *,
+    card: Card,
     title: str,
-    use: str,
-    task: str,
     config: Mapping[str, Any],
     evaluation: Mapping[str, Any] | None,
-    base: str | None = None,
+    base: str | None,
 ) -> None:
     """README.md with the head that the Hugging Face hub reads.
 
-    use: the call, as Python. task: the hub's name of it, such as "text-to-image". config: of the run, evaluation: what
-    was measured of it; what is not known is said to be unknown. base: the model it was made from.
+    config: of the run, evaluation: what was measured of it; what is not known is said to be unknown. base: the model
+    that it was made from.
     """
+    base = base if base is None or is_hub_name(base) else Path(base).name
     method = config.get("method", {}).get("name")
     head = {
         "library_name": "diffusers",
-        "pipeline_tag": task,
-        "base_model": base if base is not None and is_hub_name(base) else None,
+        "pipeline_tag": card.task,
+        "base_model": base if base is not None and "/" in base else None,
         "tags": ["flow-map", "few-step", "flowmaps", *([method] if method else [])],
     }
     text = TEXT.format(
         title=title,
         trained=_trained(config, base),
-        use=f"```python\n{use}\n```",
+        use=f"```python\n{card.use}\n```",
         measured=_measured(evaluation),
         settings=_settings(config),
         from_base=""

@@ -33,6 +33,10 @@ class Code:
     def name(self) -> str:
         return f"{self.stem}_{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
 
+    def around(self, old: str, new: str) -> Code:
+        """The same around another class of diffusers."""
+        return Code(self.stem, self.text.replace(f"import {old} as Stock", f"import {new} as Stock"))
+
     def write(self, folder: Path) -> str:
         """Write it; the name of the module."""
         folder.mkdir(parents=True, exist_ok=True)

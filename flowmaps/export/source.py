@@ -17,11 +17,16 @@ PACKAGE = __name__.split(".")[0]
 INSTEAD = {
     (f"{PACKAGE}.networks.layers", "checkpointed"): (
         'def checkpointed(layer, *inputs):\n    """layer(*inputs): nothing is trained."""\n    return layer(*inputs)'
-    )
+    ),
+    (f"{PACKAGE}.students.places", "find"): (
+        'def find(network):\n    """The places that a network says."""\n    return network.flow_map_places'
+    ),
 }
 """Definitions that only training needs, and what stands for them."""
 LEFT_OUT = {"describable", "classmethod"}
 """Decorators: the first is dropped, and what has the second is dropped whole."""
+TRAINING = {"fit", "roughness", "checkpointed"}
+"""Methods that are dropped."""
 
 Name = tuple[str, str]  # a module and a name in it
 
@@ -33,79 +38,108 @@ class Module:
     lines: list[str]
     statements: dict[str, ast.stmt]
     imports: dict[str, Name]
-
-    def text(self, statement: ast.AST, without: tuple[ast.AST, ...] = ()) -> str:
-        """The source of a statement, less that of some parts of it."""
-        first, last = _span(statement)
-        dropped = {line for part in without for line in range(*_with_blank_lines(_span(part), self.lines))}
-        return "\n".join(self.lines[i] for i in range(first, last) if i not in dropped)
+    package: bool
 
 
 @dataclass
-class _Gathered:
+class Gathered:
+    """What one file holds: external imports, the name in it of each definition, and the texts in their order."""
+
     imports: dict[str, Name] = field(default_factory=dict)
-    definitions: dict[str, Name] = field(default_factory=dict)
+    names: dict[Name, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
 
+    def take(self, wanted: Name) -> str:
+        """A free name for a definition: its own, or one with its module where that is taken."""
+        module, name = wanted
+        taken = {*self.names.values(), *self.imports}
+        self.names[wanted] = name if name not in taken else f"{name}_of_{module.rpartition('.')[2]}"
+        return self.names[wanted]
 
-def gathered(names: list[Name]) -> str:
-    """One self-contained module that defines `names`, pairs (module, name) of this package.
 
-    Raises ValueError where two different things of the same name are needed.
+def gathered(wanted: list[Name]) -> str:
+    """One self-contained module that defines all `wanted`, pairs (module, name) of this package, under their names.
+
+    What they need and what has the name of another thing is renamed. Raises ValueError for two wanted of one name, and
+    for a name that the module does not have.
     """
-    found = _Gathered()
-    for name in names:
-        _gather(name, found)
-    lines = sorted(_import_line(name, *source) for name, source in found.imports.items())
+    found, homes = Gathered(), list(dict.fromkeys(_home(name) for name in wanted))
+    for module, name in homes:
+        if name in found.names.values():
+            raise ValueError(f"two definitions of {name!r} are wanted: {', '.join(m for m, n in homes if n == name)}")
+        found.names[module, name] = name
+    done: set[Name] = set()
+    for home in homes:
+        _gather(home, found, done)
+    lines = sorted(import_line(name, *source) for name, source in found.imports.items())
     return "\n".join(["from __future__ import annotations", "", *lines, "", "", "\n\n\n".join(found.texts), ""])
 
 
-def _gather(wanted: Name, found: _Gathered) -> None:
-    """Add a definition after the definitions that it needs."""
-    module_name, name = wanted = _home(wanted)
-    if name in found.definitions:
-        if found.definitions[name] != wanted:
-            raise ValueError(
-                f"two definitions of {name!r} are needed: of {found.definitions[name][0]} and {module_name}"
-            )
-        return
-    found.definitions[name] = wanted
+def _gather(wanted: Name, found: Gathered, done: set[Name]) -> str:
+    """Add a definition, after the definitions that it needs; its name in the file."""
+    wanted = _home(wanted)
+    name = found.names.get(wanted) or found.take(wanted)
+    if wanted in done:
+        return name
+    done.add(wanted)
     if wanted in INSTEAD:
         found.texts.append(INSTEAD[wanted])
-        return
-    module = parsed(module_name)
-    statement = module.statements[name]
-    text, needed = _trimmed(module, statement)
-    for other in needed:
-        if other in module.statements:
-            _gather((module_name, other), found)
-        elif other in module.imports:
-            source, attribute = module.imports[other]
-            if source.split(".")[0] == PACKAGE:
-                _gather((source, attribute), found)
-            else:
-                found.imports[other] = (source, attribute)
-    found.texts.append(text)
+        return name
+    module = parsed(wanted[0])
+    statement = module.statements[wanted[1]]
+    dropped, nodes = _kept(statement)
+    here = {}
+    for used in dict.fromkeys(node.id for node in nodes):
+        source = (wanted[0], used) if used in module.statements else module.imports.get(used)
+        if source is None:
+            continue
+        if source[0].split(".")[0] == PACKAGE:
+            here[used] = _gather(source, found, done)
+        else:
+            found.imports[used] = source
+    found.texts.append(_text(module, statement, dropped, nodes, here | {wanted[1]: name}))
+    return name
 
 
-def _trimmed(module: Module, statement: ast.stmt) -> tuple[str, list[str]]:
-    """The text of a statement that is kept, and the names that it uses, in order."""
+def _kept(statement: ast.stmt) -> tuple[list[ast.AST], list[ast.Name]]:
+    """The parts of a statement that are dropped, and the names that the others use, in order."""
     dropped: list[ast.AST] = []
     for node in [statement, *getattr(statement, "body", [])]:
         marks = {d.id: d for d in getattr(node, "decorator_list", []) if isinstance(d, ast.Name) and d.id in LEFT_OUT}
-        if "classmethod" in marks:
+        if "classmethod" in marks or (node is not statement and getattr(node, "name", None) in TRAINING):
             dropped.append(node)
         elif marks:
             dropped += marks.values()
     gone = {part for node in dropped for part in ast.walk(node)}
-    kept = [node for node in _walk(statement, gone) if isinstance(node, ast.Name)]
-    return module.text(statement, tuple(dropped)), list(dict.fromkeys(node.id for node in kept))
+    return dropped, [node for node in _walk(statement, gone) if isinstance(node, ast.Name)]
 
 
 def _walk(node: ast.AST, gone: set[ast.AST]) -> list[ast.AST]:
     if node in gone:
         return []
     return [node, *(inner for child in ast.iter_child_nodes(node) for inner in _walk(child, gone))]
+
+
+def _text(
+    module: Module, statement: ast.stmt, dropped: list[ast.AST], nodes: list[ast.Name], names: dict[str, str]
+) -> str:
+    """The source of a statement without what is dropped, its names changed where they differ."""
+    lines = {i: module.lines[i] for i in range(*_span(statement))}
+    changed = {old: new for old, new in names.items() if old != new}
+    local = {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
+    local |= {node.id for node in nodes if isinstance(node.ctx, ast.Store)} - {getattr(statement, "name", "")}
+    if both := local & changed.keys():
+        raise ValueError(f"{min(both)!r} is a variable beside a definition of that name: rename one of them")
+    for node in sorted(nodes, key=lambda node: -node.col_offset):
+        if node.id in changed:
+            line = lines[node.lineno - 1].encode()
+            start, end = node.col_offset, node.end_col_offset
+            lines[node.lineno - 1] = (line[:start] + changed[node.id].encode() + line[end:]).decode()
+    if (own := getattr(statement, "name", None)) in changed:
+        first = statement.lineno - 1
+        lines[first] = lines[first].replace(f" {own}", f" {changed[own]}", 1)
+    gone = {line for part in dropped for line in range(*_with_blank_lines(_span(part), module.lines))}
+    return "\n".join(line for i, line in lines.items() if i not in gone)
 
 
 @cache
@@ -128,7 +162,7 @@ def parsed(name: str) -> Module:
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             statements |= {target.id: node for target in targets if isinstance(target, ast.Name)}
-    return Module(text.split("\n"), statements, imports)
+    return Module(text.split("\n"), statements, imports, bool(spec.submodule_search_locations))
 
 
 def _home(name: Name) -> Name:
@@ -136,6 +170,8 @@ def _home(name: Name) -> Name:
     module = parsed(name[0])
     if name[1] in module.statements:
         return name
+    if importlib.util.find_spec(f"{name[0]}.{name[1]}") if module.package else None:
+        raise ValueError(f"{name[0]}.{name[1]} is a module: what is exported must import the names that it uses")
     if name[1] not in module.imports:
         raise ValueError(f"{name[0]} defines no {name[1]!r}")
     return _home(module.imports[name[1]])
@@ -155,7 +191,7 @@ def _with_blank_lines(span: tuple[int, int], lines: list[str]) -> tuple[int, int
     return first, last
 
 
-def _import_line(name: str, source: str, attribute: str) -> str:
+def import_line(name: str, source: str, attribute: str) -> str:
     if attribute:
         return f"from {source} import {attribute}" + (f" as {name}" if name != attribute else "")
     return f"import {source}" + (f" as {name}" if name != source else "")

@@ -26,6 +26,8 @@ for folder, call in torch.load("calls.pt"):
         loaded[folder] = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
         loaded[folder].set_progress_bar_config(disable=True)
         assert type(loaded[folder].scheduler) is FlowMapEulerDiscreteScheduler
+    if "seed" in call:
+        call["generator"] = torch.Generator().manual_seed(call.pop("seed"))
     try:
         result = loaded[folder](**call)
         results.append(getattr(result, "images", getattr(result, "frames", None)))
@@ -36,7 +38,8 @@ torch.save(results, "results.pt")
 
 
 def sampled(calls, folder):
-    """What pipelines return: calls are pairs (pipeline's folder, arguments); an error comes back as its text."""
+    """What pipelines return: calls are pairs (the folder of a pipeline, arguments, with
+    `seed` for a generator); an error comes back as its text."""
     folder = Path(folder)
     torch.save([(str(where), arguments) for where, arguments in calls], folder / "calls.pt")
     environment = {**os.environ, "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}

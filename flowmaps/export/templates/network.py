@@ -10,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 
+from .building import made
 from .interval import interval
 
 
@@ -18,8 +19,9 @@ class FlowMapNetwork(ModelMixin, ConfigMixin):
 
     Called as network(sample, timestep, r_timestep=None, class_labels=None): from timestep to r_timestep, both 1000
     times the time; without r_timestep to the next one of `schedule`, the scheduler, which the pipeline sets. Without
-    labels a network of classes gets its null class. config: the `shape` of one sample, whether it is an `image`, the
-    scale of the noise at t = 1, and `flow`, what the parts are built with.
+    labels a network of classes gets its null class; other conditions, such as guidance, are numbers by name. config:
+    the `shape` of one sample, whether it is an `image`, the scale of the noise at t = 1, and `flow`, what the parts are
+    built with.
     """
 
     @register_to_config
@@ -36,29 +38,16 @@ class FlowMapNetwork(ModelMixin, ConfigMixin):
         r_timestep: Any = None,
         class_labels: Tensor | None = None,
         return_dict: bool = True,
+        **told: Any,
     ) -> UNet2DOutput | tuple[Tensor]:
         s, t = interval(timestep, r_timestep, self.schedule, sample)
         for time, only in zip((s, t), self.only, strict=True):
             if only is not None and bool((time != only).any()):
                 raise ValueError("this map knows one jump only, from noise to data: num_inference_steps=1")
-        label = {} if class_labels is None else {"label": class_labels}
-        value = self.network(sample, s, t, **label).to(sample.dtype)
+        condition = {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in told.items()}
+        if class_labels is not None:
+            condition["label"] = class_labels
+        value = self.network(sample, s, t, **condition).to(sample.dtype)
         s, t = (time.reshape(-1, *[1] * (sample.ndim - 1)) for time in (s, t))
         velocity = self.output(value, sample, s, t, self.path).to(sample.dtype)
         return UNet2DOutput(sample=velocity) if return_dict else (velocity,)
-
-
-def made(part: Any) -> Any:
-    """An object from its description: {"type": a class here, "arguments": ...}, {"function": its name}, {"tensor": its
-    shape, "dtype": ...}, whose values are among the weights, or plain JSON."""
-    if isinstance(part, list):
-        return [made(item) for item in part]
-    if not isinstance(part, dict):
-        return part
-    if "tensor" in part:
-        return torch.zeros(part["tensor"], dtype=getattr(torch, part["dtype"]))
-    if "function" in part:
-        return globals()[part["function"]]
-    if "type" in part:
-        return globals()[part["type"]](**made(part["arguments"]))
-    return {key: made(value) for key, value in part.items()}

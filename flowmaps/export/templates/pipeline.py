@@ -42,9 +42,9 @@ class FlowMapPipeline(DiffusionPipeline):
             None if class_labels is None else torch.as_tensor(class_labels, device=self._execution_device).reshape(-1)
         )
         x = self.noise(batch_size or (1 if labels is None else len(labels)), generator, latents)
-        told = {} if labels is None else {"class_labels": labels.expand(len(x))}
+        told: dict[str, Any] = {} if labels is None else {"class_labels": labels.expand(len(x))}
         if guidance_scale is not None:
-            told["guidance"] = torch.full((len(x),), float(guidance_scale), device=x.device)
+            told["guidance"] = guidance_scale
         self.scheduler.set_timesteps(None if sigmas else num_inference_steps, device=x.device, sigmas=sigmas)
         self.network.schedule = self.scheduler
         for timestep in self.progress_bar(self.scheduler.timesteps):

@@ -1,0 +1,140 @@
+"""A student with a network of diffusers as a pipeline of diffusers, the other parts copied from where it came from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..describe import describe
+from ..flow_map import FlowMap
+from ..students import Student
+from ..students.places import find
+from .files import TEMPLATES, code, write_index, write_model
+from .own import definitions, local_names, noise_scale
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a pipeline is called: the component that is the network, the task by the hub's name, the arguments of a first
+    call, and the `guidance_scale` by which it does not guide in sampling.
+    """
+
+    component: str
+    task: str
+    call: str
+    scale: float = 1.0
+
+
+PROMPT = '"a prompt"'
+FAMILIES = {
+    "StableDiffusionPipeline": Family("unet", "text-to-image", PROMPT),
+    "StableDiffusionXLPipeline": Family("unet", "text-to-image", PROMPT),
+    "DiTPipeline": Family("transformer", "unconditional-image-generation", "class_labels=[0, 1]"),
+    "StableDiffusion3Pipeline": Family("transformer", "text-to-image", PROMPT),
+    "FluxPipeline": Family("transformer", "text-to-image", PROMPT, 3.5),
+    "PixArtAlphaPipeline": Family("transformer", "text-to-image", PROMPT),
+    "PixArtSigmaPipeline": Family("transformer", "text-to-image", PROMPT),
+    "WanPipeline": Family("transformer", "text-to-video", PROMPT),
+}
+"""Pipelines of diffusers by their class."""
+
+
+def network_of(flow: FlowMap) -> Any:
+    """The network of diffusers in a flow map, None where there is none."""
+    return next((part for part in flow.modules() if type(part).__name__ == "DiffusersNetwork"), None)
+
+
+def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[int, ...] | None) -> Family:
+    """Network, scheduler and pipeline, the other parts from the pipeline `base`. Raises ValueError for a flow map that
+    is no student, for a pipeline that is not known, and where one is needed and missing.
+    """
+    if not isinstance(flow.network, Student) or flow.network.reading is None:
+        raise ValueError(
+            "a network of diffusers becomes a pipeline folder as the student of a teacher, fm.student(...), but around "
+            f"the one of this flow map is a {type(flow.network).__name__}"
+        )
+    network = network_of(flow)
+    if network.class_name == "UNet2DModel":
+        told = "class_labels=[0, 1]" if network.needs else "batch_size=2"
+        family = Family("unet", "unconditional-image-generation", told)
+        module, name, stock, others = "pipeline", "FlowMapUNetPipeline", "", {}
+    elif base is None:
+        raise ValueError("the pipeline that this network came from is not known: pass base=, its folder (--base)")
+    else:
+        index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
+        stock = index["_class_name"]
+        family = family_of(stock)
+        module, name, others = "stock_pipeline", "FlowMapPipeline", copied(index, base, folder, family.component)
+    source = code("flow_map_pipeline", "Samples of a flow map.", (f"{TEMPLATES}.{module}", name))
+    written = source.around("StableDiffusionPipeline", stock).write(folder)
+    model = write_network(flow, folder / family.component, shape, family)
+    write_index(folder, [written, name], {**others, family.component: [model, "FlowMapModel"]})
+    return family
+
+
+def family_of(pipeline: Any) -> Family:
+    """Raises ValueError for a pipeline that is not among FAMILIES."""
+    if not isinstance(pipeline, str) or pipeline not in FAMILIES:
+        raise ValueError(f"a flow map cannot be put into a {pipeline}; known are {', '.join(FAMILIES)}")
+    return FAMILIES[pipeline]
+
+
+def copied(index: Mapping[str, Any], base: Path, folder: Path, network: str) -> dict[str, Any]:
+    """The entries of model_index.json besides the network and the scheduler, with the folders of the components."""
+    kept = {name: value for name, value in index.items() if name[0] != "_" and name not in (network, "scheduler")}
+    for name, value in kept.items():
+        if isinstance(value, list) and value[0] is not None:
+            shutil.copytree(base / name, folder / name)
+    return kept
+
+
+def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, family: Family) -> str:
+    """config.json, weights and source; the name of the module."""
+    student: Any = flow.network
+    network = network_of(flow)
+    described = {"reading": describe(student.reading), "student": student_arguments(student)}
+    source = code(
+        "flow_map_model",
+        f"A {network.class_name} of diffusers as a flow map: the class FlowMapModel, and what it is made of.",
+        (f"{TEMPLATES}.model", "FlowMapModel"),
+        *definitions(described),
+    )
+    # a network that was trained with the scale of its own guidance in the place of another is still given that one
+    own_guidance = "guidance" in student.told and bool(network.model.config.get("guidance_embeds"))
+    flow_map = {
+        **local_names(described),
+        "clock": 1000.0 if network.class_name == "FluxTransformer2DModel" else 1.0,
+        "fixed": {"guidance": family.scale} if own_guidance else {},
+        "only": [flow.only_source, flow.only_target],
+        "guided": flow.guided,
+        "scale": family.scale,
+    }
+    config = {key: value for key, value in network.model.config.items() if key[0] != "_"}
+    image = shape is not None and len(shape) == 3 and shape[0] in (1, 3)
+    own = {"flow_map": flow_map, "shape": shape and list(shape), "image": image}
+    weights = {**network.model.state_dict(), **_part("new", student.new), **_part("tame", student.tame)}
+    write_model(folder, {"_class_name": "FlowMapModel", **config, **own, "noise_scale": noise_scale(flow)}, weights)
+    return source.around("UNet2DConditionModel", network.class_name).write(folder)
+
+
+def student_arguments(student: Student) -> dict[str, Any]:
+    """What a student is built with, besides the network and its reading."""
+    given: Any = student
+    places = given._arguments["places"] or find(student.network)
+    return {
+        "times": describe(student.times),
+        "told": list(student.told),
+        "tame": student.tame is not None,
+        "places": describe(places),
+    }
+
+
+def _part(name: str, module: nn.Module | None) -> dict[str, Tensor]:
+    """The weights of a new part of a student, by their names in FlowMapModel."""
+    return {} if module is None else {f"flow_map_{name}.{key}": value for key, value in module.state_dict().items()}

@@ -1,0 +1,23 @@
+"""Parts of a network from a config.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def made(part: Any) -> Any:
+    """An object from its description: {"type": a class here, "arguments": ...}, {"function": its name}, {"tensor": its
+    shape, "dtype": ...}, whose values are among the weights, or plain JSON."""
+    if isinstance(part, list):
+        return [made(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "tensor" in part:
+        return torch.zeros(part["tensor"], dtype=getattr(torch, part["dtype"]))
+    if "function" in part:
+        return globals()[part["function"]]
+    if "type" in part:
+        return globals()[part["type"]](**made(part["arguments"]))
+    return {key: made(value) for key, value in part.items()}

@@ -1,0 +1,68 @@
+"""A pipeline of diffusers that samples a flow map."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from diffusers import StableDiffusionPipeline as Stock
+
+
+class FlowMapPipeline(Stock):
+    """Its class in diffusers with a flow map in the place of the denoiser: a few steps, without guidance in sampling.
+
+    guidance_scale, guidance_interval: the scale, and the times (from, to) in [0, 1] between which it acts, for a flow
+    map that is told them. All other arguments are those of its class.
+    """
+
+    def __call__(
+        self,
+        *args: Any,
+        num_inference_steps: int = 1,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        **given: Any,
+    ) -> Any:
+        network = self.unet if hasattr(self, "unet") else self.transformer
+        network.schedule, network.told = self.scheduler, {}
+        prepare(self.scheduler, network.config.noise_scale)
+        (student,) = network.student
+        if guidance_interval is not None:
+            network.told = dict(zip(("guidance_from", "guidance_to"), guidance_interval, strict=True))
+        if guidance_scale is not None and "guidance" in student.told:
+            network.told["guidance"] = guidance_scale
+            guidance_scale = None
+        elif guidance_scale is not None and guidance_scale > 1 and network.config.flow_map["guided"]:
+            warnings.warn(
+                f"this flow map has guidance baked in ({network.config.flow_map['guided']}): sampling it with guidance "
+                "again goes beyond what it was trained for",
+                stacklevel=2,
+            )
+        scale = network.config.flow_map["scale"] if guidance_scale is None else guidance_scale
+        return Stock.__call__(self, *args, num_inference_steps=num_inference_steps, guidance_scale=scale, **given)
+
+
+def prepare(scheduler: Any, noise_scale: float) -> None:
+    """What pipelines that are older than the scheduler ask of it: the scale of the noise; to be told `mu`, a shift of
+    their own schedule, which a flow map does not need; and of a single step the sample as the second of two results,
+    as PixArt's does.
+    """
+    scheduler.init_noise_sigma = noise_scale
+    if "set_timesteps" in vars(scheduler):
+        return
+    set_timesteps, step = scheduler.set_timesteps, scheduler.step
+
+    def without_mu(
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        sigmas: Any = None,
+        timesteps: Any = None,
+        mu: float | None = None,
+    ) -> None:
+        set_timesteps(num_inference_steps, device, sigmas=sigmas, timesteps=timesteps)
+
+    def twice(*args: Any, return_dict: bool = True, **given: Any) -> Any:
+        result = step(*args, return_dict=return_dict, **given)
+        return result if return_dict else (result[0], result[0])
+
+    scheduler.set_timesteps, scheduler.step = without_mu, twice
