@@ -2,8 +2,10 @@
 
 import contextlib
 import http.server
+import importlib.util
 import json
 import shutil
+import sys
 import threading
 
 import diffusers
@@ -11,6 +13,7 @@ import huggingface_hub
 import pytest
 import torch
 
+from flowmaps.integrations import diffusers as bridge
 from flowmaps.integrations.diffusers.folder import networks, opened
 from tests.integrations import tiny
 
@@ -87,6 +90,13 @@ def test_no_pipeline(saved, tmp_path):
         (tmp_path / "model_index.json").write_text(text)
         with pytest.raises(ValueError, match=said):
             opened(tmp_path)
+
+
+def test_without_diffusers(monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    spec = importlib.util.spec_from_file_location("without", bridge.__file__)
+    with pytest.raises(ImportError, match=r"needs diffusers: pip install flowmaps\[diffusers\]"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def edited(folder, **changes):
