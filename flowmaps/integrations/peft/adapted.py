@@ -180,7 +180,8 @@ def _inject(core: nn.Module, layers: list[str], rank: int, alpha: float, dropout
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=fits)  # type: ignore[arg-type]
     inject_adapter_in_model(config, core, NAME)
     for layer in layers_of(core):
-        for part in (layer.lora_A, layer.lora_B):
+        parts: tuple[Any, ...] = (layer.lora_A, layer.lora_B)
+        for part in parts:
             if part[NAME].weight.dtype in (torch.bfloat16, torch.float16):
                 part.float()
 

@@ -40,21 +40,23 @@ def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
     """
     able, kind = adaptable(core), type(core).__name__
     if targets is None:
-        found = [name for name in able if isinstance(core.get_submodule(name), LINEAR) and _default(core, name)]
-        if not found:
+        usual = [name for name in able if isinstance(core.get_submodule(name), LINEAR) and _default(core, name)]
+        if not usual:
             raise ValueError(f"which layers of {kind} are attention and feed-forward ones is not known: {_give(able)}")
-        return found
-    names = [name for name, _ in core.named_modules() if name]
-    fits = [name for name in names if _fits(name, targets)]
-    if unused := [] if isinstance(targets, str) else [t for t in targets if not any(_fits(n, [t]) for n in names)]:
-        raise ValueError(f"{kind} has no layer {unused[0]!r}: {_give(able)}")
-    found = [name for name in fits if name in able]
-    if other := [name for name in fits if name not in able and not list(core.get_submodule(name).children())]:
-        what = type(core.get_submodule(other[0])).__name__
-        raise ValueError(f"{other[0]} is a {what}, which LoRA cannot adapt: {_give(able)}")
+        return usual
+    found: set[str] = set()
+    for target in [targets] if isinstance(targets, str) else targets:
+        expression = target if isinstance(targets, str) else rf"(.*\.)?{re.escape(target)}"
+        fits = [name for name, _ in core.named_modules() if name and re.fullmatch(expression, name)]
+        if not fits:
+            raise ValueError(f"{kind} has no layer {target!r}: {_give(able)}")
+        if not set(fits) & set(able):
+            what = type(core.get_submodule(fits[0])).__name__
+            raise ValueError(f"{fits[0]} is a {what}, which LoRA cannot adapt: {_give(able)}")
+        found |= set(fits)
     if not found:
-        raise ValueError(f"targets={targets!r} fits no layer of {kind}: {_give(able)}")
-    return found
+        raise ValueError(f"targets names no layer: {_give(able)}")
+    return [name for name in able if name in found]
 
 
 def adaptable(core: nn.Module) -> list[str]:
@@ -72,12 +74,6 @@ def _default(core: nn.Module, name: str) -> bool:
     home = type(core).__module__.split(".")[0]
     ours = OURS.get(type(core).__name__) if home == "flowmaps" else None
     return re.fullmatch(ours or (OF_DIFFUSERS if home == "diffusers" else ELSEWHERE), name) is not None
-
-
-def _fits(name: str, targets: str | Sequence[str]) -> bool:
-    if isinstance(targets, str):
-        return re.fullmatch(targets, name) is not None
-    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def _give(able: list[str]) -> str:
