@@ -95,7 +95,7 @@ class Reading:
     def velocity(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
         """v(x, t) on our path from the network's answer to `asked(x, t)`."""
         if self._same and self.predicts is velocity:
-            return value
+            return value.to(x.dtype)
         place = self._place(expand(t, x))
         return self._read(value, x, place, place.slope)
 

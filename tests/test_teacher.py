@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -243,3 +245,13 @@ def test_sampling_a_teacher_follows_the_exact_flow_map():
     torch.testing.assert_close(found, mixture().flow_map(X, start, 0.0), rtol=1e-3, atol=1e-3)
     assert fm.sample(teacher, X, 5, step=fm.steps.euler).isfinite().all()
     assert fm.sample(teacher, X, 5, step=fm.steps.ancestral, seed=0).isfinite().all()
+
+
+def test_the_page_about_teachers_runs():
+    page = (Path(__file__).parent.parent / "docs" / "teachers.md").read_text()
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S):
+        exec(block, names)
+    assert names["samples"].shape == (16, 2) and names["samples"].isfinite().all()
+    flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1, embedding=8))
+    assert names["method"].loss(flow, torch.randn(4, 2)).value.isfinite()
