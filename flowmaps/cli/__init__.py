@@ -1,4 +1,4 @@
-"""The command line: flowmaps train, sample, evaluate, report, methods, explain, compare, plan, export."""
+"""The command line: flowmaps train, distill, sample, evaluate, report, methods, explain, compare, plan, export."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ except ImportError as error:
     raise ImportError(f"the command line needs {error.name}: pip install flowmaps[train]") from None
 
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
+from .options_distill import Distill
 from .options_export import Export
 
-COMMANDS = (Train, Sample, Evaluate, Report, Compare, Methods, Explain, Plan, Export)
+COMMANDS = (Train, Distill, Sample, Evaluate, Report, Compare, Methods, Explain, Plan, Export)
 KEPT = {
     Train: "; what was learned is kept, go on with --resume",
+    Distill: "; what was encoded and learned is kept, go on with --resume",
     Compare: "; what was learned is kept, the same command goes on",
 }
 """What a command that was stopped says."""
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> Command | Export:
+def parse(argv: Sequence[str] | None) -> Command | Distill | Export:
     """The options of the command that was typed. Leaves with exit code 2 for what cannot be read, 0 after --help."""
     options = _parse(argv)
     if not isinstance(options, Train) or options.recipe is None:
@@ -58,7 +60,7 @@ def parse(argv: Sequence[str] | None) -> Command | Export:
     return _parse(argv, train=defaults(options))
 
 
-def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command | Export:
+def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command | Distill | Export:
     """train: options of `train` with the values that hold where nothing is typed."""
     commands = tuple(Annotated[kind, tyro.conf.subcommand(kind.__name__.lower())] for kind in COMMANDS)
     if train is not None:
@@ -67,7 +69,7 @@ def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command | 
     return tyro.cli(kind, args=argv, prog="flowmaps", description=DESCRIPTION)
 
 
-def run(options: Command | Export) -> None:
+def run(options: Command | Distill | Export) -> None:
     """Do what was asked for; what a command needs is imported when it is called."""
     if isinstance(options, Train):
         from .train import run_train
@@ -93,6 +95,10 @@ def run(options: Command | Export) -> None:
         from .plan import run_plan
 
         run_plan(options)
+    elif isinstance(options, Distill):
+        from .distill import run_distill
+
+        run_distill(options)
     elif isinstance(options, Export):
         from .export import run_export
 

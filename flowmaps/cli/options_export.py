@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from .options import Common
+from .options_shared import Common
 
 
 @dataclass(frozen=True, kw_only=True)

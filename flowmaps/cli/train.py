@@ -17,7 +17,8 @@ from ..training import train
 from .arguments import data_arguments
 from .guide import Guide, guide_of
 from .models import device, for_row, make_flow, make_method, row_of
-from .options import Train, Training
+from .options import Train
+from .options_shared import Learning
 from .tables import say
 
 if TYPE_CHECKING:
@@ -109,9 +110,11 @@ def defaults(options: Train) -> Train:
     return replace(options, method=recipe.row.name, **{name: getattr(recipe, name) for name in OF_RECIPES})
 
 
-def one_run(options: Training, data: Data, flow: FlowMap, method: Method, out: Path, **own: Any) -> int:
+def one_run(options: Learning, data: Data, flow: FlowMap, method: Method, out: Path, **own: Any) -> int:
     """Train one method into a folder; how many steps there were to do."""
     weights = sum(weight.numel() for weight in flow.parameters())
-    say(f"{method.name} on {data.name}: a network of {weights:,} weights, run folder {out}")
+    learned = sum(weight.numel() for weight in flow.parameters() if weight.requires_grad)
+    some = f", {learned:,} of them trained" if learned < weights else ""
+    say(f"{method.name} on {data.name}: a network of {weights:,} weights{some}, run folder {out}")
     shared = {name: getattr(options, name) for name in SHARED}
     return sum(1 for _ in train(flow, method, data, out=out, **shared, **own))
