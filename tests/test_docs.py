@@ -115,6 +115,14 @@ def test_the_first_page_runs():
     assert all(weight.grad is not None for weight in names["flow"].parameters())
 
 
+def test_the_page_about_guidance_runs():
+    names = {}
+    for block in blocks("guidance.md", "python"):
+        exec(block, names)
+    assert names["samples"].shape == names["one_jump"].shape == names["noise"].shape
+    assert "told" in names["state"].flow.guided
+
+
 def test_the_method_of_ones_own_is_right_and_learns():
     names = {}
     for block in blocks("extending.md", "python"):

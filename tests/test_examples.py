@@ -187,6 +187,14 @@ def test_inversion_and_interpolation_meet_at_the_ends(example):
         assert found[f"interpolation at {end}, distance from {end} there and back"] < 1e-4
 
 
+def test_guidance_sharpens_and_jumps_cannot_be_mixed(example):
+    found = example("14_guidance", 2)
+    ode = [found[f"share nearest to the class asked for, ODE, scale {scale}"] for scale in (1, 2, 4)]
+    assert 0.8 < ode[0] < 0.95 < ode[1] <= ode[2]
+    mixed = [found[f"distance of mixed jumps from the ODE, scale {scale}"] for scale in (1, 2, 4)]
+    assert mixed[0] < 1e-4 and mixed[1] > 0.3 and mixed[2] > 1.5
+
+
 def test_an_example_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     out = tmp_path / "made" / "picture.png"

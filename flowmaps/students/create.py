@@ -50,7 +50,8 @@ def student(
     known = find(network) if places is None else places
     made = Student(network, reading, times, told, tame and roughness(network, reading, known) > ROUGH, places)
     made.fit()
-    flow = FlowMap(made, output, path, only_target=None if sees_target(times, made.depth) else 0.0)
+    only_target = None if sees_target(times, made.depth) else 0.0
+    flow = FlowMap(made, output, path, only_target=only_target, guided=getattr(teacher, "guided", None))
     flow.condition = dict(teacher.condition)
     return flow.train(teacher.training)
 
