@@ -9,6 +9,8 @@ import torch
 
 from ..describe import describe
 from ..flow_map import FlowMap
+from ..students import Places, Student
+from ..students.places import find
 from .files import TEMPLATES, code, write_index, write_model
 from .source import Name
 
@@ -18,7 +20,7 @@ PARTS = ("network", "output", "path", "only_source", "only_target")
 def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) -> None:
     """Network, scheduler and pipeline. Raises ValueError for parts that are not of this package."""
     try:
-        parts = {name: describe(getattr(flow, name)) for name in PARTS}
+        parts = described(flow)
     except TypeError as error:
         raise ValueError(
             f"only networks of flowmaps and of diffusers become a pipeline folder: {error}; --onnx and --program write "
@@ -35,6 +37,21 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
     pipeline = code("flow_map_pipeline", "Samples of a flow map.", (f"{TEMPLATES}.pipeline", "FlowMapPipeline"))
     written = network.write(folder / "network")
     write_index(folder, [pipeline.write(folder), "FlowMapPipeline"], {"network": [written, "FlowMapNetwork"]})
+
+
+def described(flow: FlowMap) -> dict[str, Any]:
+    """What the parts of a flow map are built with; of a student also its places, which are found here. Raises TypeError
+    for parts that are not of this package.
+    """
+    parts = {name: describe(getattr(flow, name)) for name in PARTS}
+    if isinstance(flow.network, Student):
+        parts["network"]["arguments"]["places"] = describe(places_of(flow.network))
+    return parts
+
+
+def places_of(student: Any) -> Places:
+    """Where the network of a student is shown its times."""
+    return student._arguments["places"] or find(student.network)
 
 
 def noise_scale(flow: FlowMap) -> float:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from ..describe import describe
 from ..flow_map import FlowMap
 from ..students import Student
-from ..students.places import find
 from .files import TEMPLATES, code, write_index, write_model
-from .own import definitions, local_names, noise_scale
+from .own import definitions, local_names, noise_scale, places_of
 
 
 @dataclass(frozen=True)
@@ -125,13 +124,11 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
 
 def student_arguments(student: Student) -> dict[str, Any]:
     """What a student is built with, besides the network and its reading."""
-    given: Any = student
-    places = given._arguments["places"] or find(student.network)
     return {
         "times": describe(student.times),
         "told": list(student.told),
         "tame": student.tame is not None,
-        "places": describe(places),
+        "places": describe(places_of(student)),
     }
 
 

@@ -54,6 +54,16 @@ def test_names_that_are_missing_are_named():
         gathered([("flowmaps.networks", "Transformer")])
 
 
-def test_two_things_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="two definitions of 'Block'.*networks.mlp and flowmaps.networks.dit"):
-        gathered([("flowmaps.networks", "MLP"), ("flowmaps.networks", "DiT")])
+def test_two_things_of_one_name_are_told_apart():
+    text = gathered([("flowmaps.networks", "MLP"), ("flowmaps.networks", "DiT")])
+    both = module(text)
+    assert {"Block", "Block_of_dit"} <= vars(both).keys()
+    assert type(both.DiT(SHAPE, 4, 16, 1, 2).blocks[0]) is both.Block_of_dit
+    assert type(both.MLP(SHAPE, 16, 1, embedding=8).blocks[0]) is both.Block
+    with pytest.raises(ValueError, match="two definitions of 'Block' are wanted: flowmaps.networks.mlp, flowmaps.netw"):
+        gathered([("flowmaps.networks.mlp", "Block"), ("flowmaps.networks.dit", "Block")])
+
+
+def test_a_module_is_no_definition():
+    with pytest.raises(ValueError, match="flowmaps.path is a module: what is exported must import the names"):
+        gathered([("flowmaps.flow_map", "FlowMap")])

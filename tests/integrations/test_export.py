@@ -1,4 +1,4 @@
-"""Students of pipelines as pipeline folders, sampled by diffusers in a process that has no flowmaps."""
+"""Pipeline folders of our networks and of students of pipelines, sampled by diffusers in a process without flowmaps."""
 
 import sys
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps import export, students
+from flowmaps.integrations import peft
 from flowmaps.integrations.diffusers import Latents, Texts, teacher
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "export")]
@@ -17,102 +18,237 @@ import tiny  # noqa: E402
 from plain import assert_same, sampled  # noqa: E402
 
 JUMPS = (1, 2, 4)
+IMAGE = (1, 8, 8)
 PROMPTS = ["a cat", "two dogs"]
+
+
+def random(module):
+    with torch.no_grad():
+        for weight in () if module is None else module.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return module
+
+
+def points():
+    return fm.FlowMap(random(fm.networks.MLP(2, 16, 2, embedding=8)), path=fm.path.VarianceExploding(5.0))
+
+
+def classes():
+    network = fm.networks.DiT(IMAGE, 4, 16, 2, 2, classes=3, times=fm.networks.decoupled)
+    return fm.FlowMap(random(network), fm.Bounded(fm.Endpoint()), fm.path.trigonometric)
+
+
+def unet():
+    return fm.FlowMap(random(fm.networks.UNet(IMAGE, 8, (1, 2), 1)), fm.Rotation(0.5))
+
+
+def consistency():
+    basis = fm.networks.pca_basis(torch.randn(99, 64))
+    network = fm.networks.InBasis(fm.networks.MLP(IMAGE, 16, 2, embedding=8), basis)
+    return fm.FlowMap(random(network), fm.Bounded(fm.GaussianSkip.fit(torch.randn(99, *IMAGE))), only_target=0.0)
+
+
+def own_student():
+    """Of a network of ours that was told one time."""
+    network = random(fm.networks.MLP(IMAGE, 16, 2, embedding=8, classes=3, times=fm.networks.source_only))
+    flow = fm.student(fm.FlowMap(network), told=("guidance",))
+    random(flow.network.new)
+    return flow
+
+
+OURS = {make.__name__: make for make in (points, classes, unet, consistency, own_student)}
+
+
+def label_of(flow):
+    return torch.tensor([0, 1, 2]) if any(hasattr(part, "label") and part.label for part in flow.modules()) else None
 
 
 @dataclass(frozen=True)
 class Case:
-    """A tiny pipeline, how its student is told times, and how its pipeline is called."""
+    """A tiny pipeline, how its student is told times, and how the pipeline of its export is called."""
 
     make: Any
     shape: tuple = (4, 8, 8)
     options: dict = field(default_factory=dict)
-    call: dict = field(default_factory=lambda: {"prompt": PROMPTS, "output_type": "latent"})
-    guidance: float | None = None
-    prompts: bool = True
+    call: dict = field(default_factory=lambda: {"prompt": PROMPTS, "output_type": "latent", "height": 16, "width": 16})
+    condition: dict = field(default_factory=dict)
 
 
+def labelled(folder):
+    return tiny.ddpm_unet(folder, classes=3)
+
+
+def schnell(folder):
+    return tiny.flux(folder, guidance=False)
+
+
+VIDEO = {"prompt": PROMPTS, "output_type": "latent", "height": 64, "width": 64, "num_frames": 9}
+PIXART = {"prompt": PROMPTS, "output_type": "latent", "height": 16, "width": 16, "use_resolution_binning": False}
 LABELS = {"class_labels": [1, 2], "output_type": "latent"}
+INTERVAL = {"guidance_scale": 2.5, "guidance_interval": (0.1, 0.7)}
 CASES = {
-    "ddpm_unet": Case(
-        lambda folder: tiny.ddpm_unet(folder, classes=3), (1, 8, 8), {"told": ("guidance",)}, LABELS, 3.0
+    "ddpm_unet": Case(labelled, IMAGE, {"told": ("guidance",)}, LABELS | {"guidance_scale": 3.0}, {"guidance": 3.0}),
+    "source_only": Case(labelled, IMAGE, {"times": students.source_only}, LABELS),
+    "stable_diffusion": Case(
+        tiny.stable_diffusion,
+        options={"told": ("guidance", "guidance_from", "guidance_to")},
+        call=Case(None).call | INTERVAL,
+        condition={"guidance": 2.5, "guidance_from": 0.1, "guidance_to": 0.7},
     ),
-    "stable_diffusion": Case(tiny.stable_diffusion, options={"told": ("guidance",)}, guidance=2.5),
+    "lora": Case(tiny.stable_diffusion),
     "sdxl": Case(tiny.sdxl, options={"times": students.decoupled}),
-    "dit": Case(tiny.dit, call={"class_labels": [1, 2], "output_type": "pt"}, prompts=False),
+    "dit": Case(tiny.dit, call={"class_labels": [1, 2], "output_type": "pt"}),
     "sd3": Case(tiny.sd3, options={"tame": False}),
-    "flux": Case(tiny.flux, options={"told": ("guidance",)}, guidance=2.0),
-    "schnell": Case(lambda folder: tiny.flux(folder, guidance=False), options={"times": students.decoupled}),
-    "pixart": Case(tiny.pixart, options={"times": students.decoupled}),
-    "wan": Case(tiny.wan, (4, 3, 8, 8)),
-}
+    "flux": Case(
+        tiny.flux, options={"told": ("guidance",)}, call=Case(None).call | {"guidance_scale": 2.0},
+        condition={"guidance": 2.0},
+    ),
+    "schnell": Case(schnell, options={"times": students.decoupled}),
+    "pixart": Case(tiny.pixart, options={"times": students.decoupled}, call=PIXART),
+    "wan": Case(tiny.wan, (4, 3, 8, 8), call=VIDEO),
+}  # fmt: skip
+ONE_JUMP = "source_only", "consistency"
 
 
-def student(case, folder):
+def student(name, case, folder):
     """Of a tiny pipeline, all that is new in it moved away from zero."""
-    torch.manual_seed(0)
     flow = fm.student(teacher(case.make(folder)), **case.options)
-    with torch.no_grad():
-        for part in (flow.network.new, flow.network.tame):
-            for weight in () if part is None else part.parameters():
-                weight.add_(0.1 * torch.randn_like(weight))
+    random(flow.network.new)
+    random(flow.network.tame)
+    if name == "lora":
+        flow = peft.lora(flow, 2)
+        with torch.no_grad():
+            for weight in flow.parameters():
+                weight.add_(0.1 * torch.randn_like(weight) * weight.requires_grad)
     return flow.eval()
 
 
-def noise_of(case):
-    return torch.randn(2, *case.shape, generator=torch.Generator().manual_seed(3))
+def noise_of(shape, rows):
+    return torch.randn(rows, *shape, generator=torch.Generator().manual_seed(3))
 
 
-def packed(x):
+def packed(name, x):
     """As FluxPipeline has its latents."""
+    if name not in ("flux", "schnell"):
+        return x
     B, C, H, W = x.shape
     return x.reshape(B, C, H // 2, 2, W // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(B, H * W // 4, 4 * C)
 
 
-def arguments(name, case):
-    """Of a call of the pipeline, without the number of steps."""
-    given = dict(case.call)
-    if name == "dit":  # draws its noise itself
-        return given | {"seed": 3}
-    x = noise_of(case)
-    if case.prompts and case.call is not LABELS:
-        side = 16 if len(case.shape) == 3 else 64
-        given |= {"height": side, "width": side}
-    if name == "pixart":
-        given |= {"use_resolution_binning": False}
-    if name == "wan":
-        given |= {"num_frames": 9}
-    if case.guidance is not None:
-        given["guidance_scale"] = case.guidance
-    return given | {"latents": packed(x) if name in ("flux", "schnell") else x}
-
-
-def expected(name, case, flow, folder, jumps):
-    condition = {"label": torch.tensor([1, 2])} if "class_labels" in case.call else Texts(folder).encode(PROMPTS)
-    if case.guidance is not None:
-        condition["guidance"] = torch.full((2,), case.guidance)
-    x = fm.sample(flow, noise_of(case), jumps, condition=condition)
-    if name == "dit":
-        return (Latents(folder).decode(x) / 2 + 0.5).clamp(0, 1)
-    return packed(x) if name in ("flux", "schnell") else x
+def start(name, case):
+    """What a pipeline is called with for the noise; DiTPipeline draws it itself."""
+    return {"seed": 3} if name == "dit" else {"latents": packed(name, noise_of(case.shape, 2))}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The student of each pipeline, the folder it is from, and what plain diffusers makes of its export."""
+    """The flow maps, the folder of their exports, and what plain diffusers makes of each at 1, 2 and 4 jumps; what it
+    makes of a few other calls.
+    """
+    torch.manual_seed(0)
     folder, calls, flows = tmp_path_factory.mktemp("exported"), [], {}
+    for name, make in OURS.items():
+        flows[name] = make().eval()
+        call, label = {"latents": noise_of(shape_of(name), 3), "output_type": "latent"}, label_of(flows[name])
+        call |= {} if label is None else {"class_labels": label}
+        calls += [(folder / name, call | {"num_inference_steps": jumps}) for jumps in JUMPS]
     for name, case in CASES.items():
-        flows[name] = student(case, folder / f"{name}_base")
-        export.to_diffusers(flows[name], folder / name)
-        calls += [(folder / name, arguments(name, case) | {"num_inference_steps": jumps}) for jumps in JUMPS]
-    results = sampled(calls, folder)
-    return folder, flows, {name: results[3 * i : 3 * i + 3] for i, name in enumerate(CASES)}
+        flows[name] = student(name, case, folder / f"{name}_base")
+        call = case.call | start(name, case)
+        calls += [(folder / name, call | {"num_inference_steps": jumps}) for jumps in JUMPS]
+    for name, flow in flows.items():
+        export.to_diffusers(flow, folder / name)
+    other = {"latents": noise_of(IMAGE, 3), "class_labels": torch.tensor([0, 1, 2])}
+    others = {
+        "times": (folder / "classes", other | {"sigmas": [1.0, 0.3], "output_type": "latent"}),
+        "pixels": (folder / "classes", other | {"output_type": "pt"}),
+        "pictures": (folder / "classes", {"class_labels": [2, 1]}),
+        "null": (folder / "classes", {"latents": other["latents"][:1], "output_type": "latent"}),
+        "told": (folder / "own_student", other | {"guidance_scale": 2.0, "output_type": "latent"}),
+        "points": (folder / "points", {}),
+        "images": (folder / "stable_diffusion", CASES["stable_diffusion"].call | {"output_type": "pt", "seed": 3}),
+    }
+    results = sampled([*calls, *others.values()], folder)
+    at = {name: dict(zip(JUMPS, results[3 * i : 3 * i + 3], strict=True)) for i, name in enumerate(flows)}
+    return folder, flows, at, dict(zip(others, results[3 * len(flows) :], strict=True))
+
+
+def shape_of(name):
+    return (2,) if name == "points" else IMAGE
+
+
+def jumps_of(name):
+    return JUMPS[:1] if name in ONE_JUMP else JUMPS
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_networks_make_the_same_of_the_same_noise(made, name):
+    flow = made[1][name]
+    noise = noise_of(shape_of(name), 3) * flow.path.sigma(torch.ones(()))
+    for jumps in jumps_of(name):
+        assert_same(made[2][name][jumps], fm.sample(flow, noise, jumps, condition=label_of(flow)))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_noise_gives_the_same_samples(made, name):
-    folder, flows, results = made
-    for jumps, got in zip(JUMPS, results[name], strict=True):
-        want = expected(name, CASES[name], flows[name], folder / f"{name}_base", jumps)
-        got = torch.as_tensor(got) if not isinstance(got, (str, torch.Tensor)) else got
-        assert_same(got / want.abs().max() if isinstance(got, torch.Tensor) else got, want / want.abs().max())
+def test_students_of_pipelines_make_the_same_of_the_same_noise(made, name):
+    folder, flow, case = made[0] / f"{name}_base", made[1][name], CASES[name]
+    condition = {"label": torch.tensor([1, 2])} if "class_labels" in case.call else Texts(folder).encode(PROMPTS)
+    condition |= {key: torch.full((2,), value) for key, value in case.condition.items()}
+    for jumps in jumps_of(name):
+        want = fm.sample(flow, noise_of(case.shape, 2), jumps, condition=condition)
+        if name == "dit":
+            want = (Latents(folder).decode(want) / 2 + 0.5).clamp(0, 1)
+        got = made[2][name][jumps]
+        assert not isinstance(got, str), got
+        size = want.abs().max()
+        assert_same(torch.as_tensor(got) / size, packed(name, want) / size)
+        assert want.std() > 1e-3 * size
+
+
+def test_a_map_to_the_data_alone_jumps_once(made):
+    for name in ONE_JUMP:
+        assert "knows one jump only, from noise to data: num_inference_steps=1" in made[2][name][2]
+
+
+def test_times_images_labels_and_guidance(made):
+    _, flows, at, others = made
+    noise, label = noise_of(IMAGE, 3), torch.tensor([0, 1, 2])
+    assert_same(others["times"], fm.sample(flows["classes"], noise, times=[1.0, 0.3, 0.0], condition=label))
+    assert_same(others["pixels"], (at["classes"][1] / 2 + 0.5).clamp(0, 1))
+    assert [picture.size for picture in others["pictures"]] == [(8, 8)] * 2
+    assert_same(others["null"], fm.sample(flows["classes"], noise[:1]))
+    told = {"label": label, "guidance": torch.full((3,), 2.0)}
+    assert_same(others["told"], fm.sample(flows["own_student"], noise, condition=told))
+    assert (others["told"] - at["own_student"][1]).abs().max() > 1e-3
+    assert 'these samples are no images: pass output_type="latent"' in others["points"]
+    assert others["images"].shape == (2, 3, 16, 16) and others["images"].std() > 0
+
+
+def test_lora_is_also_there_by_itself(made, tmp_path):
+    folder, flows, *_ = made
+    alone = export.adapter(flows["lora"], tmp_path / "alone")
+    names = {"pytorch_lora_weights.safetensors", "flow_map.safetensors", "flow_map_adapter.json"}
+    assert {path.name for path in (folder / "lora" / "adapter").iterdir()} == names
+    assert {path.name for path in alone.iterdir()} == names | {"README.md", "flow_map.json"}
+    base = fm.student(teacher(folder / "lora_base"), **CASES["lora"].options)
+    again = peft.load_adapter(base, alone).eval()
+    x, text = noise_of((4, 8, 8), 2), Texts(folder / "lora_base").encode(PROMPTS)
+    torch.testing.assert_close(fm.sample(again, x, condition=text), fm.sample(flows["lora"], x, condition=text))
+    with pytest.raises(ValueError, match="has no adapter"):
+        export.adapter(flows["sd3"], tmp_path / "none")
+    assert [path.name for path in tmp_path.iterdir()] == ["alone"]
+
+
+def test_what_cannot_be_put_into_a_pipeline_is_said(made, tmp_path):
+    folder, flows, *_ = made
+    flow = flows["sd3"]
+    network = flow.network.network
+    around = type(network).around(network.model)
+    bare = flow.around(students.Student(around, flow.network.reading))
+    with pytest.raises(ValueError, match="the pipeline that this network came from is not known: pass base="):
+        export.to_diffusers(bare, tmp_path / "out")
+    with pytest.raises(ValueError, match="as the student of a teacher, fm.student"):
+        export.to_diffusers(flow.around(network), tmp_path / "out")
+    with pytest.raises(ValueError, match="cannot be put into a DDPMPipeline; known are StableDiffusionPipeline"):
+        export.to_diffusers(flow, tmp_path / "out", folder / "ddpm_unet_base")
+    assert not list(tmp_path.iterdir())
