@@ -41,12 +41,12 @@ __all__ = [
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
     "matmul", "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students",
-    "data", "evaluate", "load", "planning", "recipes", "train", "training", "visualise",
+    "data", "evaluate", "export", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 
 # These need more than torch, so they are imported when they are first asked for.
 _LAZY = {"train": "training", "load": "training"} | dict.fromkeys(
-    ("data", "evaluate", "planning", "recipes", "training", "visualise")
+    ("data", "evaluate", "export", "planning", "recipes", "training", "visualise")
 )
 
 

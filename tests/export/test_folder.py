@@ -1,4 +1,4 @@
-"""Pipeline folders of our own networks, loaded by diffusers alone."""
+"""Exported folders: what is in them, and what is left alone. What they sample: `tests/integrations/test_export.py`."""
 
 import json
 import sys
@@ -11,98 +11,11 @@ import flowmaps as fm
 from flowmaps import export
 from flowmaps.cli import main
 
-sys.path.insert(0, str(Path(__file__).parent))
-from plain import assert_same, sampled  # noqa: E402
-
-IMAGE, JUMPS = (1, 8, 8), (1, 2, 4)
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 8}
 
 
-def random(network):
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.add_(0.1 * torch.randn_like(weight))
-    return network
-
-
-def flows():
-    torch.manual_seed(0)
-    mlp = fm.networks.MLP(2, 16, 2, embedding=8)
-    dit = fm.networks.DiT(IMAGE, 4, 16, 2, 2, classes=3, times=fm.networks.decoupled)
-    unet = fm.networks.UNet(IMAGE, 8, (1, 2), 1)
-    basis = fm.networks.InBasis(fm.networks.MLP(IMAGE, 16, 2, embedding=8), fm.networks.pca_basis(torch.randn(99, 64)))
-    skip = fm.GaussianSkip.fit(torch.randn(99, *IMAGE))
-    return {
-        "points": fm.FlowMap(random(mlp), path=fm.path.VarianceExploding(5.0)),
-        "classes": fm.FlowMap(random(dit), fm.Bounded(fm.Endpoint()), fm.path.trigonometric),
-        "unet": fm.FlowMap(random(unet), fm.Rotation(0.5)),
-        "consistency": fm.FlowMap(random(basis), fm.Bounded(skip), only_target=0.0),
-    }
-
-
-def noise_and_label(flow):
-    torch.manual_seed(1)
-    shape = (2,) if isinstance(flow.network, fm.networks.MLP) else IMAGE
-    label = torch.tensor([0, 1, 2]) if isinstance(flow.network, fm.networks.DiT) else None
-    return torch.randn(3, *shape), label
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Every flow map, what plain diffusers made of its folder at each number of jumps, and what else it said."""
-    folder, calls, maps = tmp_path_factory.mktemp("exported"), [], flows()
-    for name, flow in maps.items():
-        export.to_diffusers(flow, folder / name)
-        noise, label = noise_and_label(flow)
-        given = {} if label is None else {"class_labels": label}
-        for jumps in JUMPS:
-            calls.append(
-                (folder / name, {"latents": noise, "num_inference_steps": jumps, "output_type": "latent"} | given)
-            )
-    noise, label = noise_and_label(maps["classes"])
-    more = {"latents": noise, "class_labels": label}
-    calls += [
-        (folder / "classes", more | {"sigmas": [1.0, 0.3], "output_type": "latent"}),
-        (folder / "classes", more | {"output_type": "pt"}),
-        (folder / "classes", {"class_labels": [2, 1]}),
-        (folder / "classes", {"latents": noise[:1], "output_type": "latent"}),
-        (folder / "points", {}),
-    ]
-    results = sampled(calls, folder)
-    made = {name: dict(zip(JUMPS, results[3 * i : 3 * i + 3], strict=True)) for i, name in enumerate(maps)}
-    return folder, maps, made, results[3 * len(maps) :]
-
-
-@pytest.mark.parametrize("name", ["points", "classes", "unet"])
-def test_the_same_noise_gives_the_same_samples(runs, name):
-    _, maps, made, _ = runs
-    flow = maps[name]
-    noise, label = noise_and_label(flow)
-    state = noise * flow.path.sigma(torch.ones(()))
-    for jumps in JUMPS:
-        assert_same(made[name][jumps], fm.sample(flow, state, jumps, condition=label))
-
-
-def test_a_map_to_the_data_alone_jumps_once(runs):
-    _, maps, made, _ = runs
-    noise, _ = noise_and_label(maps["consistency"])
-    assert_same(made["consistency"][1], fm.sample(maps["consistency"], noise))
-    assert "knows one jump only, from noise to data: num_inference_steps=1" in made["consistency"][2]
-
-
-def test_times_images_labels_and_errors(runs):
-    _, maps, made, (at_times, pixels, pictures, null, points) = runs
-    flow = maps["classes"]
-    noise, label = noise_and_label(flow)
-    assert_same(at_times, fm.sample(flow, noise, times=[1.0, 0.3, 0.0], condition=label))
-    assert_same(pixels, (made["classes"][1] / 2 + 0.5).clamp(0, 1))
-    assert [picture.size for picture in pictures] == [(8, 8)] * 2
-    assert_same(null, fm.sample(flow, noise[:1]))
-    assert 'these samples are no images: pass output_type="latent"' in points
-
-
-def test_a_folder_is_replaced_only_where_it_is_an_export(runs, tmp_path):
-    flow = runs[1]["points"]
+def test_a_folder_is_replaced_only_where_it_is_an_export(tmp_path):
+    flow = fm.FlowMap(fm.networks.MLP(2, 8, 1, embedding=8))
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
