@@ -19,8 +19,9 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
 
     network: needed where the run's network is not one of flowmaps; a FlowMap where its output or path is not either.
     ema=False: the weights as they were trained. Nothing is unpickled. A damaged checkpoint is passed over with a
-    warning. Raises FileNotFoundError where there is no run or no checkpoint, ValueError where all checkpoints are
-    damaged, where a network is needed, or where the weights do not fit it.
+    warning. Raises FileNotFoundError where there is no run or no checkpoint, OSError where the folder of the model is
+    gone that the run was trained on and does not hold itself, ValueError where all checkpoints are damaged, where a
+    network is needed, or where the weights do not fit it.
     """
     flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)
     found = latest(Run(Path(run)).checkpoints)
@@ -48,7 +49,13 @@ def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
                 f"the {name} of this run cannot be rebuilt from a file, not being part of flowmaps: pass {instead} "
                 f"({part['unknown']})"
             )
-    built = {name: build(part) for name, part in parts.items()}
+    try:
+        built = {name: build(part) for name, part in parts.items()}
+    except OSError as error:
+        raise type(error)(
+            f"what this run was trained on cannot be had: {error}. If it is elsewhere now, pass the whole FlowMap "
+            "around it as network="
+        ) from error
     around = built["network"] if network is None else network
     return FlowMap(around, built["output"], built["path"], **_options(built))
 

@@ -2,8 +2,10 @@
 
 import copy
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -551,3 +553,25 @@ def test_a_stock_pipeline_reads_it(text_unet, tmp_path):
     pipeline.set_adapters(pipeline.get_active_adapters(), 0.3)
     set_weight(flow, 0.3)
     torch.testing.assert_close(pipeline.unet(x, time, **question)[0], mine(x, time, **question)[0])
+
+
+def test_a_student_of_one_time_is_whole_in_a_stock_pipeline(text_unet):
+    """It has nothing beside the LoRA."""
+    flow = lora(students.student(of_folder(text_unet), students.source_only, tame=False), 2)
+    assert not flow.network.new and flow.only_target == 0.0
+    assert all(".lora_" in name for name in trained(flow))
+
+
+def test_the_page_runs(unet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "lora.md").read_text()
+    for folder in ("folder/of/a/pipeline", "folder/of/another/pipeline"):
+        text = text.replace(folder, str(unet))
+    names = {"images": IMAGES}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.M | re.S):
+        exec(
+            block.replace("2000, batch_size=16", "2, batch_size=4, progress_bar=False, trackers=(), sample_every=0"),
+            names,
+        )
+    torch.testing.assert_close(drawn(names["other"]), drawn(names["state"].ema))
+    assert {file.name for file in Path("adapter").iterdir()} == set(re.findall(r"^\| `(.*?)` \|", text, flags=re.M))

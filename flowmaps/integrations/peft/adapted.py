@@ -153,7 +153,7 @@ def can_be_had_again(network: nn.Module, known: str) -> bool:
     """Whether the weights of the pretrained model are those of a folder that its description names, or of a network
     that has no description.
     """
-    readers = [part for part in network.modules() if getattr(part, "loaded", None) and _is_ours(part)]
+    readers: list[Any] = [part for part in network.modules() if getattr(part, "loaded", None) and _is_ours(part)]
     try:
         describe(network)
     except TypeError:
