@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..data import Data
 from ..evaluate.guided import Guided, on_its_device
@@ -41,7 +42,7 @@ def guided(samplers: Sequence[Guided], data: Data, found: Mapping[str, Any]) -> 
     keys = ((row.get("run"), row["sampler"], row["steps"], row["scale"]) for row in found["rows"])
     pairs = [(by_key[key], row) for key, row in zip(keys, found["rows"], strict=True) if key in by_key]
     kinds = dict.fromkeys(map(kind_of, found["rows"]))
-    boards = [page.panels(board(one, data, row, found) for one, row in pairs if kind_of(row) == kind) for kind in kinds]
+    boards = [page.panels(board(one, data, row) for one, row in pairs if kind_of(row) == kind) for kind in kinds]
     names = data.class_names or tuple(map(str, range(data.classes or 0)))
     order = ROWS.format(", ".join(names[:CLASSES]))
     alt = "Charts of accuracy, diversity and distance against the scale of guidance, a line for each sampler."
@@ -55,16 +56,20 @@ def kind_of(row: words.Row) -> str:
     return words.name(row)
 
 
-def board(one: Guided, data: Data, row: words.Row, found: Mapping[str, Any]) -> str:
+def board(one: Guided, data: Data, row: words.Row) -> str:
     """A grid of samples with a row for each class."""
-    label = torch.arange(min(data.classes or 1, CLASSES)).repeat_interleave(COLUMNS)
-    noise = torch.randn(len(label), *data.shape, generator=torch.Generator().manual_seed(0))
-    x = one.draw(*on_its_device(one, noise, label), len(label)).x
-    picture = mosaic(enlarged(data.to_pixels(x.float()), 32), COLUMNS, GAP)
     title = f"{kind_of(row)}, scale {one.scale:g}"
     note = f"{percent(row)} recognised, diversity {words.plus_minus(row['diversity'], row['diversity_stderr'])}"
     caption = f"<b>{escape(title)}</b>{escape(note)}"
-    return page.picture(png(picture), f"A grid of images, a row for each class: {title}", caption)
+    return page.picture(png(class_mosaic(one, data)), f"A grid of images, a row for each class: {title}", caption)
+
+
+def class_mosaic(one: Guided, data: Data, seed: int = 0) -> Tensor:
+    """Samples side by side, a row for each of the first classes; the same noise for every sampler."""
+    label = torch.arange(min(data.classes or 1, CLASSES)).repeat_interleave(COLUMNS)
+    noise = torch.randn(len(label), *data.shape, generator=torch.Generator().manual_seed(seed))
+    x = one.draw(*on_its_device(one, noise, label), len(label)).x
+    return mosaic(enlarged(data.to_pixels(x.float()), 32), COLUMNS, GAP)
 
 
 def percent(row: Mapping[str, Any]) -> str:

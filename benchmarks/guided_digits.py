@@ -1,0 +1,224 @@
+"""Guidance in one jump, on the handwritten digits:  python -m benchmarks.guided_digits
+
+Three class-conditional models for each seed, of one network, optimiser and training time, without compilation:
+
+- teacher: flow matching, 10% of the labels left out, sampled by 100 Euler steps of its guided velocity
+- distilled: a flow map that starts from it and learns from its guided velocity (AYF, Eulerian), told the scale
+- from scratch: improved MeanFlow that learns guided from the data, told the scale; 10% of the labels left out
+
+Each is measured at scales 1, 2 and 4: the share of samples that a small classifier takes for the class asked for, the
+mean distance of two samples of a class, the Fréchet distance to held-out images, and that to the teacher's samples at
+the same scale, from other noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+import flowmaps as fm
+from benchmarks.tables import machine, markdown
+from flowmaps import guidance
+from flowmaps.data.changes import WithGuidance, WithoutLabel, changed
+from flowmaps.evaluate.guided import Guided, by_scale
+from flowmaps.evaluate.guided_run import guided_samplers
+from flowmaps.recipes import small_images
+from flowmaps.visualise import guided as pictures
+
+SCALES = (1.0, 2.0, 4.0)
+RANGE = (1.0, 8.0)
+"""Of the scales that are drawn in training."""
+STEPS = 100
+UNIFORM = fm.times.uniform_triangle(1e-3, 1.0)
+NULL = {"label": 10}
+TOLD = {"guidance": "{:g}:{:g}".format(*RANGE)}
+DROPPED = {"label_dropout": "0.1"}
+
+Parts = tuple[fm.FlowMap, fm.Method, fm.data.Data, dict[str, str]]
+
+
+def teacher(data: fm.data.Data, runs: Path, seed: int) -> Parts:
+    """Flow matching that knows the null class."""
+    return small_images(data, classes=10), fm.methods.flow_matching(times=UNIFORM), without_labels(data), DROPPED
+
+
+def distilled(data: fm.data.Data, runs: Path, seed: int) -> Parts:
+    """From the teacher's weights, by its guided velocity."""
+    known = fm.load(run_of(runs, "teacher", seed))
+    guided = guidance.classifier_free(known, null=NULL)
+    method = fm.methods.ayf_emd(guided, times=UNIFORM, weight=fm.weight.squared)
+    flow = fm.student(known, told=("guidance",), tame=False)
+    return flow, method, changed(data, WithGuidance(*RANGE)), TOLD
+
+
+def scratch(data: fm.data.Data, runs: Path, seed: int) -> Parts:
+    """Improved MeanFlow, guided by what it says itself of the null class."""
+    method = fm.methods.imf(diagonal=0.75, times=UNIFORM, power=0)
+    flow = fm.student(small_images(data, classes=10), told=("guidance",), tame=False)
+    told = changed(without_labels(data), WithGuidance(*RANGE, null=NULL))
+    return flow, guidance.guided(method, guidance.imf(null=NULL)), told, TOLD | DROPPED
+
+
+MODELS: dict[str, Callable[[fm.data.Data, Path, int], Parts]] = {
+    "teacher": teacher,
+    "distilled": distilled,
+    "scratch": scratch,
+}
+
+
+def without_labels(data: fm.data.Data) -> fm.data.Data:
+    """A tenth of the labels left out."""
+    return changed(data, WithoutLabel(0.1, NULL["label"]))
+
+
+def run_of(runs: Path, name: str, seed: int) -> Path:
+    return runs / f"guided-digits-{name}-{seed}"
+
+
+def train(name: str, seed: int, seconds: float, runs: Path) -> None:
+    """Train one model into a run folder: batches of 256, AdamW at 1e-3, bfloat16."""
+    torch.manual_seed(seed)
+    flow, method, data, notes = MODELS[name](fm.data.load("digits"), runs, seed)
+    states = fm.train(
+        flow, method, data, seconds=seconds, batch_size=256, lr=1e-3, seed=seed, labels=True, precision="bf16",
+        progress_bar=False, checkpoint_every=10**9, sample_every=0, out=run_of(runs, name, seed), notes=notes,
+    )  # fmt: skip
+    for state in states:
+        if state.step % 500 == 0:
+            print(f"{name}, seed {seed}: step {state.step}, {state.seconds:.0f} s", flush=True)
+
+
+def samplers_of(runs: Path, seed: int) -> list[Guided]:
+    """One jump of the two flow maps, the ODE of the one that has it from scratch, and the teacher's guided ODE."""
+    data, found = fm.data.load("digits"), {}
+    for name in MODELS:
+        run = run_of(runs, name, seed)
+        mine = guided_samplers(run, fm.load(run), data, scales=SCALES, steps=STEPS)
+        found[name] = [replace(one, run=name, reference=name == "teacher") for one in mine]
+    jumps = [one for name in ("distilled", "scratch") for one in found[name] if one.name == "jump"]
+    odes = [one for name in ("scratch", "teacher") for one in found[name] if one.name == "euler"]
+    return jumps + odes
+
+
+def measured(runs: Path, seed: int, classifier: fm.evaluate.Classifier) -> dict[str, Any]:
+    """Everything about one seed."""
+    last = {name: fm.training.read_metrics(run_of(runs, name, seed))[-1] for name in MODELS}
+    spent = {name: {key: row[key] for key in ("step", "seconds")} for name, row in last.items()}
+    samplers, data = samplers_of(runs, seed), fm.data.load("digits")
+    found = by_scale(samplers, data, classifier, seed=seed)
+    return {"seed": seed, "machine": machine(), "training": spent, **found}
+
+
+def averaged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same table of means over the seeds, with the standard errors of these as far as the samples decide them."""
+    keys = list(results[0]["measures"])
+    rows = [merged(same, keys) for same in zip(*(result["rows"] for result in results), strict=True)]
+    data = merged([result["data"] for result in results], [key for key in keys if key in results[0]["data"]])
+    return {**results[0], "rows": rows, "data": data}
+
+
+def merged(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+    """Means of measures, of their errors as for independent numbers, and of times."""
+    new = dict(rows[0])
+    for key in keys:
+        new[key] = mean(row[key] for row in rows)
+        new[f"{key}_stderr"] = sum(row[f"{key}_stderr"] ** 2 for row in rows) ** 0.5 / len(rows)
+    if "seconds_per_sample" in new:
+        new["seconds_per_sample"] = mean(row["seconds_per_sample"] for row in rows)
+    return new
+
+
+NAMES = {"distilled": "distilled", "scratch": "from scratch", "teacher": "teacher, guided"}
+COLUMNS = {
+    "accuracy": "recognised",
+    "diversity": "diversity",
+    "distance": "Fréchet",
+    "to_reference": "to the teacher's samples",
+}
+
+
+def table(found: dict[str, Any]) -> str:
+    """A row for each sampler and scale, and what held-out data get."""
+
+    def cells(row: dict[str, Any], keys: Sequence[str]) -> list[str]:
+        values = ((row.get(key), row.get(f"{key}_stderr")) for key in keys)
+        return ["" if value is None else f"{value:.3f} ± {error:.3f}" for value, error in values]
+
+    rows = [["held-out digits", "", "", *cells(found["data"], list(COLUMNS)), ""]]
+    for row in found["rows"]:
+        kind = "1 jump" if row["sampler"] == "jump" else f"{row['steps']} Euler steps"
+        micros = f"{1e6 * row['seconds_per_sample']:.0f}"
+        rows.append([NAMES[row["run"]], kind, f"{row['scale']:g}", *cells(row, list(COLUMNS)), micros])
+    return markdown(["model", "sampler", "scale", *COLUMNS.values(), "µs per sample"], rows)
+
+
+def by_seed(results: Sequence[dict[str, Any]]) -> str:
+    """One jump seed by seed, and how long each was trained."""
+    lines = []
+    for result in results:
+        for name in ("distilled", "scratch"):
+            rows = [row for row in result["rows"] if (row["run"], row["sampler"]) == (name, "jump")]
+            values = [f"{row[key]:.3f}" for key in ("accuracy", "to_reference") for row in rows]
+            lines.append([str(result["seed"]), NAMES[name], *values, str(result["training"][name]["step"])])
+    columns = [f"{what} at {w:g}" for what in ("recognised", "to the teacher") for w in SCALES]
+    return markdown(["seed", "one jump", *columns, "training steps"], lines)
+
+
+def draw(samplers: Sequence[Guided], found: dict[str, Any], out: Path) -> None:
+    """Samples of one seed, a row of the picture for each sampler and a column for each scale; the measures by scale."""
+    data, kinds = fm.data.load("digits"), [one for one in samplers if one.scale == SCALES[0]]
+    with fm.visualise.style.figure(
+        fm.visualise.light, 10, 12.5 * len(kinds) / 3, out / "classes.png", nrows=len(kinds), ncols=len(SCALES)
+    ) as (_, axes):
+        for one, axis in zip(samplers, axes.flat, strict=True):
+            axis.imshow(pictures.class_mosaic(one, data).numpy(), interpolation="nearest")
+            kind = "1 jump" if one.name == "jump" else f"{one.steps} Euler steps"
+            axis.set_title(f"{NAMES[one.run or '']}, {kind}, scale {one.scale:g}", fontsize=10)
+            axis.set_axis_off()
+    keys = [key for key in COLUMNS if key in found["measures"]]
+    pictures.by_scale(found, out / "by_scale.png", keys=keys)
+
+
+def report(runs: Path, seeds: Sequence[int], out: Path) -> None:
+    """Measure the seeds that have no result yet, then write the tables and pictures of all."""
+    out.mkdir(parents=True, exist_ok=True)
+    classifier = fm.evaluate.train_classifier(fm.data.load("digits"))
+    for seed in seeds:
+        target = out / f"{seed}.json"
+        if not target.exists():
+            target.write_text(json.dumps(measured(runs, seed, classifier), indent=1) + "\n")
+    results = [json.loads((out / f"{seed}.json").read_text()) for seed in seeds]
+    found = averaged(results)
+    command = f"{results[0]['machine']}; command: python -m benchmarks.guided_digits"
+    (out / "table.md").write_text(f"{table(found)}\n\n{command}\n")
+    (out / "seeds.md").write_text(f"{by_seed(results)}\n")
+    print(f"{table(found)}\n\n{by_seed(results)}\n\n{command}")
+    if run_of(runs, "teacher", seeds[0]).exists():
+        draw(samplers_of(runs, seeds[0]), found, out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what has no run yet, measure what has no result yet, then write tables and pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--seconds", type=float, default=180.0, help="training time of each model (default: 180)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="where the trained models are kept")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/guided_digits"))
+    options = parser.parse_args(argv)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    for seed in seeds:
+        for name in MODELS if not (options.out / f"{seed}.json").exists() else ():
+            if not run_of(options.runs, name, seed).exists():
+                train(name, seed, options.seconds, options.runs)
+    report(options.runs, seeds, options.out)
+
+
+if __name__ == "__main__":
+    main()
