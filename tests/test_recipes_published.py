@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import flowmaps as fm
 from flowmaps.cli import main, parse
+from flowmaps.cli.train import recipe_of
 from flowmaps.recipes import RECIPES, find
 from flowmaps.training import WarmUp
 
@@ -146,6 +147,20 @@ def test_recipes_say_where_they_are_from():
         assert recipe.row.needs_teacher == (recipe.teacher is not None)
         assert {recipe.teacher, recipe.start} - {None} <= RECIPES.keys()
         assert replace(recipe, steps=5).settings()["steps"] == 5
+
+
+def test_the_guidance_of_recipes_is_that_of_meanflow():
+    """omega = scale (1 - kappa), as the papers count."""
+    guided = {name: recipe.guidance for name, recipe in RECIPES.items() if recipe.guidance}
+    assert {name.removeprefix("imagenet256-dit-") for name in guided} == {
+        "b4-meanflow", "b2-meanflow", "xl2-meanflow", "b2-imf",
+    }  # fmt: skip
+    for name, source in guided.items():
+        omega = source.scale * (1 - source.share.kappa)
+        assert (round(omega, 6), source.share.kappa) == ((0.2, 0.92) if "xl2" in name else (1.0, 0.5))
+        assert find(name).build().terms[0].velocity.null == {"label": find(name).classes}
+    typed = ["train", "x.npy", "--recipe", "imagenet256-dit-b4-meanflow", "--method", "lmd"]
+    assert recipe_of(parse(typed)).guidance is None and recipe_of(parse(typed[:4])).guidance is not None
 
 
 def test_warm_up_rises_and_stays():

@@ -45,8 +45,8 @@ def changed(recipe: Recipe, options: Plan) -> Recipe:
 def with_method(recipe: Recipe, name: str | None, pairs: tuple[str, ...]) -> Recipe:
     """The recipe with another method, or with other arguments of its own."""
     row = recipe.row if name is None else row_of(name)
-    build = recipe.method if row is recipe.row else row.build
-    return replace(recipe, method=partial(build, **method_arguments(row.build, pairs)))
+    recipe = recipe if row is recipe.row else replace(recipe, method=row.build, guidance=None)
+    return replace(recipe, method=partial(recipe.method, **method_arguments(row.build, pairs)))
 
 
 def list_recipes(json: bool) -> None:

@@ -54,7 +54,7 @@ def run_train(options: Train) -> None:
 
 def method_of(options: Train, row: Row, recipe: Recipe | None, guide: Guide) -> Method:
     """The method that was named, or the recipe's, with its teacher loaded and guided."""
-    build = None if recipe is None else recipe.method
+    build = None if recipe is None else recipe.make
     return make_method(row, options.method_args, options.teacher, build, guide.teacher)
 
 
@@ -87,7 +87,8 @@ def recipe_of(options: Train) -> Recipe | None:
                 raise ValueError(f"--{name} is for recipes: it needs --recipe")
         return None
     recipe, row = named(options), row_of(options.method)
-    return replace(recipe, lr=options.lr, method=recipe.method if row is recipe.row else row.build)
+    same = row is recipe.row
+    return replace(recipe if same else replace(recipe, method=row.build, guidance=None), lr=options.lr)
 
 
 def named(options: Train) -> Recipe:

@@ -13,12 +13,14 @@ from torch import nn
 from ..data import Data
 from ..data.changes import Change, changed
 from ..flow_map import FlowMap, Output, average_velocity
+from ..guidance import FromPairs, guided
 from ..method import Method
 from ..methods import LANDSCAPE, Row
 from ..methods.papers import Paper
 from ..path import Path, linear
 from ..training.plan import Precision
 from ..training.schedule import constant
+from .planned import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Recipe:
     - data: what to give it, in words; shape of one x_0; classes, None for a network that is told none
     - network: (shape, *, classes, **sizes) -> a network; output and path of the flow map around it
     - method: a function of `methods`, its arguments bound
+    - guidance: what a method without a teacher learns from, in the place of the velocity of pairs (`guidance.guided`)
     - change: what happens to each training batch (`data.changes`)
     - steps, batch_size (of all processes), lr, schedule, ema, clip, precision: as for `train`
     - optimizer: called with (weights, lr=lr); None: the AdamW of `train`
@@ -59,6 +62,7 @@ class Recipe:
     ema: float = 0.9999
     clip: float | None = None
     precision: Precision = "no"
+    guidance: FromPairs | None = None
     teacher: str | None = None
     start: str | None = None
 
@@ -67,6 +71,24 @@ class Recipe:
         """The method's row of the landscape."""
         bare = self.method.func if isinstance(self.method, functools.partial) else self.method
         return next(row for row in LANDSCAPE if row.build is bare)
+
+    @property
+    def checkpoint(self) -> bool:
+        """Whether the blocks of the network keep their inputs alone."""
+        return bool(getattr(self.network, "keywords", {}).get("checkpoint"))
+
+    @property
+    def command(self) -> str:
+        """Of flowmaps; DATA is yours."""
+        begin = (
+            f" --teacher runs/{self.teacher}" if self.teacher else f" --start runs/{self.start}" if self.start else ""
+        )
+        return f"train DATA --recipe {self.name}{begin}{' --checkpoint' if self.checkpoint else ''}"
+
+    @property
+    def said(self) -> dict[str, str]:
+        """Where it is from, in words."""
+        return {"settings": self.where, "published": self.published or "nothing", "differs": self.differs}
 
     def flow(self) -> FlowMap:
         """The flow map with new weights, a partial one where the method learns no other."""
@@ -79,7 +101,37 @@ class Recipe:
         if self.row.needs_teacher != (teacher is not None):
             needs = f"a teacher, a run of {self.teacher}" if self.row.needs_teacher else "no teacher"
             raise ValueError(f"{self.name} trains by {self.row.name} and needs {needs}")
-        return self.method() if teacher is None else self.method(teacher=teacher)
+        return self.make() if teacher is None else self.make(teacher=teacher)
+
+    def make(self, **arguments: Any) -> Method:
+        """The method with more arguments bound, and with the recipe's guidance."""
+        method = self.method(**arguments)
+        return method if self.guidance is None or self.row.needs_teacher else guided(method, self.guidance)
+
+    def step(self, rows: int) -> Callable[[], Step]:
+        """A function that makes a step of so many rows, with new weights, for a plan."""
+
+        def made() -> Step:
+            teacher = self.flow().unlimited().eval() if self.row.needs_teacher else None
+            label = None if self.classes is None else torch.zeros(rows, dtype=torch.int64)
+            return Step(self.flow().train(), self.build(teacher), torch.zeros(rows, *self.shape), label)
+
+        return made
+
+    def parts(self) -> list[tuple[int, Recipe]]:
+        """Itself: it is planned as a whole."""
+        return [(1, self)]
+
+    def by(self, row: Row, **arguments: Any) -> Recipe:
+        """The same run by another method, unguided, or by its own with other arguments."""
+        other = self if row is self.row else replace(self, method=row.build, guidance=None)
+        return replace(other, method=functools.partial(other.method, **arguments))
+
+    def listed(self) -> dict[str, Any]:
+        """All of its settings, for JSON."""
+        same = ("name", "data", "shape", "classes", "steps", "batch_size", "lr", "ema", "precision", "teacher", "start")
+        told = {name: getattr(self, name) for name in (*same, "where", "published", "differs")}
+        return {**told, "method": self.row.name, "paper": self.paper.short}
 
     def prepare(self, data: Data) -> Data:
         """The data as steps see them. Raises ValueError for data of another shape, with no or too many classes."""
