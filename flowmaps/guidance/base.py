@@ -37,7 +37,9 @@ class Guided(nn.Module):
     ) -> None:
         super().__init__()
         self.members, self.scale, self.interval = tuple(members), scale, interval
-        self.held = nn.ModuleList(member for member in members if isinstance(member, nn.Module))
+        for k, member in enumerate(self.members):
+            if isinstance(member, nn.Module):
+                self.add_module(f"member_{k}", member)  # not in a list, whose entries count as blocks of a network
         self.condition = dict(condition)
 
     def mixed(self, ask: Ask, x: Tensor, *times: Any) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..describe import describable
 from ..path import Path
 from .base import Guided
 from .conditions import Ask, Interval, as_interval, bound, extrapolated, needs, told_scale, twice
@@ -18,6 +19,7 @@ BAKED = (
 )
 
 
+@describable
 class ClassifierFree(Guided):
     """See `classifier_free`."""
 
@@ -44,6 +46,7 @@ class ClassifierFree(Guided):
         return ClassifierFree(members, self.scale, self.interval, self.null, condition)
 
 
+@describable
 class Autoguidance(Guided):
     """See `autoguidance`."""
 
@@ -58,6 +61,7 @@ class Autoguidance(Guided):
         return Autoguidance(members, self.scale, self.interval, condition)
 
 
+@describable
 class ModelGuidance(ClassifierFree):
     """See `model_guidance`."""
 
@@ -75,6 +79,7 @@ class ModelGuidance(ClassifierFree):
         return ModelGuidance(members, self.scale, self.interval, self.null, condition)
 
 
+@describable
 class Mixture(Guided):
     """See `mixture`."""
 

@@ -1,5 +1,6 @@
 """Velocities made of velocities: their formulas, exactly, as teachers, under derivatives, and what is refused."""
 
+import json
 import warnings
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 import flowmaps as fm
 from flowmaps import guidance, methods
+from flowmaps.describe import build, describe
+from flowmaps.training.fingerprint import fingerprint
 from flowmaps.training.teachers import guidance_of, move_teachers, teachers
 from tests.guidance.support import CLASSES, MIXTURE, NULL, Field, Jumps, guided, of_class, rows
 
@@ -202,6 +205,8 @@ def test_warnings():
     flow = fm.FlowMap(Network(), guided="learned, scale 2")
     for other in (flow.given(label=LABEL), flow.around(flow.network), flow.unlimited()):
         assert other.guided == "learned, scale 2"
+    model = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1), guided="learned, scale 2")
+    assert fm.students.student(model).guided == "learned, scale 2"
     with pytest.warns(UserWarning, match=r"baked in already \(learned, scale 2\)"):
         guidance.classifier_free(flow, 2.0, null=NULL)
     plain = guidance.classifier_free(fm.FlowMap(Network()), 2.0, null=NULL).given(label=LABEL)
@@ -211,6 +216,19 @@ def test_warnings():
         warnings.simplefilter("error")
         fm.sample(plain, X, 3, step=fm.steps.euler)
         methods.lmd(flow).loss(fm.FlowMap(Network()), X, LABEL)
+
+
+def test_what_guidance_a_teacher_has_is_written_down():
+    """So that a run is not resumed with another one; and it can be built again."""
+    network = fm.networks.MLP(1, width=8, depth=1, classes=3)
+    v = guidance.classifier_free(fm.FlowMap(network), 2.0, null=NULL, interval=(0.0, 0.5))
+    seen = fingerprint(methods.lmd(v).terms)[0]["arguments"]["velocity"]["arguments"]["teacher"]["arguments"]
+    assert (seen["scale"], seen["null"]) == (2.0, NULL) and seen["interval"]["arguments"] == {"start": 0.0, "end": 0.5}
+    again = build(json.loads(json.dumps(describe(v))))
+    again.load_state_dict(v.state_dict())
+    x = X.float()
+    assert torch.equal(again.given(label=LABEL).velocity(x, S), v.given(label=LABEL).velocity(x, S))
+    assert again.guided == v.guided == "ClassifierFree, scale 2, between times 0 and 0.5"
 
 
 def test_what_is_refused():
