@@ -34,6 +34,10 @@ class Call:
         self.on_argument: list[Tensor] = []
 
 
+ASIDE = Call(())
+"""While the hooks themselves call a part of the network, which is to do what it always did."""
+
+
 class Hooks:
     """The hooks on a network. They do nothing but while `during(call)`.
 
@@ -67,7 +71,7 @@ class Hooks:
 
     @contextmanager
     def during(self, call: Call | None) -> Iterator[None]:
-        """The hooks act for this call; for None they do nothing."""
+        """The hooks act for this call."""
         before, self.call = self.call, call
         try:
             yield
@@ -82,7 +86,7 @@ class Hooks:
 
     def old(self, i: int, clock: Tensor) -> Tensor:
         """The pretrained embedding at times of the network's clock."""
-        with self.during(None):
+        with self.during(ASIDE):
             value = self.embedders[i](clock)
         return value if self.tame is None else value.detach()
 
@@ -156,14 +160,14 @@ class Hooks:
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         """The layers are done: what comes after them sees what the last one saw."""
-        if self.call is not None:
+        if self.call is not None and self.call is not ASIDE:
             self.call.current = len(self.call.views) - 1
 
     def project(self, module: nn.Module, args: Any) -> None:
         """The embedding of the first view on its way to the layers: that of the others goes the same way."""
         if (call := self._now()) is None:
             return
-        with self.during(None):
+        with self.during(ASIDE):
             way = functools.partial(functools.reduce, lambda h, module: module(h), self.projection)
             before = way(args[0])
             call.on_argument = [way(args[0] + shift.to(args[0].dtype)) - before for shift in call.on_embedding]
@@ -181,7 +185,7 @@ class Hooks:
                 "a layer of a student is computed again in the backward pass without the times of its call: give its "
                 "network Student.checkpointed as the function that checkpoints its layers"
             )
-        return self.call
+        return None if self.call is ASIDE else self.call
 
 
 def shifted(argument: Tensor, shift: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from ..describe import describable
 from ..networks.embeddings import Fourier, TimeConditioning, TimeEmbedding, Times, gap
 from ..networks.initialise import where_the_source_is
-from ..networks.layers import zero
+from ..networks.layers import by_parts, under_torch_func, zero
 from ..teacher import Reading
 from .hooks import Call, Hooks, View
 from .places import Embedder, Places, common_width, find
@@ -104,12 +104,15 @@ class Student(nn.Module):
         checkpoints layers, in the place of torch's function.
         """
         hooks, call = self._hooks, self._hooks.call
+        if not torch.is_grad_enabled() or under_torch_func():
+            return layer(*inputs, **named)
 
-        def again() -> Any:
+        def again(*inputs: Any) -> Any:
             with hooks.during(call):
                 return layer(*inputs, **named)
 
-        return checkpoint(again, use_reentrant=False)
+        of_parts, parts = by_parts(again, inputs)
+        return checkpoint(of_parts, *parts, use_reentrant=False)
 
     def _view(self, seen: Times, layers: int, told: Times) -> View:
         time, *others = seen

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,7 +53,12 @@ class Tame(nn.Module):
 
     @torch.no_grad()
     def fit(self, embedding: Callable[[Tensor], Tensor]) -> float:
-        """Fit C to an embedding (n,) -> (n, width), and say how rough that is: rms dE/ds over rms d(C phi)/ds."""
+        """Fit C to an embedding (n,) -> (n, width), and say how rough that is: rms dE/ds over rms d(C phi)/ds.
+
+        On the meta device, where there are no numbers, it is taken to be as rough as pretrained ones are.
+        """
+        if self.fitted.is_meta:
+            return math.inf
         s = torch.linspace(0, 1, GRID + 1, device=self.fitted.device)
         value, slope = jvp(embedding, (s,), (1,))
         self.fitted.copy_(least_squares(phi(s.double()), value.double()))
