@@ -132,21 +132,31 @@ def checkpointed(layer: Callable[..., Any], *inputs: Any) -> Any:
     Dual numbers pass as their parts, which torch knows. Without a gradient to come, and under torch.func, which has no
     checkpoints, the layer is called as it is.
     """
-    if not torch.is_grad_enabled() or _under_torch_func():
+    if not torch.is_grad_enabled() or under_torch_func():
         return layer(*inputs)
-    kinds = [type(x) if isinstance(x, Dual) else None for x in inputs]
+    of_parts, parts = by_parts(layer, inputs)
 
-    def on_parts(*parts: Tensor) -> Any:
-        rest = iter(parts)
-        y = layer(*(next(rest) if kind is None else kind(next(rest), next(rest)) for kind in kinds))
+    def to_parts(*parts: Any) -> Any:
+        y = of_parts(*parts)
         return (y.primal, y.tangent) if isinstance(y, Dual) else y
 
-    parts = [part for x in inputs for part in ((x.primal, x.tangent) if isinstance(x, Dual) else (x,))]
-    y = checkpoint(on_parts, *parts, use_reentrant=False)
-    return next(filter(None, kinds))(*y) if isinstance(y, tuple) else y
+    y = checkpoint(to_parts, *parts, use_reentrant=False)
+    return next(type(x) for x in inputs if isinstance(x, Dual))(*y) if isinstance(y, tuple) else y
 
 
-def _under_torch_func() -> bool:
+def by_parts(layer: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
+    """The layer as a function of inputs without dual numbers, and these: dual numbers as their two parts."""
+    kinds = [type(x) if isinstance(x, Dual) else None for x in inputs]
+
+    def of_parts(*parts: Any) -> Any:
+        rest = iter(parts)
+        return layer(*(next(rest) if kind is None else kind(next(rest), next(rest)) for kind in kinds))
+
+    return of_parts, [part for x in inputs for part in ((x.primal, x.tangent) if isinstance(x, Dual) else (x,))]
+
+
+def under_torch_func() -> bool:
+    """Inside of a transform of torch.func."""
     return not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None
 
 

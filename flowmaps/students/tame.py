@@ -6,9 +6,8 @@ derivative is 1000 times its size, and hides what the network knows about time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
