@@ -50,7 +50,7 @@ def run_distill(options: Distill) -> None:
     own["notes"] = notes_of(options, source) | scale.notes()
     if not one_run(options, data, flow, method, out, steps=options.steps, resume=options.resume, **own):
         say(f"The run in {out} is complete: there is nothing left to train.")
-    say(f"Next:  flowmaps sample {out} -o samples.npy    flowmaps export {out} FOLDER")
+    say(f"Next:  flowmaps sample {out} -o samples.png    flowmaps export {out} FOLDER")
 
 
 def distiller(name: str) -> Row:

@@ -22,7 +22,6 @@ from .tables import print_table
 from .train import SHARED
 
 ROWS, STEPS = 2, 3
-GB = 1e9
 
 
 def dry_run(options: Distill, data: Data, flow: FlowMap, method: Method) -> None:
@@ -61,15 +60,19 @@ def table(options: Distill, flow: FlowMap, method: Method, rows: int, flops: int
         f"activations, for each of {options.batch_size} rows": activations // rows,
     }
     total = sum(parts.values()) + (options.batch_size // options.accumulate - 1) * (activations // rows)
-    sizes = [[name, f"{size / GB:.3g} GB"] for name, size in parts.items()]
+    sizes = [[name, said(size)] for name, size in {**parts, "together, on one process": total}.items()]
     step = flops / rows * options.batch_size
     return [
         ["weights that are trained", f"{sum(weight.numel() for weight in learned):,}"],
         *sizes,
-        ["together, on one process", f"{total / GB:.3g} GB"],
-        ["operations of a step", f"{step / 1e12:.3g} TFLOP"],
-        [f"operations of {options.steps:,} steps", f"{options.steps * step / 1e15:.3g} PFLOP"],
+        ["operations of a step", f"{step:.3g}"],
+        [f"operations of {options.steps:,} steps", f"{options.steps * step:.3g}"],
     ]
+
+
+def said(size: int) -> str:
+    """Bytes in words."""
+    return f"{size / 1e9:.3g} GB" if size > 1e9 else f"{size / 1e6:.3g} MB"
 
 
 def weights_of(module: nn.Module) -> Iterable[Tensor]:

@@ -90,12 +90,14 @@ class Sample(Common):
     n: Annotated[int, arg(aliases=["-n"])] = 64
     """How many samples."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("samples.png")
-    """A picture (.png), or the samples themselves as an array (.npy)."""
+    """A picture (.png), of latents through the VAE of their pipeline, or the samples themselves as an array (.npy)."""
     step: Literal["auto", "jump", "euler", "heun", "ancestral", "restart"] = "auto"
     """How a step is made: a jump of the flow map; Euler or Heun steps of its velocity; a random step. auto: jumps, or
     restarts for several steps of a map that knows t = 0 alone."""
     label: int | None = None
     """Class to draw. None: the classes take turns."""
+    prompt: tuple[str, ...] = ()
+    """What to draw, of a run that is told a text. Several prompts take turns."""
     guidance: float | None = None
     """Scale of guidance, for a run that is told it, or the velocity of one that knows the null class. None: 1, or what
     is baked in."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ..data import Data, load, nothing
 from ..methods import Row
+from ..students import Student
 from ..training import load as load_run
 from ..training import read_config
 from .arguments import data_arguments
@@ -84,7 +85,13 @@ class Trained:
         return {"teacher": str(self.run)}
 
     def teacher(self) -> Any:
-        return load_run(self.run)
+        flow = load_run(self.run)
+        if any(isinstance(part, Student) for part in flow.modules()):
+            raise ValueError(
+                f"{self.run} is a student already, which shares its layers between two times: distil what it was made "
+                "of" + (f", {known}" if (known := self.config["notes"].get("folder")) else "")
+            )
+        return flow
 
     def data(self, row: Row) -> Data:
         """--data, or those that the run was trained on."""

@@ -16,6 +16,7 @@ from ..sample import sample
 from ..training import load, read_config
 from .models import device
 from .options import Sample
+from .prompted import decoded, has_pipeline, text_conditions
 from .scales import interval_of, outside
 from .tables import say
 
@@ -34,8 +35,12 @@ def run_sample(options: Sample) -> None:
     source, told = guided(options, flow, config)
     step = step_of(options, source)
     condition = told | ({} if label is None else {"label": label})
+    condition |= text_conditions(flow, config, options.prompt, options.n)
     x = sample(source, noise, options.steps, step=getattr(steps, step), condition=condition, seed=options.seed).cpu()
-    write(options, x, config["data"]["kind"])
+    kind = config["data"]["kind"]
+    if kind == "vectors" and options.out.suffix == ".png" and has_pipeline(config):
+        x, kind = decoded(config, x), "images"
+    write(options, x, kind)
     say(f"{options.n} samples of {config['data']['name']}, {options.steps} x {step}: {options.out}")
 
 

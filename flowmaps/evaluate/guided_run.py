@@ -112,7 +112,13 @@ def knows_null(config: Mapping[str, Any]) -> bool:
 
 def is_told(network: nn.Module) -> bool:
     """Whether a network is told the scale of guidance."""
-    return any(SCALE in getattr(part, "told", ()) for part in network.modules())
+    return SCALE in asked_for(network)
+
+
+def asked_for(network: nn.Module) -> set[str]:
+    """The conditions that a student is told, and those that a network around one of diffusers takes."""
+    names = ("told", "takes")
+    return {name for part in network.modules() for attribute in names for name in getattr(part, attribute, ())}
 
 
 def at_scale(
@@ -123,8 +129,6 @@ def at_scale(
 
     Raises ValueError for a run that knows nothing of guidance, or another scale or interval only.
     """
-    if not config["training"]["labels"]:
-        raise ValueError("guidance is towards a class, and this run was trained without class labels")
     if is_told(flow.network):
         return flow, told(flow.network, scale, interval)
     baked = baked_scale(config)
@@ -134,6 +138,8 @@ def at_scale(
                 f"guidance of scale {baked:g} is baked into this run, which has no other: {scale:g} is not"
             )
         return flow, {}
+    if not config["training"]["labels"]:
+        raise ValueError("guidance is towards a class, and this run was trained without class labels")
     if not knows_null(config):
         raise ValueError(
             "this run was trained without guidance, and with all labels, so it does not know the null class: train it "
@@ -146,7 +152,7 @@ def told(network: nn.Module, scale: float, interval: Interval) -> dict[str, torc
     """The conditions of a network that is told the scale, of one row each. Raises ValueError for an interval where it
     is told none.
     """
-    names = {name for part in network.modules() for name in getattr(part, "told", ())}
+    names = asked_for(network)
     if interval != EVERYWHERE and not {FROM, TO} <= names:
         raise ValueError("this run was trained with guidance at all times, so it cannot be told an interval")
     values = {SCALE: scale, FROM: interval[0], TO: interval[1]}
