@@ -56,7 +56,7 @@ class Hooks:
         acts: bool,
     ) -> None:
         self.network, self.places, self.embedders = network, places, embedders
-        self.tame: Sequence[Any] | None = tame
+        self.tame = tame
         self.call: Call | None = None
         self.projection: list[nn.Module] = []
         self.adds = False

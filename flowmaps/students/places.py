@@ -52,9 +52,9 @@ class Places:
 
     def below(self, prefix: str) -> Places:
         """The same places of a network that is the part `prefix` of another one."""
-        named = ("embedding", "layers", "features", "projection")
-        head = self.head and (f"{prefix}.{self.head[0]}", *self.head[1:])
-        return replace(self, head=head, **{f: [f"{prefix}.{name}" for name in getattr(self, f)] for f in named})
+        parts = ("embedding", "layers", "features", "projection")
+        moved: dict[str, Any] = {part: [f"{prefix}.{name}" for name in getattr(self, part)] for part in parts}
+        return replace(self, head=self.head and (f"{prefix}.{self.head[0]}", *self.head[1:]), **moved)
 
     def embedders(self, network: nn.Module) -> list[Embedder]:
         """The embeddings of a network, each with its features."""

@@ -68,13 +68,13 @@ class Student(nn.Module):
         self.depth = places.depth(network)
         embedders = places.embedders(network)
         like = next(network.parameters())
-        kept = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
+        dtype = torch.promote_types(like.dtype, torch.float32)
         width = common_width(embedders, clock(reading, torch.linspace(0.25, 0.75, 3, device=like.device)))
         count = times_seen(times, self.depth) - 1 + len(self.told)
-        self.new = TimeEmbedding(width, count, Fourier()).to(**kept) if count else None
+        self.new = TimeEmbedding(width, count, Fourier()).to(like.device, dtype) if count else None
         if self.new is not None:
             zero(self.new.outer)
-        self.tame = nn.ModuleList(Tame(width) for _ in embedders).to(**kept) if tame else None
+        self.tame = nn.ModuleList(Tame(width) for _ in embedders).to(like.device, dtype) if tame else None
         shares = [layers for _, layers in times(0.0, 0.0, self.depth)]
         self._hooks = Hooks(network, places, embedders, self.tame, shares, acts=tame or self.new is not None)
 
