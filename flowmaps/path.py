@@ -299,6 +299,9 @@ class Discrete(Path):
             raise ValueError("alphas_cumprod must be three numbers or more in [0, 1) that fall from each to the next")
         object.__setattr__(self, "alphas_cumprod", kept)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Discrete:
+        return self  # it never changes, and what it keeps of its clock is for all who use it
+
     def __repr__(self) -> str:
         return f"Discrete({len(self.alphas_cumprod)} steps, {self.alphas_cumprod[0]:g} to {self.alphas_cumprod[-1]:g})"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from ..planning import Estimate, plan
-from ..recipes import RECIPES, Recipe, find
+from ..recipes import PRETRAINED, RECIPES, find_any
+from ..recipes.planned import Planned
 from .arguments import method_arguments
 from .models import row_of
 from .options import Plan
@@ -21,7 +21,7 @@ def run_plan(options: Plan) -> None:
     if options.recipe is None:
         return list_recipes(options.json)
     estimate = plan(
-        changed(find(options.recipe), options),
+        changed(find_any(options.recipe), options),
         gpus=options.gpus,
         accumulate=options.accumulate,
         shard=options.shard,
@@ -32,59 +32,47 @@ def run_plan(options: Plan) -> None:
     print_estimate(estimate, options, hours)
 
 
-def changed(recipe: Recipe, options: Plan) -> Recipe:
+def changed(recipe: Planned, options: Plan) -> Planned:
     """The recipe with what the options set."""
     given = {name: getattr(options, name) for name in ("batch_size", "steps", "precision")}
-    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    values: Any = recipe  # a dataclass, of either kind
+    recipe = replace(values, **{name: value for name, value in given.items() if value is not None})
     recipe = recipe.checkpointed() if options.checkpoint else recipe
     if options.method is not None or options.method_args:
-        recipe = with_method(recipe, options.method, options.method_args)
+        row = recipe.row if options.method is None else row_of(options.method)
+        recipe = recipe.by(row, **method_arguments(row.build, options.method_args))
     return recipe
-
-
-def with_method(recipe: Recipe, name: str | None, pairs: tuple[str, ...]) -> Recipe:
-    """The recipe with another method, or with other arguments of its own."""
-    row = recipe.row if name is None else row_of(name)
-    recipe = recipe if row is recipe.row else replace(recipe, method=row.build, guidance=None)
-    return replace(recipe, method=partial(recipe.method, **method_arguments(row.build, pairs)))
 
 
 def list_recipes(json: bool) -> None:
     """Names, lengths and sources."""
+    known: list[Planned] = [*RECIPES.values(), *PRETRAINED.values()]
     if json:
-        return print_json([listed(recipe) for recipe in RECIPES.values()])
+        return print_json([recipe.listed() for recipe in known])
     rows = [
-        [recipe.name, f"{recipe.steps:,}", str(recipe.batch_size), f"{recipe.lr:g}", recipe.paper.short]
-        for recipe in RECIPES.values()
+        [recipe.name, recipe.row.name, f"{recipe.steps:,}", str(recipe.batch_size), f"{recipe.lr:g}", recipe.source]
+        for recipe in known
     ]
-    print_table("One in full: flowmaps plan RECIPE", ["recipe", "steps", "batch", "rate", "paper"], rows)
-
-
-def listed(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe says of itself."""
-    same = ("name", "data", "shape", "classes", "steps", "batch_size", "lr", "ema", "precision", "teacher", "start")
-    told = {name: getattr(recipe, name) for name in (*same, "where", "published", "differs")}
-    return {**told, "method": recipe.row.name, "paper": recipe.paper.short}
+    print_table("One in full: flowmaps plan RECIPE", ["recipe", "method", "steps", "batch", "rate", "from"], rows)
 
 
 def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> None:
     """Three tables: the run, the memory of one GPU, the command lines."""
     recipe, cost = estimate.recipe, estimate.cost
     spread = "spread over them (FSDP2)" if estimate.shard else "whole on each (DDP)"
+    frozen = f" trained, {cost.frozen / 1e6:,.1f} million frozen" if cost.frozen else ""
     parts = f" in {estimate.accumulate} parts" if estimate.accumulate > 1 else ""
     time = "give --rate, what a GPU reaches" if hours is None else f"{hours:,.1f} at {options.rate:g} TFLOPS a GPU"
     rows = [
-        ["method", f"{recipe.row.name}, {recipe.paper.short}"],
+        ["method", f"{recipe.row.name}, {recipe.row.paper.short}"],
         ["data", recipe.data],
-        ["parameters", f"{cost.parameters / 1e6:,.1f} million, {spread}"],
+        ["parameters", f"{cost.parameters / 1e6:,.1f} million{frozen}, {spread}"],
         ["batch", f"{recipe.batch_size} rows on {estimate.gpus} GPUs{parts}: {estimate.rows} at a time"],
         ["precision", "bfloat16 where that is safe" if recipe.precision == "bf16" else "float32"],
         ["operations", f"{estimate.flops / 1e12:,.2f} TFLOP for each GPU and step"],
-        ["steps", f"{recipe.steps:,}, {estimate.images / 1e6:,.1f} million images"],
+        ["steps", f"{recipe.steps:,}, {estimate.images / 1e6:,.1f} million rows"],
         ["hours", time],
-        ["settings", recipe.where],
-        ["published", recipe.published or "nothing"],
-        ["differs", recipe.differs],
+        *([name, words] for name, words in recipe.said.items()),
     ]
     print_table(recipe.name, ["", ""], rows)
     sizes = [[name, f"{size / GB:.2f} GB"] for name, size in {**estimate.memory, "together": estimate.total}.items()]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from ..draws import Rows
 from ..dual_blocks import SCORES_PER_BLOCK
 from ..flow_map import FlowMap
 from ..method import Method
-from ..recipes import Recipe
+from ..recipes.planned import Planned
 from ..training.optimizers import adamw, trained
 from ..training.teachers import given_to
 
@@ -31,14 +31,16 @@ MIDDLE = 0.5
 class Cost:
     """What one process holds and does in one part of a step.
 
-    parameters: numbers that are trained, those beside the flow included. flops: operations in matrix products,
-    convolutions and attention, of the loss and its backward pass. All else is bytes: weights of the flow, frozen ones
-    included, and of what is trained beside it; gradients and optimizer for what is trained; average of the weights;
-    targets, copies of the flow that it learns from; teachers that were given; activations, what the forward pass keeps
-    for the backward pass. Frozen weights that several of these share are counted with the flow's weights alone.
+    parameters: numbers that are trained, those beside the flow included; frozen: those of the flow that are not. flops:
+    operations in matrix products, convolutions and attention, of the loss and its backward pass. All else is bytes:
+    weights of the flow, frozen ones included, and of what is trained beside it; gradients and optimizer for what is
+    trained; average of the weights; targets, copies of the flow that it learns from; teachers that were given;
+    activations, what the forward pass keeps for the backward pass. Frozen weights that several of these share are
+    counted with the flow's weights alone.
     """
 
     parameters: int
+    frozen: int
     flops: int
     weights: int
     gradients: int
@@ -82,21 +84,20 @@ def counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping={FUSED: _attention, FUSED_BACKWARD: _attention_backward})
 
 
-def cost_of(recipe: Recipe, rows: Rows, *, progress: float = MIDDLE) -> Cost:
+def cost_of(recipe: Planned, rows: Rows, *, progress: float = MIDDLE) -> Cost:
     """The cost of a part of a step of this recipe, which has `rows` of its batch. Nothing is allocated."""
+    make = recipe.step(len(rows))
     with FakeTensorMode(allow_non_fake_inputs=True), large_blocks(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of training are said when it starts, the others are of the fake tensors
-        teacher = recipe.flow().unlimited().eval() if recipe.row.needs_teacher else None
-        flow, method = recipe.flow().train(), recipe.build(teacher)
+        flow, method, x0, condition = make()
         method.begin(flow)
-        batch = torch.zeros(len(rows), *recipe.shape)
-        label = None if recipe.classes is None else torch.zeros(len(rows), dtype=torch.int64)
-        flops, activations = loss_and_backward(flow, method, batch, label, rows, recipe.precision, progress)
+        flops, activations = loss_and_backward(flow, method, x0, condition, rows, recipe.precision, progress)
         weights, of_flow = list(trained([flow, method])), list(flow.parameters())
         targets = [weight for weight in apart(method.parameters(), of_flow) if not weight.requires_grad]
         given = (weight for teacher in teachers_of(method) for weight in teacher.parameters())
         return Cost(
             parameters=sum(weight.numel() for weight in weights),
+            frozen=sum(weight.numel() for weight in of_flow if not weight.requires_grad),
             flops=flops,
             weights=nbytes([*of_flow, *apart(weights, of_flow), *flow.buffers()]),
             gradients=nbytes(weight.grad for weight in weights if weight.grad is not None),
@@ -106,6 +107,12 @@ def cost_of(recipe: Recipe, rows: Rows, *, progress: float = MIDDLE) -> Cost:
             teachers=nbytes(apart(given, [*of_flow, *targets])),
             activations=activations,
         )
+
+
+def total_cost(recipe: Planned, rows: Rows) -> Cost:
+    """The same of a recipe as the sum of its parts."""
+    counted = [(times, asdict(cost_of(part, rows))) for times, part in recipe.parts()]
+    return Cost(**{name: sum(times * cost[name] for times, cost in counted) for name in counted[0][1]})
 
 
 def apart(weights: Iterable[Tensor], others: Iterable[Tensor]) -> list[Tensor]:
@@ -118,7 +125,7 @@ def loss_and_backward(
     flow: FlowMap,
     method: Method,
     x0: Tensor,
-    label: Tensor | None,
+    condition: Tensor | Mapping[str, Any] | None,
     rows: Rows,
     precision: str = "no",
     progress: float = MIDDLE,
@@ -132,7 +139,7 @@ def loss_and_backward(
     with counter() as operations:
         with kept_for_backward(known) as kept, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             method.follow(flow, progress, moved=False)
-            drawn = method.draw(flow, x0, label, progress=progress, rows=rows)
+            drawn = method.draw(flow, x0, condition, progress=progress, rows=rows)
             loss = method.measure(flow, drawn, progress)
         loss.value.backward()
     return operations.get_total_flops(), kept.nbytes
@@ -148,7 +155,7 @@ def large_blocks() -> Iterator[None]:
         SCORES_PER_BLOCK["cpu"] = small
 
 
-def optimizer_states(flow: FlowMap, method: Method, recipe: Recipe) -> int:
+def optimizer_states(flow: FlowMap, method: Method, recipe: Planned) -> int:
     """Bytes that the optimizers keep once they have made a step."""
     make = recipe.settings()["optimizer"] or adamw(recipe.lr)
     beside = {id(weight): part for part in method.auxiliaries for weight in trained([part])}

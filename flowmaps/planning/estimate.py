@@ -9,8 +9,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from ..data.core import at_least
 from ..draws import Rows
-from ..recipes import Recipe
-from .counting import Cost, cost_of
+from ..recipes.planned import Planned
+from .counting import Cost, total_cost
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Estimate:
     weights gathered for each step; otherwise each GPU has all of them. cost: of one part of a step.
     """
 
-    recipe: Recipe
+    recipe: Planned
     gpus: int
     accumulate: int
     shard: bool
@@ -73,17 +73,9 @@ class Estimate:
         return self.recipe.steps * self.flops / rate / 3600
 
     @property
-    def checkpointed(self) -> bool:
-        """Whether the blocks of the network keep their inputs alone."""
-        return bool(getattr(self.recipe.network, "keywords", {}).get("checkpoint"))
-
-    @property
     def launch(self) -> dict[str, str]:
-        """Command lines, by launcher. DATA is yours."""
-        run = f"-m flowmaps train DATA --recipe {self.recipe.name}"
-        teacher, start = self.recipe.teacher, self.recipe.start
-        run += f" --teacher runs/{teacher}" if teacher else f" --start runs/{start}" if start else ""
-        run += " --checkpoint" if self.checkpointed else ""
+        """Command lines, by launcher."""
+        run = f"-m flowmaps {self.recipe.command}"
         run += " --shard" if self.shard else ""
         run += f" --accumulate {self.accumulate}" if self.accumulate > 1 else ""
         run += f" --out runs/{self.recipe.name}"
@@ -101,13 +93,14 @@ class Estimate:
             "recipe": recipe.name,
             "method": recipe.row.name,
             "parameters": self.cost.parameters,
+            "frozen": self.cost.frozen,
             "gpus": self.gpus,
             "shard": self.shard,
             "batch_size": recipe.batch_size,
             "accumulate": self.accumulate,
             "rows_per_gpu": self.rows,
             "precision": recipe.precision,
-            "checkpoint": self.checkpointed,
+            "checkpoint": recipe.checkpoint,
             "memory": self.memory,
             "memory_total": self.total,
             "flops_per_gpu_and_step": self.flops,
@@ -117,7 +110,7 @@ class Estimate:
         }
 
 
-def plan(recipe: Recipe, *, gpus: int = 8, accumulate: int = 1, shard: bool = False) -> Estimate:
+def plan(recipe: Planned, *, gpus: int = 8, accumulate: int = 1, shard: bool = False) -> Estimate:
     """What a recipe takes. For another batch or method, `dataclasses.replace` what the recipe has.
 
     The loss and its backward pass run once on tensors without memory, on the rows of the first GPU, in eager mode and
@@ -127,7 +120,7 @@ def plan(recipe: Recipe, *, gpus: int = 8, accumulate: int = 1, shard: bool = Fa
     """
     at_least(1, gpus=gpus, accumulate=accumulate)
     try:
-        cost = cost_of(recipe, Rows(0, gpus * accumulate, recipe.batch_size))
+        cost = total_cost(recipe, Rows(0, gpus * accumulate, recipe.batch_size))
     except DataDependentOutputException as error:
         raise ValueError(f"{recipe.row.name} cannot be planned: it decides by numbers of the batch ({error})") from None
     return Estimate(recipe, gpus, accumulate, shard, cost)

@@ -1,5 +1,6 @@
 """Flow maps that start well on a kind of data (`points`, `small_images`, `images`, and `flow_for`, which chooses), and
-whole runs at the sizes of the papers (`RECIPES`, each a `Recipe`, found by name with `find`).
+whole runs: at the sizes of papers (`RECIPES`, each a `Recipe`, found by name with `find`) and from pretrained pipelines
+(`PRETRAINED`, each a `Distillation`; `find_any` finds both).
 """
 
 from importlib import import_module
@@ -7,10 +8,16 @@ from typing import Any
 
 from .by_data import SMALL, flow_for, images, points, small_images
 
-__all__ = ["RECIPES", "Recipe", "SMALL", "find", "flow_for", "images", "points", "small_images"]
+__all__ = [
+    "Distillation", "PRETRAINED", "RECIPES", "Recipe", "SMALL", "find", "find_any", "flow_for", "images", "points",
+    "small_images",
+]  # fmt: skip
 
 # These know how to train, which needs more than torch.
-_LAZY = {"RECIPES": "published", "find": "published", "Recipe": "recipe"}
+_LAZY = {
+    "Distillation": "distillation", "PRETRAINED": "pretrained", "RECIPES": "published", "Recipe": "recipe",
+    "find": "published", "find_any": "published",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,8 @@ from ..networks import DiT, UNet, gap
 from ..times import logit_normal_pairs
 from ..training.schedule import WarmUp, WarmUpDecay
 from ..weight import adaptive
+from .planned import P, Planned
+from .pretrained import PRETRAINED
 from .recipe import Recipe
 
 IMAGENET_EPOCH = 1_281_167 // 256
@@ -206,8 +208,22 @@ RECIPES: Mapping[str, Recipe] = {
 
 def find(name: str) -> Recipe:
     """A recipe by its name. Raises ValueError for an unknown one, with the closest ones."""
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES)
+    if name in PRETRAINED:
+        raise ValueError(
+            f"{name} starts from a pretrained pipeline: flowmaps plan {name} says how flowmaps distill runs it"
+        )
+    return _found(name, RECIPES)
+
+
+def find_any(name: str) -> Planned:
+    """A recipe or a distillation by its name. Raises ValueError for an unknown one, with the closest ones."""
+    known: dict[str, Planned] = {**RECIPES, **PRETRAINED}
+    return _found(name, known)
+
+
+def _found(name: str, known: Mapping[str, P]) -> P:
+    if name not in known:
+        near = difflib.get_close_matches(name, known)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-        raise ValueError(f"unknown recipe {name!r}{hint}; known are {', '.join(RECIPES)}")
-    return RECIPES[name]
+        raise ValueError(f"unknown recipe {name!r}{hint}; known are {', '.join(known)}")
+    return known[name]

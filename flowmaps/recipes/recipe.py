@@ -86,6 +86,11 @@ class Recipe:
         return f"train DATA --recipe {self.name}{begin}{' --checkpoint' if self.checkpoint else ''}"
 
     @property
+    def source(self) -> str:
+        """The paper."""
+        return self.paper.short
+
+    @property
     def said(self) -> dict[str, str]:
         """Where it is from, in words."""
         return {"settings": self.where, "published": self.published or "nothing", "differs": self.differs}

@@ -1,0 +1,266 @@
+"""A distillation: all that turning a pretrained pipeline into a flow map is made of but the data."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import students
+from ..flow_map import FlowMap
+from ..guidance import classifier_free
+from ..guidance.conditions import SCALE
+from ..method import Method
+from ..methods import LANDSCAPE, Row
+from ..networks.embeddings import TimeConditioning
+from ..teacher import Pretrained, Reading
+from ..training.plan import Precision
+from .planned import Step
+
+TIMES: Mapping[TimeConditioning, str] = {
+    students.added: "added",
+    students.decoupled: "decoupled",
+    students.source_only: "source",
+}
+"""What `flowmaps distill --times` calls them."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network of diffusers: class, arguments, and those of them that are numbers of equal layers, each a number or a
+    tuple of which the last counts.
+    """
+
+    class_name: str
+    config: Mapping[str, Any]
+    layers: tuple[str, ...] = ()
+    fewest: int = 2
+
+    def counts(self) -> dict[str, int]:
+        """Of the layers."""
+        return {name: _last(self.config[name]) for name in self.layers}
+
+    def with_layers(self, **counts: int) -> Model:
+        """The same network with other numbers of layers."""
+        changed = {name: _with_last(self.config[name], count) for name, count in counts.items()}
+        return replace(self, config={**self.config, **changed})
+
+    def network(self) -> nn.Module:
+        """It, with new weights."""
+        from ..integrations.diffusers.networks import DiffusersNetwork
+
+        return DiffusersNetwork(self.class_name, self.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """A run of `flowmaps distill`; a value, so `dataclasses.replace` makes another one of it.
+
+    - hub: name of the pipeline on the Hugging Face hub; model: its network; scheduler: the config that says what that
+      predicts; shape of one latent; tokens of a prompt
+    - data: what to give it, in words
+    - method: a function of `methods` that distils; times, lora, guidance, checkpoint: as for `flowmaps distill`, with
+      guidance a scale that is baked in, or a range that the student is told a scale of
+    - steps, batch_size (of all processes), lr, ema, clip, precision: as for `train`
+    - where: what the settings are from; why: why these
+    """
+
+    name: str
+    hub: str
+    model: Model
+    scheduler: Mapping[str, Any]
+    shape: tuple[int, ...]
+    tokens: int
+    data: str
+    method: Callable[..., Method]
+    times: TimeConditioning
+    steps: int
+    batch_size: int
+    lr: float
+    why: str
+    where: str = "ours: no paper has these, and nothing was trained at this size"
+    lora: int | None = None
+    guidance: tuple[float, float] | float | None = None
+    checkpoint: bool = True
+    ema: float = 0.999
+    clip: float | None = 1.0
+    precision: Precision = "bf16"
+
+    @property
+    def row(self) -> Row:
+        """The method's row of the landscape."""
+        bare = self.method.func if isinstance(self.method, functools.partial) else self.method
+        return next(row for row in LANDSCAPE if row.build is bare)
+
+    @property
+    def told(self) -> bool:
+        """Whether a scale is drawn for each row."""
+        return isinstance(self.guidance, tuple) or (self.built_in and self.guidance is not None)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the pretrained network takes the scale itself."""
+        return bool(self.model.config.get("guidance_embeds"))
+
+    @property
+    def command(self) -> str:
+        """Of flowmaps; DATA and PROMPTS are yours."""
+        given: dict[str, Any] = {
+            "method": self.row.name,
+            "data": "DATA",
+            "prompts": "PROMPTS",
+            "times": TIMES[self.times],
+        }
+        numbers = getattr(self.method, "keywords", {}).items()
+        given |= {"method-args": " ".join(f"{name}={value!r}" for name, value in numbers) or None}
+        given |= {"lora": self.lora, "guidance": _scales(self.guidance), "steps": self.steps}
+        given |= {"batch-size": self.batch_size, "lr": f"{self.lr:g}", "ema": f"{self.ema:g}", "clip": self.clip}
+        given |= {"precision": self.precision}
+        if self.row.data_free:
+            del given["data"]
+        options = [f"--{name} {value}" for name, value in given.items() if value is not None]
+        return " ".join(["distill", self.hub, *options, *(["--checkpoint"] if self.checkpoint else [])])
+
+    @property
+    def source(self) -> str:
+        """The pipeline."""
+        return self.hub
+
+    @property
+    def said(self) -> dict[str, str]:
+        """Where it is from and why it is so, in words."""
+        return {"pipeline": self.hub, "settings": self.where, "why": self.why}
+
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments of `train`."""
+        same = ("steps", "batch_size", "lr", "ema", "clip", "precision")
+        return {"optimizer": None, **{name: getattr(self, name) for name in same}}
+
+    def listed(self) -> dict[str, Any]:
+        """All of its settings, for JSON."""
+        found = asdict(replace(self, model=Model(self.model.class_name, {})))
+        known = {"model": {"class_name": self.model.class_name, "config": dict(self.model.config)}}
+        return {**found, **known, "method": self.row.name, "times": TIMES[self.times], "paper": self.row.paper.short}
+
+    def checkpointed(self) -> Distillation:
+        """The same run with layers that keep their inputs alone."""
+        return replace(self, checkpoint=True)
+
+    def by(self, row: Row, **arguments: Any) -> Distillation:
+        """The same run by another method, or by its own with other arguments."""
+        return replace(self, method=functools.partial(self.method if row is self.row else row.build, **arguments))
+
+    def reading(self) -> Reading:
+        """How the network is read."""
+        from ..integrations.diffusers.schedulers import reading
+
+        return reading(self.scheduler)
+
+    def student(self, teacher: Pretrained) -> FlowMap:
+        """The flow map to train. Raises ImportError where LoRA has no peft."""
+        told = (SCALE,) if self.told and not self.built_in else ()
+        flow = students.student(teacher, self.times, told=told)
+        flow = FlowMap(
+            flow.network, flow.output, flow.path, only_source=self.row.only_source, only_target=self.row.only_target
+        )
+        if self.checkpoint:
+            from ..integrations.diffusers.places import checkpoint
+
+            checkpoint(flow)
+        if self.lora is None:
+            return flow
+        from ..integrations.peft import lora
+
+        return lora(flow, self.lora)
+
+    def build(self, teacher: Any, null: Mapping[str, Any]) -> Method:
+        """The method, with its teacher guided away from the conditions `null`."""
+        if self.guidance is None or self.built_in:
+            return self.method(teacher=teacher)
+        scale = self.guidance if isinstance(self.guidance, float) else None
+        return self.method(teacher=classifier_free(teacher, scale, null=null))
+
+    def parts(self) -> list[tuple[int, Distillation]]:
+        """One of a few layers of each kind, and for each kind one with a layer more: layers are equal, so that each
+        adds the same.
+        """
+        counts = self.model.counts()
+        few = dict.fromkeys(counts, self.model.fewest)
+        more = {name: count - self.model.fewest for name, count in counts.items()}
+        base = replace(self, model=self.model.with_layers(**few))
+        each = [
+            (times, replace(self, model=self.model.with_layers(**{**few, name: few[name] + 1})))
+            for name, times in more.items()
+        ]
+        return [(1 - sum(more.values()), base), *each]
+
+    def step(self, rows: int) -> Callable[[], Step]:
+        """A function that makes a step of so many rows, for a plan: with LoRA the pretrained weights are in bf16, and
+        the teacher's are the student's.
+        """
+        read = self.reading()
+        with torch.device("meta"), _default(torch.bfloat16 if self._narrow else torch.float32):
+            network: Any = self.model.network()
+        with torch.device("meta"):
+            teacher = Pretrained(network, read)
+            flow = self.student(teacher)
+
+        def made() -> Step:
+            flow.to_empty(device="cpu")
+            condition = {name: _zeros(rows, size, self.tokens) for name, size in network.needs.items()}
+            null = {name: value[:1] for name, value in condition.items() if name != "size"}
+            if self.told:
+                condition[SCALE] = torch.ones(rows)
+            method = self.build(self._teacher(teacher, flow), null)
+            return Step(flow.train(), method, torch.zeros(rows, *self.shape), condition)
+
+        return made
+
+    @property
+    def _narrow(self) -> bool:
+        return self.lora is not None and self.precision == "bf16"
+
+    def _teacher(self, teacher: Pretrained, flow: FlowMap) -> Any:
+        if self.lora is None:
+            return teacher.to_empty(device="cpu")
+        from ..integrations.peft import base_of
+
+        return base_of(flow)
+
+
+def _zeros(rows: int, size: tuple[int | None, ...], tokens: int) -> Tensor:
+    return torch.zeros(rows, *(tokens if n is None else n for n in size))
+
+
+def _scales(guidance: tuple[float, float] | float | None) -> str | None:
+    return (
+        guidance
+        if guidance is None
+        else ":".join(f"{w:g}" for w in guidance)
+        if isinstance(guidance, tuple)
+        else f"{guidance:g}"
+    )
+
+
+def _last(value: Any) -> int:
+    return value if isinstance(value, int) else value[-1]
+
+
+def _with_last(value: Any, last: int) -> Any:
+    return last if isinstance(value, int) else (*value[:-1], last)
+
+
+@contextmanager
+def _default(dtype: torch.dtype) -> Iterator[None]:
+    """New weights are of this dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

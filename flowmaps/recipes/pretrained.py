@@ -1,0 +1,196 @@
+"""Distillations of pipelines that many people have: how each is meant to be made a flow map, and what it takes.
+
+The settings are ours, and nothing was trained here at these sizes: what is tested is that the code path of each runs on
+a tiny random pipeline of the same classes, and that the plan of that one is what it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import students
+from ..methods import ayf_emd, lcm, splitmeanflow
+from .distillation import Distillation, Model
+
+STEPS_OF_DDPM: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "epsilon",
+}
+"""Of Stable Diffusion before its third version."""
+FLOW_MATCHING = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+
+SD15 = Model(
+    "UNet2DConditionModel",
+    {
+        "sample_size": 64,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (320, 640, 1280, 1280),
+        "down_block_types": (*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", *["CrossAttnUpBlock2D"] * 3),
+        "layers_per_block": 2,
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
+    },
+)
+SDXL = Model(
+    "UNet2DConditionModel",
+    {
+        "sample_size": 128,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 2,
+        "transformer_layers_per_block": (1, 2, 10),
+        "cross_attention_dim": 2048,
+        "attention_head_dim": (5, 10, 20),
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+    layers=("transformer_layers_per_block",),
+    fewest=1,
+)
+SD3 = Model(
+    "SD3Transformer2DModel",
+    {
+        "sample_size": 128,
+        "patch_size": 2,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_layers": 24,
+        "num_attention_heads": 24,
+        "attention_head_dim": 64,
+        "joint_attention_dim": 4096,
+        "caption_projection_dim": 1536,
+        "pooled_projection_dim": 2048,
+        "pos_embed_max_size": 192,
+    },
+    layers=("num_layers",),
+)
+FLUX = Model(
+    "FluxTransformer2DModel",
+    {
+        "patch_size": 1,
+        "in_channels": 64,
+        "num_layers": 19,
+        "num_single_layers": 38,
+        "num_attention_heads": 24,
+        "attention_head_dim": 128,
+        "joint_attention_dim": 4096,
+        "pooled_projection_dim": 768,
+        "guidance_embeds": True,
+    },
+    layers=("num_layers", "num_single_layers"),
+)
+WAN = Model(
+    "WanTransformer3DModel",
+    {
+        "patch_size": (1, 2, 2),
+        "in_channels": 48,
+        "out_channels": 48,
+        "num_layers": 30,
+        "num_attention_heads": 24,
+        "attention_head_dim": 128,
+        "ffn_dim": 14336,
+        "text_dim": 4096,
+        "freq_dim": 256,
+    },
+    layers=("num_layers",),
+)
+
+PRETRAINED: Mapping[str, Distillation] = {
+    recipe.name: recipe
+    for recipe in (
+        Distillation(
+            name="sd15",
+            hub="stable-diffusion-v1-5/stable-diffusion-v1-5",
+            model=SD15,
+            scheduler=STEPS_OF_DDPM,
+            shape=(4, 64, 64),
+            tokens=77,
+            data="images of 512 x 512 with captions",
+            method=ayf_emd,
+            times=students.added,
+            guidance=(1.0, 8.0),
+            steps=20_000,
+            batch_size=256,
+            lr=1e-5,
+            why="small enough to train whole; told the scale of guidance, so that one student serves all of them",
+        ),
+        Distillation(
+            name="sdxl-lora",
+            hub="stabilityai/stable-diffusion-xl-base-1.0",
+            model=SDXL,
+            scheduler=STEPS_OF_DDPM,
+            shape=(4, 128, 128),
+            tokens=77,
+            data="images of 1024 x 1024 with captions",
+            method=lcm,
+            times=students.source_only,
+            lora=64,
+            guidance=5.0,
+            steps=5_000,
+            batch_size=64,
+            lr=1e-4,
+            why="as LCM-LoRA: nothing but low-rank additions, which fit onto other fine-tunes; guidance is baked in",
+        ),
+        Distillation(
+            name="sd3-medium",
+            hub="stabilityai/stable-diffusion-3-medium-diffusers",
+            model=SD3,
+            scheduler=FLOW_MATCHING,
+            shape=(16, 128, 128),
+            tokens=333,
+            data="images of 1024 x 1024 with captions",
+            method=ayf_emd,
+            times=students.decoupled,
+            guidance=(1.0, 8.0),
+            steps=20_000,
+            batch_size=128,
+            lr=1e-5,
+            why="a transformer whose late layers can see the target time without new weights; whole, with --shard",
+        ),
+        Distillation(
+            name="flux-dev-lora",
+            hub="black-forest-labs/FLUX.1-dev",
+            model=FLUX,
+            scheduler=FLOW_MATCHING,
+            shape=(16, 128, 128),
+            tokens=512,
+            data="images of 1024 x 1024 with captions",
+            method=ayf_emd,
+            times=students.added,
+            lora=64,
+            guidance=(1.0, 5.0),
+            steps=5_000,
+            batch_size=32,
+            lr=1e-4,
+            why="too large to train whole here; the network takes the scale itself, so that guidance costs nothing",
+        ),
+        Distillation(
+            name="wan22-5b-lora",
+            hub="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+            model=WAN,
+            scheduler=FLOW_MATCHING,
+            shape=(48, 13, 44, 80),
+            tokens=512,
+            data="latents of videos, 49 frames of 704 x 1280, and a prompt for each",
+            method=splitmeanflow,
+            times=students.added,
+            lora=64,
+            guidance=5.0,
+            steps=4_000,
+            batch_size=32,
+            lr=1e-4,
+            why="no derivatives, whose attention has no fused kernel and would have 11,440 tokens here",
+        ),
+    )
+}
