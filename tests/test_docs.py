@@ -123,6 +123,13 @@ def test_the_page_about_guidance_runs():
     assert "told" in names["state"].flow.guided
 
 
+def test_the_page_about_students_runs():
+    names = {}
+    for block in blocks("students.md", "python"):
+        exec(block, names)
+    assert names["told"].network.told == ("guidance",) and names["flow"].network.tame is not None
+
+
 def test_the_method_of_ones_own_is_right_and_learns():
     names = {}
     for block in blocks("extending.md", "python"):

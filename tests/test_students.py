@@ -10,6 +10,7 @@ from torch import nn
 import flowmaps as fm
 from flowmaps import derivative, networks, students
 from flowmaps.describe import build, describe
+from flowmaps.method import measure
 from flowmaps.path import expand
 from flowmaps.students.tame import phi
 from flowmaps.teacher import Affine
@@ -336,6 +337,25 @@ def test_methods_train_it(method, times):
     gradients = [w.grad for w in flow.parameters() if w.requires_grad and w.grad is not None]
     assert all(g.isfinite().all() for g in gradients) and sum(g.norm() for g in gradients) > 0
     assert all(w.grad is None for w in teacher.parameters())
+
+
+def test_a_compiled_loss_is_one_graph():
+    teacher, _ = made("rough")
+    flow = with_all_weights(fm.student(teacher, students.decoupled, told=("guidance",)))
+    method = fm.methods.meanflow().double()
+    method.begin(flow)
+    drawn = method.draw(flow, torch.randn(8, 3, dtype=torch.float64), progress=0.5)
+    torch._dynamo.reset()
+    compiled = torch.compile(measure, backend="eager", fullgraph=True)
+    values, gradients = [], []
+    for function in (measure, compiled):
+        flow.zero_grad()
+        value = function(flow, method.now(0.5), drawn).value
+        value.backward()
+        values.append(value.detach())
+        gradients.append([w.grad.clone() for w in flow.parameters() if w.grad is not None])
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 @pytest.mark.parametrize("method", ["cd", "ect", "ict"])
