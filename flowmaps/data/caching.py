@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .cache import MANIFEST, TABLES, TEXTS, cache_folder, check_sizes, is_cache, read_manifest
+from .cache import MANIFEST, TABLES, TEXTS, check_sizes, is_cache, read_manifest
 from .check import check_finite
 from .core import Data
+from .load import load
 
 Report = Callable[[str, int, int], None]
 """Told after each shard: the name of the table, rows that are done, rows in all."""
@@ -58,7 +59,7 @@ def make_cache(
         for name in TABLES:
             fill(folder, manifest, name, tables[name], key, report)
         _write(folder, manifest | {"complete": True})
-    return cache_folder(str(folder.resolve()))
+    return load(folder)
 
 
 def begin(

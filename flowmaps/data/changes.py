@@ -45,6 +45,17 @@ def changed(data: Data, *changes: Change) -> Data:
     return replace(data, source=Changed(data.source, changes))
 
 
+def changes_of(data: Data) -> list[Change]:
+    """What `changed` makes of training batches, in order."""
+    return _changes(data.source)
+
+
+def _changes(source: Source) -> list[Change]:
+    if not isinstance(source, Changed):
+        return []
+    return [*_changes(source.source), *(() if source.everywhere else source.changes)]
+
+
 @dataclass(frozen=True)
 class WithoutLabel:
     """Each label becomes `null`, with probability `share`: networks of ours take the number of classes for an unknown

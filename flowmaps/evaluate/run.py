@@ -131,7 +131,7 @@ class Setup:
     def make(
         cls, flow: FlowMap, data: Data, least: int, n: int, *, seed: int, batch_size: int | None, labels: bool
     ) -> Setup:
-        """Noise of the flow's own scale at t = 1, on its device and in its precision; conditions drawn like the data's."""
+        """Noise of the flow's own scale at t = 1, on its device, in its precision; conditions drawn like the data's."""
         parameter = flow.like
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
         told = condition_of(data.draw(n, seed), labels) if labels or data.given else None

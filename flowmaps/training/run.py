@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ..data import Data
+from ..data.changes import changes_of
 from ..describe import describe
 from ..flow_map import FlowMap
 from ..method import Method
@@ -78,7 +79,8 @@ def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: 
         "data": {
             name: fingerprint(getattr(data, name))
             for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
-        },
+        }
+        | {"changes": fingerprint(changes_of(data)) or None},
         "training": plan.as_json(),
         "notes": fingerprint(notes),
         "versions": versions(),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...data import Data, as_data, load
-from ...data.cache import cache_folder, is_cache, read_manifest
+from ...data.cache import is_cache, read_manifest
 from ...data.caching import Content, Report, make_cache, refuse_other
 from ...data.prompts import Prompts, read_lines
 from .encoding import Encoding, Whole, table_of
@@ -151,4 +151,4 @@ def _made_by_the_first(folder: Path, made: Mapping[str, Any]) -> Data:
     while not (is_cache(folder) and read_manifest(folder)["complete"]):
         time.sleep(0.5)
     refuse_other(folder, read_manifest(folder), made)
-    return cache_folder(str(folder.resolve()))
+    return load(folder)
