@@ -156,11 +156,13 @@ def student_of(options: Distill, row: Row, source: Original, scale: Scale) -> tu
 
         checkpoint(flow)
     if options.lora is None:
+        if options.lora_targets:
+            raise ValueError("--lora-targets says which layers --lora adds to: it needs --lora")
         forget(flow)
         return flow, teacher
     from ..integrations.peft import base_of, lora
 
-    flow = lora(flow, options.lora)
+    flow = lora(flow, options.lora, targets=options.lora_targets or None)
     return flow, base_of(flow)
 
 
@@ -175,4 +177,5 @@ def forget(flow: FlowMap) -> None:
 def notes_of(options: Distill, source: Original) -> dict[str, str]:
     """For config.json."""
     asked = {name: str(value) for name in ("lora", "times", "component") if (value := getattr(options, name))}
-    return {**source.notes, **asked}
+    targets = {"lora_targets": " ".join(options.lora_targets)} if options.lora_targets else {}
+    return {**source.notes, **asked, **targets}

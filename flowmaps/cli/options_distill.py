@@ -36,6 +36,9 @@ class Distill(Keeping, Learning):
     """Arguments of the method, as name=value; functions as in Python."""
     lora: int | None = None
     """Train low-rank additions of this rank and leave the model's own weights. None: train all weights."""
+    lora_targets: tuple[str, ...] = ()
+    """The layers that --lora adds to, by the last parts of their names: to_q to_k to_v conv1 conv2. None: those of
+    attention and feed-forward layers."""
     guidance: str | None = None
     """Learn guided samples: at one scale, 3, which is baked in, or told the scale, drawn from a range, 1:8."""
     guidance_interval: str | None = None
