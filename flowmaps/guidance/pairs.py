@@ -81,7 +81,8 @@ class FromPairs:
     """The velocity of sampled pairs, guided; a velocity source. See this module's formula.
 
     null: the null conditions by name. scale: w, None: the condition `guidance`. share: k. interval: s -> the share of
-    (w - 1) that acts there. weights: whose V(c) and V(null). over_scale: residuals are divided by w.
+    (w - 1) that acts there. weights: whose V(c) and V(null). over_scale: residuals are divided by w. ValueError for a
+    scale that is not positive.
     """
 
     null: Mapping[str, Any]
@@ -93,10 +94,7 @@ class FromPairs:
     model: VelocitySource = field(default=own, repr=False)
     conditional: ClassVar[bool] = True
 
-    @property
-    def guided(self) -> str:
-        """What guidance the flow map learns, in words."""
-        return f"learned, scale {'told' if self.scale is None else f'{self.scale:g}'}, {self.interval}"
+@@ if self.scale is None else f'{self.scale:g}'}, {self.interval}"
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Target:
         return Target(self, pair, self.model(flow, pair))

@@ -37,11 +37,8 @@ class Told:
         told = everywhere(condition, x)
         if not self.everywhere:
             told = {k: torch.where(null, told[k], rows(condition[k], x, k)) for k in (FROM, TO) if k in told}
-        scale = (
-            told_scale(condition, x).reshape(null.shape)
-            if self.scale is None
-            else torch.full_like(null, self.scale, dtype=x.dtype)
-        )
+        scale = told_scale(condition, x) if self.scale is None else expand(self.scale, x)
+        scale = scale.reshape(null.shape)
         told[SCALE] = torch.where(null, torch.ones_like(scale), scale)
         return replace(pair, condition={**condition, **told})
 
@@ -55,11 +52,7 @@ class OverScale:
 
     def __call__(self, pair: Pair) -> Tensor:
         null = null_rows(pair.condition, self.null, pair.x0)
-        w = (
-            torch.full_like(null, self.scale, dtype=pair.x0.dtype)
-            if self.scale
-            else told_scale(pair.condition, pair.x0)
-        )
+        w = told_scale(pair.condition, pair.x0) if self.scale is None else expand(self.scale, pair.x0)
         return torch.where(null, 1.0, 1 / w.reshape(null.shape))
 
 

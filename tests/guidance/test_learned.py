@@ -243,6 +243,12 @@ def test_what_is_missing_is_said():
         guidance.guided(methods.meanflow(), guidance.imf(null={"label": torch.zeros(1, 5, 2)})).loss(flow, X, told)
 
 
+@pytest.mark.parametrize("make", [guidance.meanflow, guidance.dmf])
+def test_scales_are_positive(make):
+    with pytest.raises(ValueError, match="must be positive, got 0"):
+        make(0.0, null=NULL)
+
+
 def test_fading_is_smooth_and_ends_at_zero():
     s = torch.linspace(0, 1, 10001, dtype=torch.float64)
     share = guidance.Fading()(s)
