@@ -94,7 +94,14 @@ class FromPairs:
     model: VelocitySource = field(default=own, repr=False)
     conditional: ClassVar[bool] = True
 
-@@ if self.scale is None else f'{self.scale:g}'}, {self.interval}"
+    def __post_init__(self) -> None:
+        if self.scale is not None and not self.scale > 0:
+            raise ValueError(f"a scale of guidance that a network learns must be positive, got {self.scale}")
+
+    @property
+    def guided(self) -> str:
+        """What guidance the flow map learns, in words."""
+        return f"learned, scale {'told' if self.scale is None else f'{self.scale:g}'}, {self.interval}"
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Target:
         return Target(self, pair, self.model(flow, pair))
