@@ -17,12 +17,10 @@ STEPS, PROMPTS, SCALE = 8, ["a cat", "two dogs, 3 birds"], 4.0
 @pytest.mark.parametrize(
     ("make", "negative", "limits"),
     [
-        (tiny.stable_diffusion, "a dog", {}),
         (tiny.sdxl, "a dog", {}),
-        (tiny.sd3, "", {"max_sequence_length": 12}),
         (tiny.pixart, "birds", {"max_sequence_length": 12, "use_resolution_binning": False}),
     ],
-    ids=["stable_diffusion", "sdxl", "sd3", "pixart"],
+    ids=["sdxl", "pixart"],
 )
 def test_the_scale_of_a_pipeline_is_ours(make, negative, limits, tmp_path):
     folder = make(tmp_path)
