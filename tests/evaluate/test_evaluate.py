@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -232,3 +233,19 @@ def test_digits_against_a_gaussian_of_their_moments():
     assert jump["rounded_distance"] > jump["distance"]
     assert jump["kernel_distance"] > 10 * jump["kernel_distance_stderr"]
     assert 1.4 < jump["neighbour_ratio"] < 2.0 and jump["copies"] == 0
+
+
+class Needing(nn.Module):
+    """A network that is told a text, whose answer is the text's."""
+
+    def forward(self, x, s, t, *, text):
+        return x - text
+
+
+def test_samples_are_drawn_under_the_conditions_of_the_data(tmp_path):
+    """Rows whose text is the data point itself: one jump from the noise is exact."""
+    x = torch.randn(300, 3)
+    safetensors.torch.save_file({"x": x, "text": x.clone()}, tmp_path / "x.safetensors")
+    result = evaluate(FlowMap(Needing()), load(tmp_path / "x.safetensors"), n=20, draws=2, jumps=(1,), ode_steps=())
+    [row] = result["rows"]
+    assert abs(row["distance"] - result["floor"]) < 4 * (row["stderr"] + result["floor_stderr"])

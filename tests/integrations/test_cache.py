@@ -1,6 +1,8 @@
 """Caches of encoded images and prompts: what is in them, going on after a stop, and what is refused."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import flowmaps as fm
 from flowmaps.data import load
 from flowmaps.integrations.diffusers.cache import cached
 from flowmaps.integrations.diffusers.encoding import Encoding
@@ -126,6 +129,24 @@ def test_a_cache_of_another_pipeline_or_of_other_images_is_refused(folder, pictu
             cached(folder, pictures, negative="ugly", out=made, **EXACT)
     finally:
         vae.write_text(before)
+
+
+def test_other_processes_take_what_the_first_one_made(folder, pictures, whole, tmp_path, monkeypatch):
+    out = whole.recipe["name_or_path"]
+    monkeypatch.setenv("RANK", "1")
+    data = cached(folder, pictures, negative="ugly", out=out, **EXACT)
+    assert torch.equal(data.draw(8).x0, whole.draw(8).x0)
+    with pytest.raises(ValueError, match="was made from something else"):
+        cached(folder, pictures, out=out, **EXACT)
+
+
+def test_the_page_runs(folder, pictures, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "distill.md").read_text()
+    [block] = re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S)
+    names = {}
+    exec(block.replace("steps=1000", "steps=2, batch_size=2, trackers=(), progress_bar=False"), names)
+    names["distil"](folder, pictures, tmp_path / "run")
+    assert fm.load(tmp_path / "run").guided == "ClassifierFree, scale 3, between times 0 and 1"
 
 
 def test_half_precision_and_moments(folder, pictures, tmp_path):
