@@ -38,15 +38,13 @@ RANGE = (1.0, 8.0)
 STEPS = 100
 UNIFORM = fm.times.uniform_triangle(1e-3, 1.0)
 NULL = {"label": 10}
-TOLD = {"guidance": "{:g}:{:g}".format(*RANGE)}
-DROPPED = {"label_dropout": "0.1"}
 
-Parts = tuple[fm.FlowMap, fm.Method, fm.data.Data, dict[str, str]]
+Parts = tuple[fm.FlowMap, fm.Method, fm.data.Data]
 
 
 def teacher(data: fm.data.Data, runs: Path, seed: int) -> Parts:
     """Flow matching that knows the null class."""
-    return small_images(data, classes=10), fm.methods.flow_matching(times=UNIFORM), without_labels(data), DROPPED
+    return small_images(data, classes=10), fm.methods.flow_matching(times=UNIFORM), without_labels(data)
 
 
 def distilled(data: fm.data.Data, runs: Path, seed: int) -> Parts:
@@ -55,7 +53,7 @@ def distilled(data: fm.data.Data, runs: Path, seed: int) -> Parts:
     guided = guidance.classifier_free(known, null=NULL)
     method = fm.methods.ayf_emd(guided, times=UNIFORM, weight=fm.weight.squared)
     flow = fm.student(known, told=("guidance",), tame=False)
-    return flow, method, changed(data, WithGuidance(*RANGE)), TOLD
+    return flow, method, changed(data, WithGuidance(*RANGE))
 
 
 def scratch(data: fm.data.Data, runs: Path, seed: int) -> Parts:
@@ -63,7 +61,7 @@ def scratch(data: fm.data.Data, runs: Path, seed: int) -> Parts:
     method = fm.methods.imf(diagonal=0.75, times=UNIFORM, power=0)
     flow = fm.student(small_images(data, classes=10), told=("guidance",), tame=False)
     told = changed(without_labels(data), WithGuidance(*RANGE, null=NULL))
-    return flow, guidance.guided(method, guidance.imf(null=NULL)), told, TOLD | DROPPED
+    return flow, guidance.guided(method, guidance.imf(null=NULL)), told
 
 
 MODELS: dict[str, Callable[[fm.data.Data, Path, int], Parts]] = {
@@ -85,10 +83,10 @@ def run_of(runs: Path, name: str, seed: int) -> Path:
 def train(name: str, seed: int, seconds: float, runs: Path) -> None:
     """Train one model into a run folder: batches of 256, AdamW at 1e-3, bfloat16."""
     torch.manual_seed(seed)
-    flow, method, data, notes = MODELS[name](fm.data.load("digits"), runs, seed)
+    flow, method, data = MODELS[name](fm.data.load("digits"), runs, seed)
     states = fm.train(
         flow, method, data, seconds=seconds, batch_size=256, lr=1e-3, seed=seed, labels=True, precision="bf16",
-        progress_bar=False, checkpoint_every=10**9, sample_every=0, out=run_of(runs, name, seed), notes=notes,
+        progress_bar=False, checkpoint_every=10**9, sample_every=0, out=run_of(runs, name, seed),
     )  # fmt: skip
     for state in states:
         if state.step % 500 == 0:

@@ -79,8 +79,8 @@ class Guide:
         return flow.around(student(flow.unlimited(), told=(SCALE,), tame=False).network)
 
     def notes(self) -> dict[str, str]:
-        """For config.json: what sampling and evaluation have to know."""
-        known = {"label_dropout": f"{self.dropout:g}"} if self.dropout else {}
+        """For config.json."""
+        known = {}
         if self.is_guided:
             known["guidance"] = f"{self.low:g}:{self.high:g}" if self.told else f"{self.low:g}"
         if self.interval != EVERYWHERE:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import steps
-from ..evaluate.guided_run import at_scale, trained_scales
+from ..evaluate.guided_run import at_scale, is_told, trained_scales
 from ..flow_map import FlowMap
 from ..guidance import Guided
 from ..sample import sample
@@ -17,7 +17,7 @@ from ..training import load, read_config
 from .models import device
 from .options import Sample
 from .prompted import decoded, has_pipeline, text_conditions
-from .scales import interval_of, outside
+from .scales import interval_of
 from .tables import say
 
 
@@ -52,11 +52,10 @@ def guided(options: Sample, flow: FlowMap, config: dict[str, Any]) -> tuple[Any,
         if options.guidance_interval is not None:
             raise ValueError("--guidance-interval says when guidance acts, and there is none: it needs --guidance")
         return flow, {}
-    trained = trained_scales(config)
-    if trained and trained[0] < trained[1] and outside([options.guidance], trained):
+    low, high = trained_scales(config)
+    if is_told(flow.network) and not low <= options.guidance <= high:
         warnings.warn(
-            f"this run was trained with scales from {trained[0]:g} to {trained[1]:g}, and never saw "
-            f"{options.guidance:g}",
+            f"this run was trained with scales from {low:g} to {high:g}, and never saw {options.guidance:g}",
             stacklevel=1,
         )
     source, told = at_scale(flow, config, options.guidance, interval_of(options.guidance_interval))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 LABEL_DROPOUT = 0.1
 """The share of rows without a label where guidance is trained and nothing else is said, as Ho and Salimans have it."""
@@ -25,11 +24,6 @@ def interval_of(text: str | None) -> tuple[float, float]:
     if not 0 <= start < end <= 1:
         raise ValueError(f"--guidance-interval is two times in [0, 1], the smaller one first, got {text}")
     return start, end
-
-
-def outside(asked: Sequence[float], trained: tuple[float, float]) -> list[float]:
-    """The scales that were never seen in training."""
-    return [scale for scale in asked if not trained[0] <= scale <= trained[1]]
 
 
 def _numbers(option: str, text: str, expected: str, least: int) -> tuple[float, float]:

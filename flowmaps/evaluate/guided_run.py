@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..data import Data
+from ..data.changes import WithGuidance, WithoutLabel
 from ..flow_map import FlowMap
 from ..guidance import classifier_free
 from ..guidance.conditions import FROM, SCALE, TO
@@ -73,11 +74,11 @@ def known_scales(network: nn.Module, config: Mapping[str, Any], asked: Sequence[
     """
     if not config["training"]["labels"]:
         return []
-    baked, trained = baked_scale(config), trained_scales(config)
+    baked = baked_scale(config)
     if baked is not None:
         return [baked]
     if is_told(network):
-        low, high = trained or (0.0, math.inf)
+        low, high = trained_scales(config)
         return [scale for scale in SCALES if low <= scale <= high] if asked is None else list(asked)
     return list(SCALES if asked is None else asked) if knows_null(config) else []
 
@@ -94,20 +95,26 @@ def teacher_of(run: Path) -> Path | None:
 
 
 def baked_scale(config: Mapping[str, Any]) -> float | None:
-    """The fixed scale that a run was trained with."""
-    known = trained_scales(config)
-    return known[0] if known is not None and known[0] == known[1] else None
-
-
-def trained_scales(config: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The smallest and the largest scale that a run was trained with, as its notes have them; None without guidance."""
+    """The fixed scale that a run was trained with, as its notes have it."""
     text = config["notes"].get("guidance")
-    return None if not text else (float(text.split(":")[0]), float(text.split(":")[-1]))
+    return float(text) if text and ":" not in text else None
+
+
+def trained_scales(config: Mapping[str, Any]) -> tuple[float, float]:
+    """The smallest and the largest scale that a run was told in training; any where its data do not say."""
+    found = next(_changes(config, WithGuidance), {"low": 0.0, "high": math.inf})
+    return found["low"], found["high"]
 
 
 def knows_null(config: Mapping[str, Any]) -> bool:
     """Whether labels were left out in training, so that the network knows the null class."""
-    return float(config["notes"].get("label_dropout") or 0) > 0
+    return any(found["share"] > 0 for found in _changes(config, WithoutLabel))
+
+
+def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
+    """The arguments of the changes of a kind that a run made of its data."""
+    known = f"{kind.__module__}:{kind.__name__}"
+    return (one["arguments"] for one in config["data"].get("changes") or () if one["type"] == known)
 
 
 def is_told(network: nn.Module) -> bool:
