@@ -144,7 +144,8 @@ def times_seen(times: TimeConditioning, depth: int) -> int:
 def number(name: str, value: Any, s: Tensor) -> Tensor:
     """A condition that is a number, or one for each row, as (B,) for the new embedding."""
     value = torch.as_tensor(value, dtype=s.dtype, device=s.device).reshape(-1)
-    if len(value) not in (1, len(s)):
-        raise ValueError(f"{name} must be a number or one for each of the {len(s)} rows of x, got {len(value)}")
-    value = value.expand(len(s))
+    given, rows = value.shape[0], s.shape[0]  # len would fix the number of rows of an exported program
+    if given not in (1, rows):
+        raise ValueError(f"{name} must be a number or one for each of the {rows} rows of x, got {given}")
+    value = value.expand(rows)
     return 1 - 1 / value if name == "guidance" else value
