@@ -33,11 +33,14 @@ GUIDANCE = (
     "The scale asks for more of what tells a class from the others. At 1 samples follow the data as they are; above it "
     "they trade being like the data for being recognised."
 )
+ELSEWHERE = "Samples in the other parts of this page are those of scale {:g}."
 ROWS = "One row for each class, from top to bottom: {}. The same place in each grid starts from the same noise."
 
 
-def guided(samplers: Sequence[Guided], data: Data, found: Mapping[str, Any]) -> str:
-    """The section. found: what `evaluate.by_scale` measured, of these samplers and of some that may be gone."""
+def guided(samplers: Sequence[Guided], data: Data, found: Mapping[str, Any], usual: float = 1.0) -> str:
+    """The section. found: what `evaluate.by_scale` measured, of these samplers and of some that may be gone. usual: the
+    scale of samples where none is asked for.
+    """
     by_key = {(one.run, one.name, one.steps, one.scale): one for one in samplers}
     keys = ((row.get("run"), row["sampler"], row["steps"], row["scale"]) for row in found["rows"])
     pairs = [(by_key[key], row) for key, row in zip(keys, found["rows"], strict=True) if key in by_key]
@@ -47,7 +50,7 @@ def guided(samplers: Sequence[Guided], data: Data, found: Mapping[str, Any]) -> 
     order = ROWS.format(", ".join(names[:CLASSES]))
     alt = "Charts of accuracy, diversity and distance against the scale of guidance, a line for each sampler."
     chart = page.drawing(lambda theme: by_scale(found, theme=theme), alt, kind="strip")
-    text = page.paragraph(f"{GUIDANCE} {summary(found)}")
+    text = page.paragraph(f"{GUIDANCE} {summary(found)} {ELSEWHERE.format(usual)}")
     return page.section("What guidance does", text, *boards, page.paragraph(order, "note"), chart, table(found))
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from ..data import as_data
 from ..evaluate import evaluate_run, read_evaluation
 from ..evaluate.folder import guided_again, run_data
+from ..evaluate.guided_run import baked_scale
 from ..training import load, read_config, read_metrics
 from ..training.files import write_text
 from . import guided, page, sections, tables, words
@@ -56,7 +57,7 @@ def _parts(material: sections.Material, run: Path) -> Iterator[str]:
     yield tables.quality_and_cost(evaluation)
     if "guidance" in evaluation:
         found = evaluation["guidance"]
-        yield guided.guided(guided_again(run, material.flow, data, found), data, found)
+        yield guided.guided(guided_again(run, material.flow, data, found), data, found, baked_scale(config) or 1.0)
     yield sections.becoming(material)
     yield sections.consistency(material)
     yield tables.training(read_metrics(run))
