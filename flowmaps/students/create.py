@@ -39,7 +39,8 @@ def student(
     (`derivative.finite_difference`). The embedding itself is no longer trained, a smooth function added to it is. See
     `students.Tame`.
 
-    Of a FlowMap the velocity alone is kept, V(x, s, s). places: where the network learns the time, if it does not say
+    Exactly means with the same arithmetic: torch computes some layers by other kernels where weights are trained, which
+    may change the last digit. Of a FlowMap the velocity alone is kept, V(x, s, s). places: where the network learns the time, if it does not say
     it itself. Raises TypeError for a teacher without a network, ValueError for a network of which no places are known
     and for a partial flow map.
     """
