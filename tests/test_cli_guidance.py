@@ -10,6 +10,7 @@ import flowmaps as fm
 from flowmaps.cli import main, parse
 from flowmaps.cli.guide import Guide, guide_of
 from flowmaps.cli.scales import interval_of, scales_of
+from flowmaps.cli.tables import print_evaluation
 from flowmaps.evaluate import read_evaluation, train_classifier
 from flowmaps.evaluate.features import save_classifier
 from flowmaps.evaluate.guided_run import baked_scale, guided_samplers, is_told, knows_null, trained_scales
@@ -161,7 +162,7 @@ def classifier():
     return train_classifier(fm.data.load("digits"), steps=3)
 
 
-def test_evaluation_and_report_by_scale_beside_the_guided_teacher(runs, classifier, monkeypatch):
+def test_evaluation_and_report_by_scale_beside_the_guided_teacher(runs, classifier, monkeypatch, capsys):
     """The teacher's folder is in the notes of a distilled run; scale 4 was not trained."""
     save_classifier(classifier, runs["distilled"] / "classifier.safetensors")
     for part in ("samples", "becoming", "consistency"):
@@ -174,6 +175,9 @@ def test_evaluation_and_report_by_scale_beside_the_guided_teacher(runs, classifi
     assert "to_reference" in found["rows"][0] and found["reference"] == str(runs["plain"])
     assert "What guidance does" in text and "1 jump, scale 2" in text and "2 ODE steps of plain, scale 4" in text
     assert text.count("A grid of images, a row for each class") == 7
+    print_evaluation(read_evaluation(runs["distilled"]))
+    printed = capsys.readouterr().out
+    assert "held-out data" in printed and printed.count("plain ") == 3 and "takes for the class asked for" in printed
 
 
 def test_a_report_without_its_teacher_shows_the_rest(runs, classifier):

@@ -60,9 +60,8 @@ def print_guidance(found: Mapping[str, Any]) -> None:
         + [number(row.get(name)) for key in keys for name in (key, f"{key}_stderr")]
         for row in (data, *found["rows"])
     ]
-    print_table(
-        "by scale of guidance: " + "; ".join(f"{k}: {title}" for k, title in found["measures"].items()), columns, rows
-    )
+    meanings = (f"{key.replace('_', ' ')}: {title}" for key, title in found["measures"].items())
+    print_table("\n".join(["", "by scale of guidance", *meanings]), columns, rows)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
