@@ -84,7 +84,7 @@ def _trained(config: Mapping[str, Any], base: str | None) -> str:
         return "Nothing is known here of how it was trained."
     method, data = config["method"]["name"], config["data"]["name"]
     source = "" if base is None else f", distilled from {base}"
-    return f"Trained with [flowmaps](https://pypi.org/project/flowmaps/) by `{method}` on {data}{source}."
+    return f"Trained with flowmaps by `{method}` on {data}{source}."
 
 
 def _measured(evaluation: Mapping[str, Any] | None) -> str:
@@ -123,8 +123,14 @@ def _settings(config: Mapping[str, Any]) -> str:
         for name in SETTINGS
         if training.get(name) not in (None, 1 if name == "accumulate" else None)
     ]
-    rows += list(config.get("notes", {}).items()) + [(f"{k} version", v) for k, v in config["versions"].items()]
+    rows += [(name, _public(value)) for name, value in config.get("notes", {}).items()]
+    rows += [(f"{name} version", v) for name, v in config["versions"].items() if v != "not installed"]
     return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _public(value: Any) -> Any:
+    """A setting; of a path on this machine its last part."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _yaml(head: Mapping[str, Any]) -> str:

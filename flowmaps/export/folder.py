@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..flow_map import FlowMap
-from .card import Card, write_card
+from ..students import Student
+from .card import Card, is_hub_name, write_card
 from .files import MARK, made_by, whole_or_absent, write_json
 from .own import write_own
 from .stock import network_of, write_student
@@ -86,9 +87,7 @@ def adapter(flow_or_run: FlowMap | Run | str | Path, folder: str | Path, base: s
         from ..integrations.peft import save_adapter
 
         save_adapter(run.flow, beside)
-        use = f'teacher = flowmaps.integrations.diffusers.teacher("{run.base or "the base"}")\n'
-        use += "student = flowmaps.student(teacher)  # with the times and what it is told as in Training below\n"
-        use += f'flow = flowmaps.integrations.peft.load_adapter(student, "{Path(folder).name}")'
+        use = _use_of_adapter(run, Path(folder).name)
         _finish(run, beside, "adapter", Card(use, "text-to-image"))
 
     return whole_or_absent(folder, write)
@@ -121,6 +120,17 @@ def _write_pipeline(run: Run, folder: Path, name: str) -> None:
         f"{result} = pipeline({call}, num_inference_steps=1{told}, generator=noise).{result}"
     )
     _finish(run, folder, "pipeline", Card(use, task))
+
+
+def _use_of_adapter(run: Run, name: str) -> str:
+    student: Any = run.flow.network
+    told = f", told={student.network.told}" if student.network.told else ""
+    base = run.base if run.base is not None and is_hub_name(run.base) else Path(run.base or "base").name
+    return (
+        "import flowmaps as fm\nfrom flowmaps.integrations.diffusers import teacher\n"
+        "from flowmaps.integrations.peft import load_adapter\n\n"
+        f'student = fm.student(teacher("{base}"){told})\nflow = load_adapter(student, "{name}")'
+    )
 
 
 def _finish(run: Run, folder: Path, kind: str, card: Card) -> None:
@@ -177,5 +187,6 @@ def example(run: Run) -> tuple[Tensor, dict[str, Tensor]]:
     classes = classes_of(run.flow) if network is None else None
     if "label" in needs or classes is not None:
         given["label"] = torch.arange(2) % (classes or 2)
-    given |= {name: torch.ones(2) for name in getattr(run.flow.network, "told", ())}
+    told = next((part.told for part in run.flow.modules() if isinstance(part, Student)), ())
+    given |= {name: torch.tensor([1.0, 0.75]) for name in told}
     return torch.randn(2, *shape), given

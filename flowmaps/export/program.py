@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,19 @@ from torch import Tensor, nn
 from ..flow_map import FlowMap
 
 Conditions = Mapping[str, Tensor]
+
+
+def _searchsorted(points: Tensor, x: Tensor, *, right: bool = False, **_: Any) -> Tensor:
+    """Of a vector of points: how many of them are below x, or not above it."""
+    return (points <= x[..., None] if right else points < x[..., None]).sum(-1)
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+WRITTEN_OUT = {torch.ops.aten.searchsorted.Tensor: _searchsorted, torch.ops.aten.sigmoid.default: _sigmoid}
+"""Operations that ONNX has not, and one of which onnxruntime loses the digits where it is small."""
 
 
 class OneStep(nn.Module):
@@ -32,8 +46,9 @@ class OneStep(nn.Module):
 def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditions | None = None) -> Path:
     """Write the one-step sampler as a program of `torch.export` (.pt2), for torch.export.load(file).module().
 
-    noise (B, *shape) and conditions (B, ...) are an example with B > 1; any number of rows will do afterwards. The
-    program is loaded again and compared on the example before it is kept. Raises ValueError where it differs.
+    noise (B, *shape) and conditions (B, ...) are an example with B > 1; any number of rows will do afterwards, where
+    the network has no limit (a UNet of diffusers has one: 63 rows). The program is loaded again and compared on the
+    example before it is kept. Raises ValueError where it differs, and for a network that torch.export cannot follow.
     """
     with _made_whole(file) as beside:
         torch.export.save(_program(flow, noise, conditions or {}), beside)
@@ -55,11 +70,13 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditio
     except ImportError as error:
         raise ImportError(f"ONNX needs {error.name}: pip install flowmaps[onnx]") from None
     names = ["noise", *(conditions or {})]
-    with _made_whole(file) as beside, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, on parts of torch that it uses
-        program = _program(flow, noise, conditions or {})
+    with _made_whole(file) as beside, _quiet():
+        program = _program(flow, noise, conditions or {}).run_decompositions(WRITTEN_OUT)
         options: dict[str, Any] = {"input_names": names, "output_names": ["samples"], "external_data": False}
-        torch.onnx.export(program, (), str(beside), dynamo=True, verbose=False, **options)
+        try:
+            torch.onnx.export(program, (), str(beside), dynamo=True, verbose=False, **options)
+        except torch.onnx.OnnxExporterError as error:
+            raise ValueError(f"ONNX cannot hold this network: {_cause(error)}") from error
         session = onnxruntime.InferenceSession(str(beside), providers=["CPUExecutionProvider"])
 
         def run(x: Tensor, given: Conditions) -> Tensor:
@@ -70,14 +87,24 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditio
     return Path(file)
 
 
+def _cause(error: BaseException) -> str:
+    """The first line of what an error came from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0]
+
+
 def _program(flow: FlowMap, noise: Tensor, conditions: Conditions) -> torch.export.ExportedProgram:
     if len(noise) < 2 or any(len(value) != len(noise) for value in conditions.values()):
         raise ValueError("the example needs at least two rows, as many in each condition as in the noise")
-    rows = torch.export.Dim("rows")
+    rows = torch.export.Dim.AUTO  # as many as the network allows; _compare sees where that is one number alone
     sampler = OneStep(flow, tuple(conditions)).eval()
     shapes = ({0: rows}, tuple({0: rows} for _ in conditions))
-    with torch.no_grad():
-        return torch.export.export(sampler, (noise, *conditions.values()), dynamic_shapes=shapes, strict=False)
+    try:
+        with torch.no_grad():
+            return torch.export.export(sampler, (noise, *conditions.values()), dynamic_shapes=shapes, strict=False)
+    except (RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"torch.export cannot follow this network: {_cause(error)}") from error
 
 
 @torch.no_grad()
@@ -90,6 +117,19 @@ def _compare(flow: FlowMap, run: Any, noise: Tensor, conditions: Conditions, tol
         error = float((expected - got).abs().max() / expected.abs().max().clamp(min=1))
         if not error <= tolerance:
             raise ValueError(f"the exported sampler differs from the flow map by {error:.1g}: this is a bug, report it")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says about itself and parts of torch that it uses."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
