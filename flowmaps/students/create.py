@@ -40,9 +40,9 @@ def student(
     `students.Tame`.
 
     Exactly means with the same arithmetic: torch computes some layers by other kernels where weights are trained, which
-    may change the last digit. Of a FlowMap the velocity alone is kept, V(x, s, s). places: where the network learns the time, if it does not say
-    it itself. Raises TypeError for a teacher without a network, ValueError for a network of which no places are known
-    and for a partial flow map.
+    may change the last digit. Of a FlowMap the velocity alone is kept, V(x, s, s). places: where the network learns the
+    time, if it does not say it itself. Raises TypeError for a teacher without a network, ValueError for a network of
+    which no places are known and for a partial flow map.
     """
     network, reading, output, path = _parts(teacher)
     network = copy.deepcopy(network)
