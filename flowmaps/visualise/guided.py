@@ -30,8 +30,8 @@ NAMES = {
     "to_reference": "distance to the reference",
 }
 GUIDANCE = (
-    "The scale asks for more of what tells a class from the others. At 1 samples follow the data as they are; above it "
-    "they trade being like the data for being recognised."
+    "The scale asks for more of what tells a class from the others. At 1 samples are meant to be like the data; above "
+    "it they trade that for being recognised."
 )
 ELSEWHERE = "Samples in the other parts of this page are those of scale {:g}."
 ROWS = "One row for each class, from top to bottom: {}. The same place in each grid starts from the same noise."
