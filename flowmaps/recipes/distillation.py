@@ -39,7 +39,6 @@ class Model:
     class_name: str
     config: Mapping[str, Any]
     layers: tuple[str, ...] = ()
-    fewest: int = 2
 
     def counts(self) -> dict[str, int]:
         """Of the layers."""
@@ -186,44 +185,40 @@ class Distillation:
         return self.method(teacher=classifier_free(teacher, scale, null=null))
 
     def parts(self) -> list[tuple[int, Distillation]]:
-        """One of a few layers of each kind, and for each kind one with a layer more: layers are equal, so that each
-        adds the same.
+        """One of a single layer of each kind, and for each kind one of two: after the first, layers are equal, so that
+        each adds the same.
         """
         counts = self.model.counts()
-        few = dict.fromkeys(counts, self.model.fewest)
-        more = {name: count - self.model.fewest for name, count in counts.items()}
+        few = dict.fromkeys(counts, 1)
         base = replace(self, model=self.model.with_layers(**few))
         each = [
-            (times, replace(self, model=self.model.with_layers(**{**few, name: few[name] + 1})))
-            for name, times in more.items()
+            (count - 1, replace(self, model=self.model.with_layers(**{**few, name: 2})))
+            for name, count in counts.items()
         ]
-        return [(1 - sum(more.values()), base), *each]
+        return [(1 - sum(times for times, _ in each), base), *each]
 
-    def step(self, rows: int) -> Callable[[], Step]:
-        """A function that makes a step of so many rows, for a plan: with LoRA the pretrained weights are in bf16, and
-        the teacher's are the student's.
+    def without_memory(self) -> tuple[Pretrained, FlowMap]:
+        """The teacher and the student on the meta device. With LoRA the pretrained weights are in bf16 where the loss
+        is.
         """
-        read = self.reading()
-        with torch.device("meta"), _default(torch.bfloat16 if self._narrow else torch.float32):
-            network: Any = self.model.network()
+        read, narrow = self.reading(), self.lora is not None and self.precision == "bf16"
+        with torch.device("meta"), _default(torch.bfloat16 if narrow else torch.float32):
+            network = self.model.network()
         with torch.device("meta"):
             teacher = Pretrained(network, read)
-            flow = self.student(teacher)
+            return teacher, self.student(teacher)
+
+    def step(self, rows: int) -> Callable[[], Step]:
+        """A function that makes a step of so many rows, for a plan. With LoRA the teacher's weights are the student's."""
+        teacher, flow = self.without_memory()
 
         def made() -> Step:
             flow.to_empty(device="cpu")
-            condition = {name: _zeros(rows, size, self.tokens) for name, size in network.needs.items()}
-            null = {name: value[:1] for name, value in condition.items() if name != "size"}
-            if self.told:
-                condition[SCALE] = torch.ones(rows)
-            method = self.build(self._teacher(teacher, flow), null)
+            condition = condition_of(self, teacher.network, rows)
+            method = self.build(self._teacher(teacher, flow), null_of(condition))
             return Step(flow.train(), method, torch.zeros(rows, *self.shape), condition)
 
         return made
-
-    @property
-    def _narrow(self) -> bool:
-        return self.lora is not None and self.precision == "bf16"
 
     def _teacher(self, teacher: Pretrained, flow: FlowMap) -> Any:
         if self.lora is None:
@@ -233,8 +228,18 @@ class Distillation:
         return base_of(flow)
 
 
-def _zeros(rows: int, size: tuple[int | None, ...], tokens: int) -> Tensor:
-    return torch.zeros(rows, *(tokens if n is None else n for n in size))
+def condition_of(recipe: Distillation, network: nn.Module, rows: int) -> dict[str, Tensor]:
+    """What a batch tells a network of diffusers or a student of one, all zero; a scale of guidance is 1."""
+    core: Any = next(part for part in network.modules() if hasattr(part, "needs"))
+    condition = {
+        name: torch.zeros(rows, *(recipe.tokens if n is None else n for n in size)) for name, size in core.needs.items()
+    }
+    return condition | ({SCALE: torch.ones(rows)} if recipe.told else {})
+
+
+def null_of(condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What guidance puts in their place, as `flowmaps distill` does: no prompt, at the same size and scale."""
+    return {name: value[:1] for name, value in condition.items() if name not in ("size", SCALE)}
 
 
 def _scales(guidance: tuple[float, float] | float | None) -> str | None:

@@ -56,7 +56,6 @@ SDXL = Model(
         "projection_class_embeddings_input_dim": 2816,
     },
     layers=("transformer_layers_per_block",),
-    fewest=1,
 )
 SD3 = Model(
     "SD3Transformer2DModel",
