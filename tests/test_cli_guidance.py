@@ -11,7 +11,7 @@ from flowmaps.cli import main, parse
 from flowmaps.cli.guide import Guide, guide_of
 from flowmaps.cli.scales import interval_of, scales_of
 from flowmaps.cli.tables import print_evaluation
-from flowmaps.evaluate import read_evaluation, train_classifier
+from flowmaps.evaluate import evaluate_run, read_evaluation, train_classifier
 from flowmaps.evaluate.features import save_classifier
 from flowmaps.evaluate.guided_run import baked_scale, guided_samplers, is_told, knows_null, trained_scales
 from flowmaps.visualise import guided, report, sections
@@ -107,6 +107,8 @@ def test_what_a_run_does_not_know_is_refused(runs, capsys):
     assert "guidance of scale 2 is baked into this run" in sample("fixed", "--guidance", "3")
     assert "cannot be told an interval" in sample("told", "--guidance", "2", "--guidance-interval", "0:0.5")
     assert "it needs --guidance" in sample("plain", "--guidance-interval", "0:0.5")
+    with pytest.raises(ValueError, match="has no guidance"):
+        evaluate_run(runs["ignorant"], guidance=(2.0,), features=fm.evaluate.Features("none", lambda x: x))
 
 
 def test_training_that_cannot_be_guided_is_refused(runs, capsys, tmp_path):

@@ -51,9 +51,14 @@ def evaluate_run(
     config = read_config(run)
     if data.kind == "images" and "features" not in options:
         options["features"] = run_features(run, data)
+    steps = max(options.get("ode_steps", (MANY,)), default=MANY)
+    beside = teacher_of(run) if reference is None else Path(reference)
+    about = {"scales": guidance, "interval": guidance_interval, "steps": steps}
+    guided, again = _guided(run, flow, data, beside, about)
     result = evaluate(flow, data, labels=config["training"]["labels"], **options)
-    if found := _by_scale(run, reference, flow, data, guidance, guidance_interval, options):
-        result["guidance"] = found
+    if guided:
+        kept = {name: options[name] for name in ("features", "n", "draws", "seed", "batch_size") if options.get(name)}
+        result["guidance"] = {**again, **by_scale(guided, data, run_classifier(run, data), **kept)}
     if reference is not None:
         result["rows"] += _reference_rows(Path(reference), data, device, options)
     result["step"] = newest_step(run)
@@ -83,30 +88,17 @@ def run_classifier(run: Path, data: Data) -> Classifier:
     return load_classifier(run / CLASSIFIER)
 
 
-def _by_scale(
-    run: Path,
-    reference: str | Path | None,
-    flow: FlowMap,
-    data: Data,
-    scales: Sequence[float] | None,
-    interval: Interval,
-    options: dict[str, Any],
-) -> dict[str, Any] | None:
-    """The table of the run's guided samplers, with what `report` needs to draw the same ones; None where it has none.
-    Raises ValueError where scales were asked for.
+def _guided(
+    run: Path, flow: FlowMap, data: Data, reference: Path | None, about: dict[str, Any]
+) -> tuple[list[Guided], dict[str, Any]]:
+    """The run's guided samplers, and what makes the same ones again. Raises ValueError where it has none and scales
+    were asked for.
     """
-    teacher = None if reference is None else Path(reference)
-    teacher = teacher or teacher_of(run)
-    steps = max(options.get("ode_steps", (MANY,)), default=MANY)
-    about: dict[str, Any] = {"scales": scales, "interval": interval, "steps": steps}
-    found = guided_samplers(run, flow, data, reference=teacher, **about)
-    if not found:
-        if scales is not None:
-            raise ValueError(f"the run in {run} has no guidance, or its data are not images with classes")
-        return None
-    kept = {name: options[name] for name in ("features", "n", "draws", "seed", "batch_size") if options.get(name)}
-    table = by_scale(found, data, run_classifier(run, data), **kept)
-    return {**about, "reference": None if teacher is None else str(teacher), **table}
+    found = guided_samplers(run, flow, data, reference=reference, **about)
+    if not found and about["scales"] is not None:
+        raise ValueError(f"the run in {run} has no guidance, or its data are not images with classes")
+    kept = {**about, "interval": list(about["interval"]), "scales": about["scales"] and list(about["scales"])}
+    return found, {**kept, "reference": None if reference is None else str(reference)}
 
 
 def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any]) -> list[Guided]:

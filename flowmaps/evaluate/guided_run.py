@@ -49,11 +49,12 @@ def guided_samplers(
     if data.kind != "images" or not data.classes:
         return []
     own = list(_samplers(flow, read_config(run), scales, interval, steps))
-    if reference is None or not own:
-        return [replace(one, reference=one.step is euler) for one in own]
-    other = load(reference).to(flow.like.device)
-    beside = _samplers(other, read_config(reference), scales, interval, steps)
-    return own + [replace(one, run=reference.name, reference=True) for one in beside if one.step is euler]
+    beside: list[Guided] = []
+    if reference is not None and own:
+        other = load(reference).to(flow.like.device)
+        found = _samplers(other, read_config(reference), scales, interval, steps)
+        beside = [replace(one, run=reference.name, reference=True) for one in found if one.step is euler]
+    return own + beside if beside else [replace(one, reference=one.step is euler) for one in own]
 
 
 def _samplers(
