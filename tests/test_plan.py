@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import flowmaps as fm
-from flowmaps.cli import main
+from flowmaps.cli import main, parse
+from flowmaps.cli.plan import changed, print_estimate
+from flowmaps.cli.scales import scales_of
 from flowmaps.draws import Rows
 from flowmaps.dual_blocks import SCORES_PER_BLOCK
-from flowmaps.planning import Estimate, cost_of, counter, plan
-from flowmaps.recipes import find
+from flowmaps.planning import Cost, Estimate, cost_of, counter, plan
+from flowmaps.recipes import PRETRAINED, find, find_any
+from flowmaps.recipes.distillation import TIMES
 
 B4 = find("imagenet256-dit-b4-meanflow").reduced()
 UNET = find("cifar10-unet-meanflow").reduced()
@@ -193,7 +197,10 @@ def output(capsys, *arguments):
 def test_the_command_line_lists_and_refuses(capsys):
     listing = output(capsys)
     assert "cifar10-unet-ect" in listing and "flowmaps plan RECIPE" in listing
-    assert json.loads(output(capsys, "--json"))[0]["name"] == "cifar10-unet-flow-matching"
+    assert all(name in listing for name in PRETRAINED)
+    known = {recipe["name"]: recipe for recipe in json.loads(output(capsys, "--json"))}
+    assert known["cifar10-unet-flow-matching"]["steps"] == 400_000
+    assert known["sdxl-lora"]["times"] == "source" and known["sd15"]["model"]["config"]["cross_attention_dim"] == 768
     assert main(["plan", "imagenet256"]) == 2 and "unknown recipe" in capsys.readouterr().err
 
 
@@ -219,3 +226,35 @@ def test_the_page_says_what_the_command_prints(capsys):
     assert [*told[:3], *told[7:]] == [f"{found['parameters'] / 1e6:.1f}", str(found["rows_per_gpu"]), "fp32", *counted]
     memory = [found["memory"]["activations"] / 1e9, found["memory_total"] / 1e9]
     assert [float(cell) for cell in told[3:5]] == pytest.approx(memory, rel=0.1)
+
+
+@pytest.mark.parametrize("recipe", PRETRAINED.values(), ids=PRETRAINED)
+def test_the_launch_line_of_a_distillation_is_what_the_recipe_says(recipe):
+    """As `flowmaps distill` reads it."""
+    estimate = Estimate(replace(recipe, steps=70, batch_size=16), 8, 2, True, None)
+    launcher, _, line = estimate.launch["torchrun"].partition(" -m flowmaps ")
+    options = parse(shlex.split(line))
+    assert launcher == "torchrun --standalone --nproc_per_node 8"
+    assert (options.folder, options.method, options.lora) == (recipe.hub, recipe.row.name, recipe.lora)
+    assert (options.steps, options.batch_size, options.accumulate, options.shard) == (70, 16, 2, True)
+    for name in ("lr", "ema", "clip", "precision", "checkpoint"):
+        assert getattr(options, name) == getattr(recipe, name)
+    assert options.times == TIMES[recipe.times] and str(options.out) == f"runs/{recipe.name}"
+    low, high = scales_of(options.guidance)
+    assert recipe.guidance == (low if low == high else (low, high))
+    assert recipe.row.needs_teacher and recipe.where and recipe.why
+    with pytest.raises(ValueError, match="a pretrained pipeline"):
+        find(recipe.name)
+
+
+def test_what_a_distillation_takes_is_said(capsys):
+    options = parse(["plan", "sdxl-lora", "--rate", "200", "--method", "lcm", "--method-args", "points=20"])
+    recipe = changed(find_any("sdxl-lora"), options)
+    cost = Cost(2_500_000, 7_500_000, 10**14, *[10**9] * 7)
+    estimate = Estimate(recipe, 8, 1, False, cost)
+    print_estimate(estimate, options, estimate.hours(2e14))
+    text = capsys.readouterr().out
+    for words in ("2.5 million trained, 7.5 million frozen", "0.7 at 200 TFLOPS", "stable-diffusion-xl"):
+        assert words in text, words
+    assert "--method lcm --data DATA" in text and "--method-args points=20" in text and "accelerate launch" in text
+    assert estimate.as_dict()["frozen"] == 7_500_000

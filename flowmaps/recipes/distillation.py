@@ -209,7 +209,7 @@ class Distillation:
             return teacher, self.student(teacher)
 
     def step(self, rows: int) -> Callable[[], Step]:
-        """A function that makes a step of so many rows, for a plan. With LoRA the teacher's weights are the student's."""
+        """A function that makes a step of so many rows, for a plan. With LoRA teacher and student share weights."""
         teacher, flow = self.without_memory()
 
         def made() -> Step:

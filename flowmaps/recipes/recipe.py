@@ -98,7 +98,7 @@ class Recipe:
     def flow(self) -> FlowMap:
         """The flow map with new weights, a partial one where the method learns no other."""
         network = self.network(self.shape, classes=self.classes)
-        ends = {"only_source": self.row.only_source, "only_target": self.row.only_target}
+        ends: dict[str, Any] = {"only_source": self.row.only_source, "only_target": self.row.only_target}
         return FlowMap(network, self.output, self.path, **ends)
 
     def build(self, teacher: Any = None) -> Method:
