@@ -8,6 +8,7 @@ import pytest
 
 import flowmaps as fm
 from benchmarks import guided_digits as bench
+from benchmarks import guided_scales as scales
 
 RESULTS = Path(bench.__file__).parent / "results" / "guided_digits"
 
@@ -23,7 +24,10 @@ def out(tmp_path_factory):
         patch.setattr(bench, "STEPS", 2)
         patch.setattr(bench, "by_scale", partial(bench.by_scale, n=24, draws=3))
         patch.setattr(bench.fm.evaluate, "train_classifier", lambda data: classifier)
+        patch.setattr(scales, "STEPS", 2)
+        patch.setattr(scales, "SAMPLES", 70)
         bench.main(arguments)
+        scales.main([*arguments[:2], *arguments[4:]])
         before = (folder / "out" / "3.json").stat().st_mtime_ns
         bench.report(folder / "gone", [3, 4], folder / "out")
         assert (folder / "out" / "3.json").stat().st_mtime_ns == before, "what has a result is not measured again"
@@ -45,6 +49,11 @@ def test_tables_and_pictures_are_written(out):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_each_scale_is_held_against_several(out):
+    assert len(json.loads((out / "scales-4.json").read_text())["scratch"][2]) == len(scales.BESIDE)
+    assert (out / "scales.md").read_text().count("| from scratch") == 3
+
+
 def test_means_over_seeds():
     one, other = ({"accuracy": a, "accuracy_stderr": e, "scale": 2.0} for a, e in ((0.9, 0.03), (0.7, 0.04)))
     mean = bench.merged([one, other], ["accuracy"])
@@ -52,7 +61,9 @@ def test_means_over_seeds():
 
 
 def test_the_tables_that_are_shown_are_those_of_the_results():
-    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    assert results
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("?.json"))]
+    assert len(results) == 2
     assert bench.table(bench.averaged(results)) in (RESULTS / "table.md").read_text()
     assert bench.by_seed(results) in (RESULTS / "seeds.md").read_text()
+    matrices = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("scales-?.json"))]
+    assert scales.table(matrices) in (RESULTS / "scales.md").read_text()
