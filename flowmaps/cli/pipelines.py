@@ -70,6 +70,8 @@ class Pipeline:
         options = self.options
         if options.data is None and not row.data_free:
             raise ValueError(f"{row.name} learns from data: --data IMAGES, or choose a method that needs none, as pid")
+        if "text" not in self.takes and (options.prompts is not None or options.negative_prompt is not None):
+            raise ValueError(f"the network of {self.pipeline.name} is not told a text, so no prompts apply")
         if options.data is not None and is_cache(Path(options.data)):
             return self.fitting(self.encoded_before(Path(options.data)))
         data = None if options.data is None else load(options.data, **self.data_options(options.data))

@@ -161,6 +161,7 @@ def test_what_cannot_be(home, tmp_path, capsys, monkeypatch):
         ((sd, "--method", "pid", "--data", rgb), "pid learns without data: leave --data out"),
         ((tmp_path / "plain", "--data", rgb, "--guidance", "2"), "is told none"),
         ((unet, "--data", x, "--classes", "4", "--guidance", "2"), "where the last one is that of no class, say --cla"),
+        ((unet, "--data", x, "--prompts", x), "is not told a text, so no prompts apply"),
         ((unet, "--data", x, "--times", "source"), "ayf_emd learns jumps to every time"),
         ((unet, "--data", x, "--guidance-interval", "0:0.5"), "--guidance-interval says how to guide"),
     ):
