@@ -31,6 +31,8 @@ from flowmaps.evaluate.guided import Guided, by_scale
 from flowmaps.evaluate.guided_run import guided_samplers
 from flowmaps.recipes import small_images
 from flowmaps.visualise import guided as pictures
+from flowmaps.visualise.style import figure, light
+from flowmaps.visualise.words import plus_minus
 
 SCALES = (1.0, 2.0, 4.0)
 RANGE = (1.0, 8.0)
@@ -115,11 +117,12 @@ def measured(runs: Path, seed: int, classifier: fm.evaluate.Classifier) -> dict[
 
 
 def averaged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The same table of means over the seeds, with the standard errors of these as far as the samples decide them."""
+    """The same table of means over the seeds, with the standard errors of these as far as the samples decide them. Held
+    out are the same images for all.
+    """
     keys = list(results[0]["measures"])
     rows = [merged(same, keys) for same in zip(*(result["rows"] for result in results), strict=True)]
-    data = merged([result["data"] for result in results], [key for key in keys if key in results[0]["data"]])
-    return {**results[0], "rows": rows, "data": data}
+    return {**results[0], "rows": rows}
 
 
 def merged(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
@@ -145,15 +148,15 @@ COLUMNS = {
 def table(found: dict[str, Any]) -> str:
     """A row for each sampler and scale, and what held-out data get."""
 
-    def cells(row: dict[str, Any], keys: Sequence[str]) -> list[str]:
-        values = ((row.get(key), row.get(f"{key}_stderr")) for key in keys)
-        return ["" if value is None else f"{value:.3f} ± {error:.3f}" for value, error in values]
+    def cells(row: dict[str, Any]) -> list[str]:
+        values = ((row.get(key), row.get(f"{key}_stderr")) for key in list(COLUMNS)[1:])
+        return [pictures.percent(row), *("" if value is None else plus_minus(value, error) for value, error in values)]
 
-    rows = [["held-out digits", "", "", *cells(found["data"], list(COLUMNS)), ""]]
+    rows = [["held-out digits", "", "", *cells(found["data"]), ""]]
     for row in found["rows"]:
         kind = "1 jump" if row["sampler"] == "jump" else f"{row['steps']} Euler steps"
         micros = f"{1e6 * row['seconds_per_sample']:.0f}"
-        rows.append([NAMES[row["run"]], kind, f"{row['scale']:g}", *cells(row, list(COLUMNS)), micros])
+        rows.append([NAMES[row["run"]], kind, f"{row['scale']:g}", *cells(row), micros])
     return markdown(["model", "sampler", "scale", *COLUMNS.values(), "µs per sample"], rows)
 
 
@@ -170,16 +173,19 @@ def by_seed(results: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(samplers: Sequence[Guided], found: dict[str, Any], out: Path) -> None:
-    """Samples of one seed, a row of the picture for each sampler and a column for each scale; the measures by scale."""
-    data, kinds = fm.data.load("digits"), [one for one in samplers if one.scale == SCALES[0]]
-    with fm.visualise.style.figure(
-        fm.visualise.light, 10, 12.5 * len(kinds) / 3, out / "classes.png", nrows=len(kinds), ncols=len(SCALES)
-    ) as (_, axes):
-        for one, axis in zip(samplers, axes.flat, strict=True):
+    """Samples of one seed, one jump and the teacher, a column for each scale; the measures by scale."""
+    from PIL import Image
+
+    data = fm.data.load("digits")
+    shown = [one for one in samplers if one.name == "jump" or one.run == "teacher"]
+    rows, path = len(shown) // len(SCALES), out / "classes.png"
+    with figure(light, 7.5, 3.1 * rows, path, nrows=rows, ncols=len(SCALES)) as (_, axes):
+        for one, axis in zip(shown, axes.flat, strict=True):
             axis.imshow(pictures.class_mosaic(one, data).numpy(), interpolation="nearest")
-            kind = "1 jump" if one.name == "jump" else f"{one.steps} Euler steps"
-            axis.set_title(f"{NAMES[one.run or '']}, {kind}, scale {one.scale:g}", fontsize=10)
+            kind = "1 jump" if one.name == "jump" else f"{one.steps} steps"
+            axis.set_title(f"{NAMES[one.run or '']}, {kind}, scale {one.scale:g}", fontsize=8)
             axis.set_axis_off()
+    Image.open(path).convert("L").quantize(32).save(path, optimize=True)  # a sixth of the bytes
     keys = [key for key in COLUMNS if key in found["measures"]]
     pictures.by_scale(found, out / "by_scale.png", keys=keys)
 
