@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-NAMES = ("cost", "matmul", "digits", "digits_parts", "guided_digits", "checkerboard", "landscape")
+NAMES = ("cost", "matmul", "digits", "digits_parts", "guided_digits", "guided_scales", "checkerboard", "landscape")
 
 
 def main() -> None:
