@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..flow_map import FlowMap
+from ..path import linear
 from .source import PACKAGE, Name, gathered
 
 MARK = "flow_map.json"
@@ -96,13 +98,17 @@ def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, T
     save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
 
 
-def write_index(folder: Path, pipeline: list[str], components: Mapping[str, Any]) -> None:
-    """model_index.json and the scheduler that samples flow maps."""
+def write_index(folder: Path, pipeline: list[str], components: Mapping[str, Any], flow: FlowMap) -> None:
+    """model_index.json and the scheduler that samples flow maps, which for one to the data alone restarts."""
     import diffusers
 
     sampler: Any = diffusers.FlowMapEulerDiscreteScheduler()
     sampler.save_pretrained(folder / "scheduler")
     scheduler = {"scheduler": ["diffusers", "FlowMapEulerDiscreteScheduler"]}
+    if flow.only_target == 0 and flow.path == linear:
+        name = "FlowMapRestartScheduler"
+        source = code("flow_map_restart", "Steps of a map to the data alone.", (f"{TEMPLATES}.restart", name))
+        scheduler = {"scheduler": [source.write(folder / "scheduler"), name]}
     head = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__}
     write_json(folder / "model_index.json", {**head, **components, **scheduler})
 

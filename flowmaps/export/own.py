@@ -36,7 +36,7 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
     write_model(folder / "network", {"_class_name": "FlowMapNetwork", **config}, flow.state_dict())
     pipeline = code("flow_map_pipeline", "Samples of a flow map.", (f"{TEMPLATES}.pipeline", "FlowMapPipeline"))
     written = network.write(folder / "network")
-    write_index(folder, [pipeline.write(folder), "FlowMapPipeline"], {"network": [written, "FlowMapNetwork"]})
+    write_index(folder, [pipeline.write(folder), "FlowMapPipeline"], {"network": [written, "FlowMapNetwork"]}, flow)
 
 
 def described(flow: FlowMap) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[i
     source = code("flow_map_pipeline", "Samples of a flow map.", (f"{TEMPLATES}.{module}", name))
     written = source.around("StableDiffusionPipeline", stock).write(folder)
     model = write_network(flow, folder / family.component, shape, family)
-    write_index(folder, [written, name], {**others, family.component: [model, "FlowMapModel"]})
+    write_index(folder, [written, name], {**others, family.component: [model, "FlowMapModel"]}, flow)
     return family
 
 

@@ -25,7 +25,7 @@ for folder, call in torch.load("calls.pt"):
     if folder not in loaded:
         loaded[folder] = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
         loaded[folder].set_progress_bar_config(disable=True)
-        assert type(loaded[folder].scheduler) is FlowMapEulerDiscreteScheduler
+        assert isinstance(loaded[folder].scheduler, FlowMapEulerDiscreteScheduler)
     if "seed" in call:
         call["generator"] = torch.Generator().manual_seed(call.pop("seed"))
     try:

@@ -13,10 +13,13 @@ def interval(timestep: Any, r_timestep: Any, schedule: Any, x: Tensor) -> tuple[
 
     Timesteps are 1000 times the time; r_timestep, the target, is by default the next one of `schedule`, a scheduler
     that is set to its timesteps. A timestep that is one of the schedule's, rounded to its own precision, is looked up
-    there. Raises ValueError where there is no next one.
+    there. A scheduler that restarts from the data is always asked about 0. Raises ValueError where there is no next
+    one.
     """
     source, position = _found(timestep, schedule)
-    if r_timestep is not None:
+    if r_timestep is None and getattr(schedule, "restarts", False):
+        target: Any = 0.0
+    elif r_timestep is not None:
         target = _found(r_timestep, schedule)[0]
     elif position is None:
         raise ValueError(

@@ -47,9 +47,10 @@ class FlowMapPipeline(DiffusionPipeline):
             told["guidance"] = guidance_scale
         self.scheduler.set_timesteps(None if sigmas else num_inference_steps, device=x.device, sigmas=sigmas)
         self.network.schedule = self.scheduler
+        draws = {"generator": generator} if getattr(self.scheduler, "restarts", False) else {}
         for timestep in self.progress_bar(self.scheduler.timesteps):
             velocity = self.network(x, timestep, return_dict=False, **told)[0]
-            x = self.scheduler.step(velocity, timestep, x, return_dict=False)[0]
+            x = self.scheduler.step(velocity, timestep, x, **draws, return_dict=False)[0]
         images = self.images(x, output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -61,6 +62,7 @@ def prepare(scheduler: Any, noise_scale: float) -> None:
     ) -> None:
         set_timesteps(num_inference_steps, device, sigmas=sigmas, timesteps=timesteps)
 
+    @functools.wraps(step)  # pipelines look at its arguments for a generator
     def twice(*args: Any, return_dict: bool = True, **given: Any) -> Any:
         result = step(*args, return_dict=return_dict, **given)
         return result if return_dict else (result[0], result[0])

@@ -1,0 +1,36 @@
+"""How a flow map to the data alone makes several steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import FlowMapEulerDiscreteScheduler
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+
+class FlowMapRestartScheduler(FlowMapEulerDiscreteScheduler):
+    """Each step jumps to the data, x_0 = x_s - s V, and back to the next time r with fresh noise, (1 - r) x_0 + r eps:
+    the sampler of consistency models. The times are those of its base class.
+    """
+
+    restarts = True
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        generator: Any = None,
+        return_dict: bool = True,
+    ) -> Any:
+        position = self.index_for_timestep(timestep)
+        if position is None:
+            raise ValueError(f"the timestep {timestep} is none of this scheduler's: {self.timesteps.tolist()}")
+        answer = super().step(model_output, timestep, sample, r_timestep=0.0)
+        time = self.sigmas[position + 1].to(sample.device)
+        if time > 0:
+            like = {"device": sample.device, "dtype": answer.prev_sample.dtype}
+            noise = randn_tensor(sample.shape, generator=generator, **like)
+            answer.prev_sample = ((1 - time) * answer.prev_sample + time * noise).to(answer.prev_sample.dtype)
+        return answer if return_dict else (answer.prev_sample,)
