@@ -27,7 +27,7 @@ class FlowMapRestartScheduler(FlowMapEulerDiscreteScheduler):
         position = self.index_for_timestep(timestep)
         if position is None:
             raise ValueError(f"the timestep {timestep} is none of this scheduler's: {self.timesteps.tolist()}")
-        answer = super().step(model_output, timestep, sample, r_timestep=0.0)
+        answer = FlowMapEulerDiscreteScheduler.step(self, model_output, timestep, sample, r_timestep=0.0)
         time = self.sigmas[position + 1].to(sample.device)
         if time > 0:
             like = {"device": sample.device, "dtype": answer.prev_sample.dtype}
