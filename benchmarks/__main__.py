@@ -3,7 +3,17 @@
 import sys
 from importlib import import_module
 
-NAMES = ("cost", "matmul", "digits", "digits_parts", "guided_digits", "guided_scales", "checkerboard", "landscape")
+NAMES = (
+    "cost",
+    "matmul",
+    "digits",
+    "digits_parts",
+    "guided_digits",
+    "guided_scales",
+    "pretrained",
+    "checkerboard",
+    "landscape",
+)
 
 
 def main() -> None:

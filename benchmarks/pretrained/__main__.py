@@ -1,0 +1,5 @@
+"""`python -m benchmarks.pretrained`."""
+
+from .run import main
+
+main()
