@@ -1,4 +1,4 @@
-"""A pretrained diffusion model, distilled, exported and loaded again in plain diffusers:  python -m benchmarks.pretrained"""
+"""A model of diffusers, distilled, exported, sampled by plain diffusers:  python -m benchmarks.pretrained"""
 
 
 def main() -> None:
