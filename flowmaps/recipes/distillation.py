@@ -211,21 +211,32 @@ class Distillation:
     def step(self, rows: int) -> Callable[[], Step]:
         """A function that makes a step of so many rows, for a plan. With LoRA teacher and student share weights."""
         teacher, flow = self.without_memory()
+        asked: Any = teacher if self.lora is None else _base_of(flow)
 
         def made() -> Step:
-            flow.to_empty(device="cpu")
-            condition = condition_of(self, teacher.network, rows)
-            method = self.build(self._teacher(teacher, flow), null_of(condition))
+            _on_the_cpu(flow, asked)
+            condition = condition_of(self, asked.network, rows)
+            method = self.build(asked, null_of(condition))
             return Step(flow.train(), method, torch.zeros(rows, *self.shape), condition)
 
         return made
 
-    def _teacher(self, teacher: Pretrained, flow: FlowMap) -> Any:
-        if self.lora is None:
-            return teacher.to_empty(device="cpu")
-        from ..integrations.peft import base_of
 
-        return base_of(flow)
+def _base_of(flow: FlowMap) -> Any:
+    from ..integrations.peft import base_of
+
+    return base_of(flow)
+
+
+def _on_the_cpu(*modules: nn.Module) -> None:
+    """New tensors on the CPU for those on the meta device, one for each also where several modules have it."""
+    new: dict[Tensor, Tensor] = {}
+    for part in (part for module in modules for part in module.modules()):
+        for name, old in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            if old not in new:
+                empty = torch.empty_like(old, device="cpu")
+                new[old] = nn.Parameter(empty, old.requires_grad) if isinstance(old, nn.Parameter) else empty
+            setattr(part, name, new[old])
 
 
 def condition_of(recipe: Distillation, network: nn.Module, rows: int) -> dict[str, Tensor]:

@@ -12,11 +12,13 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import main
+from flowmaps.cli.distill import TIMES
 from flowmaps.draws import Rows
 from flowmaps.integrations.peft import base_of
 from flowmaps.planning import Estimate
 from flowmaps.planning.counting import loss_and_backward, total_cost
 from flowmaps.recipes import PRETRAINED
+from flowmaps.recipes.distillation import TIMES as recipe_times
 from flowmaps.recipes.distillation import condition_of, null_of
 from tests.integrations import tiny
 
@@ -85,27 +87,30 @@ def real_step(recipe):
 
 @pytest.mark.parametrize("case", ["flux-dev-lora"], indirect=True)
 def test_the_plan_of_many_layers_is_what_they_take(case):
-    """From networks of one and two layers of each of two kinds, for one of more."""
-    recipe = case[1]
-    many = recipe.model.with_layers(**{name: 3 + i for i, name in enumerate(recipe.model.layers)})
-    recipe = replace(recipe, model=many)
+    """From networks of one and two layers of each of two kinds, for one of more. By a method that is soon counted."""
+    many = case[1].model.with_layers(num_layers=3, num_single_layers=4)
+    recipe = replace(case[1], model=many, method=fm.methods.lcm)
     cost = total_cost(recipe, ROWS)
     flops, activations, parameters = real_step(recipe)
     assert (cost.flops, cost.parameters) == (flops, parameters)
     assert cost.activations == pytest.approx(activations, rel=0.01)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_the_networks_are_those_on_the_hub(name):
-    with torch.device("meta"):
-        parts = [(times, part.model.network()) for times, part in PRETRAINED[name].parts()]
-    assert sum(times * w.numel() for times, part in parts for w in part.parameters()) == PUBLISHED[name]
-
-
 @pytest.mark.parametrize("name", PRETRAINED)
-def test_the_page_has_the_launch_lines(name):
+def test_the_page_says_what_is_planned(name):
+    """Weights of all and of trained layers, and launch lines; the networks are those on the hub."""
+    recipe, weights, trained = PRETRAINED[name], 0, 0
+    for times, part in recipe.parts():
+        teacher, flow = part.without_memory()
+        weights += times * sum(w.numel() for w in teacher.parameters())
+        trained += times * sum(w.numel() for w in flow.parameters() if w.requires_grad)
+    assert weights == PUBLISHED.get(name, weights)
     page = (Path(__file__).parents[2] / "docs" / "pretrained_recipes.md").read_text()
-    recipe = PRETRAINED[name]
-    shard = recipe.lora is None and name != "sd15"
-    [line, *_] = Estimate(recipe, 8, 1, shard, None).launch.values()
-    assert line in page
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`") and line.count("|") > 8)
+    assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{weights / 1e6:,.1f}", f"{trained / 1e6:,.1f}"]
+    lines = [line for shard in (False, True) for line in Estimate(recipe, 8, 1, shard, None).launch.values()]
+    assert sum(line in page.splitlines() for line in lines) == 1
+
+
+def test_times_are_called_as_on_the_command_line():
+    assert {name: times for times, name in recipe_times.items()} == TIMES
