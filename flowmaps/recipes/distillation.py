@@ -20,6 +20,7 @@ from ..methods import LANDSCAPE, Row
 from ..networks.embeddings import TimeConditioning
 from ..teacher import Pretrained, Reading
 from ..training.plan import Precision
+from .model import Model
 from .planned import Step
 
 TIMES: Mapping[TimeConditioning, str] = {
@@ -28,32 +29,6 @@ TIMES: Mapping[TimeConditioning, str] = {
     students.source_only: "source",
 }
 """What `flowmaps distill --times` calls them."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network of diffusers: class, arguments, and those of them that are numbers of equal layers, each a number or a
-    tuple of which the last counts.
-    """
-
-    class_name: str
-    config: Mapping[str, Any]
-    layers: tuple[str, ...] = ()
-
-    def counts(self) -> dict[str, int]:
-        """Of the layers."""
-        return {name: _last(self.config[name]) for name in self.layers}
-
-    def with_layers(self, **counts: int) -> Model:
-        """The same network with other numbers of layers."""
-        changed = {name: _with_last(self.config[name], count) for name, count in counts.items()}
-        return replace(self, config={**self.config, **changed})
-
-    def network(self) -> nn.Module:
-        """It, with new weights."""
-        from ..integrations.diffusers.networks import DiffusersNetwork
-
-        return DiffusersNetwork(self.class_name, self.config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,14 +236,6 @@ def _scales(guidance: tuple[float, float] | float | None) -> str | None:
         if isinstance(guidance, tuple)
         else f"{guidance:g}"
     )
-
-
-def _last(value: Any) -> int:
-    return value if isinstance(value, int) else value[-1]
-
-
-def _with_last(value: Any, last: int) -> Any:
-    return last if isinstance(value, int) else (*value[:-1], last)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any
 
 from .. import students
 from ..methods import ayf_emd, lcm, splitmeanflow
-from .distillation import Distillation, Model
+from .distillation import Distillation
+from .model import Model
 
 STEPS_OF_DDPM: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
