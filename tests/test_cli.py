@@ -260,6 +260,8 @@ def test_networks_by_kind_of_data():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_command_keeps_what_it_learned(number, tmp_path, capsys):
     out = tmp_path / "run"
+    if signal.getsignal(number) is signal.SIG_IGN:  # as for a process that a shell has put into the background
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def stop_it():
         while not (out / "metrics.jsonl").exists():
