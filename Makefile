@@ -11,10 +11,10 @@ RUN := runs/demo
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format docs bench hooks clean
+.PHONY: help env demo test test-slow lint format docs bench hooks clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 env: $(READY)  ## Make or refresh the environment in .venv
 
@@ -23,8 +23,11 @@ demo: $(READY)  ## Train a flow map on handwritten digits, sample it in one step
 	@echo "Report:   $(RUN)/report.html (opens in any browser, needs no network)"
 	@echo "Pictures: $(RUN)/samples/"
 
-test: $(READY)  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(READY)  ## Run the tests, but for the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+test-slow: $(READY)  ## Run the slow tests: compiling, several processes, whole programs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 lint: $(READY)  ## Check style, formatting and types
 	$(BIN)/ruff check .

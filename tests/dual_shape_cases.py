@@ -226,3 +226,16 @@ def distances(r):
         return torch.linalg.vector_norm(a[:, None] - b, p, -1)
 
     return program, [r(*shape), r(*shape)], lambda a, b: program(a, b, by_norms)
+
+
+@of_several
+def filled(r):
+    """What empty_like has made, filled in two parts, as rotary embeddings are."""
+
+    def program(x):
+        out = torch.empty_like(x)
+        out[..., :1] = x[..., :1].sin()
+        out[..., 1:] = x[..., 1:].square() * x[..., :1]
+        return out
+
+    return program, [r.any(2, 3)]

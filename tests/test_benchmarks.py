@@ -11,7 +11,10 @@ from benchmarks import cost, landscape, landscape_tables
 
 METHODS = ("flow_matching", "pid", "fmm")
 NAME = "checkerboard"
-pytestmark = pytest.mark.filterwarnings("ignore:attention runs unfused under torch's own forward mode")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:attention runs unfused under torch's own forward mode"),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ import flowmaps as fm
 from flowmaps.method import measure
 from flowmaps.methods import LANDSCAPE
 
+pytestmark = pytest.mark.slow
+
 ROWS = {row.name: row for row in LANDSCAPE}
 LABELS = torch.arange(16) % 3
 FAMILIES = {

@@ -170,6 +170,7 @@ def test_no_more_than_one_block_of_scores_is_held_and_none_is_stored(kind, mask,
     assert sum(stored.values()) <= of_torch + (6 * 768 if kind is Dual else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "most", "options"),
     [

@@ -235,6 +235,7 @@ def test_scripted_networks_are_refused(made):
         derivative.jvp(made(nn.Sequential(nn.Linear(2, 2), nn.SiLU())), (torch.ones(1, 2),), (torch.ones(1, 2),))
 
 
+@pytest.mark.slow
 def test_compiled_modules_have_the_same_derivative_without_a_graph_break():
     torch.manual_seed(0)
     net = nn.Sequential(Statistics(), nn.BatchNorm2d(CHANNELS), nn.PReLU(), nn.MaxPool2d(2), Rotary(), nn.Softsign())

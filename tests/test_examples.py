@@ -25,6 +25,7 @@ def test_the_ten_lines_of_the_readme_run():
     assert names["one_jump"].shape == names["ode"].shape == names["noise"].shape
 
 
+@pytest.mark.slow
 def test_the_demo_runs_and_runs_again(tmp_path, monkeypatch, capsys):
     """The second time everything is there: nothing is trained or measured again. (The ODE takes few steps here.)"""
     out = tmp_path / "demo"

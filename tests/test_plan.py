@@ -214,6 +214,7 @@ def test_the_command_line_in_words(capsys):
     assert "method      imf" in text and "accelerate" not in text
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_command_prints(capsys):
     name = "imagenet256-dit-b4-meanflow"
     page = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()

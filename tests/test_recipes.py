@@ -36,6 +36,7 @@ def test_classes_are_for_networks_that_are_told(digits):
     assert flow.given(label=torch.tensor([3, 9]))(torch.randn(2, 1, 8, 8), 1, 0).shape == (2, 1, 8, 8)
 
 
+@pytest.mark.slow
 def test_the_compiled_loss_of_the_digits_recipe_is_the_eager_one(digits):
     """A batch of as many rows as an image has values, where exchanged operands of a product would fit."""
     flow = fm.recipes.small_images(digits, width=16, depth=1).double()

@@ -337,6 +337,7 @@ def test_methods_train_it(method, times):
     assert all(w.grad is None for w in teacher.parameters())
 
 
+@pytest.mark.slow
 def test_compiled_it_is_one_graph():
     teacher, x = made("rough")
     flow = with_all_weights(fm.student(teacher, students.decoupled, told=("guidance",))).given(guidance=3.0)

@@ -10,6 +10,8 @@ import flowmaps as fm
 from flowmaps.cli import main
 from flowmaps.training import read_config, read_metrics
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ["train", "two_moons", "--method", "shortcut", "--steps", "3", "--batch-size", "16", "--width", "8"]
 QUIET = ["--depth", "1", "--log-every", "1", "--no-progress-bar", "--sample-every", "0", "--trackers"]
 LAUNCHERS = {

@@ -1,5 +1,7 @@
 """Training on several processes gives the numbers of a single one, whatever the method."""
 
+import pytest
+
 from flowmaps.methods import LANDSCAPE
 from tests.distributed.cases import FROZEN, METHODS, case, differences, of_landscape
 from tests.distributed.launch import attempt, run
@@ -42,12 +44,14 @@ def every_method():
     }
 
 
+@pytest.mark.slow
 def test_every_method_of_the_landscape_trains_on_two_processes_as_on_one():
     alone = {row.name: of_landscape(row.name) for row in LANDSCAPE}
     for found in run(every_method, 2):
         assert {name: lines for name in alone if (lines := differences(alone[name], found[name]))} == {}
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one():
     assert compared(2, WAYS, 24) == {}
 

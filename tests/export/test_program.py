@@ -8,6 +8,8 @@ import torch
 import flowmaps as fm
 from flowmaps import export
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def flow():

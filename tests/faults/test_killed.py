@@ -32,6 +32,7 @@ def wait_for_writing(run, process):
         time.sleep(0.0005)
 
 
+@pytest.mark.slow
 def test_kill_at_20_random_moments_loses_nothing_saved(tmp_path):
     run, saved, chance = tmp_path / "run", 0, random.Random(0)
     for kill in range(KILLS):

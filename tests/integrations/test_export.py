@@ -17,6 +17,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 import tiny  # noqa: E402
 from plain import assert_same, sampled  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 JUMPS = (1, 2, 4)
 IMAGE = (1, 8, 8)
 PROMPTS = ["a cat", "two dogs"]

@@ -85,6 +85,7 @@ def real_step(recipe):
     return *step, sum(weight.numel() for weight in flow.parameters() if weight.requires_grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["flux-dev-lora"], indirect=True)
 def test_the_plan_of_many_layers_is_what_they_take(case):
     """From networks of one and two layers of each of two kinds, for one of more. By a method that is soon counted."""

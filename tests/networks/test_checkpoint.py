@@ -8,6 +8,8 @@ from flowmaps import derivative
 from flowmaps.method import measure
 from tests.networks.support import IMAGE, build, inputs, perturbed
 
+pytestmark = pytest.mark.slow
+
 MODES = {
     "jvp": derivative.jvp,
     "detached": derivative.detached,
