@@ -47,7 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
+    part()
     return 0
+
+
+def part() -> None:
+    """Leave the processes that this one was started with: threads that still wait for them would abort it at its
+    end.
+    """
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def parse(argv: Sequence[str] | None) -> Command | Distill | Export:
