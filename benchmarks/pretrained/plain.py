@@ -52,6 +52,7 @@ def main():
     parser.add_argument("--guidance", type=float)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.manual_seed(1)  # not that of the noise which samples start from
     pipeline = DiffusionPipeline.from_pretrained(options.folder, trust_remote_code=options.guidance is None)
     pipeline.set_progress_bar_config(disable=True)
     made = by_jumps if options.guidance is None else by_its_scheduler

@@ -173,29 +173,30 @@ def table(result: dict[str, Any]) -> str:
     sizes = {(run["method"], run["mode"]): run["trained_bytes"] for run in result["runs"]}
     lines = []
     for row in result["rows"]:
-        size = sizes.get((row["model"], row.get("mode")))
+        size, kind = sizes.get((row["model"], row.get("mode"))), "step" if row["model"] == "teacher" else "jump"
         lines.append(
             [
                 row["model"] + (f", {row['mode']}" if "mode" in row else ""),
-                f"{row['steps']} {'steps' if row['model'] == 'teacher' else 'jumps'}"[
-                    : None if row["steps"] > 1 else -1
-                ],
-                *(f"{row[key]:.{digits}f} ± {row[f'{key}_stderr']:.{digits}f}" for key, digits in COLUMNS.items()),
+                f"{row['steps']} {kind}{'s' if row['steps'] > 1 else ''}",
+                *(written(row, key) for key in COLUMNS),
                 f"{row['apart']:.2f}",
                 f"{1e3 * row['seconds']:.2f}",
                 "" if size is None else f"{size / 1e6:.2f}",
             ]
         )
-    floor = result["floor"]
-    data = [
-        f"{floor[key]:.{d}f} ± {floor[f'{key}_stderr']:.{d}f}" if key in floor else "" for key, d in COLUMNS.items()
-    ]
+    data = [written(result["floor"], key) if key in result["floor"] else "" for key in COLUMNS]
     lines.append(["data", "", *data, "", "", ""])
     line = f"{result['machine']}; command: python -m benchmarks.pretrained"
     return f"{markdown(HEADER, lines)}\n\n{line}"
 
 
-COLUMNS = {"distance": 2, "to_teacher": 2, "accuracy": 3, "diversity": 2}
+def written(row: dict[str, float], key: str) -> str:
+    """A measure with its standard error, shares in per cent."""
+    factor, unit = (100, " %") if key == "accuracy" else (1, "")
+    return f"{factor * row[key]:.2f} ± {factor * row[f'{key}_stderr']:.2f}{unit}"
+
+
+COLUMNS = ("distance", "to_teacher", "accuracy", "diversity")
 HEADER = [
     "model", "sampler", "distance to data", "to the teacher in 50 steps", "recognised", "diversity",
     "same noise", "ms per image", "trained, MB",
@@ -210,14 +211,15 @@ def picture(result: dict[str, Any], runs: list[dict[str, Any]]) -> None:
     rows = [("teacher, 50 steps", of_teacher["x_50"]), ("teacher, 4 steps", of_teacher["x_4"])]
     rows += [("teacher, 1 step", of_teacher["x_1"])]
     rows += [(f"{run['method']}, {run['mode']}, 1 jump", np.load(run["samples"])["x_1"]) for run in runs]
-    figure, axes = plt.subplots(len(rows), 1, figsize=(9, 0.55 * len(rows) + 0.5))
+    figure, axes = plt.subplots(len(rows), 1, figsize=(9, 0.42 * len(rows) + 0.5))
     for axis, (name, x) in zip(axes, rows, strict=True):
-        axis.imshow(np.concatenate(list(x[:20, 0]), axis=1), cmap="gray", vmin=-1, vmax=1)
+        axis.imshow(np.concatenate(list(x[:20, 0]), axis=1), cmap="gray", vmin=-1, vmax=1, interpolation="bicubic")
         axis.set_yticks([])
         axis.set_xticks([])
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    axes[0].set_title(f"digits 0 to 9, twice, guided at {result['scale']:g}: one noise in each column", fontsize=9)
-    figure.tight_layout(pad=0.3)
+    told = f"the same noise and class in each column, guidance {result['scale']:g}"
+    axes[0].set_title(f"Students in one jump beside their teacher: {told}", fontsize=9)
+    figure.tight_layout(pad=0.3, h_pad=0.1)
     figure.savefig(RESULTS / "samples.png", dpi=150)
 
 
