@@ -220,7 +220,7 @@ def picture(result: dict[str, Any], runs: list[dict[str, Any]]) -> None:
     told = f"the same noise and class in each column, guidance {result['scale']:g}"
     axes[0].set_title(f"Students in one jump beside their teacher: {told}", fontsize=9)
     figure.tight_layout(pad=0.3, h_pad=0.1)
-    figure.savefig(RESULTS / "samples.png", dpi=150)
+    figure.savefig(RESULTS / "samples.png", dpi=150, bbox_inches="tight")
 
 
 def main() -> None:
