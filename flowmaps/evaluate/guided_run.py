@@ -143,7 +143,7 @@ def at_scale(
     if baked is not None:
         if baked != scale:
             raise ValueError(
-                f"guidance of scale {baked:g} is baked into this run, which has no other: {scale:g} is not"
+                f"guidance of scale {baked:g} is baked into this run, and {scale:g} cannot be asked for: leave it out"
             )
         return flow, {}
     if not config["training"]["labels"]:
