@@ -28,11 +28,11 @@ from benchmarks.tables import machine, markdown
 from flowmaps import guidance
 from flowmaps.data.changes import WithGuidance, WithoutLabel, changed
 from flowmaps.evaluate.guided import Guided, by_scale
-from flowmaps.evaluate.guided_run import guided_samplers
+from flowmaps.experiments.guided_run import guided_samplers
+from flowmaps.figures.style import figure, light
+from flowmaps.figures.words import plus_minus
 from flowmaps.recipes import small_images
-from flowmaps.visualise import guided as pictures
-from flowmaps.visualise.style import figure, light
-from flowmaps.visualise.words import plus_minus
+from flowmaps.reports import guided as pictures
 
 SCALES = (1.0, 2.0, 4.0)
 RANGE = (1.0, 8.0)

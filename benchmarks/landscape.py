@@ -37,10 +37,10 @@ import torch
 import flowmaps as fm
 from benchmarks import landscape_tables as tables
 from benchmarks.tables import machine
+from flowmaps.files import write_json
 from flowmaps.methods import LANDSCAPE, Row
 from flowmaps.methods.consistency_models import growing_points
 from flowmaps.recipes import flow_for
-from flowmaps.training.files import write_json
 
 SIZES: dict[str, dict[str, int]] = {
     "eight_gaussians": {"width": 128, "depth": 3},

@@ -15,12 +15,12 @@ from torch import Tensor
 
 import flowmaps as fm
 from benchmarks.tables import markdown
+from flowmaps.figures import words
+from flowmaps.figures.pictures import enlarged, mosaic
+from flowmaps.figures.plane import dots, half_width, plane
+from flowmaps.figures.style import figure, light
+from flowmaps.files import write_text
 from flowmaps.methods import LANDSCAPE, Row
-from flowmaps.training.files import write_text
-from flowmaps.visualise import words
-from flowmaps.visualise.pictures import enlarged, mosaic
-from flowmaps.visualise.plane import dots, half_width, plane
-from flowmaps.visualise.style import figure, light
 
 RULES = ("diffusion", "lagrangian", "eulerian", "compositional")
 JUMPS, MANY = (1, 2, 4, 8), 100

@@ -13,7 +13,7 @@ import torch
 from _pictures import run
 
 import flowmaps as fm
-from flowmaps.visualise.style import figure, light
+from flowmaps.figures.style import figure, light
 
 DATA = fm.exact.GaussianMixture([0.4, 0.6], [-1.6, 1.3], 0.3)
 SAMPLERS = {"Stochastic: ancestral": fm.steps.ancestral, "Deterministic: ODE": fm.steps.euler}

@@ -20,7 +20,7 @@ import torch
 from _pictures import run
 
 import flowmaps as fm
-from flowmaps.visualise.style import figure, light
+from flowmaps.figures.style import figure, light
 
 flow = fm.exact.GaussianMixture([0.4, 0.6], [-1.6, 1.3], 0.3)
 

@@ -20,7 +20,7 @@ from _pictures import run
 
 import flowmaps as fm
 from flowmaps.consistency import compositional, eulerian, lagrangian
-from flowmaps.visualise.style import SHADES, figure, light
+from flowmaps.figures.style import SHADES, figure, light
 
 TRUTH = fm.exact.GaussianMixture([0.4, 0.6], [-1.2, 1.0], 0.45)
 

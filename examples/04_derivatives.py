@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import flowmaps as fm
 from flowmaps.derivative import detached, finite_difference, jvp, stop
-from flowmaps.visualise.style import figure, light
+from flowmaps.figures.style import figure, light
 
 DATA = fm.exact.GaussianMixture([0.4, 0.6], [-1.6, 1.3], 0.3)
 MODES = {

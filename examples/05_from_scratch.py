@@ -21,8 +21,8 @@ from _pictures import DATA, colours, destination, dots, network, run, trained
 import flowmaps as fm
 from flowmaps.consistency import eulerian
 from flowmaps.derivative import jvp
+from flowmaps.figures.style import figure, light
 from flowmaps.velocity import Conditional, Pair
-from flowmaps.visualise.style import figure, light
 
 TRIANGLE = fm.times.uniform_triangle()
 METHODS = {

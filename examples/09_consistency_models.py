@@ -20,8 +20,8 @@ from _pictures import DATA, colours, destination, distance, dots, network, run, 
 
 import flowmaps as fm
 from flowmaps.consistency import eulerian
+from flowmaps.figures.style import figure, light
 from flowmaps.velocity import Conditional, Pair
-from flowmaps.visualise.style import figure, light
 
 METHODS = {  # targets of the map itself instead of an average, which a short training cannot wait for
     "CD": fm.methods.cd(DATA.exact, points=20, ema=0.0),

@@ -13,10 +13,10 @@ import torch
 from _pictures import DATA, destination, distance, run, trained
 
 import flowmaps as fm
+from flowmaps.figures.style import figure, light
 from flowmaps.methods.consistency_models import growing_points
 from flowmaps.networks import ConcatMLP, two_times
 from flowmaps.networks.embeddings import source_only
-from flowmaps.visualise.style import figure, light
 
 SAMPLERS = {
     "uniform: LSD, PSD": fm.times.uniform_triangle(),

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import flowmaps as fm
 from flowmaps.cli.tables import print_table
+from flowmaps.figures.style import figure, light
 from flowmaps.methods import LANDSCAPE
-from flowmaps.visualise.style import figure, light
 
 
 def main(out: Path, steps: int = 1) -> dict[str, float]:

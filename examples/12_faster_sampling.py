@@ -15,8 +15,8 @@ from _pictures import run, trained
 import flowmaps as fm
 from flowmaps.evaluate.cost import measured
 from flowmaps.evaluate.distances import energy_distance
+from flowmaps.figures.style import figure, light
 from flowmaps.visualise import mosaic
-from flowmaps.visualise.style import figure, light
 
 COUNTS = {fm.steps.jump: (1, 2, 4, 8), fm.steps.euler: (1, 2, 4, 8, 16, 32, 100)}
 

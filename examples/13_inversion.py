@@ -13,7 +13,7 @@ import torch
 from _pictures import DATA, colours, distance, dots, network, run, trained
 
 import flowmaps as fm
-from flowmaps.visualise.style import figure, light
+from flowmaps.figures.style import figure, light
 
 
 def main(out: Path, steps: int = 1200) -> dict[str, float]:

@@ -16,9 +16,9 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps.data.changes import WithGuidance, changed
+from flowmaps.exact.solve import solve
+from flowmaps.figures.style import figure, light
 from flowmaps.path import expand
-from flowmaps.solve import solve
-from flowmaps.visualise.style import figure, light
 
 MEANS = torch.tensor([[0.0, 1.0], [-0.87, -0.5], [0.87, -0.5]])
 STD = 0.6

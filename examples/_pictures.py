@@ -12,7 +12,7 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps.data.toys import eight_gaussians
-from flowmaps.visualise.style import figure, light
+from flowmaps.figures.style import figure, light
 
 DATA = eight_gaussians(std=0.3)
 """What the examples train on: eight Gaussians on a circle, whose flow map is known."""

@@ -6,13 +6,11 @@ from importlib import import_module
 from typing import Any
 
 from . import (
-    balance,
     consistency,
     derivative,
     draws,
     exact,
     finite_steps,
-    grids,
     guidance,
     matmul,
     methods,
@@ -26,32 +24,41 @@ from . import (
     weight,
 )
 from .draws import Rows
-from .flow_map import Bounded, Endpoint, FlowMap, GaussianSkip, Position, Rotation, average_velocity
-from .method import Loss, Method
-from .sample import interpolate, invert, sample, trajectory
-from .stages import Stages
+from .flow_map import FlowMap
+from .method import Loss, Method, Stages, Term, TermLoss, balance, stages, term
+from .outputs import Bounded, Endpoint, GaussianSkip, Position, Rotation, average_velocity
+from .pretrained import Pretrained, Reading, teacher
+from .sampling import interpolate, invert, sample, trajectory
 from .students import student
-from .teacher import Pretrained, Reading, teacher
-from .term import Term, TermLoss
+from .times import grids
 
 __all__ = [
     "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
     "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
-    "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods",
+    "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "matmul", "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students",
     "data", "evaluate", "export", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 
-# These need more than torch, so they are imported when they are first asked for.
-_LAZY = {"train": "training", "load": "training"} | dict.fromkeys(
-    ("data", "evaluate", "export", "planning", "recipes", "training", "visualise")
-)
+# These need more than torch, so they are imported when they are first asked for: name -> module, attribute.
+_LAZY = {
+    "data": ("data", None),
+    "evaluate": ("evaluate", None),
+    "export": ("export", None),
+    "load": ("runs", "load"),
+    "planning": ("recipes.planning", None),
+    "recipes": ("recipes", None),
+    "train": ("training", "train"),
+    "training": ("training", None),
+    "visualise": ("visualise", None),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'flowmaps' has no attribute {name!r}")
-    home = _LAZY[name]
-    return import_module(f".{name}", __name__) if home is None else getattr(import_module(f".{home}", __name__), name)
+    module, attribute = _LAZY[name]
+    found = import_module(f".{module}", __name__)
+    return found if attribute is None else getattr(found, attribute)

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .dual import Detached, Dual, primal
-from .dual_tensor import check, dual_number
+from .forward_mode.dual import Detached, Dual, primal
+from .forward_mode.tensor import check, dual_number
 
 Function = Callable[..., Any]
 Derivative = Callable[[Function, Sequence[Tensor], Sequence[Any]], tuple[Any, Any]]

@@ -20,10 +20,13 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 INTERNAL = {
     "__main__",
-    "describe",
-    "solve",
-    "wrapped",
-    *(path.stem for path in Path(fm.__file__).parent.glob("dual_*.py")),
+    "serialise",
+    "files",
+    "runs",
+    "distributed",
+    "experiments",
+    "figures",
+    "reports",
 }
 
 

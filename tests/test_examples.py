@@ -12,7 +12,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.data.toys import eight_gaussians
-from flowmaps.evaluate import folder
+from flowmaps.experiments import evaluation as folder
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,8 +7,8 @@ from torch import nn
 import flowmaps as fm
 from flowmaps import derivative
 from flowmaps import path as paths
-from flowmaps.describe import build, describe
-from flowmaps.flow_map import Rotation
+from flowmaps.outputs import Rotation
+from flowmaps.serialise import build, describe
 from tests.oracles import PATHS, flow_of, gaussian, randn, times
 
 ALL = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)

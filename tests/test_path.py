@@ -8,7 +8,7 @@ import torch
 
 from flowmaps import derivative as derivatives
 from flowmaps import path as paths
-from flowmaps.describe import build, describe
+from flowmaps.serialise import build, describe
 from tests.oracles import PATHS, randn
 
 STEPS = {

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import ect, flow_matching, imf, lsd, meanflow, psd, shortcut
+from benchmarks.baselines import ect, flow_matching, imf, lsd, meanflow, psd, shortcut
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from . import meanflow
+from benchmarks.baselines import meanflow
 
 draw = partial(meanflow.draw, diagonal=0.5)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from . import flow_matching
+from benchmarks.baselines import flow_matching
 
 
 def draw(x0: Tensor, diagonal: float = 0.75) -> tuple[Tensor, Tensor, Tensor]:

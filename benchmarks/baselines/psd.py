@@ -4,7 +4,7 @@ for the map, the rest for the velocity on the diagonal."""
 import torch
 from torch import Tensor, nn
 
-from . import flow_matching, lsd
+from benchmarks.baselines import flow_matching, lsd
 
 
 def draw(x0: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

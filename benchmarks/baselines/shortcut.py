@@ -4,7 +4,7 @@ target is two jumps of h by averaged weights, the rest for the velocity."""
 import torch
 from torch import Tensor, nn
 
-from . import flow_matching
+from benchmarks.baselines import flow_matching
 
 
 def draw(x0: Tensor, diagonal: float = 0.75, levels: int = 7) -> tuple[Tensor, Tensor, Tensor]:

@@ -30,13 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.baselines import MODULES
+from benchmarks.cost import growth, report, roofline, sampling, steps
+from benchmarks.cost.measure import Progress, on_one_core, one_thread
+from benchmarks.cost.networks import CASES
 from benchmarks.tables import machine
+from flowmaps.files import write_json
 from flowmaps.methods import LANDSCAPE
-from flowmaps.training.files import write_json
-
-from . import growth, report, roofline, sampling, steps
-from .measure import Progress, on_one_core, one_thread
-from .networks import CASES
 
 PARTS = ("roofline", "steps", "sampling", "growth", "streaming")
 

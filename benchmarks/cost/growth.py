@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 import flowmaps as fm
-
-from . import works
-from .measure import counted, peak_bytes, seconds
-from .networks import Case
+from benchmarks.cost import works
+from benchmarks.cost.measure import counted, peak_bytes, seconds
+from benchmarks.cost.networks import Case
 
 METHODS = ("flow_matching", "meanflow", "imf", "lsd", "psd")
 BASE = {"batch": 8, "width": 192, "side": 16}

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .jax_networks import NETWORKS, Array, Weights
+from benchmarks.cost.jax_networks import NETWORKS, Array, Weights
 
 Network = Callable[[Weights, Array, Array, Array], Array]
 DIAGONAL = 0.75

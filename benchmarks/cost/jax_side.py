@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.baselines import baseline
-
-from .measure import Clock
-from .networks import DEVICE, Setting
+from benchmarks.cost.measure import Clock
+from benchmarks.cost.networks import DEVICE, Setting
 
 STEPS = ("flow_matching", "meanflow", "lsd")
 ON_CPU = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "JAX_PLATFORMS": "cpu"}

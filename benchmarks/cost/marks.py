@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from .networks import NAMES
-from .sampling import speed_up
+from benchmarks.cost.networks import NAMES
+from benchmarks.cost.sampling import speed_up
 
 DETACHED = ("meanflow", "imf", "dmf", "rectified_meanflow", "pixel_meanflow", "ayf_lmd", "ayf_emd", "sct", "scd")
 """Methods with one derivative that no gradient passes, and no second pass with a graph beside it."""

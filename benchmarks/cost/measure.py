@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from .networks import DEVICE
+from benchmarks.cost.networks import DEVICE
 
 Clock = Callable[[], float]
 """Does the work once and returns the seconds it took."""

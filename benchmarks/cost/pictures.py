@@ -7,10 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from flowmaps.visualise.style import figure, light
-
-from .marks import Found
-from .networks import NAMES
+from benchmarks.cost.marks import Found
+from benchmarks.cost.networks import NAMES
+from flowmaps.figures.style import figure, light
 
 LABELS = {"1": "1 jump", "10": "10 Euler steps", "100": "100 Euler steps"}
 SHOWN = {"batch": "rows of a batch", "width": "width", "side": "tokens"}

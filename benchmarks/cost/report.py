@@ -7,15 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.cost import pictures
+from benchmarks.cost.marks import Found, Mark, Steps, marks
+from benchmarks.cost.networks import NAMES
+from benchmarks.cost.roofline import peak
+from benchmarks.cost.sampling import speed_up
 from benchmarks.tables import markdown
+from flowmaps.files import write_text
 from flowmaps.methods import LANDSCAPE
-from flowmaps.training.files import write_text
-
-from . import pictures
-from .marks import Found, Mark, Steps, marks
-from .networks import NAMES
-from .roofline import peak
-from .sampling import speed_up
 
 SHARED = {row.name: row.shared for row in LANDSCAPE}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from . import jax_side
-from .measure import Work, seconds
-from .networks import CASES, DEVICE
+from benchmarks.cost import jax_side
+from benchmarks.cost.measure import Work, seconds
+from benchmarks.cost.networks import CASES, DEVICE
 
 SIZES = (256, 512, 1024, 2048)
 

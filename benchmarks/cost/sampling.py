@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 import flowmaps as fm
-
-from .measure import Work, seconds
-from .networks import Case
+from benchmarks.cost.measure import Work, seconds
+from benchmarks.cost.networks import Case
 
 BATCHES = {"mlp": (1, 8, 64, 512), "dit": (1, 4, 16, 64), "unet": (1, 4, 16, 64)}
 STEPS = (1, 10, 100)

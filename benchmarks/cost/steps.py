@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from . import jax_side, works
-from .measure import Clock, Work, counted, in_turns, on_one_core, peak_bytes, seconds
-from .networks import Setting
+from benchmarks.cost import jax_side, works
+from benchmarks.cost.measure import Clock, Work, counted, in_turns, on_one_core, peak_bytes, seconds
+from benchmarks.cost.networks import Setting
 
 Say = Callable[[str], None]
 COMPILED = {

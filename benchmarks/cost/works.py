@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 import flowmaps as fm
 from benchmarks.baselines import baseline
+from benchmarks.cost.measure import Work
+from benchmarks.cost.networks import Setting
 from benchmarks.landscape import limits_of, method_of, path_of, row_of
 from flowmaps.method import measure
 from flowmaps.training.compiling import Compiled
-
-from .measure import Work
-from .networks import Setting
 
 PROGRESS = 0.5
 """The moment of training at which a step is measured."""

@@ -3,6 +3,6 @@
 
 def main() -> None:
     """Run it."""
-    from .run import main as run
+    from benchmarks.pretrained.run import main as run
 
     run()

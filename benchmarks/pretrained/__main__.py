@@ -1,5 +1,5 @@
 """`python -m benchmarks.pretrained`."""
 
-from .run import main
+from benchmarks.pretrained.run import main
 
 main()

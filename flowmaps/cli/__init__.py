@@ -121,11 +121,11 @@ def run(options: Command | Distill | Export) -> None:
 def run_evaluate(options: Evaluate | Report) -> None:
     """`flowmaps evaluate` and `flowmaps report`."""
     if isinstance(options, Report):
-        from ..visualise import report
+        from ..reports.run_report import report
 
         print(report(options.run))
         return
-    from ..evaluate import evaluate_run
+    from ..experiments.evaluation import evaluate_run
     from .scales import interval_of
     from .tables import print_evaluation, print_json, say
 

@@ -11,7 +11,8 @@ import typing
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .. import consistency, derivative, times, weight
+from .. import consistency, derivative, weight
+from ..times import samplers as times
 
 HOMES = {"times": times, "weight": weight, "split": consistency, "derivative": derivative}
 """Where the functions are found that a parameter of this name takes."""
@@ -105,7 +106,7 @@ def function(home: types.ModuleType, text: str) -> Any:
     known = [
         key
         for key, item in vars(home).items()
-        if inspect.isfunction(item) and item.__module__ == home.__name__ and key[0] != "_"
+        if inspect.isfunction(item) and f"{item.__module__}.".startswith(f"{home.__name__}.") and key[0] != "_"
     ]
     if name not in known:
         raise ValueError(f"{home.__name__} has no function {name!r}{closest(name, known)}; it has {', '.join(known)}")

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Data, load
+from ..figures import comparison
+from ..files import write_json, write_text
 from ..methods import Row
-from ..training.files import write_json, write_text
-from ..training.fingerprint import fingerprint
-from ..training.run import differences
-from ..visualise import comparison
-from ..visualise.comparison_report import comparison_report
+from ..reports.comparison_report import comparison_report
+from ..runs.fingerprint import fingerprint
+from ..runs.folder import differences
 from .arguments import data_arguments, seconds_of
 from .contest import Contest
 from .models import make_flow, make_method, rows_of

@@ -11,12 +11,13 @@ from typing import Any
 
 from ..data import Data, reflow
 from ..evaluate import evaluate
-from ..evaluate.folder import RESULT, newest_step, run_features
+from ..experiments.evaluation import RESULT, newest_step, run_features
+from ..figures import comparison
+from ..files import write_json
 from ..methods import Row
-from ..training import load, read_config
-from ..training.checkpoint import latest
-from ..training.files import write_json
-from ..visualise import comparison
+from ..runs.checkpoint import latest
+from ..runs.folder import read_config
+from ..runs.loading import load
 from .models import device, make_flow, make_method, row_of
 from .options import Compare
 from .tables import say

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..data import Data
 from ..draws import Rows
 from ..flow_map import FlowMap
-from ..method import Method
-from ..planning.counting import loss_and_backward, nbytes, teachers_of
+from ..method.method import Method
+from ..recipes.planning.counting import loss_and_backward, nbytes, teachers_of
 from ..training import train
 from ..training.condition import condition_of, uses_labels
 from ..training.optimizers import trained

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ..exact import Gaussian
+from ..figures.anatomy import MOMENTS, Part, Stage, anatomy, grouped
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method.method import Method
 from ..methods import Row
 from ..networks import MLP
 from ..velocity import Auxiliary, Averaged, Discriminator, Phased
-from ..visualise.anatomy import MOMENTS, Part, Stage, anatomy, grouped
 from ..weight import Learned
 from . import drawings
 from .arguments import method_arguments
@@ -34,7 +34,7 @@ def run_explain(options: Explain) -> None:
     row = row_of(options.method)
     method, stages = subject(row, options.method_args)
     if options.out is not None:
-        from ..visualise.portrait import portrait
+        from ..figures.portrait import portrait
 
         options.out.parent.mkdir(parents=True, exist_ok=True)
         portrait(stages, options.out, title=row.name, subtitle=row.equation)

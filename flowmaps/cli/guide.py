@@ -9,12 +9,12 @@ from typing import Any
 from .. import guidance
 from ..data import Data
 from ..data.changes import Change, WithGuidance, WithoutLabel, changed
-from ..evaluate.guided_run import EVERYWHERE, Interval, is_told, knows_null
+from ..experiments.guided_run import EVERYWHERE, Interval, is_told, knows_null
 from ..flow_map import FlowMap
 from ..guidance.conditions import SCALE
-from ..method import Method
+from ..method.method import Method
+from ..runs.folder import read_config
 from ..students import student
-from ..training import read_config
 from .options import Train
 from .scales import LABEL_DROPOUT, interval_of, scales_of
 

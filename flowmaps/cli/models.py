@@ -11,10 +11,11 @@ from torch import nn
 
 from ..data import Data
 from ..data.core import at_least
-from ..flow_map import Endpoint, FlowMap, GaussianSkip, Output, Position, average_velocity
-from ..method import Method
+from ..flow_map import FlowMap
+from ..method.method import Method
 from ..methods import LANDSCAPE, Row
 from ..networks import MLP, DiT, UNet
+from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
 from ..recipes import flow_for
 from .arguments import closest, method_arguments
 from .options import Training
@@ -51,7 +52,7 @@ def make_method(
     if row.needs_teacher and teacher is None:
         raise ValueError(f"{row.name} is a distillation method and needs a trained model to learn from: --teacher RUN")
     if teacher is not None:
-        from ..training import load
+        from ..runs.loading import load
 
         if not row.needs_teacher:
             raise ValueError(f"{row.name} takes no --teacher: it is {row.learning}, not distillation")

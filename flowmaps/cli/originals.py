@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from ..data import Data, load, nothing
 from ..methods import Row
+from ..runs.folder import read_config
+from ..runs.loading import load as load_run
 from ..students import Student
-from ..training import load as load_run
-from ..training import read_config
 from .arguments import data_arguments
 from .options_distill import Distill
 
@@ -102,7 +102,7 @@ class Trained:
             classes = about["classes"] if self.takes else None
             data = nothing(about["shape"], classes, kind=about["kind"])
         else:
-            from ..evaluate.folder import run_data
+            from ..experiments.evaluation import run_data
 
             data = run_data(self.run)
         if tuple(data.shape) != tuple(about["shape"]):
@@ -112,7 +112,7 @@ class Trained:
         return data
 
     def empty(self, data: Data) -> dict[str, Any]:
-        from ..evaluate.guided_run import knows_null
+        from ..experiments.guided_run import knows_null
 
         if not self.takes or not knows_null(self.config):
             raise ValueError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..planning import Estimate, plan
 from ..recipes import PRETRAINED, RECIPES, find_any
 from ..recipes.planned import Planned
+from ..recipes.planning import Estimate, plan
 from .arguments import method_arguments
 from .models import row_of
 from .options import Plan

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import steps
-from ..evaluate.guided_run import at_scale, is_told, trained_scales
+from ..experiments.guided_run import at_scale, is_told, trained_scales
 from ..flow_map import FlowMap
 from ..guidance import Guided
-from ..sample import sample
-from ..training import load, read_config
+from ..runs.folder import read_config
+from ..runs.loading import load
+from ..sampling import sample
 from .models import device
 from .options import Sample
 from .prompted import decoded, has_pipeline, text_conditions

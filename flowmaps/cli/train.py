@@ -10,9 +10,9 @@ import torch
 
 from ..data import Data, load, reflow
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method.method import Method
 from ..methods import Row
-from ..training import load as load_run
+from ..runs.loading import load as load_run
 from ..training import train
 from .arguments import data_arguments
 from .guide import Guide, guide_of

@@ -66,7 +66,7 @@ def begin(
     folder: Path, made: Mapping[str, Any], about: Callable[[], Mapping[str, Any]], texts: Sequence[str]
 ) -> dict[str, Any]:
     """The manifest that is there, checked, or a new one. One whose shards are gone or cut off is not complete."""
-    from ..training.files import write_text
+    from ..files import write_text
 
     if is_cache(folder):
         manifest = read_manifest(folder)
@@ -94,7 +94,7 @@ def _left_over(path: Path) -> bool:
 
 def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, Any]) -> None:
     """Raise ValueError where a cache was made from something else."""
-    from ..training.run import SHOWN, differences
+    from ..runs.folder import SHOWN, differences
 
     changed = list(differences(manifest["made"], json.loads(json.dumps(made)), "its"))
     if changed:
@@ -107,7 +107,7 @@ def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, A
 
 def fill(folder: Path, manifest: dict[str, Any], name: str, content: Content, key: str, report: Report) -> None:
     """Make the shards of a table that are not there whole, entering each in the manifest."""
-    from ..training.files import checksum
+    from ..files import checksum
 
     known = {shard["file"]: shard for shard in manifest["tables"][name]}
     manifest["tables"][name] = []
@@ -141,7 +141,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], mark: str) -> None:
     """Write a shard through a temporary file. Raises ValueError for numbers that are not finite."""
     from safetensors.torch import save_file
 
-    from ..training.files import flush
+    from ..files import flush
 
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of rows {mark.split()[1]} for {path}")
@@ -154,7 +154,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], mark: str) -> None:
 
 def check_cache(folder: str | Path) -> None:
     """Compare every shard with its checksum, reading all of it. Raises ValueError for one that is damaged."""
-    from ..training.files import checksum
+    from ..files import checksum
 
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -168,6 +168,6 @@ def check_cache(folder: str | Path) -> None:
 
 
 def _write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    from ..training.files import write_json
+    from ..files import write_json
 
     write_json(folder / MANIFEST, manifest)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..flow_map import FlowMap
 from ..path import linear
-from ..sample import sample
+from ..sampling import sample
 from ..steps import Step, heun
 from .check import check_finite
 from .core import NOISE, Batch, Data, at_least, generator

@@ -2,6 +2,9 @@
 and cost.
 """
 
+from importlib import import_module
+from typing import Any
+
 from .cost import counting
 from .distances import (
     Estimate,
@@ -13,7 +16,6 @@ from .distances import (
     sliced_energy_distance,
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
-from .folder import evaluate_run, read_evaluation
 from .guided import Guided, accuracy, by_scale, diversity
 from .measures import to_levels
 from .run import evaluate
@@ -44,3 +46,10 @@ __all__ = [
     "to_levels",
     "train_classifier",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names of this package for functions that read run folders, which live above it."""
+    if name not in ("evaluate_run", "read_evaluation"):
+        raise AttributeError(f"module 'flowmaps.evaluate' has no attribute {name!r}")
+    return getattr(import_module("flowmaps.experiments.evaluation"), name)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data import Data
 from ..flow_map import FlowMap
-from ..sample import sample
+from ..sampling import sample
 from ..steps import Step
 from .cost import Sampled, measured
 from .distances import Estimate, frechet_distance

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import steps as step_functions
 from ..data import Data, as_data
 from ..flow_map import FlowMap
-from ..sample import sample
+from ..sampling import sample
 from ..steps import Step
 from ..training.condition import condition_of, uses_labels
 from .cost import Sampled, measured

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..consistency import Rule, eulerian, lagrangian
 from ..exact import Exact
 from ..flow_map import FlowMap
-from ..sample import Condition
+from ..sampling import Condition
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..path import Path, Time, expand, linear
-from ..solve import solve
 from .base import Exact, Numbers, beside, check_state, flat, floating, marginal_variance, wide
+from .solve import solve
 
 
 class GaussianMixture(Exact):

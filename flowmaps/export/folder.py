@@ -48,12 +48,13 @@ def read_run(flow_or_run: FlowMap | Run | str | Path, base: str | Path | None = 
 
 
 def _of_folder(path: Path, ema: bool) -> Run:
-    from ..training import load, read_config
+    from ..runs.folder import read_config
+    from ..runs.loading import load
 
     run = Run(load(path, ema=ema), path.resolve().name, read_config(path))
     if not (path / "evaluation.json").is_file():
         return run
-    from ..evaluate.folder import read_evaluation
+    from ..experiments.evaluation import read_evaluation
 
     return replace(run, evaluation=read_evaluation(path))
 

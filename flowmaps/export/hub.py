@@ -81,7 +81,7 @@ def _load_pipeline(folder: Path) -> Any:
 
 
 def _load_adapter(folder: Path) -> Any:
-    from ..training.files import load_tensors
+    from ..files import load_tensors
 
     return [load_tensors(path) for path in (folder / "pytorch_lora_weights.safetensors",)]
 

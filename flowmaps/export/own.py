@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..describe import describe
 from ..flow_map import FlowMap
+from ..serialise import describe
 from ..students import Places, Student
 from ..students.places import find
 from .files import TEMPLATES, code, write_index, write_model

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..describe import describe
 from ..flow_map import FlowMap
+from ..serialise import describe
 from ..students import Student
 from .files import TEMPLATES, code, write_index, write_model
 from .own import definitions, local_names, noise_scale, places_of

@@ -22,9 +22,9 @@ from torch import Tensor
 from ..consistency import diffusion
 from ..derivative import stop
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method.method import Method
+from ..method.term import Term, function_of
 from ..path import Time, expand
-from ..term import Term, function_of
 from ..velocity import Averaged, Conditional, Pair, VelocitySource, is_conditional, own
 from .conditions import SCALE, Condition, null_rows, of_velocity, told_interval, told_scale, twice
 from .told import OverScale, Told, alone, at_its_scale, everywhere

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..method import Method
-from ..stages import Stages
+from ..method.method import Method
+from ..method.stages import Stages
 from .conditions import Fading, Interval, as_interval
 from .pairs import AtAllTimes, FromPairs, WhereItActs, averaged_target, balanced, none
 from .teachers import OfConsistency

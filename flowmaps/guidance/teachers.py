@@ -11,9 +11,9 @@ from torch import Tensor
 from ..consistency import compositional, diffusion
 from ..derivative import stop
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method.method import Method
+from ..method.term import Term, function_of
 from ..path import Time, expand
-from ..term import Term, function_of
 from ..velocity import Pair, own
 from .conditions import SCALE, extrapolated, of_velocity, told_interval, told_scale, twice
 from .told import Told, everywhere

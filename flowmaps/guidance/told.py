@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..draws import Rows
 from ..flow_map import FlowMap
+from ..method.term import as_drawn
 from ..path import Time, expand
-from ..term import as_drawn
 from ..velocity import Pair
 from .conditions import FROM, SCALE, TO, Condition, null_rows, rows, told_interval, told_scale
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..describe import describable
 from ..path import Path
+from ..serialise import describable
 from .base import Guided
 from .conditions import Ask, Interval, as_interval, bound, extrapolated, needs, told_scale, twice
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..balance import gradient_ratio
 from ..derivative import stop
-from ..term import Term, from_noise
+from ..method.balance import gradient_ratio
+from ..method.term import Term, from_noise
 from ..velocity import Discriminator, conditional
 from ..weight import plain
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..consistency import compositional, diffusion, midpoint
 from ..derivative import Derivative, jvp, stop
 from ..draws import Numbers, uniform
-from ..method import Method
-from ..term import Term
-from ..times import (
+from ..method.method import Method
+from ..method.term import Term
+from ..times.samplers import (
     Times,
     both_directions,
     doubling_steps,

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..balance import gradient_ratio
 from ..consistency import diffusion
 from ..finite_steps import Compare, Nearer, same_endpoint, same_endpoint_seen_at_data
-from ..grids import below, karras, on, on_pairs, uniform_grid
-from ..method import Method
+from ..method.balance import gradient_ratio
+from ..method.method import Method
+from ..method.term import Term
 from ..steps import Step, euler, jump
-from ..term import Term
-from ..times import Times, logit_normal_diagonal, to_data
+from ..times.grids import below, karras, on, on_pairs, uniform_grid
+from ..times.samplers import Times, logit_normal_diagonal, to_data
 from ..velocity import Discriminator, averaged, conditional, fixed
 from ..weight import Weight, by_interval, huber, huber_each, root, squared
 from .adversarial import ADVERSARIAL_SHARE, adversarial_term

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..balance import residual_ratio
 from ..consistency import lagrangian
 from ..derivative import Derivative, finite_difference, keep, stop
 from ..draws import normal
 from ..finite_steps import Compare, lagrangian_step
 from ..flow_map import FlowMap
-from ..method import Method
-from ..term import Term, from_noise
-from ..times import Times, logit_normal_diagonal, uniform_diagonal
-from ..times import from_noise as at_noise
+from ..method.balance import residual_ratio
+from ..method.method import Method
+from ..method.term import Term, from_noise
+from ..times.samplers import Times, logit_normal_diagonal, uniform_diagonal
+from ..times.samplers import from_noise as at_noise
 from ..velocity import Auxiliary, MakeOptimizer, fixed
 from ..weight import Weight, squared
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..consistency import diffusion
-from ..method import Method
-from ..term import Term
-from ..times import Times, logit_normal_diagonal
+from ..method.method import Method
+from ..method.term import Term
+from ..times.samplers import Times, logit_normal_diagonal
 from ..velocity import VelocitySource, conditional
 from ..weight import Weight, squared
 

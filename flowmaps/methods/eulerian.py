@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..consistency import diffusion, eulerian
 from ..derivative import Derivative, detached, jvp, keep, stop, time_part
-from ..method import Method
-from ..stages import Stages
-from ..term import Term
-from ..times import Times, angle_normal, gap, uniform_diagonal, uniform_triangle
+from ..method.method import Method
+from ..method.stages import Stages
+from ..method.term import Term
+from ..times.samplers import Times, angle_normal, gap, uniform_diagonal, uniform_triangle
 from ..velocity import Discriminator, fixed, own
 from ..weight import Weight, adaptive, by_interval, normalised, squared, summed
 from .adversarial import ADVERSARIAL_SHARE, adversarial_term

@@ -7,9 +7,9 @@ from typing import Any
 
 from ..consistency import diffusion, lagrangian
 from ..derivative import Derivative, detached, jvp, keep, stop
-from ..method import Method
-from ..term import Term
-from ..times import Times, gap, gap_logit_normal, logit_normal_diagonal, uniform_diagonal, uniform_triangle
+from ..method.method import Method
+from ..method.term import Term
+from ..times.samplers import Times, gap, gap_logit_normal, logit_normal_diagonal, uniform_diagonal, uniform_triangle
 from ..velocity import averaged, fixed, own
 from ..weight import Weight, normalised, squared
 from .parts import tangent_warm_up

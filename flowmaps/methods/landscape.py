@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..method import Method
+from ..method.method import Method
 from . import papers
 from .compositional import fmm, pfmm, progressive_distillation, psd, shortcut, splitmeanflow
 from .consistency_models import cd, ct, ctm, ect, ict, lcm

@@ -13,9 +13,9 @@ from torch import Tensor
 from ..consistency import diffusion, eulerian
 from ..derivative import Derivative, detached
 from ..finite_steps import Compare, eulerian_step
-from ..method import Method
-from ..term import Term
-from ..times import Times, after_u_shape, logit_normal_diagonal, logit_normal_pairs
+from ..method.method import Method
+from ..method.term import Term
+from ..times.samplers import Times, after_u_shape, logit_normal_diagonal, logit_normal_pairs
 from ..velocity import VelocitySource, conditional, own
 from ..weight import Weight, adaptive, by_interval, learned_cauchy, plain, squared
 

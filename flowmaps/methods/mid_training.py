@@ -13,10 +13,10 @@ from torch import Tensor
 from ..derivative import stop
 from ..draws import Rows
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method.method import Method
+from ..method.term import Term, noise_alone
 from ..steps import Step, euler
-from ..term import Term, noise_alone
-from ..times import Times
+from ..times.samplers import Times
 from ..velocity import Fixed, Pair
 from ..weight import Weight, squared
 

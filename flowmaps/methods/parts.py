@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..derivative import stop
-from ..term import Term
+from ..method.term import Term
 
 
 def tangent_warm_up(until: float, largest: float) -> Callable[[Term, float], Term] | None:

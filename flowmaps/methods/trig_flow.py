@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..derivative import Derivative, detached, stop
-from ..method import Method
+from ..method.method import Method
+from ..method.term import Term
 from ..path import Path
-from ..term import Term
-from ..times import Times, angle_normal
+from ..times.samplers import Times, angle_normal
 from ..velocity import VelocitySource, conditional, fixed
 from ..weight import Learned, Weight
 

@@ -12,7 +12,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..describe import describable
+from ..serialise import describable
 from .embeddings import LabelEmbedding, refuse_label
 from .layers import expect_shape
 from .mlp import as_shape

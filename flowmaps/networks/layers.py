@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from ..dual import Dual
+from ..forward_mode.dual import Dual
 
 M = TypeVar("M", bound=nn.Module)
 

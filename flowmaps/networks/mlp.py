@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..describe import describable
+from ..serialise import describable
 from .embeddings import (
     Conditioning,
     Fourier,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..describe import describable
+from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, pair
 from .layers import Modulation, SelfAttention, called, checkpointed, expect_shape, scale_shift, zero
 

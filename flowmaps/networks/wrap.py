@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..describe import describable
+from ..serialise import describable
 from .layers import full_precision
 
 

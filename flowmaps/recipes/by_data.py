@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 from ..data import Data
-from ..flow_map import Bounded, FlowMap, GaussianSkip, average_velocity
+from ..flow_map import FlowMap
 from ..networks import MLP, InBasis, UNet, pca_basis
+from ..outputs import Bounded, GaussianSkip, average_velocity
 from ..path import Path
 
 SMALL = 1024

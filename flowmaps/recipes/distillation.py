@@ -15,11 +15,11 @@ from .. import students
 from ..flow_map import FlowMap
 from ..guidance import classifier_free
 from ..guidance.conditions import SCALE
-from ..method import Method
+from ..method.method import Method
 from ..methods import LANDSCAPE, Row
 from ..networks.embeddings import TimeConditioning
-from ..teacher import Pretrained, Reading
-from ..training.plan import Precision
+from ..pretrained import Pretrained, Reading
+from ..runs.plan import Precision
 from .model import Model
 from .planned import Step
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from torch import Tensor
 
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method.method import Method
 from ..methods import Row
-from ..training.plan import Precision
+from ..runs.plan import Precision
 
 
 class Step(NamedTuple):

@@ -16,7 +16,7 @@ from .. import guidance
 from ..data.changes import WithoutLabel, mirrored
 from ..methods import ayf_emd, ect, flow_matching, imf, meanflow, papers
 from ..networks import DiT, UNet, gap
-from ..times import logit_normal_pairs
+from ..times.samplers import logit_normal_pairs
 from ..training.schedule import WarmUp, WarmUpDecay
 from ..weight import adaptive
 from .planned import P, Planned

@@ -12,13 +12,14 @@ from torch import nn
 
 from ..data import Data
 from ..data.changes import Change, changed
-from ..flow_map import FlowMap, Output, average_velocity
+from ..flow_map import FlowMap
 from ..guidance import FromPairs, guided
-from ..method import Method
+from ..method.method import Method
 from ..methods import LANDSCAPE, Row
 from ..methods.papers import Paper
+from ..outputs import Output, average_velocity
 from ..path import Path, linear
-from ..training.plan import Precision
+from ..runs.plan import Precision
 from ..training.schedule import constant
 from .planned import Step
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..flow_map import FlowMap, Output
+from ..flow_map import FlowMap
 from ..networks.embeddings import TimeConditioning, gap
+from ..outputs import Output
 from ..path import Path
-from ..teacher import Pretrained, Reading
+from ..pretrained import Pretrained, Reading
 from .places import Places, common_width, find
 from .student import Diagonal, Student, at_times, clock
 from .tame import ROUGH, Tame

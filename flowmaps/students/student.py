@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..describe import describable
 from ..networks.embeddings import Fourier, TimeConditioning, TimeEmbedding, Times, gap
 from ..networks.initialise import where_the_source_is
 from ..networks.layers import by_parts, under_torch_func, zero
-from ..teacher import Reading
+from ..pretrained import Reading
+from ..serialise import describable
 from .hooks import Call, Hooks, View
 from .places import Embedder, Places, common_width, find
 from .tame import Tame

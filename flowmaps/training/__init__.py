@@ -7,12 +7,12 @@ try:
 except ImportError as error:
     raise ImportError(f"training and run folders need {error.name}: pip install flowmaps[train]") from None
 
+from ..distributed.unshard import whole
+from ..runs.folder import read_config, read_metrics
+from ..runs.loading import load
 from .learner import LossModule
-from .loading import load
 from .loop import State, train
-from .run import read_config, read_metrics
 from .schedule import WarmUp, WarmUpDecay, constant
-from .whole import whole
 
 __all__ = [
     "LossModule",

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
+from ..distributed.shards import is_sharded
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method.method import Method
 from ..path import expand
 from .condition import condition_of
 from .finite import all_finite
-from .shards import is_sharded
 from .teachers import given_to
 
 

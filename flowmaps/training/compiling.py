@@ -13,8 +13,8 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from ..flow_map import FlowMap
-from ..method import Loss, measure
-from ..term import Drawn, Term
+from ..method.method import Loss, measure
+from ..method.term import Drawn, Term
 
 Measure = Callable[[FlowMap, Sequence[Term], Sequence[Drawn]], Loss]
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..method import Loss
-from ..term import TermLoss
-from .shards import is_sharded
+from ..distributed.shards import is_sharded
+from ..method.method import Loss
+from ..method.term import TermLoss
 
 
 def not_finite(loss: Loss) -> list[str]:

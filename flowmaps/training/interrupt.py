@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from .processes import SIGNALS, Agreement
+from ..distributed.processes import SIGNALS, Agreement
 
 
 class Interrupts:

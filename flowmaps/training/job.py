@@ -8,15 +8,15 @@ from typing import Any
 
 from ..data import Batch, Data
 from ..data.nothing import without_rows
-from ..method import Loss
-from . import checkpoint
+from ..distributed.shards import everyone, together
+from ..distributed.unshard import whole
+from ..method.method import Loss
+from ..runs import checkpoint
+from ..runs.folder import Run
 from .cause import cause
 from .learner import Learner
 from .pictures import draw
-from .run import Run
 from .saving import Saving
-from .shards import everyone, together
-from .whole import whole
 
 WARM_UP = 3
 """Steps of a process that its clock does not count: in them the loss is compiled and memory is found."""

@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data import Batch
+from ..distributed.processes import Agreement, Processes
+from ..distributed.unshard import release
 from ..flow_map import FlowMap
-from ..method import Loss, Method, measure
-from ..term import Drawn
+from ..method.method import Loss, Method, measure
+from ..method.term import Drawn
+from ..runs.checkpoint import read_model, read_optimizers
+from ..runs.plan import Plan, Precision
 from ..velocity import Companion
-from .checkpoint import read_model, read_optimizers
 from .compiling import Compiled
 from .condition import condition_of
 from .ema import Average
 from .finite import all_finite
 from .optimizers import Optimizers
-from .plan import Plan, Precision
-from .processes import Agreement, Processes
 from .randomness import seeded
 from .teachers import move_teachers, teachers
-from .whole import release
 
 
 class LossModule(nn.Module):
@@ -204,7 +204,7 @@ def sharded(module: LossModule, device: torch.device) -> nn.Module:
     """The loss with all weights that it uses spread over the processes."""
     from torch.distributed.device_mesh import init_device_mesh
 
-    from .sharding import Sharded
+    from ..distributed.sharding import Sharded
 
     method = module.method
     beside = [part.network for part in method.modules() if isinstance(part, Companion) and part.network is not None]

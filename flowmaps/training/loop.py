@@ -15,21 +15,21 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 
 from ..data import as_data
+from ..distributed.processes import Processes
+from ..distributed.shards import is_sharded
 from ..flow_map import FlowMap
-from ..method import Loss, Method
-from ..stages import Stages
-from . import run
+from ..method.method import Loss, Method
+from ..method.stages import Stages
+from ..runs import folder as run
+from ..runs.folder import Run
+from ..runs.plan import MakeOptimizer, Plan, Precision
 from .condition import uses_labels
 from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
 from .lost import is_lost, lost
 from .monitor import Monitor
-from .plan import MakeOptimizer, Plan, Precision
-from .processes import Processes
-from .run import Run
 from .schedule import WarmUpDecay
-from .shards import is_sharded
 from .teachers import guidance_of
 
 

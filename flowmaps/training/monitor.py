@@ -10,10 +10,10 @@ from typing import Self
 
 from accelerate import Accelerator
 
-from ..method import Loss
-from .plan import Plan
+from ..method.method import Loss
+from ..runs.folder import Run
+from ..runs.plan import Plan
 from .progress import Display
-from .run import Run
 
 
 class Monitor:

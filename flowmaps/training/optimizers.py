@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..flow_map import FlowMap
-from ..method import Method
-from .plan import MakeOptimizer, Plan
+from ..method.method import Method
+from ..runs.plan import MakeOptimizer, Plan
 
 
 @dataclass

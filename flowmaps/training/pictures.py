@@ -9,14 +9,14 @@ import torch
 from ..consistency import diffusion
 from ..data import Data
 from ..data.changes import Changed
+from ..files import flush
 from ..flow_map import FlowMap
-from ..method import Method
+from ..method.method import Method
+from ..method.stages import Stages
+from ..method.term import function_of
 from ..methods import LANDSCAPE
-from ..sample import sample
-from ..stages import Stages
+from ..sampling import sample
 from ..steps import euler, jump
-from ..term import function_of
-from .files import flush
 
 
 def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) -> None:

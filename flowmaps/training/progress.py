@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from .plan import Plan
+from ..runs.plan import Plan
 
 
 class Display:

@@ -12,8 +12,8 @@ from typing import Any, Self
 import torch.distributed as dist
 from torch import Tensor
 
-from .checkpoint import Snapshot, write
-from .shards import is_sharded, storage, together
+from ..distributed.shards import is_sharded, storage, together
+from ..runs.checkpoint import Snapshot, write
 
 PATIENCE = timedelta(minutes=10)
 """How much longer than another one a process may take to write its part."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..method import Method
+from ..method.method import Method
 from ..velocity import Auxiliary, Fixed, Phased
 
 

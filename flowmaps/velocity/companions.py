@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..flow_map import FlowMap
-from ..times import phase_of
+from ..times.samplers import phase_of
 from .copies import copied, copy_weights, trainable_copy
 from .sources import Fixed, Pair
 

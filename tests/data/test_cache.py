@@ -96,7 +96,7 @@ def test_a_making_that_was_stopped_goes_on(whole, tmp_path, last):
 @pytest.mark.parametrize("last", [0, 1, 4])
 def test_a_stop_between_two_files_loses_nothing_that_was_whole(whole, tmp_path, monkeypatch, moment, last):
     """The process ends when a file is about to be written, or lies there under its temporary name."""
-    import flowmaps.training.files as files
+    import flowmaps.files as files
 
     real, seen = getattr(files, moment), []
 

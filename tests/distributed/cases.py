@@ -6,10 +6,11 @@ import torch
 
 import flowmaps as fm
 from flowmaps.derivative import finite_difference
+from flowmaps.distributed import whole
+from flowmaps.distributed.shards import is_sharded
 from flowmaps.methods import LANDSCAPE
 from flowmaps.methods.adversarial import adversarial_term
-from flowmaps.training import train, whole
-from flowmaps.training.shards import is_sharded
+from flowmaps.training import train
 from flowmaps.velocity import Discriminator
 from tests.training.support import GAUSSIAN, staged
 

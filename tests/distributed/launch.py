@@ -10,7 +10,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from accelerate import Accelerator
 
-multiprocessing.set_forkserver_preload(["flowmaps.training.sharding", "flowmaps.training", "tests.distributed.cases"])
+multiprocessing.set_forkserver_preload(
+    ["flowmaps.distributed.sharding", "flowmaps.training", "tests.distributed.cases"]
+)
 
 
 def run(work, processes, *arguments):

@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.training import read_metrics, train, whole
+from flowmaps.distributed import whole
+from flowmaps.training import read_metrics, train
 from flowmaps.training.finite import here
 from tests.distributed.cases import METHODS, QUIET, network, teacher
 from tests.distributed.launch import run

@@ -13,7 +13,7 @@ from flowmaps.consistency import compositional, eulerian, lagrangian
 from flowmaps.data import as_data, load
 from flowmaps.evaluate import consistency_residuals, counting, evaluate, map_error
 from flowmaps.networks import MLP
-from flowmaps.sample import sample
+from flowmaps.sampling import sample
 
 
 class Exact(nn.Module):

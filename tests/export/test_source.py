@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.describe import describe
 from flowmaps.export.own import definitions, local_names
 from flowmaps.export.source import gathered
+from flowmaps.serialise import describe
 
 SHAPE = (1, 8, 8)
 NETWORKS = [

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.training import checkpoint
+from flowmaps.runs import checkpoint
 from tests.faults.children import go_on, same
 
 FILES = ["flow.safetensors", "ema.safetensors", "method.safetensors", "optimizer.safetensors"]

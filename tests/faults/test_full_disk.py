@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from flowmaps.training import checkpoint
-from flowmaps.training.files import save_tensors
+from flowmaps.files import save_tensors
+from flowmaps.runs import checkpoint
 from tests.faults.children import go_on, same
 
 MESSAGE = (

@@ -10,7 +10,8 @@ import warnings
 import pytest
 
 import flowmaps as fm
-from flowmaps.training import checkpoint, read_metrics
+from flowmaps.runs import checkpoint
+from flowmaps.training import read_metrics
 from tests.faults.children import child, children, go_on, same, train_and_tell
 
 KILLS = 20

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 import flowmaps as fm
-from flowmaps.training import checkpoint
+from flowmaps.runs import checkpoint
 from flowmaps.velocity import fixed
 from tests.faults.children import DATA, flow, same
 from tests.training.support import QUIET

@@ -8,8 +8,8 @@ import torch
 
 import flowmaps as fm
 from flowmaps import guidance, methods
-from flowmaps.describe import build, describe
-from flowmaps.training.fingerprint import fingerprint
+from flowmaps.runs.fingerprint import fingerprint
+from flowmaps.serialise import build, describe
 from flowmaps.training.teachers import guidance_of, move_teachers, teachers
 from tests.guidance.support import CLASSES, MIXTURE, NULL, Field, Jumps, guided, of_class, rows
 

@@ -7,7 +7,9 @@ import diffusers
 import pytest
 import torch
 
-from flowmaps import derivative, describe, dual
+from flowmaps import derivative
+from flowmaps import serialise as describe
+from flowmaps.forward_mode import dual
 from flowmaps.integrations.diffusers import teacher
 from flowmaps.integrations.diffusers.networks import DiffusersNetwork, forget_folder
 from tests.integrations import tiny

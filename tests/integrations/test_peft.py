@@ -15,7 +15,6 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps import students
-from flowmaps.describe import build, describe
 from flowmaps.integrations.diffusers import DiffusersNetwork
 from flowmaps.integrations.peft import (
     base_of,
@@ -26,7 +25,8 @@ from flowmaps.integrations.peft import (
     set_weight,
 )
 from flowmaps.integrations.peft.adapted import core_of, layers_of
-from flowmaps.teacher import Affine
+from flowmaps.pretrained import Affine
+from flowmaps.serialise import build, describe
 from flowmaps.velocity import Auxiliary, averaged, fixed
 from tests.integrations import tiny
 

@@ -8,9 +8,9 @@ import torch
 
 import flowmaps as fm
 from flowmaps import path as paths
-from flowmaps.describe import build, describe
 from flowmaps.integrations import edm
 from flowmaps.integrations.diffusers.schedulers import EDM, FLOW, STEPS, grid, noise_scale, reading
+from flowmaps.serialise import build, describe
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy, from diffusers
 

@@ -9,9 +9,9 @@ import flowmaps as fm
 from flowmaps.consistency import eulerian, lagrangian
 from flowmaps.derivative import detached, jvp, keep, stop, time_part
 from flowmaps.finite_steps import eulerian_step, lagrangian_step
-from flowmaps.flow_map import Endpoint
-from flowmaps.grids import below, karras
-from flowmaps.term import from_noise
+from flowmaps.method.term import from_noise
+from flowmaps.outputs import Endpoint
+from flowmaps.times.grids import below, karras
 from flowmaps.velocity import conditional, fixed, own
 from flowmaps.weight import by_interval, squared
 from tests.methods import formulas

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.grids import below, uniform_grid
 from flowmaps.methods import LANDSCAPE
+from flowmaps.times.grids import below, uniform_grid
 from tests.methods.support import build
 from tests.oracles import PATHS, cdf, density, marginal, mixture, quantile
 

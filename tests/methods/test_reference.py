@@ -38,7 +38,7 @@ def maps_for(name):
     """The flow and the teacher as the papers have them: sCM's path and output, a denoised field for pixel MeanFlow."""
     nets = Network(seed=1), Network(seed=2)
     trigonometric = {"path": fm.path.trigonometric} if name in ("sct", "scd") else {}
-    output = {"sct": fm.flow_map.Rotation(), "scd": fm.flow_map.Rotation(), "pixel_meanflow": fm.flow_map.Endpoint()}
+    output = {"sct": fm.Rotation(), "scd": fm.Rotation(), "pixel_meanflow": fm.Endpoint()}
     limits = {"only_target": ROWS[name].only_target, "only_source": ROWS[name].only_source}
     flow = fm.FlowMap(nets[0], output.get(name, fm.flow_map.average_velocity), **trigonometric, **limits)
     return flow, fm.FlowMap(nets[1], **trigonometric)

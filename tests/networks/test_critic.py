@@ -6,7 +6,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowmaps import derivative
 from flowmaps import networks as nets
-from flowmaps.describe import build, describe
+from flowmaps.serialise import build, describe
 
 CLASSES = 3
 

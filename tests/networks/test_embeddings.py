@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from flowmaps import networks as nets
-from flowmaps.describe import build, describe
 from flowmaps.networks.embeddings import Conditioning, LabelEmbedding, TimeEmbedding, times_per_layer
+from flowmaps.serialise import build, describe
 
 
 @pytest.mark.parametrize(

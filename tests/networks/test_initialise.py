@@ -5,9 +5,9 @@ import torch
 
 import flowmaps as fm
 from flowmaps import networks as nets
-from flowmaps.describe import build as rebuild
-from flowmaps.describe import describe
 from flowmaps.networks.initialise import at_shifted_times
+from flowmaps.serialise import build as rebuild
+from flowmaps.serialise import describe
 from tests.networks.support import CLASSES, NETWORKS, SINGLE_LAYER, build, inputs, labels, perturbed
 
 TWO_TIMES = ("gap", "pair", "decoupled", "expanded")

@@ -8,10 +8,10 @@ import torch
 
 from flowmaps import derivative
 from flowmaps import networks as nets
-from flowmaps.describe import build, describe
 from flowmaps.networks import dit as dit_module
 from flowmaps.networks import mlp as mlp_module
 from flowmaps.networks.layers import chunks
+from flowmaps.serialise import build, describe
 from tests.networks.support import CLASSES, IMAGE, inputs, labels, perturbed
 
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load, save
 
 from flowmaps import networks as nets
-from flowmaps.describe import build as rebuild
-from flowmaps.describe import describe
+from flowmaps.serialise import build as rebuild
+from flowmaps.serialise import describe
 from tests.networks.support import CASES, CLASSES, NETWORKS, PLAIN_START, SINGLE_LAYER, build, inputs, labels, perturbed
 
 

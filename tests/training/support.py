@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.stages import Stages
+from flowmaps.method.stages import Stages
 from flowmaps.velocity import Auxiliary, Phased, averaged, fixed
 
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 16, "log_every": 1}

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.training import checkpoint, train
+from flowmaps.runs import checkpoint
+from flowmaps.training import train
 from flowmaps.velocity import Auxiliary, Discriminator
 from tests.training.support import GAUSSIAN, QUIET, Linear, chasing, linear_flow
 

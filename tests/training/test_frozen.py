@@ -176,7 +176,7 @@ def test_a_nan_in_what_training_changes_is_seen_and_one_in_frozen_weights_is_not
     flow, method = half(), slowing_average()
     from accelerate import Accelerator
 
-    from flowmaps.training.plan import Plan
+    from flowmaps.runs.plan import Plan
 
     plan = Plan(
         steps=1, seconds=None, batch_size=4, lr=1e-3, optimizer=None, schedule=lambda p: 1.0, ema=0.5, clip=None,

@@ -1,6 +1,6 @@
 """What the progress line says."""
 
-from flowmaps.training.plan import Plan
+from flowmaps.runs.plan import Plan
 from flowmaps.training.progress import Display, clock
 from flowmaps.training.schedule import constant
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.training import checkpoint, read_metrics, train
+from flowmaps.runs import checkpoint
+from flowmaps.training import read_metrics, train
 from tests.training.support import QUIET, chasing, phased, slowing_average, staged
 
 

@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 
 import flowmaps as fm
-from flowmaps.stages import Stages
+from flowmaps.method.stages import Stages
 from flowmaps.training import loop, read_config, read_metrics, train
 from flowmaps.training.pictures import jumps_of, learns_jumps
 from flowmaps.training.teachers import move_teachers

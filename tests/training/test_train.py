@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.training import checkpoint, read_metrics, train
+from flowmaps.runs import checkpoint
+from flowmaps.training import read_metrics, train
 
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 8, "log_every": 1}
 

@@ -11,7 +11,7 @@ from diffusers.models.embeddings import LabelEmbedding
 from packaging.version import Version
 from torch import Tensor, nn
 
-from ...describe import describable
+from ...serialise import describable
 from ...students import Places
 from ..checksum import checksum
 from .errors import explained

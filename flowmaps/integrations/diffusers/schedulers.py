@@ -18,7 +18,7 @@ import torch
 
 from ... import path as paths
 from ...path import Form, Path, linear
-from ...teacher import Affine, Reading
+from ...pretrained import Affine, Reading
 from ..edm import LogLevel, Preconditioned, negative_output, output
 from .errors import explained
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...path import Path, linear
-from ...teacher import Pretrained, Reading
+from ...pretrained import Pretrained, Reading
 from .folder import Loaded, Saved, networks, opened
 from .schedulers import reading
 

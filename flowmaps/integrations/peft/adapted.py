@@ -14,8 +14,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ...describe import describable, describe
 from ...flow_map import FlowMap
+from ...serialise import describable, describe
 from ..checksum import checksum
 from .layers import Targets, chosen
 

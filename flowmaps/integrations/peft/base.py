@@ -10,8 +10,8 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from ...flow_map import FlowMap
+from ...pretrained import Pretrained
 from ...students import Student
-from ...teacher import Pretrained
 from ...velocity.copies import copied
 from .adapted import adapted_of, core_of, layers_of
 

@@ -17,8 +17,8 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ...files import load_tensors, write_json
 from ...flow_map import FlowMap
-from ...training.files import load_tensors, write_json
 from .adapted import NAME, Adapted, adapted_of, core_of, lora, set_weight
 
 WEIGHTS, NEW, SETTINGS = "pytorch_lora_weights.safetensors", "flow_map.safetensors", "flow_map_adapter.json"

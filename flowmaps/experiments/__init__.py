@@ -1,0 +1,1 @@
+"""Experiments: what the commands do, as plain functions."""

@@ -1,0 +1,153 @@
+"""A comparison of methods in numbers and words: the content of table.json, and the table that is made of it.
+
+    {"data", "kind", "length": {"steps" or "seconds": ...}, "reference": entry or None, "methods": {name: entry}}
+
+An entry says what the method is (`about`) and either what came out (`measured`) or why nothing did ("failure").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data import Data
+from ..methods import Row
+from ..runs.folder import read_metrics
+from . import words
+
+JUMPS = (1, 2, 4, 8)
+PASSES = (
+    "passes: what a training step costs in forward passes of the network for the whole batch, with the method's own "
+    "shares of it (a backward pass counts 2)."
+)
+
+Document = dict[str, Any]
+Entry = Mapping[str, Any]
+
+
+def document(data: Data, length: Mapping[str, Any], methods: Mapping[str, Entry], reference: Entry | None) -> Document:
+    """The content of table.json."""
+    return {
+        "data": data.name,
+        "kind": data.kind,
+        "length": dict(length),
+        "reference": reference,
+        "methods": dict(methods),
+    }
+
+
+def about(row: Row, run: Path) -> dict[str, Any]:
+    """What a method is and what its step costs, counted."""
+    names = ("rule", "learning", "output", "few_step", "published_cost", "cost", "shared", "reference")
+    return {"run": run.name, **{name: getattr(row, name) for name in names}}
+
+
+def measured(run: Path, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What training took, and the evaluation."""
+    last = read_metrics(run)[-1]
+    seconds = last["seconds"] or None
+    training = {name: last[name] for name in ("step", "loss", "seconds")}
+    return {
+        "training": {**training, "seconds_per_step": seconds and seconds / last["step"]},
+        "evaluation": dict(evaluation),
+    }
+
+
+def evaluated(document: Document) -> dict[str, Entry]:
+    """The methods that did not fail."""
+    return {name: entry for name, entry in document["methods"].items() if "evaluation" in entry}
+
+
+def any_evaluation(document: Document) -> Mapping[str, Any] | None:
+    """One of the evaluations, for what they share: the metric and its floor."""
+    known = [*evaluated(document).values(), document["reference"] or {}]
+    return next((entry["evaluation"] for entry in known if "evaluation" in entry), None)
+
+
+def at(entry: Entry, steps: int) -> words.Row | None:
+    """The row of so many jumps: of a diffusion model, of so many steps of its ODE."""
+    rows = [row for row in entry["evaluation"]["rows"] if row["steps"] == steps]
+    jumps = [row for row in entry["evaluation"]["rows"] if row["sampler"] != "euler"]
+    return next((row for row in rows if not jumps or row["sampler"] != "euler"), None)
+
+
+def many_steps(entry: Entry | None) -> words.Row | None:
+    """The longest solution of the ODE."""
+    return words.longest_ode(entry["evaluation"]["rows"]) if entry and "evaluation" in entry else None
+
+
+def heading(document: Document) -> str:
+    """What is measured, on what, after how much training."""
+    evaluation = any_evaluation(document)
+    [(unit, length)] = document["length"].items()
+    trained = f"{document['data']}, each method trained for {length:g} {unit}"
+    if evaluation is None:
+        return f"{trained}; none could be measured"
+    return f"{trained}: {evaluation['metric']}, lower is better; real data against itself {words.floor(evaluation)}"
+
+
+def distances(document: Document) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: the distance by number of jumps."""
+    head, rows = table(document)
+    return head[: 2 + len(JUMPS)], [row[: 2 + len(JUMPS)] for row in rows]
+
+
+def table(document: Document) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: the distance by number of jumps, and the cost."""
+    longest = max((row["steps"] for entry in evaluated(document).values() if (row := many_steps(entry))), default=0)
+    head = ["method", *(words.count(k, "jump") for k in JUMPS), f"{longest} ODE steps" if longest else "ODE"]
+    rows = [[name, *cells(entry)] for name, entry in document["methods"].items()]
+    ode = many_steps(document["reference"])
+    if ode is not None:
+        rows.append(
+            [f"reference: {Path(document['reference']['run']).name}", "", "", "", "", words.pair(ode), "", "", ""]
+        )
+    return [*head, "passes", "training", "time per step"], rows
+
+
+def cells(entry: Entry) -> list[str]:
+    """One row of the table behind the method's name."""
+    if "failure" in entry:
+        return ["failed", "", "", "", "", f"{entry['shared']:g}", "", ""]
+    found = [*(at(entry, k) for k in JUMPS), many_steps(entry)]
+    distances = [words.pair(row) if row else "" for row in found]
+    training = entry["training"]
+    step = words.seconds(training["seconds_per_step"]) if training["seconds_per_step"] else ""
+    return [*distances, f"{entry['shared']:g}", f"{training['step']} steps, {training['seconds']:.0f} s", step]
+
+
+def notes(document: Document) -> list[str]:
+    """What a reader of the table must know: failures, methods that sample in another way, what the columns are."""
+    found = evaluated(document)
+    failed = [f"{name} failed: {e['failure']}." for name, e in document["methods"].items() if "failure" in e]
+    restarting = [name for name, entry in found.items() if _samples_by(entry, "restart")]
+    solving = [name for name, entry in found.items() if not _samples_by(entry, "jump")]
+    single = [name for name, e in found.items() if _samples_by(e, "jump") and at(e, 1) and not at(e, 2)]
+    several = [f"{name} ({words.count(e['few_step'], 'jump')})" for name, e in found.items() if e["few_step"] > 1]
+    sentences = {
+        "Maps to t = 0 alone, which in several jumps add noise again after each": restarting,
+        "Maps from t = 1 alone, which jump once": single,
+        "Diffusion models, with steps of the ODE in the place of jumps": solving,
+        "Made for several jumps": several,
+    }
+    return [*failed, *(f"{text}: {', '.join(names)}." for text, names in sentences.items() if names), PASSES]
+
+
+def _samples_by(entry: Entry, sampler: str) -> bool:
+    return any(row["sampler"] == sampler for row in entry["evaluation"]["rows"])
+
+
+def headline(document: Document) -> str:
+    """Which methods come closest to real data in one jump, as far as the standard errors can tell."""
+    ones = {name: row for name, e in evaluated(document).items() if (row := at(e, 1)) and row["sampler"] != "euler"}
+    ones = {name: row for name, row in ones.items() if row["distance"] is not None}
+    if not ones:
+        return f"{words.count(len(document['methods']), 'method')} on {document['data']}"
+    best = min(ones.values(), key=lambda row: row["distance"])
+    level = [name for name, row in ones.items() if row is best or words.verdict(row, best).startswith("and as close")]
+    return f"In one jump {_listed(level)} {'comes' if len(level) == 1 else 'come'} closest to real data"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

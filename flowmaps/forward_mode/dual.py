@@ -1,0 +1,239 @@
+"""Dual numbers as ordinary tensor operations: the forward-mode engine behind `flowmaps.derivative`.
+
+A dual number `x + e dx` with `e^2 = 0` carries a value and its derivative through a program: `f(x + e dx) = f(x) + e
+Jf(x) dx`. A `Dual` travels through any network by `__torch_function__`, with one short rule per operation (in
+`dual_rules` and the files beside it). Rules are plain torch, so a derivative costs what its arithmetic costs, can be
+differentiated again, and autocast, compilation and data parallelism see nothing unusual. What torch has written in
+Python runs as written; any other operation without a rule is differentiated alone by `torch.func.jvp`, with a warning
+the first time.
+
+There are no zero tangents: what does not depend on the perturbed inputs is a plain tensor and costs nothing extra.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+Tangent = Callable[[], Any]
+Rule = Callable[..., tuple[Any, Tangent | None]]
+
+RULES: dict[str, Rule] = {}
+"""By name: `rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes it; None: zero."""
+
+IN_PLACE = (
+    "__set__",
+    "__setitem__",
+    "__iadd__",
+    "__isub__",
+    "__imul__",
+    "__idiv__",
+    "__itruediv__",
+    "__ipow__",
+    "__imatmul__",
+)
+
+
+SCRIPTED = (torch._C.ScriptMethod, torch._C.ScriptFunction)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dual:
+    """A tensor and its tangent, of one shape and dtype; answers to functions, methods and operators as a tensor does.
+
+    Immutable: `x += y` makes a new number, in-place methods raise TypeError (but see `dual_fill`).
+    """
+
+    primal: Tensor
+    tangent: Tensor
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if kwargs:
+            kwargs.pop("inplace", None)
+            if kwargs.pop("out", None) is not None:
+                raise in_place(func)
+            if "input" in kwargs:
+                args = (kwargs.pop("input"), *args)
+        rule = RULES.get(getattr(func, "__name__", ""))
+        if rule is None:
+            body = None if torch.compiler.is_compiling() else _python_body(func)
+            if body is not None:
+                return body(*args, **kwargs)
+            rule = single_jvp
+        primal, tangent = rule(func, *args, **kwargs)
+        return primal if tangent is None else cls._pair(primal, tangent)
+
+    @classmethod
+    def _pair(cls, primal: Any, tangent: Tangent) -> Any:
+        """The primal and its tangent as dual numbers, one for each output that can have a derivative."""
+        return _zip(cls, primal, tangent())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python's own protocols, such as copying, are not a tensor's
+            raise AttributeError(f"a dual number has no {name}")
+        member = getattr(Tensor, name)
+        if not callable(member):
+            return getattr(self.primal, name)
+        return functools.partial(type(self)._call, member, self)
+
+    @classmethod
+    def _call(cls, func: Any, *args: Any, **kwargs: Any) -> Any:
+        return cls.__torch_function__(func, (cls,), args, kwargs)
+
+    shape = property(lambda self: self.primal.shape)
+    dtype = property(lambda self: self.primal.dtype)
+    device = property(lambda self: self.primal.device)
+    ndim = property(lambda self: self.primal.ndim)
+    requires_grad = property(lambda self: False)  # the graph is that of the primal and of the tangent
+    grad_fn = property(lambda self: None)
+
+    @property
+    def T(self) -> Any:
+        return self.permute(*reversed(range(self.ndim)))
+
+    @property
+    def mT(self) -> Any:
+        return self.transpose(-2, -1)
+
+    @property
+    def mH(self) -> Any:
+        return self.adjoint()
+
+    @property
+    def H(self) -> Any:
+        return self.adjoint()
+
+    @property
+    def real(self) -> Any:
+        return self._call(torch.real, self)
+
+    @property
+    def imag(self) -> Any:
+        return self._call(torch.imag, self)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.unbind(0))
+
+    def __len__(self) -> int:
+        return len(self.primal)
+
+    def __bool__(self) -> bool:
+        return bool(self.primal)
+
+
+class Detached(Dual):
+    """A dual number whose tangents are computed without a graph, so that nothing is stored for them."""
+
+    @classmethod
+    def _pair(cls, primal: Any, tangent: Tangent) -> Any:
+        with torch.no_grad():
+            without_graph = tangent()
+        return _zip(cls, primal, without_graph)
+
+
+def _zip(cls: type[Dual], primal: Any, tangent: Any) -> Any:
+    if isinstance(primal, (tuple, list)):
+        return type(primal)(_zip(cls, p, t) for p, t in zip(primal, tangent, strict=True))
+    return cls(primal, fit(tangent, primal)) if _can_move(primal) else primal
+
+
+def _can_move(x: Any) -> bool:
+    return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+
+
+def fit(tangent: Tensor, primal: Tensor) -> Tensor:
+    """The tangent in the dtype and shape of its primal (a sum with a wider or larger plain tensor widens both)."""
+    if tangent.dtype != primal.dtype:
+        tangent = tangent.to(primal.dtype)
+    return tangent if tangent.shape == primal.shape else tangent.expand_as(primal)
+
+
+def primal(x: Any) -> Any:
+    """The value of a dual number; anything else as it is."""
+    return x.primal if isinstance(x, Dual) else x
+
+
+def tangent(x: Any) -> Tensor | None:
+    """The tangent of a dual number; None, which stands for zero, for anything else."""
+    return x.tangent if isinstance(x, Dual) else None
+
+
+@functools.cache
+def _python_body(func: Any) -> Callable[..., Any] | None:
+    """The program of a function that torch has written in Python, without its question whether an argument overrides
+    the function: its operations meet their own rules. None for all others."""
+    code = getattr(func, "__code__", None)
+    asks = [name for name in getattr(code, "co_names", ()) if name.startswith("has_torch_function")]
+    if code is None or not asks or any(name not in func.__globals__ for name in asks):
+        return None
+    names = {**func.__globals__, **dict.fromkeys(asks, lambda *args: False)}
+    body = types.FunctionType(code, names, func.__name__, func.__defaults__, func.__closure__)
+    body.__kwdefaults__ = func.__kwdefaults__
+    return body
+
+
+def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | None]:
+    """The rule of an operation that has none: `torch.func.jvp` of that operation alone."""
+    if isinstance(func, SCRIPTED):
+        raise TypeError("expected a network in Python, got one made by torch.jit, whose forward mode is wrong in torch")
+    if func.__name__ in IN_PLACE or (func.__name__[-1:] == "_" and func.__name__[-2:] != "__"):
+        raise in_place(func)
+    leaves, spec = pytree.tree_flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Dual))
+    slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
+
+    def at(*values: Tensor) -> Any:
+        filled = list(leaves)
+        for i, value in zip(slots, values, strict=True):
+            filled[i] = value
+        plain_args, plain_kwargs = pytree.tree_unflatten(filled, spec)
+        return func(*plain_args, **plain_kwargs)
+
+    primals = tuple(leaves[i].primal for i in slots)
+    value = at(*primals)
+    if not any(_can_move(leaf) for leaf in pytree.tree_leaves(value)):
+        return value, None
+    if not torch.compiler.is_compiling():
+        _warn_once(func.__name__)
+    return value, lambda: torch.func.jvp(at, primals, tuple(leaves[i].tangent for i in slots))[1]
+
+
+@functools.cache
+def _warn_once(name: str) -> None:
+    warnings.warn(
+        f"no forward-mode rule for {name}: torch.func.jvp is used for it, which may cost more or fail", stacklevel=2
+    )
+
+
+def in_place(func: Any) -> TypeError:
+    return TypeError(
+        f"expected an operation that makes a new tensor, got {func.__name__} in place: a derivative cannot follow it"
+    )
+
+
+def _operator(func: Any) -> Callable[..., Any]:
+    def method(self: Dual, *args: Any) -> Any:
+        return type(self).__torch_function__(func, (type(self),), (self, *args))
+
+    return method
+
+
+for _name in (
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul "
+    "neg pos abs int float getitem setitem contains"
+).split():
+    setattr(Dual, f"__{_name}__", _operator(getattr(Tensor, f"__{_name}__")))
+for _name in "eq ne lt le gt ge".split():
+    setattr(Dual, f"__{_name}__", _operator(getattr(torch, _name)))
+Dual.__hash__ = object.__hash__  # type: ignore[method-assign]

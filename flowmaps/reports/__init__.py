@@ -1,0 +1,5 @@
+"""Reports: self-contained HTML pages."""
+
+from .run_report import report
+
+__all__ = ["report"]

@@ -1,0 +1,58 @@
+"""What an object is, as JSON, for config.json: enough to read, and to notice that a resumed run is given something
+else.
+
+Unlike `flowmaps.serialise` it accepts anything and cannot be turned back into the object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def fingerprint(value: Any) -> Any:
+    """Nested dicts, lists, numbers and strings. Closures and partial functions show their values."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [fingerprint(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): fingerprint(item) for key, item in value.items()}
+    if isinstance(value, Tensor):
+        return {"tensor": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+    if isinstance(value, (torch.dtype, torch.device)):
+        return str(value)
+    if isinstance(value, functools.partial):
+        return _named(value.func, [*value.args, value.keywords] if value.args else value.keywords)
+    if isinstance(value, type) or callable(getattr(value, "__wrapped__", None)) or inspect.ismethod(value):
+        return _named(value, {})
+    if inspect.isfunction(value):
+        kept = inspect.getclosurevars(value).nonlocals
+        return _named(value, {name: item for name, item in kept.items() if item is not value})
+    return _object(value)
+
+
+def _named(function: Any, values: Any) -> Any:
+    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return {"function": name, "with": fingerprint(values)} if values else name
+
+
+def _object(value: Any) -> dict[str, Any]:
+    known: dict[str, Any] = {"type": f"{type(value).__module__}:{type(value).__qualname__}"}
+    if hasattr(value, "_arguments"):
+        known["arguments"] = fingerprint(value._arguments)
+    elif dataclasses.is_dataclass(value):
+        known["arguments"] = {f.name: fingerprint(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    elif isinstance(value, nn.Module):
+        known["arguments"] = {name: item for name, item in vars(value).items() if _tells(name, item)}
+    return known
+
+
+def _tells(name: str, item: Any) -> bool:
+    return not name.startswith("_") and name != "training" and isinstance(item, (bool, int, float, str))

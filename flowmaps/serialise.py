@@ -1,0 +1,149 @@
+"""Describe an object as plain JSON and build it again: how a run folder keeps a network without pickle.
+
+A class takes part by `@describable`, which remembers the arguments it was built with. Frozen dataclasses of this
+package take part by themselves. Tensors are kept as shape and dtype only; their content travels in the state dict
+(safetensors).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+C = TypeVar("C", bound=type)
+
+MOVED = {
+    "flow_map:Bounded": "outputs:Bounded",
+    "flow_map:Endpoint": "outputs:Endpoint",
+    "flow_map:GaussianSkip": "outputs:GaussianSkip",
+    "flow_map:Position": "outputs:Position",
+    "flow_map:Rotation": "outputs:Rotation",
+    "flow_map:average_velocity": "outputs:average_velocity",
+    "balance": "method.balance",
+    "grids": "times.grids",
+    "stages": "method.stages",
+    "teacher": "pretrained",
+    "term": "method.term",
+    "times": "times.samplers",
+}
+"""Where parts of flowmaps that files of version 0.1.0 name are now: modules, or one thing in a module."""
+
+
+def describable(cls: C) -> C:
+    """Class decorator: remember the arguments of `__init__` in `self._arguments`, so that `describe` can write them
+    down.
+    """
+    init = cls.__init__  # type: ignore[misc]
+
+    @functools.wraps(init)
+    def remembering(self: Any, *args: Any, **kwargs: Any) -> None:
+        if torch.compiler.is_compiling():  # made and forgotten within one call
+            return init(self, *args, **kwargs)
+        bound = _signature(init).bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(list(bound.arguments.items())[1:])
+        init(self, *args, **kwargs)
+        # after init, because nn.Module refuses attributes before its own; past nn.Module, because an argument that is a
+        # module is registered once already, under the name that the class gives it
+        if type(self) is cls:
+            object.__setattr__(self, "_arguments", arguments)
+
+    cls.__init__ = remembering  # type: ignore[misc]
+    return cls
+
+
+_signature = functools.cache(inspect.signature)
+
+
+def describe(obj: Any) -> Any:
+    """JSON-able description of a number, string, list, dict, tensor (shape and dtype), function of this package, or
+    describable object.
+
+    Raises TypeError for anything else, naming it.
+    """
+    if obj is None or isinstance(obj, (bool, int, float, str)):
+        return obj
+    if isinstance(obj, (list, tuple, torch.Size)):
+        return [describe(item) for item in obj]
+    if isinstance(obj, dict):
+        return {key: describe(value) for key, value in obj.items()}
+    if isinstance(obj, Tensor):
+        return {"tensor": list(obj.shape), "dtype": str(obj.dtype).removeprefix("torch.")}
+    if inspect.isfunction(obj) and _is_ours(obj) and obj.__qualname__.isidentifier():
+        return {"function": f"{obj.__module__}:{obj.__qualname__}"}
+    if _is_ours(type(obj)):
+        if hasattr(obj, "_arguments"):
+            return {"type": _name(type(obj)), "arguments": describe(obj._arguments)}
+        if dataclasses.is_dataclass(obj):
+            return {
+                "type": _name(type(obj)),
+                "arguments": {f.name: describe(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init},
+            }
+    raise TypeError(
+        f"cannot describe {type(obj).__module__}.{type(obj).__qualname__}: only numbers, strings, lists, dicts, "
+        "tensors and describable objects of flowmaps can be rebuilt from a file; pass your own network to "
+        "fm.load(run, network=...) instead"
+    )
+
+
+def build(description: Any) -> Any:
+    """The inverse of `describe`; tensors come back as zeros of the right shape, to be filled from a state dict.
+
+    Raises ValueError where the description names something outside this package or something that it does not have.
+    """
+    if isinstance(description, list):
+        return [build(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    if "tensor" in description:
+        return torch.zeros(description["tensor"], dtype=getattr(torch, description["dtype"]))
+    if "function" in description:
+        return _find(description["function"], inspect.isfunction)
+    if "type" in description:
+        return _find(description["type"], inspect.isclass)(**build(description["arguments"]))
+    return {key: build(value) for key, value in description.items()}
+
+
+def current(description: Any) -> Any:
+    """The same with the names of today for parts that were elsewhere when it was written."""
+    if isinstance(description, list):
+        return [current(item) for item in description]
+    if isinstance(description, dict):
+        return {key: current(value) for key, value in description.items()}
+    if isinstance(description, str) and description.startswith("flowmaps.") and ":" in description:
+        module, _, name = description.removeprefix("flowmaps.").partition(":")
+        first = name.split(".")[0]
+        moved = MOVED.get(f"{module}:{first}")
+        return (
+            f"flowmaps.{moved}{name.removeprefix(first)}" if moved else f"flowmaps.{MOVED.get(module, module)}:{name}"
+        )
+    return description
+
+
+def _is_ours(thing: Any) -> bool:
+    return str(getattr(thing, "__module__", "")).split(".")[0] == "flowmaps"
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _find(name: str, kind: Callable[[Any], bool]) -> Any:
+    module, _, attribute = name.partition(":")
+    if module.split(".")[0] != "flowmaps":
+        raise ValueError(f"a description may only name parts of flowmaps, but this one names {name!r}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError):
+        raise ValueError(f"this version of flowmaps has no {name!r}: the file may come from another version") from None
+    # what a module of ours has merely imported is not ours: a file must not reach shutil.rmtree through it
+    if not (kind(found) and _is_ours(found)):
+        raise ValueError(f"a description may only name classes and functions of flowmaps, but {name!r} is neither")
+    return found

@@ -1,0 +1,133 @@
+"""Figures: what is drawn where, in which colours, and what is refused."""
+
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from flowmaps import FlowMap
+from flowmaps.exact import Gaussian
+from flowmaps.figures.charts import smooth
+from flowmaps.figures.pictures import enlarged, png
+from flowmaps.visualise import dark, field, grid, heat_map, light, loss_curves, mosaic, path_strip, paths, points
+
+
+def test_mosaic_puts_images_row_by_row():
+    images = torch.arange(5, dtype=torch.float32).div(4).reshape(5, 1, 1, 1).expand(-1, -1, 2, 2)
+    board = mosaic(images, columns=3, gap=1)
+    assert board.shape == (5, 8, 4)
+    assert board[0, 0, 0] == 0 and board[0, 3, 0] == 0.25 and board[3, 0, 0] == 0.75
+    assert board[2, 0, 3] == 0 and board[3, 6, 3] == 0 and board[3, 3, 3] == 1
+
+
+def test_mosaic_keeps_colours_and_clamps():
+    image = torch.tensor([2.0, 0.5, -1.0]).reshape(1, 3, 1, 1)
+    assert mosaic(image).flatten().tolist() == [1.0, 0.5, 0.0, 1.0]
+
+
+def test_mosaic_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"images \(N, C, H, W\)"):
+        mosaic(torch.zeros(3, 8, 8))
+
+
+def test_enlarging_is_by_whole_factors():
+    assert enlarged(torch.zeros(2, 1, 8, 10)).shape == (2, 1, 56, 70)
+    large = torch.rand(2, 3, 64, 64)
+    assert enlarged(large) is large
+
+
+def test_png_keeps_every_pixel(tmp_path):
+    board = mosaic(torch.rand(4, 3, 6, 6))
+    (tmp_path / "board.png").write_bytes(png(board))
+    again = torch.tensor(list(Image.open(tmp_path / "board.png").tobytes())).reshape(board.shape)
+    assert torch.equal(again, (board * 255).round().long())
+
+
+def test_grid_is_saved(tmp_path):
+    grid(torch.rand(9, 1, 8, 8), tmp_path / "grid.png")
+    assert Image.open(tmp_path / "grid.png").size[0] == 720
+
+
+def test_themes_colour_the_background(tmp_path):
+    for theme in (light, dark):
+        points(torch.randn(50, 2), tmp_path / "points.png", theme=theme)
+        corner = Image.open(tmp_path / "points.png").convert("RGB").getpixel((1, 1))
+        assert corner == tuple(round(255 * part) for part in to_rgb(theme.background))
+
+
+@pytest.mark.parametrize("theme", [light, dark])
+def test_text_and_series_stand_out(theme):
+    """Contrast by WCAG 2: 4.5 for text, 3 for lines."""
+
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(colour):
+        low, high = sorted((luminance(colour), luminance(theme.background)))
+        return (high + 0.05) / (low + 0.05)
+
+    assert min(contrast(theme.text), contrast(theme.muted)) >= 4.5
+    assert min(contrast(colour) for colour in theme.series) >= 3
+
+
+def test_paths_start_at_noise_and_end_at_data():
+    states = [torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0]])]
+    axis = paths(states).axes[0]
+    line, start, end = axis.lines
+    assert line.get_xydata().tolist() == [[0.0, 1.0], [2.0, 3.0]]
+    assert start.get_xydata().tolist() == [[0.0, 1.0]] and end.get_xydata().tolist() == [[2.0, 3.0]]
+
+
+def test_field_points_towards_data():
+    """N(0, 0.01): near t = 1 the velocity points away from the data, and the arrows back to it."""
+    gaussian = Gaussian(torch.zeros(2), 0.1)
+    axis = field(gaussian, 1.0, count=3, extent=1.0).axes[0]
+    quiver = axis.collections[0]
+    assert quiver.U[-1] < 0 and quiver.U[0] > 0
+
+
+def test_strip_names_its_times():
+    states = [torch.rand(2, 1, 4, 4) for _ in range(3)]
+    axis = path_strip(states, [1.0, 0.5, 0.0], names=["a", "b"]).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["t = 1", "t = 0.5", "t = 0"]
+    assert axis.get_xticks().tolist() == [1.5, 6.5, 11.5]
+    assert axis.get_yticks().tolist() == [1.5, 6.5]
+
+
+def test_loss_curves_have_one_line_per_term():
+    rows = [{"step": k, "loss": 3.0, "terms": {"diffusion": 0.1, "eulerian": 2.0}} for k in range(5)]
+    axis = loss_curves(rows).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["diffusion", "eulerian"]
+    assert axis.get_yscale() == "log"
+    assert loss_curves([{"step": 0, "loss": 1.0}, {"step": 1, "loss": 9.0}]).axes[0].get_yscale() == "linear"
+    assert loss_curves([{"step": 0, "loss": -1.0}, {"step": 1, "loss": 1.0}]).axes[0].get_yscale() == "linear"
+    with pytest.raises(ValueError, match="at least one row"):
+        loss_curves([])
+
+
+def test_running_mean():
+    assert smooth([1.0, 2.0, 3.0, 4.0], share=0.5) == [1.0, 1.5, 2.5, 3.5]
+
+
+def test_heat_map_turns_source_to_the_right():
+    values = torch.full((3, 3), float("nan"))
+    values[2, 0] = 8.0  # from noise (s = 1) to data (t = 0)
+    values[1, 1] = 1.0
+    figure = heat_map(values, [0.0, 0.5, 1.0])
+    mesh = figure.axes[0].collections[0]
+    drawn = mesh.get_array()
+    assert drawn[0, 2] == 8.0 and drawn[1, 1] == 1.0 and int(drawn.mask.sum()) == 7
+
+
+def test_heat_map_of_a_perfect_map():
+    """All zero has no logarithm, and is drawn all the same."""
+    heat_map(torch.zeros(3, 3), [0.0, 0.5, 1.0])
+
+
+def test_figures_take_a_flow_map():
+    class Still(torch.nn.Module):
+        def forward(self, x, s, t):
+            return torch.zeros_like(x)
+
+    assert field(FlowMap(Still()), 0.5, count=3).axes

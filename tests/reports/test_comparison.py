@@ -1,0 +1,73 @@
+"""The words and figures of a comparison say what its numbers say."""
+
+import pytest
+
+from flowmaps.figures import comparison
+from flowmaps.figures.ranking import ranking
+
+
+def row(distance, steps=1, sampler="jump", stderr=0.1):
+    cost = {"seconds_per_sample": 1e-5, "network_calls": steps}
+    return {"sampler": sampler, "steps": steps, "distance": distance, "stderr": stderr, **cost}
+
+
+def entry(*rows, few_step=1):
+    evaluation = {"metric": "m", "floor": 0.5, "floor_stderr": 0.1, "rows": list(rows)}
+    training = {"step": 10, "loss": 1.0, "seconds": 2.0, "seconds_per_step": 0.2}
+    return {"run": "r", "shared": 4, "few_step": few_step, "training": training, "evaluation": evaluation}
+
+
+def document(reference=None, **methods):
+    return {"data": "d", "kind": "points", "length": {"steps": 10}, "reference": reference, "methods": methods}
+
+
+FAILED = {"run": "r", "shared": 3.0, "few_step": 1, "failure": "the loss is nan"}
+
+
+@pytest.mark.parametrize(
+    ("distances", "expected"),
+    [
+        ({"a": 1.0, "b": 2.0}, "In one jump a comes closest to real data"),
+        ({"a": 2.0, "b": 1.0, "c": 1.05}, "In one jump b and c come closest to real data"),
+        ({"a": 1.0, "b": 1.1, "c": 1.05}, "In one jump a, b and c come closest to real data"),
+        ({"a": None}, "1 method on d"),
+    ],
+)
+def test_headline_names_all_that_are_level(distances, expected):
+    methods = {name: entry(row(distance)) for name, distance in distances.items()}
+    assert comparison.headline(document(**methods)) == expected
+
+
+def test_a_diffusion_model_makes_no_jump():
+    plain, other = entry(row(0.1, sampler="euler")), entry(row(1.0), row(9.0, sampler="euler"))
+    assert comparison.headline(document(plain=plain, other=other)) == "In one jump other comes closest to real data"
+    assert comparison.at(plain, 1)["sampler"] == "euler" and comparison.at(other, 1)["sampler"] == "jump"
+    assert "steps of the ODE in the place of jumps: plain." in " ".join(comparison.notes(document(plain=plain)))
+
+
+def test_cells_stand_under_their_number_of_jumps():
+    full = entry(row(1.0), row(2.0, 4), row(3.0, 100, "euler"), few_step=4)
+    head, rows = comparison.table(document(reference=full, full=full, failed=FAILED))
+    assert head[:6] == ["method", "1 jump", "2 jumps", "4 jumps", "8 jumps", "100 ODE steps"]
+    assert [cell.partition("\u00a0")[0] for cell in rows[0]] == [
+        "full", "1.00", "", "2.00", "", "3.00", "4", "10 steps, 2 s", "200 ms",
+    ]  # fmt: skip
+    assert rows[1][:2] == ["failed", "failed"] and rows[1][6] == "3"
+    assert rows[2][0] == "reference: r" and rows[2][5].startswith("3.00")
+    notes = " ".join(comparison.notes(document(full=full, failed=FAILED)))
+    assert "failed failed: the loss is nan." in notes and "full (4 jumps)" in notes
+
+
+def test_nothing_measured():
+    empty = document(failed=FAILED)
+    assert "none could be measured" in comparison.heading(empty)
+    assert comparison.table(empty)[1][0][1] == "failed"
+
+
+def test_ranking_has_the_best_at_the_top():
+    methods = {"far": {1: row(2.0), 4: row(0.1, 4)}, "near": {1: row(1.0)}, "silent": {}}
+    axis = ranking(methods, lines={"floor": 0.5}).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["silent", "far", "near"]
+    assert axis.get_xscale() == "log"
+    assert ranking({"a": {1: row(-0.1)}}).axes[0].get_xscale() == "symlog"
+    assert ranking({"a": {1: row(0.1)}}, lines={"floor": -0.1}).axes[0].get_xscale() == "symlog"
