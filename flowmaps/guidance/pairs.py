@@ -19,11 +19,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..consistency import diffusion
 from ..derivative import stop
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..method.term import Term, function_of
+from ..method.term import Term
 from ..path import Time, expand
 from ..velocity import Averaged, Conditional, Pair, VelocitySource, is_conditional, own
 from .conditions import SCALE, Condition, null_rows, of_velocity, told_interval, told_scale, twice
@@ -119,7 +118,7 @@ class FromPairs:
             term,
             velocity=source if is_conditional(term.velocity) else term.velocity,
             sources={name: instead(one) for name, one in term.sources.items()},
-            couple=Told(self.null, term.couple, everywhere=function_of(term.rule) is diffusion),
+            couple=Told(self.null, term.couple, everywhere=term.diagonal),
             factor=OverScale(self.null, self.scale) if self.over_scale else term.factor,
         )
 

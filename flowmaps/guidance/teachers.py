@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..consistency import compositional, diffusion
+from ..consistency import compositional, function_of
 from ..derivative import stop
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..method.term import Term, function_of
+from ..method.term import Term
 from ..path import Time, expand
 from ..velocity import Pair, own
 from .conditions import SCALE, extrapolated, of_velocity, told_interval, told_scale, twice
@@ -30,7 +30,7 @@ class OfConsistency:
 
     def into(self, term: Term, method: Method) -> Term:
         """The term with its teacher guided; one on the diagonal at scale 1. Raises ValueError for jumps."""
-        if function_of(term.rule) is diffusion:
+        if term.diagonal:
             return replace(term, couple=Told(self.null, term.couple, everywhere=True, scale=1.0))
         if term.velocity is not own:
             return term

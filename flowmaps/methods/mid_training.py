@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..derivative import stop
-from ..draws import Rows
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.term import Term, noise_alone
@@ -57,13 +56,13 @@ class OncePerGroup(Fixed):
         return super().__call__(flow, replace(pair, condition=_rows(pair.condition, first)))
 
 
-def in_groups(size: int) -> Callable[[Pair, Rows], Pair]:
+def in_groups(size: int) -> Callable[[Pair], Pair]:
     """The same noise and condition for all rows of a group. Raises ValueError where several processes or parts share a
     batch, and its groups cannot be shared.
     """
 
-    def couple(pair: Pair, rows: Rows) -> Pair:
-        count = groups(len(pair.eps), size)
+    def couple(pair: Pair) -> Pair:
+        rows, count = pair.rows, groups(len(pair.eps), size)
         if rows.total and rows.every * count != groups(rows.total, size):
             raise ValueError(
                 f"{rows.every} processes or parts cannot share the {groups(rows.total, size)} trajectories of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -204,7 +205,9 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
         try:
             while job.progress < 1:
                 interrupts.busy = True
-                loss = job.advance(batches)
+                start = time.perf_counter()
+                loss = learner.take(job.read(batches), job.progress)
+                job.count(time.perf_counter() - start)
                 if job.here == 1:
                     job.begin()
                 last = job.progress >= 1

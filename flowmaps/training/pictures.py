@@ -6,14 +6,12 @@ from pathlib import Path
 
 import torch
 
-from ..consistency import diffusion
 from ..data import Data
 from ..data.changes import Changed
 from ..files import flush
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
-from ..method.term import function_of
 from ..methods import LANDSCAPE
 from ..sampling import sample
 from ..steps import euler, jump
@@ -52,7 +50,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
 def learns_jumps(flow: FlowMap, method: Method) -> bool:
     """Whether some term, of some stage, is about more than the velocity; a partial map has no velocity at all."""
     partial = flow.only_source is not None or flow.only_target is not None
-    return partial or any(function_of(term.rule) is not diffusion for term in method.terms)
+    return partial or any(not term.diagonal for term in method.terms)
 
 
 def jumps_of(method: Method) -> int:
