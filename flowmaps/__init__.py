@@ -24,7 +24,7 @@ from . import (
     weight,
 )
 from .draws import Rows
-from .flow_map import FlowMap
+from .flow_map import FlowMap, GuidanceSpec
 from .method import Loss, Method, Stages, Term, TermLoss, balance, stages, term
 from .outputs import Bounded, Endpoint, GaussianSkip, Position, Rotation, average_velocity
 from .pretrained import Pretrained, Reading, teacher
@@ -33,7 +33,8 @@ from .students import student
 from .times import grids
 
 __all__ = [
-    "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
+    "path", "FlowMap", "GuidanceSpec",
+    "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
     "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",

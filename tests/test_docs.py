@@ -123,7 +123,7 @@ def test_the_page_about_guidance_runs():
     for block in blocks("guidance.md", "python"):
         exec(block, names)
     assert names["samples"].shape == names["one_jump"].shape == names["noise"].shape
-    assert "told" in names["state"].flow.guided
+    assert names["state"].flow.guidance.is_conditioned
 
 
 def test_the_page_about_students_runs():

@@ -11,7 +11,7 @@ import torch
 from .. import guidance, students
 from ..data import Data
 from ..data.changes import Change, WithGuidance, WithoutLabel, WithoutText, changed
-from ..flow_map import FlowMap
+from ..flow_map import FlowMap, GuidanceSpec
 from ..guidance.conditions import SCALE
 from ..methods import LANDSCAPE, Row
 from ..networks.embeddings import TimeConditioning
@@ -150,7 +150,7 @@ def student_of(options: Distill, row: Row, source: Original, scale: Scale) -> tu
     teacher = source.teacher()
     flow = for_row(students.student(teacher, TIMES[chosen], told=scale.told), row)
     if scale.built_in:
-        flow.guided = f"by the network itself, scale {scale.notes()['guidance']}"
+        flow.guidance = GuidanceSpec((scale.low, scale.high), kind="by the network itself")
     if options.checkpoint:
         from ..integrations.diffusers.places import checkpoint
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..consistency import compositional, function_of
 from ..derivative import stop
-from ..flow_map import FlowMap
+from ..flow_map import FlowMap, GuidanceSpec
 from ..method.method import Method
 from ..method.term import Term
 from ..path import Time, expand
 from ..velocity import Pair, own
-from .conditions import SCALE, extrapolated, of_velocity, told_interval, told_scale, twice
+from .conditions import SCALE, extrapolated, of_velocity, spec_of, told_interval, told_scale, twice
 from .told import Told, everywhere
 
 
@@ -48,9 +48,9 @@ class GuidedOwn:
     interval: Callable[[Tensor], Tensor]
 
     @property
-    def guided(self) -> str:
-        """What guidance the flow map learns, in words."""
-        return f"learned, scale told, {self.interval}"
+    def guidance(self) -> GuidanceSpec:
+        """The guidance that the flow map learns."""
+        return spec_of(None, self.interval, self.null)
 
     def __call__(self, flow: FlowMap, pair: Pair) -> GuidedAt:
         return GuidedAt(self, pair, flow)

@@ -22,6 +22,7 @@ from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
 from ..serialise import current, describe
+from .earlier import upgraded
 from .fingerprint import fingerprint
 from .plan import Plan
 
@@ -66,10 +67,10 @@ class Run:
 def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: dict[str, Any]) -> dict[str, Any]:
     """The content of config.json."""
     return {
-        "format": 1,
+        "format": 2,
         "flow": {
             name: described(getattr(flow, name))
-            for name in ("network", "output", "path", "only_source", "only_target", "guided")
+            for name in ("network", "output", "path", "only_source", "only_target", "guidance")
         },
         "method": {
             "name": method.name,
@@ -163,7 +164,8 @@ def read_config(run: str | Path) -> dict[str, Any]:
             f"{run} is no run folder: " + ("it has no config.json" if Path(run).is_dir() else "there is no such folder")
         )
     try:
-        return current(json.loads(path.read_text(encoding="utf-8")))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return current(upgraded(config) if config.get("format") == 1 else config)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
 

@@ -134,7 +134,7 @@ def train(
     labels = uses_labels(flow.network, data, labels)
     plan = Plan(steps, seconds, batch_size, lr, optimizer, schedule, ema, clip, seed, precision, compile, labels)
     processes = processes_of(accelerator, accumulate, plan)
-    flow.guided = guidance_of(method) or flow.guided
+    flow.guidance = guidance_of(method, data) or flow.guidance
     config = run.configuration(flow, method, data, plan, notes or {})
     config["processes"] = {"count": processes.count, "accumulate": accumulate, "shard": shard}
     folder = open_folder(out, config, resume)

@@ -308,10 +308,11 @@ def test_a_run_keeps_what_guidance_it_has_learned(tmp_path):
     flow, method = fm.FlowMap(Table()), guidance.guided(flow_matching(), guidance.imf(null=NULL))
     settings = {"steps": 2, "progress_bar": False, "trackers": (), "sample_every": 0, "out": tmp_path / "run"}
     *_, last = fm.train(flow, method, samples(), **settings)
-    words = "learned, scale told, between times 0 and 1"
-    assert flow.guided == last.ema.guided == guidance_of(method) == words
+    spec = fm.GuidanceSpec((1.0, 3.0), null=NULL)
+    assert flow.guidance == last.ema.guidance == guidance_of(method, samples()) == spec
     path = tmp_path / "run" / "config.json"
     config = json.loads(path.read_text())
-    assert fm.load(tmp_path / "run", network=Table()).guided == config["flow"].pop("guided") == words
-    path.write_text(json.dumps(config))  # as runs of before have it
-    assert fm.load(tmp_path / "run", network=Table()).guided is None
+    assert fm.load(tmp_path / "run", network=Table()).guidance == spec
+    assert config["flow"].pop("guidance")["arguments"]["scale"] == [1.0, 3.0]
+    path.write_text(json.dumps(config))  # a run of an early version, which says nothing of it
+    assert fm.load(tmp_path / "run", network=Table()).guidance is None
