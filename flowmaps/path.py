@@ -495,7 +495,7 @@ def _expm1_over(z: Tensor) -> Tensor:
 
 
 def _over(function: Callable[[Tensor], Tensor], z: Tensor, second: float, fourth: float) -> Tensor:
-    """Evaluate function(z) / z of an odd function, near 0 by 1 + second z^2 + fourth z^4; its derivatives are smooth."""
+    """Evaluate function(z) / z of an odd function, near 0 by 1 + second z^2 + fourth z^4; smooth, as _expm1_over."""
     small = z.abs() < 1e-3
     safe = torch.where(small, 1.0, z)
     return torch.where(small, 1 + z**2 * (second + z**2 * fourth), function(safe) / safe)
