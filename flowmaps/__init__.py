@@ -12,7 +12,6 @@ from . import (
     exact,
     finite_steps,
     guidance,
-    matmul,
     methods,
     networks,
     path,
@@ -38,7 +37,7 @@ __all__ = [
     "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
-    "matmul", "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
+    "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students",
     "data", "evaluate", "export", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip

@@ -32,7 +32,6 @@ PUBLIC = {
     "draws": "normal uniform Rows",
     "finite_steps": "eulerian_step lagrangian_step same_endpoint same_endpoint_seen_at_data several",
     "grids": "karras uniform_grid on on_pairs below",
-    "matmul": "fastest onednn relative_error roads stock",
     "steps": "jump euler heun ode ancestral sde restart gamma",
     "times": (
         "uniform_triangle uniform_diagonal logit_normal_pairs logit_normal_diagonal gap gap_logit_normal angle_normal "
