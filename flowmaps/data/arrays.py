@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from .array_files import Array, read
-from .changes import drawn_from_moments
 from .check import check_labels, check_names, refuse_non_finite
 from .core import IN_MEMORY, Batch, Data, Kind, kind_of
 from .sources import Rows, TensorRows, from_bytes, hold_out
+from .transforms import drawn_from_moments
 
 CHUNK = 64 * 2**20
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .changes import drawn_from_moments
 from .core import Batch, Data
-from .nothing import nothing
+from .data_free import no_data
 from .prompts import Prompts
 from .sources import hold_out
 from .tables import Table
+from .transforms import drawn_from_moments
 
 MANIFEST, TEXTS = "cache.json", "prompts.json"
 TABLES = ("texts", "rows")
@@ -61,7 +61,7 @@ def is_cache(path: Path) -> bool:
 
 
 def cache_folder(path: str, /) -> Data:
-    """The rows of a cache folder, or its prompts alone where it was made without images (`data.nothing`). They stay on
+    """The rows of a cache folder, or its prompts alone where it was made without images (`data.no_data`). They stay on
     disk and are read batch by batch; `data.prompts` has the texts and what was made of them.
 
     Raises ValueError for a cache that is not complete, FileNotFoundError and ValueError for shards that are gone or cut
@@ -83,7 +83,7 @@ def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
     prompts = table.prompts
     if "x0" not in table.rows.names:
         asked = prompts if "prompt" in table.rows.names else None
-        return replace(nothing(shape, classes, prompts=asked, kind=kind), name=name, prompts=prompts)
+        return replace(no_data(shape, classes, prompts=asked, kind=kind), name=name, prompts=prompts)
     names = None if about["class_names"] is None else tuple(about["class_names"])
     source = hold_out(table, table.rows.column("held"))
     data = Data(name, shape, source, kind, classes, names, levels=about["levels"], given=table.given, prompts=prompts)

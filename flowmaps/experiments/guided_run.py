@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..data import Data
-from ..data.changes import WithGuidance, WithoutLabel
+from ..data.transforms import GuidanceScales, LabelDropout
 from ..evaluate.guided import SCALES, Guided
 from ..evaluate.truth import is_partial
 from ..flow_map import FlowMap
@@ -104,13 +104,13 @@ def baked_scale(config: Mapping[str, Any]) -> float | None:
 
 def trained_scales(config: Mapping[str, Any]) -> tuple[float, float]:
     """The smallest and the largest scale that a run was told in training; any where its data do not say."""
-    found = next(_changes(config, WithGuidance), {"low": 0.0, "high": math.inf})
+    found = next(_changes(config, GuidanceScales), {"low": 0.0, "high": math.inf})
     return found["low"], found["high"]
 
 
 def knows_null(config: Mapping[str, Any]) -> bool:
     """Whether labels were left out in training, so that the network knows the null class."""
-    return any(found["share"] > 0 for found in _changes(config, WithoutLabel))
+    return any(found["share"] > 0 for found in _changes(config, LabelDropout))
 
 
 def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import guidance
-from ..data.changes import WithoutLabel, mirrored
+from ..data.transforms import LabelDropout, mirrored
 from ..methods import ayf_emd, ect, flow_matching, imf, meanflow, papers
 from ..networks import DiT, UNet, gap
 from ..times.samplers import logit_normal_pairs
@@ -32,7 +32,7 @@ LATENTS: dict[str, Any] = {
     "data": "ImageNet as scaled latents of an autoencoder with class labels, in a .safetensors or .npy file",
     "shape": (4, 32, 32),
     "classes": 1000,
-    "change": (WithoutLabel(0.1, null=1000),),
+    "change": (LabelDropout(0.1, null=1000),),
     "small": {"width": 16, "depth": 2, "heads": 2},
     "batch_size": 256,
     "lr": 1e-4,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..data import Data
-from ..data.changes import Change, changed
+from ..data.transforms import Transform, transformed
 from ..flow_map import FlowMap
 from ..guidance import FromPairs, guided
 from ..method.method import Method
@@ -32,7 +32,7 @@ class Recipe:
     - network: (shape, *, classes, **sizes) -> a network; output and path of the flow map around it
     - method: a function of `methods`, its arguments bound
     - guidance: what a method without a teacher learns from, in the place of the velocity of pairs (`guidance.guided`)
-    - change: what happens to each training batch (`data.changes`)
+    - change: what happens to each training batch (`data.transforms`)
     - steps, batch_size (of all processes), lr, schedule, ema, clip, precision: as for `train`
     - optimizer: called with (weights, lr=lr); None: the AdamW of `train`
     - teacher, start: the recipe whose run a distillation learns from, and whose weights this one starts with
@@ -57,7 +57,7 @@ class Recipe:
     published: str = ""
     output: Output = average_velocity
     path: Path = linear
-    change: tuple[Change, ...] = ()
+    change: tuple[Transform, ...] = ()
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
     schedule: Callable[[float], float] = constant
     ema: float = 0.9999
@@ -146,7 +146,7 @@ class Recipe:
         if self.classes is not None and not (data.classes and data.classes <= self.classes):
             got = "no labels" if data.classes is None else f"{data.classes} classes"
             raise ValueError(f"{self.name} needs labels of at most {self.classes} classes, and {data.name} has {got}")
-        return changed(data, *self.change) if self.change else data
+        return transformed(data, *self.change) if self.change else data
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of `train`:  train(recipe.flow(), recipe.build(), recipe.prepare(data), **settings)."""

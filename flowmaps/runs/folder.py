@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..data import Data
-from ..data.changes import changes_of
+from ..data.transforms import transforms_of
 from ..files import write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
@@ -80,7 +80,7 @@ def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: 
             name: fingerprint(getattr(data, name))
             for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
         }
-        | {"changes": fingerprint(changes_of(data)) or None},
+        | {"changes": fingerprint(transforms_of(data)) or None},
         "training": plan.as_json(),
         "notes": fingerprint(notes),
         "versions": versions(),
