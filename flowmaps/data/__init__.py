@@ -1,5 +1,7 @@
-"""Data sets: toy distributions in the plane, digits, folders of images, arrays, Hugging Face data sets, Python objects,
-couplings made by a teacher, and none at all.
+"""Data sets.
+
+Toy distributions in the plane, digits, folders of images, arrays, Hugging Face data sets, Python objects, couplings
+made by a teacher, and none at all.
 """
 
 from .core import Batch, Data

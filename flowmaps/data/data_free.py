@@ -56,9 +56,9 @@ def no_data(
     prompts: Mapping[str, Tensor] | Prompts | None = None,
     kind: Kind | None = None,
 ) -> Data:
-    """Make a data set without rows, for data-free methods: `train(flow, method, no_data((2,)))`.
+    """Make a data set without rows, for data-free methods.
 
-    Its batches hold zeros, which a method with `method.data_free` never reads.
+    Its batches hold zeros, which a method with `method.data_free` never reads: `train(flow, method, no_data((2,)))`.
 
     Args:
         shape: Shape of one x.

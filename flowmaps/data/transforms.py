@@ -92,6 +92,7 @@ class LabelDropout:
         _check_share(self.share)
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """Drop labels of a batch."""
         if batch.label is None:
             raise ValueError("there are no labels to leave out")
         return batch._replace(label=batch.label.masked_fill(draws.uniform(batch.label) < self.share, self.null))
@@ -117,6 +118,7 @@ class TextDropout:
         _check_share(self.share)
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """Drop texts of a batch."""
         given = dict(batch.given or {})
         if missing := self.null.keys() - given.keys():
             raise ValueError(f"there is no condition {', '.join(sorted(missing))} to leave out")
@@ -170,6 +172,7 @@ class GuidanceScales:
             )
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """Add the scale, and the interval if one is drawn, to the conditions of a batch."""
         given = {"guidance": self.scale(draws.uniform(batch.x0))}
         for name, (low, high) in zip(("guidance_from", "guidance_to"), self.interval or (), strict=False):
             given[name] = low + (high - low) * draws.uniform(batch.x0)

@@ -9,6 +9,7 @@ import flowmaps as fm
 
 
 def test_it_says_its_shape_and_nothing_else():
+    assert fm.data.nothing is fm.data.no_data
     data = fm.data.no_data((3, 4, 4), 10)
     batch = next(data.batches(5))
     assert (data.shape, data.kind, data.classes, data.size) == ((3, 4, 4), "images", 10, None)
