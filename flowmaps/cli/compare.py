@@ -20,7 +20,7 @@ from ..files import write_json, write_text
 from ..methods import Row
 from ..reports.comparison_report import comparison_report
 from ..runs.fingerprint import fingerprint
-from ..runs.folder import differences
+from ..serialise import differences
 from .arguments import data_arguments, seconds_of
 from .contest import Contest
 from .models import make_flow, make_method, rows_of

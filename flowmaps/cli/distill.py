@@ -10,7 +10,7 @@ import torch
 
 from .. import guidance, students
 from ..data import Data
-from ..data.changes import Change, WithGuidance, WithoutLabel, WithoutText, changed
+from ..data.transforms import GuidanceScales, LabelDropout, TextDropout, Transform, transformed
 from ..flow_map import FlowMap, GuidanceSpec
 from ..guidance.conditions import SCALE
 from ..methods import LANDSCAPE, Row
@@ -119,13 +119,13 @@ class Scale:
 
     def data(self, data: Data) -> Data:
         """Training batches with some conditions left out, and with scales to be told."""
-        changes: list[Change] = []
+        changes: list[Transform] = []
         if self.empty is not None:
             label = self.empty.get("label")
-            changes += [WithoutText(self.dropout, self.empty) if label is None else WithoutLabel(self.dropout, label)]
+            changes += [TextDropout(self.dropout, self.empty) if label is None else LabelDropout(self.dropout, label)]
         if self.is_drawn:
-            changes += [WithGuidance(self.low, self.high, null=self.empty)]
-        return changed(data, *changes) if changes else data
+            changes += [GuidanceScales(self.low, self.high, null=self.empty)]
+        return transformed(data, *changes) if changes else data
 
     def notes(self) -> dict[str, str]:
         known = {"label_dropout": f"{self.dropout:g}"} if self.dropout else {}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..data import Data
-from ..data.changes import WithoutLabel
+from ..data.transforms import LabelDropout
 from ..evaluate.guided import SCALES, Guided
 from ..evaluate.truth import is_partial
 from ..flow_map import FlowMap
@@ -109,7 +109,7 @@ def trained_scales(flow: FlowMap) -> tuple[float, float]:
 
 def knows_null(config: Mapping[str, Any]) -> bool:
     """Whether labels were left out in training, so that the network knows the null class."""
-    return any(found["share"] > 0 for found in _changes(config, WithoutLabel))
+    return any(found["share"] > 0 for found in _changes(config, LabelDropout))
 
 
 def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:

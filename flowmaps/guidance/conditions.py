@@ -79,7 +79,7 @@ def told_scale(condition: Condition, x: Tensor) -> Tensor:
     if SCALE not in condition:
         raise ValueError(
             f"the scale of guidance is read from the condition {SCALE!r}, and it is not given: give it (B numbers; in "
-            "training data.changes.WithGuidance draws them), or pass scale="
+            "training data.transforms.GuidanceScales draws them), or pass scale="
         )
     return expand(condition[SCALE], x)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..data import Batch, Data
-from ..data.nothing import without_rows
+from ..data.data_free import with_zero_rows
 from ..distributed.shards import everyone, together
 from ..distributed.unshard import whole
 from ..runs import checkpoint
@@ -44,7 +44,7 @@ class Job:
         """This process's rows of the batches from the next step on; where the method reads no data, of what is left
         without rows.
         """
-        data = without_rows(self.data) if self.learner.method.data_free else self.data
+        data = with_zero_rows(self.data) if self.learner.method.data_free else self.data
         plan = self.learner.plan
         return data.batches(plan.batch_size, plan.seed, self.learner.step, self.learner.processes.mine)
 

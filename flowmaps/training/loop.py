@@ -89,7 +89,7 @@ def train(
     The weights of `flow` and `method` are trained in place. A caller may stop at any step.
 
     data             a `Data`, or what `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...; a
-                     method that needs none (`method.data_free`) draws none from it, and `data.nothing(shape)` will do
+                     method that needs none (`method.data_free`) draws none from it, and `data.no_data(shape)` will do
     steps, seconds   the length, in steps or in time spent on them; one of the two. A time budget does not give the same
                      numbers twice.
     batch_size       rows of a step, over all processes

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..data import Data
-from ..data.changes import WithGuidance, changes_of
+from ..data.transforms import GuidanceScales, transforms_of
 from ..flow_map import GuidanceSpec
 from ..method.method import Method
 from ..velocity import Auxiliary, Fixed, Phased
@@ -49,5 +49,5 @@ def guidance_of(method: Method, data: Data) -> GuidanceSpec | None:
     found = next((spec for spec in known if isinstance(spec, GuidanceSpec)), None)
     if found is None or not found.is_conditioned:
         return found
-    drawn = (one for one in changes_of(data) if isinstance(one, WithGuidance))
+    drawn = (one for one in transforms_of(data) if isinstance(one, GuidanceScales))
     return next((replace(found, scale=(one.low, one.high)) for one in drawn), found)

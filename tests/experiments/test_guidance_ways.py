@@ -5,7 +5,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import main
-from flowmaps.data.changes import WithGuidance, WithoutLabel, changed
+from flowmaps.data.transforms import GuidanceScales, LabelDropout, transformed
 from flowmaps.experiments.guided_run import at_scale, baked_scale, trained_scales
 from flowmaps.guidance import ClassifierFree
 from flowmaps.training import read_config, train
@@ -14,7 +14,7 @@ NULL = {"label": 10}
 SMALL = "--network mlp --width 8 --depth 1 --batch-size 16 --steps 2 --sample-every 0 --no-progress-bar".split()
 QUIET = {"steps": 2, "progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 16}
 DIGITS = fm.data.load("digits")
-DROPPED = changed(DIGITS, WithoutLabel(0.1, 10))
+DROPPED = transformed(DIGITS, LabelDropout(0.1, 10))
 
 
 def network():
@@ -63,7 +63,7 @@ def test_the_command_line_refuses_another_scale_for_a_run_from_python(tmp_path, 
 def test_a_range_is_remembered(way, tmp_path):
     out = tmp_path / "run"
     if way == "python":
-        data = changed(DROPPED, WithGuidance(1.0, 3.0, null=NULL))
+        data = transformed(DROPPED, GuidanceScales(1.0, 3.0, null=NULL))
         method = fm.guidance.guided(fm.methods.imf(), fm.guidance.imf(null=NULL))
         flow = fm.FlowMap(network())
         told = fm.students.student(flow, told=("guidance",), tame=False)

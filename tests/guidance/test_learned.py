@@ -11,7 +11,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps import guidance, methods
-from flowmaps.data.changes import WithGuidance, WithoutLabel, changed
+from flowmaps.data.transforms import GuidanceScales, LabelDropout, transformed
 from flowmaps.guidance.pairs import AtAllTimes
 from flowmaps.training.teachers import guidance_of
 from tests.guidance.support import NULL, Field, Jumps, mean_pair, mean_pair_of_jumps, of_class, rows
@@ -234,7 +234,7 @@ def test_where_the_source_is_put():
 def test_what_is_missing_is_said():
     flow = fm.FlowMap(Seen())
     method = guidance.guided(methods.meanflow(), guidance.imf(null=NULL))
-    with pytest.raises(ValueError, match="WithGuidance draws them"):
+    with pytest.raises(ValueError, match="GuidanceScales draws them"):
         method.loss(flow, X, LABEL)
     with pytest.raises(ValueError, match="another 'label'"):
         method.loss(flow, X, SCALES)
@@ -277,7 +277,8 @@ def samples():
     weights = torch.tensor(WEIGHTS)
     label = torch.multinomial(weights, 20_000, replacement=True)
     x0 = torch.tensor(MEANS)[label] + torch.tensor(STDS)[label] * torch.randn(len(label))
-    return changed(fm.data.as_data((x0[:, None], label)), WithoutLabel(0.3, null=3), WithGuidance(1.0, 3.0, null=NULL))
+    data = fm.data.as_data((x0[:, None], label))
+    return transformed(data, LabelDropout(0.3, null=3), GuidanceScales(1.0, 3.0, null=NULL))
 
 
 WEIGHTS, MEANS, STDS = [0.3, 0.5, 0.2], [-1.0, 0.2, 1.0], [0.4, 0.5, 0.3]
