@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..draws import Rows, normal
 from ..flow_map import FlowMap
 from ..path import Time, expand
+from ..sampling import by_name
 from ..velocity import Auxiliary, Companion, Pair
 from .term import Term, TermLoss
 from .wrapped import refuse_lost, refuse_wrapped
@@ -212,7 +213,7 @@ def _numbered(name: str, taken: Container[str]) -> str:
 
 
 def _condition(condition: Tensor | Mapping[str, Any] | None, batch: int) -> dict[str, Any]:
-    known = {"label": condition} if isinstance(condition, Tensor) else dict(condition or {})
+    known = by_name(condition)
     for key, value in known.items():
         if isinstance(value, Tensor) and value.ndim and len(value) != batch:
             raise ValueError(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data import Batch
+from ..data.labels import condition_of
 from ..distributed.processes import Agreement, Processes
 from ..distributed.unshard import release
 from ..flow_map import FlowMap
@@ -24,7 +25,6 @@ from ..runs.plan import Plan, Precision
 from ..velocity import Companion, Pair
 from .cause import cause
 from .compiling import Compiled
-from .condition import condition_of
 from .ema import Average
 from .finite import all_finite
 from .optimizers import Optimizers

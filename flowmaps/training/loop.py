@@ -16,6 +16,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 
 from ..data import as_data
+from ..data.labels import uses_labels
 from ..distributed.processes import Processes
 from ..distributed.shards import is_sharded
 from ..flow_map import FlowMap
@@ -24,7 +25,6 @@ from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
 from ..runs.plan import MakeOptimizer, Plan, Precision
-from .condition import uses_labels
 from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
