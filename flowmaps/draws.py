@@ -1,7 +1,7 @@
-"""Random numbers of a training step: drawn for every row of the batch, also where only some of its rows are here.
+"""Random numbers of a training step, drawn for every row of the batch even if this process holds only some rows.
 
-So the numbers that a row gets are a function of the seed, the step and the row alone, and training does not depend on
-how many processes, or accumulated parts of a step, share a batch.
+So the numbers of a row depend on the seed, the step and the row alone. Training does not depend on the number of
+processes, or of accumulated parts of a step, that share a batch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Numbers = Callable[[int, Tensor], Tensor]
 
 
 def normal(n: int, like: Tensor) -> Tensor:
-    """N(0, 1) for every entry: n rows of the shape, dtype and device of those of `like`."""
+    """Standard normal numbers, (n, ...): n rows of the shape, dtype and device of the rows of `like`."""
     return torch.randn(n, *like.shape[1:], dtype=like.dtype, device=like.device)
 
 
 def uniform(n: int, like: Tensor) -> Tensor:
-    """U[0, 1], one number for each row, (n, 1, ..., 1)."""
+    """Uniform numbers in [0, 1], one for each of n rows, (n, 1, ..., 1), in the dtype of `like` or float32 at least."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return torch.rand(n, *[1] * (like.ndim - 1), dtype=dtype, device=like.device)
 
@@ -34,17 +34,24 @@ def _alone(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of a batch of `total` are here: first, first + every, first + 2 every, ...; all of them by default.
+    """Shard of a batch: the rows first, first + every, first + 2 every, ... of `total`; all of them by default.
 
-    With P processes that each take K parts of a batch one after the other, part k of process p has first = k P + p
-    and every = K P. A loss on these rows is scaled such that its mean over all parts is the loss on the whole batch,
-    and so is the mean of its gradients, which is what data parallelism takes.
+    Args:
+        first: Index of the first row of the shard.
+        every: Stride, which is the number of shards.
+        total: Number of rows of the whole batch. None: the number of rows that are given, which needs every = 1.
+        mean: Average of a detached tensor over the processes, for losses that are balanced against each other.
 
-    total: by default the number of rows that are given, and needed where they are not all.
-    mean: of a detached tensor over the processes, for losses that are held in proportion.
-    scale: what a mean over the rows here is multiplied with, so that its mean over all parts is that over all rows; a
-    number found here, and not from the others within a compiled loss, which would be another one for each part.
-    Raises ValueError unless 0 <= first < every, and without a total where every > 1.
+    Attributes:
+        scale: Factor that makes the average over shards equal the full-batch mean. It is computed here, for within a
+            compiled loss it would be a different constant for each shard.
+
+    Raises:
+        ValueError: Unless 0 <= first < every, or there is no total and every > 1.
+
+    With P processes that each take K parts of a batch one after the other, part k of process p has first = k P + p and
+    every = K P. The loss on a shard is scaled so that its mean over the shards is the loss on the whole batch. The same
+    holds for the mean of its gradients, which data parallelism computes.
     """
 
     first: int = 0
@@ -62,15 +69,15 @@ class Rows:
             object.__setattr__(self, "scale", self.every * self.count(self.total) / self.total)
 
     def of(self, total: int, offset: int = 0) -> Rows:
-        """Those of the same rows that lie among the `total` from `offset` on."""
+        """Shard of a part of the batch: the rows of this shard among the `total` rows from `offset` on."""
         return Rows((self.first - offset) % self.every, self.every, total, self.mean)
 
     def here(self, drawn: Any) -> Any:
-        """Of something that was drawn for all rows, the rows that are here."""
+        """Rows of this shard, of a tensor drawn for the whole batch."""
         return drawn if self.every == 1 else drawn[self.first :: self.every]
 
     def count(self, total: int) -> int:
-        """How many of `total` rows are here."""
+        """Number of rows of this shard among `total`."""
         return len(range(self.first, total, self.every))
 
     def __len__(self) -> int:
