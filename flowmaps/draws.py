@@ -1,7 +1,7 @@
-"""Random numbers of a training step: drawn for every row of the batch, also where only some of its rows are here.
+"""Random numbers of a training step, drawn for every row of the batch even if this process holds only some rows.
 
-So the numbers that a row gets are a function of the seed, the step and the row alone, and training does not depend on
-how many processes, or accumulated parts of a step, share a batch.
+So the numbers of a row depend on the seed, the step and the row alone. Training does not depend on the number of
+processes, or of accumulated parts of a step, that share a batch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Numbers = Callable[[int, Tensor], Tensor]
 
 
 def normal(n: int, like: Tensor) -> Tensor:
-    """N(0, 1) for every entry: n rows of the shape, dtype and device of those of `like`."""
+    """Standard normal numbers, (n, ...): n rows of the shape, dtype and device of the rows of `like`."""
     return torch.randn(n, *like.shape[1:], dtype=like.dtype, device=like.device)
 
 
 def uniform(n: int, like: Tensor) -> Tensor:
-    """U[0, 1], one number for each row, (n, 1, ..., 1)."""
+    """Uniform numbers in [0, 1], one for each of n rows, (n, 1, ..., 1), in the dtype of `like` or float32 at least."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return torch.rand(n, *[1] * (like.ndim - 1), dtype=dtype, device=like.device)
 
@@ -101,7 +101,7 @@ class Rows:
         return drawn if self.every == 1 else drawn[self.first :: self.every]
 
     def count(self, total: int) -> int:
-        """How many of `total` rows are here."""
+        """Number of rows of this shard among `total`."""
         return len(range(self.first, total, self.every))
 
     def __len__(self) -> int:
