@@ -16,7 +16,7 @@ from .distances import (
     sliced_energy_distance,
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
-from .guided import Guided, accuracy, by_scale, diversity
+from .guided import Guided, GuidedSampler, accuracy, by_scale, diversity
 from .measures import to_levels
 from .run import evaluate
 from .truth import consistency_residuals, map_error
@@ -26,6 +26,7 @@ __all__ = [
     "Estimate",
     "Features",
     "Guided",
+    "GuidedSampler",
     "accuracy",
     "by_scale",
     "classifier_features",
@@ -47,9 +48,11 @@ __all__ = [
     "train_classifier",
 ]
 
+_OF_RUNS = {"evaluate_run": "evaluate", "read_evaluation": "read_evaluation"}
+
 
 def __getattr__(name: str) -> Any:
-    """Public names of this package for functions that read run folders, which live above it."""
-    if name not in ("evaluate_run", "read_evaluation"):
+    """Import the functions that read run folders when they are first asked for: they live above this package."""
+    if name not in _OF_RUNS:
         raise AttributeError(f"module 'flowmaps.evaluate' has no attribute {name!r}")
-    return getattr(import_module("flowmaps.experiments.evaluation"), name)
+    return getattr(import_module("flowmaps.experiments.evaluation"), _OF_RUNS[name])

@@ -30,7 +30,7 @@ MOST_OF_A_CLASS = 1024
 
 
 @dataclass(frozen=True)
-class Guided:
+class GuidedSampler:
     """A sampler at one scale of guidance, a row of the table.
 
     flow: what the step asks, with `given(**condition)`; condition: what it is told beside the label, tensors of one
@@ -57,6 +57,9 @@ class Guided:
             return sample(self.flow, x, self.steps, step=self.step, condition={"label": y, **told}, seed=which.start)
 
         return measured(self.map.network, rows, len(noise), batch_size)
+
+
+Guided = GuidedSampler
 
 
 def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
@@ -112,7 +115,7 @@ def columns(data: Data, rows: Draws, classifier: Classifier, features: Features,
 
 
 def by_scale(
-    samplers: Sequence[Guided],
+    samplers: Sequence[GuidedSampler],
     data: Data,
     classifier: Classifier,
     *,
@@ -155,7 +158,7 @@ def by_scale(
     return {"rows": table, "data": known, "measures": titles, "samples": rows.n, "draws": count // rows.n}
 
 
-def on_its_device(one: Guided, noise: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def on_its_device(one: GuidedSampler, noise: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Noise of the sampler's own scale at t = 1, and labels, where its weights are and in their precision."""
     like = one.map.like
     noise = one.map.path.sigma(torch.ones(())) * noise
@@ -167,7 +170,7 @@ def _apart(rows: Sequence[Tensor], others: Sequence[Tensor]) -> Estimate:
     return mean_and_stderr([frechet_distance(*pair) for pair in zip(rows, others[1:], strict=False)])
 
 
-def _row(one: Guided, sampled: Sampled, found: dict[str, Estimate]) -> dict[str, Any]:
+def _row(one: GuidedSampler, sampled: Sampled, found: dict[str, Estimate]) -> dict[str, Any]:
     return {
         **({} if one.run is None else {"run": one.run}),
         "sampler": one.name,

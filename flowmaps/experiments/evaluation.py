@@ -20,8 +20,8 @@ from ..evaluate.features import (
     save_classifier,
     train_classifier,
 )
-from ..evaluate.guided import Guided, by_scale
-from ..evaluate.run import evaluate
+from ..evaluate.guided import GuidedSampler, by_scale
+from ..evaluate.run import evaluate as evaluate_flow
 from ..files import write_json
 from ..flow_map import FlowMap
 from ..runs.folder import read_config
@@ -31,7 +31,7 @@ from .guided_run import EVERYWHERE, MANY, Interval, guided_samplers, teacher_of
 RESULT, CLASSIFIER = "evaluation.json", "classifier.safetensors"
 
 
-def evaluate_run(
+def evaluate(
     run: str | Path,
     reference: str | Path | None = None,
     *,
@@ -63,7 +63,7 @@ def evaluate_run(
     beside = teacher_of(run) if reference is None else Path(reference)
     about = {"scales": guidance, "interval": guidance_interval, "steps": steps}
     guided, again = _guided(run, flow, data, beside, about)
-    result = evaluate(flow, data, labels=config["training"]["labels"], **options)
+    result = evaluate_flow(flow, data, labels=config["training"]["labels"], **options)
     if guided:
         kept = {name: options[name] for name in ("features", "n", "draws", "seed", "batch_size") if options.get(name)}
         result["guidance"] = {**again, **by_scale(guided, data, run_classifier(run, data), **kept)}
@@ -98,7 +98,7 @@ def run_classifier(run: Path, data: Data) -> Classifier:
 
 def _guided(
     run: Path, flow: FlowMap, data: Data, reference: Path | None, about: dict[str, Any]
-) -> tuple[list[Guided], dict[str, Any]]:
+) -> tuple[list[GuidedSampler], dict[str, Any]]:
     """The run's guided samplers, and what makes the same ones again. Raises ValueError where it has none and scales
     were asked for.
     """
@@ -109,7 +109,7 @@ def _guided(
     return found, {**kept, "reference": None if reference is None else str(reference)}
 
 
-def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any]) -> list[Guided]:
+def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any]) -> list[GuidedSampler]:
     """The samplers of the table "guidance" of an evaluation, in its order, but those of a reference that is gone."""
     reference = found["reference"] and Path(found["reference"])
     about = {"scales": found["scales"], "interval": tuple(found["interval"]), "steps": found["steps"]}
@@ -138,5 +138,5 @@ def _reference_rows(reference: Path, data: Data, device: str, options: dict[str,
         raise ValueError(f"a reference must be a run on data of shape {expected}, and {reference} has {got}")
     if about["method"]["name"] == "flow_matching":
         options = {**options, "jumps": ()}
-    rows = evaluate(load(reference).to(device), data, labels=about["training"]["labels"], **options)["rows"]
+    rows = evaluate_flow(load(reference).to(device), data, labels=about["training"]["labels"], **options)["rows"]
     return [{"run": reference.name, **row} for row in rows]

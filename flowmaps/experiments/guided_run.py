@@ -13,7 +13,7 @@ from torch import nn
 
 from ..data import Data
 from ..data.changes import WithGuidance, WithoutLabel
-from ..evaluate.guided import SCALES, Guided
+from ..evaluate.guided import SCALES, GuidedSampler
 from ..evaluate.truth import is_partial
 from ..flow_map import FlowMap
 from ..guidance import classifier_free
@@ -36,7 +36,7 @@ def guided_samplers(
     interval: Interval = EVERYWHERE,
     steps: int = MANY,
     reference: Path | None = None,
-) -> list[Guided]:
+) -> list[GuidedSampler]:
     """One jump and `steps` Euler steps of a run at each scale, as far as it has them; the Euler steps of the reference
     run, or else its own, are what the others are compared with. Empty for a run that knows nothing of guidance, or
     whose data are not images with classes.
@@ -50,7 +50,7 @@ def guided_samplers(
     if data.kind != "images" or not data.classes:
         return []
     own = list(_samplers(flow, read_config(run), scales, interval, steps))
-    beside: list[Guided] = []
+    beside: list[GuidedSampler] = []
     if reference is not None and own:
         other = load(reference).to(flow.like.device)
         found = _samplers(other, read_config(reference), scales, interval, steps)
@@ -60,14 +60,14 @@ def guided_samplers(
 
 def _samplers(
     flow: FlowMap, config: Mapping[str, Any], scales: Sequence[float] | None, interval: Interval, steps: int
-) -> Iterator[Guided]:
+) -> Iterator[GuidedSampler]:
     ways = [("euler", steps, euler)] * (not is_partial(flow))
     if jumps_are_guided(flow.network, config):
         ways = [("jump", 1, jump), *ways]
     for name, count, step in ways:
         for scale in known_scales(flow.network, config, scales):
             guided, condition = at_scale(flow, config, scale, interval)
-            yield Guided(name, count, step, scale, guided, flow, condition)
+            yield GuidedSampler(name, count, step, scale, guided, flow, condition)
 
 
 def known_scales(network: nn.Module, config: Mapping[str, Any], asked: Sequence[float] | None) -> list[float]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from ..data import Data
 from ..methods import Row
-from ..runs.folder import read_metrics
 from . import words
 
 JUMPS = (1, 2, 4, 8)
@@ -43,9 +42,16 @@ def about(row: Row, run: Path) -> dict[str, Any]:
     return {"run": run.name, **{name: getattr(row, name) for name in names}}
 
 
-def measured(run: Path, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What training took, and the evaluation."""
-    last = read_metrics(run)[-1]
+def measured(last: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The cost and end of training, and the evaluation, for an entry.
+
+    Args:
+        last: The last row of metrics.jsonl.
+        evaluation: The content of evaluation.json.
+
+    Returns:
+        {"training": ..., "evaluation": ...}.
+    """
     seconds = last["seconds"] or None
     training = {name: last[name] for name in ("step", "loss", "seconds")}
     return {

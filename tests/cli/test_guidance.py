@@ -14,7 +14,7 @@ from flowmaps.cli.tables import print_evaluation
 from flowmaps.evaluate import evaluate_run, read_evaluation, train_classifier
 from flowmaps.evaluate.features import save_classifier
 from flowmaps.experiments.guided_run import baked_scale, guided_samplers, is_told, knows_null, trained_scales
-from flowmaps.reports import guided, sections
+from flowmaps.reports import guidance, page, sections
 from flowmaps.visualise import report
 
 FAST = ["--steps", "3", "--batch-size", "16", "--lr", "0.1", "--no-progress-bar", "--trackers", "--sample-every", "0"]
@@ -193,7 +193,8 @@ def test_a_report_without_its_teacher_shows_the_rest(runs, classifier):
     data, flow = fm.data.load("digits"), fm.load(runs["told"])
     samplers = guided_samplers(runs["told"], flow, data, scales=[1.0], steps=2)
     measures = {"accuracy": "right", "diversity": "apart", "distance": "far"}
-    text = guided.guided(samplers, data, {"rows": rows, "data": rows[0], "measures": measures})
+    found = guidance.section(samplers, data, {"rows": rows, "data": rows[0], "measures": measures})
+    text = page.render("guidance.html.j2", guidance=found)
     assert text.count("A grid of images, a row for each class") == 1 and "1 jump of gone" in text
 
 
