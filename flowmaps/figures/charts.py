@@ -43,7 +43,7 @@ def loss_curves(
             axis.yaxis.set_minor_formatter(_nothing)
         axis.set(xlabel="training step", ylabel="loss")
         axis.grid(axis="y")
-        axis.legend(loc="upper right", ncols=len(curves) if size[0] > 6 else 1)
+        axis.legend(loc="best", ncols=len(curves) if size[0] > 6 else 1)
     return made
 
 
