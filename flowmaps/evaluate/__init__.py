@@ -1,6 +1,4 @@
-"""Evaluation: distances to held-out data with their noise floors, error against the exact map, consistency over (s, t),
-and cost.
-"""
+"""Evaluation of flow maps: distances to held-out data with their floors, errors, consistency over (s, t), and cost."""
 
 from importlib import import_module
 from typing import Any

@@ -2,7 +2,7 @@
 
     {"data", "kind", "length": {"steps" or "seconds": ...}, "reference": entry or None, "methods": {name: entry}}
 
-An entry says what the method is (`about`) and either what came out (`measured`) or why nothing did ("failure").
+An entry holds the properties of a method (`about`) and either its results (`measured`) or its "failure".
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ def notes(document: Document) -> list[str]:
 
 
 def _samples_by(entry: Entry, sampler: str) -> bool:
+    """Whether an entry has a row of a sampler."""
     return any(row["sampler"] == sampler for row in entry["evaluation"]["rows"])
 
 
@@ -174,4 +175,5 @@ def headline(document: Document) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence: "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -63,7 +63,7 @@ class Material:
         return uses_labels(self.flow.network, self.data, self.config["training"]["labels"])
 
     def start(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Noise (n, *shape) and labels (n,) or None, as `start` makes them."""
+        """Noise (n, *shape), and labels (n,) or None, as `start` makes them."""
         return start(self.flow, self.data, n, self.labels, seed)
 
 
