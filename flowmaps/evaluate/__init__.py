@@ -46,11 +46,9 @@ __all__ = [
     "train_classifier",
 ]
 
-_OF_RUNS = {"evaluate_run": "evaluate", "read_evaluation": "read_evaluation"}
-
 
 def __getattr__(name: str) -> Any:
     """Import the functions that read run folders when they are first asked for: they live above this package."""
-    if name not in _OF_RUNS:
+    if name not in ("evaluate_run", "read_evaluation"):
         raise AttributeError(f"module 'flowmaps.evaluate' has no attribute {name!r}")
-    return getattr(import_module("flowmaps.experiments.evaluation"), _OF_RUNS[name])
+    return getattr(import_module("flowmaps.experiments.evaluation"), name)

@@ -40,7 +40,7 @@ class Classifier(nn.Module):
     Args:
         shape: (C, H, W) of an image.
         classes: The number of classes.
-        width: Channels of the first layer, half those of the others.
+        width: Channels of the first layer; the others have twice as many.
         size: The number of features.
     """
 
@@ -80,7 +80,7 @@ class Classifier(nn.Module):
         self.axes.copy_(axes / variances.clamp(min=1e-3 * float(variances.max())).sqrt())
 
     def accuracy(self, x: Tensor, label: Tensor) -> float:
-        """The share of rows of x whose largest logit is that of their label (B,)."""
+        """The share of rows of x whose largest logit belongs to their label (B,)."""
         with torch.no_grad():
             return float((self(x).argmax(1).cpu() == label.cpu()).double().mean())
 

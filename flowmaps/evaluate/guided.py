@@ -68,8 +68,8 @@ class GuidedSampler:
 
         def rows(which: slice) -> Tensor:
             x, y = noise[which], label[which]
-            told = {name: value.to(x.device).expand(len(x)) for name, value in self.condition.items()}
-            return sample(self.flow, x, self.steps, step=self.step, condition={"label": y, **told}, seed=which.start)
+            given = {name: value.to(x.device).expand(len(x)) for name, value in self.condition.items()}
+            return sample(self.flow, x, self.steps, step=self.step, condition={"label": y, **given}, seed=which.start)
 
         return measured(self.map.network, rows, len(noise), batch_size)
 
@@ -86,7 +86,7 @@ def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
         label: Their labels (N,).
 
     Returns:
-        The share and its standard error: that of its posterior under a uniform prior, which is never 0.
+        The share, and as its standard error the deviation of its posterior under a uniform prior, which is never 0.
     """
     right, n = round(classifier.accuracy(x, label) * len(x)), len(x)
     likely = (right + 1) / (n + 2)
@@ -96,7 +96,7 @@ def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
 def diversity(rows: Tensor, label: Tensor) -> Estimate:
     """The mean distance |a - b| of two rows of one class, each class counting alike; unbiased.
 
-    The standard error is that of a U-statistic, 4 Var E[|a - b| given a] / n for each class (Hoeffding 1948, doi
+    The standard error is the one of a U-statistic, 4 Var E[|a - b| given a] / n for each class (Hoeffding 1948, doi
     10.1214/aoms/1177730196). Classes with a single row are left out.
 
     Args:

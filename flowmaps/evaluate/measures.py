@@ -1,6 +1,6 @@
 """The measures of each kind of data: numbers with their standard errors, and floors.
 
-A floor is the measure of data itself, at the same sample counts. The standard error is that of the mean over several
+A floor is the measure of data itself, at the same sample counts. The standard error belongs to the mean over several
 disjoint draws of samples. If held-out rows run out, all draws are compared with the same held-out rows, and the
 standard error covers the sampler alone: right for comparing samplers, silent about the choice of rows.
 """
@@ -208,7 +208,7 @@ def _whole_measure(whole: Tensor, features: Features, seed: int) -> Measure:
     orders = (torch.randperm(len(known), generator=generator) for _ in range(HALVINGS))
     halves = [frechet_distance(*_split(known[order], len(known) // 2)[:2]) / 2 for order in orders]
     title = (
-        f"the main distance to all {len(known)} images, those of training too, at equal counts; "
+        f"the main distance to all {len(known)} images, also the training images, at equal counts; "
         "floor: half of that between random halves"
     )
     wanted = WHOLE_DRAWS * len(known)
@@ -281,7 +281,7 @@ def _density_measure(
 
     where = f"{bins} x {bins} bins on [-{half_width:g}, {half_width:g}]^2, {len(fresh)} samples"
     title = (
-        f"KL(density || histogram), {where}; where steps are many from fewer, less what a perfect sampler scores more "
+        f"KL(density || histogram), {where}; with many steps from fewer samples, minus the excess of a perfect sampler "
         "at their count"
     )
     return Measure(f"kl_{bins}", title, len(fresh), LEAST_DENSITY, estimate, floor)

@@ -173,14 +173,14 @@ class Setup:
         """
         parameter = flow.like
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
-        told = condition_of(data.draw(n, seed), labels) if labels or data.given else None
+        condition = condition_of(data.draw(n, seed), labels) if labels or data.given else None
         values = noise[0].numel()
         noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter)
         return cls(
             flow,
             least,
             noise,
-            told and {name: value.to(noise.device) for name, value in told.items()},
+            condition and {name: value.to(noise.device) for name, value in condition.items()},
             batch_size or (2048 if values <= 16 else 256),
         )
 

@@ -95,7 +95,7 @@ def known_scales(network: nn.Module, config: Mapping[str, Any], asked: Sequence[
     baked = baked_scale(config)
     if baked is not None:
         return [baked]
-    if is_told(network):
+    if is_conditioned(network):
         low, high = trained_scales(config)
         return [scale for scale in SCALES if low <= scale <= high] if asked is None else list(asked)
     return list(SCALES if asked is None else asked) if knows_null(config) else []
@@ -103,7 +103,7 @@ def known_scales(network: nn.Module, config: Mapping[str, Any], asked: Sequence[
 
 def jumps_are_guided(network: nn.Module, config: Mapping[str, Any]) -> bool:
     """Whether the guidance is in the map itself, not only in a velocity that is made of two."""
-    return is_told(network) or baked_scale(config) is not None
+    return is_conditioned(network) or baked_scale(config) is not None
 
 
 def teacher_of(run: Path) -> Path | None:
@@ -135,12 +135,15 @@ def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
     return (one["arguments"] for one in config["data"].get("changes") or () if one["type"] == known)
 
 
-def is_told(network: nn.Module) -> bool:
+def is_conditioned(network: nn.Module) -> bool:
     """Whether a network is conditioned on the guidance scale."""
-    return SCALE in asked_for(network)
+    return SCALE in condition_names(network)
 
 
-def asked_for(network: nn.Module) -> set[str]:
+is_told = is_conditioned
+
+
+def condition_names(network: nn.Module) -> set[str]:
     """The conditions that the parts of a network take beside the label."""
     names = ("told", "takes")
     return {name for part in network.modules() for attribute in names for name in getattr(part, attribute, ())}
@@ -164,8 +167,8 @@ def at_scale(
     Raises:
         ValueError: If the run has no guidance, or only another scale or interval.
     """
-    if is_told(flow.network):
-        return flow, told(flow.network, scale, interval)
+    if is_conditioned(flow.network):
+        return flow, guidance_condition(flow.network, scale, interval)
     baked = baked_scale(config)
     if baked is not None:
         if baked != scale:
@@ -183,7 +186,7 @@ def at_scale(
     return classifier_free(flow, scale, null={"label": config["data"]["classes"]}, interval=interval), {}
 
 
-def told(network: nn.Module, scale: float, interval: Interval) -> dict[str, torch.Tensor]:
+def guidance_condition(network: nn.Module, scale: float, interval: Interval) -> dict[str, torch.Tensor]:
     """The guidance conditions of a guidance-conditioned network, of one row each.
 
     Args:
@@ -197,7 +200,7 @@ def told(network: nn.Module, scale: float, interval: Interval) -> dict[str, torc
     Raises:
         ValueError: If an interval is given and the network takes none.
     """
-    names = asked_for(network)
+    names = condition_names(network)
     if interval != EVERYWHERE and not {FROM, TO} <= names:
         raise ValueError("this run was trained with guidance at all times, so it cannot be told an interval")
     values = {SCALE: scale, FROM: interval[0], TO: interval[1]}

@@ -15,8 +15,8 @@ UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 def name(row: Row) -> str:
     """Name the sampler of a row: "1 jump", "100 ODE steps", with the run's name for rows of a reference."""
     nouns = {"jump": "jump", "euler": "ODE step", "restart": "restarted jump"}
-    what = count(row["steps"], nouns[row["sampler"]])
-    return f"{what} of {row['run']}" if "run" in row else what
+    sampler = count(row["steps"], nouns[row["sampler"]])
+    return f"{sampler} of {row['run']}" if "run" in row else sampler
 
 
 def count(number: int, noun: str) -> str:

@@ -23,7 +23,7 @@ from .page import Picture, Table, drawing, render
 from .sections import SHOWN, half_width, show_images, show_points, start
 
 ROOM = 1.25
-"""Width of a cloud of points over that of the data, so that samples beyond it are seen."""
+"""Width of a picture of points over the width of the data, so that samples beyond it are seen."""
 
 
 @dataclass(frozen=True)
