@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .path import Form, Path, Time, data, expand, linear, velocity
+from .path import Form, Path, Time, data, determinant, expand, linear, velocity
 from .serialise import describable
 
 Predicts = Callable[[Path, Tensor], Form]
@@ -113,8 +113,8 @@ class Reading:
         """The wanted form of our x_0 and eps, as one of those that the network sees, from its answer and x'."""
         known = self.predicts(self.schedule, place.u)
         target = wanted[0] + place.more_noise * wanted[1], wanted[1] + place.more_data * wanted[0]
-        on_x, on_value = _det(known, target) * place.scale, _det(target, place.state)
-        return ((on_x * x + on_value * value) / _det(known, place.state)).to(x.dtype)
+        on_x, on_value = determinant(known, target) * place.scale, determinant(target, place.state)
+        return ((on_x * x + on_value * value) / determinant(known, place.state)).to(x.dtype)
 
     def _place(self, t: Tensor) -> _Place:
         t = t.clamp(min=self._start) if self._start else t
@@ -257,7 +257,7 @@ def _fixes(reading: Reading, u: float) -> bool:
         )
     state = reading.schedule.alpha(time), reading.schedule.sigma(time)
     size = torch.hypot(*form) * torch.hypot(*state)
-    return bool((_det(form, state).abs() > 1e-6 * size) & size.isfinite())
+    return bool((determinant(form, state).abs() > 1e-6 * size) & size.isfinite())
 
 
 def _end(schedule: Path, u: float) -> tuple[float, float, float]:
@@ -265,7 +265,3 @@ def _end(schedule: Path, u: float) -> tuple[float, float, float]:
     time = torch.tensor(u, dtype=torch.float64)
     a, b = float(schedule.alpha(time)), float(schedule.sigma(time))
     return u, a / math.hypot(a, b), b / math.hypot(a, b)
-
-
-def _det(p: Form, q: Form) -> Tensor:
-    return p[0] * q[1] - p[1] * q[0]

@@ -21,7 +21,7 @@ from ..figures.words import markdown_table
 from ..files import write_json, write_text
 from ..methods import Row
 from ..runs.fingerprint import fingerprint
-from ..runs.folder import differences
+from ..serialise import differences
 from .arguments import data_arguments, seconds_of
 from .contest import Contest
 from .models import make_flow, make_method, rows_of

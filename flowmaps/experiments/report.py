@@ -57,7 +57,7 @@ def report(
     flow, config = load(run, network).float(), read_config(run)
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
-    usual = baked_scale(config) or 1.0
+    usual = baked_scale(flow) or 1.0
     write_text(run / PAGE, run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual)))
     return run / PAGE
 

@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 
 from .. import figures
-from ..consistency import diffusion
 from ..data import Data
-from ..data.changes import Changed
+from ..data.transforms import Transformed
 from ..files import flush
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
-from ..method.term import function_of
 from ..methods import LANDSCAPE
 from ..sampling import sample
 from ..steps import euler, jump
@@ -43,7 +41,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
     known = {} if label is None else {"label": label}
     # from a training batch, because transforms may add conditions to it
-    given = next(data.batches(count)).given if data.given or isinstance(data.source, Changed) else None
+    given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
     condition = {**known, **{name: value.to(weight.device) for name, value in (given or {}).items()}}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +57,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
 def learns_jumps(flow: FlowMap, method: Method) -> bool:
     """Whether the flow map learns more than the velocity: it is a partial map, or some term is off the diagonal."""
     partial = flow.only_source is not None or flow.only_target is not None
-    return partial or any(function_of(term.rule) is not diffusion for term in method.terms)
+    return partial or any(not term.diagonal for term in method.terms)
 
 
 def jumps_of(method: Method) -> int:
