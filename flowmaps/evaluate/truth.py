@@ -44,21 +44,11 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
         got = flow(*(v.to(weight) if isinstance(v, Tensor) else v for v in (x, s, t))).cpu()
         return float((got.double() - truth.flow_map(x.double(), s, t)).square().mean().sqrt())
 
-    one_jump = knows(flow, 1.0, 0.0)
+    one_jump = flow.knows(1.0, 0.0)
     return {
         "map_error": error(flow.path.interpolate(x0, eps, s), s, t),
         "map_error_one_jump": error(flow.path.interpolate(x0, eps, 1.0), 1.0, 0.0) if one_jump else math.nan,
     }
-
-
-def is_partial(flow: FlowMap) -> bool:
-    """Whether a map knows one end of time only, and so has no velocity of its own to follow."""
-    return flow.only_source is not None or flow.only_target is not None
-
-
-def knows(flow: FlowMap, s: float, t: float) -> bool:
-    """Whether the map knows the jump from s to t."""
-    return flow.only_source in (None, s) and flow.only_target in (None, t)
 
 
 def known_times(flow: FlowMap, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +94,7 @@ def consistency_residuals(
     Raises:
         ValueError: If a partial map has no teacher.
     """
-    if teacher is None and is_partial(flow):
+    if teacher is None and flow.is_partial:
         raise ValueError(
             "a partial flow map has no velocity of its own to be consistent with: give teacher=, anything with "
             "velocity(x, t), such as the model that it was distilled from"
@@ -119,7 +109,7 @@ def consistency_residuals(
     for i, s in enumerate(times.to(x0)):
         x = flow.path.interpolate(x0, eps, s)
         for j, t in enumerate(times.to(x0)):
-            if (both or t <= s) and knows(flow, float(s), float(t)):
+            if (both or t <= s) and flow.knows(float(s), float(t)):
                 s_rows, t_rows = (u.expand(len(x)).reshape(-1, *[1] * (x.ndim - 1)) for u in (s, t))
                 residual = rule(flow, flow if teacher is None else teacher, x, s_rows, t_rows)
                 result[i, j] = residual.double().square().mean().sqrt()

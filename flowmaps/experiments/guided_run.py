@@ -14,7 +14,6 @@ from torch import nn
 from ..data import Data
 from ..data.transforms import LabelDropout
 from ..evaluate.guided import SCALES, GuidedSampler
-from ..evaluate.truth import is_partial
 from ..flow_map import FlowMap
 from ..guidance import classifier_free
 from ..guidance.conditions import FROM, SCALE, TO
@@ -70,7 +69,7 @@ def _samplers(
     flow: FlowMap, config: Mapping[str, Any], scales: Sequence[float] | None, interval: Interval, steps: int
 ) -> Iterator[GuidedSampler]:
     """The samplers of one run."""
-    ways = [("euler", steps, euler)] * (not is_partial(flow))
+    ways = [("euler", steps, euler)] * (not flow.is_partial)
     if jumps_are_guided(flow):
         ways = [("jump", 1, jump), *ways]
     for name, count, step in ways:
@@ -137,9 +136,6 @@ def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
 def is_conditioned(network: nn.Module) -> bool:
     """Whether a network is conditioned on the guidance scale."""
     return SCALE in condition_names(network)
-
-
-is_told = is_conditioned
 
 
 def condition_names(network: nn.Module) -> set[str]:

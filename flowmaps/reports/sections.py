@@ -14,7 +14,6 @@ from ..data import Data
 from ..data.labels import uses_labels
 from ..evaluate import consistency_residuals
 from ..evaluate.guided import GuidedSampler
-from ..evaluate.truth import is_partial
 from ..figures import words
 from ..figures.charts import heat_map
 from ..figures.pictures import enlarged, mosaic, path_strip, png
@@ -53,11 +52,6 @@ class Material:
     usual_scale: float = 1.0
 
     @property
-    def partial(self) -> bool:
-        """Whether the map knows one end of time only, and so has no ODE."""
-        return is_partial(self.flow)
-
-    @property
     def labels(self) -> bool:
         """Whether the network is conditioned on class labels."""
         return uses_labels(self.flow.network, self.data, self.config["training"]["labels"])
@@ -94,10 +88,10 @@ def samples(material: Material) -> list[Picture]:
     real = data.held_out(len(noise)).x0
     show = show_images(data) if data.kind == "images" else show_points(half_width(real))
     figures = []
-    for steps in (1,) if material.partial else (1, 2, 4):
+    for steps in (1,) if material.flow.is_partial else (1, 2, 4):
         x = sample(material.flow, noise, steps, condition=label)
         figures.append(show(x, *_named(material, "jump", steps), "framed chosen" if steps == 1 else "framed"))
-    if not material.partial:
+    if not material.flow.is_partial:
         x = sample(material.flow, noise, ODE_STEPS, step=euler, condition=label)
         figures.append(show(x, *_named(material, "euler", ODE_STEPS), "framed"))
     return [*figures, show(real, "real data", "held out, not trained on", "framed")]
@@ -139,7 +133,7 @@ def _named(material: Material, sampler: str, steps: int) -> tuple[str, str]:
 
 def becoming(material: Material) -> list[Picture]:
     """How noise becomes data: states along the ODE, and where one jump goes; empty for a map without an ODE."""
-    if material.partial or material.data.kind not in SHOWN:
+    if material.flow.is_partial or material.data.kind not in SHOWN:
         return []
     noise, label = material.start(3 if material.data.kind == "images" else 80, seed=1)
     states = trajectory(material.flow, noise, ODE_STEPS, step=euler, condition=label)
@@ -183,7 +177,7 @@ class Consistency:
 
 def consistency(material: Material) -> Consistency | None:
     """The Lagrangian residual as a share of the typical velocity; None for a partial map, which has no velocity."""
-    if material.partial:
+    if material.flow.is_partial:
         return None
     small = math.prod(material.data.shape) <= SMALL
     batch = material.data.draw(64 if small else 16)
