@@ -121,15 +121,15 @@ def run(options: Command | Distill | Export) -> None:
 def run_evaluate(options: Evaluate | Report) -> None:
     """`flowmaps evaluate` and `flowmaps report`."""
     if isinstance(options, Report):
-        from ..reports.run_report import report
+        from ..experiments.report import report
 
         print(report(options.run))
         return
-    from ..experiments.evaluation import evaluate_run
+    from ..experiments.evaluation import evaluate
     from .scales import interval_of
     from .tables import print_evaluation, print_json, say
 
     interval = interval_of(options.guidance_interval)
     say(f"Measuring {options.run} (a large network takes minutes) ...")
-    result = evaluate_run(options.run, options.reference, guidance=options.guidance, guidance_interval=interval)
+    result = evaluate(options.run, options.reference, guidance=options.guidance, guidance_interval=interval)
     (print_json if options.json else print_evaluation)(result)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Data, load
+from ..experiments.report import comparison_report
 from ..figures import comparison
 from ..figures.words import markdown_table
 from ..files import write_json, write_text
 from ..methods import Row
-from ..reports.comparison_report import comparison_report
 from ..runs.fingerprint import fingerprint
 from ..serialise import differences
 from .arguments import data_arguments, seconds_of

@@ -9,7 +9,7 @@ from typing import Any
 from .. import guidance
 from ..data import Data
 from ..data.transforms import GuidanceScales, LabelDropout, Transform, transformed
-from ..experiments.guided_run import EVERYWHERE, Interval, is_told, knows_null
+from ..experiments.guided_run import EVERYWHERE, Interval, is_conditioned, knows_null
 from ..flow_map import FlowMap
 from ..guidance.conditions import SCALE
 from ..method.method import Method
@@ -74,7 +74,7 @@ class Guide:
 
     def flow(self, flow: FlowMap) -> FlowMap:
         """The flow map, whose network is told the scale where there are several."""
-        if not self.told or is_told(flow.network):
+        if not self.told or is_conditioned(flow.network):
             return flow
         return flow.around(student(flow.unlimited(), told=(SCALE,), tame=False).network)
 

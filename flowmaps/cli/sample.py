@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import steps
-from ..experiments.guided_run import at_scale, is_told, trained_scales
+from ..experiments.guided_run import at_scale, is_conditioned, trained_scales
 from ..flow_map import FlowMap
 from ..guidance import Guided
 from ..runs.folder import read_config
@@ -54,7 +54,7 @@ def guided(options: Sample, flow: FlowMap, config: dict[str, Any]) -> tuple[Any,
             raise ValueError("--guidance-interval says when guidance acts, and there is none: it needs --guidance")
         return flow, {}
     low, high = trained_scales(flow)
-    if is_told(flow.network) and not low <= options.guidance <= high:
+    if is_conditioned(flow.network) and not low <= options.guidance <= high:
         warnings.warn(
             f"this run was trained with scales from {low:g} to {high:g}, and never saw {options.guidance:g}",
             stacklevel=1,
