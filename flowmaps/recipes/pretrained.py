@@ -160,7 +160,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             **ALL_WEIGHTS,
             times=students.decoupled,
             batch_size=128,
-            why="a transformer whose late layers can take the target time without new weights; train it whole, with --shard",
+            why="a transformer whose late layers can take the target time without new weights; whole, with --shard",
         ),
         Distillation(
             name="flux-dev-lora",
