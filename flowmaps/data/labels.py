@@ -1,4 +1,4 @@
-"""Whether a network can be told the class labels of data."""
+"""Class labels as a condition of networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from ..networks.embeddings import LabelEmbedding
 
 
 def takes_labels(network: nn.Module) -> bool:
-    """Ours take a label when they are built with classes or around a network that says so in `takes`, another one when
-    its forward has a parameter `label` or takes any keyword.
+    """Whether a network takes class labels.
+
+    A network of this library does if it is built with classes, or around a network that lists "label" in `takes`. Any
+    other network does if its forward has a parameter `label` or takes any keyword.
     """
     if type(network).__module__.split(".")[0] == "flowmaps":
         parts = list(network.modules())

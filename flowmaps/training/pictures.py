@@ -8,7 +8,7 @@ import torch
 
 from ..consistency import diffusion
 from ..data import Data
-from ..data.changes import Changed
+from ..data.transforms import Transformed
 from ..files import flush
 from ..flow_map import FlowMap
 from ..method.method import Method
@@ -36,7 +36,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
     known = {} if label is None else {"label": label}
     # of a batch of training, for changes may give more than rows have of their own
-    given = next(data.batches(count)).given if data.given or isinstance(data.source, Changed) else None
+    given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
     condition = {**known, **{name: value.to(weight.device) for name, value in (given or {}).items()}}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
     path.parent.mkdir(parents=True, exist_ok=True)
