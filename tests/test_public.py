@@ -131,8 +131,9 @@ def test_flow_maps_are_teachers_too(flow):
 
 
 def test_the_landscape_has_a_row_for_each_method():
-    assert [row.name for row in fm.methods.LANDSCAPE] == NAMES
-    for row in fm.methods.LANDSCAPE:
+    rows = [row for row in fm.methods.LANDSCAPE if row.name in NAMES]
+    assert [row.name for row in rows] == NAMES
+    for row in rows:
         assert row.rule in RULES and row.build is getattr(fm.methods, row.name) and row.cost >= 3
         assert row.published_cost is None or row.published_cost >= 4
         texts = (row.learning, row.output, row.notes, row.reference, row.equation, row.gradient)

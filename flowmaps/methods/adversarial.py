@@ -99,6 +99,6 @@ def _rows(logits: Tensor) -> Tensor:
 
 
 def _one_jump(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """s = 1 and t = 0."""
+    """Every row from s = 1 to t = 0."""
     t = torch.zeros(n, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
     return torch.ones_like(t), t
