@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,13 @@ class TrainedRun:
 
     folder: Path
     steps: int = 0
-    state: State | None = None
+    state: State | None = field(default=None, repr=False)
 
     def __fspath__(self) -> str:
         """The path, so that `Path(run)` is the folder."""
         return str(self.folder)
+
+    __str__ = __fspath__
 
     @property
     def config(self) -> dict[str, Any]:

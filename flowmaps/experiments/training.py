@@ -110,6 +110,9 @@ def train(
     """
     check_settings("train", settings)
     found = recipe_of(recipe, method=method, reduced=reduced, checkpoint=checkpoint, lr=settings.get("lr"))
+    networks: dict[str, Any] = {"network": network, "width": width, "depth": depth, "output": output}
+    if found is not None:
+        check_network(**networks)
     chosen = method if method is not None else METHOD if found is None else found.row
     row, rows = row_of(chosen), data_of(data, data_args)
     name = f"{Path(rows.name).name}-{chosen if isinstance(chosen, str) else row.name}" if found is None else found.name
@@ -126,7 +129,6 @@ def train(
     )
     made = guide.method(make_method(chosen, method_args, teacher, found and found.make, guide.teacher))
     rows = guide.data(rows if found is None else found.prepare(rows))
-    networks: dict[str, Any] = {"network": network, "width": width, "depth": depth, "output": output}
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
     notes = notes_of(recipe=recipe, teacher=teacher, reflow=reflow) | guide.notes() | dict(settings.pop("notes", {}))
     settings = ({} if found is None else found.settings()) | settings
@@ -199,13 +201,11 @@ def flow_to_train(
         The flow map, a partial one if the method learns no other.
 
     Raises:
-        ValueError: The recipe has a network of its own and another is asked for, or it starts from a run and there is
-            none.
+        ValueError: The recipe starts from a run and there is none.
     """
     torch.manual_seed(seed)
     if recipe is None:
         return make_flow(data, row, labels=labels, seed=seed, **networks) if start is None else _limited(start, row)
-    check_network(**networks)
     if recipe.start is not None and start is None:
         if recipe.start != recipe.teacher:
             raise ValueError(
