@@ -26,10 +26,10 @@ _LAZY = {
     "TrainedRun": (".trained_run", "TrainedRun"),
     "compare": (".comparison", "compare"),
     "distill": (".distillation", "distill"),
-    "evaluate": (".evaluation", "evaluate_run"),
+    "evaluate": (".evaluation", "evaluate"),
     "export": (".exporting", "export"),
     "plan": (".planning", "plan"),
-    "report": ("..reports", "report"),
+    "report": (".reporting", "report"),
     "sample": (".sampling", "sample"),
     "train": (".training", "train"),
 }

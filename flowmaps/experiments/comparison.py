@@ -20,11 +20,11 @@ from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
 from ..files import write_json, write_text
-from ..reports.comparison_report import comparison_report
 from ..runs.fingerprint import fingerprint
 from ..serialise import differences
 from .build import MethodLike, NetworkName, OutputName, rows_of
 from .comparison_runs import ComparisonRuns
+from .reporting import comparison_report
 from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, settings_of_training, silent
 from .training import COUPLINGS, STEPS, length_of
 

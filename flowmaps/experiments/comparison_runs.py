@@ -15,7 +15,7 @@ from ..figures import comparison
 from ..files import write_json
 from ..methods import Row
 from ..runs.checkpoint import latest
-from ..runs.folder import read_config
+from ..runs.folder import read_config, read_metrics
 from ..runs.loading import load
 from .build import make_flow, make_method, row_of
 from .evaluation import RESULT, newest_step, run_features
@@ -114,7 +114,7 @@ class ComparisonRuns:
             try:
                 self._train(row, run, teacher)
                 result = self._evaluation(run, run / RESULT, row.rule == "diffusion")
-                return {**about, **comparison.measured(run, result)}
+                return {**about, **comparison.measured(read_metrics(run)[-1], result)}
             except (FloatingPointError, RuntimeError) as error:
                 failed = str(error)
                 write_json(failure_file(run), failed)
@@ -156,7 +156,8 @@ class ComparisonRuns:
         """The entry of the diffusion model. The measures of a run from elsewhere are kept in this folder."""
         if run.parent == self.out:
             return self.entry(row_of(TEACHER), run, None)
-        return {"run": str(run), **comparison.measured(run, self._evaluation(run, self.out / "reference.json", True))}
+        evaluation = self._evaluation(run, self.out / "reference.json", True)
+        return {"run": str(run), **comparison.measured(read_metrics(run)[-1], evaluation)}
 
 
 def learns_from_another(row: Row) -> bool:

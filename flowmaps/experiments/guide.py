@@ -17,7 +17,7 @@ from ..method.method import Method
 from ..runs.folder import read_config
 from ..students import student
 from .build import Model, is_path
-from .guided_run import EVERYWHERE, Interval, is_told, knows_null
+from .guided_run import EVERYWHERE, Interval, is_conditioned, knows_null
 
 LABEL_DROPOUT = 0.1
 """Share of rows without a label in guided training (Ho and Salimans 2022)."""
@@ -91,7 +91,7 @@ class Guide:
 
     def flow(self, flow: FlowMap) -> FlowMap:
         """The flow map, made guidance-conditioned if there are several scales."""
-        if not self.conditioned or is_told(flow.network):
+        if not self.conditioned or is_conditioned(flow.network):
             return flow
         return flow.around(student(flow.unlimited(), told=(SCALE,), tame=False).network)
 

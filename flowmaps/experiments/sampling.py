@@ -19,7 +19,7 @@ from ..runs.folder import read_config
 from ..runs.loading import load
 from ..steps import Step
 from .guide import time_interval
-from .guided_run import Interval, at_scale, is_told, trained_scales
+from .guided_run import Interval, at_scale, is_conditioned, trained_scales
 from .text_conditioning import decoded, has_pipeline, text_conditions
 from .trained_run import Say, device, silent
 
@@ -114,7 +114,7 @@ def guided(
             raise ValueError("`guidance_interval` says when guidance acts, and there is none: it needs `guidance`")
         return flow, {}
     low, high = trained_scales(flow)
-    if is_told(flow.network) and not low <= scale <= high:
+    if is_conditioned(flow.network) and not low <= scale <= high:
         warnings.warn(
             f"this run was trained with scales from {low:g} to {high:g}, and never saw {scale:g}", stacklevel=3
         )

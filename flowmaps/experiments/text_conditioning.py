@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..flow_map import FlowMap
-from .guided_run import asked_for
+from .guided_run import condition_names
 
 
 def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[str], n: int) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[
     Raises:
         ValueError: The network is conditioned on a text and there is none, or the other way round.
     """
-    if "text" not in asked_for(flow.network):
+    if "text" not in condition_names(flow.network):
         if prompts:
             raise ValueError("the network of this run is not told a text, so `prompt` cannot be given")
         return {}

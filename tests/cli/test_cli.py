@@ -280,7 +280,7 @@ def test_a_stopped_command_keeps_what_it_learned(number, tmp_path, capsys):
 def small_evaluation(monkeypatch):
     """The same evaluation with few samples and steps."""
     small = functools.partial(fm.evaluate.evaluate_run, n=64, draws=2, jumps=(1, 2), ode_steps=(4,))
-    monkeypatch.setattr(evaluation, "evaluate_run", small)
+    monkeypatch.setattr(evaluation, "evaluate", small)
 
 
 def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation):
