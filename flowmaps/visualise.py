@@ -30,6 +30,6 @@ def __getattr__(name: str) -> Any:
     """Import the report when it is first asked for: it needs more than the figures do."""
     if name != "report":
         raise AttributeError(f"module 'flowmaps.visualise' has no attribute {name!r}")
-    from .experiments.report import report
+    from .experiments.reporting import report
 
     return report

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..exact import Gaussian
+from ..experiments.build import for_row, row_of
 from ..figures.anatomy import MOMENTS, Part, Stage, anatomy, grouped
 from ..flow_map import FlowMap
 from ..method.method import Method
@@ -20,7 +21,6 @@ from ..velocity import Auxiliary, Averaged, Discriminator, Phased
 from ..weight import Learned
 from . import drawings
 from .arguments import method_arguments
-from .models import for_row, row_of
 from .options import Explain
 from .tables import print_json, say
 

@@ -176,7 +176,7 @@ def at_scale(
     if not knows_null(config):
         raise ValueError(
             "this run was trained without guidance, and with all labels, so it does not know the null class: train it "
-            "with --guidance, or with --label-dropout to have its velocity guided"
+            "with `guidance`, or with `label_dropout` to have its velocity guided"
         )
     return classifier_free(flow, scale, null={"label": config["data"]["classes"]}, interval=interval), {}
 
