@@ -152,7 +152,7 @@ def student_of(options: Distill, row: Row, source: Original, scale: Scale) -> tu
     if scale.built_in:
         flow.guided = f"by the network itself, scale {scale.notes()['guidance']}"
     if options.checkpoint:
-        from ..integrations.diffusers.places import checkpoint
+        from ..integrations.diffusers import checkpoint
 
         checkpoint(flow)
     if options.lora is None:

@@ -9,8 +9,8 @@ import torch
 
 from ..flow_map import FlowMap
 from ..serialise import describe
-from ..students import Places, Student
-from ..students.places import find
+from ..students import Student, TimeLayers
+from ..students.time_layers import time_layers_of
 from .files import TEMPLATES, code, write_index, write_model
 from .source import Name
 
@@ -45,13 +45,13 @@ def described(flow: FlowMap) -> dict[str, Any]:
     """
     parts = {name: describe(getattr(flow, name)) for name in PARTS}
     if isinstance(flow.network, Student):
-        parts["network"]["arguments"]["places"] = describe(places_of(flow.network))
+        parts["network"]["arguments"]["places"] = describe(time_layers(flow.network))
     return parts
 
 
-def places_of(student: Any) -> Places:
-    """Where the network of a student is shown its times."""
-    return student._arguments["places"] or find(student.network)
+def time_layers(student: Any) -> TimeLayers:
+    """Return the time layers of a student's network."""
+    return student._arguments["places"] or time_layers_of(student.network)
 
 
 def noise_scale(flow: FlowMap) -> float:

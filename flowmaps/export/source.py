@@ -18,8 +18,9 @@ INSTEAD = {
     (f"{PACKAGE}.networks.layers", "checkpointed"): (
         'def checkpointed(layer, *inputs):\n    """layer(*inputs): nothing is trained."""\n    return layer(*inputs)'
     ),
-    (f"{PACKAGE}.students.places", "find"): (
-        'def find(network):\n    """The places that a network says."""\n    return network.flow_map_places'
+    (f"{PACKAGE}.students.time_layers", "time_layers_of"): (
+        'def time_layers_of(network):\n    """The time layers that a network declares."""\n'
+        "    return network.flow_map_places"
     ),
 }
 """Definitions that only training needs, and what stands for them."""

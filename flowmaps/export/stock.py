@@ -15,7 +15,7 @@ from ..flow_map import FlowMap
 from ..serialise import describe
 from ..students import Student
 from .files import TEMPLATES, code, write_index, write_model
-from .own import definitions, local_names, noise_scale, places_of
+from .own import definitions, local_names, noise_scale, time_layers
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def student_arguments(student: Student) -> dict[str, Any]:
         "times": describe(student.times),
         "told": list(student.told),
         "tame": student.tame is not None,
-        "places": describe(places_of(student)),
+        "places": describe(time_layers(student)),
     }
 
 

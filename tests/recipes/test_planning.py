@@ -16,7 +16,7 @@ from flowmaps.cli import main, parse
 from flowmaps.cli.plan import changed, print_estimate
 from flowmaps.cli.scales import scales_of
 from flowmaps.draws import Rows
-from flowmaps.forward_mode.blocks import SCORES_PER_BLOCK
+from flowmaps.forward_mode import SCORES_PER_BLOCK
 from flowmaps.recipes import PRETRAINED, find, find_any
 from flowmaps.recipes.distillation import TIMES
 from flowmaps.recipes.planning import Cost, Estimate, cost_of, counter, plan

@@ -11,12 +11,12 @@ from diffusers.models.embeddings import LabelEmbedding
 from packaging.version import Version
 from torch import Tensor, nn
 
+from ...files import weights_checksum
 from ...serialise import describable
-from ...students import Places
-from ..checksum import checksum
+from ...students import TimeLayers
 from .errors import explained
 from .kinds import KINDS, Kind, Shapes, flux
-from .places import places
+from .time_layers import time_layers
 
 
 @describable
@@ -56,7 +56,7 @@ class DiffusersNetwork(nn.Module):
         else:
             model = load(class_name, folder, subfolder, variant, chosen)
         self.model = _whole(model)
-        self.loaded = "" if folder is None else checksum(dict(model.named_parameters()))
+        self.loaded = "" if folder is None else weights_checksum(dict(model.named_parameters()))
 
     @classmethod
     def around(cls, model: Any) -> DiffusersNetwork:
@@ -85,9 +85,9 @@ class DiffusersNetwork(nn.Module):
         return self.needs | self.kind.may(self.model)
 
     @property
-    def flow_map_places(self) -> Places:
-        """Where it learns the time, for `fm.student`."""
-        return places(self.model).below("model")
+    def flow_map_places(self) -> TimeLayers:
+        """Its time layers, for `fm.student`."""
+        return time_layers(self.model).below("model")
 
     @property
     def channels(self) -> int:

@@ -14,9 +14,9 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ...files import weights_checksum
 from ...flow_map import FlowMap
 from ...serialise import describable, describe
-from ..checksum import checksum
 from .layers import Targets, chosen
 
 NAME = "default"
@@ -48,7 +48,7 @@ class Adapted(nn.Module):
         core = core_of(network)
         self.layers = chosen(core, targets)
         pretrained = dict(core.named_parameters())
-        known = checksum(pretrained)
+        known = weights_checksum(pretrained)
         again = can_be_had_again(network, known)
         old = {id(weight) for weight in pretrained.values()}
         self.new = sorted(f"network.{name}" for name, w in network.named_parameters() if id(w) not in old)
