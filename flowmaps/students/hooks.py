@@ -104,7 +104,7 @@ class Hooks:
         return value if self.tame is None else value.detach()
 
     def added(self, i: int, view: View) -> Tensor | None:
-        """Sum the new and smooth embeddings of a view, to be added to the i-th pretrained one; None if there are none."""
+        """Sum the new and smooth embeddings of a view, to be added to the i-th pretrained one; None if absent."""
         parts = [
             part for part in (view.new, None if self.tame is None else self.tame[i](view.time)) if part is not None
         ]
