@@ -78,9 +78,7 @@ def write_card(
         use=f"```python\n{card.use}\n```",
         measured=_measured(evaluation),
         settings=_settings(config),
-        from_base=""
-        if base is None
-        else f"; what was made from another model, here {base}, follows that model's terms",
+        from_base="" if base is None else f"; this model was made from {base} and follows its terms",
     )
     (folder / "README.md").write_text(f"---\n{_yaml(head)}---\n\n{text}", encoding="utf-8")
 

@@ -38,7 +38,7 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
         ) from None
     network = code(
         "flow_map_network",
-        "A flow map as a model of diffusers: the class FlowMapNetwork, and what it is made of.",
+        "A flow map as a model of diffusers: the class FlowMapNetwork and its parts.",
         (f"{TEMPLATES}.network", "FlowMapNetwork"),
         *definitions(parts),
     )

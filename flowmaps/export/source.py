@@ -193,7 +193,7 @@ def _home(name: Name) -> Name:
     if name[1] in module.statements:
         return name
     if importlib.util.find_spec(f"{name[0]}.{name[1]}") if module.package else None:
-        raise ValueError(f"{name[0]}.{name[1]} is a module: what is exported must import the names that it uses")
+        raise ValueError(f"{name[0]}.{name[1]} is a module: exported code must import the names that it uses")
     if name[1] not in module.imports:
         raise ValueError(f"{name[0]} defines no {name[1]!r}")
     return _home(module.imports[name[1]])

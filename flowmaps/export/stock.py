@@ -140,7 +140,7 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
     described = {"reading": describe(student.reading), "student": student_arguments(student)}
     source = code(
         "flow_map_model",
-        f"A {network.class_name} of diffusers as a flow map: the class FlowMapModel, and what it is made of.",
+        f"A {network.class_name} of diffusers as a flow map: the class FlowMapModel and its parts.",
         (f"{TEMPLATES}.model", "FlowMapModel"),
         *definitions(described),
     )

@@ -88,7 +88,7 @@ class Kind:
         call: (model, x, time, conditions) -> output.
         needs: the conditions that a model needs, with their shapes.
         may: further conditions that it accepts.
-        patch: sides of a patch, of which the sides of x must be multiples.
+        patch: sides of a patch; the sides of x must be multiples of them.
     """
 
     call: Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]

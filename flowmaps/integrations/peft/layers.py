@@ -57,8 +57,8 @@ def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
         if not fits:
             raise ValueError(f"{kind} has no layer {target!r}: {_give(able)}")
         if not set(fits) & set(able):
-            what = type(core.get_submodule(fits[0])).__name__
-            raise ValueError(f"{fits[0]} is a {what}, which LoRA cannot adapt: {_give(able)}")
+            found_kind = type(core.get_submodule(fits[0])).__name__
+            raise ValueError(f"{fits[0]} is a {found_kind}, which LoRA cannot adapt: {_give(able)}")
         found |= set(fits)
     if not found:
         raise ValueError(f"targets names no layer: {_give(able)}")
