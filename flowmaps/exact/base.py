@@ -27,7 +27,15 @@ class Exact(ABC):
 
     @abstractmethod
     def denoise(self, x: Tensor, t: Time) -> Tensor:
-        """Compute E[x_0 | x_t = x], (B, *shape)."""
+        """Compute the denoiser E[x_0 | x_t = x].
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            (B, *shape).
+        """
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -68,11 +76,27 @@ class Exact(ABC):
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        """Compute v(x, t) = E[alpha' x_0 + sigma' eps | x_t = x], (B, *shape)."""
+        """Compute the velocity v(x, t) = E[alpha' x_0 + sigma' eps | x_t = x].
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            (B, *shape).
+        """
 
     @abstractmethod
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """Compute grad log p_t(x), which for t > 0 is E[-eps / sigma(t) | x_t = x], (B, *shape)."""
+        """Compute the score grad log p_t(x), which for t > 0 is E[-eps / sigma(t) | x_t = x].
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            (B, *shape).
+        """
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Compute V(x, s, t) = (F(x, s, t) - x) / (t - s), and v(x, t) where s = t.
@@ -116,6 +140,10 @@ def marginal_variance(path: Path, t: Tensor, variances: Tensor) -> Tensor:
 
 def check_state(distribution: Exact, x: Tensor) -> None:
     """Check that x is a floating-point batch (B, *shape) of a distribution.
+
+    Args:
+        distribution: the distribution, with the shape of one draw.
+        x: the batch.
 
     Raises:
         ValueError: for any other shape or dtype.

@@ -58,7 +58,15 @@ class GaussianMixture(Exact):
         return self.means[which] + self.stds[which].reshape(-1, *[1] * len(self.shape)) * z
 
     def posterior(self, x: Tensor, t: Time) -> Tensor:
-        """Compute p(component | x_t = x), (B, K)."""
+        """Compute the posterior weights p(component | x_t = x).
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            (B, K).
+        """
         return self._log_joint(x, expand(t, x)).softmax(1).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:

@@ -179,7 +179,15 @@ class DiT(nn.Module):
 
 
 def patches(x: Tensor, size: int) -> Tensor:
-    """Cut images (B, C, H, W) into patches (B, HW / size^2, C size^2), row by row."""
+    """Cut images into patches, row by row.
+
+    Args:
+        x: images (B, C, H, W).
+        size: side of a patch in pixels.
+
+    Returns:
+        (B, HW / size^2, C size^2).
+    """
     batch, channels, height, width = x.shape
     cells = x.reshape(batch, channels, height // size, size, width // size, size)
     return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

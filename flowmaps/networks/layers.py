@@ -27,6 +27,10 @@ def full_precision(device: torch.device) -> torch.autocast:
 def expect_shape(x: Tensor, shape: tuple[int, ...]) -> None:
     """Check that x is a batch of shape (B, *shape).
 
+    Args:
+        x: the batch.
+        shape: shape of one row.
+
     Raises:
         ValueError: for any other shape.
     """

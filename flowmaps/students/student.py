@@ -150,7 +150,14 @@ def at_times(embedder: Embedder, reading: Reading | None) -> Callable[[Tensor], 
 
 
 def times_seen(times: TimeConditioning, depth: int) -> int:
-    """Count the times that each of `depth` layers sees.
+    """Count the times that each layer sees.
+
+    Args:
+        times: which layer sees which time.
+        depth: number of layers.
+
+    Returns:
+        The number of times.
 
     Raises:
         ValueError: if the first is not s on the diagonal.

@@ -217,7 +217,14 @@ class FirstLayer(Embedder):
 
 
 def common_width(embedders: Sequence[Embedder], time: Tensor) -> int:
-    """Find the width of all embeddings of a network by a trial at times (n,).
+    """Find the width of all embeddings of a network by a trial.
+
+    Args:
+        embedders: the embeddings.
+        time: times (n,) on the network's clock.
+
+    Returns:
+        The width.
 
     Raises:
         ValueError: if they differ.
@@ -262,7 +269,14 @@ def time_layers_of(network: nn.Module) -> TimeLayers:
 
 
 def named(network: nn.Module, pattern: str) -> list[nn.Module]:
-    """Find the modules whose name matches a pattern with `*`, in the network's order.
+    """Find the modules whose name matches a pattern.
+
+    Args:
+        network: the network.
+        pattern: a name; `*` stands for any one part of it.
+
+    Returns:
+        The modules, in the network's order.
 
     Raises:
         ValueError: if there is none.
