@@ -26,7 +26,7 @@ import torch
 import flowmaps as fm
 from benchmarks.tables import machine, markdown
 from flowmaps import guidance
-from flowmaps.data.changes import WithGuidance, WithoutLabel, changed
+from flowmaps.data.transforms import GuidanceScales, LabelDropout, transformed
 from flowmaps.evaluate.guided import Guided, by_scale
 from flowmaps.experiments.guided_run import guided_samplers
 from flowmaps.figures.style import figure, light
@@ -55,14 +55,14 @@ def distilled(data: fm.data.Data, runs: Path, seed: int) -> Parts:
     guided = guidance.classifier_free(known, null=NULL)
     method = fm.methods.ayf_emd(guided, times=UNIFORM, weight=fm.weight.squared)
     flow = fm.student(known, told=("guidance",), tame=False)
-    return flow, method, changed(data, WithGuidance(*RANGE))
+    return flow, method, transformed(data, GuidanceScales(*RANGE))
 
 
 def scratch(data: fm.data.Data, runs: Path, seed: int) -> Parts:
     """Improved MeanFlow, guided by what it says itself of the null class."""
     method = fm.methods.imf(diagonal=0.75, times=UNIFORM, power=0)
     flow = fm.student(small_images(data, classes=10), told=("guidance",), tame=False)
-    told = changed(without_labels(data), WithGuidance(*RANGE, null=NULL))
+    told = transformed(without_labels(data), GuidanceScales(*RANGE, null=NULL))
     return flow, guidance.guided(method, guidance.imf(null=NULL)), told
 
 
@@ -75,7 +75,7 @@ MODELS: dict[str, Callable[[fm.data.Data, Path, int], Parts]] = {
 
 def without_labels(data: fm.data.Data) -> fm.data.Data:
     """A tenth of the labels left out."""
-    return changed(data, WithoutLabel(0.1, NULL["label"]))
+    return transformed(data, LabelDropout(0.1, NULL["label"]))
 
 
 def run_of(runs: Path, name: str, seed: int) -> Path:

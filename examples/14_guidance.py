@@ -15,7 +15,7 @@ from _pictures import COLOURS, distance, run, trained
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.data.changes import WithGuidance, changed
+from flowmaps.data.transforms import GuidanceScales, transformed
 from flowmaps.exact.solve import solve
 from flowmaps.figures.style import figure, light
 from flowmaps.path import expand
@@ -64,7 +64,7 @@ def main(out: Path, steps: int = 1000) -> dict[str, float]:
     label = torch.arange(30_000) % len(MEANS)
     rows = (MEANS[label] + STD * torch.randn(len(label), 2), label)
     teacher = fm.guidance.classifier_free(Classes(), null=NULL)  # at the scale that each row is told
-    data = changed(fm.data.as_data(rows), WithGuidance(1.0, 5.0))
+    data = transformed(fm.data.as_data(rows), GuidanceScales(1.0, 5.0))
     flow = trained(fm.FlowMap(Told()), fm.methods.emd(teacher), data, steps)
     noise, asked = torch.randn(900, 2), torch.arange(900) % len(MEANS)
     found, drawn = {}, []

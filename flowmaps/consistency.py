@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -68,6 +68,25 @@ def refuse(rule: Rule, velocity: Any, options: Mapping[str, Any]) -> None:
         raise ValueError(reason)
 
 
+R = TypeVar("R", bound=Callable[..., Any])
+
+
+def on_the_diagonal(rule: R) -> R:
+    """Decorator of a rule that uses the source time alone, so that its terms have t = s."""
+    rule.diagonal = True  # type: ignore[attr-defined]
+    return rule
+
+
+def is_diagonal(rule: Rule) -> bool:
+    """Whether a rule, with options bound or not, lives on the diagonal t = s."""
+    return bool(getattr(function_of(rule), "diagonal", False))
+
+
+def function_of(rule: Rule) -> Any:
+    """A rule without the options that are bound to it."""
+    return function_of(rule.func) if isinstance(rule, functools.partial) else rule
+
+
 def needs_marginal_at_the_endpoint(velocity: Any, options: Mapping[str, Any]) -> str | None:
     """Guard of the Lagrangian rules: the reason why a conditional velocity is wrong there, else None."""
     if is_conditional(velocity):
@@ -101,6 +120,7 @@ def _needs_a_stopped_right_side(velocity: Any, options: Mapping[str, Any]) -> st
     return None
 
 
+@on_the_diagonal
 def diffusion(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """Diffusion rule at the source time:  V(x, s, s) = v(x, s).
 

@@ -7,7 +7,7 @@ processes, or of accumulated parts of a step, that share a batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -34,24 +34,24 @@ def _alone(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """Shard of a batch: the rows first, first + every, first + 2 every, ... of `total`; all of them by default.
+    """The rows of a batch that are here: first, first + every, first + 2 every, ...; by default all of them.
+
+    With P processes that each take K parts of a batch in turn, part k of process p has first = k P + p and every = K P.
+    The object draws the random numbers of its rows, and scales a loss on them such that its mean over all parts is the
+    loss on the whole batch; so is the mean of its gradients, which data parallelism takes.
 
     Args:
-        first: Index of the first row of the shard.
-        every: Stride, which is the number of shards.
-        total: Number of rows of the whole batch. None: the number of rows that are given, which needs every = 1.
-        mean: Average of a detached tensor over the processes, for losses that are balanced against each other.
+        first: The first row that is here.
+        every: Distance between two rows that are here.
+        total: Rows of the whole batch. By default the number of rows that a loss is given; required if every > 1.
+        mean: Mean of a detached tensor over the processes, for losses that are held in proportion.
 
     Attributes:
-        scale: Factor that makes the average over shards equal the full-batch mean. It is computed here, for within a
-            compiled loss it would be a different constant for each shard.
+        scale: Factor that makes the average over all parts equal the full-batch mean. It is computed here, so that a
+            compiled loss is the same program in every part.
 
     Raises:
-        ValueError: Unless 0 <= first < every, or there is no total and every > 1.
-
-    With P processes that each take K parts of a batch one after the other, part k of process p has first = k P + p and
-    every = K P. The loss on a shard is scaled so that its mean over the shards is the loss on the whole batch. The same
-    holds for the mean of its gradients, which data parallelism computes.
+        ValueError: Unless 0 <= first < every, and if every > 1 without a total.
     """
 
     first: int = 0
@@ -68,12 +68,36 @@ class Rows:
         if self.every > 1 and self.total:
             object.__setattr__(self, "scale", self.every * self.count(self.total) / self.total)
 
+    def of_batch(self, here: int) -> Rows:
+        """The same rows with their total known.
+
+        Args:
+            here: The number of rows that were given.
+
+        Raises:
+            ValueError: If it is another number than these rows have.
+        """
+        rows = self if self.total is not None else replace(self, total=here)
+        if here != len(rows):
+            raise ValueError(
+                f"of {rows.total} rows the ones from {rows.first} on, every {rows.every}, are {len(rows)}, got {here}"
+            )
+        return rows
+
     def of(self, total: int, offset: int = 0) -> Rows:
-        """Shard of a part of the batch: the rows of this shard among the `total` rows from `offset` on."""
+        """The rows that lie among the `total` rows from `offset` on, counted from there."""
         return Rows((self.first - offset) % self.every, self.every, total, self.mean)
 
-    def here(self, drawn: Any) -> Any:
-        """Rows of this shard, of a tensor drawn for the whole batch."""
+    def draw(self, sampler: Callable[[int, Tensor], Any], like: Tensor) -> Any:
+        """Random numbers of the rows here, drawn for the whole batch: `sampler(n, like)`, a tensor or a tuple of some.
+
+        So the numbers of a row are a function of seed, step and row, whatever the number of processes and parts.
+        """
+        drawn = sampler(len(like) if self.total is None else self.total, like)
+        return tuple(map(self.here, drawn)) if isinstance(drawn, tuple) else self.here(drawn)
+
+    def here(self, drawn: Tensor) -> Tensor:
+        """The rows that are here of a tensor with all rows."""
         return drawn if self.every == 1 else drawn[self.first :: self.every]
 
     def count(self, total: int) -> int:

@@ -16,6 +16,11 @@ from .steps import Step, jump
 Condition = Tensor | Mapping[str, Any] | None
 
 
+def by_name(condition: Condition) -> dict[str, Any]:
+    """The conditions by name: a tensor means {"label": tensor}, None means no condition."""
+    return {"label": condition} if isinstance(condition, Tensor) else dict(condition or {})
+
+
 def sample(
     flow: Any,
     noise: Tensor,
@@ -196,7 +201,7 @@ def _states(
     flow: Any, x: Tensor, times: Sequence[float], step: Step, condition: Condition, seed: int | None
 ) -> Iterator[Tensor]:
     if condition is not None:
-        flow = flow.given(**({"label": condition} if isinstance(condition, Tensor) else condition))
+        flow = flow.given(**by_name(condition))
     with _seeded(seed, x.device):
         yield x
         for s, t in pairwise(times):

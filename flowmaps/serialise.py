@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +27,10 @@ MOVED = {
     "flow_map:Rotation": "outputs:Rotation",
     "flow_map:average_velocity": "outputs:average_velocity",
     "balance": "method.balance",
+    "data.changes": "data.transforms",
+    "data.changes:WithGuidance": "data.transforms:GuidanceScales",
+    "data.changes:WithoutLabel": "data.transforms:LabelDropout",
+    "data.changes:WithoutText": "data.transforms:TextDropout",
     "grids": "times.grids",
     "stages": "method.stages",
     "teacher": "pretrained",
@@ -34,6 +38,9 @@ MOVED = {
     "times": "times.samplers",
 }
 """Where parts of flowmaps that files of version 0.1.0 name are now: modules, or one thing in a module."""
+
+SHOWN = 4
+"""Number of differences that an error message lists."""
 
 
 def describable(cls: C) -> C:
@@ -125,6 +132,36 @@ def current(description: Any) -> Any:
             f"flowmaps.{moved}{name.removeprefix(first)}" if moved else f"flowmaps.{MOVED.get(module, module)}:{name}"
         )
     return description
+
+
+def differences(before: Any, now: Any, name: str) -> Iterator[str]:
+    """Compare two nested configurations of JSON values.
+
+    Args:
+        before: The configuration that was saved.
+        now: The configuration of today.
+        name: What both are called in the lines.
+
+    Yields:
+        One line for each entry in which they differ.
+    """
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in (before, now)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        yield f"{name} was {kinds[0]} and is {kinds[1]}"
+    elif isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from differences(before.get(key), now.get(key), f"{name}.{key}")
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, pair in enumerate(zip(before, now, strict=True)):
+            yield from differences(*pair, f"{name}[{index}]")
+    elif before != now:
+        yield f"{name} was {before} and is {now}"
+
+
+def shown(changed: Sequence[str]) -> str:
+    """The first few differences as one string, with the number of the others."""
+    more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    return f"{'; '.join(changed[:SHOWN])}{more}"
 
 
 def _is_ours(thing: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 import flowmaps as fm
 from flowmaps import networks
 from flowmaps import serialise as module
-from flowmaps.serialise import build, describable, describe
+from flowmaps.serialise import build, describable, describe, differences
 from tests.oracles import PATHS
 
 OUTPUTS = {
@@ -118,3 +118,11 @@ def test_what_a_module_has_imported_is_out_of_reach(monkeypatch, tmp_path):
         with pytest.raises(ValueError, match="classes and functions of flowmaps"):
             build({kind: "flowmaps.serialise:rmtree", "arguments": {"path": str(tmp_path)}})
     assert tmp_path.exists()
+
+
+def test_differences_are_named_by_their_place():
+    before, now = {"a": {"b": [1, 2], "c": 3}}, {"a": {"b": [1, 5], "c": 3, "d": "x"}}
+    assert list(differences(before, now, "top")) == ["top.a.b[1] was 2 and is 5", "top.a.d was None and is x"]
+    assert list(differences(before, before, "top")) == []
+    mlp, unet = ({"type": name, "arguments": {"width": width}} for name, width in (("MLP", 8), ("UNet", 16)))
+    assert list(differences(mlp, unet, "network")) == ["network was MLP and is UNet"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import re
 import types
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .. import consistency, derivative, weight
+from ..data.check import did_you_mean
 from ..times import samplers as times
 
 HOMES = {"times": times, "weight": weight, "split": consistency, "derivative": derivative}
@@ -31,7 +31,8 @@ def method_arguments(build: Callable[..., Any], pairs: Sequence[str]) -> dict[st
     for name, text in split_pairs(pairs):
         if name not in known:
             raise ValueError(
-                f"{build.__name__} has no argument {name!r}{closest(name, known)}; it has {', '.join(known) or 'none'}"
+                f"{build.__name__} has no argument {name!r}{did_you_mean(name, known)}; "
+                f"it has {', '.join(known) or 'none'}"
             )
         found[name] = (
             function(HOMES[name], text) if name in HOMES else checked(name, literal(text), parameters[name].annotation)
@@ -109,12 +110,8 @@ def function(home: types.ModuleType, text: str) -> Any:
         if inspect.isfunction(item) and f"{item.__module__}.".startswith(f"{home.__name__}.") and key[0] != "_"
     ]
     if name not in known:
-        raise ValueError(f"{home.__name__} has no function {name!r}{closest(name, known)}; it has {', '.join(known)}")
+        raise ValueError(
+            f"{home.__name__} has no function {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
+        )
     found = getattr(home, name)
     return found(*args, **keywords) if call or found.__annotations__["return"] in MADE else found
-
-
-def closest(word: str, words: Iterable[str]) -> str:
-    """(did you mean ...?), or nothing."""
-    near = difflib.get_close_matches(word, list(words))
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -16,16 +16,17 @@ from typing import Any
 
 from ..data import Data, load
 from ..figures import comparison
+from ..figures.words import markdown_table
 from ..files import write_json, write_text
 from ..methods import Row
 from ..reports.comparison_report import comparison_report
 from ..runs.fingerprint import fingerprint
-from ..runs.folder import differences
+from ..serialise import differences
 from .arguments import data_arguments, seconds_of
 from .contest import Contest
 from .models import make_flow, make_method, rows_of
 from .options import Compare
-from .tables import markdown, print_json, print_table, say
+from .tables import print_json, print_table, say
 from .train import SHARED
 
 NETWORK = ("network", "width", "depth", "output", "labels", "couplings")
@@ -102,5 +103,5 @@ def begin(out: Path, now: dict[str, Any]) -> None:
 
 def as_markdown(document: dict[str, Any]) -> str:
     """The content of table.md."""
-    parts = [comparison.heading(document), markdown(*comparison.table(document)), *comparison.notes(document)]
+    parts = [comparison.heading(document), markdown_table(*comparison.table(document)), *comparison.notes(document)]
     return "\n\n".join(parts) + "\n"

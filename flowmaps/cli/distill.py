@@ -10,8 +10,8 @@ import torch
 
 from .. import guidance, students
 from ..data import Data
-from ..data.changes import Change, WithGuidance, WithoutLabel, WithoutText, changed
-from ..flow_map import FlowMap
+from ..data.transforms import GuidanceScales, LabelDropout, TextDropout, Transform, transformed
+from ..flow_map import FlowMap, GuidanceSpec
 from ..guidance.conditions import SCALE
 from ..methods import LANDSCAPE, Row
 from ..networks.embeddings import TimeConditioning
@@ -119,13 +119,13 @@ class Scale:
 
     def data(self, data: Data) -> Data:
         """Training batches with some conditions left out, and with scales to be told."""
-        changes: list[Change] = []
+        changes: list[Transform] = []
         if self.empty is not None:
             label = self.empty.get("label")
-            changes += [WithoutText(self.dropout, self.empty) if label is None else WithoutLabel(self.dropout, label)]
+            changes += [TextDropout(self.dropout, self.empty) if label is None else LabelDropout(self.dropout, label)]
         if self.is_drawn:
-            changes += [WithGuidance(self.low, self.high, null=self.empty)]
-        return changed(data, *changes) if changes else data
+            changes += [GuidanceScales(self.low, self.high, null=self.empty)]
+        return transformed(data, *changes) if changes else data
 
     def notes(self) -> dict[str, str]:
         known = {"label_dropout": f"{self.dropout:g}"} if self.dropout else {}
@@ -150,7 +150,7 @@ def student_of(options: Distill, row: Row, source: Original, scale: Scale) -> tu
     teacher = source.teacher()
     flow = for_row(students.student(teacher, TIMES[chosen], told=scale.told), row)
     if scale.built_in:
-        flow.guided = f"by the network itself, scale {scale.notes()['guidance']}"
+        flow.guidance = GuidanceSpec((scale.low, scale.high), kind="by the network itself")
     if options.checkpoint:
         from ..integrations.diffusers.places import checkpoint
 

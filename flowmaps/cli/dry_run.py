@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..data import Data
+from ..data.labels import condition_of, uses_labels
 from ..draws import Rows
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..recipes.planning.counting import loss_and_backward, nbytes, teachers_of
 from ..training import train
-from ..training.condition import condition_of, uses_labels
 from ..training.optimizers import trained
 from .options_distill import Distill
 from .tables import print_table

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import guidance
 from ..data import Data
-from ..data.changes import Change, WithGuidance, WithoutLabel, changed
+from ..data.transforms import GuidanceScales, LabelDropout, Transform, transformed
 from ..experiments.guided_run import EVERYWHERE, Interval, is_told, knows_null
 from ..flow_map import FlowMap
 from ..guidance.conditions import SCALE
@@ -55,10 +55,10 @@ class Guide:
 
     def data(self, data: Data) -> Data:
         """Training batches with some labels left out, and with scales to be told."""
-        changes: list[Change] = [WithoutLabel(self.dropout, self.classes)] if self.dropout else []
+        changes: list[Transform] = [LabelDropout(self.dropout, self.classes)] if self.dropout else []
         if self.told:
-            changes.append(WithGuidance(self.low, self.high, null=self.null))
-        return changed(data, *changes) if changes else data
+            changes.append(GuidanceScales(self.low, self.high, null=self.null))
+        return transformed(data, *changes) if changes else data
 
     def method(self, method: Method) -> Method:
         """The method, which learns from the guided velocity of pairs where no teacher is guided."""

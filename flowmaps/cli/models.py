@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from ..data import Data
-from ..data.core import at_least
+from ..data.check import at_least, did_you_mean
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import LANDSCAPE, Row
 from ..networks import MLP, DiT, UNet
 from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
 from ..recipes import flow_for
-from .arguments import closest, method_arguments
+from .arguments import method_arguments
 from .options import Training
 
 
@@ -26,7 +26,7 @@ def row_of(name: str) -> Row:
     names = [row.name for row in LANDSCAPE]
     wanted = name.replace("-", "_")
     if wanted not in names:
-        raise ValueError(f"unknown method {name!r}{closest(wanted, names)}; known are {', '.join(names)}")
+        raise ValueError(f"unknown method {name!r}{did_you_mean(wanted, names)}; known are {', '.join(names)}")
     return LANDSCAPE[names.index(wanted)]
 
 

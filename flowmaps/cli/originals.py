@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..data import Data, load, nothing
+from ..data import Data, load, no_data
 from ..methods import Row
 from ..runs.folder import read_config
 from ..runs.loading import load as load_run
@@ -100,7 +100,7 @@ class Trained:
             data = load(options.data, **data_arguments(options.data_args))
         elif row.data_free:
             classes = about["classes"] if self.takes else None
-            data = nothing(about["shape"], classes, kind=about["kind"])
+            data = no_data(about["shape"], classes, kind=about["kind"])
         else:
             from ..experiments.evaluation import run_data
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..data import Data, load, nothing
+from ..data import Data, load, no_data
 from ..data.cache import is_cache, read_manifest
 from ..data.caching import refuse_other
 from ..data.hugging_face import is_saved
@@ -80,7 +80,7 @@ class Pipeline:
         if data is not None:
             return self.fitting(data)
         kind = "vectors" if self.pipeline.has("vae") else "images"
-        return nothing(Latents(self.pipeline).shape, self.classes(None), kind=kind)  # type: ignore[arg-type]
+        return no_data(Latents(self.pipeline).shape, self.classes(None), kind=kind)  # type: ignore[arg-type]
 
     def data_options(self, where: str) -> dict[str, Any]:
         """Options of --data: those that were typed, captions where they are wanted and, for a folder of images, the

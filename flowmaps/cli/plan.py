@@ -72,7 +72,7 @@ def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> No
         ["operations", f"{estimate.flops / 1e12:,.2f} TFLOP for each GPU and step"],
         ["steps", f"{recipe.steps:,}, {estimate.images / 1e6:,.1f} million rows"],
         ["hours", time],
-        *([name, words] for name, words in recipe.said.items()),
+        *([name, words] for name, words in recipe.about.items()),
     ]
     print_table(recipe.name, ["", ""], rows)
     sizes = [[name, f"{size / GB:.2f} GB"] for name, size in {**estimate.memory, "together": estimate.total}.items()]

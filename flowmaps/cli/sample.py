@@ -53,7 +53,7 @@ def guided(options: Sample, flow: FlowMap, config: dict[str, Any]) -> tuple[Any,
         if options.guidance_interval is not None:
             raise ValueError("--guidance-interval says when guidance acts, and there is none: it needs --guidance")
         return flow, {}
-    low, high = trained_scales(config)
+    low, high = trained_scales(flow)
     if is_told(flow.network) and not low <= options.guidance <= high:
         warnings.warn(
             f"this run was trained with scales from {low:g} to {high:g}, and never saw {options.guidance:g}",

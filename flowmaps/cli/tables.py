@@ -64,19 +64,6 @@ def print_guidance(found: Mapping[str, Any]) -> None:
     print_table("\n".join(["", "by scale of guidance", *meanings]), columns, rows)
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, its columns padded, the first to the left and the others to the right."""
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(_line(row, widths) for row in (lines[0], rule, *lines[1:]))
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-    return f"| {' | '.join([cells[0].ljust(widths[0]), *others])} |"
-
-
 def heading(result: Mapping[str, Any]) -> str:
     return f"{result['metric']}; data against data: {number(result['floor'])}"
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .. import steps as step_functions
 from ..data import Data, as_data
+from ..data.labels import condition_of, uses_labels
 from ..flow_map import FlowMap
 from ..sampling import sample
 from ..steps import Step
-from ..training.condition import condition_of, uses_labels
 from .cost import Sampled, measured
 from .distances import Estimate
 from .features import Features, classifier_features, train_classifier

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..consistency import Rule, eulerian, lagrangian
 from ..exact import Exact
 from ..flow_map import FlowMap
-from ..sampling import Condition
+from ..sampling import Condition, by_name
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def consistency_residuals(
     times = torch.linspace(0, 1, grid) if isinstance(grid, int) else grid
     rule = rule or (lagrangian if flow.only_target is None else eulerian)
     if condition is not None:
-        known = {"label": condition} if isinstance(condition, Tensor) else condition
+        known = by_name(condition)
         flow, teacher = (one.given(**known) if hasattr(one, "given") else one for one in (flow, teacher))
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=x0.dtype).to(x0)
     result = torch.full((len(times), len(times)), float("nan"), dtype=torch.float64)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..data import Data
-from ..data.changes import WithGuidance, WithoutLabel
+from ..data.transforms import LabelDropout
 from ..evaluate.guided import SCALES, Guided
 from ..evaluate.truth import is_partial
 from ..flow_map import FlowMap
@@ -62,32 +62,32 @@ def _samplers(
     flow: FlowMap, config: Mapping[str, Any], scales: Sequence[float] | None, interval: Interval, steps: int
 ) -> Iterator[Guided]:
     ways = [("euler", steps, euler)] * (not is_partial(flow))
-    if jumps_are_guided(flow.network, config):
+    if jumps_are_guided(flow):
         ways = [("jump", 1, jump), *ways]
     for name, count, step in ways:
-        for scale in known_scales(flow.network, config, scales):
+        for scale in known_scales(flow, config, scales):
             guided, condition = at_scale(flow, config, scale, interval)
             yield Guided(name, count, step, scale, guided, flow, condition)
 
 
-def known_scales(network: nn.Module, config: Mapping[str, Any], asked: Sequence[float] | None) -> list[float]:
+def known_scales(flow: FlowMap, config: Mapping[str, Any], asked: Sequence[float] | None) -> list[float]:
     """Of the scales that are asked for, by default `SCALES`, those that a run has. Of a range that was trained, only
     those inside it where none are asked for.
     """
     if not config["training"]["labels"]:
         return []
-    baked = baked_scale(config)
+    baked = baked_scale(flow)
     if baked is not None:
         return [baked]
-    if is_told(network):
-        low, high = trained_scales(config)
+    if is_told(flow.network):
+        low, high = trained_scales(flow)
         return [scale for scale in SCALES if low <= scale <= high] if asked is None else list(asked)
     return list(SCALES if asked is None else asked) if knows_null(config) else []
 
 
-def jumps_are_guided(network: nn.Module, config: Mapping[str, Any]) -> bool:
+def jumps_are_guided(flow: FlowMap) -> bool:
     """Whether the guidance is in the map, not only in a velocity that is made of two."""
-    return is_told(network) or baked_scale(config) is not None
+    return is_told(flow.network) or baked_scale(flow) is not None
 
 
 def teacher_of(run: Path) -> Path | None:
@@ -96,21 +96,20 @@ def teacher_of(run: Path) -> Path | None:
     return Path(name) if name and (Path(name) / "config.json").is_file() else None
 
 
-def baked_scale(config: Mapping[str, Any]) -> float | None:
-    """The fixed scale that a run was trained with, as its notes have it."""
-    text = config["notes"].get("guidance")
-    return float(text) if text and ":" not in text else None
+def baked_scale(flow: FlowMap) -> float | None:
+    """The fixed scale that a map has learned, if it has one."""
+    scale = None if flow.guidance is None else flow.guidance.scale
+    return float(scale) if isinstance(scale, int | float) else None
 
 
-def trained_scales(config: Mapping[str, Any]) -> tuple[float, float]:
-    """The smallest and the largest scale that a run was told in training; any where its data do not say."""
-    found = next(_changes(config, WithGuidance), {"low": 0.0, "high": math.inf})
-    return found["low"], found["high"]
+def trained_scales(flow: FlowMap) -> tuple[float, float]:
+    """The lowest and the highest scale that a map has learned; any if it does not say."""
+    return (0.0, math.inf) if flow.guidance is None else flow.guidance.range
 
 
 def knows_null(config: Mapping[str, Any]) -> bool:
     """Whether labels were left out in training, so that the network knows the null class."""
-    return any(found["share"] > 0 for found in _changes(config, WithoutLabel))
+    return any(found["share"] > 0 for found in _changes(config, LabelDropout))
 
 
 def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
@@ -140,7 +139,7 @@ def at_scale(
     """
     if is_told(flow.network):
         return flow, told(flow.network, scale, interval)
-    baked = baked_scale(config)
+    baked = baked_scale(flow)
     if baked is not None:
         if baked != scale:
             raise ValueError(

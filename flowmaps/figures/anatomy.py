@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..consistency import diffusion
-from ..draws import Rows
+from ..consistency import function_of
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
-from ..method.term import Term, TermLoss, function_of
+from ..method.term import Term, TermLoss
 from ..velocity import Pair
 from ..weight import Weight
 
@@ -102,7 +101,7 @@ def losses_of(term: Term, method: Method, flow: FlowMap, x0: Tensor, s: Tensor, 
     rows = x0[torch.arange(len(s)) % len(x0)]
     now = term.at(MOMENTS[0])
     pair = Pair(rows, torch.randn_like(rows), flow.path, {})
-    return now.losses(flow, now.draw(pair, Rows(), MOMENTS[0], (s, t)))
+    return now.losses(flow, now.draw(pair, MOMENTS[0], (s, t)))
 
 
 def changes(term: Term) -> dict[str, list[float | str]]:
@@ -121,7 +120,7 @@ def times_at(term: Term, progress: float, x0: Tensor, seed: int) -> tuple[Tensor
     """Source and target times at a moment of training, the same random numbers for every moment."""
     torch.manual_seed(seed)
     s, t = term.at(progress).times(ROWS, progress, x0)
-    return (s, s) if function_of(term.rule) is diffusion else (s, t)
+    return (s, s) if term.diagonal else (s, t)
 
 
 def weight_of(term: Term, name: str) -> Weight:

@@ -24,6 +24,28 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown with padded columns, the first one aligned to the left and the others to the right.
+
+    Args:
+        head: The names of the columns.
+        rows: The cells of each row; a bar in a cell is escaped.
+
+    Returns:
+        The lines of the table, without a newline at the end.
+    """
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(_padded(row, widths) for row in (lines[0], rule, *lines[1:]))
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of a Markdown table."""
+    others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return f"| {' | '.join([cells[0].ljust(widths[0]), *others])} |"
+
+
 def one_jump(rows: Sequence[Row]) -> Row | None:
     """The row of the one-step sampler."""
     return next((row for row in rows if row["sampler"] == "jump" and row["steps"] == 1 and "run" not in row), None)

@@ -58,7 +58,9 @@ def _parts(material: sections.Material, run: Path) -> Iterator[str]:
     yield tables.quality_and_cost(evaluation)
     if "guidance" in evaluation:
         found = evaluation["guidance"]
-        yield guided.guided(guided_again(run, material.flow, data, found), data, found, baked_scale(config) or 1.0)
+        yield guided.guided(
+            guided_again(run, material.flow, data, found), data, found, baked_scale(material.flow) or 1.0
+        )
     yield sections.becoming(material)
     yield sections.consistency(material)
     yield tables.training(read_metrics(run))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data import Data
+from ..data.labels import uses_labels
 from ..evaluate import consistency_residuals
 from ..figures import words
 from ..figures.charts import heat_map
@@ -20,7 +21,6 @@ from ..figures.plane import half_width, paths, points
 from ..flow_map import FlowMap
 from ..sampling import sample, trajectory
 from ..steps import euler
-from ..training.condition import uses_labels
 from . import page
 
 SHOWN = {"images": 25, "points": 4000}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,18 +15,17 @@ from typing import Any
 import torch
 
 from ..data import Data
-from ..data.changes import changes_of
+from ..data.transforms import transforms_of
 from ..files import write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
-from ..serialise import current, describe
+from ..serialise import current, describe, differences, shown
+from .earlier import upgraded
 from .fingerprint import fingerprint
 from .plan import Plan
 
 COMPARED = ("data", "method", "training", "flow")
-SHOWN = 4
-"""Differences that an error names one by one."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,10 @@ class Run:
 def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: dict[str, Any]) -> dict[str, Any]:
     """The content of config.json."""
     return {
-        "format": 1,
+        "format": 2,
         "flow": {
             name: described(getattr(flow, name))
-            for name in ("network", "output", "path", "only_source", "only_target", "guided")
+            for name in ("network", "output", "path", "only_source", "only_target", "guidance")
         },
         "method": {
             "name": method.name,
@@ -80,7 +78,7 @@ def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: 
             name: fingerprint(getattr(data, name))
             for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
         }
-        | {"changes": fingerprint(changes_of(data)) or None},
+        | {"changes": fingerprint(transforms_of(data)) or None},
         "training": plan.as_json(),
         "notes": fingerprint(notes),
         "versions": versions(),
@@ -129,28 +127,12 @@ def existing(out: Path, config: dict[str, Any]) -> Run:
     now = json.loads(json.dumps(config))
     changed = [line for name in COMPARED for line in differences(before.get(name), now[name], name)]
     if changed:
-        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise ValueError(
             f"the run in {out} was started with another configuration and cannot be resumed with this one: "
-            f"{'; '.join(changed[:SHOWN])}{more}. "
+            f"{shown(changed)}. "
             "Use the arguments of then, or start a new run in another folder (--out)"
         )
     return Run(out)
-
-
-def differences(before: Any, now: Any, name: str) -> Iterator[str]:
-    """One line for each entry in which two nested configurations differ."""
-    kinds = [part.get("type") if isinstance(part, dict) else None for part in (before, now)]
-    if None not in kinds and kinds[0] != kinds[1]:
-        yield f"{name} was {kinds[0]} and is {kinds[1]}"
-    elif isinstance(before, dict) and isinstance(now, dict):
-        for key in {**before, **now}:
-            yield from differences(before.get(key), now.get(key), f"{name}.{key}")
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for index, pair in enumerate(zip(before, now, strict=True)):
-            yield from differences(*pair, f"{name}[{index}]")
-    elif before != now:
-        yield f"{name} was {before} and is {now}"
 
 
 def read_config(run: str | Path) -> dict[str, Any]:
@@ -163,7 +145,8 @@ def read_config(run: str | Path) -> dict[str, Any]:
             f"{run} is no run folder: " + ("it has no config.json" if Path(run).is_dir() else "there is no such folder")
         )
     try:
-        return current(json.loads(path.read_text(encoding="utf-8")))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return current(upgraded(config) if config.get("format") == 1 else config)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
 

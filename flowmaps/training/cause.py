@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
+from ..data.labels import condition_of
 from ..distributed.shards import is_sharded
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..path import expand
-from .condition import condition_of
 from .finite import all_finite
 from .teachers import given_to
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 
 from ..data import as_data
+from ..data.labels import uses_labels
 from ..distributed.processes import Processes
 from ..distributed.shards import is_sharded
 from ..flow_map import FlowMap
@@ -23,7 +25,6 @@ from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
 from ..runs.plan import MakeOptimizer, Plan, Precision
-from .condition import uses_labels
 from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
@@ -88,7 +89,7 @@ def train(
     The weights of `flow` and `method` are trained in place. A caller may stop at any step.
 
     data             a `Data`, or what `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...; a
-                     method that needs none (`method.data_free`) draws none from it, and `data.nothing(shape)` will do
+                     method that needs none (`method.data_free`) draws none from it, and `data.no_data(shape)` will do
     steps, seconds   the length, in steps or in time spent on them; one of the two. A time budget does not give the same
                      numbers twice.
     batch_size       rows of a step, over all processes
@@ -133,7 +134,7 @@ def train(
     labels = uses_labels(flow.network, data, labels)
     plan = Plan(steps, seconds, batch_size, lr, optimizer, schedule, ema, clip, seed, precision, compile, labels)
     processes = processes_of(accelerator, accumulate, plan)
-    flow.guided = guidance_of(method) or flow.guided
+    flow.guidance = guidance_of(method, data) or flow.guidance
     config = run.configuration(flow, method, data, plan, notes or {})
     config["processes"] = {"count": processes.count, "accumulate": accumulate, "shard": shard}
     folder = open_folder(out, config, resume)
@@ -204,7 +205,9 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
         try:
             while job.progress < 1:
                 interrupts.busy = True
-                loss = job.advance(batches)
+                start = time.perf_counter()
+                loss = learner.take(job.read(batches), job.progress)
+                job.count(time.perf_counter() - start)
                 if job.here == 1:
                     job.begin()
                 last = job.progress >= 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from ..draws import Rows
 from ..flow_map import FlowMap
 from ..path import Path, Time, expand
 
@@ -23,19 +24,27 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Pair:
-    """One draw of data and noise, with its condition.
+    """One draw of a training step: data, noise and their condition, and the times at which a term looks at them.
 
-    Args:
-        x0: Data, (B, ...).
-        eps: Noise, of the same shape.
+    Attributes:
+        x0: Data (B, ...).
+        eps: Noise of the same shape.
         path: The path between them.
-        condition: Keyword arguments of the network, tensors of B rows.
+        condition: Keyword arguments of the network by name; tensors have B rows or none.
+        s: Source times (B,).
+        t: Target times (B,).
+        numbers: Random numbers of the rule, by the name of its option.
+        rows: The rows of the batch that these are.
     """
 
     x0: Tensor
     eps: Tensor
     path: Path
     condition: dict[str, Any]
+    s: Tensor = field(default_factory=lambda: torch.empty(0))
+    t: Tensor = field(default_factory=lambda: torch.empty(0))
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    rows: Rows = Rows()
 
 
 VelocitySource = Callable[[FlowMap, Pair], Any]

@@ -72,7 +72,7 @@ def test_a_run_says_what_guidance_it_learned(runs):
     assert told == {"plain": False, "ignorant": False, "fixed": False, "told": True, "distilled": True}
     null = {name: knows_null(config(run)) for name, run in runs.items()}
     assert null == {"plain": True, "ignorant": False, "fixed": True, "told": True, "distilled": False}
-    assert trained_scales(config(runs["told"])) == (1.0, 8.0) and baked_scale(config(runs["fixed"])) == 2.0
+    assert trained_scales(fm.load(runs["told"])) == (1.0, 8.0) and baked_scale(fm.load(runs["fixed"])) == 2.0
 
 
 @pytest.mark.parametrize("name", ["told", "distilled"])
