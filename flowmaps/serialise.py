@@ -46,6 +46,12 @@ MOVED = {
     "teacher": "pretrained",
     "term": "method.term",
     "times": "times.samplers",
+    "times:both_directions": "times.modifiers:both_directions",
+    "times:from_noise": "times.modifiers:from_noise",
+    "times:growing_gap": "times.modifiers:growing_gap",
+    "times:mixture": "times.modifiers:mixture",
+    "times:to_data": "times.modifiers:to_data",
+    "times:with_diagonal": "times.modifiers:with_diagonal",
 }
 """Where parts of flowmaps that files of version 0.1.0 name are now: modules, or one thing in a module."""
 
