@@ -28,7 +28,7 @@ IN_MEMORY = 512 * 2**20
 class Batch(NamedTuple):
     """Rows of a data set with their conditions.
 
-    Args:
+    Attributes:
         x0: Rows (B, *shape).
         label: Class labels (B,), int64; None without classes.
         noise: Noise (B, *shape) to which each row is coupled; None for independent noise.
