@@ -20,7 +20,7 @@ from ..files import write_json, write_text
 from ..methods import Row
 from ..reports.comparison_report import comparison_report
 from ..runs.fingerprint import fingerprint
-from ..runs.folder import differences
+from ..serialise import current, differences
 from .arguments import data_arguments, seconds_of
 from .contest import Contest
 from .models import make_flow, make_method, rows_of
@@ -92,7 +92,7 @@ def begin(out: Path, now: dict[str, Any]) -> None:
             raise FileExistsError(f"{out} exists and is no comparison: choose another folder (--out)")
         out.mkdir(parents=True, exist_ok=True)
         return write_json(path, now)
-    changed = list(differences(json.loads(path.read_text(encoding="utf-8")), now, "comparison"))
+    changed = list(differences(current(json.loads(path.read_text(encoding="utf-8"))), now, "comparison"))
     if changed:
         raise ValueError(
             f"the comparison in {out} has another configuration: {'; '.join(changed)}. "

@@ -14,6 +14,7 @@ from ..method.method import Method
 from ..methods import Row
 from ..runs.loading import load as load_run
 from ..training import train
+from ..training.config import KeepingConfig, LearningConfig, TrainConfig, among, names
 from .arguments import data_arguments
 from .guide import Guide, guide_of
 from .models import device, for_row, make_flow, make_method, row_of
@@ -24,9 +25,8 @@ from .tables import say
 if TYPE_CHECKING:
     from ..recipes import Recipe
 
-SHARED = ("batch_size", "lr", "ema", "clip", "seed", "precision", "compile", "progress_bar")
-OF_RECIPES = ("steps", "batch_size", "lr", "ema", "clip", "precision")
-OWN = ("checkpoint_every", "keep", "sample_every", "log_every", "accumulate", "shard", "trackers")
+SHARED = names(LearningConfig)
+OWN = tuple(name for name in names(KeepingConfig) if name != "resume")
 
 
 def run_train(options: Train) -> None:
@@ -108,7 +108,8 @@ def defaults(options: Train) -> Train:
         if getattr(options, name) not in (None, "auto"):
             raise ValueError(f"a recipe brings a network of its own, so --{name} does not apply")
     recipe = named(options)
-    return replace(options, method=recipe.row.name, **{name: getattr(recipe, name) for name in OF_RECIPES})
+    both = [name for name in names(TrainConfig) if hasattr(options, name)]
+    return replace(options, method=recipe.row.name, **among(recipe, both))
 
 
 def one_run(options: Learning, data: Data, flow: FlowMap, method: Method, out: Path, **own: Any) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..serialise import differences, shown
 from .cache import MANIFEST, TABLES, TEXTS, check_sizes, is_cache, read_manifest
 from .check import check_finite
 from .core import Data
@@ -94,13 +95,10 @@ def _left_over(path: Path) -> bool:
 
 def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, Any]) -> None:
     """Raise ValueError where a cache was made from something else."""
-    from ..runs.folder import SHOWN, differences
-
     changed = list(differences(manifest["made"], json.loads(json.dumps(made)), "its"))
     if changed:
-        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise ValueError(
-            f"the cache in {folder} was made from something else: {'; '.join(changed[:SHOWN])}{more}. Choose another "
+            f"the cache in {folder} was made from something else: {shown(changed)}. Choose another "
             "folder (--cache), or remove this one"
         )
 

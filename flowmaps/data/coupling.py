@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..flow_map import FlowMap
 from ..path import linear
 from ..sampling import sample
+from ..serialise import public_name
 from ..steps import Step, heun
 from .check import check_finite
 from .core import NOISE, Batch, Data, at_least, generator
@@ -127,7 +128,7 @@ def _weights(teacher: Any) -> Iterator[Tensor]:
 
 
 def _kind(teacher: Any) -> str:
-    return f"{type(teacher).__module__}:{type(teacher).__qualname__}"
+    return public_name(type(teacher))
 
 
 def signature(teacher: Any) -> float:

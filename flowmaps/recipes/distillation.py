@@ -19,7 +19,7 @@ from ..method.method import Method
 from ..methods import LANDSCAPE, Row
 from ..networks.embeddings import TimeConditioning
 from ..pretrained import Pretrained, Reading
-from ..runs.plan import Precision
+from ..training.config import Precision
 from .model import Model
 from .planned import Step
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import Row
-from ..runs.plan import Precision
+from ..training.config import Precision
 
 
 class Step(NamedTuple):

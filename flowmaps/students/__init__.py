@@ -14,8 +14,10 @@ embedding E, and the others through a new one, G, that starts at zero:
 from ..networks.embeddings import Decoupled, decoupled, source_only
 from ..networks.embeddings import gap as added
 from .create import student
-from .places import Places
+from .places import OurPlaces, Places
 from .student import Diagonal, Student
 from .tame import Tame
 
-__all__ = ["Decoupled", "Diagonal", "Places", "Student", "Tame", "added", "decoupled", "source_only", "student"]
+__all__ = [
+    "Decoupled", "Diagonal", "OurPlaces", "Places", "Student", "Tame", "added", "decoupled", "source_only", "student",
+]  # fmt: skip

@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from ..distributed.processes import SIGNALS, Agreement
+from .agreement import SIGNALS, Agreement
 
 
 class Interrupts:

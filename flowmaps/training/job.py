@@ -8,12 +8,11 @@ from typing import Any
 
 from ..data import Batch, Data
 from ..data.nothing import without_rows
-from ..distributed.shards import everyone, together
-from ..distributed.unshard import whole
+from ..distributed.shards import everyone, together, unshard
 from ..method.method import Loss
 from ..runs import checkpoint
 from ..runs.folder import Run
-from .cause import cause
+from .diagnostics import cause
 from .learner import Learner
 from .pictures import draw
 from .saving import Saving
@@ -102,7 +101,7 @@ class Job:
         try:
             return self.learner.advance(batch, self.progress)
         except FloatingPointError as error:
-            found = cause(self.learner.flow, self.learner.method, batch, self.learner.plan.labels)
+            found = cause(self.learner.flow, self.learner.method, batch, bool(self.learner.plan.labels))
             raise FloatingPointError(f"{error}; {found}") from None
 
     def read(self, batches: Iterator[Batch]) -> Batch:
@@ -123,10 +122,10 @@ class Job:
         if last:
             self.finish()
         if self.folder is not None and self.sample_every and (last or step % self.sample_every == 0):
-            flow = whole(self.learner.average.flow)
+            flow = unshard(self.learner.average.flow)
             if self.is_main:
                 picture = self.folder.samples / f"step_{step:08d}.png"
-                draw(picture, flow, self.learner.method, self.data, self.learner.plan.labels)
+                draw(picture, flow, self.learner.method, self.data, bool(self.learner.plan.labels))
 
     def save(self) -> None:
         """Begin to write a checkpoint, unless this step has one. Raises FloatingPointError for weights that are not

@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data import Batch
-from ..distributed.processes import Agreement, Processes
-from ..distributed.unshard import release
+from ..distributed.processes import Processes
+from ..distributed.shards import release
+from ..draws import seeded
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method, measure
 from ..method.term import Drawn
 from ..runs.checkpoint import read_model, read_optimizers
-from ..runs.plan import Plan, Precision
 from ..velocity import Companion
+from .agreement import Agreement
 from .compiling import Compiled
 from .condition import condition_of
+from .config import Precision, TrainConfig
+from .diagnostics import all_finite
 from .ema import Average
-from .finite import all_finite
 from .optimizers import Optimizers
-from .randomness import seeded
 from .teachers import move_teachers, teachers
 
 
@@ -57,7 +58,7 @@ class Learner:
         self,
         flow: FlowMap,
         method: Method,
-        plan: Plan,
+        plan: TrainConfig,
         accelerator: Accelerator,
         processes: Processes = Processes(),
         shard: bool = False,
@@ -141,7 +142,7 @@ class Learner:
         """
         seed, rows = self.plan.seed, self.processes.rows(k, self.plan.batch_size)
         part = batch.rows(self.processes.part(k))
-        condition = condition_of(part, self.plan.labels)
+        condition = condition_of(part, bool(self.plan.labels))
         with seeded(self.device, seed, self.step):
             drawn = self.method.draw(self.flow, part.x0, condition, noise=part.noise, progress=progress, rows=rows)
         with seeded(self.device, seed, self.step, rows.first):

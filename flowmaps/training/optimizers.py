@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..runs.plan import MakeOptimizer, Plan
+from ..velocity import MakeOptimizer
+from .config import TrainConfig
 
 
 @dataclass
@@ -32,8 +33,8 @@ class Optimizers:
     move.
     """
 
-    def __init__(self, flow: FlowMap, method: Method, plan: Plan) -> None:
-        ordinary = plan.optimizer or adamw(plan.lr)
+    def __init__(self, flow: FlowMap, method: Method, config: TrainConfig) -> None:
+        ordinary = config.optimizer or adamw(config.lr)
         beside = [(list(trained([part])), part.optimizer or ordinary) for part in method.auxiliaries]
         apart = {id(weight) for weights, _ in beside for weight in weights}
         if sum(len(weights) for weights, _ in beside) > len(apart) or any(id(w) in apart for w in flow.parameters()):

@@ -10,7 +10,6 @@ from torch import nn
 import flowmaps as fm
 from flowmaps.files import join, split
 from flowmaps.runs import checkpoint
-from flowmaps.runs.folder import differences
 from flowmaps.training import read_config, train
 
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 8, "steps": 4, "checkpoint_every": 2}
@@ -162,11 +161,3 @@ def test_nested_values_go_through_json_and_back():
     assert torch.equal(back[0].pop("step"), value[0].pop("step")) and back == value
     with pytest.raises(TypeError, match="not function"):
         split({"state": lambda: None}, {})
-
-
-def test_differences_are_named_by_their_place():
-    before, now = {"a": {"b": [1, 2], "c": 3}}, {"a": {"b": [1, 5], "c": 3, "d": "x"}}
-    assert list(differences(before, now, "top")) == ["top.a.b[1] was 2 and is 5", "top.a.d was None and is x"]
-    assert list(differences(before, before, "top")) == []
-    mlp, unet = ({"type": name, "arguments": {"width": width}} for name, width in (("MLP", 8), ("UNet", 16)))
-    assert list(differences(mlp, unet, "network")) == ["network was MLP and is UNet"]
