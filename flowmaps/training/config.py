@@ -77,7 +77,8 @@ class KeepingConfig:
 class TrainConfig(LearningConfig, KeepingConfig):
     """All settings of `flowmaps.train`, its keyword arguments.
 
-    Raises ValueError for values that cannot be.
+    Raises:
+        ValueError: For values that cannot be.
     """
 
     steps: int | None = None
@@ -185,8 +186,8 @@ def takes(config: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[Con
         config: A dataclass such as `TrainConfig`, with a text below each field.
 
     Returns:
-        A decorator for a function (flow, method, data, **settings) whose docstring has the line `{settings}` in its
-        `Args:`. The function itself comes back, with its signature and docstring completed and typed.
+        A decorator for a function (flow, method, data, **settings) whose docstring has a line `**settings: ...` in
+        its `Args:`, which the settings replace. The function itself comes back, completed and typed.
     """
     assert isinstance(config, type)
 
@@ -199,7 +200,8 @@ def takes(config: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[Con
             fill(f"{setting.name}: {texts[setting.name]}", 120, initial_indent=" " * 8, subsequent_indent=" " * 12)
             for setting in settings
         )
-        function.__doc__ = (function.__doc__ or "").replace("        {settings}", "\n".join(lines))
+        before, _, rest = (function.__doc__ or "").partition("        **settings:")
+        function.__doc__ = before + "\n".join(lines) + "\n" + rest.partition("\n")[2]
         return function
 
     return complete

@@ -89,8 +89,9 @@ class Monitor:
         self.accelerator.log(scalars if speed is None else {**scalars, "steps_per_second": speed}, step=step)
 
     def _start_trackers(self, step: int) -> None:
-        """Start trackers at the first row, so that a run that fails before leaves nothing; TensorBoard drops the rows
-        of the steps to come.
+        """Start trackers at the first row, so that a run that fails before leaves nothing.
+
+        TensorBoard drops its rows of the steps to come.
         """
         self.accelerator.init_trackers("flowmaps", init_kwargs={"tensorboard": {"purge_step": step}})
         for tracker in self.accelerator.trackers:

@@ -67,7 +67,7 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
         method: How it learns; see `flowmaps.methods`.
         data: A `Data`, or anything that `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...
             A method that needs none (`method.data_free`) draws none from it, and `data.nothing(shape)` will do.
-        {settings}
+        **settings: The fields of `TrainConfig`, by name.
 
     Returns:
         An iterator over the states after each step.

@@ -75,7 +75,7 @@ def test_help_shows_the_text_of_every_setting(capsys):
 
 
 def test_recipes_bring_settings_of_training_and_nothing_else():
-    for recipe in RECIPES:
+    for recipe in RECIPES.values():
         settings = recipe.settings()
         assert set(settings) <= set(DEFAULTS)
         assert {"steps", "batch_size", "lr", "ema", "clip", "precision", "schedule", "optimizer"} == set(settings)
