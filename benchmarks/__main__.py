@@ -1,11 +1,10 @@
-"""All benchmarks, or those named:  python -m benchmarks [cost] [matmul] [digits] [digits_parts] [checkerboard] ..."""
+"""All benchmarks, or those named:  python -m benchmarks [cost] [digits] [digits_parts] [checkerboard] ..."""
 
 import sys
 from importlib import import_module
 
 NAMES = (
     "cost",
-    "matmul",
     "digits",
     "digits_parts",
     "guided_digits",

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from flowmaps.figures.words import markdown_table as markdown
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with padded columns, the first to the left and the others to the right."""
-    cells = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    rule = ["-" * widths[0], *["-" * (w - 1) + ":" for w in widths[1:]]]
-    lines = [
-        " | ".join(_padded(cell, i, widths[i]) for i, cell in enumerate(row)) for row in [cells[0], rule, *cells[1:]]
-    ]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _padded(cell: str, column: int, width: int) -> str:
-    return cell.ljust(width) if column == 0 else cell.rjust(width)
+__all__ = ["machine", "markdown"]
 
 
 def machine() -> str:

@@ -6,7 +6,6 @@ such as `fm.methods.imf` in backticks become links into the API.
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 import pkgutil
@@ -23,10 +22,10 @@ from mkdocs.structure.pages import Page
 
 import flowmaps
 from flowmaps.methods import LANDSCAPE, Row
+from flowmaps.methods.landscape import FAMILIES, rows_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path("benchmarks/results")
-RULES = ("diffusion", "lagrangian", "eulerian", "compositional")
 NOT_MEASURED = "*This has not been measured in this version.*"
 
 
@@ -131,7 +130,7 @@ def landscape() -> str:
 def one_by_one() -> str:
     """Every method under its rule: equation, what carries gradient, partial map, paper."""
     parts = []
-    for rule in RULES:
+    for rule in dict.fromkeys(row.rule for row in LANDSCAPE):
         parts += [f"### {rule.capitalize()}", *(_entry(row) for row in LANDSCAPE if row.rule == rule)]
     return "\n\n".join(parts)
 
@@ -161,31 +160,55 @@ def _limits(row: Row) -> Iterable[str]:
 
 
 def gradients() -> str:
-    """What carries gradient, for every method: in words, and by the probes of the tests."""
-    tested = _table_of_the_tests(ROOT / "tests/methods/test_gradients.py")
+    """The parts that carry gradient, for every method: in words, and as the tests find them by probes."""
     return table(
-        ("method", "what carries gradient", "value", "slope in time", "slope in space", "diagonal"),
-        [(f"`fm.methods.{row.name}`", row.gradient, *tested[row.name]) for row in LANDSCAPE],
+        ("method", "what carries gradient", *COLUMNS.values()),
+        [
+            (f"`fm.methods.{row.name}`", row.gradient, *("✓" if part in row.gradient_of else "" for part in COLUMNS))
+            for row in LANDSCAPE
+        ],
     )
 
 
-def _table_of_the_tests(path: Path) -> dict[str, list[str]]:
-    """TABLE, method -> (YES or NO, ...), read without running the test."""
-    assignments = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
-    [text] = [ast.unparse(node.value) for node in assignments if ast.unparse(node.targets[0]) == "TABLE"]
-    return eval(text, {"YES": "✓", "NO": ""})
+COLUMNS = {
+    "value": "value",
+    "time": "slope in time",
+    "space": "slope in space",
+    "diagonal": "diagonal",
+    "teacher": "teacher's input",
+}
 
 
-def costs(*names: str) -> str:
-    """Some rows of the landscape: what they learn from, what they cost, what is particular."""
-    rows = {row.name: row for row in LANDSCAPE}
+def costs(choice: str) -> str:
+    """The rows of one of `CHOICES`: learning, cost, particulars."""
     return table(
         ("method", "rule", "learns by", "passes per step", "with own shares", "notes"),
         [
-            (f"`fm.methods.{n}`", r.rule, r.learning, _number(r.cost), _number(r.shared), r.notes)
-            for n, r in ((name, rows[name]) for name in names)
+            (f"`fm.methods.{row.name}`", row.rule, row.learning, _number(row.cost), _number(row.shared), row.notes)
+            for row in LANDSCAPE
+            if CHOICES[choice](row)
         ],
     )
+
+
+CHOICES: dict[str, Callable[[Row], bool]] = {
+    "from_scratch": lambda row: not (row.needs_teacher or row.coupled or row.rule == "diffusion"),
+    "from_a_teacher": lambda row: (row.needs_teacher or row.coupled) and row.only_source is None,
+    "from_noise_alone": lambda row: row.only_source == 1.0,
+    "without_derivative": lambda row: (
+        row.rule != "diffusion" and "derivative" not in inspect.signature(row.build).parameters
+    ),
+}
+
+
+def methods(*families: str) -> str:
+    """The methods of some files of `flowmaps/methods`, as a sentence."""
+    rows = {family.__name__.rpartition(".")[2]: rows_of(family) for family in FAMILIES}
+    named = [
+        f"`flowmaps/methods/{family}.py`: {', '.join(f'`flowmaps.methods.{row.name}`' for row in rows[family])}"
+        for family in families
+    ]
+    return f"*In the library:* {'; '.join(named)}."
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -204,5 +227,5 @@ def _with_links(reference: str) -> str:
 
 
 INSERTS: dict[str, Callable[..., str]] = {
-    make.__name__: make for make in (file, results, examples, landscape, one_by_one, gradients, costs)
+    make.__name__: make for make in (file, results, examples, landscape, one_by_one, gradients, costs, methods)
 }

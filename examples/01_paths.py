@@ -2,9 +2,9 @@
 
     python examples/01_paths.py
 
-The data is a mixture of two Gaussians on a line, so its denoiser and velocity are closed forms and there is nothing to
-train. Stochastic (ancestral) sampling takes jagged paths, deterministic sampling (the ODE) smooth ones that never
-cross. Yet at every time both have the same distribution, the exact one: that is the third panel.
+The data is a mixture of two Gaussians on a line. Its denoiser and velocity are closed forms, so nothing is trained.
+Stochastic (ancestral) sampling takes jagged paths, deterministic sampling (the ODE) smooth ones that never cross. Yet
+at every time both have the same distribution, the exact one (third panel).
 """
 
 from pathlib import Path

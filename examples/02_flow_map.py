@@ -10,8 +10,8 @@ An exact mixture of Gaussians answers all four questions, as a `FlowMap` around 
     f(x, t)     the denoiser E[x_0 | x_t = x], here x - t v(x, t)         flow.denoise(x, t)
 
 Left: all four at one point. The velocity points along the tangent, which meets t = 0 at the denoised x; the average
-velocity is the slope of the chord, which meets the path. Right: jumps end in the same place, however many they are;
-Euler steps fall off the path, less so the smaller they are.
+velocity is the slope of the chord, which meets the path. Right: jumps end at the same point, for any number of them;
+Euler steps leave the path, by less the smaller they are.
 """
 
 from pathlib import Path
@@ -70,7 +70,7 @@ def draw(out, where, values, counts, errors):
         axes[0].legend(loc="upper left", fontsize=10)
         for (name, values), marker in zip(errors.items(), "os^", strict=True):
             axes[1].loglog(counts, values, marker=marker, label=name)
-        axes[1].set(title="How far from where one jump ends", xlabel="steps from noise to data", ylabel="mean error")
+        axes[1].set(title="Distance to the end of one jump", xlabel="steps from noise to data", ylabel="mean error")
         axes[1].legend()
 
 

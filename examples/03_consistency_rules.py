@@ -6,10 +6,10 @@
 - Lagrangian: the target moves, and the output moves with the velocity there
 - Eulerian: the source moves along its path, and the output stays
 
-All three vanish at the exact flow map of a mixture. Then the map is bent a little, V + amount (s - t) cos 2x, which
-leaves its velocity (s = t) right and its jumps wrong. The heat maps show where each rule notices: Lagrangian and
-Eulerian hold the map against the true velocity, the compositional rule only holds it against itself. On the right, the
-residuals grow in proportion to the error: there is a slope to descend.
+All three vanish at the exact flow map of a mixture. Then the map is perturbed, V + amount (s - t) cos 2x: its velocity
+(s = t) stays right, its jumps become wrong. The heat maps show the residual of each rule. The Lagrangian and Eulerian
+rules compare the map with the true velocity, the compositional rule compares it with itself. On the right, the
+residuals grow in proportion to the error, so a gradient leads back to the exact map.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def draw(out, line, below, bent, found, amounts):
             axes[3].plot(amounts, [found[rule, amount].mean() for amount in amounts], marker="o", label=rule)
         axes[0].set(ylabel="to: target time t")
         made.colorbar(mesh, ax=axes[:3], label="share of the largest", pad=0.02)
-        axes[3].set(title="No error, no residual", xlabel="error put into the map", ylabel="mean residual")
+        axes[3].set(title="No error, no residual", xlabel="error added to the map", ylabel="mean residual")
         axes[3].legend()
 
 

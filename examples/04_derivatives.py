@@ -3,10 +3,10 @@
     python examples/04_derivatives.py
 
 Left: the Eulerian rule needs dV/ds + grad_x V . v. Forward mode (a JVP) gives it to the last digit. Finite differences
-have an error of order h (one-sided) or h^2 (central), and a round-off of order 1/h that wins when h is small: in
-float32 below a few thousandths. Right: forward passes that a loss and its backward pass cost, counted in matrix
-products (a forward pass is 1, its backward pass 2, so a plain loss is 3). A stopped derivative costs one pass more, one
-with gradients three, and finite differences pay for every evaluation, forward and back.
+have an error of order h (one-sided) or h^2 (central), and a round-off of order 1/h that dominates for small h: in
+float32 below a few thousandths. Right: the cost of a loss and its backward pass in forward passes, counted in matrix
+products (a forward pass is 1, its backward pass 2, so a plain loss is 3). A stopped derivative costs one more pass, a
+derivative with gradients three more, and finite differences cost a forward and a backward pass for every evaluation.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def main(out: Path, steps: int = 12) -> dict[str, float]:
     x = torch.randn(256, 1, dtype=torch.float64)
     s, t = torch.full_like(x, 0.7), torch.full_like(x, 0.3)
     tangents = (DATA.velocity(x, s), 1, 0)
-    exact = -(DATA.average_velocity(x, s, t) - DATA.velocity(x, s)) / (s - t)  # what the Eulerian rule says it is
+    exact = -(DATA.average_velocity(x, s, t) - DATA.velocity(x, s)) / (s - t)  # by the Eulerian rule
 
     def error(derivative, dtype=torch.float64):
         inputs = [value.to(dtype) for value in (x, s, t)]

@@ -2,15 +2,15 @@
 
     python examples/05_from_scratch.py
 
-No teacher, only samples of eight Gaussians. LSD learns the velocity on most rows and distils it into jumps on the
-others. MeanFlow and improved MeanFlow (iMF) use the velocity eps - x_0 of single pairs for jumps too, because only its
-mean given x_s matters. They differ by what the derivative runs along: eps - x_0 in MeanFlow, the map's own velocity in
-iMF. Colours tell where the exact flow map would take the noise of each sample.
+There is no teacher, only samples of eight Gaussians. LSD learns the velocity on most rows and distils it into jumps on
+the others. MeanFlow and improved MeanFlow (iMF) use the velocity eps - x_0 of single pairs for jumps too, because only
+its mean given x_s matters. They differ in the direction of the derivative: eps - x_0 in MeanFlow, the map's own
+velocity in iMF. The colour of a sample shows where the exact flow map would take its noise.
 
-The fifth panel is the loss of both at the exact flow map of a mixture, for s = 0.8: all that is left is the noise of
-eps - x_0. In iMF it is that of flow matching, whatever t is; in MeanFlow it is magnified wherever paths part. The last
-one is iMF's W = V + (s - t) (dV/ds + grad_x V . v), which is v(x, s) at the exact map. (The post prints (t - s); the
-identity that it starts from, V = v + (t - s) (...), gives (s - t).)
+The fifth panel is the loss of both at the exact flow map of a mixture, for s = 0.8: only the noise of eps - x_0 is
+left. In iMF it equals the noise in flow matching for every t; in MeanFlow it is magnified where paths diverge. The last
+panel is iMF's W = V + (s - t) (dV/ds + grad_x V . v), which is v(x, s) at the exact map. (The post prints (t - s); its
+own starting identity, V = v + (t - s) (...), gives (s - t).)
 """
 
 from pathlib import Path

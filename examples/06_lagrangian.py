@@ -1,17 +1,17 @@
-"""Section 5 of the post, "Lagrangian methods": the target moves, and the map must move with the velocity there.
+"""Section 5 of the post, "Lagrangian methods": the target moves, and the map moves with the velocity at the target.
 
     python examples/06_lagrangian.py
 
 Four ways to distil the velocity of eight Gaussians into jumps, each trained for some seconds:
 
-- LMD keeps every gradient, also that through the derivative and that through the teacher
-- AYF-LMD stops all but V, and normalises what is left
-- PID and BOOT never see data: they start from noise alone (s = 1), and take the derivative by finite differences, PID
-  with gradients, BOOT as one Euler step of the teacher at the end of a jump
+- LMD keeps every gradient, through the derivative and through the teacher too
+- AYF-LMD stops all gradients but the one through V, and normalises the residual
+- PID and BOOT see no data: they start from noise alone (s = 1), and take the derivative by finite differences, PID with
+  gradients, BOOT as one Euler step of the teacher at the end of a jump
 
 Left is the exact flow map. Dots of one colour come from noise that belongs to one Gaussian, so a good one-jump picture
-has eight clusters of one colour each. At the exact map the loss of LMD is zero, and so are those of PID and BOOT up to
-their steps, and that of AYF-LMD up to the last percent of a warm-up that stops at 0.99.
+has eight clusters of one colour each. At the exact map the loss of LMD is zero. The losses of PID and BOOT are zero up
+to the error of their finite steps, the loss of AYF-LMD up to the last percent of its warm-up, which stops at 0.99.
 """
 
 from pathlib import Path

@@ -1,17 +1,17 @@
-"""Section 5 of the post, "Eulerian methods": the source moves along its path, and the end must stay.
+"""Section 5 of the post, "Eulerian methods": the source moves along its path, and the endpoint stays.
 
     python examples/07_eulerian.py
 
 Four ways to distil the velocity of eight Gaussians into jumps, each trained for some seconds:
 
 - EMD keeps the gradient through the derivative
-- AYF-EMD stops all but V, and normalises what is left
+- AYF-EMD stops all gradients but the one through V, and normalises the residual
 - FACM does so towards t = 0, and anchors the map to the velocity by a second loss
-- CTM compares two jumps that start a finite step apart, where a further jump would end them: at t = 0
+- CTM compares two jumps that start a finite step apart, after a further jump to t = 0
 
 Left is the exact flow map. Dots of one colour come from noise that belongs to one Gaussian, so a good one-jump picture
-has eight clusters of one colour each. At the exact map the losses of EMD and FACM are zero, and so are that of CTM up
-to its step, and that of AYF-EMD up to the last percent of a warm-up that stops at 0.99.
+has eight clusters of one colour each. At the exact map the losses of EMD and FACM are zero. The loss of CTM is zero up
+to the error of its step, the loss of AYF-EMD up to the last percent of its warm-up, which stops at 0.99.
 """
 
 from pathlib import Path

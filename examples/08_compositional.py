@@ -1,17 +1,17 @@
-"""Section 5 of the post, "Compositional methods": one jump is two jumps. No derivatives.
+"""Section 5 of the post, "Compositional methods": one jump is two jumps, without derivatives.
 
     python examples/08_compositional.py
 
 Three ways to distil the velocity of eight Gaussians into jumps, and one from scratch, each trained for some seconds:
 
 - SplitMeanFlow takes the velocity from the teacher on half of the rows, and splits jumps anywhere on the others
-- PFMM doubles the longest jump from phase to phase; its teacher is the flow itself as it was a phase ago
+- PFMM doubles the longest jump from phase to phase; its teacher is the flow itself at the end of the previous phase
 - progressive distillation halves the number of steps from phase to phase, down to a single one
-- shortcut models learn the velocity and its jumps at once, by halves of jumps, without a teacher
+- shortcut models learn the velocity and its jumps together, from jumps of half the length, without a teacher
 
 Left is the exact flow map. Dots of one colour come from noise that belongs to one Gaussian, so a good one-jump picture
-has eight clusters of one colour each. At the exact map the losses are zero (of the last phase, where there are phases);
-that of shortcut models is the noise of eps - x_0, of which nothing is left but its mean.
+has eight clusters of one colour each. At the exact map the losses are zero (in the last phase, for methods with
+phases), except the loss of shortcut models, which is the variance of eps - x_0 given x_s.
 """
 
 from pathlib import Path

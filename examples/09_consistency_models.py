@@ -2,14 +2,15 @@
 
     python examples/09_consistency_models.py
 
-CD, CT and ECT teach the map that two neighbouring points of a path end in the same place: CD takes the neighbour from
-the velocity of a teacher, CT and ECT from the sampled pair itself. CD and CT have the same grid of 20 times here, and
-CT's dots are pulled together by its bias; ECT shrinks its step while it trains. Such a map can only jump to data, so
-more steps mean noising again, and samples change colour on the way: the second picture.
+CD, CT and ECT teach the map that two neighbouring points of a path have the same endpoint. CD takes the neighbour from
+the velocity of a teacher, CT and ECT from the sampled pair itself. CD and CT use the same grid of 20 times here, and
+the bias of CT pulls its dots together; ECT shrinks its step in training. Such a map can only jump to data, so several
+steps need re-noising, and samples change colour on the way (second picture).
 
-On the right, the mean of the target at the exact map of a mixture, less what it should be, over the step s - m. CT's is
-wrong in first order, because the end is no linear function of the velocity; CD's too, by its Euler step, but not with a
-better solver. MeanFlow's target is linear in the velocity, so its mean is right. (Means given x_s, by quadrature.)
+On the right is the bias of the mean target at the exact map of a mixture, over the step s - m. The bias of CT is of
+first order, because the endpoint is not linear in the velocity. The bias of CD is of first order by its Euler step; a
+better solver raises the order. MeanFlow's target is linear in the velocity, so its mean is right. (Means given x_s, by
+quadrature.)
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ from flowmaps.consistency import eulerian
 from flowmaps.figures.style import figure, light
 from flowmaps.velocity import Conditional, Pair
 
-METHODS = {  # targets of the map itself instead of an average, which a short training cannot wait for
+METHODS = {  # targets by the map itself, for an average is too slow for a short training
     "CD": fm.methods.cd(DATA.exact, points=20, ema=0.0),
     "CT": fm.methods.ct(points=lambda progress: 20, ema=0.0),
     "ECT": fm.methods.ect(),

@@ -1,10 +1,10 @@
-"""Section 5 of the post, "Tricks of the trade": what times, curricula, weights and an initialisation do, in pictures.
+"""Section 5 of the post, "Tricks of the trade": times, curricula, weights and an initialisation in pictures.
 
     python examples/10_tricks.py
 
-Top: where four methods draw source and target times (s, t). Bottom: a curriculum that lets gaps grow; the size of the
-grid of CT and iCT over training; how much a residual counts under five weights; and one-jump errors while LSD trains,
-from new weights and from those of a denoiser (a velocity network of one time, made to see two by `two_times`).
+Top: the source and target times (s, t) of four methods. Bottom: a curriculum of growing gaps; the grid size of CT and
+iCT over training; the gradient of a residual under five weights; and one-jump errors of LSD in training, from new
+weights and from the weights of a denoiser (a velocity network of one time, extended to two times by `two_times`).
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Section 5 of the post, "The landscape": its table, and where the numbers of its cost come from.
+"""Section 5 of the post, "The landscape": its table, and the origin of its costs.
 
     python examples/11_landscape.py
 
 Prints the table from `fm.methods.LANDSCAPE`. Costs are in forward passes: matrix products of the loss and its backward
 pass over those of one forward pass. For two methods they are counted here, on a network of your choice. The picture
-shows the post's costs, ours for a loss on the whole batch, and what is left where each term takes its own share of it.
+shows the post's costs, our costs for a loss on the whole batch, and our costs if each term takes its share of it.
 """
 
 from pathlib import Path

@@ -2,8 +2,8 @@
 
     python examples/12_faster_sampling.py
 
-Trains iMF on handwritten digits for some seconds (`examples/demo.py` does so for two minutes), then makes digits from
-the same noise by jumps and by Euler steps, which are one network call each. One jump is about as close to real digits
+Trains iMF on handwritten digits for some seconds (`examples/demo.py` does so for two minutes), then samples digits from
+the same noise by jumps and by Euler steps, at one network call each. One jump is about as close to real digits
 as the ODE with a hundred steps, in a hundredth of the time.
 """
 

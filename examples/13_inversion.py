@@ -3,8 +3,8 @@
     python examples/13_inversion.py
 
 Distils the velocity of eight Gaussians by LMD, in both directions of time (`times.both_directions`; most maps are only
-trained to go to data). One jump then takes data to the noise that it comes from, another takes it back, and what lies
-between two points of data is what lies between their noises on a great circle. Colours are those of the data.
+trained to go to data). One jump then takes data to its noise, and another takes it back. The interpolation between two
+data points follows the great circle between their noises. Colours mark the Gaussians of the data.
 """
 
 from pathlib import Path

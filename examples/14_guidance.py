@@ -1,11 +1,11 @@
-"""Section 5 of the post, "Guidance": a flow map learns from a velocity that is guided already, at any scale.
+"""Section 5 of the post, "Guidance": a flow map learns from a guided velocity, at any scale.
 
     python examples/14_guidance.py
 
-Three Gaussians in the plane that overlap are the classes; the exact velocities of each, and of all together, make the
-guided ones, v(null) + w (v(c) - v(null)). Top: the ODE of the guided velocity, in many steps. Middle: one jump of a
-flow map that was told the scale w while it learned (EMD, the scale drawn anew for each row). Bottom: what comes out
-where the exact jumps of the three are mixed instead of velocities. It is another thing.
+The classes are three overlapping Gaussians in the plane. Their exact velocities, and the velocity of their mixture,
+make the guided velocity v(null) + w (v(c) - v(null)). Top: the ODE of the guided velocity, in many steps. Middle: one
+jump of a guidance-conditioned flow map (EMD, with the scale w drawn anew for each row). Bottom: a mixture of the exact
+jumps in place of the velocities, which gives other samples.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from _pictures import COLOURS, distance, run, trained
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.data.changes import WithGuidance, changed
+from flowmaps.data.transforms import GuidanceScales, transformed
 from flowmaps.exact.solve import solve
 from flowmaps.figures.style import figure, light
 from flowmaps.path import expand
@@ -27,7 +27,7 @@ SCALES = (1.0, 2.0, 4.0)
 
 
 class Classes:
-    """A teacher with the exact velocities and jumps of one Gaussian for each class, and of their mixture."""
+    """Teacher with the exact velocities and jumps of one Gaussian for each class, and of their mixture."""
 
     def __init__(self, label=None):
         self.label = label
@@ -49,7 +49,7 @@ class Classes:
 
 
 class Told(nn.Module):
-    """A network with an input for each class and one for the scale, 1 - 1/w."""
+    """Guidance-conditioned network, with an input for each class and one for the scale, 1 - 1/w."""
 
     def __init__(self, width=128):
         super().__init__()
@@ -64,7 +64,7 @@ def main(out: Path, steps: int = 1000) -> dict[str, float]:
     label = torch.arange(30_000) % len(MEANS)
     rows = (MEANS[label] + STD * torch.randn(len(label), 2), label)
     teacher = fm.guidance.classifier_free(Classes(), null=NULL)  # at the scale that each row is told
-    data = changed(fm.data.as_data(rows), WithGuidance(1.0, 5.0))
+    data = transformed(fm.data.as_data(rows), GuidanceScales(1.0, 5.0))
     flow = trained(fm.FlowMap(Told()), fm.methods.emd(teacher), data, steps)
     noise, asked = torch.randn(900, 2), torch.arange(900) % len(MEANS)
     found, drawn = {}, []
@@ -83,18 +83,18 @@ def main(out: Path, steps: int = 1000) -> dict[str, float]:
 
 
 def mixture_of_jumps(noise, label, guidance):
-    """V(null) + w (V(c) - V(null)) with the exact average velocities from 1 to 0."""
+    """Mixture V(null) + w (V(c) - V(null)) of the exact average velocities from 1 to 0."""
     here, null = (Classes(one).average_velocity(noise, 1.0, 0.0) for one in (label, torch.full_like(label, len(MEANS))))
     return null + expand(guidance, noise) * (here - null)
 
 
 def share(x, label):
-    """Of the rows, those whose nearest mean is that of their class."""
+    """Share of the rows with the mean of their own class nearest."""
     return float((torch.cdist(x, MEANS).argmin(1) == label).double().mean())
 
 
 def draw(out, drawn, colours):
-    names = ("the guided ODE", "one jump, told the scale", "jumps mixed")
+    names = ("the guided ODE", "one jump, given the scale", "jumps mixed")
     with figure(light, 11, 10.5, out, nrows=3, ncols=3) as (_, axes):
         for column, (scale, samples) in enumerate(zip(SCALES, drawn, strict=True)):
             for row, (name, x) in enumerate(zip(names, samples, strict=True)):

@@ -1,4 +1,4 @@
-"""What the examples share: the command line, how numbers are printed, a short training, one-jump pictures."""
+"""Shared parts of the examples: command line, printed numbers, a short training, one-jump pictures."""
 
 import argparse
 import copy
@@ -15,14 +15,14 @@ from flowmaps.data.toys import eight_gaussians
 from flowmaps.figures.style import figure, light
 
 DATA = eight_gaussians(std=0.3)
-"""What the examples train on: eight Gaussians on a circle, whose flow map is known."""
+"""Data of the examples: eight Gaussians on a circle, with a known flow map."""
 
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5230", "#5b6672"]
-"""Apart for every kind of colour vision (Okabe and Ito 2008)."""
+"""Distinct for every kind of colour vision (Okabe and Ito 2008)."""
 
 
 def run(main: Callable[[Path, int], dict[str, float]]) -> None:
-    """main(out, steps) from the command line; it draws into `out` and returns numbers, which are printed."""
+    """Run main(out, steps) from the command line. It draws into `out` and returns numbers, which are printed."""
     name = Path(inspect.getfile(main)).stem
     parser = argparse.ArgumentParser(
         description=inspect.getmodule(main).__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -32,7 +32,7 @@ def run(main: Callable[[Path, int], dict[str, float]]) -> None:
     parser.add_argument("--steps", type=int, default=default, help="fewer are faster and worse (default: %(default)s)")
     options = parser.parse_args()
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # such small matrices are faster on one core than on two that wait for each other
+    torch.set_num_threads(1)  # small matrices are faster on one core
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for what, number in main(options.out, options.steps).items():
         print(f"{what:<72}{number:>12.4g}")
@@ -40,7 +40,7 @@ def run(main: Callable[[Path, int], dict[str, float]]) -> None:
 
 
 def network(data, **limits):
-    """A small flow map for points; `limits`: of a partial one, as `FlowMap` takes them."""
+    """Small flow map for points. `limits`: keyword arguments of `FlowMap` for a partial map."""
     return fm.FlowMap(fm.networks.ConcatMLP(data.shape, width=128, depth=3, data_std=data.std), **limits)
 
 
@@ -51,17 +51,17 @@ def trained(flow, method, data, steps):
 
 
 def destination(noise):
-    """Where the exact flow map takes the noise."""
+    """Endpoint of the noise under the exact flow map."""
     return DATA.exact.flow_map(noise, 1.0, 0.0)
 
 
 def colours(truth):
-    """A colour for each row: that of the Gaussian which it belongs to."""
+    """Colour of each row, by the Gaussian that it belongs to."""
     return [COLOURS[k] for k in torch.cdist(truth, DATA.exact.means.to(truth)).argmin(1)]
 
 
 def distance(x, y):
-    """The root mean square distance of the rows."""
+    """Root mean square distance of the rows."""
     return float((x - y).square().sum(1).mean().sqrt())
 
 
@@ -72,22 +72,22 @@ def dots(axis, x, title, colour=light.series[0], extent=3.0):
 
 
 class Truth(nn.Module):
-    """An exact distribution as a network that predicts the average velocity: `FlowMap(Truth(exact))` is the truth."""
+    """Exact distribution as a network that predicts the average velocity, for `FlowMap(Truth(exact))`."""
 
     def __init__(self, exact):
         super().__init__()
         self.exact = exact
-        self.error = nn.Parameter(torch.zeros(()))  # a weight, which averages and copies of networks ask for
+        self.error = nn.Parameter(torch.zeros(()))  # a weight, for averages and copies of the network need one
 
     def forward(self, x, s, t):
         return self.exact.average_velocity(x, s, t) + self.error
 
 
 def compare(out, methods, steps):
-    """Train a flow map by each method, draw where one jump takes the same noise, and beside it the exact flow map.
+    """Train a flow map by each method, and draw its jump from the same noise beside the exact flow map.
 
-    methods: name -> (method, limits), the limits of a partial map as `FlowMap` takes them. Returns the root mean square
-    distance of each from the exact flow map, and the loss of each method there.
+    methods: name -> (method, limits), with the limits as keyword arguments of `FlowMap` for a partial map. Returns the
+    root mean square distance of each from the exact flow map, and the loss of each method at the exact flow map.
     """
     noise, found = torch.randn(2000, 2), {}
     truth = destination(noise)

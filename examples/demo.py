@@ -2,7 +2,7 @@
 
     python examples/demo.py
 
-Run again, it goes on where it was interrupted. Everything lands in the run folder.
+Run it again to resume after an interruption. All its files are in the run folder.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # such small matrices are faster on one core than on two that wait for each other
+    torch.set_num_threads(1)  # small matrices are faster on one core
     data = fm.data.load("digits")
     flow = small_images(data)
     method = fm.methods.imf(diagonal=0.75, times=fm.times.uniform_triangle(1e-3), power=0)

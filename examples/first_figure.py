@@ -24,14 +24,14 @@ PLANE = fm.exact.GaussianMixture([0.5, 0.5], torch.tensor([[-2.4, -1.2], [2.4, 1
 PLANE_NOISE = torch.tensor([[-0.9, 1.3], [-1.5, -0.5], [0.5, -1.4], [1.6, -0.3], [0.35, 1.1]], dtype=torch.float64)
 CROWD = torch.randn(20_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
-# On the linear path the reverse SDE forgets x at once at t = 1, where nothing is left of the data: start just below.
+# On the linear path no data is left at t = 1, and the reverse SDE forgets x at once there: start just below.
 TIMES = torch.linspace(0.99, 0, 401, dtype=torch.float64).tolist()
 SAMPLERS = {
     "$\\bf{Stochastic\\ sampling}$\nfresh noise at every step: jagged, no fixed end": fm.steps.sde(level=0.2),
     "$\\bf{Deterministic\\ sampling}$\nno noise after the start: smooth, one fixed end": fm.steps.euler,
 }
 
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222"]  # Okabe and Ito: apart for every colour vision
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222"]  # Okabe and Ito: distinct for every colour vision
 HALO = [patheffects.Stroke(linewidth=3.2, foreground="white"), patheffects.Normal()]
 START = {"marker": "o", "markersize": 9, "markerfacecolor": "white", "markeredgewidth": 2.2}
 END = {"marker": "o", "markersize": 10, "markeredgecolor": "white", "markeredgewidth": 1.2}
@@ -51,7 +51,7 @@ def draw_paths(axes, x, y):
 
 
 def shade(axes, density, extent):
-    """The density as shades of grey: its square root, so that the tails show, in the lighter half of the scale."""
+    """Density in shades of grey: its square root, to show the tails, in the lighter half of the scale."""
     shades = density.sqrt()
     axes.imshow(shades, extent=extent, origin="lower", aspect="auto", cmap="Greys", vmin=0, vmax=2 * shades.max())
 
@@ -68,7 +68,7 @@ def draw_line(axes, step):
 
 
 def draw_crowd(axes, step):
-    """Where many samples end, beside the exact density of the data."""
+    """Histogram of the ends of many samples, beside the exact density of the data."""
     ends = paths(LINE, CROWD, step, seed=0)[-1, :, 0]
     x = torch.linspace(-3, 3, 300, dtype=torch.float64)
     axes.hist(ends, bins=60, range=(-3, 3), density=True, orientation="horizontal", color="#bbbbbb")

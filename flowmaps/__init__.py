@@ -12,7 +12,6 @@ from . import (
     exact,
     finite_steps,
     guidance,
-    matmul,
     methods,
     networks,
     path,
@@ -24,7 +23,7 @@ from . import (
     weight,
 )
 from .draws import Rows
-from .flow_map import FlowMap
+from .flow_map import FlowMap, GuidanceSpec
 from .method import Loss, Method, Stages, Term, TermLoss, balance, stages, term
 from .outputs import Bounded, Endpoint, GaussianSkip, Position, Rotation, average_velocity
 from .pretrained import Pretrained, Reading, teacher
@@ -33,19 +32,21 @@ from .students import student
 from .times import grids
 
 __all__ = [
-    "path", "FlowMap", "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
+    "path", "FlowMap", "GuidanceSpec",
+    "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
     "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
-    "matmul", "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
+    "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students",
-    "data", "evaluate", "export", "load", "planning", "recipes", "train", "training", "visualise",
+    "data", "evaluate", "experiments", "export", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 
 # These need more than torch, so they are imported when they are first asked for: name -> module, attribute.
 _LAZY = {
     "data": ("data", None),
     "evaluate": ("evaluate", None),
+    "experiments": ("experiments", None),
     "export": ("export", None),
     "load": ("runs", "load"),
     "planning": ("recipes.planning", None),

@@ -1,20 +1,20 @@
-"""The rules. Each returns a residual that is zero for the true flow map; the post's section 2.
+"""The consistency rules. Each returns a residual that is zero for the true flow map; section 2 of the post.
 
 - diffusion, the diffusion model inside a flow map:  V(x, s, s) = v(x, s)
 - compositional, one jump is two jumps:  V(x, s, t) = (1 - g) V(x, s, m) + g V(F(x, s, m), m, t),  m = g s + (1 - g) t
 - lagrangian, the target moves, dF/dt = v(F, t):  V + (t - s) dV/dt = v(F(x, s, t), t)
 - eulerian, the source moves, dF/ds + grad_x F . v = 0:  V = v(x, s) + (t - s) (dV/ds + grad_x V . v(x, s))
 
-A rule is called as rule(flow, teacher, x, s, t): x = x_s of shape (B, ...), times as (B, 1, ..., 1), `teacher` anything
-with velocity(x, t). Where gradients go is said in the formula, by `keep` and `stop` applied to its terms. Residuals are
-in units of velocity.
+A rule is called as rule(flow, teacher, x, s, t): the state x = x_s of shape (B, ...), the times as (B, 1, ..., 1),
+and any object `teacher` with velocity(x, t). `keep` and `stop`, applied to terms of the formula, decide where gradients
+flow. The residual has x's shape and is in units of velocity.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,8 +28,13 @@ Guard = Callable[[Any, Mapping[str, Any]], str | None]
 
 
 def guarded(guard: Guard) -> Callable[[Rule], Rule]:
-    """A rule that refuses velocities it would be wrong with. `guard(velocity, options)` gives the reason, or
-    None.
+    """Decorate a rule to refuse the velocities that make it wrong.
+
+    Args:
+        guard: Function (velocity, options) -> the reason for a refusal, or None.
+
+    Returns:
+        The decorator. The decorated rule raises ValueError with the reason.
     """
 
     def decorate(rule: Rule) -> Rule:
@@ -45,7 +50,16 @@ def guarded(guard: Guard) -> Callable[[Rule], Rule]:
 
 
 def refuse(rule: Rule, velocity: Any, options: Mapping[str, Any]) -> None:
-    """Raise ValueError with the reason where `rule` is wrong with these velocities (sources or teachers)."""
+    """Check a rule against the velocity that it is used with.
+
+    Args:
+        rule: A rule, or a `functools.partial` of one.
+        velocity: The velocity source or the teacher.
+        options: Keyword arguments of the rule.
+
+    Raises:
+        ValueError: The rule is wrong with this velocity; the message has the reason.
+    """
     if isinstance(rule, functools.partial):
         return refuse(rule.func, velocity, {**rule.keywords, **options})
     guard: Guard | None = getattr(rule, "guard", None)
@@ -54,7 +68,27 @@ def refuse(rule: Rule, velocity: Any, options: Mapping[str, Any]) -> None:
         raise ValueError(reason)
 
 
+R = TypeVar("R", bound=Callable[..., Any])
+
+
+def on_the_diagonal(rule: R) -> R:
+    """Decorator of a rule that uses the source time alone, so that its terms have t = s."""
+    rule.diagonal = True  # type: ignore[attr-defined]
+    return rule
+
+
+def is_diagonal(rule: Rule) -> bool:
+    """Whether a rule, with options bound or not, lives on the diagonal t = s."""
+    return bool(getattr(function_of(rule), "diagonal", False))
+
+
+def function_of(rule: Rule) -> Any:
+    """A rule without the options that are bound to it."""
+    return function_of(rule.func) if isinstance(rule, functools.partial) else rule
+
+
 def needs_marginal_at_the_endpoint(velocity: Any, options: Mapping[str, Any]) -> str | None:
+    """Guard of the Lagrangian rules: the reason why a conditional velocity is wrong there, else None."""
     if is_conditional(velocity):
         return (
             "the Lagrangian rule evaluates the velocity at F(x, s, t), where a jump has led, but the conditional "
@@ -86,20 +120,41 @@ def _needs_a_stopped_right_side(velocity: Any, options: Mapping[str, Any]) -> st
     return None
 
 
+@on_the_diagonal
 def diffusion(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """V(x, s, s) = v(x, s), at the source time; t is not used. With the conditional velocity this is flow matching
-    (arXiv 2210.02747).
+    """Diffusion rule at the source time:  V(x, s, s) = v(x, s).
+
+    Args:
+        flow: The flow map.
+        teacher: The velocity v. With the conditional velocity this is flow matching (arXiv 2210.02747).
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Not used.
+
+    Returns:
+        The residual, of x's shape.
     """
     return flow.velocity(x, s) - stop(teacher.velocity)(x, s)
 
 
 def midpoint(n: int, like: Tensor) -> Tensor:
-    """g = 1/2, for n rows."""
+    """Draw nothing: g = 1/2 for n rows, (n, 1, ..., 1), in the dtype and on the device of `like`."""
     return torch.full((n, *[1] * (like.ndim - 1)), 0.5, dtype=like.dtype, device=like.device)
 
 
 def two_jumps(flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor | float) -> Tensor:
-    """(1 - g) V(x, s, m) + g V(F(x, s, m), m, t),  m = g s + (1 - g) t: the average velocity of two jumps in a row."""
+    """Average velocity of two jumps in a row, from s to m = g s + (1 - g) t and from m to t.
+
+    Args:
+        flow: The flow map.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise.
+        g: Share of the second jump in the interval, a number or (B, 1, ..., 1).
+
+    Returns:
+        (1 - g) V(x, s, m) + g V(F(x, s, m), m, t), of x's shape.
+    """
     m = g * s + (1 - g) * t
     first = flow.average_velocity(x, s, m)
     return (1 - g) * first + g * flow.average_velocity(x + (m - s) * first, m, t)
@@ -107,8 +162,21 @@ def two_jumps(flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor | float) -> 
 
 @guarded(_needs_jumps)
 def compositional(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, g: Tensor | float = 0.5) -> Tensor:
-    """One jump is two jumps:  V(x, s, t)  =  sg[(1 - g) V(x, s, m) + g V(F(x, s, m), m, t)],  the teacher's jumps on
-    the right.
+    """Compositional rule, one jump is two jumps:  V(x, s, t)  =  sg[(1 - g) V(x, s, m) + g V(F(x, s, m), m, t)].
+
+    Args:
+        flow: The flow map, on the left.
+        teacher: The flow map of the two jumps on the right.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise.
+        g: Share of the second jump in the interval, m = g s + (1 - g) t.
+
+    Returns:
+        The residual, of x's shape.
+
+    Raises:
+        ValueError: The teacher is the conditional velocity.
     """
     return flow.average_velocity(x, s, t) - stop(two_jumps)(teacher, x, s, t, g)
 
@@ -125,7 +193,24 @@ def lagrangian(
     slope: Callable = keep,
     target: Callable = stop,
 ) -> Tensor:
-    """Moving the target:  V + (t - s) dV/dt  =  v(F(x, s, t), t)."""
+    """Lagrangian rule, the target moves:  V + (t - s) dV/dt  =  v(F(x, s, t), t).
+
+    Args:
+        flow: The flow map.
+        teacher: The velocity v, marginal, for it is evaluated at the end of a jump.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise.
+        derivative: Mode of dV/dt, from `flowmaps.derivative`.
+        slope: `keep` or `stop`, applied to dV/dt.
+        target: `keep` or `stop`, applied to the right side.
+
+    Returns:
+        The residual, of x's shape.
+
+    Raises:
+        ValueError: The teacher is the conditional velocity.
+    """
     V, dV = derivative(flow.average_velocity, (x, s, t), (0, 0, 1))
     return V + (t - s) * slope(dV) - target(teacher.velocity)(x + (t - s) * V, t)
 
@@ -142,8 +227,23 @@ def eulerian(
     slope: Callable = stop,
     along: Any = None,
 ) -> Tensor:
-    """Moving the source:  V  =  v(x, s) + (t - s) (dV/ds + grad_x V . w),  w = v(x, s) or the velocity of `along`;
-    velocities are stopped.
+    """Eulerian rule, the source moves:  V  =  v(x, s) + (t - s) (dV/ds + grad_x V . w); velocities are stopped.
+
+    Args:
+        flow: The flow map.
+        teacher: The velocity v that is subtracted.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise.
+        derivative: Mode of the derivative, from `flowmaps.derivative`.
+        slope: `keep` or `stop`, applied to the derivative.
+        along: Teacher with the velocity w along which the derivative runs. None: w = v(x, s).
+
+    Returns:
+        The residual, of x's shape.
+
+    Raises:
+        ValueError: The derivative runs along a conditional velocity and is not stopped.
     """
     v = stop(teacher.velocity)(x, s)
     w = v if along is None else stop(along.velocity)(x, s)

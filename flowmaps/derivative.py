@@ -1,9 +1,9 @@
 """Directional derivatives of a function of a state and of times, in exchangeable modes.
 
-A derivative is called as `value, d = derivative(f, inputs, tangents)`: value = f(*inputs) and d = sum_i (df/dinputs_i)
-tangents_i, in one go because the two share work. `inputs` is (x, *times), the state (B, ...) first. A tangent is a
-tensor of its input's shape or a number: 1 for "per unit of this time", 0 for an input that stands still, which is then
-passed plain and costs nothing. f returns a tensor or a tuple of tensors.
+A derivative is called as `value, d = derivative(f, inputs, tangents)`. It returns value = f(*inputs) and d = sum_i
+(df/dinputs_i) tangents_i together, because the two share work. `inputs` is (x, *times), the state (B, ...) first. A
+tangent is a tensor of its input's shape or a number: 1 for the derivative in this time, 0 for a fixed input, which
+costs nothing. f returns a tensor or a tuple of tensors.
 
 | mode                    | extra forward passes  | gradient through d | activations kept        |
 |-------------------------|-----------------------|--------------------|-------------------------|
@@ -33,12 +33,22 @@ Derivative = Callable[[Function, Sequence[Tensor], Sequence[Any]], tuple[Any, An
 
 
 def keep(x: Any) -> Any:
-    """Leave the gradient of this part of a formula alone."""
+    """Keep the gradient of this part of a formula: the identity, the counterpart of `stop`."""
     return x
 
 
 def stop(x: Any) -> Any:
-    """sg[x]: a tensor without its graph; a function becomes the same function run without a graph."""
+    """Stop-gradient sg[x] of a tensor or of a function.
+
+    Args:
+        x: A tensor, or a function that returns tensors.
+
+    Returns:
+        The tensor detached from its graph, or the same function run without a graph.
+
+    Raises:
+        TypeError: x is neither a tensor nor a function.
+    """
     if isinstance(x, (Tensor, Dual)):
         return x.detach()
     if not callable(x):
@@ -52,17 +62,56 @@ def stop(x: Any) -> Any:
 
 
 def jvp(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """Value and derivative from one forward pass of dual numbers; gradients flow through both."""
+    """Value and derivative from one forward pass of dual numbers; gradients flow through both.
+
+    Args:
+        f: Function of the inputs that returns a tensor or a tuple of tensors.
+        inputs: The state (B, ...) and the times.
+        tangents: One tangent for each input: a tensor of its shape, or a number. 0 is a fixed input.
+
+    Returns:
+        The value f(*inputs) and the derivative d, of the same shapes.
+
+    Raises:
+        TypeError: An input is no floating-point tensor, or is a dual number already.
+        ValueError: The tangents do not fit the inputs.
+    """
     return _forward_mode(Dual, f, inputs, tangents)
 
 
 def detached(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """As `jvp`, with the tangent computed without a graph: d is stopped, and no activation is stored for it."""
+    """Value and stopped derivative from one pass: as `jvp`, with the tangent computed without a graph.
+
+    No activation is stored for the tangent.
+
+    Args:
+        f: Function of the inputs that returns a tensor or a tuple of tensors.
+        inputs: The state (B, ...) and the times.
+        tangents: One tangent for each input, as in `jvp`.
+
+    Returns:
+        The value f(*inputs), with its gradient, and the derivative d, without.
+
+    Raises:
+        TypeError: An input is no floating-point tensor, or is a dual number already.
+        ValueError: The tangents do not fit the inputs.
+    """
     return _forward_mode(Detached, f, inputs, tangents)
 
 
 def separate(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """The value from a plain pass, a stopped d from its own pass; random operations draw the same numbers in both."""
+    """Value from a plain pass, stopped derivative from a second pass.
+
+    Random operations, such as dropout, draw the same numbers in both.
+
+    Args:
+        f: Function of the inputs that returns a tensor or a tuple of tensors.
+        inputs: The state (B, ...) and the times.
+        tangents: One tangent for each input, as in `jvp`.
+
+    Returns:
+        The value f(*inputs), with its gradient, and the derivative d, without.
+    """
     with rewound(inputs[0].device):
         value = f(*inputs)
     with torch.no_grad():
@@ -71,7 +120,15 @@ def separate(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> 
 
 
 def functorch(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """Value and derivative by `torch.func.jvp`: a second engine that the others are compared with.
+    """Value and derivative by `torch.func.jvp`: a second engine, to compare the others with.
+
+    Args:
+        f: Function of the inputs that returns a tensor or a tuple of tensors.
+        inputs: The state (B, ...) and the times.
+        tangents: One tangent for each input, as in `jvp`.
+
+    Returns:
+        The value f(*inputs) and the derivative d; gradients flow through both.
 
     In torch 2.13 the gradient through its d is wrong where f holds a layer norm (finite differences side with `jvp`).
     """
@@ -89,17 +146,23 @@ def functorch(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) ->
 
 
 def finite_difference(h: float = 1e-2, central: bool = True, around: Callable = keep) -> Derivative:
-    """A derivative from neighbouring values: (f(z + h dz) - f(z - h dz)) / 2h, or (f(z + h dz) - f(z)) / h if not
-    central.
+    """Derivative from neighbouring values.
 
-    Gradients flow through every evaluation. Runs without autocast and needs float32 or float64 inputs: in float32 the
-    central form has a relative error near 3e-5 at h = 1e-2 and loses digits below, the one-sided form is best near
-    1e-3. A row with a time that would leave [0, 1] looks inwards only, with three points if central, which keeps the
-    order. Random operations draw the same numbers in every evaluation, except in a compiled graph (`rewound`).
+    Args:
+        h: Step in units of the tangents, a difference of times in (0, 0.25]. In float32 the central form has a relative
+            error near 3e-5 at 1e-2 and loses digits below; the one-sided form is best near 1e-3.
+        central: Two neighbours, (f(z + h dz) - f(z - h dz)) / 2h; False: one, (f(z + h dz) - f(z)) / h.
+        around: `keep` lets gradients flow through the neighbouring values, `stop` takes them without a graph.
 
-    around=stop takes the neighbouring values without a graph.
+    Returns:
+        A derivative, called as `jvp`. It raises TypeError for half-precision inputs.
 
-    Raises ValueError for h outside (0, 0.25] and TypeError for half-precision inputs.
+    Raises:
+        ValueError: h is outside (0, 0.25].
+
+    The evaluations run without autocast. A row with a time that would leave [0, 1] takes its neighbours on the inner
+    side, two of them if central, which keeps the order. Random operations draw the same numbers in every evaluation,
+    except in a compiled graph (`rewound`).
     """
     if not 0 < h <= 0.25:
         raise ValueError(f"expected a step h in (0, 0.25], a difference of times, got {h}")
@@ -123,10 +186,17 @@ def finite_difference(h: float = 1e-2, central: bool = True, around: Callable = 
 
 
 def time_part(derivative: Derivative = jvp, rest: Derivative = detached) -> Derivative:
-    """d = (df/ds ds + df/dt dt) + sg[grad_x f . dx]: the gradient is kept along the times and stopped along the state.
+    """Derivative with its gradient kept along the times and stopped along the state.
 
-    The value is the first derivative's; random operations draw the same numbers in both. For Eulerian
-    self-distillation (Boffi et al. 2025, arXiv 2505.18825).
+    Args:
+        derivative: Mode for the value and the part along the times.
+        rest: Mode for the part along the state.
+
+    Returns:
+        A derivative, called as `jvp`, with d = (df/ds ds + df/dt dt) + sg[grad_x f . dx]. Random operations draw the
+        same numbers in both passes.
+
+    For Eulerian self-distillation (Boffi et al. 2025, arXiv 2505.18825).
     """
 
     def split(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -150,7 +220,7 @@ def _tangent(result: Any) -> Tensor:
 
 
 def _each(function: Callable[..., Any], result: Any, *others: Any) -> Any:
-    """function(result, *others), or the same for each member where the results are tuples."""
+    """Call function(result, *others), or call it for each member if the results are tuples."""
     if isinstance(result, (tuple, list)):
         return tuple(function(*members) for members in zip(result, *others, strict=True))
     return function(result, *others)
@@ -159,8 +229,8 @@ def _each(function: Callable[..., Any], result: Any, *others: Any) -> Any:
 def _offsets(
     inputs: Sequence[Tensor], directions: Sequence[Tensor | None], h: float, central: bool
 ) -> tuple[Tensor, ...]:
-    """Where to evaluate, in units of the tangents, each (B,): (h, -h), or (h, 2h) or (-h, -2h) where a time is near an
-    end of [0, 1]; h or -h if not central."""
+    """Offsets of the neighbours in units of the tangents, each (B,)."""
+    # central: (h, -h), or (h, 2h) or (-h, -2h) near an end of [0, 1]; one-sided: h or -h
     rows = inputs[0].shape[0]
 
     def inside(steps: int) -> Tensor:
@@ -185,8 +255,8 @@ def _moved(x: Tensor, dx: Tensor | None, offset: Tensor) -> Tensor:
 
 
 def _slope_at_zero(y: Tensor, ys: Sequence[Tensor], offsets: Sequence[Tensor]) -> Tensor:
-    """Derivative at 0 of the polynomial through (0, y) and the (offset, y_i): sum_i w_i (y_i - y),  w_i = prod_{j != i}
-    o_j / (o_j - o_i) / o_i."""
+    """Derivative at 0 of the polynomial through (0, y) and the (offset, y_i)."""
+    # sum_i w_i (y_i - y),  w_i = prod_{j != i} o_j / (o_j - o_i) / o_i
     total = torch.zeros_like(y)
     for i, (a, y_a) in enumerate(zip(offsets, ys, strict=True)):
         weight = 1 / a
@@ -201,7 +271,7 @@ def _beside(per_row: Tensor, x: Tensor) -> Tensor:
 
 
 def _directions(inputs: Sequence[Tensor], tangents: Sequence[Any]) -> list[Tensor | None]:
-    """One tangent for each input, None for the number 0. Raises ValueError or TypeError where they do not fit."""
+    """One tangent for each input, None for the number 0. Raises ValueError or TypeError if they do not fit."""
     if len(inputs) != len(tangents):
         raise ValueError(f"expected one tangent for each of the {len(inputs)} inputs, got {len(tangents)}")
     return [_direction(i, x, dx) for i, (x, dx) in enumerate(zip(inputs, tangents, strict=True))]
@@ -224,14 +294,20 @@ def _direction(i: int, x: Tensor, dx: Any) -> Tensor | None:
 
 
 def _rewind(device: torch.device) -> AbstractContextManager[Any]:
-    """A context that leaves the random generators as it found them: what follows draws the same numbers again."""
+    """Context that restores the random generators at its end, so that the next pass draws the same numbers."""
     if device.type == "cpu":
         return torch.random.fork_rng(devices=[])
     return torch.random.fork_rng(devices=[device], device_type=device.type)
 
 
 def rewound(device: torch.device) -> AbstractContextManager[Any]:
-    """A context after which the random generators are as before it, so that the next pass draws the same dropout masks.
-    Nothing in a compiled graph, which draws numbers of its own: training compiles no network with dropout.
+    """Context that restores the random generators at its end, so that the next pass draws the same dropout masks.
+
+    Args:
+        device: Device of the generator to restore, beside the processor's.
+
+    Returns:
+        The context. It does nothing in a compiled graph, which draws its own numbers; training compiles no network with
+        dropout.
     """
     return contextlib.nullcontext() if torch.compiler.is_compiling() else _rewind(device)

@@ -1,7 +1,7 @@
-"""Random numbers of a training step: drawn for every row of the batch, also where only some of its rows are here.
+"""Random numbers of a training step, drawn for every row of the batch even if this process holds only some rows.
 
-So the numbers that a row gets are a function of the seed, the step and the row alone, and training does not depend on
-how many processes, or accumulated parts of a step, share a batch.
+So the numbers of a row depend on the seed, the step and the row alone. Training does not depend on the number of
+processes, or of accumulated parts of a step, that share a batch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,12 +20,12 @@ Numbers = Callable[[int, Tensor], Tensor]
 
 
 def normal(n: int, like: Tensor) -> Tensor:
-    """N(0, 1) for every entry: n rows of the shape, dtype and device of those of `like`."""
+    """Standard normal numbers, (n, ...): n rows of the shape, dtype and device of the rows of `like`."""
     return torch.randn(n, *like.shape[1:], dtype=like.dtype, device=like.device)
 
 
 def uniform(n: int, like: Tensor) -> Tensor:
-    """U[0, 1], one number for each row, (n, 1, ..., 1)."""
+    """Uniform numbers in [0, 1], one for each of n rows, (n, 1, ..., 1), in the dtype of `like` or float32 at least."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return torch.rand(n, *[1] * (like.ndim - 1), dtype=dtype, device=like.device)
 
@@ -36,17 +36,24 @@ def _alone(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of a batch of `total` are here: first, first + every, first + 2 every, ...; all of them by default.
+    """The rows of a batch that are here: first, first + every, first + 2 every, ...; by default all of them.
 
-    With P processes that each take K parts of a batch one after the other, part k of process p has first = k P + p
-    and every = K P. A loss on these rows is scaled such that its mean over all parts is the loss on the whole batch,
-    and so is the mean of its gradients, which is what data parallelism takes.
+    With P processes that each take K parts of a batch in turn, part k of process p has first = k P + p and every = K P.
+    The object draws the random numbers of its rows, and scales a loss on them such that its mean over all parts is the
+    loss on the whole batch; so is the mean of its gradients, which data parallelism takes.
 
-    total: by default the number of rows that are given, and needed where they are not all.
-    mean: of a detached tensor over the processes, for losses that are held in proportion.
-    scale: what a mean over the rows here is multiplied with, so that its mean over all parts is that over all rows; a
-    number found here, and not from the others within a compiled loss, which would be another one for each part.
-    Raises ValueError unless 0 <= first < every, and without a total where every > 1.
+    Args:
+        first: The first row that is here.
+        every: Distance between two rows that are here.
+        total: Rows of the whole batch. By default the number of rows that a loss is given; required if every > 1.
+        mean: Mean of a detached tensor over the processes, for losses that are held in proportion.
+
+    Attributes:
+        scale: Factor that makes the average over all parts equal the full-batch mean. It is computed here, so that a
+            compiled loss is the same program in every part.
+
+    Raises:
+        ValueError: Unless 0 <= first < every, and if every > 1 without a total.
     """
 
     first: int = 0
@@ -63,16 +70,40 @@ class Rows:
         if self.every > 1 and self.total:
             object.__setattr__(self, "scale", self.every * self.count(self.total) / self.total)
 
+    def of_batch(self, here: int) -> Rows:
+        """The same rows with their total known.
+
+        Args:
+            here: The number of rows that were given.
+
+        Raises:
+            ValueError: If it is another number than these rows have.
+        """
+        rows = self if self.total is not None else replace(self, total=here)
+        if here != len(rows):
+            raise ValueError(
+                f"of {rows.total} rows the ones from {rows.first} on, every {rows.every}, are {len(rows)}, got {here}"
+            )
+        return rows
+
     def of(self, total: int, offset: int = 0) -> Rows:
-        """Those of the same rows that lie among the `total` from `offset` on."""
+        """The rows that lie among the `total` rows from `offset` on, counted from there."""
         return Rows((self.first - offset) % self.every, self.every, total, self.mean)
 
-    def here(self, drawn: Any) -> Any:
-        """Of something that was drawn for all rows, the rows that are here."""
+    def draw(self, sampler: Callable[[int, Tensor], Any], like: Tensor) -> Any:
+        """Random numbers of the rows here, drawn for the whole batch: `sampler(n, like)`, a tensor or a tuple of some.
+
+        So the numbers of a row are a function of seed, step and row, whatever the number of processes and parts.
+        """
+        drawn = sampler(len(like) if self.total is None else self.total, like)
+        return tuple(map(self.here, drawn)) if isinstance(drawn, tuple) else self.here(drawn)
+
+    def here(self, drawn: Tensor) -> Tensor:
+        """The rows that are here of a tensor with all rows."""
         return drawn if self.every == 1 else drawn[self.first :: self.every]
 
     def count(self, total: int) -> int:
-        """How many of `total` rows are here."""
+        """Number of rows of this shard among `total`."""
         return len(range(self.first, total, self.every))
 
     def __len__(self) -> int:

@@ -27,11 +27,26 @@ Compare = Callable[[Tensor, Tensor], Tensor]
 def eulerian_step(
     flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, ratio: float, jumps: Any = None
 ) -> Tensor:
-    """[V(x_s, s, t)  -  sg[a v(x_s, s) + (1 - a) V(x_m, m, t)]] / sqrt(a),  a = ratio in (0, 1],  m = s + a (t - s),
-    x_m = x_s + (m - s) v.
+    """Eulerian rule over a finite step: a short step by the velocity, then a jump.
 
-    The square is AlphaFlow's loss (arXiv 2510.20771), whose gradient is SoFlow's (arXiv 2512.15657): with the step it
-    goes to MeanFlow's. a = 1 needs no second pass. jumps: another flow for the right side, such as an averaged one.
+    Args:
+        flow: The flow map.
+        teacher: The velocity v of the short step.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise.
+        ratio: Share a of the short step in the interval, in (0, 1]. 1 needs no second pass.
+        jumps: Flow map of the right side, such as an averaged one. None: `flow`.
+
+    Returns:
+        The residual, of x's shape:
+
+            [V(x_s, s, t)  -  sg[a v(x_s, s) + (1 - a) V(x_m, m, t)]] / sqrt(a),
+
+        m = s + a (t - s),  x_m = x_s + (m - s) v(x_s, s).
+
+    The square is AlphaFlow's loss (arXiv 2510.20771), whose gradient is SoFlow's (arXiv 2512.15657). For short steps
+    the gradient tends to MeanFlow's.
     """
     m = s + ratio * (t - s)
     v = stop(teacher.velocity)(x, s)
@@ -45,11 +60,28 @@ def eulerian_step(
 
 @guarded(needs_marginal_at_the_endpoint)
 def lagrangian_step(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, step: float) -> Tensor:
-    """V(x_s, s, t)  -  sg[((s - m) V(x_s, s, m) + (m - t) v(F(x_s, s, m), m)) / (s - t)],  m = min(t + step, s), or
-    max(t - step, s) in rows that go from data to noise.
+    """Lagrangian rule over a finite step: a jump, then a short step by the velocity.
 
-    From s = 1 this is BOOT in its convex form, without a pole at t = 1 (Gu et al. 2023, arXiv 2306.05544): of the two
-    points the gradient reaches the farther one.
+    Args:
+        flow: The flow map.
+        teacher: The velocity v of the short step, marginal, for it is evaluated at the end of a jump.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise.
+        step: Length of the short step in time.
+
+    Returns:
+        The residual, of x's shape:
+
+            V(x_s, s, t)  -  sg[((s - m) V(x_s, s, m) + (m - t) v(F(x_s, s, m), m)) / (s - t)],
+
+        m = min(t + step, s), or max(t - step, s) in rows that go from data to noise.
+
+    Raises:
+        ValueError: The teacher is the conditional velocity.
+
+    From s = 1 this is BOOT in its convex form, without a pole at t = 1 (Gu et al. 2023, arXiv 2306.05544). The gradient
+    reaches the farther one of the two endpoints.
     """
     m = torch.where(s >= t, torch.minimum(t + step, s), torch.maximum(t - step, s))
     with rewound(x.device):
@@ -72,10 +104,23 @@ def same_endpoint(
     solver: Step = euler,
     compare: Compare = torch.sub,
 ) -> Tensor:
-    """F(x_s, s, t)  -  sg[F(x_m, m, t)],  m = to(s, t), x_m = solver(teacher, x_s, s, m); in units of position.
+    """Two jumps from one trajectory end at the same point: the rule of consistency models.
 
-    Consistency models (Song et al. 2023, arXiv 2303.01469), at t = 0 in the papers. compare: another distance than the
-    difference, as `perceptual` has them.
+    Args:
+        flow: The flow map.
+        teacher: The velocity that the solver follows.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise; 0 in the papers.
+        to: Function (s, t) -> m, the intermediate time.
+        jumps: Flow map of the second jump, such as an averaged one. None: `flow`.
+        solver: Step from x_s to x_m.
+        compare: Function of the two endpoints; the difference, or a distance such as `perceptual.lpips()`.
+
+    Returns:
+        The residual F(x_s, s, t)  -  sg[F(x_m, m, t)],  x_m = solver(teacher, x_s, s, m), in units of position.
+
+    Song et al. 2023, arXiv 2303.01469.
     """
     m = to(s, t)
     x_m = stop(solver)(teacher, x, s, m)
@@ -97,10 +142,23 @@ def same_endpoint_seen_at_data(
     solver: Step = euler,
     compare: Compare = torch.sub,
 ) -> Tensor:
-    """F'(F(x_s, s, t), t, 0)  -  sg[F'(F(x_m, m, t), t, 0)]: two jumps to the same t, compared where they would end.
+    """Two jumps from one trajectory to the same t, compared after a further jump to the data.
 
-    F' is `outer`, whose weights are constants while gradients pass through its input. (Consistency trajectory models,
-    Kim et al. 2023, arXiv 2310.02279.)
+    Args:
+        flow: The flow map.
+        teacher: The velocity that the solver follows.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise.
+        to: Function (s, t) -> m, the intermediate time.
+        outer: Flow map F' of the jump to the data. Its weights are constants; gradients pass through its input.
+        solver: Step from x_s to x_m.
+        compare: Function of the two endpoints; the difference, or a distance such as `perceptual.lpips()`.
+
+    Returns:
+        The residual F'(F(x_s, s, t), t, 0)  -  sg[F'(F(x_m, m, t), t, 0)], in units of position.
+
+    Consistency trajectory models, Kim et al. 2023, arXiv 2310.02279.
     """
     m, data = to(s, t), torch.zeros_like(t)
     x_m = stop(solver)(teacher, x, s, m)
@@ -113,7 +171,15 @@ def same_endpoint_seen_at_data(
 
 
 def several(solver: Step, count: int) -> Step:
-    """`count` equal steps of a solver in the place of one."""
+    """Step that divides its interval into `count` equal steps of a solver.
+
+    Args:
+        solver: The step to repeat.
+        count: Number of repetitions.
+
+    Returns:
+        The step.
+    """
 
     def step(flow: Any, x: Tensor, s: Any, t: Any) -> Tensor:
         for k in range(count):

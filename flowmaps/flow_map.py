@@ -8,7 +8,9 @@ s is the source time and t the target time, in [0, 1] with t = 0 data and t = 1 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,6 +28,60 @@ INSTEAD = {
 """What the partial maps in use can do instead."""
 
 
+Interval = tuple[float, float] | Callable[[Tensor], Tensor]
+"""When guidance acts: from one time to another, or a function from s to the share that acts there."""
+
+
+@dataclass(frozen=True)
+class GuidanceSpec:
+    """The guidance that the weights of a flow map have learned, as data: sampling must not add it again.
+
+    Attributes:
+        scale: The scale that comes out. (lowest, highest) if the network is guidance-conditioned, that is, takes the
+            scale as the condition `guidance`; the highest is infinite if it is not known. None if no single scale
+            describes it (a mixture of several conditions).
+        interval: The times at which it acts.
+        null: The conditions that it compares with, by name, as far as they are numbers: {"label": 10}.
+        kind: The guidance behind it, such as "ClassifierFree" or "learned".
+    """
+
+    scale: float | tuple[float, float] | None = None
+    interval: Interval = (0.0, 1.0)
+    null: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "learned"
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "interval"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        numbers = {key: value.item() if _is_number(value) else value for key, value in self.null.items()}
+        plain = {key: value for key, value in numbers.items() if isinstance(value, int | float)}
+        object.__setattr__(self, "null", plain)
+
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether the network takes the scale as a condition."""
+        return isinstance(self.scale, tuple)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest scale."""
+        if isinstance(self.scale, tuple):
+            return self.scale
+        return (0.0, math.inf) if self.scale is None else (self.scale, self.scale)
+
+    def __str__(self) -> str:
+        low, high = self.range
+        scale = f"{low:g}" if low == high else "as told" if high == math.inf else f"{low:g} to {high:g}"
+        times = self.interval
+        when = f"between times {times[0]:g} and {times[1]:g}" if isinstance(times, tuple) else str(times)
+        return f"{self.kind}, scale {scale}, {when}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1
+
+
 @describable
 class FlowMap(nn.Module):
     """A flow map around any network called as `network(x, s, t, **condition)` that returns a tensor of x's shape.
@@ -34,8 +90,8 @@ class FlowMap(nn.Module):
     `average_velocity` (default), `Endpoint()`, `Position()`, `Rotation()`, `GaussianSkip.fit(x0)`, or any function
     (value, x, s, t, path) -> V. A partial map knows one end only: `only_target=0.0` (a consistency model) or
     `only_source=1.0` (a one-step generator from noise); other calls are refused with ValueError. ValueError also for
-    times outside [0, 1] or NaN and for a network output of another shape. guided: in words, what guidance the weights
-    have learned; None: none (`train` fills it in, and `guidance` warns where more is put on top).
+    times outside [0, 1] or NaN and for a network output of another shape. guidance: the
+    guidance that the weights have learned, None if none; `train` sets it, and guiding such a map again warns.
     """
 
     def __init__(
@@ -46,14 +102,14 @@ class FlowMap(nn.Module):
         *,
         only_source: float | None = None,
         only_target: float | None = None,
-        guided: str | None = None,
+        guidance: GuidanceSpec | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.output = output
         self.path = path
         self.only_source, self.only_target = only_source, only_target
-        self.guided = guided
+        self.guidance = guidance
         self.condition: dict[str, Any] = {}
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
@@ -97,7 +153,7 @@ class FlowMap(nn.Module):
         """
         limits = {"only_source": self.only_source, "only_target": self.only_target}
         # made anew, not copied, which torch's compiler could not follow
-        other = FlowMap(network, self.output, self.path, guided=self.guided, **limits)  # type: ignore[arg-type]
+        other = FlowMap(network, self.output, self.path, guidance=self.guidance, **limits)  # type: ignore[arg-type]
         other.condition, other.training = self.condition, self.training
         return other
 
@@ -110,6 +166,20 @@ class FlowMap(nn.Module):
         dtypes = [weight.dtype for weight in weights if weight.is_floating_point()]
         dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
         return torch.empty(0, dtype=dtype, device=weights[0].device if weights else None)
+
+    @property
+    def guided(self) -> str | None:
+        """The guidance that the weights have learned, in words; None if none."""
+        return None if self.guidance is None else str(self.guidance)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the map knows one source time or one target time only."""
+        return self.only_source is not None or self.only_target is not None
+
+    def knows(self, s: float, t: float) -> bool:
+        """Whether the map can jump from time s to time t."""
+        return self.only_source in (None, s) and self.only_target in (None, t)
 
     def unlimited(self) -> FlowMap:
         """The same weights without the limits of a partial map, for losses that train more than it is sampled with."""

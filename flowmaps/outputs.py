@@ -1,6 +1,7 @@
-"""Outputs: from the number that a network predicts to the average velocity V.
+"""Outputs: from the value that a network predicts to the average velocity V.
 
-An output is any function (value, x, s, t, path) -> V. `average_velocity` is the default.
+An output is any function (value, x, s, t, path) -> V: the network's value and x of shape (B, ...), the times s and t as
+(B, 1, ..., 1), the path. `average_velocity` is the default.
 """
 
 from __future__ import annotations
@@ -25,28 +26,46 @@ def average_velocity(value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The network predicts the denoised field D, and F is the step that would be right if D were the data for good:
+    """The network predicts the denoised field D: F is the exact step for constant data D.
+
+    Args:
+        min_time: Smallest source time in the formula. V has a pole at s = 0, where x is the data already; smaller times
+            count as `min_time`.
+
+    The formula is
 
         F = (sigma_t/sigma_s) x + (alpha_t - alpha_s sigma_t/sigma_s) D,
-        on the linear path (t/s) x + (1 - t/s) D, so that V = (x - D)/s.
+        on the linear path (t/s) x + (1 - t/s) D, so that V = (x - D)/s
 
-    (Kim et al. 2023, arXiv 2310.02279; Lu et al. 2026, arXiv 2601.22158.) At the true flow map D is a weighted mean of
-    the denoiser along the path. V has a pole at s = 0, where x is the data already: times below `min_time` count as it.
+    (Kim et al. 2023, arXiv 2310.02279; Lu et al. 2026, arXiv 2601.22158). At the true flow map D is a weighted mean of
+    the denoiser along the path.
     """
 
     min_time: float = 0.02
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        """Average velocity V from the network's value."""
         on_x, on_field = self.coefficients(s, t, path)
         return on_x * x + on_field * value
 
     def field(self, V: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
-        """D from V: the inverse of the call. On the linear path x - s V."""
+        """Denoised field D of an average velocity: the inverse of the call.
+
+        Args:
+            V: Average velocity, (B, ...).
+            x: State x_s, of the same shape.
+            s: Source time, (B, 1, ..., 1).
+            t: Target time, likewise.
+            path: The path.
+
+        Returns:
+            D, of x's shape; x - s V on the linear path.
+        """
         on_x, on_field = self.coefficients(s, t, path)
         return (V - on_x * x) / on_field
 
     def coefficients(self, s: Tensor, t: Tensor, path: Path) -> tuple[Tensor, Tensor]:
-        """(a, b) of V = a x + b D."""
+        """Coefficients (a, b) of V = a x + b D, each (B, 1, ..., 1)."""
         s = s.clamp(min=self.min_time)
         ratio = path.sigma_slope(s, t) / path.sigma(s)
         return ratio, path.alpha_slope(s, t) - path.alpha(s) * ratio
@@ -56,9 +75,13 @@ class Endpoint:
 class Position:
     """The network predicts the target position, with a skip that makes F(x, t, t) = x:  F = c_skip x + c_out N.
 
-    c_skip = d^2/(d^2 + g^2), c_out = g d/sqrt(d^2 + g^2), with the gap g = t - s in the place of the noise level of a
-    consistency model (Song et al. 2023, arXiv 2303.01469, eq. 5) and d = data_std; so V = -g/(d^2 + g^2) x + d/sqrt(d^2
-    + g^2) N, smooth at g = 0.
+    Args:
+        data_std: Standard deviation d of the data.
+
+    With the gap g = t - s in the place of the noise level of a consistency model (Song et al. 2023, arXiv 2303.01469,
+    eq. 5), c_skip = d^2/(d^2 + g^2) and c_out = g d/sqrt(d^2 + g^2), so
+
+        V = -g/(d^2 + g^2) x + d/sqrt(d^2 + g^2) N,    smooth at g = 0.
 
     As a map to t = 0 on the linear path the gap is the noise level, g = -sigma(s), and this is the output of a
     consistency model; its sigma_min > 0, below which x counts as data, is the time 0 here. See `Rotation` for other
@@ -68,6 +91,7 @@ class Position:
     data_std: float = 0.5
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        """Average velocity V from the network's value."""
         gap, variance = t - s, self.data_std**2
         scale = variance + gap**2
         return self.data_std / scale.sqrt() * value - gap / scale * x
@@ -75,8 +99,14 @@ class Position:
 
 @dataclass(frozen=True)
 class Rotation:
-    """The network predicts the velocity N of a rotation, TrigFlow's output (Lu and Song 2024, arXiv 2410.11081), on any
-    path:
+    """The network predicts the velocity N of a rotation: TrigFlow's output, on any path (arXiv 2410.11081).
+
+    Args:
+        data_std: Standard deviation d of the data.
+        min_time: Smallest source time in the formula, for paths whose sigma has no slope at 0; smaller times count as
+            `min_time`.
+
+    The formula (Lu and Song 2024) is
 
         F/rho_t = cos(delta) x/rho_s - sin(delta) N,    delta = tau_s - tau_t,
         rho = sqrt((d alpha)^2 + sigma^2),  tau = atan2(sigma, d alpha),  d = data_std.
@@ -91,13 +121,14 @@ class Rotation:
         V = (d^2 alpha_s alpha[s, t] + sigma_s sigma[s, t])/rho_s^2 x
             + d (alpha_s sigma[s, t] - sigma_s alpha[s, t])/rho_s N,
 
-    so V is smooth at s = t. Sources below `min_time` count as it, for paths whose sigma has no slope at 0.
+    so V is smooth at s = t.
     """
 
     data_std: float = 1.0
     min_time: float = 1e-6
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        """Average velocity V from the network's value."""
         s, d = s.clamp(min=self.min_time), self.data_std
         alpha, sigma = d * path.alpha(s), path.sigma(s)
         alpha_slope, sigma_slope = d * path.alpha_slope(s, t), path.sigma_slope(s, t)
@@ -109,11 +140,15 @@ class Rotation:
 
 @describable
 class GaussianSkip(nn.Module):
-    """V = V_G + value: the network predicts what the average velocity of a Gaussian with the data's mean and covariance
-    leaves over.
+    """The network predicts the rest V - V_G beside the average velocity V_G of a Gaussian fitted to the data.
 
-    V_G is a closed form (`exact.gaussian_average_velocity`); it is right at large times and for the coarse statistics
-    at all times. Build it with `GaussianSkip.fit(x0)`.
+    Args:
+        mean: Mean of the data, (*shape).
+        variances: Variances along the principal axes.
+        basis: Principal axes.
+
+    Build it with `GaussianSkip.fit(x0)`. V_G is a closed form (`exact.gaussian_average_velocity`). It is right at large
+    times, and for the coarse statistics at all times.
     """
 
     mean: Tensor
@@ -127,24 +162,41 @@ class GaussianSkip(nn.Module):
 
     @classmethod
     def fit(cls, x0: Tensor, floor: float = 0.01) -> GaussianSkip:
-        """From data (N, *shape); variances below `floor` are raised to it, which bounds the skip's slope near t = 0."""
+        """Fit the Gaussian to data.
+
+        Args:
+            x0: Data, (N, *shape).
+            floor: Smallest variance; it bounds the skip's slope near t = 0.
+
+        Returns:
+            The output, in the dtype of the data.
+        """
         gaussian = Gaussian.fit(x0, floor=floor)
         assert gaussian.basis is not None
         return cls(gaussian.mean.to(x0.dtype), gaussian.variances.to(x0.dtype), gaussian.basis.to(x0.dtype))
 
     def forward(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        """Average velocity V from the network's value."""
         with torch.autocast(self.mean.device.type, enabled=False):
             return gaussian_average_velocity(x, s, t, path, self.mean, self.variances, self.basis) + value
 
 
 @describable
 class Bounded(nn.Module):
-    """Another output with its denoised field held to the range of the data:  D <- clamp(D, low, high).
+    """Another output with its denoised field clamped to the range of the data:  D <- clamp(D, low, high).
 
-    On the linear path V = (x - clamp(x - s V', low, high))/s. At the true flow map D is a weighted
-    mean of E[x_0 | x_u] over the times u from t to s, so it lies where the data lie. Values at the edge of the range,
-    such as the background of an image, come out exact. Where the clamp does not act, V = V'; nor does it act below
-    `min_time`, where x is the data already.
+    Args:
+        output: The other output, with average velocity V'.
+        low: Least value of the data.
+        high: Largest value of the data.
+        min_time: Source time below which nothing is clamped, for x is the data already.
+
+    Raises:
+        ValueError: low is not below high.
+
+    On the linear path V = (x - clamp(x - s V', low, high))/s. Where the clamp does not act, V = V'. At the true flow
+    map D is a weighted mean of E[x_0 | x_u] over the times u from t to s, so it lies in the range of the data. Values
+    at the edge of the range, such as the background of an image, come out exact.
     """
 
     def __init__(
@@ -157,6 +209,7 @@ class Bounded(nn.Module):
         self.endpoint = Endpoint(min_time)  # for its linear relation of V, x and D
 
     def forward(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        """Average velocity V from the network's value."""
         V = self.output(value, x, s, t, path)
         D = self.endpoint.field(V, x, s, t, path)
         cut = self.endpoint.coefficients(s, t, path)[1] * (D.clamp(self.low, self.high) - D)

@@ -2,11 +2,11 @@
 
 A path is two functions of time and their *divided differences*
 
-    alpha[s, t] = (alpha(t) - alpha(s)) / (t - s),        sigma[s, t] = (sigma(t) - sigma(s)) / (t - s),
+    alpha[s, t] = (alpha(t) - alpha(s)) / (t - s),        sigma[s, t] = (sigma(t) - sigma(s)) / (t - s).
 
-written so that they are smooth at s = t, where they are the derivatives alpha'(t), sigma'(t). With them every formula
-of this library that has a 1/(t - s) in it is free of that pole. Everything else (conversions, re-noising, the ancestral
-kernel) follows from the two functions.
+These are written to be smooth at s = t, where they equal the derivatives alpha'(t), sigma'(t). They remove the pole of
+every formula with a factor 1/(t - s). Everything else (conversions, re-noising, the ancestral kernel) follows from the
+two functions.
 """
 
 from __future__ import annotations
@@ -26,9 +26,17 @@ Form = tuple[Tensor, Tensor]  # the pair (a, b) of a linear form a x_0 + b eps
 
 
 def expand(t: Any, x: Tensor) -> Tensor:
-    """Time as (B, 1, ..., 1) beside x of shape (B, ...), from a number, a 0-d tensor, (B,), (B, 1) and the like.
+    """Reshape a time to (B, 1, ..., 1), to broadcast against x of shape (B, ...).
 
-    The dtype is x's, but never below float32. Raises ValueError for a shape that does not fit.
+    Args:
+        t: A number, a 0-d tensor, or a tensor of shape (B,), (B, 1) or (B, 1, ..., 1).
+        x: The batch, which also gives the device and the dtype. The dtype is never below float32.
+
+    Returns:
+        The time, (B, 1, ..., 1).
+
+    Raises:
+        ValueError: The shape does not fit the batch.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     rows = (x.shape[0],) + (1,) * (x.ndim - 1)
@@ -48,45 +56,73 @@ def expand(t: Any, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Path(ABC):
-    """x_t = alpha(t) x_0 + sigma(t) eps. Subclasses give the two functions and their divided differences."""
+    """Base class of the paths x_t = alpha(t) x_0 + sigma(t) eps.
+
+    A subclass gives the two functions and their divided differences.
+    """
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        """alpha(t): the share of data at time t."""
+        """Share of the data at time t."""
 
     @abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        """sigma(t): the standard deviation of the noise at time t."""
+        """Standard deviation of the noise at time t."""
 
     @abstractmethod
     def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
-        """(alpha(t) - alpha(s)) / (t - s), and alpha'(t) at s = t."""
+        """Divided difference (alpha(t) - alpha(s)) / (t - s), and alpha'(t) at s = t."""
 
     @abstractmethod
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
-        """(sigma(t) - sigma(s)) / (t - s), and sigma'(t) at s = t."""
+        """Divided difference (sigma(t) - sigma(s)) / (t - s), and sigma'(t) at s = t."""
 
     def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The time t at which sigma(t)/alpha(t) is the ratio of these two: the inverse of the path, by noise level.
+        """Invert the path: the time t of the noise level sigma(t)/alpha(t) = sigma/alpha.
 
-        Only the ratio counts. sigma = 0 is data and alpha = 0 is noise; a ratio past the end of the path gives a time
-        past 1, or 1. Raises NotImplementedError for a path without it.
+        Args:
+            alpha: Coefficient of the data. 0 is pure noise.
+            sigma: Coefficient of the noise. 0 is data. Only the ratio sigma/alpha counts.
+
+        Returns:
+            The time, of the shape of the arguments. A ratio past the end of the path gives a time past 1, or 1.
+
+        Raises:
+            NotImplementedError: The path has no inverse.
         """
         raise NotImplementedError(
             f"{type(self).__name__} needs a method time_of(alpha, sigma), the time of a noise level, for this"
         )
 
     def variance_slope(self, s: Tensor, t: Tensor) -> Tensor:
-        """(sigma(t)^2 - sigma(s)^2) / (t - s), and (sigma^2)'(t) at s = t: finite also where sigma' is not."""
+        """Divided difference of sigma^2, and (sigma^2)'(t) at s = t. It is finite even where sigma' is not."""
         return (self.sigma(s) + self.sigma(t)) * self.sigma_slope(s, t)
 
     def interpolate(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
-        """x_t = alpha(t) x_0 + sigma(t) eps."""
+        """State at time t, x_t = alpha(t) x_0 + sigma(t) eps.
+
+        Args:
+            x0: Data, (B, ...).
+            eps: Noise of the same shape.
+            t: Time, in any shape that `expand` takes.
+
+        Returns:
+            The state, of the shape and dtype of x0.
+        """
         t = expand(t, x0)
         return (self.alpha(t) * x0 + self.sigma(t) * eps).to(x0.dtype)
 
     def velocity(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
-        """The conditional velocity dx_t/dt = alpha'(t) x_0 + sigma'(t) eps (linear path: eps - x_0)."""
+        """Conditional velocity dx_t/dt = alpha'(t) x_0 + sigma'(t) eps, which is eps - x_0 on the linear path.
+
+        Args:
+            x0: Data, (B, ...).
+            eps: Noise of the same shape.
+            t: Time, in any shape that `expand` takes.
+
+        Returns:
+            The velocity, of the shape and dtype of x0.
+        """
         t = expand(t, x0)
         return (self.alpha_slope(t, t) * x0 + self.sigma_slope(t, t) * eps).to(x0.dtype)
 
@@ -98,20 +134,45 @@ class Path(ABC):
         source: Callable[[Path, Tensor], Form],
         target: Callable[[Path, Tensor], Form],
     ) -> Tensor:
-        """The `target` kind of prediction from the `source` kind, at the state x = x_t.
+        """Convert a prediction of one kind into another kind, at the state x = x_t.
 
-        Data, noise, velocity and score are all linear forms a x_0 + b eps of the same two unknowns, and so is x_t. Two
-        of them fix the third: with the determinants |p, q| = p_a q_b - p_b q_a,  target = (|source, target| x +
-        |target, x_t| source) / |source, x_t|. Example: `linear.convert(v, x, t, velocity, data)` is x - t v. Where the
-        denominator is zero (the noise at t = 0, say) the result is not finite: the state does not determine it.
+        Args:
+            prediction: Prediction of the `source` kind, of x's shape.
+            x: State x_t, (B, ...).
+            t: Time of the state, in any shape that `expand` takes.
+            source: Kind of the prediction: `data`, `noise`, `velocity`, `v_prediction`, `score`, or another function
+                (path, t) -> (a, b) for a prediction a x_0 + b eps.
+            target: Kind of the result, likewise.
+
+        Returns:
+            The prediction of the `target` kind, of x's shape and dtype. It is not finite where the state does not
+            determine it (the noise at t = 0, for example).
+
+        All kinds are linear forms a x_0 + b eps of the same two unknowns, and so is x_t. Two forms fix a third: with
+        the determinants |p, q| = p_a q_b - p_b q_a,
+
+            target = (|source, target| x + |target, x_t| source) / |source, x_t|.
+
+        Example: `linear.convert(v, x, t, velocity, data)` is x - t v.
         """
         t = expand(t, x)
         here, known, wanted = state(self, t), source(self, t), target(self, t)
-        return ((_det(known, wanted) * x + _det(wanted, here) * prediction) / _det(known, here)).to(x.dtype)
+        on_x, on_prediction = determinant(known, wanted), determinant(wanted, here)
+        return ((on_x * x + on_prediction * prediction) / determinant(known, here)).to(x.dtype)
 
     def renoise(self, x: Tensor, t: Time, s: Time, noise: Tensor) -> Tensor:
-        """x_s ~ p(x_s | x_t) for s >= t: x_s = (alpha_s/alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2)
-        eps.
+        """Re-noise a state: draw x_s ~ p(x_s | x_t) for s >= t.
+
+        Args:
+            x: State x_t, (B, ...).
+            t: Time of the state.
+            s: Noisier time to go to.
+            noise: Standard normal noise of x's shape.
+
+        Returns:
+            The state x_s, of x's shape and dtype.
+
+        The formula is x_s = (alpha_s/alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2) eps.
         """
         ratio, variance = self._kernel(expand(t, x), expand(s, x))
         return (ratio * x + variance.sqrt() * noise).to(x.dtype)
@@ -119,105 +180,126 @@ class Path(ABC):
     def posterior(self, x_s: Tensor, x0: Tensor, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the exact ancestral kernel p(x_t | x_s, x_0), for t <= s.
 
-        With a = alpha_s/alpha_t and r = sigma_s^2 - a^2 sigma_t^2:  mean = (a sigma_t^2 x_s + alpha_t r x_0) /
-        sigma_s^2, variance = r sigma_t^2 / sigma_s^2. (Ho et al. 2020, arXiv 2006.11239, eq. 6-7, for any alpha and
-        sigma.) Needs sigma_s > 0.
+        Args:
+            x_s: State at time s, (B, ...).
+            x0: Data, or its prediction, of the same shape.
+            s: Time of the state, with sigma(s) > 0.
+            t: Time to go to, at most s.
+
+        Returns:
+            The mean, of the shape of x_s, and the standard deviation, (B, 1, ..., 1).
+
+        With a = alpha_s/alpha_t and r = sigma_s^2 - a^2 sigma_t^2,
+
+            mean = (a sigma_t^2 x_s + alpha_t r x_0) / sigma_s^2,        variance = r sigma_t^2 / sigma_s^2
+
+        (Ho et al. 2020, arXiv 2006.11239, eq. 6-7, for any alpha and sigma).
         """
         s, t = expand(s, x_s), expand(t, x_s)
         (a, r), var_s, var_t = self._kernel(t, s), self.sigma(s) ** 2, self.sigma(t) ** 2
         return ((a * var_t / var_s) * x_s + (self.alpha(t) * r / var_s) * x0).to(x_s.dtype), (r * var_t / var_s).sqrt()
 
     def _kernel(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha_s/alpha_t and the variance of p(x_s | x_t); round-off below zero is cut. The state stays where s = t,
-        also at t = 1, where alpha_s = alpha_t = 0 on some paths.
-        """
+        """Ratio alpha_s/alpha_t and variance of p(x_s | x_t), with round-off below zero cut."""
+        # 1 where s = t, also at t = 1, where alpha_s = alpha_t = 0 on some paths
         ratio = torch.where(s == t, torch.ones_like(s), self.alpha(s) / self.alpha(t))
         return ratio, (self.sigma(s) ** 2 - (ratio * self.sigma(t)) ** 2).clamp(min=0)
 
 
 def state(path: Path, t: Tensor) -> Form:
-    """x_t itself as a linear form: (alpha, sigma)."""
+    """Linear form of the state, x_t = alpha x_0 + sigma eps."""
     return path.alpha(t), path.sigma(t)
 
 
 def data(path: Path, t: Tensor) -> Form:
-    """x_0 = 1 x_0 + 0 eps."""
+    """Linear form of the data, x_0 = 1 x_0 + 0 eps."""
     return torch.ones_like(t), torch.zeros_like(t)
 
 
 def noise(path: Path, t: Tensor) -> Form:
-    """eps = 0 x_0 + 1 eps."""
+    """Linear form of the noise, eps = 0 x_0 + 1 eps."""
     return torch.zeros_like(t), torch.ones_like(t)
 
 
 def velocity(path: Path, t: Tensor) -> Form:
-    """v = alpha' x_0 + sigma' eps."""
+    """Linear form of the velocity, v = alpha' x_0 + sigma' eps."""
     return path.alpha_slope(t, t), path.sigma_slope(t, t)
 
 
 def v_prediction(path: Path, t: Tensor) -> Form:
-    """v = alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512)."""
+    """Linear form of the v-prediction, alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512)."""
     return -path.sigma(t), path.alpha(t)
 
 
 def score(path: Path, t: Tensor) -> Form:
-    """grad log p(x_t | x_0) = 0 x_0 - eps / sigma."""
+    """Linear form of the score, grad log p(x_t | x_0) = 0 x_0 - eps / sigma."""
     return torch.zeros_like(t), -1 / path.sigma(t)
 
 
-def _det(p: Form, q: Form) -> Tensor:
+def determinant(p: Form, q: Form) -> Tensor:
+    """Determinant |p, q| = p_a q_b - p_b q_a of two linear forms; zero where one is a multiple of the other."""
     return p[0] * q[1] - p[1] * q[0]
 
 
 @dataclass(frozen=True)
 class Linear(Path):
-    """alpha = 1 - t, sigma = t: the path of flow matching (Lipman et al. 2023, arXiv 2210.02747) and the default
-    everywhere.
-    """
+    """Path of flow matching, alpha = 1 - t, sigma = t (Lipman et al. 2023, arXiv 2210.02747). It is the default."""
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Share of the data at time t."""
         return 1 - t
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise at time t."""
         return t
 
     def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of alpha."""
         return -torch.ones_like(t)
 
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of sigma."""
         return torch.ones_like(t)
 
     def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Time of the noise level sigma/alpha."""
         return sigma / (alpha + sigma)
 
 
 @dataclass(frozen=True)
 class Trigonometric(Path):
-    """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (TrigFlow's path, arXiv 2410.11081, with its angle scaled to [0,
-    1]).
-    """
+    """Path of TrigFlow, alpha = cos(pi t / 2), sigma = sin(pi t / 2) (arXiv 2410.11081, its angle scaled to [0, 1])."""
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Share of the data at time t."""
         return torch.cos(t * (math.pi / 2))
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise at time t."""
         return torch.sin(t * (math.pi / 2))
 
     def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of alpha."""
         return -(math.pi / 2) * self.sigma((s + t) / 2) * torch.sinc((t - s) / 4)
 
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of sigma."""
         return (math.pi / 2) * self.alpha((s + t) / 2) * torch.sinc((t - s) / 4)
 
     def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Time of the noise level sigma/alpha."""
         return torch.atan2(sigma, alpha) * (2 / math.pi)
 
 
 @dataclass(frozen=True)
 class VariancePreserving(Path):
-    """alpha = exp(-B(t)/2), sigma^2 = 1 - alpha^2, B(t) = beta_min t + (beta_max - beta_min) t^2 / 2 (Song et al. 2021,
-    arXiv 2011.13456).
+    """Variance-preserving path of continuous diffusion (Song et al. 2021, arXiv 2011.13456).
 
+    Args:
+        beta_min: Rate of the noising SDE at t = 0.
+        beta_max: Rate of the noising SDE at t = 1.
+
+    The formula is alpha = exp(-B(t)/2), sigma^2 = 1 - alpha^2, B(t) = beta_min t + (beta_max - beta_min) t^2 / 2.
     alpha(1) is small but not zero: pure noise is an approximation at t = 1, as in the paper.
     """
 
@@ -225,30 +307,33 @@ class VariancePreserving(Path):
     beta_max: float = 20.0
 
     def _exponent(self, s: Tensor, t: Tensor) -> Tensor:
-        """(B(t) - B(s)) / (t - s)."""
+        """Divided difference (B(t) - B(s)) / (t - s)."""
         return self.beta_min + (self.beta_max - self.beta_min) * (s + t) / 2
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Share of the data at time t."""
         return torch.exp(-0.5 * t * self._exponent(torch.zeros_like(t), t))
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise at time t."""
         return (-torch.expm1(-t * self._exponent(torch.zeros_like(t), t))).sqrt()
 
     def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of alpha."""
         rate = -0.5 * self._exponent(s, t)
         return self.alpha(s) * rate * _expm1_over((t - s) * rate)
 
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
-        """sigma^2[s, t] / (sigma(s) + sigma(t)); infinite at s = t = 0, as sigma grows like sqrt(t) there."""
+        """Divided difference of sigma; infinite at s = t = 0, where sigma grows like sqrt(t)."""
         return self.variance_slope(s, t) / (self.sigma(s) + self.sigma(t))
 
     def variance_slope(self, s: Tensor, t: Tensor) -> Tensor:
-        """-(alpha^2)[s, t]."""
+        """Divided difference of sigma^2, which is -(alpha^2)[s, t]."""
         rate = -self._exponent(s, t)
         return -(self.alpha(s) ** 2) * rate * _expm1_over((t - s) * rate)
 
     def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The root of B(t) = log(1 + sigma^2/alpha^2), in the form that does not cancel."""
+        """Root of B(t) = log(1 + sigma^2/alpha^2), in the form without cancellation."""
         exponent = torch.log1p(sigma**2 / (alpha**2).clamp(min=torch.finfo(alpha.dtype).tiny))
         steepest = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * exponent).sqrt()
         return 2 * exponent / (self.beta_min + steepest)
@@ -256,8 +341,10 @@ class VariancePreserving(Path):
 
 @dataclass(frozen=True)
 class VarianceExploding(Path):
-    """alpha = 1, sigma = sigma_max t: EDM's path (Karras et al. 2022, arXiv 2206.00364), its noise level scaled to the
-    unit of time.
+    """Path of EDM, alpha = 1, sigma = sigma_max t (Karras et al. 2022, arXiv 2206.00364).
+
+    Args:
+        sigma_max: Noise level at t = 1, in units of the data.
 
     The state at t = 1 is data plus noise of scale sigma_max: start sampling from `sigma_max * torch.randn(...)`.
     """
@@ -265,29 +352,39 @@ class VarianceExploding(Path):
     sigma_max: float = 80.0
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Share of the data at time t."""
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise at time t."""
         return self.sigma_max * t
 
     def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of alpha."""
         return torch.zeros_like(t)
 
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of sigma."""
         return self.sigma_max * torch.ones_like(t)
 
     def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Time of the noise level sigma/alpha."""
         return sigma / (self.sigma_max * alpha).clamp(min=torch.finfo(alpha.dtype).tiny)
 
 
 @dataclass(frozen=True, repr=False)
 class Discrete(Path):
-    """The steps k = 0, ..., N-1 of DDPM (Ho et al. 2020, arXiv 2006.11239) as a path: step k is the time (k+1)/N, where
-    alpha^2 = alphas_cumprod[k] and sigma^2 = 1 - alpha^2; 0 is data.
+    """Discrete schedule of DDPM, with steps k = 0, ..., N-1, as a path (Ho et al. 2020, arXiv 2006.11239).
 
-    Between the steps log(sigma/alpha) is linear. Before the first, and before the last where no data is left at it
-    (zero terminal SNR, arXiv 2305.08891), that would be infinite: there the angle atan2(sigma, alpha) is linear.
-    Raises ValueError unless the numbers lie in [0, 1) and fall from each to the next.
+    Args:
+        alphas_cumprod: alpha^2 at the N steps, at least three decreasing numbers in [0, 1).
+
+    Raises:
+        ValueError: There are fewer than three numbers, one is outside [0, 1), or they do not decrease.
+
+    Step k is the time (k+1)/N, where alpha^2 = alphas_cumprod[k] and sigma^2 = 1 - alpha^2; time 0 is data. Between the
+    steps log(sigma/alpha) is linear. It would be infinite in the first interval, and in the last one if no data is left
+    at its end (zero terminal SNR, arXiv 2305.08891): there the angle atan2(sigma, alpha) is linear.
     """
 
     alphas_cumprod: tuple[float, ...]
@@ -300,29 +397,33 @@ class Discrete(Path):
         object.__setattr__(self, "alphas_cumprod", kept)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Discrete:
-        return self  # it never changes, and what it keeps of its clock is for all who use it
+        return self  # immutable, so that all share its cached clocks
 
     def __repr__(self) -> str:
         return f"Discrete({len(self.alphas_cumprod)} steps, {self.alphas_cumprod[0]:g} to {self.alphas_cumprod[-1]:g})"
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Share of the data at time t."""
         inner, first, level, rate = self._at(t)
         outer = torch.where(first, torch.cos(t * rate), torch.sin((1 - t) * rate))
         return torch.where(inner, torch.sigmoid(-2 * level).sqrt(), outer)
 
     def sigma(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise at time t."""
         inner, first, level, rate = self._at(t)
         outer = torch.where(first, torch.sin(t * rate), torch.cos((1 - t) * rate))
         return torch.where(inner, torch.sigmoid(2 * level).sqrt(), outer)
 
     def alpha_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of alpha."""
         return -(self.sigma(s) + self.sigma(t)) * self._half_turn(s, t)
 
     def sigma_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Divided difference of sigma."""
         return (self.alpha(s) + self.alpha(t)) * self._half_turn(s, t)
 
     def time_of(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The inverse; 1 where there is more noise than at the last step."""
+        """Invert the path; 1 for more noise than at the last step."""
         (knots, rates), steps = self._clock(alpha), len(self.alphas_cumprod)
         noisiest = steps - 1 if self.alphas_cumprod[-1] == 0 else steps  # of the steps that have a level
         angle = torch.atan2(sigma, alpha)
@@ -335,16 +436,15 @@ class Discrete(Path):
         return torch.where(first, angle / rates[1, 0], torch.where(last, end, inner))
 
     def _at(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Whether the level moves at t; whether t lies before the first step; the level; the rate of the angle."""
+        """At t: whether the level changes, whether t lies before the first step, the level, the rate of the angle."""
         knots, rates = self._clock(t)
         cell = self._cell(t)
         level = knots[0, cell] + rates[0, cell] * (t - cell.to(t.dtype) / len(self.alphas_cumprod))
         return rates[0, cell] > 0, cell == 0, level, rates[1, cell]
 
     def _half_turn(self, s: Tensor, t: Tensor) -> Tensor:
-        """tan(h)/(t - s) for half the angle h between the states of two times, which is exact at any gap: the angle
-        is atan(exp(level)) and what the outer cells add to it.
-        """
+        """Divided tangent tan(h)/(t - s), h half the angle between the states at s and t; exact at any gap."""
+        # the angle is atan(exp(level)), plus its increase over the outer cells
         (a, b), (level, outer) = (self._at(s)[2], self._at(t)[2]), self._slopes(s, t)
         gap, middle = (b - a) / 2, (a + b) / 2
         z = torch.sinh(gap) / torch.cosh(middle)  # tan(atan(e^b) - atan(e^a))
@@ -353,9 +453,8 @@ class Discrete(Path):
         return turn / 2 * _over(torch.tan, (t - s) * turn / 2, 1 / 3, 2 / 15)
 
     def _slopes(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The divided differences of the two clocks: the rate within a cell, and across knots the sum of the rises up
-        to the first of them, between them and after the last, in which no digits cancel.
-        """
+        """Divided differences of the two clocks."""
+        # within a cell the rate; across knots the sum of the increases before, between and after them: no cancellation
         (knots, rates), steps = self._clock(t), len(self.alphas_cumprod)
         low, high = torch.minimum(s, t), torch.maximum(s, t)
         i, j = self._cell(low), self._cell(high)
@@ -369,9 +468,8 @@ class Discrete(Path):
         return (t.detach() * steps).long().clamp(0, steps - 1)
 
     def _clock(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Two piecewise linear functions of time at the knots k/N, (2, N + 1), and their rates between, (2, N): the
-        level log(sigma/alpha), which rests in the outer cells, and the angle, which moves in these alone.
-        """
+        """Two piecewise linear functions of time: values at the knots k/N, (2, N + 1), and rates between, (2, N)."""
+        # the level log(sigma/alpha), constant in the outer cells, and the angle, which changes in these alone
         key = like.device, like.dtype
         if key in self._clocks:
             return self._clocks[key]
@@ -384,22 +482,20 @@ class Discrete(Path):
         if len(share) == steps:
             knots[1, steps] = angle[0]
         clock = knots.to(*key), (knots.diff(dim=1) * steps).to(*key)
-        if (
-            type(clock[0]) is Tensor and not torch.compiler.is_compiling()
-        ):  # not where a fake mode or a compiler looks on
+        if type(clock[0]) is Tensor and not torch.compiler.is_compiling():  # not under a fake mode or a compiler
             self._clocks[key] = clock
         return clock
 
 
 def _expm1_over(z: Tensor) -> Tensor:
-    """(exp(z) - 1) / z, and 1 at z = 0; smooth, also for its derivatives."""
+    """Evaluate (exp(z) - 1) / z, and 1 at z = 0; smooth, also for its derivatives."""
     small = z.abs() < 1e-3
     safe = torch.where(small, torch.ones_like(z), z)
     return torch.where(small, 1 + z / 2 * (1 + z / 3 * (1 + z / 4)), torch.expm1(safe) / safe)
 
 
 def _over(function: Callable[[Tensor], Tensor], z: Tensor, second: float, fourth: float) -> Tensor:
-    """function(z) / z of an odd function, near 0 as 1 + second z^2 + fourth z^4; smooth, also for its derivatives."""
+    """Evaluate function(z) / z of an odd function, near 0 by 1 + second z^2 + fourth z^4; smooth, as _expm1_over."""
     small = z.abs() < 1e-3
     safe = torch.where(small, 1.0, z)
     return torch.where(small, 1 + z**2 * (second + z**2 * fourth), function(safe) / safe)

@@ -1,16 +1,15 @@
-"""Distances between images as a network sees them, in the place of a difference of pixels.
+"""Perceptual distances between images, computed on the features of a network in place of pixels.
 
-A distance is a function compare(a, b) -> (B, 1) on images (B, C, H, W) in [-1, 1]: at least 0, zero for equal images,
+A distance is a function compare(a, b) -> (B, 1) on images (B, C, H, W) in [-1, 1]: non-negative, zero for equal images,
 differentiable in both. Consistency models on pixels are trained with them (Song et al. 2023, arXiv 2303.01469), as
-compare(F(x_s, s, 0), sg[F(x_l, l, 0)]). They judge what the weights of their network have learned to see, which also
-makes them lenient to what that network misses.
+compare(F(x_s, s, 0), sg[F(x_l, l, 0)]). A difference that does not change the features counts as none.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,34 +19,22 @@ Net = Literal["vgg", "alex", "squeeze"]
 Compare = Callable[[Tensor, Tensor], Tensor]
 
 
-def features_distance(extractor: Callable[[Tensor], Any], eps: float = 1e-8) -> Compare:
-    """sum over layers of the mean over places of |n(a) - n(b)|^2,  n = f / sqrt(|f|^2 + eps) over the channels.
-
-    `extractor` gives the features f of images: one tensor (B, C, H, W), or several of any sizes. This is LPIPS (Zhang
-    et al. 2018, arXiv 1801.03924) without its learned weights. A module is copied, frozen and put in evaluation mode,
-    and runs in the dtype of its weights on the device of the images. Raises ValueError for what are no images.
-    """
-    frozen = _frozen(extractor) if isinstance(extractor, nn.Module) else extractor
-
-    def compare(a: Tensor, b: Tensor) -> Tensor:
-        expect_images(a, b)
-        pairs = zip(_layers(_run(frozen, a)), _layers(_run(frozen, b)), strict=True)
-        distances = [(_unit(f, eps) - _unit(g, eps)).square().sum(1).mean((1, 2)) for f, g in pairs]
-        return torch.stack(distances).sum(0)[:, None].to(a.dtype)
-
-    return compare
-
-
 def lpips(net: Net = "vgg", size: int | None = 224) -> Compare:
-    """LPIPS (Zhang et al. 2018, arXiv 1801.03924) with its learned weights, from torchmetrics: `net` is vgg, alex or
-    squeeze.
+    """LPIPS with its learned weights, from torchmetrics (Zhang et al. 2018, arXiv 1801.03924).
 
-    Images are brought to `size` x `size` pixels (None: left as they are, which the network must be large enough for),
-    as consistency models do below 256 pixels; grey ones are repeated in three channels. The weights of the network are
-    downloaded on first use, to torch.hub's folder.
+    Args:
+        net: The network: vgg, alex or squeeze. Its weights are downloaded on first use, to torch.hub's folder.
+        size: Images are resized to `size` x `size` pixels, as consistency models do below 256 pixels. None: they keep
+            their size, which must be large enough for the network.
 
-    Raises ImportError where torchmetrics or torchvision are missing, RuntimeError where the weights cannot be fetched,
-    ValueError for another `net` and for images that have neither one nor three channels.
+    Returns:
+        The distance. Grey images are repeated in three channels. It raises ValueError for images that have neither one
+        nor three channels.
+
+    Raises:
+        ImportError: torchmetrics or torchvision is missing.
+        RuntimeError: The weights cannot be downloaded.
+        ValueError: There is no such network.
     """
     network = _lpips_network(net)
 
@@ -59,7 +46,15 @@ def lpips(net: Net = "vgg", size: int | None = 224) -> Compare:
 
 
 def expect_images(a: Tensor, b: Tensor) -> None:
-    """ValueError unless a and b are images (B, C, H, W) of one shape."""
+    """Check that a and b are batches of images of one shape.
+
+    Args:
+        a: Images, (B, C, H, W).
+        b: Images, likewise.
+
+    Raises:
+        ValueError: They are not.
+    """
     if a.ndim != 4 or a.shape != b.shape:
         raise ValueError(
             "a perceptual distance compares two batches of images of one shape (B, C, H, W), got "
@@ -78,7 +73,7 @@ def _lpips_network(net: Net) -> nn.Module:
             f"lpips needs torchmetrics and torchvision: pip install flowmaps[perceptual] ({error})"
         ) from None
     try:
-        # the metric itself refuses images outside [-1, 1], which a map in training makes
+        # the network alone: the metric refuses images outside [-1, 1], which a map in training makes
         return _frozen(LearnedPerceptualImagePatchSimilarity(net_type=net).net)
     except OSError as error:
         folder = f"{torch.hub.get_dir()}/checkpoints"
@@ -91,26 +86,11 @@ def _frozen(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 
-def _run(network: Callable[..., Any], *images: Tensor) -> Any:
-    """The network on the images, without autocast and in the dtype of its weights, which go where the images are."""
-    if not isinstance(network, nn.Module):
-        return network(*images)
+def _run(network: nn.Module, *images: Tensor) -> Tensor:
+    """Run the network without autocast, in the dtype of its weights and on the device of the images."""
     weight = next(network.to(images[0].device).parameters(), images[0])
     with torch.autocast(weight.device.type, enabled=False):
         return network(*(x.to(weight.dtype) for x in images))
-
-
-def _layers(features: Any) -> Sequence[Tensor]:
-    layers = [features] if isinstance(features, Tensor) else list(features)
-    if not layers or any(f.ndim != 4 for f in layers):
-        raise ValueError(
-            f"an extractor gives features (B, C, H, W), one or several, got shapes {[tuple(f.shape) for f in layers]}"
-        )
-    return layers
-
-
-def _unit(f: Tensor, eps: float) -> Tensor:
-    return f * (f.square().sum(1, keepdim=True) + eps).rsqrt()
 
 
 def _in_colour(x: Tensor) -> Tensor:

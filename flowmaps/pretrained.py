@@ -1,12 +1,12 @@
-"""Pretrained models as teachers: what a network predicts on its own schedule, read as a velocity on our path.
+"""Pretrained models as teachers: a prediction on the network's own schedule, converted to a velocity on our path.
 
-Two paths from data to noise differ in their clock and in their scale. Where the ratio of noise to data is the same,
-their states are multiples of each other: with u the time of our noise level on the schedule (a, b),
+Two paths from data to noise differ in their clock and in their scale. At equal noise-to-data ratio their states are
+multiples of each other. Let u be the time of our noise level on the schedule (a, b):
 
-    b(u)/a(u) = sigma(t)/alpha(t),        x' = c x,        c = a(u)/alpha(t) = b(u)/sigma(t),
+    b(u)/a(u) = sigma(t)/alpha(t),        x' = c x,        c = a(u)/alpha(t) = b(u)/sigma(t).
 
-a network that was trained on a(u) x_0 + b(u) eps sees at (x', u) what it knows. Its answer and x' are two linear forms
-of x_0 and eps, and they fix a third, the velocity alpha'(t) x_0 + sigma'(t) eps on our path.
+A network trained on a(u) x_0 + b(u) eps is evaluated at (x', u). Its prediction and x' are two linear forms of x_0 and
+eps, and they fix a third, the velocity alpha'(t) x_0 + sigma'(t) eps on our path.
 """
 
 from __future__ import annotations
@@ -19,53 +19,69 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .path import Form, Path, Time, data, expand, linear, velocity
+from .path import Form, Path, Time, data, determinant, expand, linear, velocity
 from .serialise import describable
 
 Predicts = Callable[[Path, Tensor], Form]
 
 CLEANEST = 1e-3
-"""The ratio sigma/alpha from which on an answer is read that does not fix the noise at the data."""
+"""Least noise level sigma/alpha for predictions that do not determine the noise at the data."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """The network's own clock, scale u + shift: DDPM's steps k = 0, ..., N-1 on `path.Discrete` are Affine(N, -1)."""
+    """Affine clock of a network, scale u + shift.
+
+    Args:
+        scale: Time of the network per unit of u.
+        shift: Time of the network at u = 0.
+
+    DDPM's steps k = 0, ..., N-1 on `path.Discrete` are Affine(N, -1).
+    """
 
     scale: float = 1.0
     shift: float = 0.0
 
     def __call__(self, u: Tensor) -> Tensor:
+        """Time of the network at the time u of its schedule."""
         return self.scale * u + self.shift
 
 
 class _Place(NamedTuple):
-    """Where a question about (x, t) lies on the network's schedule."""
+    """Position of a query (x, t) on the network's schedule."""
 
     u: Tensor
     state: Form  # of the schedule at u
     scale: Tensor  # c of x' = c x
     slope: Form  # the velocity of our path at t
-    more_data: Tensor  # m and n: our x_0 is x_0 + m eps and our eps is eps + n x_0 of what the network sees;
-    more_noise: Tensor  # m > 0 past its clean end only, n > 0 past its noisy end
+    # m and n: our x_0 is x_0 + m eps and our eps is eps + n x_0, in terms of the network's x_0 and eps
+    more_data: Tensor  # m > 0 past the clean end only
+    more_noise: Tensor  # n > 0 past the noisy end only
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a network that was trained on `schedule` is asked and read on `path`.
+    """Conversion of a network's predictions on its schedule to velocities on a path.
 
-    predicts: what it predicts, a linear form of x_0 and eps on its schedule: path.velocity, path.noise, path.data,
-    path.v_prediction, path.score, or a function (path, u) -> (a, b) of one's own. time: from u in [0, 1] to the
-    network's clock. known: the times u that it knows.
+    Args:
+        predicts: Kind of prediction, a linear form of x_0 and eps on the schedule: path.velocity, path.noise,
+            path.data, path.v_prediction, path.score, or a function (path, u) -> (a, b).
+        schedule: Path that the network was trained on, with time u.
+        path: Path of the velocity, with time t.
+        known: Interval of the times u that the network was trained on.
+        time: Function from u in [0, 1] to the network's clock.
 
-    Inside `known` the reading is exact. Past the noisy end the network is asked at that end, with noise of its size,
-    and its data are kept; past the clean end its noise is kept. So there is no pole at either end of our path. Where
-    the answer does not fix the noise at the data, as a prediction of the data does not, the clean end is at
-    sigma/alpha = CLEANEST.
+    Raises:
+        TypeError: `predicts` gives no linear form.
+        ValueError: `known` is no interval of [0, 1], or the prediction does not determine the data (a multiple of the
+            state; a prediction of the noise on a schedule that ends in pure noise).
 
-    It is also an output of `FlowMap`: reading(value, x, s, t, path) is the velocity at s. Raises TypeError where
-    `predicts` gives no form; ValueError where it does not fix the data (a multiple of the state; a prediction of the
-    noise on a schedule that ends in nothing but noise) and for `known` that is no interval of [0, 1].
+    Inside `known` the conversion is exact. Past the noisy end the network is evaluated at that end, with noise of that
+    size, and its prediction of the data is kept; past the clean end its prediction of the noise is kept. So neither end
+    of our path has a pole. If the prediction does not determine the noise at the data, as a prediction of the data,
+    the clean end is at sigma/alpha = CLEANEST.
+
+    A reading is also an output of `FlowMap`: reading(value, x, s, t, path) is the velocity at s.
     """
 
     predicts: Predicts = velocity
@@ -88,33 +104,60 @@ class Reading:
         object.__setattr__(self, "_same", self.schedule == self.path and (low, high) == (0, 1) and not self._start)
 
     def asked(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-        """What to ask the network about x (B, ...) at t: x' of x's shape and dtype, and the time (B,) on its clock."""
+        """Inputs of the network for a state.
+
+        Args:
+            x: State, (B, ...).
+            t: Its time on our path, in any shape that `path.expand` takes.
+
+        Returns:
+            The rescaled state x', of x's shape and dtype, and the time on the network's clock, (B,).
+        """
         place = self._place(expand(t, x))
         return (place.scale * x).to(x.dtype), self.time(place.u).reshape(x.shape[0])
 
     def velocity(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
-        """v(x, t) on our path from the network's answer to `asked(x, t)`."""
+        """Velocity v(x, t) on our path.
+
+        Args:
+            value: The network's prediction at `asked(x, t)`.
+            x: State, (B, ...).
+            t: Its time on our path.
+
+        Returns:
+            The velocity, of x's shape and dtype.
+        """
         if self._same and self.predicts is velocity:
             return value.to(x.dtype)
         place = self._place(expand(t, x))
         return self._read(value, x, place, place.slope)
 
     def denoise(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
-        """E[x_0 | x_t = x] from the network's answer to `asked(x, t)`."""
+        """Denoised state E[x_0 | x_t = x].
+
+        Args:
+            value: The network's prediction at `asked(x, t)`.
+            x: State, (B, ...).
+            t: Its time on our path.
+
+        Returns:
+            The denoised state, of x's shape and dtype.
+        """
         place = self._place(expand(t, x))
         return self._read(value, x, place, data(self.path, place.u))
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
+        """Velocity at s, as an output of `FlowMap`. Raises ValueError on another path than the reading's."""
         if path != self.path:
             raise ValueError(f"this network is read on the path {self.path}, but its flow map is on {path}")
         return self.velocity(value, x, s)
 
     def _read(self, value: Tensor, x: Tensor, place: _Place, wanted: Form) -> Tensor:
-        """The wanted form of our x_0 and eps, as one of those that the network sees, from its answer and x'."""
+        """Solve for the wanted form of our x_0 and eps, from the prediction and x'."""
         known = self.predicts(self.schedule, place.u)
         target = wanted[0] + place.more_noise * wanted[1], wanted[1] + place.more_data * wanted[0]
-        on_x, on_value = _det(known, target) * place.scale, _det(target, place.state)
-        return ((on_x * x + on_value * value) / _det(known, place.state)).to(x.dtype)
+        on_x, on_value = determinant(known, target) * place.scale, determinant(target, place.state)
+        return ((on_x * x + on_value * value) / determinant(known, place.state)).to(x.dtype)
 
     def _place(self, t: Tensor) -> _Place:
         t = t.clamp(min=self._start) if self._start else t
@@ -123,8 +166,8 @@ class Reading:
         if self._same:
             return _Place(t, (alpha, sigma), torch.ones_like(alpha), slope, zero, zero)
         (low, a_low, b_low), (high, a_high, b_high) = self._ends
-        # ratios are compared as products, for either part of the state may be zero; what rounding puts past an end
-        # keeps its derivative
+        # ratios are compared as products, for either part of the state may be zero; a time that only rounding puts past
+        # an end keeps its derivative
         rounding = 4 * torch.finfo(alpha.dtype).eps * (alpha + sigma)
         clean, noisy = alpha * b_low > sigma * a_low + rounding, sigma * a_high > alpha * b_high + rounding
         u = self.schedule.time_of(
@@ -142,10 +185,13 @@ class Reading:
 
 @describable
 class Pretrained(nn.Module):
-    """A teacher: a network called as network(x', time, **condition), with the `Reading` that makes a velocity of it.
+    """Pretrained network as a teacher, with the `Reading` that converts its predictions to velocities.
 
-    The network is frozen, in place, and stays in evaluation mode. It takes every place that a teacher has: the
-    teacher= of a method, velocity.fixed, `sample` with steps.euler.
+    Args:
+        network: Called as network(x', time, **condition). It is frozen in place and stays in evaluation mode.
+        reading: The conversion.
+
+    It serves wherever a teacher does: as teacher= of a method, in velocity.fixed, in `sample` with steps.euler.
     """
 
     def __init__(self, network: nn.Module, reading: Reading) -> None:
@@ -157,27 +203,36 @@ class Pretrained(nn.Module):
 
     @property
     def path(self) -> Path:
-        """The path of the velocity."""
+        """Path of the velocity."""
         return self.reading.path
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        """v(x, t) on our path, of x's shape; t a number, 0-d, (B,) or (B, 1, ..., 1). Raises ValueError where the
-        network's answer has not x's shape.
+        """Velocity v(x, t) on our path.
+
+        Args:
+            x: State, (B, ...).
+            t: Time: a number, 0-d, (B,) or (B, 1, ..., 1).
+
+        Returns:
+            The velocity, of x's shape.
+
+        Raises:
+            ValueError: The network's prediction does not have x's shape.
         """
         return self.reading.velocity(self._answer(x, t), x, t)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
-        """f(x, t) = E[x_0 | x_t = x]."""
+        """Denoised state f(x, t) = E[x_0 | x_t = x], of x's shape; arguments and errors as for `velocity`."""
         return self.reading.denoise(self._answer(x, t), x, t)
 
     def given(self, **condition: Any) -> Pretrained:
-        """The same network with a condition bound, passed to it by name."""
+        """Bind a condition, which is passed to the network by name. Returns another teacher with the same network."""
         bound = Pretrained(self.network, self.reading)
         bound.condition = {**self.condition, **condition}
         return bound
 
     def train(self, mode: bool = True) -> Pretrained:
-        """A teacher stays in evaluation mode."""
+        """Stay in evaluation mode, whatever the mode asked for."""
         return super().train(False)
 
     def _answer(self, x: Tensor, t: Time) -> Tensor:
@@ -193,7 +248,7 @@ class Pretrained(nn.Module):
 
 
 class _Called(nn.Module):
-    """A function as a module."""
+    """Module around a function."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -212,20 +267,40 @@ def teacher(
     known: tuple[float, float] = (0.0, 1.0),
     time: Callable[[Tensor], Tensor] = Affine(),  # noqa: B008
 ) -> Pretrained:
-    """Any model as a teacher on our path: predict(x, time, **condition) -> tensor of x's shape, a module or a function.
+    """Make a teacher on our path of any pretrained model.
 
-    predicts, schedule, known and time say what it was trained to do: see `Reading`. A module is frozen in place.
-    Examples: DDPM's noise prediction, `teacher(net, path.noise, path.Discrete(alphas_cumprod), known=(1/1000, 1),
-    time=Affine(1000, -1))`; a flow model with t = 1 at the data, `teacher(lambda x, t: -net(x, 1 - t))`; a denoiser of
-    EDM, `teacher(lambda x, sigma: net(x, sigma), path.data, path.VarianceExploding(80), known=(0.002/80, 1),
-    time=Affine(80))`.
+    Args:
+        predict: A module or a function, called as predict(x, time, **condition) -> tensor of x's shape. A module is
+            frozen in place.
+        predicts: Kind of prediction: path.velocity, path.noise, path.data, path.v_prediction, path.score, or a function
+            (path, u) -> (a, b).
+        schedule: Path that the model was trained on, with time u.
+        path: Path of the teacher's velocity.
+        known: Interval of the times u that the model was trained on.
+        time: Function from u in [0, 1] to the model's clock.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        TypeError: `predicts` gives no linear form.
+        ValueError: `known` is no interval of [0, 1], or the prediction does not determine the data; see `Reading`.
+
+    Examples:
+        DDPM's noise prediction: `teacher(net, path.noise, path.Discrete(alphas_cumprod), known=(1/1000, 1),
+        time=Affine(1000, -1))`.
+
+        A flow model with t = 1 at the data: `teacher(lambda x, t: -net(x, 1 - t))`.
+
+        A denoiser of EDM: `teacher(lambda x, sigma: net(x, sigma), path.data, path.VarianceExploding(80),
+        known=(0.002/80, 1), time=Affine(80))`.
     """
     network = predict if isinstance(predict, nn.Module) else _Called(predict)
     return Pretrained(network, Reading(predicts, schedule, path, known, time))
 
 
 def _checked(reading: Reading) -> tuple[float, float]:
-    """The times between which the answers of the network fix data and noise."""
+    """Interval of times in which the predictions determine data and noise."""
     low, high = reading.known if len(reading.known) == 2 else (1.0, 0.0)
     if not 0 <= low < high <= 1:
         raise ValueError(f"known must be two times 0 <= low < high <= 1, got {reading.known}")
@@ -247,7 +322,7 @@ def _checked(reading: Reading) -> tuple[float, float]:
 
 
 def _fixes(reading: Reading, u: float) -> bool:
-    """Whether a prediction and the state at u determine x_0 and eps. Raises TypeError for what is no linear form."""
+    """Whether a prediction and the state at u determine x_0 and eps. Raises TypeError for no linear form."""
     time = torch.tensor([u], dtype=torch.float64)
     form = reading.predicts(reading.schedule, time)
     if not (isinstance(form, tuple) and len(form) == 2 and all(isinstance(part, Tensor) for part in form)):
@@ -257,15 +332,11 @@ def _fixes(reading: Reading, u: float) -> bool:
         )
     state = reading.schedule.alpha(time), reading.schedule.sigma(time)
     size = torch.hypot(*form) * torch.hypot(*state)
-    return bool((_det(form, state).abs() > 1e-6 * size) & size.isfinite())
+    return bool((determinant(form, state).abs() > 1e-6 * size) & size.isfinite())
 
 
 def _end(schedule: Path, u: float) -> tuple[float, float, float]:
-    """u and the direction (a, b) of the state there."""
+    """Time u and the direction (a, b) of the state there."""
     time = torch.tensor(u, dtype=torch.float64)
     a, b = float(schedule.alpha(time)), float(schedule.sigma(time))
     return u, a / math.hypot(a, b), b / math.hypot(a, b)
-
-
-def _det(p: Form, q: Form) -> Tensor:
-    return p[0] * q[1] - p[1] * q[0]

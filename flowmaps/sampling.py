@@ -16,6 +16,11 @@ from .steps import Step, jump
 Condition = Tensor | Mapping[str, Any] | None
 
 
+def by_name(condition: Condition) -> dict[str, Any]:
+    """The conditions by name: a tensor means {"label": tensor}, None means no condition."""
+    return {"label": condition} if isinstance(condition, Tensor) else dict(condition or {})
+
+
 def sample(
     flow: Any,
     noise: Tensor,
@@ -26,16 +31,24 @@ def sample(
     condition: Condition = None,
     seed: int | None = None,
 ) -> Tensor:
-    """Noise (B, ...) to samples (B, ...): `steps` equal jumps from t = 1 to t = 0, or along `times`, such as [1.0, 0.5,
-    0.0].
+    """Sample: take noise to data in `steps` equal jumps from t = 1 to t = 0, or along `times`.
 
-    noise is the state at the first time: standard normal, but `sigma_max` times it on a variance exploding path. step:
-    from `steps`, a jump by default, so `steps=100, step=steps.euler` is the 100-step ODE. condition: a dict of what the
-    network takes beside x, s, t, or a tensor, which means {"label": tensor}. seed: fixes the random numbers of
-    stochastic steps, without touching the global generator.
-    Raises ValueError for times outside [0, 1] or NaN or fewer than two, for steps < 1, and for steps that a partial
-    map does not know: with only_target=0 it takes one jump, or several times `steps.restart`; with only_source=1
-    exactly one jump.
+    Args:
+        flow: A FlowMap, an exact distribution or a teacher.
+        noise: State at the first time, (B, ...): standard normal, times `sigma_max` on a variance-exploding path.
+        steps: Number of equal steps.
+        times: Times of the states instead, such as [1.0, 0.5, 0.0]; `steps` is not used.
+        step: Step from `flowmaps.steps`, a jump by default. `steps=100, step=steps.euler` is the 100-step ODE.
+        condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
+        seed: Seed of stochastic steps; the global generator is left alone. None: they draw from it.
+
+    Returns:
+        The samples, of the shape of the noise.
+
+    Raises:
+        ValueError: A time is outside [0, 1] or NaN, there are fewer than two times or less than one step, or a partial
+            map does not know the steps. With only_target=0 it takes one jump, or several `steps.restart`; with
+            only_source=1 exactly one jump.
     """
     return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
 
@@ -50,7 +63,23 @@ def trajectory(
     condition: Condition = None,
     seed: int | None = None,
 ) -> list[Tensor]:
-    """All the states that `sample` passes through, the first is the noise: steps + 1 tensors (B, ...)."""
+    """Sample, and return the states on the way.
+
+    Args:
+        flow: A FlowMap, an exact distribution or a teacher.
+        noise: State at the first time, (B, ...).
+        steps: Number of equal steps.
+        times: Times of the states instead.
+        step: Step from `flowmaps.steps`.
+        condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
+        seed: Seed of stochastic steps.
+
+    Returns:
+        The states, steps + 1 tensors (B, ...); the first is the noise.
+
+    Raises:
+        ValueError: As in `sample`.
+    """
     return list(_states(flow, noise, time_grid(steps, times), step, condition, seed))
 
 
@@ -63,10 +92,22 @@ def invert(
     step: Step = jump,
     condition: Condition = None,
 ) -> Tensor:
-    """Data (B, ...) to the noise that it comes from: deterministic steps from t = 0 to t = 1.
+    """Invert sampling: take data to its noise in deterministic steps from t = 0 to t = 1.
 
-    By jumps this needs a map that was trained in both directions (`times.both_directions`); by `steps.euler` or
-    `steps.heun` any velocity will do.
+    Args:
+        flow: A FlowMap, an exact distribution or a teacher. Jumps need a map trained in both directions
+            (`times.both_directions`); `steps.euler` and `steps.heun` need a velocity alone.
+        x0: Data, (B, ...).
+        steps: Number of equal steps.
+        times: Ascending times of the states instead.
+        step: Deterministic step from `flowmaps.steps`.
+        condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
+
+    Returns:
+        The noise, of the shape of the data.
+
+    Raises:
+        ValueError: As in `sample`.
     """
     up = time_grid(steps)[::-1] if times is None else time_grid(steps, times)
     return _last(_states(flow, x0, up, step, condition, None))
@@ -75,8 +116,22 @@ def invert(
 def interpolate(
     flow: Any, a: Tensor, b: Tensor, n: int = 8, steps: int = 1, *, step: Step = jump, condition: Condition = None
 ) -> Tensor:
-    """From a to b (B, ...) through noise space: (n, B, ...), the great circle between their `invert`ed noises, sampled
-    back.
+    """Interpolate between data through noise space: invert both ends, follow the great circle, sample back.
+
+    Args:
+        flow: A FlowMap, an exact distribution or a teacher; see `invert`.
+        a: Data at the start, (B, ...).
+        b: Data at the end, of the same shape.
+        n: Number of points, with both ends.
+        steps: Number of equal steps of each inversion and each sampling.
+        step: Deterministic step from `flowmaps.steps`.
+        condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
+
+    Returns:
+        The points, (n, B, ...).
+
+    Raises:
+        ValueError: As in `sample`.
     """
     start, end = (invert(flow, x, steps, step=step, condition=condition) for x in (a, b))
     return torch.stack(
@@ -88,14 +143,21 @@ def interpolate(
 
 
 def slerp(a: Tensor, b: Tensor, w: float) -> Tensor:
-    """Spherical interpolation between the rows of a and b, which keeps the norm that Gaussian noise has. w = 0 is a, w
-    = 1 is b.
+    """Spherical interpolation between the rows of a and b; it keeps the norm of Gaussian noise.
+
+    Args:
+        a: Rows at the start, (B, ...).
+        b: Rows at the end, of the same shape.
+        w: Position; 0 is a, 1 is b.
+
+    Returns:
+        The rows in between, (B, ...).
     """
     x, y = a.flatten(1), b.flatten(1)
     cosine = (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1))
     angle = torch.acos(cosine.clamp(-1, 1))[:, None]
-    # where sin(angle) has no digits left, the chord: it is the arc between equal directions, and between opposite
-    # ones (all that one coordinate has) no arc is singled out
+    # the chord if sin(angle) has no digits left: it is the arc between equal directions; between opposite directions
+    # (the only ones of one coordinate) no arc is singled out
     straight = angle.sin() < 1e-4
     sine = torch.where(straight, torch.ones_like(angle), angle.sin())
     p = torch.where(straight, 1 - w + 0 * angle, torch.sin((1 - w) * angle) / sine)
@@ -104,7 +166,18 @@ def slerp(a: Tensor, b: Tensor, w: float) -> Tensor:
 
 
 def time_grid(steps: int, times: Sequence[float] | None = None) -> list[float]:
-    """1, 1 - 1/steps, ..., 0, or the given times, checked."""
+    """Times of a sampler: 1, 1 - 1/steps, ..., 0, or the given ones, checked.
+
+    Args:
+        steps: Number of equal steps, if no times are given.
+        times: Times in [0, 1], at least two.
+
+    Returns:
+        The times.
+
+    Raises:
+        ValueError: There is less than one step or there are fewer than two times, or a time is outside [0, 1].
+    """
     if times is None:
         if steps < 1:
             raise ValueError(f"sampling needs at least one step, got {steps}")
@@ -128,7 +201,7 @@ def _states(
     flow: Any, x: Tensor, times: Sequence[float], step: Step, condition: Condition, seed: int | None
 ) -> Iterator[Tensor]:
     if condition is not None:
-        flow = flow.given(**({"label": condition} if isinstance(condition, Tensor) else condition))
+        flow = flow.given(**by_name(condition))
     with _seeded(seed, x.device):
         yield x
         for s, t in pairwise(times):
@@ -142,6 +215,6 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        # a stream of its own, or noise that was drawn under the same seed would come back in the first step
+        # a separate stream: with the same seed the first step would draw the noise that sampling starts from
         torch.manual_seed(seed ^ 0x5D588B656C078965)
         yield

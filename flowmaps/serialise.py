@@ -51,7 +51,11 @@ BEFORE = {
 Files of version 0.1.0 (format 1) name "flowmaps.module:name".
 """
 
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "data.WithGuidance": "data.GuidanceScales",
+    "data.WithoutLabel": "data.LabelDropout",
+    "data.WithoutText": "data.TextDropout",
+}
 """Public name of today for a public name of before."""
 
 SHOWN = 4

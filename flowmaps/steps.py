@@ -1,4 +1,4 @@
-"""Steps: every sampler is a composition of functions  step(flow, x, s, t) -> x_t.
+"""Sampling steps. Every sampler is a composition of functions  step(flow, x, s, t) -> x_t.
 
     jump          F(x, s, t): one pass of the flow map
     euler, heun   the ODE dx/dt = v(x, t), first and second order; one and two passes
@@ -8,12 +8,13 @@
     restart       denoise to t = 0 by a jump, then re-noise to t: the sampler of consistency models
     gamma(g)      jump below t and re-noise up to it (CTM); g = 0 is `jump`, g = 1 is `restart`
 
-`flow` is a FlowMap, an exact distribution or anything with the methods that the step calls; s and t are numbers with t
-< s, or t > s for the deterministic ones. Random steps draw from torch's global generator.
+`flow` is a FlowMap, an exact distribution or any object with the methods that the step calls. x is the state (B, ...)
+at time s. s and t are numbers with t < s; deterministic steps also take t > s. A step returns the state at t, of x's
+shape. Random steps draw from torch's global generator.
 
-A partial map takes the steps that are valid for it and refuses the others (ValueError, on every device): with
-only_target=0 one `jump`, or several `restart`s; with only_source=1 exactly one jump. The others follow the velocity
-V(x, t, t), of which it knows one end of time at most.
+A partial map takes the steps that are valid for it and refuses the others (ValueError, on every device). With
+only_target=0 it takes one `jump`, or several `restart`s; with only_source=1 exactly one jump. The other steps follow
+the velocity V(x, t, t), which a partial map knows at one end of time at most.
 """
 
 from __future__ import annotations
@@ -31,20 +32,21 @@ Step = Callable[[Any, Tensor, float, float], Tensor]
 
 
 def jump(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
-    """F(x, s, t). One network call."""
+    """Jump by the flow map, F(x, s, t). One network call."""
     _knows(flow, s, t)
     return flow(x, s, t)
 
 
 def euler(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
-    """x + (t - s) v(x, s). One network call; the error of a whole solve falls like 1/steps."""
+    """Euler step of the ODE, x + (t - s) v(x, s). One network call; the error of a whole solve falls like 1/steps."""
     _has_velocity(flow)
     return x + (t - s) * flow.velocity(x, s)
 
 
 def heun(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
-    """x + (t - s) (v(x, s) + v(x', t)) / 2 with x' the Euler step. Two network calls; the error falls like
-    1/steps^2.
+    """Heun step of the ODE, x + (t - s) (v(x, s) + v(x', t)) / 2 with x' the Euler step.
+
+    Two network calls; the error of a whole solve falls like 1/steps^2.
     """
     _has_velocity(flow)
     v = flow.velocity(x, s)
@@ -52,7 +54,19 @@ def heun(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
 
 
 def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
-    """The ODE from s to t by torchdiffeq's adaptive solver. Raises ImportError where torchdiffeq is not installed."""
+    """Solve the ODE from s to t by torchdiffeq.
+
+    Args:
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        method: Solver of `torchdiffeq.odeint`.
+
+    Returns:
+        The step.
+
+    Raises:
+        ImportError: torchdiffeq is not installed.
+    """
     try:
         from torchdiffeq import odeint
     except ImportError:
@@ -68,10 +82,9 @@ def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
 
 
 def ancestral(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
-    """x_t ~ p(x_t | x_s, x_0) with x_0 = f(x_s, s), the denoised state (Ho et al. 2020, arXiv 2006.11239). One network
-    call.
+    """Ancestral step x_t ~ p(x_t | x_s, x_0) with x_0 = f(x_s, s), the denoised state. One network call.
 
-    Exact in the limit of small steps; at t = 0 it returns f(x_s, s).
+    It is exact in the limit of small steps. At t = 0 it returns f(x_s, s). Ho et al. 2020, arXiv 2006.11239.
     """
     _down(s, t)
     _has_velocity(flow)
@@ -80,8 +93,17 @@ def ancestral(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
 
 
 def sde(level: float = 1.0) -> Step:
-    """The stochastic sampler with the marginals of the ODE, its noise turned over at `level` times the rate of the
-    noising SDE. One network call.
+    """Stochastic step with the marginals of the ODE. One network call.
+
+    Args:
+        level: Rate at which the noise is renewed, in units of the noising SDE. 0 is DDIM, which on the linear path is
+            `euler`; 1 is `ancestral`; larger levels are noisier.
+
+    Returns:
+        The step.
+
+    Raises:
+        ValueError: The level is negative.
 
     With x_0 = f(x, s), eps = (x - alpha_s x_0)/sigma_s and a fresh z, and r = (sigma_t alpha_s / (sigma_s
     alpha_t))^level:
@@ -89,9 +111,8 @@ def sde(level: float = 1.0) -> Step:
         x_t = alpha_t x_0 + sigma_t (r eps + sqrt(1 - r^2) z)
 
     integrates dx = (v - level g^2/2 score) dt + sqrt(level) g dw backwards (Song et al. 2021, arXiv 2011.13456),
-    exactly where f is constant over the step. level 0 is DDIM, which on the linear path is `euler`; level 1 is
-    `ancestral`; more is noisier. From s = 1 of the linear path, where no data is left, every level above 0 starts from
-    fresh noise. Raises ValueError below 0.
+    exactly if f is constant over the step. From s = 1 of the linear path, where no data is left, every level above 0
+    starts from fresh noise.
     """
     if level < 0:
         raise ValueError(f"the level of an SDE step must not be negative, got {level}")
@@ -112,8 +133,9 @@ def sde(level: float = 1.0) -> Step:
 
 
 def restart(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
-    """F(x, s, 0), re-noised to t: what a map that only knows t = 0 can do in several steps (Song et al. 2023, arXiv
-    2303.01469). One call.
+    """Jump to the data, F(x, s, 0), and re-noise to t. One network call.
+
+    This is the multi-step sampler of consistency models, which only know t = 0 (Song et al. 2023, arXiv 2303.01469).
     """
     _down(s, t)
     _knows(flow, s, 0.0)
@@ -122,8 +144,18 @@ def restart(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
 
 
 def gamma(g: float) -> Step:
-    """Jump to t sqrt(1 - g^2), re-noise to t (Kim et al. 2023, arXiv 2310.02279). One network call. Raises ValueError
-    for g outside [0, 1].
+    """Jump to t sqrt(1 - g^2) and re-noise to t. One network call.
+
+    Args:
+        g: Share of fresh noise, in [0, 1]. 0 is `jump`, 1 is `restart`.
+
+    Returns:
+        The step.
+
+    Raises:
+        ValueError: g is outside [0, 1].
+
+    Consistency trajectory models, Kim et al. 2023, arXiv 2310.02279.
     """
     if not 0 <= g <= 1:
         raise ValueError(f"gamma must lie in [0, 1], got {g}")
@@ -147,13 +179,13 @@ INSTEAD = {
     "source": "it samples in a single step, steps=1, step=steps.jump",
     "target": "to sample it in several steps, pass step=steps.restart",
 }
-"""What partial maps can do, by the end of time that they know."""
+"""Advice for partial maps, by the end of time that they know."""
 
 
 def _knows(flow: Any, s: float, t: float) -> None:
-    """Refuse a jump that a partial map does not know. A FlowMap does so itself, but not on a GPU, where it would have
-    to wait for the times; here they are numbers still (a rule may give tensors, which are the FlowMap's to check).
-    """
+    """Refuse a jump that a partial map does not know."""
+    # A FlowMap does so itself, except on a GPU, where it would have to wait for the times: here they are still numbers.
+    # A rule may give tensors, which the FlowMap checks.
     for name, time in (("source", s), ("target", t)):
         only = getattr(flow, f"only_{name}", None)
         if only is not None and isinstance(time, int | float) and time != only:

@@ -1,8 +1,8 @@
 """Weights and distances: from a residual to one number for each row.
 
-A weight is a function (residual, s, t) -> (B,), with residual (B, ...) and s, t as (B,); a method averages it over the
-rows. The plain one is `squared`. A weight that depends on the residual moves the minimum of a conditional-velocity loss
-away from the conditional mean: exactness tests use `squared`.
+A weight is a function (residual, s, t) -> (B,), with the residual (B, ...) and s, t as (B,). A method averages it over
+the rows. `squared` is the default. A weight that depends on the residual moves the minimum of a conditional-velocity
+loss away from the conditional mean; exactness tests use `squared`.
 """
 
 from __future__ import annotations
@@ -21,30 +21,37 @@ def _flat(residual: Tensor) -> Tensor:
 
 
 def squared(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """mean over coordinates of r^2."""
+    """Mean over coordinates of r^2, (B,)."""
     return _flat(residual).square().mean(1)
 
 
 def summed(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """sum over coordinates of r^2, as several papers define their constants."""
+    """Sum over coordinates of r^2, (B,); several papers define their constants for it."""
     return _flat(residual).square().sum(1)
 
 
 def plain(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """mean over coordinates of r: for residuals that are distances or losses already."""
+    """Mean over coordinates of r, (B,), for residuals that are distances or losses already."""
     return _flat(residual).mean(1)
 
 
 def root(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """|r|, the Euclidean norm, with slope 0 at 0 (ECT, arXiv 2406.14548)."""
+    """Euclidean norm |r|, (B,), with slope 0 at 0 (ECT, arXiv 2406.14548)."""
     square = summed(residual, s, t)
     zero = square == 0
     return torch.where(zero, square, torch.where(zero, torch.ones_like(square), square).sqrt())
 
 
 def adaptive(power: float = 1.0, c: float = 1e-2, size: Weight = summed) -> Weight:
-    """sg[1 / (|r|^2 + c)^power] |r|^2 with the sum over coordinates (MeanFlow, arXiv 2505.13447), or their mean
-    (`size=squared`, for papers whose c belongs to it). power = 0 is `squared` up to scale.
+    """Adaptive weight sg[1 / (|r|^2 + c)^power] |r|^2 (MeanFlow, arXiv 2505.13447).
+
+    Args:
+        power: Exponent. 0 gives `squared`.
+        c: Constant that bounds the weight of small residuals, in units of `size`.
+        size: |r|^2, the sum over coordinates by default; `squared` for papers that define c for the mean.
+
+    Returns:
+        The weight.
     """
     if power == 0:
         return squared
@@ -57,8 +64,15 @@ def adaptive(power: float = 1.0, c: float = 1e-2, size: Weight = summed) -> Weig
 
 
 def normalised(c: float = 0.1) -> Weight:
-    """sg[1 / (|r| + c)] |r|^2: the gradient of tangent normalisation g / (|g| + c) (sCM, arXiv 2410.11081; Align Your
-    Flow, arXiv 2506.14603).
+    """Normalised weight sg[1 / (|r| + c)] |r|^2.
+
+    Args:
+        c: Constant that bounds the weight of small residuals.
+
+    Returns:
+        The weight. It has the gradient of tangent normalisation g / (|g| + c).
+
+    sCM, arXiv 2410.11081; Align Your Flow, arXiv 2506.14603.
     """
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
@@ -69,8 +83,15 @@ def normalised(c: float = 0.1) -> Weight:
 
 
 def huber(c: float = 0.03) -> Weight:
-    """sqrt(|r|^2 + c^2 D) - c sqrt(D), D coordinates: the pseudo-Huber distance of iCT (Song and Dhariwal 2024, arXiv
-    2310.14189).
+    """Pseudo-Huber distance sqrt(|r|^2 + c^2 D) - c sqrt(D), D the number of coordinates.
+
+    Args:
+        c: Root mean square at which the distance changes from quadratic to linear.
+
+    Returns:
+        The weight.
+
+    iCT, Song and Dhariwal 2024, arXiv 2310.14189.
     """
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
@@ -81,8 +102,15 @@ def huber(c: float = 0.03) -> Weight:
 
 
 def huber_each(c: float = 1e-3) -> Weight:
-    """mean over coordinates of sqrt(r^2 + c^2) - c: the pseudo-Huber distance coordinate by coordinate (latent
-    consistency models, arXiv 2310.04378).
+    """Pseudo-Huber distance by coordinate, the mean over coordinates of sqrt(r^2 + c^2) - c.
+
+    Args:
+        c: Size of a coordinate at which the distance changes from quadratic to linear.
+
+    Returns:
+        The weight.
+
+    Latent consistency models, arXiv 2310.04378.
     """
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
@@ -92,8 +120,15 @@ def huber_each(c: float = 1e-3) -> Weight:
 
 
 def cauchy(c: float = 1.0) -> Weight:
-    """log(1 + mean r^2 / c^2): a distance that all but forgets outliers (Decoupled MeanFlow, arXiv 2510.24474, without
-    its learned scale).
+    """Cauchy distance log(1 + mean r^2 / c^2), in which outliers count little.
+
+    Args:
+        c: Root mean square at which a residual begins to count as an outlier.
+
+    Returns:
+        The weight.
+
+    Decoupled MeanFlow, arXiv 2510.24474, without its learned scale.
     """
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
@@ -103,8 +138,14 @@ def cauchy(c: float = 1.0) -> Weight:
 
 
 def by_interval(factor: Callable[[Tensor, Tensor], Tensor], weight: Weight = squared) -> Weight:
-    """factor(s, t) times another weight. `by_interval(lambda s, t: (t - s) ** 2)` measures an average velocity in units
-    of position.
+    """Multiply a weight by a factor of the interval.
+
+    Args:
+        factor: Function (s, t) -> (B,).
+        weight: The weight to multiply.
+
+    Returns:
+        The weight. `by_interval(lambda s, t: (t - s) ** 2)` measures an average velocity in units of position.
     """
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
@@ -114,12 +155,17 @@ def by_interval(factor: Callable[[Tensor, Tensor], Tensor], weight: Weight = squ
 
 
 class Learned(nn.Module):
-    """exp(-w(s, t)) |r|^2 / D + w(s, t) with a learned log-variance w: the two-time form of EDM2's weight (arXiv
-    2312.02696; arXiv 2505.18825).
+    """Weight exp(-w(s, t)) |r|^2 / D + w(s, t) with a learned log-variance w of the interval.
 
-    w is a linear function of random cosine features of s and t, zero at first. At its optimum exp(w) is the mean square
-    residual at (s, t), so all intervals count alike. Its weights belong to the method: optimise `method.parameters()`
-    with the flow's. `likelihood(|r|^2 / D, w)` is the loss, the negative log-likelihood of a Gaussian by default.
+    Args:
+        channels: Number of random cosine features of s and t; w is linear in them, zero at first.
+        weight: The weight |r|^2 / D.
+        seed: Seed of the features.
+        likelihood: Function (|r|^2 / D, w) -> the loss, (B,). None: the negative log-likelihood of a Gaussian.
+
+    At its optimum exp(w) is the mean square residual at (s, t), so all intervals count alike. Its weights belong to the
+    method: optimise `method.parameters()` with the flow's. This is the two-time form of EDM2's weight (arXiv
+    2312.02696; arXiv 2505.18825).
     """
 
     frequencies: Tensor
@@ -143,32 +189,49 @@ class Learned(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def log_variance(self, s: Tensor, t: Tensor) -> Tensor:
-        """w(s, t), (B,)."""
+        """Log-variance w(s, t), (B,)."""
         features = torch.cos(torch.stack([s, t], 1).to(self.frequencies) @ self.frequencies + self.phases)
         return self.linear(features / math.sqrt(features.shape[1] / 2)).squeeze(1)
 
     def forward(self, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Weighted loss of each row, (B,)."""
         w = self.log_variance(s, t).to(residual.dtype)
         return self.likelihood(self.weight(residual, s, t), w)
 
 
 def gaussian_likelihood(square: Tensor, w: Tensor) -> Tensor:
-    """exp(-w) r^2 + w."""
+    """Negative log-likelihood of a Gaussian, exp(-w) r^2 + w, up to scale.
+
+    Args:
+        square: r^2, (B,).
+        w: Log-variance, (B,). The loss is least at exp(w) = r^2.
+
+    Returns:
+        The loss, (B,).
+    """
     return torch.exp(-w) * square + w
 
 
 def cauchy_likelihood(square: Tensor, w: Tensor) -> Tensor:
-    """log(exp(-w) r^2 + 1) + w/2, least where exp(w) = r^2: outliers all but drop out (Decoupled MeanFlow, arXiv
-    2510.24474).
+    """Negative log-likelihood of a Cauchy distribution, log(exp(-w) r^2 + 1) + w/2: outliers count little.
+
+    Args:
+        square: r^2, (B,).
+        w: Log of the squared scale, (B,). The loss is least at exp(w) = r^2.
+
+    Returns:
+        The loss, (B,).
+
+    Decoupled MeanFlow, arXiv 2510.24474.
     """
     return torch.log1p(torch.exp(-w) * square) + w / 2
 
 
 def learned(channels: int = 128) -> Learned:
-    """A learned two-time log-variance: see `Learned`."""
+    """Weight with a learned log-variance of the interval: see `Learned`."""
     return Learned(channels)
 
 
 def learned_cauchy(channels: int = 128) -> Learned:
-    """The same with the heavy tails of a Cauchy distribution: see `cauchy_likelihood`."""
+    """Weight with a learned scale and the heavy tails of a Cauchy distribution: see `cauchy_likelihood`."""
     return Learned(channels, likelihood=cauchy_likelihood)

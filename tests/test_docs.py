@@ -5,6 +5,7 @@ import os
 import pkgutil
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,6 @@ INTERNAL = {
     "files",
     "runs",
     "distributed",
-    "experiments",
     "figures",
     "reports",
 }
@@ -78,9 +78,9 @@ def test_the_costs_that_differ_from_the_posts_are_explained_and_no_others():
     assert explained == differ
 
 
-def test_every_method_is_in_the_advice_and_in_the_walk_through_the_post():
-    for page in ("choosing.md", "the_post.md"):
-        words = set(re.findall(r"\w+", read(page)))
+def test_every_method_is_in_the_advice_and_in_the_walk_through_the_post(site):
+    for page in ("choosing.html", "the_post.html"):
+        words = set(re.findall(r"\w+", (site / page).read_text()))
         missing = {row.name for row in LANDSCAPE} - words
         assert not missing, page
 
@@ -123,7 +123,7 @@ def test_the_page_about_guidance_runs():
     for block in blocks("guidance.md", "python"):
         exec(block, names)
     assert names["samples"].shape == names["one_jump"].shape == names["noise"].shape
-    assert "told" in names["state"].flow.guided
+    assert names["state"].flow.guidance.is_conditioned
 
 
 def test_the_page_about_students_runs():
@@ -133,13 +133,74 @@ def test_the_page_about_students_runs():
     assert names["told"].network.told == ("guidance",) and names["flow"].network.tame is not None
 
 
-def test_the_method_of_ones_own_is_right_and_learns():
-    names = {}
-    for block in blocks("extending.md", "python"):
+def test_the_method_of_ones_own_learns():
+    method, _, *rest = blocks("extending.md", "python")
+    names = {"__all__": []}
+    for block in (method, *rest):
         exec(block, names)
-    tests = [test for name, test in names.items() if name.startswith("test_")]
-    for test in tests:
-        test()
-    assert len(tests) == 3
-    rows = {row.name: row for row in LANDSCAPE}
-    assert names["row"].build().name == names["row"].name and names["row"].learning == rows["lsd"].learning
+    assert names["__all__"] == ["steady"] and names["steady"].row.learning == names["SELF"]
+    assert names["after"] < names["before"] / 2
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """A copy of the library with the method of the page appended to its file, and its formula to the tests."""
+    folder = tmp_path_factory.mktemp("extended")
+    for part in ("flowmaps", "tests", "docs", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, folder / part)
+    method, formula, *_ = blocks("extending.md", "python")
+    for file, block in (("flowmaps/methods/lagrangian.py", method), ("tests/methods/formulas.py", formula)):
+        with (folder / file).open("a") as stream:
+            stream.write(f"\n\n{block}")
+    return folder
+
+
+EVERYWHERE = """
+import sys
+
+import flowmaps as fm
+from flowmaps.cli import main
+
+names = [row.name for row in fm.methods.LANDSCAPE]
+assert names.index("steady") == names.index("tvm") + 1 and len(names) == len(set(names))
+assert "steady" in fm.methods.__all__ and fm.methods.steady().name == "steady"
+assert main(["methods"]) == main(["explain", "steady"]) == 0
+training = "train eight_gaussians --method steady --method-args ema=0.9 --steps 2 --batch-size 8 --out run"
+assert main(training.split()) == 0
+
+sys.path.insert(0, "docs")
+import hooks
+
+for text in (
+    hooks.landscape(), hooks.one_by_one(), hooks.gradients(), hooks.costs("from_scratch"), hooks.methods("lagrangian")
+):
+    assert "steady" in text
+"""
+
+
+def run(folder, *arguments):
+    """Run Python in a folder, on the packages in it."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder)}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_method_of_ones_own_appears_everywhere(extended):
+    printed = run(extended, "-c", EVERYWHERE)
+    assert "steady: lagrangian, self-distillation" in printed and "Nobody 2026, this page" in printed
+
+
+def test_the_method_of_ones_own_passes_the_tests_of_all_methods(extended):
+    printed = run(extended, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "steady", "tests/methods")
+    for test in (
+        "test_reference.py::test_value_and_gradient_are_those_of_the_formula[steady]",
+        "test_gradients.py::test_which_term_receives_a_gradient[steady]",
+        "test_truth.py::test_residuals_vanish_at_the_exact_map[steady-linear]",
+        "test_mixture.py::test_training_from_scratch_stands_still_at_the_truth[steady]",
+        "test_landscape.py::test_costs_are_what_is_counted[steady]",
+    ):
+        assert f"{test} PASSED" in printed

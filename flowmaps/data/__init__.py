@@ -1,11 +1,16 @@
-"""Data: toys in the plane, digits, folders of images, arrays, Hugging Face data sets, objects of yours, couplings that
-a teacher makes, and none at all.
+"""Data sets.
+
+Toy distributions in the plane, digits, folders of images, arrays, Hugging Face data sets, Python objects, couplings
+made by a teacher, and none at all.
 """
 
 from .core import Batch, Data
 from .coupling import reflow
+from .data_free import no_data
 from .load import load
-from .nothing import nothing
 from .objects import as_data
 
-__all__ = ["Batch", "Data", "as_data", "load", "nothing", "reflow"]
+nothing = no_data
+"""The name of `no_data` in version 0.1."""
+
+__all__ = ["Batch", "Data", "as_data", "load", "no_data", "nothing", "reflow"]

@@ -1,4 +1,4 @@
-"""Rows from a .npy, .npz or .safetensors file, or a numpy array: layouts, value ranges and their checks."""
+"""Rows from a numpy array or an array file: layouts, value ranges and their checks."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ import torch
 from torch import Tensor
 
 from .array_files import Array, read
-from .changes import drawn_from_moments
 from .check import check_labels, check_names, refuse_non_finite
 from .core import IN_MEMORY, Batch, Data, Kind, kind_of
 from .sources import Rows, TensorRows, from_bytes, hold_out
+from .transforms import drawn_from_moments
 
 CHUNK = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Format:
-    """How rows lie in an array and what becomes of them.
+    """Layout of the rows of an array, and their conversion to tensors.
 
-    shape: of one row as a tensor.
-    layout: "NHWC", "NHW", or anything else where rows lie as in the tensor.
-    span: the values that become -1 and 1, None where values stay as they are.
+    Args:
+        shape: Shape of one row as a tensor.
+        kind: Kind of the rows.
+        layout: "NHWC" or "NHW"; for anything else rows have the layout of the tensor.
+        span: Values that become -1 and 1. None: values are unchanged.
     """
 
     shape: tuple[int, ...]
@@ -35,9 +37,7 @@ class Format:
     span: tuple[float, float] | None
 
     def __call__(self, rows: Array) -> Tensor:
-        """Rows as they lie in the array -> (B, *shape): the bytes of images stay bytes, all else takes the default
-        dtype.
-        """
+        """Convert array rows to a tensor (B, *shape): bytes of images stay bytes, others take the default dtype."""
         if self.layout == "NHWC":
             rows = np.moveaxis(rows, -1, 1)
         rows = rows.reshape(-1, *self.shape)
@@ -51,7 +51,14 @@ class Format:
 
 @dataclass(frozen=True, eq=False)
 class DiskRows:
-    """Rows of a memory-mapped array, read when they are taken."""
+    """A table of rows of a memory-mapped array, read when they are taken.
+
+    Args:
+        array: The array, rows first.
+        form: Conversion of its rows.
+        label: Labels (N,), int64.
+        given: Arrays of other conditions by name.
+    """
 
     array: Array
     form: Format
@@ -62,13 +69,14 @@ class DiskRows:
         return len(self.array)
 
     def take(self, index: Tensor) -> Batch:
+        """Rows by number, as in `Rows`."""
         x = from_bytes(self.form(self.array[index.numpy()]))
         given = {name: as_tensor(rows[index.numpy()]) for name, rows in (self.given or {}).items()}
         return Batch(x, None if self.label is None else self.label[index], given=given or None)
 
 
 def as_tensor(rows: Array) -> Tensor:
-    """A copy of an array as a tensor, numbers with a fraction in the default dtype."""
+    """Copy an array to a tensor, floating-point numbers in the default dtype."""
     copied = torch.from_numpy(np.array(rows, order="C"))
     return copied.to(torch.get_default_dtype()) if copied.is_floating_point() else copied
 
@@ -86,30 +94,38 @@ def array_file(
     value_range: tuple[float, float] | None = None,
     moments: bool = False,
 ) -> Data:
-    """A .npy or .safetensors file (memory-mapped) or a .npz file (read whole), rows first.
+    """Read a .npy or .safetensors file (memory-mapped) or a .npz file (read whole), rows first.
 
-    x, labels: the keys to read from a .npz or a .safetensors; by default "x" or the single array, and "label",
-        "labels", "target", "class" or "y" where there is such a key (False: none). The labels of a .npy are another
-        .npy in the same folder, labels=NAME.
-    given: the keys of other conditions, which a network is told by these names; by default, where there is a text,
-        those of text, mask, pooled and size.
-    classes: number of classes, by default the largest label plus one.
-    layout: "NHWC", "NCHW" or "NHW". By default three dimensions are grey images (N, H, W), and of four the one that can
-        be channels (1 or 3, of bytes 1 to 4) decides: the second (N, C, H, W), the last (N, H, W, C); where both can,
-        pass `layout`, and where neither can, rows are taken as they lie.
-    kind: "images" or "vectors", where the shape misleads. By default rows that can have channels are images, anything
-        else is points or vectors, whose values stay as they are.
-    value_range: (low, high), the values that become -1 and 1; by default (0, 255) for images of whole numbers, while
-        floating images must lie in [-1, 1] already.
-    moments: rows (2 C, H, W) are means and standard deviations, as an encoder gives them, and each x_0 is drawn anew.
-    A fifth of the rows, at most 10000, is held out. Up to 512 MiB the rows are kept in memory, above that they stay
-    on disk where the file is mapped.
-    Raises ValueError for pickled objects, missing keys, empty arrays, NaN or infinite values (with their count), values
-    outside the range, an unclear layout and bad labels.
+    A fifth of the rows, at most 10000, is held out. Up to 512 MiB the rows are kept in memory; larger mapped files stay
+    on disk.
+
+    Args:
+        path: The file.
+        x: Key of the rows in a .npz or .safetensors. None: "x", or the only array.
+        labels: Key of the labels in a .npz or .safetensors, or the name of another .npy in the same folder. None: the
+            first of "label", "labels", "target", "class" and "y" that exists. False: no labels.
+        given: Keys of other conditions, which are the names of the arguments of the network. None: if there is a
+            "text", those of "text", "mask", "pooled" and "size" that exist.
+        classes: Number of classes. None: the largest label plus one.
+        layout: "NHWC", "NCHW" or "NHW". None: three dimensions are grey images (N, H, W). Of four dimensions the one
+            that can be channels (size 1 or 3, for bytes 1 to 4) decides between (N, C, H, W) and (N, H, W, C). Pass the
+            layout if both can be. If neither can, rows are read as they are.
+        kind: "images" or "vectors", if the shape is misleading. None: rows that can have channels are images, others
+            are points or vectors, whose values are unchanged.
+        value_range: (low, high), the values that become -1 and 1. None: (0, 255) for images of whole numbers;
+            floating-point images must lie in [-1, 1] already.
+        moments: Whether rows (2 C, H, W) are means and standard deviations, from which each x_0 is sampled anew.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: The file holds pickled objects, lacks a key, is empty, has NaN or infinite values or values outside
+            the range, an ambiguous layout or wrong labels.
     """
-    array, label, told = read(Path(path), x, labels, given)
+    array, label, conditions = read(Path(path), x, labels, given)
     options: Any = {"classes": classes, "layout": layout, "kind": kind, "value_range": value_range}
-    data = array_data(array, label, Path(path).name, given=told, **options)
+    data = array_data(array, label, Path(path).name, given=conditions, **options)
     return drawn_from_moments(data) if moments else data
 
 
@@ -126,8 +142,26 @@ def array_data(
     held: Tensor | None = None,
     given: Mapping[str, Array] | None = None,
 ) -> Data:
-    """A numpy array with rows first as data. The options of `array_file`; `held` (N,) marks the held-out rows of a set
-    with its own split, `given` are other conditions, rows first, by name.
+    """Make a data set of a numpy array, rows first.
+
+    Args:
+        array: The rows.
+        label: Labels, one for each row, or None.
+        name: Name in messages and tables.
+        classes: As for `array_file`, like layout, kind and value_range.
+        class_names: Names of the classes.
+        layout: Layout of the rows.
+        kind: "images" or "vectors".
+        value_range: Values that become -1 and 1.
+        held: Boolean mask (N,) of the held-out rows, for a data set with its own split.
+        given: Arrays of other conditions by name, rows first.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: The array is empty, has values that are not finite or outside the range, an ambiguous layout or
+            wrong labels or conditions.
     """
     if array.dtype.kind not in "uif" or array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} must hold rows of real numbers, got shape {array.shape} and dtype {array.dtype}")
@@ -138,8 +172,8 @@ def array_data(
     check_given(given, len(array), name)
     rows: Rows
     if array.nbytes + sum(other.nbytes for other in given.values()) <= IN_MEMORY:
-        told = {key: as_tensor(other) for key, other in given.items()}
-        rows = TensorRows(form(array), targets, given=told or None)
+        conditions = {key: as_tensor(other) for key, other in given.items()}
+        rows = TensorRows(form(array), targets, given=conditions or None)
     else:
         rows = DiskRows(array, form, targets, given)
     levels = 256 if form.kind == "images" and array.dtype.kind in "ui" and form.span == (0, 255) else None
@@ -149,7 +183,16 @@ def array_data(
 
 
 def check_given(given: Mapping[str, Array], rows: int, where: str) -> None:
-    """Raise ValueError for conditions that have not a row for each of `rows`, or that are no finite numbers."""
+    """Check conditions.
+
+    Args:
+        given: Arrays by name, rows first.
+        rows: Number of rows of the data set.
+        where: Name of the data in messages.
+
+    Raises:
+        ValueError: A condition has another number of rows, or is not made of finite numbers.
+    """
     for name, values in given.items():
         if len(values) != rows or values.ndim == 0:
             raise ValueError(f"{name} of {where} must have {rows} rows, one for each, got shape {values.shape}")
@@ -160,11 +203,12 @@ def check_given(given: Mapping[str, Array], rows: int, where: str) -> None:
 
 
 def _channels(array: Array) -> tuple[int, ...]:
-    """How many channels an image may have: bytes are surely an image, other numbers may be latents."""
+    """Possible numbers of channels of an image: bytes are an image, other numbers may be latents."""
     return (1, 2, 3, 4) if array.dtype == np.uint8 else (1, 3)
 
 
 def _layout(array: Array, name: str, layout: str | None) -> str:
+    """The requested layout, or the one that the shape implies; see `array_file`."""
     if layout not in (None, "NHWC", "NCHW", "NHW"):
         raise ValueError(f'layout must be "NHWC", "NCHW" or "NHW", got "{layout}"')
     if layout is not None and len(layout) != array.ndim:
@@ -180,7 +224,7 @@ def _layout(array: Array, name: str, layout: str | None) -> str:
 
 
 def _form(array: Array, name: str, layout: str, kind: Kind | None, span: tuple[float, float] | None) -> Format:
-    """Decide what the rows of `array` are; see `array_file` for the rules."""
+    """Shape, kind and value range of the rows; see `array_file`."""
     shape = tuple(array.shape[1:]) or (1,)
     if layout == "NHW" and kind != "vectors":
         shape = (1, *shape)
@@ -200,7 +244,7 @@ def _form(array: Array, name: str, layout: str, kind: Kind | None, span: tuple[f
 
 
 def _inspect(array: Array, form: Format, name: str) -> None:
-    """Look at every value once, in chunks: all finite, and images within their range."""
+    """Raise ValueError unless all values are finite, and images lie within their range."""
     least, most = _all_finite(array, name)
     low, high = form.span or (-1, 1)
     slack = 1e-4 * (high - low)
@@ -212,9 +256,7 @@ def _inspect(array: Array, form: Format, name: str) -> None:
 
 
 def _all_finite(array: Array, name: str) -> tuple[float, float]:
-    """The least and the largest value, looked for in chunks. Raises ValueError with the counts where some are not
-    finite.
-    """
+    """The smallest and the largest value, searched in chunks. Raises ValueError unless all are finite."""
     nan = infinite = 0
     least, most = np.inf, -np.inf
     step = max(1, CHUNK * len(array) // array.nbytes)

@@ -1,10 +1,10 @@
-"""A folder of rows that are ready to train on: shards of tensors, mapped, under a manifest that says what they are.
+"""Reading a cache folder: encoded rows in memory-mapped shards, described by a manifest.
 
-    cache.json                  what was encoded by what, the shards with their checksums, whether all are there
+    cache.json                  origin of the rows, the shards with their checksums, whether all are written
     prompts.json                the texts, each once
-    texts-00000.safetensors     what an encoder made of them, one row for each
-    rows-00000.safetensors      x0, held (whether it is held out), and label, prompt (the number of its text) where
-                                there are some; of a cache without images prompt alone
+    texts-00000.safetensors     their encodings, one row for each
+    rows-00000.safetensors      x0, held (whether it is held out), and label and prompt (the number of the text) if
+                                there are some; a cache without images has prompt alone
 
 `caching.make_cache` writes it, `load` reads it.
 """
@@ -19,22 +19,27 @@ from typing import Any
 
 from torch import Tensor
 
-from .changes import drawn_from_moments
 from .core import Batch, Data
-from .nothing import nothing
+from .data_free import no_data
 from .prompts import Prompts
 from .sources import hold_out
 from .tables import Table
+from .transforms import drawn_from_moments
 
 MANIFEST, TEXTS = "cache.json", "prompts.json"
 TABLES = ("texts", "rows")
 OWN = ("x0", "label", "held", "prompt")
-"""Names in the table of rows that are no conditions."""
+"""Names in the table of rows that are not conditions."""
 
 
 @dataclass(frozen=True, eq=False)
 class CachedRows:
-    """Rows whose conditions are partly their own, partly those of their texts, which many may share."""
+    """Cached rows, with their own conditions and the encodings of their texts.
+
+    Args:
+        rows: Table of the rows.
+        prompts: Texts of the rows, which several rows may share.
+    """
 
     rows: Table
     prompts: Prompts | None
@@ -44,11 +49,12 @@ class CachedRows:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The names of the conditions."""
+        """Names of the conditions."""
         of_text = self.prompts.table.names if self.prompts and "prompt" in self.rows.names else ()
         return (*(name for name in self.rows.names if name not in OWN), *of_text)
 
     def take(self, index: Tensor) -> Batch:
+        """Rows by number, as in `sources.Rows`."""
         found = self.rows.take(index)
         given = {name: value for name, value in found.items() if name not in OWN}
         if self.prompts is not None and "prompt" in found:
@@ -57,15 +63,25 @@ class CachedRows:
 
 
 def is_cache(path: Path) -> bool:
+    """Whether a folder is a cache."""
     return (path / MANIFEST).is_file()
 
 
 def cache_folder(path: str, /) -> Data:
-    """The rows of a cache folder, or its prompts alone where it was made without images (`data.nothing`). They stay on
-    disk and are read batch by batch; `data.prompts` has the texts and what was made of them.
+    """Open a cache folder. Its rows stay on disk and are read batch by batch.
 
-    Raises ValueError for a cache that is not complete, FileNotFoundError and ValueError for shards that are gone or cut
-    off; `check_cache` looks at every byte.
+    Only the sizes of the shards are checked; `caching.check_cache` reads every byte.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The data set, with texts and their encodings in `data.prompts`. A cache without images has prompts alone, as
+        `no_data` has.
+
+    Raises:
+        ValueError: The cache is incomplete, or a shard is cut off.
+        FileNotFoundError: A shard is missing.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -79,11 +95,12 @@ def cache_folder(path: str, /) -> Data:
 
 
 def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
+    """The data set of a manifest's description and its table."""
     shape, kind, classes, name = tuple(about["shape"]), about["kind"], about["classes"], about["name"]
     prompts = table.prompts
     if "x0" not in table.rows.names:
-        asked = prompts if "prompt" in table.rows.names else None
-        return replace(nothing(shape, classes, prompts=asked, kind=kind), name=name, prompts=prompts)
+        drawn = prompts if "prompt" in table.rows.names else None
+        return replace(no_data(shape, classes, prompts=drawn, kind=kind), name=name, prompts=prompts)
     names = None if about["class_names"] is None else tuple(about["class_names"])
     source = hold_out(table, table.rows.column("held"))
     data = Data(name, shape, source, kind, classes, names, levels=about["levels"], given=table.given, prompts=prompts)
@@ -91,7 +108,7 @@ def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """cache.json. Raises ValueError where it cannot be read or is of another format."""
+    """Read cache.json. Raises ValueError if it cannot be read or has another format."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -103,7 +120,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check_sizes(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise FileNotFoundError or ValueError for a shard that is gone or has another size."""
+    """Compare the sizes of the shards with the manifest.
+
+    Raises:
+        FileNotFoundError: A shard is missing.
+        ValueError: A shard has another size.
+    """
     for shard in (shard for name in TABLES for shard in manifest["tables"][name]):
         path = folder / shard["file"]
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Writing a cache folder (`cache`) shard by shard, each whole or not there: what is done is never done again."""
+"""Writing a cache folder (see `cache`) shard by shard. Each shard is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from .core import Data
 from .load import load
 
 Report = Callable[[str, int, int], None]
-"""Told after each shard: the name of the table, rows that are done, rows in all."""
+"""Called after each shard with the name of the table, the number of finished rows, and the number of all rows."""
 MARK = "made"
-"""What a shard says of itself: a digest of what it was made from, and which rows it has. One entry alone, whose order
-in the file nothing can change."""
+"""Metadata key of a shard: a digest of its origin, and its rows. A single entry, so that the file is deterministic."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A table to be made: its number of rows, the rows of a shard, and what makes some of them, by name."""
+    """A table to write.
+
+    Args:
+        rows: Number of rows.
+        per_shard: Number of rows of a shard.
+        make: Function from row numbers to tensors by name.
+    """
 
     rows: int
     per_shard: int
@@ -35,6 +40,7 @@ class Content:
 
     @property
     def shards(self) -> list[range]:
+        """Row numbers of each shard."""
         return [range(at, min(at + self.per_shard, self.rows)) for at in range(0, self.rows, self.per_shard)]
 
 
@@ -46,12 +52,22 @@ def make_cache(
     tables: Mapping[str, Content],
     report: Report = lambda name, done, rows: None,
 ) -> Data:
-    """The cache in `folder`, which is made, or gone on with where its making was stopped at any moment.
+    """Write a cache folder, or complete one whose writing was interrupted.
 
-    made: what the rows come from, JSON-able; the cache is refused where it was made from anything else, ValueError
-    naming what differs. about: gives what `cache.cache_folder` needs to know of the rows. texts: of the table "texts".
-    tables: "texts" and "rows". Raises FileExistsError for a folder that holds other things, ValueError for rows that
-    are not finite.
+    Args:
+        folder: The folder.
+        made: Origin of the rows, as JSON values. A cache with another origin is refused.
+        about: Function that returns the description of the rows for `cache.cache_folder`.
+        texts: Texts of the table "texts".
+        tables: The tables "texts" and "rows".
+        report: Called after each shard.
+
+    Returns:
+        The data set in the folder.
+
+    Raises:
+        FileExistsError: The folder holds other files.
+        ValueError: The cache has another origin, with the differences; or rows are not finite.
     """
     folder = Path(folder)
     manifest = begin(folder, made, about, texts)
@@ -66,7 +82,21 @@ def make_cache(
 def begin(
     folder: Path, made: Mapping[str, Any], about: Callable[[], Mapping[str, Any]], texts: Sequence[str]
 ) -> dict[str, Any]:
-    """The manifest that is there, checked, or a new one. One whose shards are gone or cut off is not complete."""
+    """Read and check the manifest of a folder, or start a new one.
+
+    Args:
+        folder: The folder.
+        made: Origin of the rows, as JSON values.
+        about: Function that returns the description of the rows.
+        texts: The texts.
+
+    Returns:
+        The manifest; it is marked incomplete if a shard is missing or cut off.
+
+    Raises:
+        FileExistsError: The folder holds other files.
+        ValueError: The cache has another origin.
+    """
     from ..files import write_text
 
     if is_cache(folder):
@@ -89,12 +119,12 @@ def begin(
 
 
 def _left_over(path: Path) -> bool:
-    """Whether a making that was stopped before there was a manifest left this behind."""
+    """Whether an interrupted run that wrote no manifest left this file."""
     return path.name == TEXTS or path.match(".*.tmp")
 
 
 def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-    """Raise ValueError where a cache was made from something else."""
+    """Raise ValueError, with the differences, if the manifest of the cache in `folder` has another origin."""
     changed = list(differences(manifest["made"], json.loads(json.dumps(made)), "its"))
     if changed:
         raise ValueError(
@@ -104,7 +134,16 @@ def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, A
 
 
 def fill(folder: Path, manifest: dict[str, Any], name: str, content: Content, key: str, report: Report) -> None:
-    """Make the shards of a table that are not there whole, entering each in the manifest."""
+    """Write the missing shards of a table and enter each in the manifest.
+
+    Args:
+        folder: The folder.
+        manifest: The manifest, which is updated.
+        name: Name of the table.
+        content: The table.
+        key: Digest of the origin.
+        report: Called after each shard.
+    """
     from ..files import checksum
 
     known = {shard["file"]: shard for shard in manifest["tables"][name]}
@@ -125,7 +164,7 @@ def fill(folder: Path, manifest: dict[str, Any], name: str, content: Content, ke
 
 
 def is_whole(path: Path, mark: str) -> bool:
-    """Whether the shard is there, made from the same and with the same rows: it has its name only once it is whole."""
+    """Whether a shard exists with this mark, that is, with the same origin and the same rows."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -136,7 +175,16 @@ def is_whole(path: Path, mark: str) -> bool:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], mark: str) -> None:
-    """Write a shard through a temporary file. Raises ValueError for numbers that are not finite."""
+    """Write a shard through a temporary file.
+
+    Args:
+        path: The shard.
+        tensors: Tensors by name, rows first.
+        mark: Its mark: digest and rows.
+
+    Raises:
+        ValueError: A value is not finite.
+    """
     from safetensors.torch import save_file
 
     from ..files import flush
@@ -151,7 +199,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], mark: str) -> None:
 
 
 def check_cache(folder: str | Path) -> None:
-    """Compare every shard with its checksum, reading all of it. Raises ValueError for one that is damaged."""
+    """Compare every shard with its checksum, reading every byte. Raises ValueError for a damaged shard."""
     from ..files import checksum
 
     folder = Path(folder)
@@ -166,6 +214,7 @@ def check_cache(folder: str | Path) -> None:
 
 
 def _write(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest."""
     from ..files import write_json
 
     write_json(folder / MANIFEST, manifest)

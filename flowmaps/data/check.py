@@ -1,32 +1,60 @@
-"""What data must satisfy before anything is trained on it."""
+"""Checks of data and of arguments, and the names that columns usually have."""
 
 from __future__ import annotations
 
+import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 LABEL_NAMES = ("label", "labels", "target", "class", "y")
-"""What the column of class labels is called, where nobody says it."""
+"""Usual names of a column of class labels."""
+TEXT_NAMES = ("text", "caption", "prompt", "captions", "txt")
+"""Usual names of a column of texts."""
+HELD_OUT_NAMES = ("test", "validation", "valid", "val")
+"""Usual names of a held-out split or folder."""
+
+
+def at_least(least: int, **arguments: int) -> None:
+    """Raise ValueError for an argument below `least`, naming it."""
+    for name, value in arguments.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Hint for an unknown word in an error message: " (did you mean ...?)", or "" where no known word is close."""
+    near = difflib.get_close_matches(word, list(words))
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def check_finite(x: Tensor, where: str) -> None:
-    """Raise ValueError with the count if x holds NaN or infinite values."""
+    """Raise ValueError, with the counts, if x holds NaN or infinite values; `where` names x in the message."""
     if x.is_floating_point() and not bool(x.isfinite().all()):
         refuse_non_finite(int(x.isnan().sum()), int(x.isinf().sum()), x.numel(), where)
 
 
 def refuse_non_finite(nan: int, infinite: int, values: int, where: str) -> None:
-    """Raise ValueError unless both counts are zero."""
+    """Raise ValueError unless both counts are zero.
+
+    Args:
+        nan: Number of NaN values.
+        infinite: Number of infinite values.
+        values: Number of all values.
+        where: Name of the data in the message.
+
+    Raises:
+        ValueError: One of the counts is not zero.
+    """
     if nan or infinite:
         raise ValueError(f"{where} must be finite, and of {values} values {nan} are NaN and {infinite} infinite")
 
 
 def warn_unit_range(x: Tensor, where: str) -> None:
-    """Warn of floating images that seem to lie in [0, 1], as many image readers give them, instead of [-1, 1]."""
+    """Warn if floating-point images seem to lie in [0, 1], as many readers give them, instead of [-1, 1]."""
     if x.is_floating_point() and bool((x >= 0).all()) and bool((x <= 1).all()) and bool((x > 0.5).any()):
         warnings.warn(
             f"images of {where} are expected in [-1, 1] and seem to lie in [0, 1]: pass 2 * x - 1", stacklevel=4
@@ -36,10 +64,20 @@ def warn_unit_range(x: Tensor, where: str) -> None:
 def check_labels(
     label: Any, rows: int, where: str, classes: int | None = None
 ) -> tuple[Tensor, int] | tuple[None, None]:
-    """Class labels as an int64 tensor (rows,), and the number of classes: `classes`, or the largest label plus one.
+    """Check class labels and count the classes.
 
-    (None, None) where there are no labels. Raises ValueError for labels of another length, that are not whole numbers,
-    negative, or not below `classes`, and for `classes` without labels.
+    Args:
+        label: Labels, one for each row, as a tensor, an array or a list; or None.
+        rows: Number of rows.
+        where: Name of the data in messages.
+        classes: Number of classes. None: the largest label plus one.
+
+    Returns:
+        The labels as an int64 tensor (rows,) and the number of classes; (None, None) without labels.
+
+    Raises:
+        ValueError: The labels have another length, are not whole numbers, negative or not below `classes`; or
+            `classes` is given without labels.
     """
     if label is None:
         if classes is not None:
@@ -59,6 +97,7 @@ def check_labels(
 
 
 def _numbers(label: Any, where: str) -> Tensor:
+    """Labels as a tensor of real numbers. Raises ValueError where that is not possible."""
     try:
         label = torch.as_tensor(label)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -69,6 +108,7 @@ def _numbers(label: Any, where: str) -> Tensor:
 
 
 def _refuse(label: Tensor, wrong: Tensor, expected: str, where: str) -> None:
+    """Raise ValueError if a label is wrong, naming the first."""
     rows = wrong.nonzero()[:, 0].tolist()
     if rows:
         got = f"the first in row {rows[0]}: {label[rows[0]].item()}"
@@ -76,7 +116,19 @@ def _refuse(label: Tensor, wrong: Tensor, expected: str, where: str) -> None:
 
 
 def check_names(names: Sequence[str] | None, classes: int | None, where: str) -> tuple[str, ...] | None:
-    """Class names as a tuple. Raises ValueError if there are not as many as classes."""
+    """Check the class names.
+
+    Args:
+        names: Class names, or None.
+        classes: Number of classes.
+        where: Name of the data in messages.
+
+    Returns:
+        The names as a tuple of strings, or None.
+
+    Raises:
+        ValueError: There are not as many names as classes.
+    """
     if names is not None and len(names) != classes:
         raise ValueError(f"{where} has {classes} classes and {len(names)} class names")
     return None if names is None else tuple(map(str, names))

@@ -1,6 +1,6 @@
-"""What a data set is: rows x0, with class labels where there are some, drawn as a deterministic function of numbers.
+"""The data set: rows x0 with their conditions, drawn as a deterministic function of seed and number.
 
-A `Data` says what its rows are; its `Source` makes them. Nothing here depends on the global random state, so a run that
+A `Data` describes its rows and its `Source` makes them. Nothing depends on the global random state, so a run that
 resumes at step k asks for batch k and gets it.
 """
 
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .check import at_least
 from .prompts import Prompts
 
 Kind = Literal["points", "images", "vectors"]
@@ -25,9 +26,13 @@ IN_MEMORY = 512 * 2**20
 
 
 class Batch(NamedTuple):
-    """Rows x0 (B, *shape), their class labels (B,) of dtype int64 or None where there are no classes, the noise
-    (B, *shape) that each row is coupled with, or None where it is coupled with any, and what else the network is told
-    of each row, by the name of its argument: tensors (B, ...).
+    """Rows of a data set with their conditions.
+
+    Attributes:
+        x0: Rows (B, *shape).
+        label: Class labels (B,), int64; None without classes.
+        noise: Noise (B, *shape) to which each row is coupled; None for independent noise.
+        given: Other conditions of the network, tensors (B, ...) by the name of its argument.
     """
 
     x0: Tensor
@@ -36,50 +41,53 @@ class Batch(NamedTuple):
     given: Mapping[str, Tensor] | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """Change every part that is there."""
+        """Apply a function to every tensor of the batch."""
         x0, label, noise = (None if part is None else change(part) for part in self[:3])
         assert x0 is not None
         return Batch(x0, label, noise, self.given and {name: change(part) for name, part in self.given.items()})
 
     def rows(self, which: slice | Tensor) -> Batch:
-        """Some of the rows."""
+        """Select rows by a slice or by their numbers."""
         return self.each(lambda part: part[which])
 
 
 class Source(Protocol):
-    """Where rows come from. `size` is the number of training rows, None where it has no end or is not known.
-
-    `batches` gives those rows of each batch that `rows` takes of it: a source that can reads no others.
-    """
+    """The origin of the rows of a data set; `Data` describes the three ways to read it."""
 
     @property
-    def size(self) -> int | None: ...
+    def size(self) -> int | None:
+        """Number of training rows; None for an infinite source or an unknown number."""
 
-    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]: ...
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        """Endless training batches from batch `start` on; of each only the part that `rows` selects."""
 
-    def draw(self, n: int, seed: int) -> Batch: ...
+    def draw(self, n: int, seed: int) -> Batch:
+        """Random training rows."""
 
-    def held_out(self, n: int, seed: int) -> Batch: ...
+    def held_out(self, n: int, seed: int) -> Batch:
+        """Random rows that are not used for training."""
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set: what one row is, and the three ways to get rows.
+    """A data set: a description of its rows, and three ways to read them.
 
-    name: what messages and tables call it.
-    shape: of one x0.
-    source: makes the rows.
-    kind: "points" (two coordinates), "images" ((C, H, W) with values in [-1, 1]) or "vectors" (anything else).
-    classes, class_names: number of classes and their names, None where there are none.
-    exact: the distribution, where it is one of `flowmaps.exact`.
-    levels: number of grey levels that the original images have (digits 17, 8-bit images 256).
-    log_prob: x (B, *shape) -> (B,) in nats, where the density is known.
-    skipped: files that could not be read and are left out, each with its reason.
-    known_std: standard deviation over all entries, where it is known in closed form.
-    given: what else rows say of themselves for the network, by the names in `Batch.given`.
-    recipe: keyword arguments with which `load` makes this data set again, None for data that was made from an object.
-    coupling: what the noise of each training row was made by, None where rows are coupled with any noise.
-    prompts: the texts that belong to rows, where there are some.
+    Args:
+        name: Name in messages and tables.
+        shape: Shape of one x0.
+        source: Origin of the rows.
+        kind: "points" (two coordinates), "images" ((C, H, W) with values in [-1, 1]) or "vectors" (anything else).
+        classes: Number of classes. None: rows have no labels.
+        class_names: Names of the classes.
+        exact: The distribution, where it is one of `flowmaps.exact`.
+        levels: Number of grey levels of the original images (digits 17, 8-bit images 256).
+        log_prob: Log density, x (B, *shape) -> (B,) in nats, where it is known.
+        skipped: Files that could not be read, each with its reason.
+        known_std: Standard deviation over all entries, where it is known in closed form.
+        given: Names of the conditions in `Batch.given`.
+        recipe: Keyword arguments with which `load` makes this data set again. None: it was made from an object.
+        coupling: Description of the coupling between rows and noise. None: the noise is independent.
+        prompts: Texts of the rows.
     """
 
     name: str
@@ -100,44 +108,75 @@ class Data:
 
     @property
     def size(self) -> int | None:
-        """Number of training rows; None where fresh rows never end or the source cannot tell."""
+        """Number of training rows; None for an infinite source or an unknown number."""
         return self.source.size
 
     @cached_property
     def std(self) -> float:
-        """Standard deviation over all entries: `known_std`, else measured on 4096 training rows."""
+        """Standard deviation over all entries: `known_std`, or else measured on 4096 training rows."""
         return self.known_std if self.known_std is not None else float(self.draw(4096, seed=0).x0.double().std())
 
     def batches(self, batch_size: int, seed: int = 0, start: int = 0, rows: slice = ALL) -> Iterator[Batch]:
-        """Endless full training batches; batch i is a function of (seed, i), and `start=k` begins with batch k.
+        """Read training batches without end. Batch i is a function of (seed, i).
 
-        Fresh rows where the source is infinite. A finite set is shuffled anew for each epoch and the incomplete batch
-        at the end of an epoch is dropped; a batch larger than the set wraps around it and is still full.
-        rows: which rows of each batch, for a process that shares the batches with others: `rows=slice(p, None, P)` is
-        the share of process p of P. A finite set reads and decodes these rows alone.
-        Raises ValueError for a batch_size below 1 or a negative start.
+        An infinite source gives fresh rows. A finite one is shuffled anew for each epoch, and the incomplete batch at
+        the end of an epoch is dropped; a batch larger than the set wraps around it and is full.
+
+        Args:
+            batch_size: Number of rows of the whole batch.
+            seed: Seed of the shuffling or sampling.
+            start: Number of the first batch, to resume.
+            rows: Part of each batch that is wanted, for processes that share the batches: `rows=slice(p, None, P)` is
+                the share of process p of P. A finite source reads and decodes only these rows.
+
+        Returns:
+            An iterator of batches.
+
+        Raises:
+            ValueError: `batch_size` is below 1 or `start` is negative.
         """
         at_least(1, batch_size=batch_size)
         at_least(0, start=start)
         return self.source.batches(batch_size, seed, start, rows)
 
     def draw(self, n: int, seed: int = 0) -> Batch:
-        """n training rows: fresh ones where the source is infinite, else a random choice, repeated only where n exceeds
-        the set.
+        """Draw training rows.
+
+        Args:
+            n: Number of rows.
+            seed: Seed of the choice.
+
+        Returns:
+            Fresh rows of an infinite source; otherwise a random choice, with repetitions only if n exceeds the set.
+
+        Raises:
+            ValueError: n is below 1.
         """
         at_least(1, n=n)
         return self.source.draw(n, seed)
 
     def held_out(self, n: int, seed: int = 0) -> Batch:
-        """n rows that `batches` and `draw` never give, or all there are when there are fewer.
+        """Draw held-out rows, which `batches` and `draw` never give.
 
-        Fresh rows where the source is infinite. Raises ValueError where nothing is held out.
+        Args:
+            n: Number of rows.
+            seed: Seed of the choice.
+
+        Returns:
+            Fresh rows of an infinite source; otherwise n of the held-out rows, or all if there are fewer.
+
+        Raises:
+            ValueError: n is below 1, or no rows are held out.
         """
         at_least(1, n=n)
         return self.source.held_out(n, seed)
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """(x + 1) / 2 clamped to [0, 1]. Raises TypeError where the rows are not images."""
+        """Convert images from [-1, 1] to pixels: (x + 1) / 2 clamped to [0, 1].
+
+        Raises:
+            TypeError: The rows are not images.
+        """
         if self.kind != "images":
             raise TypeError(f"only images have pixels, and {self.name} holds {self.kind} of shape {self.shape}")
         return ((x + 1) / 2).clamp(0, 1)
@@ -147,9 +186,17 @@ TRAIN, DRAW, HELD_OUT, NOISE = range(4)
 
 
 def generator(seed: int, index: int, role: int) -> torch.Generator:
-    """A random generator that is a function of (seed, index, role); generators of different roles are never the same.
+    """Make a random generator that is a function of (seed, index, role).
 
-    torch reads 32 bits of a seed: 30 come from mixing seed and index, the lowest two are the role.
+    torch reads 32 bits of a seed: 30 bits mix seed and index, and the lowest two are the role.
+
+    Args:
+        seed: Seed of the data set.
+        index: Number of the batch or epoch.
+        role: One of TRAIN, DRAW, HELD_OUT and NOISE, whose generators never coincide.
+
+    Returns:
+        A generator on the CPU.
     """
     return torch.Generator().manual_seed((_mix(_mix(seed) + index) & 0x3FFFFFFF) << 2 | role)
 
@@ -162,15 +209,8 @@ def _mix(value: int) -> int:
     return value ^ value >> 31
 
 
-def at_least(least: int, **arguments: int) -> None:
-    """Raise ValueError for an argument below `least`, naming it."""
-    for name, value in arguments.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
 def kind_of(shape: Sequence[int]) -> Kind:
-    """Two coordinates are points, three dimensions with one or three channels first are images, all else is vectors."""
+    """Kind of rows by shape: (2,) is "points", (1, H, W) and (3, H, W) are "images", anything else is "vectors"."""
     if tuple(shape) == (2,):
         return "points"
     return "images" if len(shape) == 3 and shape[0] in (1, 3) else "vectors"

@@ -1,4 +1,4 @@
-"""A folder of images, with class folders or flat."""
+"""Folders of images, flat or with one folder for each class."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from .check import HELD_OUT_NAMES
 from .core import Data
 from .pictures import Pictures, image_data, pillow
 from .prompts import captions_of
 
 SUFFIXES = frozenset(".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm".split())
-HELD_OUT_FOLDERS = ("test", "validation", "valid", "val")
 
 
 def image_folder(
@@ -23,21 +23,30 @@ def image_folder(
     labels: bool | None = None,
     captions: bool = False,
 ) -> Data:
-    """A folder of images, (C, H, W) in [-1, 1]: class folders become labels in the order of their names, a flat folder
-    has none.
+    """Read a folder of images as rows (C, H, W) in [-1, 1].
 
-    size: a side or (height, width), to which images are scaled so that they cover it and then cut at the centre.
-        Without it all images must have the same size.
-    mode: "RGB" or "L" (grey); by default "RGB" unless all images are grey.
-    labels: False reads class folders, and all below them, without labels.
-    captions: True reads a text for each image into `data.prompts`: from metadata.jsonl (lines with "file_name" and
-        "text", as `datasets` has it), captions.txt (file name, a tab, text), or a .txt file beside the image.
-    A folder that holds train and test (or validation, valid, val) and no other folder is split so; otherwise a fifth,
-    at most 10000, is held out. Up to 512 MiB of decoded pixels are kept in memory; a larger set is decoded batch by
-    batch. Files that are no images by their suffix are passed over; broken ones are left out, with a warning, and
-    listed in `data.skipped`.
-    Raises ValueError for an empty folder, images of mixed sizes, images both beside and in class folders, images
-    without the text that was asked for; ImportError without pillow.
+    Class folders become labels in the order of their names. A folder that holds train and test (or validation, valid,
+    val) and no other folder keeps this split; otherwise a fifth, at most 10000 images, is held out. Up to 512 MiB of
+    decoded pixels are kept in memory; a larger set is decoded batch by batch. Broken images are left out, with a
+    warning, and listed in `data.skipped`. Files with other suffixes are ignored.
+
+    Args:
+        path: The folder.
+        size: Side or (height, width) to which images are scaled and centre-cropped. None: all images must have the
+            same size.
+        mode: "RGB" or "L" (grey). None: "RGB" unless all images are grey.
+        labels: False ignores class folders; True requires them. None: labels if there are class folders.
+        captions: Whether to read a text for each image into `data.prompts`: from metadata.jsonl (lines with
+            "file_name" and "text", as in `datasets`), captions.txt (file name, a tab, text), or a .txt file beside the
+            image.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: The folder is empty, has images of mixed sizes, images beside class folders, or images without the
+            requested text.
+        ImportError: pillow is not installed.
     """
     root = Path(path)
     test = _test_folder(root)
@@ -55,17 +64,15 @@ def image_folder(
 
 
 def _test_folder(root: Path) -> Path | None:
-    """The folder of held-out images, where `root` is split into train and one or more of these, and nothing else."""
+    """The folder of held-out images, if `root` holds train, at least one such folder, and no other folder."""
     folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    if "train" not in folders or not folders <= {"train", *HELD_OUT_FOLDERS}:
+    if "train" not in folders or not folders <= {"train", *HELD_OUT_NAMES}:
         return None
-    return next((root / name for name in HELD_OUT_FOLDERS if name in folders), None)
+    return next((root / name for name in HELD_OUT_NAMES if name in folders), None)
 
 
 def _files(folder: Path, labels: bool | None) -> tuple[list[tuple[Path, str]], list[str]]:
-    """(file, class name) of every image in order, and the class names: none where the folder is flat or `labels` is
-    False.
-    """
+    """(file, class name) of every image in order, and the class names, which may be empty."""
     found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     if not found:

@@ -1,4 +1,4 @@
-"""Hugging Face data sets, by name from the hub or from a folder written by `save_to_disk`."""
+"""Hugging Face data sets, from the hub or from a folder written by `save_to_disk`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .check import LABEL_NAMES
+from .check import HELD_OUT_NAMES, LABEL_NAMES, TEXT_NAMES
 from .core import IN_MEMORY, Data
 from .pictures import Pictures, image_data, pillow
-from .prompts import TEXT_NAMES, Prompts
+from .prompts import Prompts
 
 MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
-TEST_SPLITS = ("test", "validation", "valid", "val")
 ARRAYS = ("List", "LargeList", "Sequence", "Array2D", "Array3D", "Array4D", "Array5D")
 
 
@@ -41,18 +40,29 @@ def hugging_face(
     size: int | tuple[int, int] | None = None,
     mode: str | None = None,
 ) -> Data:
-    """A Hugging Face data set by name, or a folder written by `save_to_disk`.
+    """Read a Hugging Face data set.
 
-    config: the configuration, where the data set has several.
-    split, held_out: the splits for training and for held-out rows; by default "train" (or the only one), and "test" or
-        "validation" where there is one. Without it a fifth of the rows, at most 10000, is held out.
-    column: the column of images or of arrays of numbers; by default the only one there is.
-    labels: the column of class labels; by default the only ClassLabel column, else a column of integers called label,
-        labels, target, class or y. False for none. The names of a ClassLabel are kept in `data.class_names`.
-    captions: the column of texts, which go into `data.prompts`; True for the only one called text, caption or prompt.
-    size, mode: of images, as for a folder of images.
-    Raises FileNotFoundError for a data set that is not there, ValueError for a split or column that it has not, or for
-    bad labels, and ImportError without `datasets`.
+    Args:
+        name: Name on the hub, or a folder written by `save_to_disk`.
+        config: Configuration, for a data set with several.
+        split: Split of training rows. None: "train", or the only one.
+        held_out: Split of held-out rows. None: "test" or "validation" if there is one; otherwise a fifth of the rows,
+            at most 10000, is held out.
+        column: Column of images or of arrays of numbers. None: the only one.
+        labels: Column of class labels, whose class names go into `data.class_names`. None: the only ClassLabel column,
+            or else a column of integers with a usual name (label, labels, target, class, y). False: no labels.
+        captions: Column of texts, which go into `data.prompts`; True: the only one with a usual name (text, caption,
+            prompt, captions, txt).
+        size: Size of images, as for a folder of images.
+        mode: Mode of images, as for a folder of images.
+
+    Returns:
+        The data set.
+
+    Raises:
+        FileNotFoundError: The data set does not exist or cannot be reached.
+        ValueError: A split or column does not exist, or labels are wrong.
+        ImportError: `datasets` is not installed.
     """
     try:
         import datasets
@@ -83,7 +93,25 @@ def dataset_data(
     size: int | tuple[int, int] | None = None,
     mode: str | None = None,
 ) -> Data:
-    """A `datasets.Dataset` or `DatasetDict` as data; the options and errors of `hugging_face`."""
+    """Make a data set of a loaded Hugging Face data set.
+
+    Args:
+        loaded: A `datasets.Dataset` or `datasets.DatasetDict`.
+        name: Name in messages and tables.
+        split: As for `hugging_face`, like all other options.
+        held_out: Split of held-out rows.
+        column: Column of images or arrays.
+        labels: Column of class labels.
+        captions: Column of texts.
+        size: Size of images.
+        mode: Mode of images.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: A split or column does not exist, or labels are wrong.
+    """
     parts = _splits(loaded, name, split, held_out)
     features = parts[0].features
     images = type(features[_column(features, column, name)]).__name__ == "Image"
@@ -108,7 +136,7 @@ def _splits(loaded: Any, name: str, split: str | None, held_out: str | None) -> 
             raise ValueError(f"{name} is a single table without splits, so split and held_out do not apply")
         return [loaded]
     split = split or (next(iter(loaded)) if len(loaded) == 1 else "train")
-    held_out = held_out or next((key for key in TEST_SPLITS if key in loaded and key != split), None)
+    held_out = held_out or next((key for key in HELD_OUT_NAMES if key in loaded and key != split), None)
     for key in (split, held_out):
         if key is not None and key not in loaded:
             raise ValueError(f'{name} has no split "{key}", it has {", ".join(loaded)}')
@@ -118,7 +146,7 @@ def _splits(loaded: Any, name: str, split: str | None, held_out: str | None) -> 
 
 
 def _column(features: Any, column: str | None, name: str) -> str:
-    """The column of rows: the one that was asked for, else the only one of images, else the only one of arrays."""
+    """The column of rows: the requested one, or the only one of images, or the only one of arrays."""
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
     listing = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
     if column is None:
@@ -136,6 +164,7 @@ def _column(features: Any, column: str | None, name: str) -> str:
 
 
 def _label_column(features: Any, labels: str | bool | None, name: str) -> str | None:
+    """The column of class labels: the requested one, the only ClassLabel, or integers with a usual name."""
     if labels is False:
         return None
     if isinstance(labels, str):
@@ -155,7 +184,7 @@ def _label_column(features: Any, labels: str | bool | None, name: str) -> str | 
 
 
 def _texts(parts: Sequence[Any], column: str | bool, name: str) -> list[str]:
-    """The column of texts that was asked for, or the only one of a usual name."""
+    """The texts of the requested column, or of the only one with a usual name."""
     kinds = {key: getattr(feature, "dtype", None) for key, feature in parts[0].features.items()}
     if column is True:
         found = [key for key in TEXT_NAMES if key in kinds]
@@ -171,7 +200,7 @@ def _texts(parts: Sequence[Any], column: str | bool, name: str) -> list[str]:
 
 
 def _tensor(label: list[Any] | None, name: str) -> Tensor | None:
-    """Labels as a tensor; ValueError where some are missing or are no numbers."""
+    """Labels as a tensor. Raises ValueError where some are missing or are no numbers."""
     if label is None:
         return None
     wrong = [row for row, value in enumerate(label) if isinstance(value, bool) or not isinstance(value, (int, float))]
@@ -197,6 +226,7 @@ def _pictures(parts: Sequence[Any], column: str, label: Tensor | None, held: Ten
 
 
 def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Tensor | None, name: str) -> Data:
+    """A column of arrays as data, in memory if it is small."""
     from .arrays import array_data
 
     rows = Column([part.with_format("numpy") for part in parts], column, name)
@@ -205,8 +235,15 @@ def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Ten
 
 
 class Column:
-    """A column of arrays, in one table or in several one after another, as what `array_data` asks of an array: rows are
-    read when they are taken. Raises ValueError for rows that are not numbers of one shape.
+    """A column of arrays with the interface of an array for `array_data`. Rows are read when they are taken.
+
+    Args:
+        tables: Consecutive tables with the column.
+        column: Name of the column.
+        name: Name of the data set in messages.
+
+    Raises:
+        ValueError: Rows are not numbers of one shape.
     """
 
     def __init__(self, tables: Sequence[Any], column: str, name: str) -> None:
@@ -221,7 +258,7 @@ class Column:
         return int(self.ends[-1])
 
     def __getitem__(self, index: Any) -> Any:
-        """The rows of a slice or of an array of numbers."""
+        """Rows by a slice or by an array of row numbers."""
         rows = np.arange(len(self))[index]
         which = np.searchsorted(self.ends, rows, side="right")
         taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
@@ -234,10 +271,12 @@ class Column:
         return taken
 
     def _read(self, part: int, rows: list[int]) -> Any:
+        """Rows of one table. Raises ValueError unless they are numbers of one shape."""
         found = np.asarray(self.tables[part][rows][self.column])
         if found.dtype == object:
             raise self._refusal()
         return found
 
     def _refusal(self) -> ValueError:
+        """The error for rows of mixed shapes or of no numbers."""
         return ValueError(f'rows of column "{self.column}" of {self.name} must all be numbers of one shape')

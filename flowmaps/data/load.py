@@ -1,17 +1,16 @@
-"""`load`: one name or path, one data set."""
+"""Load a data set by name or path."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .check import did_you_mean
 from .core import Data
-from .digits import digits
-from .toys import checkerboard, eight_gaussians, gaussian, mixture, spirals, two_moons
+from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 
 NAMES: dict[str, Callable[..., Data]] = {
     function.__name__: function
@@ -21,7 +20,7 @@ HUB = "hf:"
 
 
 def load(name_or_path: str | Path, **options: Any) -> Data:
-    """A data set by name or path:
+    """Load a data set by name or path.
 
     - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits (write "./digits" for a
       folder called so);
@@ -29,8 +28,17 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
     - a .npy, .npz or .safetensors file (`array_file`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
 
-    The options are those of the function that reads it. Raises ValueError for an unknown name, with the closest ones,
-    FileNotFoundError for a path that is not there, TypeError for an option that the data set does not take.
+    Args:
+        name_or_path: Name, path or "hf:NAME", as above.
+        **options: Options of the function that makes or reads the data set.
+
+    Returns:
+        The data set, with `recipe` set.
+
+    Raises:
+        ValueError: The name is unknown.
+        FileNotFoundError: The path does not exist.
+        TypeError: The data set has no such option.
     """
     name = str(name_or_path)
     read, paths = _reader(name)
@@ -40,14 +48,14 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
     for option in options:
         if option not in takes:
             raise TypeError(
-                f'{name} takes no option "{option}"{_closest(option, takes)}; it takes {", ".join(takes) or "none"}'
+                f'{name} takes no option "{option}"{did_you_mean(option, takes)}; it takes {", ".join(takes) or "none"}'
             )
     where = name if name.startswith(HUB) else next(iter(paths), name)
     return replace(read(*paths, **options), recipe={"name_or_path": where, **options})
 
 
 def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
-    """The function that reads `name`, and the path it takes: () for a built-in data set."""
+    """The function that makes or reads the data set, and its positional arguments."""
     if name in NAMES:
         return NAMES[name], ()
     if name.startswith(HUB):
@@ -72,15 +80,10 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
 
 
 def _missing(name: str) -> Exception:
-    """What to raise for a name that is neither known nor there."""
+    """The error for a name that is unknown and no path."""
     if "/" in name or "\\" in name or Path(name).suffix:
         return FileNotFoundError(f'there is no file or folder {name}; a Hugging Face data set is written "hf:NAME"')
     return ValueError(
-        f'unknown data set "{name}"{_closest(name, list(NAMES))}; known are {", ".join(NAMES)}, a folder of images, '
+        f'unknown data set "{name}"{did_you_mean(name, NAMES)}; known are {", ".join(NAMES)}, a folder of images, '
         'a .npy, .npz or .safetensors file, "hf:NAME" for a Hugging Face data set'
     )
-
-
-def _closest(word: str, words: list[str]) -> str:
-    close = difflib.get_close_matches(word, words)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,4 +1,4 @@
-"""Objects as data: tensors, exact distributions, torch data sets, iterables of batches."""
+"""Python objects as data: tensors, exact distributions, torch data sets, iterables of batches."""
 
 from __future__ import annotations
 
@@ -20,20 +20,30 @@ from .toys import exact
 
 
 def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | None = None) -> Data:
-    """Make data of what is given:
+    """Make a data set of an object.
 
-    - a `Data` (returned as it is), or a name or path (as in `load`);
+    - a `Data` (returned unchanged), or a name or path (as in `load`);
     - a distribution of `flowmaps.exact`, or a `datasets.Dataset`;
-    - a tensor (N, *shape), or (tensor, labels); or a numpy array, or (array, labels), read as a .npy file is;
+    - a tensor (N, *shape), or (tensor, labels); or a numpy array, or (array, labels), read like a .npy file;
     - a torch map-style data set whose items are x0 or (x0, label);
-    - a DataLoader, or any iterable of batches x0 or (x0, label) that can be read again. It has no held-out rows of its
-      own: pass another as `held_out`. With labels `classes` is needed, since not all of them are seen.
+    - a DataLoader, or any iterable of batches x0 or (x0, label) that can be read more than once.
 
-    Tensors and items are (C, H, W) images in [-1, 1] (or uint8), or any other rows, and keep their floating dtype.
-    `classes` is the number of classes, by default the largest label plus one. Of finite sets a fifth, at most 10000, is
-    held out.
-    Raises TypeError for anything else, and ValueError for rows that are empty, not finite or of mixed shapes, for bad
-    labels, and for arguments that do not go with `obj`.
+    Tensors and items are images (C, H, W) in [-1, 1] (or uint8), or any other rows, and keep their floating-point
+    dtype. Of finite sets a fifth, at most 10000 rows, is held out.
+
+    Args:
+        obj: The object.
+        classes: Number of classes. None: the largest label plus one. An iterable with labels needs it, because not all
+            labels are seen.
+        held_out: Iterable of held-out batches, for an iterable of batches. None: no rows are held out.
+
+    Returns:
+        The data set.
+
+    Raises:
+        TypeError: The object is of another kind.
+        ValueError: Rows are empty, not finite or of mixed shapes, labels are wrong, or an argument does not apply to
+            the object.
     """
     kind = type(obj).__name__
     complete = _complete(obj)
@@ -64,7 +74,7 @@ def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | N
 
 
 def _complete(obj: Any) -> Data | None:
-    """What needs no more to be known about it: data, names and paths, exact distributions, Hugging Face data sets."""
+    """The data set of an object that needs no options: data, names, paths, exact distributions, Hugging Face data."""
     if isinstance(obj, Data):
         return obj
     if isinstance(obj, (str, Path)):
@@ -79,14 +89,24 @@ def _complete(obj: Any) -> Data | None:
 
 
 def _package(obj: Any) -> str:
+    """Name of the package that defines the object's class."""
     return type(obj).__module__.partition(".")[0]
 
 
 def tensor_data(x: Tensor, label: Any = None, *, classes: int | None = None) -> Data:
-    """Rows x (N, *shape) and labels (N,): uint8 images become x / 127.5 - 1, floating rows are taken as they are.
+    """Make a data set of a tensor.
 
-    Raises ValueError for an empty tensor, NaN or infinite values (with their count), whole numbers that are not images,
-    bad labels.
+    Args:
+        x: Rows (N, *shape): floating point, which are unchanged, or uint8 images, which become x / 127.5 - 1.
+        label: Labels (N,), or None.
+        classes: Number of classes. None: the largest label plus one.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: The tensor is empty, has values that are not finite, holds whole numbers that are no images, or
+            labels are wrong.
     """
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f"a tensor of data must have rows, got shape {tuple(x.shape)}")
@@ -100,6 +120,7 @@ def tensor_data(x: Tensor, label: Any = None, *, classes: int | None = None) -> 
 
 
 def _check_rows(x: Tensor, name: str, kind: Kind) -> None:
+    """Raise ValueError unless rows are finite and floating point, or uint8 images."""
     if not x.is_floating_point() and (x.dtype, kind) != (torch.uint8, "images"):
         raise ValueError(
             f"{name} must be floating, or uint8 images (N, C, H, W), got {x.dtype} of shape {tuple(x.shape)}"
@@ -111,7 +132,13 @@ def _check_rows(x: Tensor, name: str, kind: Kind) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ItemRows:
-    """The rows of a torch map-style data set, fetched one by one."""
+    """A table of the items of a torch map-style data set, read one by one.
+
+    Args:
+        dataset: The data set.
+        name: Name in messages.
+        classes: Number of classes.
+    """
 
     dataset: Any
     name: str
@@ -121,6 +148,7 @@ class ItemRows:
         return len(self.dataset)
 
     def take(self, index: Tensor) -> Batch:
+        """Rows by number, as in `Rows`. Raises ValueError for rows of mixed shapes, not finite, or wrong labels."""
         items = [_item(self.dataset[row], self.name) for row in index.tolist()]
         shapes = {tuple(x.shape) for x, _ in items}
         if len(shapes) > 1:
@@ -142,6 +170,7 @@ def _item(item: Any, name: str) -> tuple[Tensor, Any]:
 
 
 def _describe(item: Any) -> str:
+    """The type of an item, for a message."""
     if isinstance(item, (tuple, list)):
         return f"({', '.join(type(part).__name__ for part in item)})"
     keys = f" with keys {sorted(map(str, item))}" if isinstance(item, Mapping) else ""
@@ -149,7 +178,7 @@ def _describe(item: Any) -> str:
 
 
 def _dataset(dataset: Any, classes: int | None) -> Data:
-    """A map-style data set. Without `classes` or its own list of them, all labels are read once to count them."""
+    """Data of a map-style data set. All labels are read once to count the classes if their number is unknown."""
     name = type(dataset).__name__
     if len(dataset) == 0:
         raise ValueError(f"{name} has no rows")
@@ -169,16 +198,18 @@ def _dataset(dataset: Any, classes: int | None) -> Data:
 
 
 def _is_items(obj: Any) -> bool:
+    """Whether the object is a map-style data set."""
     return isinstance(obj, Dataset) and not isinstance(obj, IterableDataset)
 
 
 def _is_stream(obj: Any) -> bool:
-    """Whether it can be read for batches, and again: an iterator is read once only."""
+    """Whether batches can be read from the object more than once; an iterator can be read only once."""
     single = (bytes, Mapping, Iterator, Tensor, tuple)
     return isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) != "numpy"
 
 
 def _stream(iterable: Iterable[Any], classes: int | None, held_out: Iterable[Any] | None) -> Data:
+    """Data of an iterable of batches, described by its first batch."""
     name = type(iterable).__name__
     first = next(iter(iterable), None)
     if first is None:

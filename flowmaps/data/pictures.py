@@ -1,4 +1,4 @@
-"""Encoded images as data: decoded once into memory where the set is small, batch by batch where it is large."""
+"""Encoded images as data: a small set is decoded once into memory, a large one batch by batch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,14 @@ GREY = frozenset(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"))
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Encoded images: their names, how to open the i-th, their labels (N,) or None, which are held out (N,) or None,
-    and the text of each, or None.
+    """Encoded images.
+
+    Args:
+        names: Name of each image in messages.
+        open: Function that opens the i-th image.
+        label: Labels (N,).
+        held: Boolean mask (N,) of the held-out images. None: the set has no split of its own.
+        texts: Text of each image.
     """
 
     names: Sequence[str]
@@ -39,17 +45,23 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Shape:
-    """What every image is made into: the crop (height, width) and the mode, "RGB" or "L"."""
+    """The common format of the images.
+
+    Args:
+        size: (height, width) to which images are scaled and cropped.
+        mode: "RGB" or "L".
+    """
 
     size: tuple[int, int]
     mode: str
 
     @property
     def channels_first(self) -> tuple[int, int, int]:
+        """Shape of an image as a tensor (C, H, W)."""
         return (3 if self.mode == "RGB" else 1, *self.size)
 
     def __call__(self, image: Image) -> Tensor:
-        """Upright, scaled so that it covers `size`, cut at the centre, in `mode`: uint8 (C, H, W)."""
+        """Turn an image upright, scale and centre-crop it to `size`, and convert it: uint8 (C, H, W)."""
         import numpy as np
         from PIL import ImageOps
 
@@ -60,7 +72,7 @@ class Shape:
 
 
 def in_mode(image: Image, mode: str) -> Image:
-    """Convert to "RGB" or "L": 16 bits become 8, and what is transparent is laid on white."""
+    """Convert an image to "RGB" or "L". 16 bits become 8, and transparent images get a white background."""
     import numpy as np
     from PIL import Image as images
 
@@ -74,8 +86,16 @@ def in_mode(image: Image, mode: str) -> Image:
 
 @dataclass(frozen=True, eq=False)
 class FileRows:
-    """Images that are decoded when they are taken. One that turns out broken is entered in `skipped`, and the next
-    whole one of the rows that are taken stands in for it, so that a batch stays full and never borrows from other rows.
+    """A table of images that are decoded when they are taken.
+
+    A broken image is entered in `skipped`, and the next readable one of the same batch replaces it, so that batches
+    stay full and never use other rows.
+
+    Args:
+        pictures: The images.
+        rows: Numbers of the images of this table.
+        shape: Their common format.
+        skipped: Broken images, each with its reason.
     """
 
     pictures: Pictures
@@ -87,6 +107,7 @@ class FileRows:
         return len(self.rows)
 
     def take(self, index: Tensor) -> Batch:
+        """Rows by number, as in `sources.Rows`. Raises ValueError if none can be read."""
         rows = self.rows[index].tolist()
         decoded = _parallel(lambda row: _attempt(self.pictures, row, self.shape), rows)
         self._enter([pixels for pixels in decoded if isinstance(pixels, str)])
@@ -101,6 +122,7 @@ class FileRows:
         return Batch(from_bytes(torch.stack([whole[place] for place in used])), label)
 
     def _enter(self, broken: list[str]) -> None:
+        """Enter broken images in `skipped`, with a warning for new ones."""
         new = [name for name in dict.fromkeys(broken) if name not in self.skipped]
         if new:
             warnings.warn(
@@ -117,7 +139,21 @@ def image_data(
     size: int | tuple[int, int] | None = None,
     mode: str | None = None,
 ) -> Data:
-    """Encoded images as data; the options and errors of `image_folder`."""
+    """Make a data set of encoded images.
+
+    Args:
+        pictures: The images.
+        name: Name in messages and tables.
+        class_names: Names of the classes.
+        size: Side or (height, width) to which images are scaled and cropped. None: their common size.
+        mode: "RGB" or "L". None: "RGB" unless all images are grey.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: There are no readable images, they have mixed sizes, or an option or the labels are wrong.
+    """
     wanted = (size, size) if isinstance(size, int) else None if size is None else (size[0], size[1])
     if mode not in (None, "RGB", "L") or (wanted is not None and min(wanted) < 1):
         raise ValueError(f'size must be positive and mode "RGB" or "L", got size {size} and mode {mode}')
@@ -143,9 +179,7 @@ def image_data(
 
 
 def _rows(pictures: Pictures, readable: list[int], shape: Shape, skipped: list[str]) -> tuple[Rows, Tensor]:
-    """The table of images and the numbers of the pictures in it; decoded now where they fit in memory, which finds more
-    broken ones.
-    """
+    """The table of images and their numbers. Small sets are decoded now, which finds more broken images."""
     if len(readable) * torch.Size(shape.channels_first).numel() > IN_MEMORY:
         rows = torch.tensor(readable)
         return FileRows(pictures, rows, shape, skipped), rows
@@ -164,7 +198,7 @@ def _shape(
     size: tuple[int, int] | None,
     mode: str | None,
 ) -> Shape:
-    """The size and mode that were asked for, or that all images share."""
+    """The requested size and mode, or those that all images share."""
     first, (height_width, _) = next(iter(readable.items()))
     for row, (other, _) in readable.items():
         if size is None and other != height_width:
@@ -178,7 +212,7 @@ def _shape(
 
 
 def _look(image: Image) -> tuple[tuple[int, int], bool]:
-    """((height, width), whether it is grey) from the header, the image held upright."""
+    """((height, width), whether it is grey) from the header, for the upright image."""
     width, height = image.size
     # pillow decodes a whole PNG to look for EXIF data behind its pixels
     exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
@@ -189,20 +223,18 @@ def _look(image: Image) -> tuple[tuple[int, int], bool]:
 
 
 def _attempt(pictures: Pictures, row: int, make: Callable[[Image], T]) -> T | str:
-    """make(image), or "name: reason" if the image is broken: decoders raise nearly every kind of exception at bytes
-    they do not know. Raises FileNotFoundError for a file that is gone since the folder was read: nothing may stand in
-    for it.
-    """
+    """make(image), or "name: reason" if the image is broken. Raises FileNotFoundError for a missing file."""
     try:
         with pictures.open(row) as image:
             return make(image)
     except (ImportError, FileNotFoundError):
         raise
-    except Exception as error:
+    except Exception as error:  # decoders raise nearly every kind of exception for unknown bytes
         return f"{pictures.names[row]}: {error}"
 
 
 def _any_left(count: int, skipped: Sequence[str], where: str) -> None:
+    """Raise ValueError if no image is left."""
     if count == 0:
         raise ValueError(
             f"no image of {where} can be read, the first of {len(skipped)}: {skipped[0]}"
@@ -212,12 +244,13 @@ def _any_left(count: int, skipped: Sequence[str], where: str) -> None:
 
 
 def _parallel(function: Callable[[int], T], rows: Iterable[int]) -> list[T]:
-    """Decoders release the interpreter's lock, so threads are enough."""
+    """[function(row) for row in rows] in threads: decoders release the interpreter's lock."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(function, rows))
 
 
 def pillow() -> Any:
+    """The module PIL.Image. Raises ImportError without pillow."""
     try:
         from PIL import Image
     except ImportError as error:

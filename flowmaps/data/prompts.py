@@ -1,4 +1,4 @@
-"""Texts that belong to rows: captions beside images, lines of a file, and what an encoder made of them."""
+"""Texts of rows: captions beside images, lines of a file, and their encodings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .check import TEXT_NAMES
 from .tables import Table
 
 METADATA, CAPTIONS = "metadata.jsonl", "captions.txt"
-TEXT_NAMES = ("text", "caption", "prompt", "captions", "txt")
-"""What the column of texts is called, where nobody says it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """The texts that rows may have, each once; `index` (N,) is the number of each row's text, where rows have one.
-    table: what an encoder made of each text, by the names of conditions; empty before.
+    """Distinct texts, their rows and their encodings.
+
+    Args:
+        texts: The texts, each once.
+        index: Number of the text of each row (N,). None: the texts belong to no rows.
+        table: Encodings of the texts, one row for each, by the names of conditions. The default is empty: the texts
+            are not encoded yet.
     """
 
     texts: Sequence[str]
@@ -29,21 +33,30 @@ class Prompts:
 
     @classmethod
     def of_rows(cls, texts: Sequence[str]) -> Prompts:
-        """One text for each row, in order."""
+        """Make prompts from one text for each row, in order."""
         known = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         return cls(list(known), torch.tensor([known[text] for text in texts]))
 
     def __len__(self) -> int:
-        """Of rows, where rows have texts, else of texts."""
+        """Number of rows if rows have texts, or else of encoded texts."""
         return len(self.table if self.index is None else self.index)
 
     def take(self, rows: Tensor) -> dict[str, Tensor]:
-        """What the texts of these rows were made into, by their numbers (B,)."""
+        """Encodings of the texts of the rows with these numbers (B,), as tensors (B, ...) by name."""
         return self.table.take(rows if self.index is None else self.index[rows])
 
     def conditions(self, text: str, rows: int = 1) -> dict[str, Tensor]:
-        """What a text was made into, (rows, ...) each: `flow.given(**data.prompts.conditions("a red cube", 4))`. Raises
-        ValueError for a text that is not among these, and before they are encoded.
+        """Encoding of one text, repeated: `flow.given(**data.prompts.conditions("a red cube", 4))`.
+
+        Args:
+            text: One of the texts.
+            rows: Number of repetitions.
+
+        Returns:
+            Tensors (rows, ...) by name.
+
+        Raises:
+            ValueError: The text is unknown, or the texts are not encoded yet.
         """
         if not len(self.table):
             raise ValueError("these texts are not encoded yet: flowmaps.integrations.diffusers.cache.cached does it")
@@ -53,8 +66,11 @@ class Prompts:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The texts of a file, one to a line; empty lines are texts too, but for the last. Raises FileNotFoundError where
-    there is no such file, ValueError for one that is empty or no text.
+    """Read the texts of a file, one to a line. Empty lines are empty texts, except for the last.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is empty or is no text.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
@@ -67,9 +83,20 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def captions_of(root: Path, files: Sequence[Path]) -> list[str]:
-    """The text of each image file below `root`: from metadata.jsonl (lines with "file_name" and "text", as `datasets`
-    has it) in its folder or one above, else from captions.txt there (file name, a tab, text), else from the file of
-    the image's name that ends in .txt. Raises ValueError where some have none, naming the first.
+    """Read the text of each image file.
+
+    Sources in this order: metadata.jsonl (lines with "file_name" and "text", as in `datasets`) in the folder of the
+    image or one above, captions.txt there (file name, a tab, text), a .txt file with the name of the image.
+
+    Args:
+        root: Folder of the data set.
+        files: Image files below it.
+
+    Returns:
+        One text for each file.
+
+    Raises:
+        ValueError: An image has no text.
     """
     known: dict[Path, str] = {}
     for folder in dict.fromkeys(parent for file in files for parent in _up_to(root, file)):
@@ -87,16 +114,18 @@ def captions_of(root: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _up_to(root: Path, file: Path) -> Iterable[Path]:
-    """The folders of a file, from the outermost, so that an inner one has the last word."""
+    """Folders of a file up to `root`, outermost first, so that inner ones take precedence."""
     return reversed([parent for parent in file.parents if parent == root or root in parent.parents])
 
 
 def _beside(file: Path) -> str | None:
+    """The text in the .txt file beside an image."""
     text = file.with_suffix(".txt")
     return text.read_text(encoding="utf-8").strip() if text.is_file() else None
 
 
 def _tabbed(path: Path) -> Iterable[tuple[str, str]]:
+    """(file name, text) of each line of a file with tabs."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         name, tab, text = line.partition("\t")
         if not tab:
@@ -105,6 +134,7 @@ def _tabbed(path: Path) -> Iterable[tuple[str, str]]:
 
 
 def _json_lines(path: Path) -> Iterable[tuple[str, str]]:
+    """(file name, text) of each line of a JSON lines file."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)

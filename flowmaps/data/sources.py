@@ -1,4 +1,4 @@
-"""The sources of rows: fresh from a sampler, a finite table that is shuffled per epoch, a stream of ready batches."""
+"""Sources of rows: a sampler, a finite table that is shuffled for each epoch, a stream of ready batches."""
 
 from __future__ import annotations
 
@@ -15,36 +15,47 @@ from .core import DRAW, HELD_OUT, TRAIN, Batch, generator
 
 @dataclass(frozen=True)
 class Fresh:
-    """Rows without end: sample(n, generator) -> Batch. Each batch has a generator of its own, so none is ever skipped
-    through.
+    """An infinite source that samples every row anew. Each batch has its own generator, so none has to be skipped.
+
+    Args:
+        sample: (n, generator) -> batch of n rows.
     """
 
     sample: Callable[[int, torch.Generator], Batch]
     size: None = None
 
     def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        """Fresh batches, as in `Source`."""
         for index in count(start):
             yield self.sample(batch_size, generator(seed, index, TRAIN)).rows(rows)
 
     def draw(self, n: int, seed: int) -> Batch:
+        """Fresh rows, as in `Source`."""
         return self.sample(n, generator(seed, 0, DRAW))
 
     def held_out(self, n: int, seed: int) -> Batch:
+        """Fresh rows, as in `Source`."""
         return self.sample(n, generator(seed, 0, HELD_OUT))
 
 
 class Rows(Protocol):
-    """A finite table: `take` gives the rows with the numbers `index`, an int64 tensor on the CPU."""
+    """A finite table of rows."""
 
     def __len__(self) -> int: ...
 
-    def take(self, index: Tensor) -> Batch: ...
+    def take(self, index: Tensor) -> Batch:
+        """The rows with the numbers `index`, an int64 tensor on the CPU."""
 
 
 @dataclass(frozen=True, eq=False)
 class TensorRows:
-    """Rows in memory. x (N, *shape) floating, or uint8 images that become x / 127.5 - 1; label (N,) int64 or None;
-    noise (N, *shape) that the rows are coupled with, or None; given: tensors (N, ...) by name, or None.
+    """A table of rows in memory.
+
+    Args:
+        x: Rows (N, *shape), floating point, or uint8 images that become x / 127.5 - 1.
+        label: Labels (N,), int64.
+        noise: Noise (N, *shape) to which the rows are coupled.
+        given: Other conditions, tensors (N, ...) by name.
     """
 
     x: Tensor
@@ -56,18 +67,24 @@ class TensorRows:
         return len(self.x)
 
     def take(self, index: Tensor) -> Batch:
+        """Rows by number, as in `Rows`."""
         taken = Batch(self.x, self.label, self.noise, self.given).rows(index.to(self.x.device))
         return taken._replace(x0=from_bytes(taken.x0))
 
 
 def from_bytes(x: Tensor) -> Tensor:
-    """uint8 pixels 0..255 -> [-1, 1] in the default dtype; anything else is returned as it is."""
+    """Convert uint8 pixels 0..255 to [-1, 1] in the default dtype; other tensors are returned unchanged."""
     return x.to(torch.get_default_dtype()) / 127.5 - 1 if x.dtype == torch.uint8 else x
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of a table."""
+    """A subset of a table.
+
+    Args:
+        rows: The table.
+        index: Numbers of the rows of the subset (N,).
+    """
 
     rows: Rows
     index: Tensor
@@ -76,41 +93,51 @@ class Part:
         return len(self.index)
 
     def take(self, index: Tensor) -> Batch:
+        """Rows by number, as in `Rows`."""
         return self.rows.take(self.index[index])
 
 
 @dataclass(frozen=True)
 class Finite:
-    """A training table and a held-out one; `test` may be None where there is nothing to hold out."""
+    """A finite source: a table of training rows and one of held-out rows.
+
+    Args:
+        train: Training rows.
+        test: Held-out rows; None if there are none.
+    """
 
     train: Rows
     test: Rows | None
 
     @property
     def size(self) -> int:
+        """Number of training rows."""
         return len(self.train)
 
     def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        """Shuffled batches, as in `Source`."""
         return (self.train.take(order[rows]) for order in _orders(len(self.train), batch_size, seed, start))
 
     def draw(self, n: int, seed: int) -> Batch:
+        """A random choice of training rows, as in `Source`."""
         return self.train.take(_shuffled(len(self.train), n, seed, 0, DRAW))
 
     def held_out(self, n: int, seed: int) -> Batch:
+        """A random choice of held-out rows, as in `Source`."""
         if self.test is None:
             raise ValueError("there are no held-out rows: a data set of one row keeps it for training")
         return self.test.take(_shuffled(len(self.test), min(n, len(self.test)), seed, 0, HELD_OUT))
 
 
 def _shuffled(rows: int, n: int, seed: int, epoch: int, role: int) -> Tensor:
-    """n row numbers: as many permutations as it takes, cut at n."""
+    """Row numbers (n,) from concatenated permutations."""
     passes = -(-n // rows)
     orders = (torch.randperm(rows, generator=generator(seed, epoch * passes + k, role)) for k in range(passes))
     return torch.cat(list(orders))[:n]
 
 
 def _orders(rows: int, batch_size: int, seed: int, start: int) -> Iterator[Tensor]:
-    """The row numbers of batch start, start + 1, ... of a table with `rows` rows."""
+    """Row numbers of the batches start, start + 1, ... of a table with `rows` rows."""
     per_epoch = max(1, rows // batch_size)
     drawn, order = -1, torch.empty(0, dtype=torch.int64)
     for index in count(start):
@@ -121,9 +148,16 @@ def _orders(rows: int, batch_size: int, seed: int, start: int) -> Iterator[Tenso
 
 
 def hold_out(rows: Rows, held: Tensor | None = None) -> Finite:
-    """Split a table into training and held-out rows: by the boolean mask `held` (N,) of a data set that has its own
-    split, else by keeping the last fifth of a fixed permutation out of training, at most 10000 rows and at least one
-    (none of a single row).
+    """Split a table into training and held-out rows.
+
+    Args:
+        rows: The table.
+        held: Boolean mask (N,) of the held-out rows, for a data set with its own split. None, or a mask that selects
+            none or all: the last fifth of a fixed permutation is held out, at most 10000 rows and at least one (none
+            of a single row).
+
+    Returns:
+        The finite source.
     """
     if held is not None and bool(held.any()) and not bool(held.all()):
         return Finite(Part(rows, (~held).nonzero()[:, 0]), Part(rows, held.nonzero()[:, 0]))
@@ -135,12 +169,16 @@ def hold_out(rows: Rows, held: Tensor | None = None) -> Finite:
 
 @dataclass(frozen=True)
 class Stream:
-    """Ready batches from an iterable, cut anew to the size that is asked for and read again from its start when it
-    ends.
+    """A source of ready batches from an iterable, cut to the requested size; the iterable is repeated when it ends.
 
-    The order is the iterable's own: `seed` has no say in it, `start=k` reads past k batches, and a run resumes exactly
+    The iterable decides the order: the seed has no effect, and `start=k` reads past k batches. A run resumes exactly
     only if the iterable gives the same rows each time. Processes that share batches all read the whole stream, which
-    must be the same for each, and take their rows of it. Rows are held out only in a second iterable, `test`.
+    must be the same for each, and take their rows from it.
+
+    Args:
+        iterable: Batches of training rows, readable more than once.
+        convert: Conversion of an item to a `Batch`.
+        test: Batches of held-out rows; None if there are none.
     """
 
     iterable: Iterable[Any]
@@ -149,12 +187,15 @@ class Stream:
     size: None = None
 
     def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        """Batches in the order of the iterable, as in `Source`."""
         return (batch.rows(rows) for batch in islice(_cut(self._endless(self.iterable), batch_size), start, None))
 
     def draw(self, n: int, seed: int) -> Batch:
+        """The first n rows, as in `Source`."""
         return next(_cut(self._endless(self.iterable), n))
 
     def held_out(self, n: int, seed: int) -> Batch:
+        """The first n rows of `test`, or all if there are fewer, as in `Source`."""
         if self.test is None:
             raise ValueError(
                 "a stream of batches has no held-out rows of its own: pass as_data(batches, held_out=other_batches)"
@@ -165,6 +206,7 @@ class Stream:
             return _joined([self.convert(item) for item in self.test])
 
     def _endless(self, iterable: Iterable[Any]) -> Iterator[Batch]:
+        """The converted batches, repeated without end. Raises ValueError for an empty iterable."""
         while True:
             first = next(items := iter(iterable), None)
             if first is None:
@@ -175,12 +217,13 @@ class Stream:
 
 
 def _joined(batches: list[Batch]) -> Batch:
+    """Concatenate the rows and labels of batches."""
     labels = [batch.label for batch in batches if batch.label is not None]
     return Batch(torch.cat([batch.x0 for batch in batches]), torch.cat(labels) if labels else None)
 
 
 def _cut(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Join and cut batches of any sizes to batches of `size`; what is left at the end is dropped."""
+    """Join and cut batches of any sizes to batches of `size`; an incomplete batch at the end is dropped."""
     waiting: list[Batch] = []
     for batch in batches:
         waiting.append(batch)

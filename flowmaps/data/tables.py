@@ -1,4 +1,4 @@
-"""Named tensors, rows first, in one file after another, of which only the rows that are asked for are read."""
+"""Tables of named tensors, spread over files of which only the requested rows are read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,27 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Parts that follow one another: in each the same names, dtypes and shapes, with any number of rows."""
+    """A table of named tensors, rows first, in consecutive parts.
+
+    Args:
+        parts: Tensors by name, with the same names, dtypes and row shapes in every part.
+    """
 
     parts: Sequence[Mapping[str, Tensor]]
 
     @classmethod
     def mapped(cls, files: Sequence[Path]) -> Table:
-        """The tensors of safetensors files, mapped: the system reads their pages as they are used. Raises ImportError
-        without safetensors, ValueError for a file that cannot be read.
+        """Open safetensors files, memory-mapped.
+
+        Args:
+            files: The parts of the table, in order.
+
+        Returns:
+            A table whose pages the system reads when they are used.
+
+        Raises:
+            ImportError: safetensors is not installed.
+            ValueError: A file cannot be read.
         """
         try:
             from safetensors import SafetensorError
@@ -37,24 +50,32 @@ class Table:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the tensors; () for a table without parts."""
         return tuple(self.parts[0]) if len(self.parts) else ()
 
     @cached_property
     def _ends(self) -> Tensor:
+        """The row number after each part."""
         return torch.tensor([len(next(iter(part.values()))) for part in self.parts]).cumsum(0)
 
     def take(self, index: Tensor) -> dict[str, Tensor]:
-        """The rows with the numbers `index` (B,), an int64 tensor on the CPU; numbers with a fraction in the default
-        dtype, however they are stored.
+        """Read rows.
+
+        Args:
+            index: Row numbers (B,), an int64 tensor on the CPU.
+
+        Returns:
+            Tensors (B, ...) by name. Floating-point tensors are converted to the default dtype.
         """
         which = torch.searchsorted(self._ends, index.contiguous(), right=True)
         return {name: self._take(name, index, which) for name in self.names}
 
     def column(self, name: str) -> Tensor:
-        """All rows of a tensor, in memory."""
+        """Read all rows of one tensor into memory."""
         return torch.cat([part[name] for part in self.parts])
 
     def _take(self, name: str, index: Tensor, which: Tensor) -> Tensor:
+        """Rows of one tensor; `which` (B,) is the part of each row."""
         first = self.parts[0][name]
         dtype = torch.get_default_dtype() if first.is_floating_point() else first.dtype
         taken = torch.empty(len(index), *first.shape[1:], dtype=dtype)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..figures.words import markdown_table
+
 TEXT = """# {title}
 
 A *flow map*: a network that jumps from noise (t = 1) to data (t = 0), or between any two times of the path that links
@@ -96,12 +98,10 @@ def _measured(evaluation: Mapping[str, Any] | None) -> str:
         + [f"{row['seconds_per_sample']:.3g}"]
         for row in evaluation["rows"]
     ]
-    lines = [head, ["---"] * len(head), *rows]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     floor = _error(evaluation.get("floor"), evaluation.get("floor_stderr"))
     return (
         f"{evaluation['metric']}; data against data: {floor}. At step {evaluation['step']}, "
-        f"{evaluation['samples']} samples, on {evaluation['device']}.\n\n{table}"
+        f"{evaluation['samples']} samples, on {evaluation['device']}.\n\n{markdown_table(head, rows)}"
     )
 
 
@@ -119,7 +119,7 @@ def _settings(config: Mapping[str, Any]) -> str:
     rows += [(name, _value(value)) for name, value in training.items() if value is not None and value is not False]
     rows += [(name, _public(value)) for name, value in config.get("notes", {}).items()]
     rows += [(f"{name} version", v) for name, v in config["versions"].items() if v != "not installed"]
-    return "\n".join(["| setting | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
+    return markdown_table(["setting", "value"], [[name, str(value)] for name, value in rows])
 
 
 def _value(value: Any) -> Any:

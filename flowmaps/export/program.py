@@ -99,7 +99,7 @@ def _program(flow: FlowMap, noise: Tensor, conditions: Conditions) -> torch.expo
         raise ValueError("the example needs at least two rows, as many in each condition as in the noise")
     rows = torch.export.Dim.AUTO  # as many as the network allows; _compare sees where that is one number alone
     sampler = OneStep(flow, tuple(conditions)).eval()
-    shapes = ({0: rows}, tuple({0: rows} for _ in conditions))
+    shapes = ({0: rows}, *([tuple({0: rows} for _ in conditions)] if conditions else []))
     try:
         with torch.no_grad():
             return torch.export.export(sampler, (noise, *conditions.values()), dynamic_shapes=shapes, strict=False)

@@ -10,6 +10,7 @@ A scale is always the effective one: scale w is the velocity v(null) + w [v(c) -
 that count from 0 (LCM), or by the weights of a mixture, are converted in the docstrings.
 """
 
+from ..flow_map import GuidanceSpec
 from .base import Guided
 from .conditions import Fading, Within
 from .pairs import FromPairs
@@ -27,7 +28,7 @@ from .velocities import (
 )
 
 __all__ = [
-    "Autoguidance", "ClassifierFree", "Fading", "FromPairs", "Guided", "Mixture", "ModelGuidance", "OfConsistency",
-    "Within", "autoguidance", "classifier_free", "dmf", "gft", "guided", "imf", "lsd", "meanflow", "mixture",
-    "model_guidance", "soflow", "tvm",
+    "Autoguidance", "ClassifierFree", "Fading", "FromPairs", "Guided", "GuidanceSpec", "Mixture", "ModelGuidance",
+    "OfConsistency", "Within", "autoguidance", "classifier_free", "dmf", "gft", "guided", "imf", "lsd", "meanflow",
+    "mixture", "model_guidance", "soflow", "tvm",
 ]  # fmt: skip

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import path as paths
+from ..flow_map import GuidanceSpec
 from ..path import Path, Time, expand, linear
 from ..velocity import constant
-from .conditions import FROM, SCALE, TO, Ask, of_average_velocity, of_velocity, told_interval, told_scale
+from .conditions import FROM, SCALE, TO, Ask, of_average_velocity, of_velocity, spec_of, told_interval, told_scale
 
 JUMPS = (
     "guidance of jumps: this mixture of a flow map's jumps is no jump of the guided velocity, as velocities would have "
@@ -77,10 +78,14 @@ class Guided(nn.Module):
         return self.around([constant(member) for member in self.members], self.condition)
 
     @property
+    def guidance(self) -> GuidanceSpec:
+        """The guidance that a flow map learns from this velocity."""
+        return spec_of(self.scale, self.interval, getattr(self, "null", {}), type(self).__name__)
+
+    @property
     def guided(self) -> str:
-        """What guidance this is, in words."""
-        at = "told" if self.scale is None else f"{self.scale:g}"
-        return f"{type(self).__name__}, scale {at}, {self.interval}"
+        """The same in words."""
+        return str(self.guidance)
 
     @property
     def path(self) -> Path:

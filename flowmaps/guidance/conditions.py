@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..flow_map import GuidanceSpec
+from ..flow_map import Interval as Interval
 from ..path import expand
 
 SCALE, FROM, TO = "guidance", "guidance_from", "guidance_to"
@@ -17,7 +20,6 @@ SCALE, FROM, TO = "guidance", "guidance_from", "guidance_to"
 Condition = Mapping[str, Any]
 Ask = Callable[..., Tensor]
 """(teacher, x, *times) -> its answer, of x's shape."""
-Interval = tuple[float, float] | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,20 @@ def as_interval(interval: Interval) -> Callable[[Tensor], Tensor]:
     return interval if callable(interval) else Within(*interval)
 
 
+def spec_of(
+    scale: float | None, interval: Callable[[Tensor], Tensor], null: Condition, kind: str = "learned"
+) -> GuidanceSpec:
+    """The guidance of a scale, None if each row has its own, as the data that a flow map carries."""
+    times = (interval.start, interval.end) if isinstance(interval, Within) else interval
+    return GuidanceSpec((0.0, math.inf) if scale is None else scale, times, null, kind)
+
+
 def told_scale(condition: Condition, x: Tensor) -> Tensor:
     """The condition `guidance` as (B, 1, ..., 1). Raises ValueError where there is none."""
     if SCALE not in condition:
         raise ValueError(
             f"the scale of guidance is read from the condition {SCALE!r}, and it is not given: give it (B numbers; in "
-            "training data.changes.WithGuidance draws them), or pass scale="
+            "training data.transforms.GuidanceScales draws them), or pass scale="
         )
     return expand(condition[SCALE], x)
 

@@ -19,14 +19,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..consistency import diffusion
 from ..derivative import stop
-from ..flow_map import FlowMap
+from ..flow_map import FlowMap, GuidanceSpec
 from ..method.method import Method
-from ..method.term import Term, function_of
+from ..method.term import Term
 from ..path import Time, expand
 from ..velocity import Averaged, Conditional, Pair, VelocitySource, is_conditional, own
-from .conditions import SCALE, Condition, null_rows, of_velocity, told_interval, told_scale, twice
+from .conditions import SCALE, Condition, null_rows, of_velocity, spec_of, told_interval, told_scale, twice
 from .told import OverScale, Told, alone, at_its_scale, everywhere
 
 Share = Callable[[Tensor, Tensor], Tensor]
@@ -99,9 +98,9 @@ class FromPairs:
             raise ValueError(f"a scale of guidance that a network learns must be positive, got {self.scale}")
 
     @property
-    def guided(self) -> str:
-        """What guidance the flow map learns, in words."""
-        return f"learned, scale {'told' if self.scale is None else f'{self.scale:g}'}, {self.interval}"
+    def guidance(self) -> GuidanceSpec:
+        """The guidance that the flow map learns."""
+        return spec_of(self.scale, self.interval, self.null)
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Target:
         return Target(self, pair, self.model(flow, pair))
@@ -119,7 +118,7 @@ class FromPairs:
             term,
             velocity=source if is_conditional(term.velocity) else term.velocity,
             sources={name: instead(one) for name, one in term.sources.items()},
-            couple=Told(self.null, term.couple, everywhere=function_of(term.rule) is diffusion),
+            couple=Told(self.null, term.couple, everywhere=term.diagonal),
             factor=OverScale(self.null, self.scale) if self.over_scale else term.factor,
         )
 

@@ -71,7 +71,8 @@ def soflow(
 
 def imf(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> FromPairs:
     """Improved MeanFlow's,  u + (1 - 1/w)(V(c, w) - V(null, 1)),  w the condition `guidance` of the row, acting for s
-    between its `guidance_from` and `guidance_to` where they are given (`data.changes.WithGuidance` draws all three).
+    between its `guidance_from` and `guidance_to` where they are given (`data.transforms.GuidanceScales` draws
+    all three).
 
     On the diagonal the interval is all times, so V(x, s, s; c, w) is guided everywhere. Geng et al. 2025, arXiv
     2512.02012.

@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ..consistency import compositional, diffusion
+from ..consistency import compositional, function_of
 from ..derivative import stop
-from ..flow_map import FlowMap
+from ..flow_map import FlowMap, GuidanceSpec
 from ..method.method import Method
-from ..method.term import Term, function_of
+from ..method.term import Term
 from ..path import Time, expand
 from ..velocity import Pair, own
-from .conditions import SCALE, extrapolated, of_velocity, told_interval, told_scale, twice
+from .conditions import SCALE, extrapolated, of_velocity, spec_of, told_interval, told_scale, twice
 from .told import Told, everywhere
 
 
@@ -30,7 +30,7 @@ class OfConsistency:
 
     def into(self, term: Term, method: Method) -> Term:
         """The term with its teacher guided; one on the diagonal at scale 1. Raises ValueError for jumps."""
-        if function_of(term.rule) is diffusion:
+        if term.diagonal:
             return replace(term, couple=Told(self.null, term.couple, everywhere=True, scale=1.0))
         if term.velocity is not own:
             return term
@@ -48,9 +48,9 @@ class GuidedOwn:
     interval: Callable[[Tensor], Tensor]
 
     @property
-    def guided(self) -> str:
-        """What guidance the flow map learns, in words."""
-        return f"learned, scale told, {self.interval}"
+    def guidance(self) -> GuidanceSpec:
+        """The guidance that the flow map learns."""
+        return spec_of(None, self.interval, self.null)
 
     def __call__(self, flow: FlowMap, pair: Pair) -> GuidedAt:
         return GuidedAt(self, pair, flow)

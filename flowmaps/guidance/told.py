@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..draws import Rows
 from ..flow_map import FlowMap
 from ..method.term import as_drawn
 from ..path import Time, expand
@@ -24,12 +23,12 @@ class Told:
     """
 
     null: Mapping[str, Any]
-    before: Callable[[Pair, Rows], Pair] = as_drawn
+    before: Callable[[Pair], Pair] = as_drawn
     everywhere: bool = False
     scale: float | None = None
 
-    def __call__(self, pair: Pair, rows_here: Rows) -> Pair:
-        pair = self.before(pair, rows_here)
+    def __call__(self, pair: Pair) -> Pair:
+        pair = self.before(pair)
         condition, x = pair.condition, pair.x0
         if SCALE not in condition:
             return pair

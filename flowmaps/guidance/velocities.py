@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..flow_map import GuidanceSpec
 from ..path import Path
 from ..serialise import describable
 from .base import Guided
@@ -88,8 +89,9 @@ class Mixture(Guided):
         self.weights = tuple(weights)
 
     @property
-    def guided(self) -> str:
-        return f"Mixture, weights {', '.join(f'{weight:g}' for weight in self.weights)}"
+    def guidance(self) -> GuidanceSpec:
+        """No single scale: the weights are in the name."""
+        return GuidanceSpec(None, kind=f"Mixture of weights {', '.join(f'{weight:g}' for weight in self.weights)}")
 
     def mixed(self, ask: Ask, x: Tensor, *times: Any) -> Tensor:
         answers = (ask(bound(member, self.condition), x, *times) for member in self.members)
@@ -157,7 +159,7 @@ def _checked(*teachers: Any) -> tuple[Any, ...]:
     for teacher in teachers:
         if not callable(getattr(teacher, "velocity", None)):
             raise TypeError(f"guidance needs velocities, objects with velocity(x, t), and got {teacher!r}")
-        if isinstance(baked := getattr(teacher, "guided", None), str) and not isinstance(teacher, Guided):
+        if isinstance(baked := getattr(teacher, "guidance", None), GuidanceSpec) and not isinstance(teacher, Guided):
             warnings.warn(BAKED.format(baked), stacklevel=3)
     known = [path for teacher in teachers if isinstance(path := getattr(teacher, "path", None), Path)]
     if any(path != known[0] for path in known):

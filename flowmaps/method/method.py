@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ..draws import Rows, normal
 from ..flow_map import FlowMap
 from ..path import Time, expand
+from ..sampling import by_name
 from ..velocity import Auxiliary, Companion, Pair
-from .term import Drawn, Term, TermLoss
+from .term import Term, TermLoss
 from .wrapped import refuse_lost, refuse_wrapped
 
 
@@ -81,8 +82,8 @@ class Method(nn.Module):
         self.follow(flow, progress)
         if rows.every == 1:
             refuse_lost(flow, self)
-        drawn = self.draw(flow, x0, condition, noise=noise, times=times, progress=progress, rows=rows)
-        return self.measure(flow, drawn, progress)
+        pairs = self.draw(flow, x0, condition, noise=noise, times=times, progress=progress, rows=rows)
+        return self.measure(flow, pairs, progress)
 
     def draw(
         self,
@@ -94,25 +95,24 @@ class Method(nn.Module):
         times: tuple[Time, Time] | None = None,
         progress: float = 0.0,
         rows: Rows = Rows(),
-    ) -> tuple[Drawn, ...]:
+    ) -> tuple[Pair, ...]:
         """Everything random of a step: noise, times and the rules' own numbers, on each term's rows of the batch.
         Arguments as for `loss`.
         """
-        total = _total(x0, noise, rows)
-        eps = rows.here(normal(total, x0)) if noise is None else noise
+        rows = _checked(x0, noise, rows)
+        eps = rows.draw(normal, x0) if noise is None else noise
         known = _condition(condition, len(x0))
         given = None if times is None else _given(times, x0)
-        drawn, start = [], 0
-        for term, of_term in zip(self.now(progress), self._rows(total, rows, whole=given is not None), strict=True):
-            here = slice(start, start + len(of_term))
-            start += 0 if given else len(of_term)
-            pair = Pair(x0[here], eps[here], flow.path, {key: _take(item, here) for key, item in known.items()})
-            drawn.append(term.draw(pair, of_term, progress, given))
-        return tuple(drawn)
+        terms = self.now(progress)
+        pairs = []
+        for term, (here, of_term) in zip(terms, self._shares(rows, whole=given is not None), strict=True):
+            own = {key: _take(item, here) for key, item in known.items()}
+            pairs.append(term.draw(Pair(x0[here], eps[here], flow.path, own, rows=of_term), progress, given))
+        return tuple(pairs)
 
-    def measure(self, flow: FlowMap, drawn: Sequence[Drawn], progress: float = 0.0) -> Loss:
+    def measure(self, flow: FlowMap, pairs: Sequence[Pair], progress: float = 0.0) -> Loss:
         """The loss on what was drawn. Nothing is random here, but for what the network draws itself (dropout)."""
-        return measure(flow, self.now(progress), drawn)
+        return measure(flow, self.now(progress), pairs)
 
     def now(self, progress: float) -> tuple[Term, ...]:
         """The terms at this moment of training."""
@@ -140,34 +140,37 @@ class Method(nn.Module):
             if isinstance(part, Companion):
                 part.restart(flow)
 
-    def _rows(self, total: int, rows: Rows, whole: bool) -> Iterator[Rows]:
-        """The rows of each term: all of them, or consecutive parts in proportion to the shares, at least one row each;
-        of these the ones that are here. Raises ValueError where none is.
+    def _shares(self, rows: Rows, whole: bool) -> Iterator[tuple[slice, Rows]]:
+        """The rows of each term, as a slice of those here: all, or consecutive parts in proportion to the shares.
+
+        Raises ValueError for a term that has no row here.
         """
+        total = rows.total or 0
         counts = [total] * len(self.terms) if whole else split_rows(total, [term.share for term in self.terms])
-        start = 0
+        start = offset = 0
         for term, count in zip(self.terms, counts, strict=True):
-            of_term = rows.of(count, start)
             if count < rows.every:
                 raise ValueError(
                     f"{rows.every} processes or parts share a batch of {total}, and one of them has no row for the "
                     f"term {term.name}, which has {count}: take a larger batch"
                 )
-            yield of_term
-            start += 0 if whole else count
+            of_term = rows.of(count, offset)
+            yield slice(start, start + len(of_term)), of_term
+            if not whole:
+                start, offset = start + len(of_term), offset + count
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{term.name}: {term.share:g}' for term in self.terms)})"
 
 
-def measure(flow: FlowMap, terms: Sequence[Term], drawn: Sequence[Drawn]) -> Loss:
+def measure(flow: FlowMap, terms: Sequence[Term], pairs: Sequence[Pair]) -> Loss:
     """The sum of the terms' losses on what each has drawn. This is the function to compile: curricula have chosen the
     terms outside of it, so that it is the same program at every step.
     """
-    value = drawn[0].pair.x0.new_zeros(())
+    value = pairs[0].x0.new_zeros(())
     losses: dict[str, TermLoss] = {}
-    for term, seen in zip(terms, drawn, strict=True):
-        for name, loss in term.losses(flow, seen).items():
+    for term, pair in zip(terms, pairs, strict=True):
+        for name, loss in term.losses(flow, pair).items():
             first = next(iter(losses.values()), loss)
             factor = term.balance[name](first, loss, flow) if name in term.balance else 1.0
             value = value + term.share * factor * loss.value
@@ -210,7 +213,7 @@ def _numbered(name: str, taken: Container[str]) -> str:
 
 
 def _condition(condition: Tensor | Mapping[str, Any] | None, batch: int) -> dict[str, Any]:
-    known = {"label": condition} if isinstance(condition, Tensor) else dict(condition or {})
+    known = by_name(condition)
     for key, value in known.items():
         if isinstance(value, Tensor) and value.ndim and len(value) != batch:
             raise ValueError(
@@ -234,16 +237,11 @@ def _given(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
     return s, t
 
 
-def _total(x0: Tensor, noise: Tensor | None, rows: Rows) -> int:
-    """The number of rows of the whole batch, once data and noise are checked."""
+def _checked(x0: Tensor, noise: Tensor | None, rows: Rows) -> Rows:
+    """The rows with their total known, once data and noise are checked."""
     if not isinstance(x0, Tensor) or x0.ndim < 2 or not x0.is_floating_point():
         got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
         raise ValueError(f"x0 must be a batch of floating-point data, (B, ...), got {got}")
     if noise is not None and noise.shape != x0.shape:
         raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")
-    total = len(x0) if rows.total is None else rows.total
-    if len(x0) != rows.count(total):
-        raise ValueError(
-            f"of {total} rows the ones from {rows.first} on, every {rows.every}, are {rows.count(total)}, got {len(x0)}"
-        )
-    return total
+    return rows.of_batch(len(x0))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..flow_map import FlowMap
-from ..velocity import Companion
+from ..velocity import Companion, Pair
 from .method import Method
-from .term import Drawn, Term
+from .term import Term
 
 
 class Stages(Method):
@@ -45,7 +45,7 @@ class Stages(Method):
         start = self.ends[now - 1] if now else 0.0
         return now, min(1.0, max(0.0, (progress - start) / (self.ends[now] - start)))
 
-    def draw(self, flow: FlowMap, *batch: Any, progress: float = 0.0, **options: Any) -> tuple[Drawn, ...]:
+    def draw(self, flow: FlowMap, *batch: Any, progress: float = 0.0, **options: Any) -> tuple[Pair, ...]:
         """For the stage at `progress`; arguments as for `Method.loss`."""
         now, inner = self.at(progress)
         return self.method(now).draw(flow, *batch, progress=inner, **options)

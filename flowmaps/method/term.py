@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..consistency import Rule, diffusion, refuse
+from ..consistency import Rule, function_of, is_diagonal, refuse
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
 from ..path import expand
@@ -38,7 +38,7 @@ def from_noise(pair: Pair, s: Tensor) -> Tensor:
     return torch.where(expand(s, pair.x0) == 1, noise_alone(pair, s), from_data(pair, s))
 
 
-def as_drawn(pair: Pair, rows: Rows) -> Pair:
+def as_drawn(pair: Pair) -> Pair:
     """Each row of the data with the noise that was drawn with it."""
     return pair
 
@@ -60,7 +60,7 @@ class Term:
     - sources: more teachers, by the name of the rule's option that takes them, such as {"along": own}
     - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
     - start: (pair, s) -> x_s; `from_noise` for methods without data
-    - couple: (pair, which rows of the batch these are) -> pair: which data go with which noise; by default as drawn
+    - couple: pair -> pair: which data go with which noise, and under which condition; by default as drawn
     - factor: pair -> what the residuals of each row are multiplied with, (B,)
     - balance: by name, (first loss of the method, this one, flow) -> a factor, for losses that are held in proportion
     - name: in `loss.terms`; the rule's name by default
@@ -77,7 +77,7 @@ class Term:
     sources: Mapping[str, VelocitySource] = field(default_factory=dict)
     curriculum: Callable[[Term, float], Term] | None = None
     start: Start = from_data
-    couple: Callable[[Pair, Rows], Pair] = as_drawn
+    couple: Callable[[Pair], Pair] = as_drawn
     factor: Callable[[Pair], Tensor] | None = None
     balance: Mapping[str, Balance] = field(default_factory=dict)
     name: str = ""
@@ -98,6 +98,11 @@ class Term:
         return replace(self, rule=functools.partial(self.rule, **options))
 
     @property
+    def diagonal(self) -> bool:
+        """Whether the rule lives on the diagonal, t = s."""
+        return is_diagonal(self.rule)
+
+    @property
     def reads_data(self) -> bool:
         """Whether the values of x_0 enter."""
         return self.start not in (from_noise, noise_alone) or any(
@@ -110,33 +115,27 @@ class Term:
         weights = self.weight.values() if isinstance(self.weight, Mapping) else [self.weight]
         return [part for part in (self.velocity, *self.sources.values(), *weights) if isinstance(part, nn.Module)]
 
-    def draw(self, pair: Pair, rows: Rows, progress: float, times: tuple[Tensor, Tensor] | None = None) -> Drawn:
-        """Everything random of a step on this pair: times, unless they are given as (B,), and the rule's numbers."""
-        n = len(pair.x0) if rows.total is None else rows.total
-        s, t = map(rows.here, self.times(n, progress, pair.x0)) if times is None else times
-        numbers = {name: rows.here(numbers(n, pair.x0)) for name, numbers in self.draws.items()}
-        return Drawn(pair, s, t, numbers, rows)
+    def draw(self, pair: Pair, progress: float = 0.0, times: tuple[Tensor, Tensor] | None = None) -> Pair:
+        """The pair with everything random that the term adds: times, unless given as (B,), and the rule's numbers."""
+        draw = functools.partial(pair.rows.draw, like=pair.x0)
+        s, t = draw(lambda n, like: self.times(n, progress, like)) if times is None else times
+        return replace(pair, s=s, t=s if self.diagonal else t, numbers={k: draw(one) for k, one in self.draws.items()})
 
-    def losses(self, flow: FlowMap, drawn: Drawn) -> dict[str, TermLoss]:
-        """The residuals on these rows and their weighted means. The diffusion rule has one time, t = s."""
-        s = drawn.s
-        t = s if function_of(self.rule) is diffusion else drawn.t
-        pair = self.couple(drawn.pair, drawn.rows)
-        x = self.start(pair, s)
+    def losses(self, flow: FlowMap, pair: Pair) -> dict[str, TermLoss]:
+        """The residuals of a pair that `draw` has completed, and their weighted means, by name."""
+        pair = self.couple(pair)
+        s, t, x = pair.s, pair.t, self.start(pair, pair.s)
         flow = flow.given(**pair.condition) if pair.condition else flow
         options = {name: source(flow, pair) for name, source in self.sources.items()}
-        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **drawn.numbers, **options)
+        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **pair.numbers, **options)
         residuals = found if isinstance(found, Mapping) else {self.name: found}
         if self.factor is not None:
             factor = self.factor(pair)
             residuals = {name: expand(factor, r).to(r.dtype) * r for name, r in residuals.items()}
         if unknown := self.balance.keys() - residuals.keys():
             raise ValueError(f"the balance of {sorted(unknown)} fits no loss of this term: {', '.join(residuals)}")
-        rows = drawn.rows
-        return {
-            name: TermLoss(rows.scale * self._weigh(name, r, s, t).mean(), r, s, t, rows)
-            for name, r in residuals.items()
-        }
+        mean = {name: pair.rows.scale * self._weigh(name, r, s, t).mean() for name, r in residuals.items()}
+        return {name: TermLoss(mean[name], r, s, t, pair.rows) for name, r in residuals.items()}
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         if not isinstance(self.weight, Mapping):
@@ -144,19 +143,6 @@ class Term:
         if name not in self.weight:
             raise ValueError(f"the term {self.name!r} has no weight for {name!r}, only for {', '.join(self.weight)}")
         return self.weight[name](residual, s, t)
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What a term sees of one step: data and noise, s and t (B,), its rule's random numbers, and which rows these
-    are.
-    """
-
-    pair: Pair
-    s: Tensor
-    t: Tensor
-    numbers: Mapping[str, Tensor] = field(default_factory=dict)
-    rows: Rows = Rows()
 
 
 @dataclass(frozen=True)
@@ -175,8 +161,3 @@ class TermLoss:
     def mean(self, values: Tensor) -> Tensor:
         """The mean of detached values (B,) over all rows of the term, those of other processes too."""
         return self.rows.mean(self.rows.scale * values.mean())
-
-
-def function_of(rule: Rule) -> Any:
-    """A rule without the options that are bound to it."""
-    return function_of(rule.func) if isinstance(rule, functools.partial) else rule

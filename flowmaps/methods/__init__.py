@@ -1,21 +1,19 @@
-"""The landscape: one function for each method, grouped by rule as in the post's section 5."""
+"""The landscape: one function for each method, with its row, in the file of its family."""
+# ruff: noqa: F403
 
-from .compositional import fmm, pfmm, progressive_distillation, psd, shortcut, splitmeanflow
-from .consistency_models import cd, ct, ctm, ect, ict, lcm
-from .data_free import boot, freeflow, pid
-from .diffusion import flow_matching
-from .eulerian import ayf_emd, emd, esd, facm
-from .lagrangian import ayf_lmd, lmd, lsd, tvm
-from .landscape import LANDSCAPE, Row
-from .mean_flows import alphaflow, dmf, imf, meanflow, pixel_meanflow, rectified_meanflow, soflow
-from .mid_training import cmt
-from .trig_flow import scd, sct
+from .compositional import *
+from .consistency_models import *
+from .consistency_training import *
+from .data_free import *
+from .diffusion import *
+from .eulerian import *
+from .lagrangian import *
+from .landscape import LANDSCAPE
+from .mean_flows import *
+from .mid_training import *
+from .papers import Paper
+from .row import Row, landscape_row
+from .shrinking_steps import *
+from .trig_flow import *
 
-__all__ = [
-    "LANDSCAPE", "Row",
-    "flow_matching",
-    "lmd", "lsd", "ayf_lmd", "tvm", "freeflow", "pid", "boot",
-    "ct", "cd", "ctm", "emd", "esd", "ayf_emd", "soflow", "facm", "meanflow", "imf",
-    "alphaflow", "dmf", "rectified_meanflow", "pixel_meanflow", "ict", "ect", "sct", "scd", "lcm", "cmt",
-    "shortcut", "splitmeanflow", "psd", "fmm", "pfmm", "progressive_distillation",
-]  # fmt: skip
+__all__ = ["LANDSCAPE", "Paper", "Row", "landscape_row", *(row.name for row in LANDSCAPE)]

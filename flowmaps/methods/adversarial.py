@@ -15,20 +15,31 @@ from ..velocity import Discriminator, conditional
 from ..weight import plain
 
 ADVERSARIAL_SHARE = 0.25
-"""Of the batch, in methods that add this term."""
+"""Share of the batch, in methods that add this term."""
 
 
 def adversarial(
     flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, discriminator: Any, penalty: float = 0.1
 ) -> dict[str, Tensor]:
-    """A relativistic pairing loss with zero-centred gradient penalties (R1 and R2), on x = F(noise, s, t) and x_0 the
-    data:
+    """A relativistic pairing loss with zero-centred gradient penalties (R1 and R2), on x = F(noise, s, t) and data x_0.
 
-    adversarial, for the flow:   softplus(-(D(x) - D(x_0)));   discriminator, for D:   softplus(D(x) - D(x_0)) +
-    penalty/2 (|grad D(x_0)|^2 + |grad D(x)|^2).
+        adversarial, for the flow:  softplus(-(D(x) - D(x_0)))
+        discriminator, for D:       softplus(D(x) - D(x_0)) + penalty/2 (|grad D(x_0)|^2 + |grad D(x)|^2)
 
     Each is stopped for the other's weights. The loss of Align Your Flow's second stage (arXiv 2506.14603); Huang et al.
     2024, arXiv 2501.05441.
+
+    Args:
+        flow: The flow map.
+        teacher: The sampled pair, for its data and condition.
+        x: Noise, (B, ...).
+        s: Source times, (B, 1, ...).
+        t: Target times, (B, 1, ...).
+        discriminator: The network D, (x, condition) -> logits.
+        penalty: Factor of the gradient penalties.
+
+    Returns:
+        Both losses by name, (B, ...) as the logits are.
     """
     data, samples = teacher.pair.x0, flow(x, s, t)
     condition = teacher.pair.condition
@@ -41,8 +52,12 @@ def adversarial(
 
 
 def adversarial_term(discriminator: Discriminator, share: float, strength: float = 1.0) -> Term:
-    """`adversarial` on one-jump samples as a term; the flow's part is held in proportion to the first loss by the
-    gradients of the last layer.
+    """`adversarial` on one-jump samples as a term, held to the first loss by the gradients of the last layer.
+
+    Args:
+        discriminator: The network D with its optimizer.
+        share: Share of the batch.
+        strength: Size of the flow's gradient in proportion to the first loss.
     """
     return Term(
         adversarial,
@@ -57,23 +72,33 @@ def adversarial_term(discriminator: Discriminator, share: float, strength: float
 
 
 def constant(network: Any, condition: dict[str, Any]) -> Any:
-    """The network with its weights as constants: gradients pass through its input."""
+    """The network under its condition, with its weights as constants: gradients pass through its input."""
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
     return lambda x: _rows(torch.func.functional_call(network, weights, (x,), condition))
 
 
 def judged(discriminator: Any, condition: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
-    """D(x) and |grad D(x)|^2, both (B, 1), with gradients to the weights."""
+    """The discriminator's judgement and its slope, with gradients to the weights.
+
+    Args:
+        discriminator: The network D, (x, condition) -> logits.
+        condition: Its keyword arguments.
+        x: Points, (B, ...).
+
+    Returns:
+        D(x) of shape (B, logits), and |grad D(x)|^2 of shape (B, 1).
+    """
     logits, pull = torch.func.vjp(lambda z: _rows(discriminator(z, **condition)), x)  # type: ignore[misc]
     (slope,) = pull(torch.ones_like(logits))
     return logits, slope.flatten(1).square().sum(1, keepdim=True)
 
 
 def _rows(logits: Tensor) -> Tensor:
+    """Logits of any shape, a row for each sample."""
     return logits.reshape(len(logits), -1)
 
 
 def _one_jump(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """s = 1 and t = 0."""
+    """Every row from s = 1 to t = 0."""
     t = torch.zeros(n, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
     return torch.ones_like(t), t

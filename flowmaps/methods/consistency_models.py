@@ -1,5 +1,4 @@
-"""Consistency models and what came of them: Eulerian methods over finite steps, towards t = 0; the post's section on
-them."""
+"""Consistency models: Eulerian methods over finite steps, towards t = 0; the post's section on them."""
 
 from __future__ import annotations
 
@@ -13,18 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from ..consistency import diffusion
-from ..finite_steps import Compare, Nearer, same_endpoint, same_endpoint_seen_at_data
+from ..finite_steps import Compare, same_endpoint, same_endpoint_seen_at_data
 from ..method.balance import gradient_ratio
 from ..method.method import Method
 from ..method.term import Term
 from ..steps import Step, euler, jump
 from ..times.grids import below, karras, on, on_pairs, uniform_grid
-from ..times.samplers import Times, logit_normal_diagonal, to_data
+from ..times.samplers import logit_normal_diagonal
 from ..velocity import Discriminator, averaged, conditional, fixed
-from ..weight import Weight, by_interval, huber, huber_each, root, squared
+from ..weight import Weight, huber_each, squared
 from .adversarial import ADVERSARIAL_SHARE, adversarial_term
+from .row import POSITION, SELF, TEACHER, landscape_row
+
+__all__ = ["ct", "cd", "ctm", "lcm"]
 
 
+@landscape_row(
+    rule="eulerian",
+    learning=SELF,
+    output=POSITION,
+    notes="t = 0 only, finite step, averaged target; biased",
+    published_cost=4,
+    cost=4,
+    shared=4,
+    paper="song2023consistency",
+    equation="E | F(x_s, s, 0) - sg[F*(x_m, m, 0)] |^2,  m < s on a grid, x_m of the same pair, F* averaged",
+    gradient="F(x_s, s, 0)",
+    only_target=0.0,
+)
 def ct(
     *,
     points: Callable[[float], int] | None = None,
@@ -32,12 +47,19 @@ def ct(
     weight: Weight = squared,
     compare: Compare = torch.sub,
 ) -> Method:
-    """Consistency training:  E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m the point below s on EDM's grid, x_m of the
-    same pair, F* of averaged weights.
+    """Consistency training.
 
-    Biased at a finite step, since the conditional velocity leads to x_m. points(progress) is the size of the grid,
-    which grows from 2 to 151 like the square root of the progress (`growing_points`); ema: the decay, by default
-    0.9^(2 / points). Song et al. 2023, arXiv 2303.01469.
+        E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m the point below s on EDM's grid, x_m of the same pair
+
+    F* has averaged weights. Biased at a finite step, since the conditional velocity leads to x_m. Song et al. 2023,
+    arXiv 2303.01469.
+
+    Args:
+        points: Progress in [0, 1] -> size of the grid; by default from 2 to 151, like the square root of the progress
+            (`growing_points`).
+        ema: Decay of the averaged weights, or progress -> decay; by default 0.9^(2 / points).
+        weight: Distance and weight of the residual; by default the mean square.
+        compare: Difference of two positions; by default their difference. `weight.plain` with another one.
     """
     points = growing_points() if points is None else points
 
@@ -50,21 +72,51 @@ def ct(
 
     rule = partial(same_endpoint, solver=jump, compare=compare)
     target = {"jumps": averaged(decay if ema is None else ema)}
-    return _method("ct", Term(rule, conditional, weight=weight, sources=target, curriculum=now, name="eulerian"))
+    term = Term(rule, conditional, weight=weight, sources=target, curriculum=now, name="eulerian")
+    return Method(term, name="ct")
 
 
 def edm_grid(points: int) -> Tensor:
-    """EDM's grid (`grids.karras`) by the number of its points, as these papers count. ValueError for fewer than two."""
+    """EDM's grid (`grids.karras`) by the number of its points, as these papers count.
+
+    Raises:
+        ValueError: For fewer than two points.
+    """
     if points < 2:
         raise ValueError(f"a consistency model needs a grid of at least two points, got {points}")
     return karras(points - 1)
 
 
 def growing_points(first: int = 2, last: int = 150) -> Callable[[float], int]:
-    """ceil(sqrt(progress ((last + 1)^2 - first^2) + first^2) - 1) + 1 (arXiv 2303.01469)."""
+    """The size of consistency training's grid, which grows like the square root of the progress.
+
+        ceil(sqrt(progress ((last + 1)^2 - first^2) + first^2) - 1) + 1
+
+    Song et al. 2023, arXiv 2303.01469.
+
+    Args:
+        first: Size at the start.
+        last: Number of intervals at the end.
+
+    Returns:
+        Progress in [0, 1] -> number of points.
+    """
     return lambda progress: math.ceil(math.sqrt(progress * ((last + 1) ** 2 - first**2) + first**2) - 1) + 1
 
 
+@landscape_row(
+    rule="eulerian",
+    learning=TEACHER,
+    output=POSITION,
+    notes="t = 0 only, finite step, averaged target",
+    published_cost=5,
+    cost=5,
+    shared=5,
+    paper="song2023consistency",
+    equation="E | F(x_s, s, 0) - sg[F*(x_m, m, 0)] |^2,  x_m a step of the teacher's ODE from x_s, F* averaged",
+    gradient="F(x_s, s, 0)",
+    only_target=0.0,
+)
 def cd(
     teacher: Any = None,
     *,
@@ -74,119 +126,39 @@ def cd(
     weight: Weight = squared,
     compare: Compare = torch.sub,
 ) -> Method:
-    """Consistency distillation:  E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m the point below s on EDM's grid, x_m one
-    step of the teacher's ODE from x_s, F* of averaged weights.
+    """Consistency distillation.
 
-    solver: `steps.euler`, or `steps.heun` for one call of the teacher more; compare: another distance, such as
-    `perceptual.lpips()` with `weight.plain`. Song et al. 2023, arXiv 2303.01469.
+        E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m the point below s on EDM's grid, x_m a step of the teacher's ODE
+
+    F* has averaged weights. Song et al. 2023, arXiv 2303.01469.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        points: Size of the grid.
+        ema: Decay of the averaged weights, for each step.
+        solver: Step of the ODE from x_s: `steps.euler` by default, `steps.heun` for one call of the teacher more.
+        weight: Distance and weight of the residual; by default the mean square.
+        compare: Difference of two positions; by default their difference. Another distance, such as
+            `perceptual.lpips()`, goes with `weight.plain`.
     """
     grid = edm_grid(points)
     rule = partial(same_endpoint, to=below(grid), solver=solver, compare=compare)
     target = {"jumps": averaged(ema)}
-    return _method("cd", Term(rule, fixed(teacher), times=on(grid), weight=weight, sources=target, name="eulerian"))
+    return Method(Term(rule, fixed(teacher), times=on(grid), weight=weight, sources=target, name="eulerian"), name="cd")
 
 
-def lcm(
-    teacher: Any = None,
-    *,
-    points: int = 50,
-    ema: float = 0.95,
-    solver: Step = euler,
-    weight: Weight = huber_each(0.001),
-) -> Method:
-    """Latent consistency models: consistency distillation on a uniform grid of `points` times, of which each is a
-    long step of the schedule, under a pseudo-Huber loss; the teacher brings its guidance.
-
-    The step is DDIM's, which is Euler's on the linear path. Luo et al. 2023, arXiv 2310.04378.
-    """
-    grid = uniform_grid(points)
-    rule = partial(same_endpoint, to=below(grid), solver=solver)
-    target = {"jumps": averaged(ema)}
-    return _method("lcm", Term(rule, fixed(teacher), times=on(grid), weight=weight, sources=target, name="eulerian"))
-
-
-def ict(
-    *,
-    first: int = 10,
-    last: int = 1280,
-    mean: float = -1.1,
-    std: float = 2.0,
-    distance: Weight | None = None,
-    compare: Compare = torch.sub,
-) -> Method:
-    """Improved consistency training:  E (sigma_s - sigma_m)^(-1) d(F(x_s, s, 0), sg[F(x_m, m, 0)]),  sigma = s/(1 -
-    s), m the point below s on EDM's grid.
-
-    The target has the flow's own weights, log sigma is normal, the grid doubles from `first` to `last` points;
-    distance: the pseudo-Huber one with c = 0.00054 sqrt(D) by default. Song and Dhariwal 2024, arXiv 2310.14189.
-    """
-    doublings = round(math.log2(last / first))
-
-    def now(term: Term, progress: float) -> Term:
-        grid = karras(first * 2 ** min(int(progress * (doublings + 1)), doublings))
-        weight = by_interval(inverse_step(below(grid)), distance or huber(0.00054))
-        return replace(term.given(to=below(grid)), times=snapped(logit_normal_diagonal(mean, std), grid), weight=weight)
-
-    rule = partial(same_endpoint, solver=jump, compare=compare)
-    return _method("ict", Term(rule, conditional, curriculum=now, name="eulerian"))
-
-
-def ect(
-    *,
-    stages: int = 8,
-    q: float = 2.0,
-    times: Times = to_data(logit_normal_diagonal(-1.1, 2.0)),
-    distance: Weight = root,
-    compare: Compare = torch.sub,
-) -> Method:
-    """Easy consistency tuning:  E (sigma_s - sigma_m)^(-1) |F(x_s, s, 0) - sg[F(x_m, m, 0)]|,  sigma_m = sigma_s
-    max(0, 1 - n/q^k), n = 1 + 8 sigmoid(-sigma_s), sigma = s/(1 - s).
-
-    k = 1, ..., `stages` in equal parts of training: at first the step is wide, and m = 0 at small sigma, which is
-    the loss of a denoiser, then it shrinks. Meant to start from a diffusion model. Geng et al. 2024, arXiv 2406.14548.
-    """
-
-    def now(term: Term, progress: float) -> Term:
-        to = relative_step(q ** (min(int(progress * stages), stages - 1) + 1))
-        return replace(term.given(to=to), weight=by_interval(inverse_step(to), distance))
-
-    rule = partial(same_endpoint, solver=jump, compare=compare)
-    return _method("ect", Term(rule, conditional, times=times, curriculum=now, name="eulerian"))
-
-
-def relative_step(divisor: float) -> Nearer:
-    """sigma_m = sigma_s max(0, 1 - (1 + 8 sigmoid(-sigma_s))/divisor), as times sigma/(1 + sigma); not below t."""
-
-    def nearer(s: Tensor, t: Tensor) -> Tensor:
-        sigma = noise_level(s)
-        level = sigma * (1 - (1 + 8 * torch.sigmoid(-sigma)) / divisor).clamp(min=0)
-        return torch.maximum(level / (1 + level), t)
-
-    return nearer
-
-
-def noise_level(s: Tensor) -> Tensor:
-    """sigma = s/(1 - s), EDM's noise level on the linear path, at most 80 as there."""
-    return (s / (1 - s)).clamp(max=80.0)
-
-
-def inverse_step(to: Nearer) -> Callable[[Tensor, Tensor], Tensor]:
-    """1/(sigma_s - sigma_m)."""
-    return lambda s, t: 1 / (noise_level(s) - noise_level(to(s, t))).clamp(min=1e-6)
-
-
-def snapped(times: Times, grid: Tensor) -> Times:
-    """t = 0 and s moved up to the next point of the grid: a distribution made discrete."""
-
-    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        s, _ = times(n, progress, like)
-        points = grid.to(s)
-        s = points[torch.searchsorted(points, s).clamp(1, len(points) - 1)]
-        return s, torch.zeros_like(s)
-
-    return draw
-
-
+@landscape_row(
+    rule="eulerian",
+    learning=TEACHER,
+    output=POSITION,
+    notes="finite step, compared at t = 0 through a frozen jump",
+    published_cost=7,
+    cost=8,
+    shared=8,
+    paper="kim2023consistency",
+    equation="E | F'(F(x_s, s, t), t, 0) - sg[F'(F(x_m, m, t), t, 0)] |^2,  F' averaged, constant",
+    gradient="F(x_s, s, t), through the input of F'",
+)
 def ctm(
     teacher: Any = None,
     *,
@@ -198,13 +170,25 @@ def ctm(
     weight: Weight = squared,
     compare: Compare = torch.sub,
 ) -> Method:
-    """Consistency trajectory models:  E d(F'(F(x_s, s, t), t, 0), sg[F'(F(x_m, m, t), t, 0)]),  m the point below s
-    on EDM's grid, x_m a step of the teacher's ODE from x_s, F' of averaged weights, constant, while gradients pass
-    through its input.
+    """Consistency trajectory models.
 
-    solver: `finite_steps.several(steps.heun, k)` makes the step of k smaller ones. denoising: the share of the batch
-    for the paper's denoising loss on the diagonal, discriminator: a network x -> logits for its adversarial one; both
-    are held in proportion to the first loss by the gradients of the last layer. Kim et al. 2023, arXiv 2310.02279.
+        E d(F'(F(x_s, s, t), t, 0), sg[F'(F(x_m, m, t), t, 0)]),  m the point below s on EDM's grid,
+        x_m a step of the teacher's ODE
+
+    F' has averaged weights, constant, while gradients pass through its input. The losses of `denoising` and
+    `discriminator` are held in proportion to the first by the gradients of the last layer. Kim et al. 2023, arXiv
+    2310.02279.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        points: Size of the grid.
+        ema: Decay of the averaged weights, for each step.
+        solver: Step of the ODE from x_s; by default Euler's. `finite_steps.several(steps.heun, k)` makes k smaller
+            ones.
+        denoising: Share of the batch for the paper's denoising loss on the diagonal; 0 for none.
+        discriminator: A network x -> logits for the paper's adversarial loss; None for none.
+        weight: Distance and weight of the first residual; by default the mean square.
+        compare: Difference of two positions; by default their difference. `weight.plain` with another one.
     """
     grid = edm_grid(points)
     adversarial = ADVERSARIAL_SHARE if discriminator is not None else 0.0
@@ -228,5 +212,43 @@ def ctm(
     return Method(*terms, name="ctm")
 
 
-def _method(name: str, term: Term) -> Method:
-    return Method(term, name=name)
+@landscape_row(
+    rule="eulerian",
+    learning=TEACHER,
+    output=POSITION,
+    notes="t = 0 only, long steps, pseudo-Huber",
+    cost=5,
+    shared=5,
+    paper="luo2023latent",
+    equation="E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m = s - 1/50",
+    gradient="F(x_s, s, 0)",
+    only_target=0.0,
+    after="scd",
+)
+def lcm(
+    teacher: Any = None,
+    *,
+    points: int = 50,
+    ema: float = 0.95,
+    solver: Step = euler,
+    weight: Weight = huber_each(0.001),
+) -> Method:
+    """Latent consistency models: consistency distillation on a uniform grid, whose steps are long ones of the schedule.
+
+        E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m = s - 1/points, x_m a step of the teacher's ODE
+
+    F* has averaged weights. The teacher brings its guidance. The step is DDIM's, which is Euler's on the linear path.
+    Luo et al. 2023, arXiv 2310.04378.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        points: Number of steps of the grid.
+        ema: Decay of the averaged weights, for each step.
+        solver: Step of the ODE from x_s; by default Euler's.
+        weight: Distance and weight of the residual; by default pseudo-Huber, coordinate by coordinate.
+    """
+    grid = uniform_grid(points)
+    rule = partial(same_endpoint, to=below(grid), solver=solver)
+    target = {"jumps": averaged(ema)}
+    term = Term(rule, fixed(teacher), times=on(grid), weight=weight, sources=target, name="eulerian")
+    return Method(term, name="lcm")

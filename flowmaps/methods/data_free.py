@@ -1,4 +1,4 @@
-"""Lagrangian methods that never see data: everything starts at s = 1, from noise. Their maps know s = 1 alone."""
+"""Lagrangian methods without data: everything starts from noise, at s = 1, the only source that their maps know."""
 
 from __future__ import annotations
 
@@ -20,61 +20,26 @@ from ..times.samplers import Times, logit_normal_diagonal, uniform_diagonal
 from ..times.samplers import from_noise as at_noise
 from ..velocity import Auxiliary, MakeOptimizer, fixed
 from ..weight import Weight, squared
+from .row import POSITION, TEACHER, landscape_row
+
+__all__ = ["freeflow", "pid", "boot"]
 
 
-def pid(
-    teacher: Any = None,
-    *,
-    times: Times = at_noise(uniform_diagonal()),
-    weight: Weight = squared,
-    derivative: Derivative = finite_difference(0.005, central=False),
-    compare: Compare | None = None,
-) -> Method:
-    """Physics-informed distillation:  E || V(eps, 1, t) + (t - 1) dV/dt - sg[v(F(eps, 1, t), t)] ||^2,  v the teacher's
-    velocity, the derivative by finite differences.
-
-    Both branches of the difference carry gradient. The paper measures in units of the denoised field, where the
-    residual is t times this one; compare= does so with a distance of images such as `perceptual.lpips()`, and then
-    weight= is to be `weight.plain`. The paper's network predicts a position (`Endpoint` here). Tee et al. 2024,
-    Transactions on Machine Learning Research.
-    """
-    rule = partial(lagrangian, derivative=derivative, slope=keep, target=stop)
-    if compare is not None:
-        rule = partial(denoised_residual, derivative=derivative, compare=compare)
-    term = Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise, name="lagrangian")
-    return Method(term, name="pid")
-
-
-def denoised_residual(
-    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative, compare: Compare
-) -> Tensor:
-    """compare(F - t dF/dt, sg[F - t v(F, t)]),  F = F(x_s, s, t): the Lagrangian rule between denoised fields of the
-    linear path.
-    """
-    V, dV = derivative(flow.average_velocity, (x, s, t), (0, 0, 1))
-    end = x + (t - s) * V
-    return compare(end - t * (V + (t - s) * dV), stop(end) - t * stop(teacher.velocity)(end, t))
-
-
-def boot(
-    teacher: Any = None,
-    *,
-    step: float = 0.04,
-    times: Times = at_noise(uniform_diagonal()),
-    weight: Weight = squared,
-) -> Method:
-    """BOOT:  E || V(eps, 1, t) - sg[((1 - m) V(eps, 1, m) + (m - t) v(F(eps, 1, m), m)) / (1 - t)] ||^2,  m = t +
-    step, v the teacher's velocity.
-
-    The paper's signal y = (x_t - t eps)/(1 - t) is eps - V(eps, 1, t); an Euler step of x is, in terms of V,
-    this convex combination, which has no pole at t = 1 and holds the boundary there by itself; the paper's Euler step
-    of y has 1/(1 - m) for 1/(1 - t). Gu et al. 2023, arXiv 2306.05544.
-    """
-    rule = partial(lagrangian_step, step=step)
-    term = Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise, name="lagrangian")
-    return Method(term, name="boot")
-
-
+@landscape_row(
+    rule="lagrangian",
+    learning=TEACHER,
+    notes="s = 1 only, finite difference stopped, auxiliary network",
+    published_cost=12,
+    cost=12,
+    shared=5.5,
+    paper="tong2025flow",
+    equation="E | V(eps, 1, t) - sg[v(F(eps, 1, t), t) - (t - 1) dV/dt] |^2  +  "
+    "lambda E <V(eps, 1, 0), sg[w - v](x_r, r)>,\n"
+    "E | w(x_r, r) - (n - sg[F(eps, 1, 0)]) |^2 for the auxiliary w,  x_r = (1 - r) sg[F(eps, 1, 0)] + r n",
+    gradient="V(eps, 1, t) and V(eps, 1, 0); the auxiliary loss reaches w alone",
+    only_source=1.0,
+    data_free=True,
+)
 def freeflow(
     teacher: Any = None,
     *,
@@ -86,13 +51,25 @@ def freeflow(
     optimizer: MakeOptimizer | None = None,
     derivative: Derivative = finite_difference(0.005, central=False, around=stop),
 ) -> Method:
-    """FreeFlow:  E || V(eps, 1, t) - sg[v(F(eps, 1, t), t) - (t - 1) dV/dt] ||^2  +  lambda E <V(eps, 1, 0),
-    sg[w(x_r, r)
-    - v(x_r, r)]>  and, for the auxiliary velocity w,  E || w(x_r, r) - u ||^2  on samples noised again.
+    """FreeFlow.
+
+        E || V(eps, 1, t) - sg[v(F(eps, 1, t), t) - (t - 1) dV/dt] ||^2
+          +  lambda E <V(eps, 1, 0), sg[w(x_r, r) - v(x_r, r)]>,
+        E || w(x_r, r) - u ||^2 for the auxiliary velocity w, on samples noised again
 
     x_r = (1 - r) sg[F(eps, 1, 0)] + r n, u = n - sg[F(eps, 1, 0)], v the teacher's velocity; lambda = strength times
-    the ratio of the mean residuals. w starts from the teacher where that is a FlowMap, from the flow otherwise, and
-    has an optimizer of its own. Tong, Ma, Xie and Jaakkola 2025, arXiv 2511.19428.
+    the ratio of the mean residuals. Tong, Ma, Xie and Jaakkola 2025, arXiv 2511.19428.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t). The auxiliary network starts from it where it is a
+            FlowMap, from the flow otherwise.
+        correction: Share of the batch for the correction and the auxiliary loss.
+        strength: Factor of lambda.
+        times: Sampler of t in the first loss; by default uniform.
+        noise_levels: Sampler of r; by default logit-normal, towards noise.
+        weight: Distance and weight of the residuals; by default the mean square.
+        optimizer: Makes the optimizer of the auxiliary network; by default one like the flow's.
+        derivative: Mode of dV/dt; by default a one-sided finite difference without gradient.
     """
     auxiliary = Auxiliary(teacher if isinstance(teacher, FlowMap) else None, optimizer)
     return Method(
@@ -122,11 +99,26 @@ def freeflow(
 def correct(
     flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, noise: Tensor, auxiliary: Any
 ) -> dict[str, Tensor]:
-    """correction: V - sg[V] + sg[w(x_t, t) - v(x_t, t)] at V(x_s, s, 0), whose square has the gradient of 2 <V, w - v>;
-    auxiliary: w(x_t, t) - u. Both at x_t, the sample F(x_s, s, 0) noised to t.
+    """FreeFlow's rule for the correction and for the auxiliary velocity w.
 
-    With w the velocity of the samples' own distribution this moves them down the gradient of the divergence from it to
+        correction:  V - sg[V] + sg[w(x_t, t) - v(x_t, t)],  V = V(x_s, s, 0)
+        auxiliary:   w(x_t, t) - u
+
+    Both are at x_t, the sample F(x_s, s, 0) noised to t. The square of the correction has the gradient of 2 <V, w - v>.
+    With w the velocity of the samples' own distribution it moves them down the gradient of the divergence from it to
     the teacher's.
+
+    Args:
+        flow: The flow map.
+        teacher: The teacher's velocity v.
+        x: Noise, (B, ...).
+        s: Source times, (B, 1, ...).
+        t: Noise levels of x_t, (B, 1, ...).
+        noise: Noise n of x_t, of the shape of x.
+        auxiliary: The flow map of w.
+
+    Returns:
+        Both residuals by name, of the shape of x.
     """
     data = torch.zeros_like(t)
     V = flow.average_velocity(x, s, data)
@@ -137,3 +129,111 @@ def correct(
         "correction": V - stop(V) + stop(w) - stop(teacher.velocity)(x_t, t),
         "auxiliary": w - flow.path.velocity(sample, noise, t),
     }
+
+
+@landscape_row(
+    rule="lagrangian",
+    learning=TEACHER,
+    output=POSITION,
+    notes="s = 1 only, finite difference, target stopped",
+    published_cost=7,
+    cost=7,
+    shared=7,
+    paper="tee2024physics",
+    equation="E | V(eps, 1, t) + (t - 1) dV/dt - sg[v(F(eps, 1, t), t)] |^2",
+    gradient="V and both branches of the difference",
+    gradient_of=("value", "time"),
+    only_source=1.0,
+    data_free=True,
+)
+def pid(
+    teacher: Any = None,
+    *,
+    times: Times = at_noise(uniform_diagonal()),
+    weight: Weight = squared,
+    derivative: Derivative = finite_difference(0.005, central=False),
+    compare: Compare | None = None,
+) -> Method:
+    """Physics-informed distillation.
+
+        E || V(eps, 1, t) + (t - 1) dV/dt - sg[v(F(eps, 1, t), t)] ||^2,  v the teacher's velocity
+
+    Both branches of the finite difference carry gradient. The paper's network predicts a position (`Endpoint` here).
+    Tee et al. 2024, Transactions on Machine Learning Research.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        times: Sampler of t; by default uniform.
+        weight: Distance and weight of the residual; by default the mean square. `weight.plain` with compare=.
+        derivative: Mode of dV/dt; by default a one-sided finite difference with gradient.
+        compare: Distance of images in the paper's units, such as `perceptual.lpips()`: between denoised fields, where
+            the residual is t times this one. None for the residual in units of velocity.
+    """
+    rule = partial(lagrangian, derivative=derivative, slope=keep, target=stop)
+    if compare is not None:
+        rule = partial(denoised_residual, derivative=derivative, compare=compare)
+    term = Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise, name="lagrangian")
+    return Method(term, name="pid")
+
+
+def denoised_residual(
+    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative, compare: Compare
+) -> Tensor:
+    """The Lagrangian rule between denoised fields of the linear path.
+
+        compare(F - t dF/dt, sg[F - t v(F, t)]),  F = F(x_s, s, t)
+
+    Args:
+        flow: The flow map.
+        teacher: The teacher's velocity v.
+        x: Points x_s, (B, ...).
+        s: Source times, (B, 1, ...).
+        t: Target times, (B, 1, ...).
+        derivative: Mode of dF/dt.
+        compare: Distance of two fields.
+
+    Returns:
+        What `compare` returns, (B, ...).
+    """
+    V, dV = derivative(flow.average_velocity, (x, s, t), (0, 0, 1))
+    end = x + (t - s) * V
+    return compare(end - t * (V + (t - s) * dV), stop(end) - t * stop(teacher.velocity)(end, t))
+
+
+@landscape_row(
+    rule="lagrangian",
+    learning=TEACHER,
+    output=POSITION,
+    notes="s = 1 only, finite step, target stopped",
+    cost=5,
+    shared=5,
+    paper="gu2023boot",
+    equation="E | V(eps, 1, t) - sg[((1 - m) V(eps, 1, m) + (m - t) v(F(eps, 1, m), m)) / (1 - t)] |^2,  m = t + step",
+    gradient="V at the farther point t",
+    only_source=1.0,
+    data_free=True,
+)
+def boot(
+    teacher: Any = None,
+    *,
+    step: float = 0.04,
+    times: Times = at_noise(uniform_diagonal()),
+    weight: Weight = squared,
+) -> Method:
+    """BOOT.
+
+        E || V(eps, 1, t) - sg[((1 - m) V(eps, 1, m) + (m - t) v(F(eps, 1, m), m)) / (1 - t)] ||^2,  m = t + step
+
+    v is the teacher's velocity. The paper's signal y = (x_t - t eps)/(1 - t) is eps - V(eps, 1, t); an Euler step of x
+    is, in terms of V, this convex combination, which has no pole at t = 1 and holds the boundary there by itself; the
+    paper's Euler step of y has 1/(1 - m) for 1/(1 - t). Gu et al. 2023, arXiv 2306.05544.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        step: Size of the Euler step in time.
+        times: Sampler of t; by default uniform.
+        weight: Distance and weight of the residual; by default the mean square.
+    """
+    rule = partial(lagrangian_step, step=step)
+    term = Term(rule, fixed(teacher), times=times, weight=weight, start=from_noise, name="lagrangian")
+    return Method(term, name="boot")

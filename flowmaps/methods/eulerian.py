@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..consistency import diffusion, eulerian
+from ..consistency import eulerian
 from ..derivative import Derivative, detached, jvp, keep, stop, time_part
 from ..method.method import Method
 from ..method.stages import Stages
@@ -19,23 +19,55 @@ from ..times.samplers import Times, angle_normal, gap, uniform_diagonal, uniform
 from ..velocity import Discriminator, fixed, own
 from ..weight import Weight, adaptive, by_interval, normalised, squared, summed
 from .adversarial import ADVERSARIAL_SHARE, adversarial_term
-from .parts import tangent_warm_up
+from .parts import tangent_warm_up, with_diffusion
+from .row import SELF, TEACHER, landscape_row
+
+__all__ = ["emd", "esd", "ayf_emd", "facm"]
 
 
+@landscape_row(
+    rule="eulerian",
+    learning=TEACHER,
+    notes="JVP, nothing stopped",
+    published_cost=7,
+    cost=7,
+    shared=7,
+    paper="boffi2024flow",
+    equation="E | V - v(x_s, s) - (t - s)(dV/ds + grad_x V . v) |^2",
+    gradient="V, dV/ds and grad_x V . v",
+    gradient_of=("value", "time", "space"),
+)
 def emd(
     teacher: Any = None, *, times: Times = uniform_triangle(), weight: Weight = squared, derivative: Derivative = jvp
 ) -> Method:
-    """Eulerian map distillation:  E || V - v(x_s, s) - (t - s)(dV/ds + grad_x V . v) ||^2,  v the teacher's velocity,
-    nothing stopped.
+    """Eulerian map distillation.
+
+        E || V - v(x_s, s) - (t - s)(dV/ds + grad_x V . v) ||^2,  v the teacher's velocity, nothing stopped
 
     Boffi, Albergo and Vanden-Eijnden 2024, arXiv 2406.07507.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        times: Sampler of (s, t); by default uniform on the triangle t <= s.
+        weight: Distance and weight of the residual; by default the mean square.
+        derivative: Mode of the slope; by default forward mode with gradient.
     """
-    return Method(
-        Term(partial(eulerian, derivative=derivative, slope=keep), fixed(teacher), times=times, weight=weight),
-        name="emd",
-    )
+    rule = partial(eulerian, derivative=derivative, slope=keep)
+    return Method(Term(rule, fixed(teacher), times=times, weight=weight), name="emd")
 
 
+@landscape_row(
+    rule="eulerian",
+    learning=SELF,
+    notes="JVP, its part in space stopped",
+    published_cost=10,
+    cost=12,
+    shared=4.5,
+    paper="boffi2025build",
+    equation="E | V - (t - s) dV/ds - sg[w + (t - s) grad_x V . w] |^2  +  E | V(x_s, s, s) - u |^2,  w = V(x_s, s, s)",
+    gradient="V and dV/ds",
+    gradient_of=("value", "time"),
+)
 def esd(
     *,
     diagonal: float = 0.75,
@@ -44,20 +76,35 @@ def esd(
     weight: Weight = squared,
     derivative: Derivative = time_part(),
 ) -> Method:
-    """Eulerian self-distillation:  E || V - (t - s) dV/ds - sg[w + (t - s) grad_x V . w] ||^2  +  E || V(x_s, s, s) - u
-    ||^2,  w = V(x_s, s, s).
+    """Eulerian self-distillation.
 
-    The derivative in time keeps its gradient and the one in space is stopped, so it takes two of them
-    (`derivative.time_part`). The second term has times of its own, uniform as in the paper. Boffi, Albergo and
-    Vanden-Eijnden 2025, arXiv 2505.18825.
+        E || V - (t - s) dV/ds - sg[w + (t - s) grad_x V . w] ||^2  +  E || V(x_s, s, s) - u ||^2,  w = V(x_s, s, s)
+
+    Boffi, Albergo and Vanden-Eijnden 2025, arXiv 2505.18825.
+
+    Args:
+        diagonal: Share of the batch for the second term.
+        times: Sampler of (s, t) in the first term; by default uniform on the triangle t <= s.
+        diagonal_times: Sampler of s in the second term; by default uniform, as in the paper.
+        weight: Distance and weight of both residuals; by default the mean square.
+        derivative: Mode of the slope; by default two derivatives, in time with gradient and in space without.
     """
-    return Method(
-        Term(diffusion, share=diagonal, times=diagonal_times, weight=weight),
-        Term(partial(eulerian, derivative=derivative, slope=keep), own, share=1 - diagonal, times=times, weight=weight),
-        name="esd",
-    )
+    rule = partial(eulerian, derivative=derivative, slope=keep)
+    term = Term(rule, own, times=times, weight=weight)
+    return Method(*with_diffusion(diagonal, term, diagonal_times), name="esd")
 
 
+@landscape_row(
+    rule="eulerian",
+    learning=TEACHER,
+    notes="JVP stopped",
+    published_cost=6,
+    cost=5,
+    shared=5,
+    paper="sabour2025align",
+    equation="E | V - sg[v(x_s, s) + r (t - s)(dV/ds + grad_x V . v)] |^2",
+    gradient="V",
+)
 def ayf_emd(
     teacher: Any = None,
     *,
@@ -69,13 +116,23 @@ def ayf_emd(
     discriminator: nn.Module | None = None,
     fine_tuning: float = 0.2,
 ) -> Method:
-    """Align Your Flow, Eulerian:  E || V - sg[v(x_s, s) + r (t - s)(dV/ds + grad_x V . v)] ||^2,  v the teacher's
-    velocity.
+    """Align Your Flow, Eulerian.
 
-    Tangent normalisation is a weight (`weight.normalised`); r rises linearly to `largest` over the first `warm_up` of
-    training (0: r = 1). With a discriminator, a network x -> logits, the last `fine_tuning` of training is the paper's
-    second stage: an adversarial loss on one-jump samples joins in (`methods.adversarial`), held in proportion by the
-    gradients of the last layer. Sabour, Fidler and Kreis 2025, arXiv 2506.14603.
+        E || V - sg[v(x_s, s) + r (t - s)(dV/ds + grad_x V . v)] ||^2,  v the teacher's velocity
+
+    With a discriminator the last part of training is the paper's second stage: an adversarial loss on one-jump samples
+    joins in (`methods.adversarial`), held in proportion by the gradients of the last layer. Sabour, Fidler and Kreis
+    2025, arXiv 2506.14603.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        times: Sampler of (s, t); by default the gap is logit-normal.
+        weight: Distance and weight of the residual; by default tangent normalisation (`weight.normalised`).
+        warm_up: Share of training over which r rises linearly; 0 for r = 1 from the start.
+        largest: Value of r after the warm-up.
+        derivative: Mode of the slope; by default forward mode without gradient.
+        discriminator: A network x -> logits; None for no adversarial stage.
+        fine_tuning: Share of training for the adversarial stage.
     """
     rule = partial(eulerian, derivative=derivative, slope=stop)
     term = Term(rule, fixed(teacher), times=times, weight=weight)
@@ -91,6 +148,19 @@ def ayf_emd(
     return Stages((1 - fine_tuning, first), (fine_tuning, second), name="ayf_emd")
 
 
+@landscape_row(
+    rule="eulerian",
+    learning=TEACHER,
+    notes="t = 0 only, with the diagonal for an anchor, JVP stopped",
+    published_cost=8,
+    cost=8,
+    shared=8,
+    paper="peng2025facm",
+    equation="E | V - sg[V - a(s) clamp(V - v - (t - s)(dV/ds + grad_x V . v))] |^2 at t = 0\n"
+    "  +  E | V(x_s, s, s) - v |^2  +  E [1 - cos(V(x_s, s, s), v)]",
+    gradient="V(x_s, s, 0) and V(x_s, s, s)",
+    only_target=0.0,
+)
 def facm(
     teacher: Any = None,
     *,
@@ -100,14 +170,23 @@ def facm(
     bound: float = 1.0,
     derivative: Derivative = detached,
 ) -> Method:
-    """Flow-anchored consistency:  E || V - sg[V - a(s) clamp(R)] ||^2,  R = V - v(x_s, s) - (t - s)(dV/ds + grad_x V
-    . v), at t = 0, and the anchor  E || V(x_s, s, s) - v ||^2 + E [1 - cos(V(x_s, s, s), v)].
+    """Flow-anchored consistency.
 
-    v is the teacher's velocity, a(s) = 1 - (1 - s)^relax, R is clamped to +-bound. weight: of the first part, by
-    default sin(pi s / 2) / sg[(|R|^2/D + 1e-3)^(1/2)]. The paper's single time in [0, 2], which keeps the two tasks
+        E || V - sg[V - a(s) clamp(R)] ||^2,  R = V - v(x_s, s) - (t - s)(dV/ds + grad_x V . v), at t = 0,
+          +  E || V(x_s, s, s) - v ||^2  +  E [1 - cos(V(x_s, s, s), v)]  for the anchor
+
+    v is the teacher's velocity, a(s) = 1 - (1 - s)^relax. The paper's single time in [0, 2], which keeps the two tasks
     apart, is a network's `times=embeddings.expanded`. The map is one to t = 0: several steps are restarts. The cosine
     is taken over all values of a row, so that it means something for few channels too. Peng et al. 2025, arXiv
     2507.03738.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        times: Sampler of s, with t = 0; by default normal in the logarithm of the noise level.
+        weight: Distance and weight of the first part; None for sin(pi s / 2) / sg[(|R|^2/D + 1e-3)^(1/2)].
+        relax: Power in a(s).
+        bound: Bound of R, in both directions.
+        derivative: Mode of the slope; by default forward mode without gradient.
     """
     first = by_interval(lambda s, t: torch.sin(s * (math.pi / 2)), adaptive(0.5, 1e-3, squared))
     return Method(
@@ -137,8 +216,24 @@ def flow_anchored(
     relax: float = 0.5,
     bound: float = 1.0,
 ) -> dict[str, Tensor]:
-    """eulerian: V - sg[V - a(s) clamp(R)]; anchor: V(x_s, s, s) - v; direction: V(x_s, s, s)/|V| - v/|v|. One call of
-    the teacher serves all.
+    """FACM's three residuals, with one call of the teacher.
+
+        eulerian:   V - sg[V - a(s) clamp(R)],  a(s) = 1 - (1 - s)^relax
+        anchor:     V(x_s, s, s) - v
+        direction:  V(x_s, s, s)/|V(x_s, s, s)| - v/|v|
+
+    Args:
+        flow: The flow map.
+        teacher: The teacher's velocity v.
+        x: Points x_s, (B, ...).
+        s: Source times, (B, 1, ...).
+        t: Target times, (B, 1, ...).
+        derivative: Mode of the slope in R.
+        relax: Power in a(s).
+        bound: Bound of R, in both directions.
+
+    Returns:
+        The residuals by name, of the shape of x.
     """
     v = stop(teacher.velocity)(x, s)
     V, dV = derivative(flow.average_velocity, (x, s, t), (v, 1, 0))

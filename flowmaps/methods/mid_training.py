@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..derivative import stop
-from ..draws import Rows
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.term import Term, noise_alone
@@ -19,15 +18,36 @@ from ..steps import Step, euler
 from ..times.samplers import Times
 from ..velocity import Fixed, Pair
 from ..weight import Weight, squared
+from .row import TEACHER, landscape_row
+
+__all__ = ["cmt"]
 
 
+@landscape_row(
+    rule="compositional",
+    learning=TEACHER,
+    notes="mid-training on trajectories of a solver",
+    cost=4,
+    shared=4,
+    paper="hu2025cmt",
+    equation="E | V(y_s, s, t) - (y_s - y_t)/(s - t) |^2,  y along the teacher's ODE from noise",
+    gradient="V",
+    data_free=True,
+)
 def cmt(teacher: Any = None, *, points: int = 16, solver: Step = euler, weight: Weight = squared) -> Method:
-    """Consistency mid-training:  E || V(y_s, s, t) - (y_s - y_t)/(s - t) ||^2,  y the states of the teacher's ODE
-    from noise, at the times of a uniform grid of `points` steps.
+    """Consistency mid-training.
+
+        E || V(y_s, s, t) - (y_s - y_t)/(s - t) ||^2,  y the states of the teacher's ODE from noise, on a uniform grid
 
     Plain regression on fixed targets, without derivatives: a stage between a diffusion model and any of the other
-    methods, as in Stages((0.3, cmt(teacher)), (0.7, meanflow())). `points` rows share one trajectory, so a row costs
-    one pass of the teacher (two with `steps.heun`). Hu, Lai, Mitsufuji and Ermon 2025, arXiv 2509.24526.
+    methods, as in Stages((0.3, cmt(teacher)), (0.7, meanflow())). Hu, Lai, Mitsufuji and Ermon 2025, arXiv 2509.24526.
+
+    Args:
+        teacher: A FlowMap or any object with velocity(x, t).
+        points: Number of steps of the grid. As many rows share one trajectory, so a row costs one pass of the teacher
+            (two with `steps.heun`).
+        solver: Step of the ODE; by default Euler's.
+        weight: Distance and weight of the residual; by default the mean square.
     """
     term = Term(
         partial(along_trajectory, points=points, solver=solver),
@@ -42,13 +62,13 @@ def cmt(teacher: Any = None, *, points: int = 16, solver: Step = euler, weight: 
 
 
 def groups(rows: int, size: int) -> int:
-    """How many trajectories `rows` rows have, of at most `size` rows each; row r is on trajectory r mod groups."""
+    """Number of trajectories of `rows` rows, of at most `size` rows each; row r is on trajectory r mod groups."""
     return -(-rows // size)
 
 
 @dataclass(frozen=True)
 class OncePerGroup(Fixed):
-    """A given teacher that is asked about one row of each group of `size` rows, the first ones of the batch."""
+    """A given teacher under the conditions of the first row of each group of `size` rows."""
 
     size: int
 
@@ -57,13 +77,19 @@ class OncePerGroup(Fixed):
         return super().__call__(flow, replace(pair, condition=_rows(pair.condition, first)))
 
 
-def in_groups(size: int) -> Callable[[Pair, Rows], Pair]:
-    """The same noise and condition for all rows of a group. Raises ValueError where several processes or parts share a
-    batch, and its groups cannot be shared.
+def in_groups(size: int) -> Callable[[Pair], Pair]:
+    """The same noise and condition for all rows of a group.
+
+    Args:
+        size: Rows of a group.
+
+    Returns:
+        pair -> pair, for `Term.couple`. It raises ValueError if several processes or parts share a batch whose
+        groups they cannot share.
     """
 
-    def couple(pair: Pair, rows: Rows) -> Pair:
-        count = groups(len(pair.eps), size)
+    def couple(pair: Pair) -> Pair:
+        rows, count = pair.rows, groups(len(pair.eps), size)
         if rows.total and rows.every * count != groups(rows.total, size):
             raise ValueError(
                 f"{rows.every} processes or parts cannot share the {groups(rows.total, size)} trajectories of "
@@ -76,12 +102,12 @@ def in_groups(size: int) -> Callable[[Pair, Rows], Pair]:
 
 
 def _rows(condition: dict[str, Any], rows: Any) -> dict[str, Any]:
+    """These rows of a condition."""
     return {k: v[rows] if isinstance(v, Tensor) and v.ndim else v for k, v in condition.items()}
 
 
 def trajectory_times(points: int) -> Times:
-    """(s, t) on the uniform grid: every source 1/points, ..., 1 as often as the others, t uniform on the points
-    below."""
+    """(s, t) on a uniform grid: every source 1/points, ..., 1 equally often, t uniform on the points below."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         # from a random one on, so that a batch with fewer rows than points leaves none out for good
@@ -98,8 +124,24 @@ def trajectory_times(points: int) -> Times:
 def along_trajectory(
     flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, points: int = 16, solver: Step = euler
 ) -> Tensor:
-    """V(y_s, s, t) - (y_s - y_t)/(s - t) on the trajectories of the first ceil(B / points) rows of noise x; row r is on
-    trajectory r mod ceil(B / points). ValueError for times off the grid.
+    """The rule of mid-training:  V(y_s, s, t) - (y_s - y_t)/(s - t).
+
+    The trajectories y start at the first ceil(B / points) rows of x; row r is on trajectory r mod ceil(B / points).
+
+    Args:
+        flow: The flow map.
+        teacher: The teacher's velocity, for these first rows.
+        x: Noise, (B, ...).
+        s: Source times, (B, 1, ...).
+        t: Target times, (B, 1, ...).
+        points: Number of steps of the grid.
+        solver: Step of the ODE.
+
+    Returns:
+        The residual, of the shape of x.
+
+    Raises:
+        ValueError: For times off the grid.
     """
     i, j = ((time.flatten() * points).round().long() for time in (s, t))
     if not torch.compiler.is_compiling() and bool(
@@ -115,7 +157,17 @@ def along_trajectory(
 
 
 def trajectory(teacher: Any, noise: Tensor, points: int, solver: Step) -> Tensor:
-    """The states at the times 0, 1/points, ..., 1: (points + 1, rows, ...)."""
+    """States of the teacher's ODE.
+
+    Args:
+        teacher: The teacher's velocity.
+        noise: The states at s = 1, (rows, ...).
+        points: Number of steps.
+        solver: Step of the ODE.
+
+    Returns:
+        The states at the times 0, 1/points, ..., 1, (points + 1, rows, ...).
+    """
     states = [noise]
     for k in range(points, 0, -1):
         s: Any = noise.new_full((len(noise), *[1] * (noise.ndim - 1)), k / points)

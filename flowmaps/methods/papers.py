@@ -1,13 +1,25 @@
-"""The papers behind the methods."""
+"""The papers behind the methods: the entries of `references.bib`."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 
 @dataclass(frozen=True)
 class Paper:
-    """What a reference needs. arxiv: its number there, empty where only the venue is known."""
+    """A reference.
+
+    Args:
+        key: The key of its BibTeX entry.
+        authors: Names as "Last, First"; the last name alone where the first is not known.
+        title: The title.
+        year: Year of the first version.
+        arxiv: Its number on arXiv; empty where only the venue is known.
+        venue: Journal or conference, for papers without a number.
+    """
 
     key: str
     authors: tuple[str, ...]
@@ -25,349 +37,83 @@ class Paper:
 
     @property
     def bibtex(self) -> str:
-        """A BibTeX entry. Where the first names are missing here, so are they there."""
+        """The paper as a BibTeX entry."""
         fields = {"author": " and ".join(self.authors), "title": f"{{{self.title}}}", "year": str(self.year)}
         fields |= {"eprint": self.arxiv, "archivePrefix": "arXiv"} if self.arxiv else {"journal": self.venue}
         lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
         return f"@{'misc' if self.arxiv else 'article'}{{{self.key},\n{lines}\n}}"
 
 
-LIPMAN2023FLOW = Paper(
-    "lipman2023flow",
-    (
-        "Lipman, Yaron",
-        "Chen, Ricky T. Q.",
-        "Ben-Hamu, Heli",
-        "Nickel, Maximilian",
-        "Le, Matt",
-    ),
-    "Flow Matching for Generative Modeling",
-    2023,
-    arxiv="2210.02747",
-)
-BOFFI2024FLOW = Paper(
-    "boffi2024flow",
-    (
-        "Boffi, Nicholas M.",
-        "Albergo, Michael S.",
-        "Vanden-Eijnden, Eric",
-    ),
-    "Flow map matching with stochastic interpolants: A mathematical framework for consistency models",
-    2024,
-    arxiv="2406.07507",
-)
-BOFFI2025BUILD = Paper(
-    "boffi2025build",
-    (
-        "Boffi, Nicholas M.",
-        "Albergo, Michael S.",
-        "Vanden-Eijnden, Eric",
-    ),
-    "How to build a consistency model: Learning flow maps via self-distillation",
-    2025,
-    arxiv="2505.18825",
-)
-SABOUR2025ALIGN = Paper(
-    "sabour2025align",
-    (
-        "Sabour, Amirmojtaba",
-        "Fidler, Sanja",
-        "Kreis, Karsten",
-    ),
-    "Align Your Flow: Scaling Continuous-Time Flow Map Distillation",
-    2025,
-    arxiv="2506.14603",
-)
-ZHOU2025TERMINAL = Paper(
-    "zhou2025terminal",
-    (
-        "Zhou, Linqi",
-        "Parger, Mathias",
-        "Haque, Ayaan",
-        "Song, Jiaming",
-    ),
-    "Terminal Velocity Matching",
-    2025,
-    arxiv="2511.19797",
-)
-TONG2025FLOW = Paper(
-    "tong2025flow",
-    (
-        "Tong, Shangyuan",
-        "Ma, Nanye",
-        "Xie, Saining",
-        "Jaakkola, Tommi",
-    ),
-    "Flow Map Distillation Without Data",
-    2025,
-    arxiv="2511.19428",
-)
-TEE2024PHYSICS = Paper(
-    "tee2024physics",
-    (
-        "Tee, Joshua Tian Jin",
-        "Zhang, Kang",
-        "Yoon, Hee Suk",
-        "Gowda, Dhananjaya Nagaraja",
-        "Kim, Chanwoo",
-        "Yoo, Chang D.",
-    ),
-    "Physics Informed Distillation for Diffusion Models",
-    2024,
-    venue="Transactions on Machine Learning Research",
-)
-GU2023BOOT = Paper(
-    "gu2023boot",
-    (
-        "Gu, Jiatao",
-        "Zhai, Shuangfei",
-        "Zhang, Yizhe",
-        "Liu, Lingjie",
-        "Susskind, Josh",
-    ),
-    "BOOT: Data-free Distillation of Denoising Diffusion Models with Bootstrapping",
-    2023,
-    arxiv="2306.05544",
-)
-SONG2023CONSISTENCY = Paper(
-    "song2023consistency",
-    (
-        "Song, Yang",
-        "Dhariwal, Prafulla",
-        "Chen, Mark",
-        "Sutskever, Ilya",
-    ),
-    "Consistency Models",
-    2023,
-    arxiv="2303.01469",
-)
-KIM2023CONSISTENCY = Paper(
-    "kim2023consistency",
-    (
-        "Kim, Dongjun",
-        "Lai, Chieh-Hsin",
-        "Liao, Wei-Hsiang",
-        "Murata, Naoki",
-        "Takida, Yuhta",
-        "Uesaka, Toshimitsu",
-        "He, Yutong",
-        "Mitsufuji, Yuki",
-        "Ermon, Stefano",
-    ),
-    "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory of Diffusion",
-    2023,
-    arxiv="2310.02279",
-)
-LUO2025SOFLOW = Paper(
-    "luo2025soflow",
-    (
-        "Luo, Tianze",
-        "Yuan, Haotian",
-        "Liu, Zhuang",
-    ),
-    "SoFlow: Solution Flow Models for One-Step Generative Modeling",
-    2025,
-    arxiv="2512.15657",
-)
-PENG2025FACM = Paper(
-    "peng2025facm",
-    (
-        "Peng",
-        "Zhu",
-        "Liu",
-        "Wu",
-        "Li",
-        "Sun",
-        "Wu",
-    ),
-    "FACM: Flow-Anchored Consistency Models",
-    2025,
-    arxiv="2507.03738",
-)
-GENG2025MEAN = Paper(
-    "geng2025mean",
-    (
-        "Geng, Zhengyang",
-        "Deng, Mingyang",
-        "Bai, Xingjian",
-        "Kolter, J. Zico",
-        "He, Kaiming",
-    ),
-    "Mean Flows for One-step Generative Modeling",
-    2025,
-    arxiv="2505.13447",
-)
-GENG2025IMPROVED = Paper(
-    "geng2025improved",
-    (
-        "Geng, Zhengyang",
-        "Lu, Yiyang",
-        "Wu, Zongze",
-        "Shechtman, Eli",
-        "Kolter, J. Zico",
-        "He, Kaiming",
-    ),
-    "Improved Mean Flows: On the Challenges of Fastforward Generative Models",
-    2025,
-    arxiv="2512.02012",
-)
-ZHANG2025ALPHAFLOW = Paper(
-    "zhang2025alphaflow",
-    (
-        "Zhang, Huijie",
-        "Siarohin, Aliaksandr",
-        "Menapace, Willi",
-        "Vasilkovsky, Michael",
-        "Tulyakov, Sergey",
-        "Qu, Qing",
-        "Skorokhodov, Ivan",
-    ),
-    "AlphaFlow: Understanding and Improving MeanFlow Models",
-    2025,
-    arxiv="2510.20771",
-)
-LEE2025DECOUPLED = Paper(
-    "lee2025decoupled",
-    (
-        "Lee, Kyungmin",
-        "Yu, Sihyun",
-        "Shin, Jinwoo",
-    ),
-    "Decoupled MeanFlow: Turning Flow Models into Flow Maps for Accelerated Sampling",
-    2025,
-    arxiv="2510.24474",
-)
-ZHANG2025OVERCOMING = Paper(
-    "zhang2025overcoming",
-    (
-        "Zhang, Xinxi",
-        "Tan",
-        "Nguyen",
-        "Dao",
-        "Han",
-        "He",
-        "Zhang",
-        "Mao",
-        "Metaxas",
-        "Pavlovic",
-    ),
-    "Overcoming the Curvature Bottleneck in MeanFlow",
-    2025,
-    arxiv="2511.23342",
-)
-LU2026ONE = Paper(
-    "lu2026one",
-    (
-        "Lu",
-        "Lu",
-        "Sun",
-        "Zhao",
-        "Jiang",
-        "Wang",
-        "Li",
-        "Geng",
-        "He",
-    ),
-    "One-step Latent-free Image Generation with Pixel Mean Flows",
-    2026,
-    arxiv="2601.22158",
-)
-SONG2023IMPROVED = Paper(
-    "song2023improved",
-    (
-        "Song, Yang",
-        "Dhariwal, Prafulla",
-    ),
-    "Improved Techniques for Training Consistency Models",
-    2023,
-    arxiv="2310.14189",
-)
-GENG2024CONSISTENCY = Paper(
-    "geng2024consistency",
-    (
-        "Geng, Zhengyang",
-        "Pokle, Ashwini",
-        "Luo, William",
-        "Lin, Justin",
-        "Kolter, J. Zico",
-    ),
-    "Consistency Models Made Easy",
-    2024,
-    arxiv="2406.14548",
-)
-LU2024SIMPLIFYING = Paper(
-    "lu2024simplifying",
-    (
-        "Lu, Cheng",
-        "Song, Yang",
-    ),
-    "Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models",
-    2024,
-    arxiv="2410.11081",
-)
-LUO2023LATENT = Paper(
-    "luo2023latent",
-    (
-        "Luo, Simian",
-        "Tan, Yiqin",
-        "Huang, Longbo",
-        "Li, Jian",
-        "Zhao, Hang",
-    ),
-    "Latent Consistency Models: Synthesizing High-Resolution Images with Few-Step Inference",
-    2023,
-    arxiv="2310.04378",
-)
-HU2025CMT = Paper(
-    "hu2025cmt",
-    (
-        "Hu, Zheyuan",
-        "Lai, Chieh-Hsin",
-        "Mitsufuji, Yuki",
-        "Ermon, Stefano",
-    ),
-    "CMT: Mid-Training for Efficient Learning of Consistency, Mean Flow, and Flow Map Models",
-    2025,
-    arxiv="2509.24526",
-)
-FRANS2024ONE = Paper(
-    "frans2024one",
-    (
-        "Frans, Kevin",
-        "Hafner, Danijar",
-        "Levine, Sergey",
-        "Abbeel, Pieter",
-    ),
-    "One Step Diffusion via Shortcut Models",
-    2024,
-    arxiv="2410.12557",
-)
-GUO2025SPLITMEANFLOW = Paper(
-    "guo2025splitmeanflow",
-    (
-        "Guo",
-        "Wang",
-        "Yuan",
-        "Cao",
-        "Chen",
-        "Chen",
-        "Huo",
-        "Zhang",
-        "Wang",
-        "Liu",
-        "Wang",
-    ),
-    "SplitMeanFlow: Interval Splitting Consistency in Few-Step Generative Modeling",
-    2025,
-    arxiv="2507.16884",
-)
-SALIMANS2022PROGRESSIVE = Paper(
-    "salimans2022progressive",
-    (
-        "Salimans, Tim",
-        "Ho, Jonathan",
-    ),
-    "Progressive Distillation for Fast Sampling of Diffusion Models",
-    2022,
-    arxiv="2202.00512",
-)
+def cite(key: str) -> Paper:
+    """The paper with this key in `references.bib`. Raises ValueError for an unknown key."""
+    if key not in references():
+        raise ValueError(f"references.bib has no entry {key!r}; it has {', '.join(references())}")
+    return references()[key]
+
+
+@cache
+def references() -> dict[str, Paper]:
+    """The papers of `references.bib` by key."""
+    text = resources.files(__package__).joinpath("references.bib").read_text(encoding="utf-8")
+    return {paper.key: paper for paper in read_bibtex(text, "references.bib")}
+
+
+def read_bibtex(text: str, source: str = "BibTeX") -> list[Paper]:
+    """Read papers from BibTeX, any type of entry. Text between entries is a comment, as in BibTeX.
+
+    Args:
+        text: Entries such as `@misc{key, author = {...}, title = {{...}}, year = {2025}, eprint = {2505.13447}}`;
+            values stand in braces, in quotes, or are plain numbers.
+        source: Name of the text in errors.
+
+    Returns:
+        The papers in the order of the text.
+
+    Raises:
+        ValueError: For a malformed or incomplete entry and for a key that comes twice, with its line.
+    """
+    papers: dict[str, Paper] = {}
+    place = 0
+    while (start := text.find("@", place)) >= 0:
+        where = f"{source}, line {text.count(chr(10), 0, start) + 1}"
+        if not (head := _HEAD.match(text, start)):
+            raise ValueError(f"{where}: an entry starts with @type{{key, ...")
+        key, place, fields = head[1], head.end(), dict[str, str]()
+        while not (end := _END.match(text, place)):
+            if not (field := _FIELD.match(text, place)):
+                line = text[place:].strip().partition("\n")[0]
+                raise ValueError(
+                    f"{where}: entry {key} is malformed at {line[:60]!r}; fields are name = {{value}}, ..."
+                )
+            fields[field[1].lower()] = " ".join(next(filter(None, field.groups()[1:]), "").split())
+            place = field.end()
+        place = end.end()
+        if key in papers:
+            raise ValueError(f"{where}: entry {key} comes twice")
+        papers[key] = _paper(key, fields, where)
+    return list(papers.values())
+
+
+_BRACED = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"  # braces within braces within braces
+_HEAD = re.compile(r"@\w+\s*\{\s*([^\s,{}=]+)\s*,")
+_FIELD = re.compile(rf'\s*(\w+)\s*=\s*(?:{_BRACED}|"([^"]*)"|(\d+))\s*(?:,|(?=\}}))')
+_END = re.compile(r"\s*\}")
+
+
+def _paper(key: str, fields: dict[str, str], where: str) -> Paper:
+    """The paper of an entry."""
+    venue = fields.get("journal") or fields.get("booktitle", "")
+    missing = [name for name in ("author", "title", "year") if not fields.get(name)]
+    missing += [] if fields.get("eprint") or venue else ["eprint or journal"]
+    if missing or not fields["year"].isdigit():
+        raise ValueError(f"{where}: entry {key} needs {', '.join(missing) or 'a number for its year'}")
+    title = re.sub(r"^\{([^{}]*)\}$", r"\1", fields["title"])
+    authors = tuple(fields["author"].split(" and "))
+    return Paper(key, authors, title, int(fields["year"]), fields.get("eprint", ""), venue)
+
+
+def __getattr__(name: str) -> Paper:
+    """`papers.GENG2025MEAN` is `cite("geng2025mean")`."""
+    if name.isupper() and name.lower() in references():
+        return cite(name.lower())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,18 +1,40 @@
-"""What several methods share."""
+"""Parts that several methods share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from ..consistency import diffusion
 from ..derivative import stop
 from ..method.term import Term
+from ..times.samplers import Times
+
+
+def with_diffusion(share: float, term: Term, times: Times | None = None) -> tuple[Term, Term]:
+    """The diffusion rule on a share of the rows, under the term's weight, and the term on the others.
+
+    Args:
+        share: Share of the diffusion term, which learns the diagonal.
+        term: The other term.
+        times: Sampler of the diagonal; by default the term's own, of which it takes s.
+    """
+    diagonal = Term(diffusion, share=share, times=times or term.times, weight=term.weight)
+    return diagonal, replace(term, share=1 - share)
 
 
 def tangent_warm_up(until: float, largest: float) -> Callable[[Term, float], Term] | None:
-    """A curriculum for a stopped slope: r dV with r = min(largest, progress / until); None for until = 0, where r is 1
-    from the start.
+    """Curriculum for a stopped slope: r dV with r = min(largest, progress / until).
 
-    r < 1 pulls the average velocity towards the velocity. (Lu and Song 2024, arXiv 2410.11081; arXiv 2506.14603.)
+    r < 1 pulls the average velocity towards the velocity. Lu and Song 2024, arXiv 2410.11081; Sabour, Fidler and Kreis
+    2025, arXiv 2506.14603.
+
+    Args:
+        until: Share of training over which r rises; 0 for r = 1 from the start.
+        largest: Value of r at the end.
+
+    Returns:
+        The curriculum of a `Term`; None where until = 0.
     """
     if until == 0:
         return None

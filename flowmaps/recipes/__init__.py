@@ -1,6 +1,8 @@
-"""Flow maps that start well on a kind of data (`points`, `small_images`, `images`, and `flow_for`, which chooses), and
-whole runs: at the sizes of papers (`RECIPES`, each a `Recipe`, found by name with `find`) and from pretrained pipelines
-(`PRETRAINED`, each a `Distillation`; `find_any` finds both).
+"""Recipes: flow maps with good defaults for a kind of data, and whole training runs.
+
+- `points`, `small_images` and `images` make a flow map; `flow_for` chooses among them.
+- `RECIPES` are runs at the sizes of papers, each a `Recipe`; `find` returns one by name.
+- `PRETRAINED` are distillations of pretrained pipelines, each a `Distillation`; `find_any` returns one of either kind.
 """
 
 from importlib import import_module

@@ -1,7 +1,6 @@
-"""Flow maps that start well on a kind of data: functions from data to a `FlowMap` with new weights, to read, use and
-change.
+"""Flow maps with good defaults for a kind of data: functions from data to a `FlowMap` with new weights.
 
-What is not for the network goes to the `FlowMap`: `path`, and `only_source` or `only_target` for a partial map.
+Options that are not for the network go to the `FlowMap`: `path`, and `only_source` or `only_target` for a partial map.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from ..outputs import Bounded, GaussianSkip, average_velocity
 from ..path import Path
 
 SMALL = 1024
-"""Values in an image up to which an MLP is enough."""
+"""Number of values in an image up to which an MLP is used."""
 
 
 def flow_for(
@@ -28,11 +27,18 @@ def flow_for(
     path: Path | None = None,
     **sizes: Any,
 ) -> FlowMap:
-    """`points`, `small_images` or `images`, by the shape of one x.
+    """Make a flow map by `points`, `small_images` or `images`, chosen by the shape of one x.
 
-    classes: tell the network labels. only_source, only_target: of a partial map, which a method that learns nothing
-    else needs (`Row.only_source`, `Row.only_target` of the landscape). path: another one than the linear path. sizes:
-    width and depth of the network, where they are to be others than the recipe's.
+    Args:
+        data: The data set.
+        classes: Number of classes. None: the network takes no labels.
+        only_source: Only source time of a partial map (`Row.only_source` of the landscape). None: any.
+        only_target: Only target time of a partial map (`Row.only_target`). None: any.
+        path: The path. None: the linear path.
+        **sizes: `width` and `depth` of the network.
+
+    Returns:
+        The flow map, with new weights.
     """
     if data.kind != "images":
         make = points
@@ -45,7 +51,19 @@ def flow_for(
 def points(
     data: Data, width: int = 128, depth: int = 4, *, embedding: int = 32, classes: int | None = None, **limits: Any
 ) -> FlowMap:
-    """For points and vectors: a residual MLP that predicts the average velocity."""
+    """Make a flow map for points and vectors: a residual MLP that predicts the average velocity.
+
+    Args:
+        data: The data set.
+        width: Width of the network.
+        depth: Number of residual blocks.
+        embedding: Size of the time embedding.
+        classes: Number of classes. None: the network takes no labels.
+        **limits: Further arguments of `FlowMap`.
+
+    Returns:
+        The flow map, with new weights.
+    """
     network = MLP(data.shape, width, depth, embedding=embedding, classes=classes, data_std=data.std)
     return FlowMap(network, **limits)
 
@@ -53,10 +71,22 @@ def points(
 def small_images(
     data: Data, width: int = 256, depth: int = 4, *, embedding: int = 32, classes: int | None = None, **limits: Any
 ) -> FlowMap:
-    """For images of at most a thousand values: an MLP in the principal axes of the data, which predicts what the
-    average velocity of a Gaussian leaves over, bounded to the range of images.
+    """Make a flow map for images of at most a thousand values.
 
-    What the parts bring on the digits is in `benchmarks/results/digits/parts.md`.
+    The network is an MLP in the principal axes of the data. It predicts the residual to the average velocity of a
+    Gaussian, bounded to the range of images. `benchmarks/results/digits/parts.md` has the effect of each part on the
+    digits.
+
+    Args:
+        data: The data set.
+        width: Width of the network.
+        depth: Number of residual blocks.
+        embedding: Size of the time embedding.
+        classes: Number of classes. None: the network takes no labels.
+        **limits: Further arguments of `FlowMap`.
+
+    Returns:
+        The flow map, with new weights.
     """
     x0 = data.draw(10_000, seed=0).x0
     network = InBasis(MLP(data.shape, width, depth, embedding=embedding, classes=classes), pca_basis(x0))
@@ -64,8 +94,17 @@ def small_images(
 
 
 def images(data: Data, width: int = 64, depth: int = 2, *, classes: int | None = None, **limits: Any) -> FlowMap:
-    """For larger images: a U-Net, `depth` blocks to a resolution, that predicts the average velocity, bounded to the
-    range of images.
+    """Make a flow map for larger images: a U-Net that predicts the average velocity, bounded to the range of images.
+
+    Args:
+        data: The data set.
+        width: Number of channels at the highest resolution.
+        depth: Number of blocks for each resolution.
+        classes: Number of classes. None: the network takes no labels.
+        **limits: Further arguments of `FlowMap`.
+
+    Returns:
+        The flow map, with new weights.
     """
     channels, height, side = data.shape
     network = UNet((channels, height, side), width, blocks=depth, classes=classes)

@@ -1,10 +1,9 @@
-"""A distillation: all that turning a pretrained pipeline into a flow map is made of but the data."""
+"""The distillation of a pretrained pipeline into a flow map: all settings except the data."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,32 +15,47 @@ from ..flow_map import FlowMap
 from ..guidance import classifier_free
 from ..guidance.conditions import SCALE
 from ..method.method import Method
-from ..methods import LANDSCAPE, Row
+from ..methods import Row
 from ..networks.embeddings import TimeConditioning
 from ..pretrained import Pretrained, Reading
 from ..training.config import Precision
-from .model import Model
-from .planned import Step
+from .model import Model, default_dtype, move_to_cpu
+from .planned import TrainingStep, row_of
 
 TIMES: Mapping[TimeConditioning, str] = {
     students.added: "added",
     students.decoupled: "decoupled",
     students.source_only: "source",
 }
-"""What `flowmaps distill --times` calls them."""
+"""Names of the time conditionings in `flowmaps distill --times`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """A run of `flowmaps distill`; a value, so `dataclasses.replace` makes another one of it.
+    """A run of `flowmaps distill`; `dataclasses.replace` makes a variant.
 
-    - hub: name of the pipeline on the Hugging Face hub; model: its network; scheduler: the config that says what that
-      predicts; shape of one latent; tokens of a prompt
-    - data: what to give it, in words
-    - method: a function of `methods` that distils; times, lora, guidance, checkpoint: as for `flowmaps distill`, with
-      guidance a scale that is baked in, or a range that the student is told a scale of
-    - steps, batch_size (of all processes), lr, ema, clip, precision: as for `train`
-    - where: what the settings are from; why: why these
+    Args:
+        name: Name of the recipe.
+        hub: Name of the pipeline on the Hugging Face hub.
+        model: Its network.
+        scheduler: Config of its scheduler, which defines the prediction of the network.
+        shape: Shape of one latent.
+        tokens: Number of tokens of a prompt.
+        data: Description of the data to give it.
+        method: A distillation method of `methods`, or a partial of one.
+        times: Time conditioning of the student.
+        steps: Number of training steps.
+        batch_size: Number of rows of a batch, over all processes.
+        lr: Learning rate.
+        why: Reasons for the settings.
+        where: Origin of the settings.
+        lora: Rank of LoRA. None: all weights are trained.
+        guidance: Scale of guidance to bake in, or the range of scales of a guidance-conditioned student. None: no
+            guidance.
+        checkpoint: Whether the layers store their inputs alone for the backward pass.
+        ema: Decay of the average of the weights.
+        clip: Largest gradient norm. None: no clipping.
+        precision: "no" or "bf16".
     """
 
     name: str
@@ -68,22 +82,21 @@ class Distillation:
     @property
     def row(self) -> Row:
         """The method's row of the landscape."""
-        bare = self.method.func if isinstance(self.method, functools.partial) else self.method
-        return next(row for row in LANDSCAPE if row.build is bare)
+        return row_of(self.method)
 
     @property
-    def told(self) -> bool:
-        """Whether a scale is drawn for each row."""
-        return isinstance(self.guidance, tuple) or (self.built_in and self.guidance is not None)
+    def guidance_conditioned(self) -> bool:
+        """Whether the student takes a guidance scale, which is drawn for each row."""
+        return isinstance(self.guidance, tuple) or (self.embeds_guidance and self.guidance is not None)
 
     @property
-    def built_in(self) -> bool:
+    def embeds_guidance(self) -> bool:
         """Whether the pretrained network takes the scale itself."""
         return bool(self.model.config.get("guidance_embeds"))
 
     @property
     def command(self) -> str:
-        """Of flowmaps; DATA and PROMPTS are yours."""
+        """The command line, without launcher or output options; replace DATA and PROMPTS."""
         given: dict[str, Any] = {
             "method": self.row.name,
             "data": "DATA",
@@ -102,12 +115,12 @@ class Distillation:
 
     @property
     def source(self) -> str:
-        """The pipeline."""
+        """Name of the pipeline on the hub."""
         return self.hub
 
     @property
-    def said(self) -> dict[str, str]:
-        """Where it is from and why it is so, in words."""
+    def about(self) -> dict[str, str]:
+        """The pipeline, the origin of the settings and their reasons."""
         return {"pipeline": self.hub, "settings": self.where, "why": self.why}
 
     def settings(self) -> dict[str, Any]:
@@ -116,13 +129,13 @@ class Distillation:
         return {"optimizer": None, **{name: getattr(self, name) for name in same}}
 
     def listed(self) -> dict[str, Any]:
-        """All of its settings, for JSON."""
+        """All settings, for JSON."""
         found = asdict(replace(self, model=Model(self.model.class_name, {})))
         known = {"model": {"class_name": self.model.class_name, "config": dict(self.model.config)}}
         return {**found, **known, "method": self.row.name, "times": TIMES[self.times], "paper": self.row.paper.short}
 
     def checkpointed(self) -> Distillation:
-        """The same run with layers that keep their inputs alone."""
+        """The same run with activation checkpointing."""
         return replace(self, checkpoint=True)
 
     def by(self, row: Row, **arguments: Any) -> Distillation:
@@ -130,15 +143,15 @@ class Distillation:
         return replace(self, method=functools.partial(self.method if row is self.row else row.build, **arguments))
 
     def reading(self) -> Reading:
-        """How the network is read."""
+        """Interpretation of the network's prediction, from the config of the scheduler."""
         from ..integrations.diffusers.schedulers import reading
 
         return reading(self.scheduler)
 
     def student(self, teacher: Pretrained) -> FlowMap:
-        """The flow map to train. Raises ImportError where LoRA has no peft."""
-        told = (SCALE,) if self.told and not self.built_in else ()
-        flow = students.student(teacher, self.times, told=told)
+        """Make the flow map to train. Raises ImportError if LoRA is requested without peft."""
+        conditions = (SCALE,) if self.guidance_conditioned and not self.embeds_guidance else ()
+        flow = students.student(teacher, self.times, told=conditions)
         flow = FlowMap(
             flow.network, flow.output, flow.path, only_source=self.row.only_source, only_target=self.row.only_target
         )
@@ -153,15 +166,24 @@ class Distillation:
         return lora(flow, self.lora)
 
     def build(self, teacher: Any, null: Mapping[str, Any]) -> Method:
-        """The method, with its teacher guided away from the conditions `null`."""
-        if self.guidance is None or self.built_in:
+        """Make the method.
+
+        Args:
+            teacher: The pretrained model.
+            null: Conditions of the unconditional velocity in classifier-free guidance.
+
+        Returns:
+            The method, which learns from the guided teacher if guidance is requested and not built in.
+        """
+        if self.guidance is None or self.embeds_guidance:
             return self.method(teacher=teacher)
         scale = self.guidance if isinstance(self.guidance, float) else None
         return self.method(teacher=classifier_free(teacher, scale, null=null))
 
     def parts(self) -> list[tuple[int, Distillation]]:
-        """One of a single layer of each kind, and for each kind one of two: after the first, layers are equal, so that
-        each adds the same.
+        """A run with one layer of each kind, and for each kind one with two.
+
+        Layers of a kind are equal after the first, so each adds the same cost.
         """
         counts = self.model.counts()
         few = dict.fromkeys(counts, 1)
@@ -173,77 +195,60 @@ class Distillation:
         return [(1 - sum(times for times, _ in each), base), *each]
 
     def without_memory(self) -> tuple[Pretrained, FlowMap]:
-        """The teacher and the student on the meta device. With LoRA the pretrained weights are in bf16 where the loss
-        is.
-        """
+        """Teacher and student on the meta device. With LoRA the pretrained weights have the precision of the loss."""
         read, narrow = self.reading(), self.lora is not None and self.precision == "bf16"
-        with torch.device("meta"), _default(torch.bfloat16 if narrow else torch.float32):
+        with torch.device("meta"), default_dtype(torch.bfloat16 if narrow else torch.float32):
             network = self.model.network()
         with torch.device("meta"):
             teacher = Pretrained(network, read)
             return teacher, self.student(teacher)
 
-    def step(self, rows: int) -> Callable[[], Step]:
-        """A function that makes a step of so many rows, for a plan. With LoRA teacher and student share weights."""
-        teacher, flow = self.without_memory()
-        asked: Any = teacher if self.lora is None else _base_of(flow)
+    def step(self, rows: int) -> Callable[[], TrainingStep]:
+        """Prepare a training step, for a plan. With LoRA teacher and student share weights."""
+        pretrained, flow = self.without_memory()
+        teacher: Any = pretrained if self.lora is None else _base_of(flow)
 
-        def made() -> Step:
-            _on_the_cpu(flow, asked)
-            condition = condition_of(self, asked.network, rows)
-            method = self.build(asked, null_of(condition))
-            return Step(flow.train(), method, torch.zeros(rows, *self.shape), condition)
+        def made() -> TrainingStep:
+            move_to_cpu(flow, teacher)
+            condition = condition_of(self, teacher.network, rows)
+            method = self.build(teacher, null_of(condition))
+            return TrainingStep(flow.train(), method, torch.zeros(rows, *self.shape), condition)
 
         return made
 
 
 def _base_of(flow: FlowMap) -> Any:
+    """The pretrained model below the LoRA of a flow map."""
     from ..integrations.peft import base_of
 
     return base_of(flow)
 
 
-def _on_the_cpu(*modules: nn.Module) -> None:
-    """New tensors on the CPU for those on the meta device, one for each also where several modules have it."""
-    new: dict[Tensor, Tensor] = {}
-    for part in (part for module in modules for part in module.modules()):
-        for name, old in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
-            if old not in new:
-                empty = torch.empty_like(old, device="cpu")
-                new[old] = nn.Parameter(empty, old.requires_grad) if isinstance(old, nn.Parameter) else empty
-            setattr(part, name, new[old])
-
-
 def condition_of(recipe: Distillation, network: nn.Module, rows: int) -> dict[str, Tensor]:
-    """What a batch tells a network of diffusers or a student of one, all zero; a scale of guidance is 1."""
+    """Placeholder conditions of a batch.
+
+    Args:
+        recipe: The distillation.
+        network: The pretrained network, or a student of it.
+        rows: Number of rows.
+
+    Returns:
+        Zeros (rows, ...) by name; a guidance scale is 1.
+    """
     core: Any = next(part for part in network.modules() if hasattr(part, "needs"))
     condition = {
         name: torch.zeros(rows, *(recipe.tokens if n is None else n for n in size)) for name, size in core.needs.items()
     }
-    return condition | ({SCALE: torch.ones(rows)} if recipe.told else {})
+    return condition | ({SCALE: torch.ones(rows)} if recipe.guidance_conditioned else {})
 
 
 def null_of(condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What guidance puts in their place, as `flowmaps distill` does: no prompt, at the same size and scale."""
+    """Null conditions of guidance, as in `flowmaps distill`: no prompt, at the same size and scale."""
     return {name: value[:1] for name, value in condition.items() if name not in ("size", SCALE)}
 
 
 def _scales(guidance: tuple[float, float] | float | None) -> str | None:
-    return (
-        guidance
-        if guidance is None
-        else ":".join(f"{w:g}" for w in guidance)
-        if isinstance(guidance, tuple)
-        else f"{guidance:g}"
-    )
-
-
-@contextmanager
-def _default(dtype: torch.dtype) -> Iterator[None]:
-    """New weights are of this dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    """The guidance as `flowmaps distill --guidance` reads it."""
+    if guidance is None:
+        return None
+    return ":".join(f"{w:g}" for w in (guidance if isinstance(guidance, tuple) else (guidance,)))

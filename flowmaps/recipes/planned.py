@@ -1,7 +1,8 @@
-"""What a plan asks of a recipe."""
+"""The interface of recipes that can be planned, and their common parts."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -9,12 +10,19 @@ from torch import Tensor
 
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..methods import Row
+from ..methods import LANDSCAPE, Row
 from ..training.config import Precision
 
 
-class Step(NamedTuple):
-    """What a training step is made of: the condition is what `Method.draw` takes."""
+class TrainingStep(NamedTuple):
+    """The parts of one training step.
+
+    Args:
+        flow: The flow map in training.
+        method: Its method.
+        x0: Rows (B, *shape).
+        condition: Condition, as for `Method.draw`.
+    """
 
     flow: FlowMap
     method: Method
@@ -26,57 +34,78 @@ P = TypeVar("P", bound="Planned")
 
 
 class Planned(Protocol):
-    """A run that can be planned before it is started; `dataclasses.replace` makes another one of it."""
+    """A training run that can be planned before it is started; `dataclasses.replace` makes a variant."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the recipe."""
+
     @property
-    def data(self) -> str: ...
+    def data(self) -> str:
+        """Description of the data to give it."""
+
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """Number of training steps."""
+
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Number of rows of a batch, over all processes."""
+
     @property
-    def lr(self) -> float: ...
+    def lr(self) -> float:
+        """Learning rate."""
+
     @property
-    def precision(self) -> Precision: ...
+    def precision(self) -> Precision:
+        """Precision of training: "no" or "bf16"."""
+
     @property
-    def row(self) -> Row: ...
+    def row(self) -> Row:
+        """The method's row of the landscape."""
 
     @property
     def checkpoint(self) -> bool:
-        """Whether the layers of the network keep their inputs alone for the backward pass."""
+        """Whether the layers store their inputs alone for the backward pass (activation checkpointing)."""
 
     @property
     def command(self) -> str:
-        """Of flowmaps, that trains it, without what is said of processes and folders."""
+        """The command line, without launcher or output options."""
 
     @property
     def source(self) -> str:
-        """What it is from, in short."""
+        """Origin of the recipe, in short."""
 
     @property
-    def said(self) -> Mapping[str, str]:
-        """What is to be known of it besides, in words."""
+    def about(self) -> Mapping[str, str]:
+        """Remarks on the recipe, by topic."""
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of `train`."""
 
     def listed(self) -> dict[str, Any]:
-        """All of its settings, for JSON."""
+        """All settings, for JSON."""
 
     def checkpointed(self: P) -> P:
-        """The same run with a network that keeps less and computes it again."""
+        """The same run with activation checkpointing."""
 
     def by(self: P, row: Row, **arguments: Any) -> P:
         """The same run by another method, or by its own with other arguments."""
 
-    def step(self, rows: int) -> Callable[[], Step]:
-        """A function that makes a step of so many rows, called where tensors have no memory; what needs numbers is made
-        before.
+    def step(self, rows: int) -> Callable[[], TrainingStep]:
+        """Prepare a training step of so many rows.
+
+        Whatever needs numbers is computed now; the returned function is called where tensors have no memory.
         """
 
     def parts(self: P) -> Sequence[tuple[int, P]]:
-        """Smaller runs whose costs, so many times each, add up to that of this one: itself, or where its network has
-        many equal layers, networks of a few.
+        """Smaller runs with factors, whose costs add up to the cost of this run.
+
+        This is the run itself, or, if its network has many equal layers, runs of networks with a few.
         """
+
+
+def row_of(method: Callable[..., Method]) -> Row:
+    """The row of the landscape of a method, whose arguments may be bound."""
+    build = method.func if isinstance(method, functools.partial) else method
+    return next(row for row in LANDSCAPE if row.build is build)

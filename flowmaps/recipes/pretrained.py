@@ -1,7 +1,7 @@
-"""Distillations of pipelines that many people have: how each is meant to be made a flow map, and what it takes.
+"""Distillations of widely used pipelines.
 
-The settings are ours, and nothing was trained here at these sizes: what is tested is that the code path of each runs on
-a tiny random pipeline of the same classes, and that the plan of that one is what it takes.
+The settings are ours, and nothing was trained here at these sizes. The tests run the code path of each on a tiny random
+pipeline of the same classes, and compare its plan with the real step.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from ..methods import ayf_emd, lcm, splitmeanflow
 from .distillation import Distillation
 from .model import Model
 
-STEPS_OF_DDPM: dict[str, Any] = {
+DDPM: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "prediction_type": "epsilon",
 }
-"""Of Stable Diffusion before its third version."""
+"""Scheduler of Stable Diffusion before version 3."""
 FLOW_MATCHING = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+"""Scheduler of the later pipelines."""
 
 SD15 = Model(
     "UNet2DConditionModel",
@@ -106,90 +107,88 @@ WAN = Model(
     layers=("num_layers",),
 )
 
+
+def pipeline(
+    hub: str, model: Model, scheduler: Mapping[str, Any], shape: tuple[int, ...], tokens: int, data: str
+) -> dict[str, Any]:
+    """The fields of a `Distillation` that its pipeline decides."""
+    return {"hub": hub, "model": model, "scheduler": scheduler, "shape": shape, "tokens": tokens, "data": data}
+
+
+def captioned(side: int) -> str:
+    """Description of data: square images with captions."""
+    return f"images of {side} x {side} with captions"
+
+
+ALL_WEIGHTS: dict[str, Any] = {"method": ayf_emd, "guidance": (1.0, 8.0), "steps": 20_000, "lr": 1e-5}
+"""Train all weights of a guidance-conditioned student."""
+LORA: dict[str, Any] = {"lora": 64, "lr": 1e-4}
+"""Train low-rank additions."""
+
 PRETRAINED: Mapping[str, Distillation] = {
     recipe.name: recipe
     for recipe in (
         Distillation(
             name="sd15",
-            hub="stable-diffusion-v1-5/stable-diffusion-v1-5",
-            model=SD15,
-            scheduler=STEPS_OF_DDPM,
-            shape=(4, 64, 64),
-            tokens=77,
-            data="images of 512 x 512 with captions",
-            method=ayf_emd,
+            **pipeline("stable-diffusion-v1-5/stable-diffusion-v1-5", SD15, DDPM, (4, 64, 64), 77, captioned(512)),
+            **ALL_WEIGHTS,
             times=students.added,
-            guidance=(1.0, 8.0),
-            steps=20_000,
             batch_size=256,
-            lr=1e-5,
-            why="small enough to train whole; told the scale of guidance, so that one student serves all of them",
+            why="small enough to train whole; guidance-conditioned, so that one student serves all scales",
         ),
         Distillation(
             name="sdxl-lora",
-            hub="stabilityai/stable-diffusion-xl-base-1.0",
-            model=SDXL,
-            scheduler=STEPS_OF_DDPM,
-            shape=(4, 128, 128),
-            tokens=77,
-            data="images of 1024 x 1024 with captions",
+            **pipeline("stabilityai/stable-diffusion-xl-base-1.0", SDXL, DDPM, (4, 128, 128), 77, captioned(1024)),
+            **LORA,
             method=lcm,
             times=students.source_only,
-            lora=64,
             guidance=5.0,
             steps=5_000,
             batch_size=64,
-            lr=1e-4,
-            why="as LCM-LoRA: nothing but low-rank additions, which fit onto other fine-tunes; guidance is baked in",
+            why="as LCM-LoRA: low-rank additions alone, which fit onto other fine-tunes; guidance is baked in",
         ),
         Distillation(
             name="sd3-medium",
-            hub="stabilityai/stable-diffusion-3-medium-diffusers",
-            model=SD3,
-            scheduler=FLOW_MATCHING,
-            shape=(16, 128, 128),
-            tokens=333,
-            data="images of 1024 x 1024 with captions",
-            method=ayf_emd,
+            **pipeline(
+                "stabilityai/stable-diffusion-3-medium-diffusers",
+                SD3,
+                FLOW_MATCHING,
+                (16, 128, 128),
+                333,
+                captioned(1024),
+            ),
+            **ALL_WEIGHTS,
             times=students.decoupled,
-            guidance=(1.0, 8.0),
-            steps=20_000,
             batch_size=128,
-            lr=1e-5,
-            why="a transformer whose late layers can see the target time without new weights; whole, with --shard",
+            why="a transformer whose late layers can take the target time without new weights; whole, with --shard",
         ),
         Distillation(
             name="flux-dev-lora",
-            hub="black-forest-labs/FLUX.1-dev",
-            model=FLUX,
-            scheduler=FLOW_MATCHING,
-            shape=(16, 128, 128),
-            tokens=512,
-            data="images of 1024 x 1024 with captions",
+            **pipeline("black-forest-labs/FLUX.1-dev", FLUX, FLOW_MATCHING, (16, 128, 128), 512, captioned(1024)),
+            **LORA,
             method=ayf_emd,
             times=students.added,
-            lora=64,
             guidance=(1.0, 5.0),
             steps=5_000,
             batch_size=32,
-            lr=1e-4,
             why="too large to train whole here; the network takes the scale itself, so that guidance costs nothing",
         ),
         Distillation(
             name="wan22-5b-lora",
-            hub="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
-            model=WAN,
-            scheduler=FLOW_MATCHING,
-            shape=(48, 13, 44, 80),
-            tokens=512,
-            data="latents of videos, 49 frames of 704 x 1280, and a prompt for each",
+            **pipeline(
+                "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+                WAN,
+                FLOW_MATCHING,
+                (48, 13, 44, 80),
+                512,
+                "latents of videos, 49 frames of 704 x 1280, and a prompt for each",
+            ),
+            **LORA,
             method=splitmeanflow,
             times=students.added,
-            lora=64,
             guidance=5.0,
             steps=4_000,
             batch_size=32,
-            lr=1e-4,
             why="no derivatives, whose attention has no fused kernel and would have 11,440 tokens here",
         ),
     )

@@ -1,11 +1,10 @@
-"""Recipes with the settings of papers, for sizes that want GPUs. What a paper has and a recipe has not is in `differs`.
+"""Recipes with the settings of papers, at sizes that need GPUs. Differences to the paper are in `differs`.
 
-Nothing was trained here at these sizes: the code path of each is, reduced.
+None was trained here at these sizes; the code path of each is tested with a small network.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 import torch
 
 from .. import guidance
-from ..data.changes import WithoutLabel, mirrored
+from ..data.check import did_you_mean
+from ..data.transforms import LabelDropout, mirrored
 from ..methods import ayf_emd, ect, flow_matching, imf, meanflow, papers
 from ..networks import DiT, UNet, gap
 from ..times.samplers import logit_normal_pairs
@@ -32,7 +32,7 @@ LATENTS: dict[str, Any] = {
     "data": "ImageNet as scaled latents of an autoencoder with class labels, in a .safetensors or .npy file",
     "shape": (4, 32, 32),
     "classes": 1000,
-    "change": (WithoutLabel(0.1, null=1000),),
+    "change": (LabelDropout(0.1, null=1000),),
     "small": {"width": 16, "depth": 2, "heads": 2},
     "batch_size": 256,
     "lr": 1e-4,
@@ -67,7 +67,15 @@ GUIDANCE = {
 
 
 def meanflow_on_latents(size: str, fid: str) -> Recipe:
-    """MeanFlow's main setting: 240 epochs in batches of 256 at a constant rate."""
+    """MeanFlow's main setting: 240 epochs in batches of 256 at a constant rate.
+
+    Args:
+        size: Size of the DiT, a key of `DITS`.
+        fid: The published result.
+
+    Returns:
+        The recipe.
+    """
     unknown = (
         "" if size in GUIDANCE else "no guidance in training, to which the number owes, as its values are not known; "
     )
@@ -86,7 +94,7 @@ def meanflow_on_latents(size: str, fid: str) -> Recipe:
 
 
 def teacher_on_latents(size: str) -> Recipe:
-    """A velocity network, to learn from."""
+    """Flow matching: a velocity network as a teacher."""
     return Recipe(
         name=f"imagenet256-dit-{size}-flow-matching",
         network=DITS[size],
@@ -101,7 +109,7 @@ def teacher_on_latents(size: str) -> Recipe:
 
 
 def distilled_on_latents(size: str) -> Recipe:
-    """Align Your Flow from a velocity network of ours."""
+    """Align Your Flow, distilled from the flow-matching recipe of the same size."""
     teacher = f"imagenet256-dit-{size}-flow-matching"
     return Recipe(
         name=f"imagenet256-dit-{size}-ayf-emd",
@@ -207,7 +215,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def find(name: str) -> Recipe:
-    """A recipe by its name. Raises ValueError for an unknown one, with the closest ones."""
+    """The recipe with this name. Raises ValueError for an unknown name."""
     if name in PRETRAINED:
         raise ValueError(
             f"{name} starts from a pretrained pipeline: flowmaps plan {name} says how flowmaps distill runs it"
@@ -216,14 +224,13 @@ def find(name: str) -> Recipe:
 
 
 def find_any(name: str) -> Planned:
-    """A recipe or a distillation by its name. Raises ValueError for an unknown one, with the closest ones."""
+    """The recipe or distillation with this name. Raises ValueError for an unknown name."""
     known: dict[str, Planned] = {**RECIPES, **PRETRAINED}
     return _found(name, known)
 
 
 def _found(name: str, known: Mapping[str, P]) -> P:
+    """The value of a name. Raises ValueError for an unknown name, with the closest ones."""
     if name not in known:
-        near = difflib.get_close_matches(name, known)
-        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-        raise ValueError(f"unknown recipe {name!r}{hint}; known are {', '.join(known)}")
+        raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, known)}; known are {', '.join(known)}")
     return known[name]

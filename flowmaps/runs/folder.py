@@ -16,12 +16,13 @@ from typing import Any
 import torch
 
 from ..data import Data
-from ..data.changes import changes_of
+from ..data.transforms import transforms_of
 from ..files import write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
 from ..serialise import current, describe, differences, shown
+from .earlier import upgraded
 from .fingerprint import fingerprint
 
 FORMAT = 2
@@ -87,7 +88,7 @@ def configuration(
         "format": FORMAT,
         "flow": {
             name: described(getattr(flow, name))
-            for name in ("network", "output", "path", "only_source", "only_target", "guided")
+            for name in ("network", "output", "path", "only_source", "only_target", "guidance")
         },
         "method": {
             "name": method.name,
@@ -98,7 +99,7 @@ def configuration(
             name: fingerprint(getattr(data, name))
             for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
         }
-        | {"changes": fingerprint(changes_of(data)) or None},
+        | {"changes": fingerprint(transforms_of(data)) or None},
         "training": dict(training),
         "notes": fingerprint(notes),
         "versions": versions(),
@@ -195,6 +196,7 @@ def read_config(run: str | Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("it is no JSON object")
+        config = upgraded(config) if config.get("format", 1) == 1 else config
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if config.get("format", 1) > FORMAT:

@@ -83,4 +83,4 @@ def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
 
 def _options(built: dict[str, Any]) -> dict[str, Any]:
     """The times and the guidance that a map knows, which older runs do not say."""
-    return {name: built[name] for name in ("only_source", "only_target")} | {"guided": built.get("guided")}
+    return {name: built[name] for name in ("only_source", "only_target")} | {"guidance": built.get("guidance")}

@@ -53,7 +53,7 @@ def student(
     made = Student(network, reading, times, told, tame and roughness(network, reading, known) > ROUGH, places)
     made.fit()
     only_target = None if sees_target(times, made.depth) else 0.0
-    flow = FlowMap(made, output, path, only_target=only_target, guided=getattr(teacher, "guided", None))
+    flow = FlowMap(made, output, path, only_target=only_target, guidance=getattr(teacher, "guidance", None))
     flow.condition = dict(teacher.condition)
     return flow.train(teacher.training)
 

@@ -1,8 +1,8 @@
 """Samplers of (s, t), and curricula that change them in the course of training.
 
-A sampler is a function (n, progress, like) -> (s, t): two tensors of shape (n,) on like's device, in its dtype but
-never below float32, with 0 <= t <= s <= 1 unless it says otherwise; progress in [0, 1] is the share of training that is
-done. All draw from torch's global generator.
+A sampler is a function (n, progress, like) -> (s, t). It returns two tensors of shape (n,) on the device of `like`, in
+its dtype but never below float32, with 0 <= t <= s <= 1 unless it says otherwise. progress in [0, 1] is the share of
+training that is done. All samplers draw from torch's global generator.
 """
 
 from . import grids
@@ -32,27 +32,8 @@ from .samplers import (
 )
 
 __all__ = [
-    "Times",
-    "after_u_shape",
-    "angle_normal",
-    "both_directions",
-    "doubling_steps",
-    "doubling_strip",
-    "dyadic",
-    "from_noise",
-    "gap",
-    "gap_logit_normal",
-    "grid",
-    "grids",
-    "growing_gap",
-    "logit_normal_diagonal",
-    "logit_normal_pairs",
-    "mixture",
-    "phase_of",
-    "strip",
-    "times_like",
-    "to_data",
-    "uniform_diagonal",
-    "uniform_triangle",
-    "with_diagonal",
-]
+    "Times", "after_u_shape", "angle_normal", "both_directions", "doubling_steps", "doubling_strip", "dyadic",
+    "from_noise", "gap", "gap_logit_normal", "grid", "grids", "growing_gap", "logit_normal_diagonal",
+    "logit_normal_pairs", "mixture", "phase_of", "strip", "times_like", "to_data", "uniform_diagonal",
+    "uniform_triangle", "with_diagonal",
+]  # fmt: skip

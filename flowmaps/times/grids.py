@@ -1,4 +1,4 @@
-"""Ascending grids of times, for methods of finite steps: samplers of (s, t) on them, and the point below."""
+"""Ascending grids of times, for methods with finite steps: grids, samplers of (s, t) on them, the next lower point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .samplers import Times, times_like
 
 
 def on(grid: Tensor) -> Times:
-    """t = 0 and s uniform on the points of an ascending grid after its first."""
+    """Sampler with t = 0 and s uniform on the points of an ascending grid after its first."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.randint(1, len(grid), (n,), device=like.device)
@@ -22,7 +22,7 @@ def on(grid: Tensor) -> Times:
 
 
 def on_pairs(grid: Tensor) -> Times:
-    """s uniform on the points of an ascending grid after its first, then t uniform on those below s."""
+    """Sampler with s uniform on the points of an ascending grid after its first, then t uniform on those below s."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.randint(1, len(grid), (n,), device=like.device)
@@ -34,9 +34,20 @@ def on_pairs(grid: Tensor) -> Times:
 
 
 def karras(points: int, rho: float = 7.0, low: float = 0.002, high: float = 80.0) -> Tensor:
-    """An ascending grid of `points` + 1 times from 0 to 1: EDM's noise levels (low^(1/rho) + i/points (high^(1/rho) -
-    low^(1/rho)))^rho as times sigma/(1 + sigma) of the linear path, its ends moved to data and to pure noise (Karras et
-    al. 2022, arXiv 2206.00364). Raises ValueError for fewer than one point.
+    """Grid of EDM's noise levels, as times of the linear path (Karras et al. 2022, arXiv 2206.00364).
+
+    Args:
+        points: Number of intervals.
+        rho: Exponent; larger ones put more points near the data.
+        low: Least noise level.
+        high: Largest noise level.
+
+    Returns:
+        `points` + 1 ascending times in float64, from 0 to 1: sigma/(1 + sigma) for the noise levels sigma =
+        (low^(1/rho) + i/points (high^(1/rho) - low^(1/rho)))^rho, with the ends moved to data and to pure noise.
+
+    Raises:
+        ValueError: There is less than one interval.
     """
     _check(points)
     ends = low ** (1 / rho), high ** (1 / rho)
@@ -47,13 +58,31 @@ def karras(points: int, rho: float = 7.0, low: float = 0.002, high: float = 80.0
 
 
 def uniform_grid(points: int) -> Tensor:
-    """0, 1/points, ..., 1. Raises ValueError for fewer than one point."""
+    """Uniform grid 0, 1/points, ..., 1.
+
+    Args:
+        points: Number of intervals.
+
+    Returns:
+        `points` + 1 ascending times in float64.
+
+    Raises:
+        ValueError: There is less than one interval.
+    """
     _check(points)
     return torch.linspace(0, 1, points + 1, dtype=torch.float64)
 
 
 def below(grid: Tensor, steps: int = 1) -> Callable[[Tensor, Tensor], Tensor]:
-    """(s, t) -> the time `steps` grid points below s, but not below t."""
+    """Function (s, t) -> the time `steps` grid points below s, but not below t.
+
+    Args:
+        grid: Ascending times.
+        steps: Number of points to go down.
+
+    Returns:
+        The function, on times of any shape. It takes an s that is a rounded point of the grid as this point.
+    """
 
     def nearer(s: Tensor, t: Tensor) -> Tensor:
         points = grid.to(s)

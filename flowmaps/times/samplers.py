@@ -1,9 +1,4 @@
-"""Samplers of (s, t), and curricula that change them in the course of training.
-
-A sampler is a function (n, progress, like) -> (s, t): two tensors of shape (n,) on like's device, in its dtype but
-never below float32, with 0 <= t <= s <= 1 unless it says otherwise; progress in [0, 1] is the share of training that is
-done. All draw from torch's global generator.
-"""
+"""Samplers of (s, t): the distributions that methods draw their times from."""
 
 from __future__ import annotations
 
@@ -18,7 +13,7 @@ Times = Callable[[int, float, Tensor], tuple[Tensor, Tensor]]
 
 
 def times_like(like: Tensor) -> dict[str, Any]:
-    """Device and dtype of times beside a batch."""
+    """Device and dtype of the times of a batch: the batch's own, but never below float32."""
     return {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
 
 
@@ -27,7 +22,15 @@ def _sorted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def uniform_triangle(low: float = 0.0, high: float = 1.0) -> Times:
-    """s >= t: the larger and the smaller of two uniforms on [low, high] (Boffi et al. 2025, arXiv 2505.18825)."""
+    """Uniform pairs s >= t: two uniforms on [low, high], sorted (Boffi et al. 2025, arXiv 2505.18825).
+
+    Args:
+        low: Least time.
+        high: Largest time.
+
+    Returns:
+        The sampler.
+    """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         a, b = low + (high - low) * torch.rand(2, n, **times_like(like))
@@ -37,7 +40,15 @@ def uniform_triangle(low: float = 0.0, high: float = 1.0) -> Times:
 
 
 def uniform_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
-    """s = t, uniform on [low, high]."""
+    """Diagonal s = t, uniform on [low, high].
+
+    Args:
+        low: Least time.
+        high: Largest time.
+
+    Returns:
+        The sampler.
+    """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = low + (high - low) * torch.rand(n, **times_like(like))
@@ -49,8 +60,16 @@ def uniform_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
 def logit_normal_pairs(
     mean: float = -0.4, std: float = 1.0, mean_target: float | None = None, std_target: float | None = None
 ) -> Times:
-    """s >= t: two draws sigmoid(N(mean, std^2)), sorted; the second with its own mean and std if given (MeanFlow, arXiv
-    2505.13447).
+    """Logit-normal pairs s >= t: two draws sigmoid(N(mean, std^2)), sorted (MeanFlow, arXiv 2505.13447).
+
+    Args:
+        mean: Mean of the logit.
+        std: Standard deviation of the logit.
+        mean_target: Mean of the second draw's logit. None: `mean`.
+        std_target: Standard deviation of the second draw's logit. None: `std`.
+
+    Returns:
+        The sampler.
 
     Neither end of time is ever reached: one-jump methods that never see s near 1 have to extrapolate there.
     """
@@ -64,8 +83,16 @@ def logit_normal_pairs(
 
 
 def gap(mean: float = -0.8, std: float = 1.0) -> Times:
-    """The gap first: s - t = sigmoid(N(mean, std^2)), then t uniform on [0, 1 - (s - t)] (one of the published forms of
-    Align Your Flow).
+    """Logit-normal gap s - t = sigmoid(N(mean, std^2)), then t uniform on [0, 1 - (s - t)].
+
+    Args:
+        mean: Mean of the gap's logit.
+        std: Standard deviation of the gap's logit.
+
+    Returns:
+        The sampler.
+
+    One of the published forms of Align Your Flow.
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,8 +104,18 @@ def gap(mean: float = -0.8, std: float = 1.0) -> Times:
 
 
 def gap_logit_normal(mean: float = -0.8, std: float = 1.0, mean_target: float = -0.4, std_target: float = 1.0) -> Times:
-    """The gap first, s - t = sigmoid(N(mean, std^2)), then t = sigmoid(N(mean_target, std_target^2)) truncated to [0, 1
-    - (s - t)], by its inverse distribution function (Terminal Velocity Matching, arXiv 2511.19797).
+    """Logit-normal gap s - t, then a logit-normal t truncated to [0, 1 - (s - t)].
+
+    Args:
+        mean: Mean of the gap's logit.
+        std: Standard deviation of the gap's logit.
+        mean_target: Mean of t's logit, before truncation.
+        std_target: Standard deviation of t's logit, before truncation.
+
+    Returns:
+        The sampler. It draws t by the inverse distribution function.
+
+    Terminal Velocity Matching, arXiv 2511.19797.
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +129,15 @@ def gap_logit_normal(mean: float = -0.8, std: float = 1.0, mean_target: float = 
 
 
 def logit_normal_diagonal(mean: float = -0.4, std: float = 1.0) -> Times:
-    """s = t = sigmoid(N(mean, std^2))."""
+    """Logit-normal diagonal, s = t = sigmoid(N(mean, std^2)).
+
+    Args:
+        mean: Mean of the logit.
+        std: Standard deviation of the logit.
+
+    Returns:
+        The sampler.
+    """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)
@@ -102,8 +147,17 @@ def logit_normal_diagonal(mean: float = -0.4, std: float = 1.0) -> Times:
 
 
 def angle_normal(mean: float = -1.0, std: float = 1.4, data_std: float = 1.0) -> Times:
-    """t = 0 and s = (2/pi) arctan(exp(N(mean, std^2)) / data_std): log-normal noise levels on the trigonometric path
-    (sCM, arXiv 2410.11081; FACM, arXiv 2507.03738).
+    """Log-normal noise levels on the trigonometric path: t = 0, s = (2/pi) arctan(exp(N(mean, std^2)) / data_std).
+
+    Args:
+        mean: Mean of the log noise level.
+        std: Standard deviation of the log noise level.
+        data_std: Standard deviation of the data.
+
+    Returns:
+        The sampler.
+
+    sCM, arXiv 2410.11081; FACM, arXiv 2507.03738.
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,8 +169,17 @@ def angle_normal(mean: float = -1.0, std: float = 1.4, data_std: float = 1.0) ->
 
 
 def after_u_shape(steepness: float = 4.0, mean: float = -0.8, std: float = 1.0) -> Times:
-    """s with density ~ exp(a s) + exp(a (1 - s)), which favours both ends, then t = max(s - sigmoid(N(mean, std^2)),
-    0), and t = 0 where s > 0.8 and t < 0.4 (Rectified MeanFlow, arXiv 2511.23342).
+    """U-shaped s with density ~ exp(a s) + exp(a (1 - s)), then t = max(s - sigmoid(N(mean, std^2)), 0).
+
+    Args:
+        steepness: The rate a; a large one favours both ends of time.
+        mean: Mean of the gap's logit.
+        std: Standard deviation of the gap's logit.
+
+    Returns:
+        The sampler. It sets t = 0 if s > 0.8 and t < 0.4.
+
+    Rectified MeanFlow, arXiv 2511.23342.
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,9 +192,17 @@ def after_u_shape(steepness: float = 4.0, mean: float = -0.8, std: float = 1.0) 
 
 
 def strip(low: float = 0.0, high: float = 0.25) -> Times:
-    """A gap s - t uniform on [low, high], then t uniform on what is left: maps of limited range.
+    """Gap s - t uniform on [low, high], then t uniform on [0, 1 - (s - t)]: maps of limited range.
 
-    Raises ValueError unless 0 <= low < high <= 1.
+    Args:
+        low: Least gap.
+        high: Largest gap.
+
+    Returns:
+        The sampler.
+
+    Raises:
+        ValueError: Unless 0 <= low < high <= 1.
     """
     if not 0 <= low < high <= 1:
         raise ValueError(f"the gaps of a strip need 0 <= low < high <= 1, got {low} and {high}")
@@ -145,7 +216,14 @@ def strip(low: float = 0.0, high: float = 0.25) -> Times:
 
 
 def doubling_strip(phases: int) -> Times:
-    """`strip` whose widest gap doubles in each of `phases` equal parts of training: 2^(1 - phases), ..., 1/2, 1."""
+    """Strip with its largest gap doubled from phase to phase: 2^(1 - phases), ..., 1/2, 1.
+
+    Args:
+        phases: Number of equal parts of training.
+
+    Returns:
+        The sampler.
+    """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         return strip(0.0, 2.0 ** (phase_of(progress, phases) + 1 - phases))(n, progress, like)
@@ -154,8 +232,13 @@ def doubling_strip(phases: int) -> Times:
 
 
 def doubling_steps(phases: int) -> Times:
-    """Steps of a uniform grid that has half as many in each of `phases` equal parts of training: a gap of 2^(1 -
-    phases), ..., 1/2, 1, and s on its multiples (Salimans and Ho 2022, arXiv 2202.00512).
+    """Steps of a uniform grid that has half as many in each phase (Salimans and Ho 2022, arXiv 2202.00512).
+
+    Args:
+        phases: Number of equal parts of training.
+
+    Returns:
+        The sampler: a gap s - t of 2^(1 - phases), ..., 1/2, 1, and s on the multiples of the gap.
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,15 +250,19 @@ def doubling_steps(phases: int) -> Times:
 
 
 def dyadic(levels: int = 7) -> Times:
-    """Shortcut models' grid (arXiv 2410.12557): a gap 2h of 1, 1/2, ..., 2^(1-levels), each as often, s on the
-    multiples of the gap.
+    """Dyadic grid of shortcut models (arXiv 2410.12557).
+
+    Args:
+        levels: Number of different gaps.
+
+    Returns:
+        The sampler: a gap s - t of 1, 1/2, ..., 2^(1-levels), all equally often, and s on the multiples of the gap.
 
     The halves of a gap are then on the grid of the next level; the finest half is 2^-levels.
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        # each level as often as the others within a batch, from a random one on, so that a batch with fewer rows than
-        # levels leaves none out for good
+        # all levels equally often within a batch, starting from a random one, so that small batches miss none for good
         first = torch.randint(levels, (1,), device=like.device)
         level = (first + torch.arange(n, device=like.device)) % levels
         cells = 2.0 ** level.to(times_like(like)["dtype"])
@@ -186,7 +273,14 @@ def dyadic(levels: int = 7) -> Times:
 
 
 def grid(size: int = 128) -> Times:
-    """s = t on {1/size, ..., 1}: the starts of the steps of shortcut models, where they see flow matching."""
+    """Diagonal s = t on {1/size, ..., 1}: the starts of a shortcut model's steps, where it learns flow matching.
+
+    Args:
+        size: Number of steps.
+
+    Returns:
+        The sampler.
+    """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = torch.randint(1, size + 1, (n,), device=like.device).to(times_like(like)["dtype"]) / size
@@ -196,7 +290,7 @@ def grid(size: int = 128) -> Times:
 
 
 def from_noise(times: Times) -> Times:
-    """The same targets, every source at s = 1 (maps that only know noise)."""
+    """Set every source to s = 1 and keep the targets of `times`: maps that start from noise only."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         _, t = times(n, progress, like)
@@ -206,7 +300,7 @@ def from_noise(times: Times) -> Times:
 
 
 def to_data(times: Times) -> Times:
-    """The same sources, every target at t = 0 (consistency models)."""
+    """Set every target to t = 0 and keep the sources of `times`: consistency models."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s, _ = times(n, progress, like)
@@ -216,8 +310,16 @@ def to_data(times: Times) -> Times:
 
 
 def with_diagonal(times: Times, share: float) -> Times:
-    """A fixed share of the rows on the diagonal t = s. Where the diagonal has a term of its own, give that term a share
-    of the batch instead.
+    """Move a fixed share of the rows to the diagonal t = s.
+
+    Args:
+        times: The sampler.
+        share: Share of the rows, rounded to whole rows.
+
+    Returns:
+        The sampler with its first rows on the diagonal.
+
+    If the diagonal has a term of its own, give that term a share of the batch instead.
     """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,7 +330,16 @@ def with_diagonal(times: Times, share: float) -> Times:
 
 
 def mixture(share: float, first: Times, second: Times) -> Times:
-    """The first sampler for a fixed share of the rows, the second for the rest, in random order."""
+    """Draw a fixed share of the rows from one sampler, the rest from another, in random order.
+
+    Args:
+        share: Share of the first sampler, rounded to whole rows.
+        first: The first sampler.
+        second: The second sampler.
+
+    Returns:
+        The mixture.
+    """
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         count = round(share * n)
@@ -240,8 +351,18 @@ def mixture(share: float, first: Times, second: Times) -> Times:
 
 
 def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
-    """A curriculum: the largest gap s - t grows linearly from `start` to 1 over the first `until` of training; larger
-    draws are cut to it. Raises ValueError for `until` outside (0, 1].
+    """Curriculum: the largest gap s - t grows linearly from `start` to 1; larger gaps are cut to it.
+
+    Args:
+        times: The sampler.
+        until: Share of training at which the largest gap reaches 1, in (0, 1].
+        start: Largest gap at the start of training.
+
+    Returns:
+        The sampler with its targets moved towards its sources.
+
+    Raises:
+        ValueError: `until` is outside (0, 1].
     """
     if not 0 < until <= 1:
         raise ValueError(f"a curriculum must end after a share in (0, 1] of training, got {until}")
@@ -255,7 +376,7 @@ def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
 
 
 def both_directions(times: Times) -> Times:
-    """Source and target exchanged for every other row, so that a map learns to go from data to noise too."""
+    """Exchange source and target in every other row, so that a map also learns to go from data to noise."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s, t = times(n, progress, like)
@@ -266,5 +387,13 @@ def both_directions(times: Times) -> Times:
 
 
 def phase_of(progress: float, phases: int) -> int:
-    """Which of `phases` equal parts of training this is, from 0."""
+    """Index of the current one of `phases` equal parts of training, from 0.
+
+    Args:
+        progress: Share of training that is done, in [0, 1].
+        phases: Number of parts.
+
+    Returns:
+        0, ..., phases - 1.
+    """
     return min(int(progress * phases + 1e-9), phases - 1)

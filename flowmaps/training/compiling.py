@@ -6,7 +6,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,10 +13,10 @@ from torch._dynamo.utils import counters
 
 from ..flow_map import FlowMap
 from ..method.method import Loss, measure
-from ..method.term import Drawn, Term
+from ..method.term import Term
+from ..velocity import Pair
 
-Measure = Callable[[FlowMap, Sequence[Term], Sequence[Drawn]], Loss]
-T = TypeVar("T")
+Measure = Callable[[FlowMap, Sequence[Term], Sequence[Pair]], Loss]
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 COMPILER = ("torch._dynamo", "torch._inductor")
@@ -27,8 +26,8 @@ BACKENDS = ("torch._dynamo.backends", "torch._inductor", "torch._functorch._aot_
 class Compiled:
     """`flowmaps.method.measure`, compiled when it is first called; the function itself where that cannot be done.
 
-    A warning says so once, with the reason: where compiling fails (in the backward pass too, so a step runs inside
-    `attempt`), and where the network has dropout, of which several rules need the same masks in two passes. Another one
+    A warning says so once, with the reason: where compiling fails (in the backward pass too, so a step that fails asks
+    `give_up`), and where the network has dropout, of which several rules need the same masks in two passes. Another one
     names the first reason where the loss is compiled in several pieces.
     """
 
@@ -37,16 +36,16 @@ class Compiled:
         self._now: Measure = torch.compile(function)
         self._checked = self._told = False
 
-    def __call__(self, flow: FlowMap, terms: Sequence[Term], drawn: Sequence[Drawn]) -> Loss:
+    def __call__(self, flow: FlowMap, terms: Sequence[Term], pairs: Sequence[Pair]) -> Loss:
         if not self._checked:
             self._checked = True
             if (name := dropout(flow)) is not None:
                 self._without(f"the network has dropout ({name}), whose masks a compiled loss cannot draw twice")
         if self._now is self.function:
-            return self.function(flow, terms, drawn)
+            return self.function(flow, terms, pairs)
         before, graphs = dict(counters["graph_break"]), counters["stats"]["unique_graphs"]
         with _derivatives_inside():
-            loss = self._now(flow, terms, drawn)
+            loss = self._now(flow, terms, pairs)
         reasons = [reason for reason, count in counters["graph_break"].items() if count > before.get(reason, 0)]
         if reasons and not self._told:
             self._told = True
@@ -54,15 +53,12 @@ class Compiled:
             warnings.warn(f"the loss is compiled in {pieces} pieces: {_first_line(reasons[0])}", stacklevel=2)
         return loss
 
-    def attempt(self, step: Callable[[], T]) -> T:
-        """`step()`, which calls this and goes backward; without compiling, from now on, where that is what fails."""
-        try:
-            return step()
-        except Exception as error:
-            if self._now is self.function or not from_compiler(error):
-                raise
-            self._without(_first_line(str(error)) or type(error).__name__)
-        return step()
+    def give_up(self, error: Exception) -> bool:
+        """Stop compiling if the compiler raised this error, in the loss or in its backward pass; whether it did."""
+        if self._now is self.function or not from_compiler(error):
+            return False
+        self._without(_first_line(str(error)) or type(error).__name__)
+        return True
 
     def _without(self, reason: str) -> None:
         warnings.warn(f"the loss cannot be compiled, training goes on without: {reason}", stacklevel=3)

@@ -11,12 +11,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..data import Batch
+from ..data.labels import condition_of
 from ..distributed.shards import here, is_sharded
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
 from ..method.term import TermLoss
 from ..path import expand
-from .condition import condition_of
 from .teachers import given_to
 
 

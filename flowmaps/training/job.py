@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from ..data import Batch, Data
-from ..data.nothing import without_rows
+from ..data.data_free import with_zero_rows
 from ..distributed.shards import everyone, together, unshard
-from ..method.method import Loss
 from ..runs import checkpoint
 from ..runs.folder import Run
-from .diagnostics import cause
 from .learner import Learner
 from .pictures import draw
 from .saving import Saving
@@ -46,7 +43,7 @@ class Job:
         """This process's rows of the batches from the next step on; where the method reads no data, of what is left
         without rows.
         """
-        data = without_rows(self.data) if self.learner.method.data_free else self.data
+        data = with_zero_rows(self.data) if self.learner.method.data_free else self.data
         plan = self.learner.plan
         return data.batches(plan.batch_size, plan.seed, self.learner.step, self.learner.processes.mine)
 
@@ -86,23 +83,11 @@ class Job:
         if self.is_main:
             self.folder.forget_after(self.learner.step)
 
-    def advance(self, batches: Iterator[Batch]) -> Loss:
-        """One step, timed."""
-        start = time.perf_counter()
-        batch = self.read(batches)
-        loss = self.step_on(batch)
+    def count(self, seconds: float) -> None:
+        """Count a step that took so many seconds. The first steps do not count."""
         self.here += 1
         if self.here > WARM_UP:
-            self.seconds += time.perf_counter() - start
-        return loss
-
-    def step_on(self, batch: Batch) -> Loss:
-        """One step on a batch. What the learner says of a loss that is not finite is completed by its cause."""
-        try:
-            return self.learner.advance(batch, self.progress)
-        except FloatingPointError as error:
-            found = cause(self.learner.flow, self.learner.method, batch, bool(self.learner.plan.labels))
-            raise FloatingPointError(f"{error}; {found}") from None
+            self.seconds += seconds
 
     def read(self, batches: Iterator[Batch]) -> Batch:
         """The next batch. Raises OSError where a file is gone or broken, with what to do."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data import Batch
+from ..data.labels import condition_of
 from ..distributed.processes import Processes
 from ..distributed.shards import release
 from ..draws import seeded
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method, measure
-from ..method.term import Drawn
 from ..runs.checkpoint import read_model, read_optimizers
-from ..velocity import Companion
+from ..velocity import Companion, Pair
 from .agreement import Agreement
 from .compiling import Compiled
-from .condition import condition_of
 from .config import Precision, TrainConfig
-from .diagnostics import all_finite
+from .diagnostics import all_finite, cause
 from .ema import Average
 from .optimizers import Optimizers
 from .teachers import move_teachers, teachers
@@ -44,15 +42,15 @@ class LossModule(nn.Module):
         self.flow, self.method, self.precision = flow, method, precision
         self.measure: Callable[..., Loss] = measure
 
-    def forward(self, drawn: Sequence[Drawn], progress: float = 0.0) -> Loss:
-        """`Method.measure` on what `Method.draw` has drawn: a value to call backward() on, its terms detached."""
-        device = drawn[0].pair.x0.device
+    def forward(self, pairs: Sequence[Pair], progress: float = 0.0) -> Loss:
+        """`Method.measure` on the pairs of `Method.draw`: a value to call backward() on, its terms detached."""
+        device = pairs[0].x0.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return detached(self.measure(self.flow, self.method.now(progress), drawn))
+            return detached(self.measure(self.flow, self.method.now(progress), pairs))
 
 
 class Learner:
-    """Flow, method, optimizers and average, moved forward one batch at a time by `advance`."""
+    """Flow, method, optimizers and average, moved forward one batch at a time by `take`."""
 
     def __init__(
         self,
@@ -86,69 +84,69 @@ class Learner:
         """The learning rate of the last step, of the flow's first group of weights."""
         return self.optimizers.lr
 
-    def advance(self, batch: Batch, progress: float) -> Loss:
+    def take(self, batch: Batch, progress: float) -> Loss:
         """One step of the optimizers and of the average, on the rows of a batch that this process has.
 
-        Returns the loss, detached: values are those of the whole batch, residuals those of the rows here. Raises
-        FloatingPointError where the loss is not finite.
+        Returns:
+            The loss, detached: values are means over the whole batch, residuals belong to the rows here.
+
+        Raises:
+            FloatingPointError: If the loss is not finite, with the cause.
         """
-        batch = batch.each(self._here)
+        batch = batch.each(lambda part: part.to(self.device, self._dtype_of(part), non_blocking=True))
         self.optimizers.schedule(self.plan.schedule(progress))
         self.method.follow(self.flow, progress, moved=self.step > 0)
-        loss = self.agreement(self.step + 1, self._gradient(batch, progress))
+        try:
+            losses = self.backward(batch, progress)
+        except Exception as error:
+            if not (isinstance(self.raw.measure, Compiled) and self.raw.measure.give_up(error)):
+                raise
+            losses = self.backward(batch, progress)
+        if self._first and not self._all_used():
+            # averaging waits for the gradients of all weights, unless it is told that some are left out
+            handler = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+            self.accelerator.ddp_handler = handler
+            self.module = self.accelerator.prepare_model(self.raw)
+            losses = self.backward(batch, progress)
+        self._first = False
+        try:
+            loss = self.agreement(self.step + 1, losses)
+        except FloatingPointError as error:
+            found = cause(self.flow, self.method, batch, bool(self.plan.labels))
+            raise FloatingPointError(f"{error}; {found}") from None
         self.optimizers.step(self.accelerator, self.plan.clip)
         self.average.update()
         self.step += 1
         return loss
 
-    def _here(self, part: Tensor) -> Tensor:
-        """On the device, and in the dtype of the weights."""
-        return part.to(self.device, self.dtype if part.is_floating_point() else None, non_blocking=True)
+    def backward(self, batch: Batch, progress: float) -> list[Loss]:
+        """The gradient of the batch, part after part; between processes it travels with the last one.
 
-    def _gradient(self, batch: Batch, progress: float) -> list[Loss]:
-        losses = self._tried(batch, progress)
-        first, self._first = self._first, False
-        if first and not self._all_used():
-            # averaging waits for the gradients of all weights, unless it is told that some are left out
-            self.accelerator.ddp_handler = DistributedDataParallelKwargs(
-                find_unused_parameters=True, gradient_as_bucket_view=True
-            )
-            self.module = self.accelerator.prepare_model(self.raw)
-            losses = self._tried(batch, progress)
+        Random numbers are drawn for the whole batch, alike in all processes. A network's own (dropout) differ from
+        part to part.
+        """
+        self.optimizers.zero_grad()
+        processes, seed, losses = self.processes, self.plan.seed, []
+        for k in range(processes.accumulate):
+            rows, part = processes.rows(k, self.plan.batch_size), batch.rows(processes.part(k))
+            last, condition = k == processes.accumulate - 1, condition_of(part, bool(self.plan.labels))
+            with seeded(self.device, seed, self.step):
+                pairs = self.method.draw(self.flow, part.x0, condition, noise=part.noise, progress=progress, rows=rows)
+            unsent = nullcontext() if last else self.accelerator.no_sync(self.module)
+            with unsent, seeded(self.device, seed, self.step, rows.first):
+                loss = self.module(pairs, progress)
+                self.accelerator.backward(loss.value / processes.accumulate)
+            losses.append(Loss(loss.value.detach(), loss.terms))
         return losses
+
+    def _dtype_of(self, part: Tensor) -> torch.dtype | None:
+        """Numbers come in the dtype of the weights, labels in their own."""
+        return self.dtype if part.is_floating_point() else None
 
     def _all_used(self) -> bool:
         """Whether the wrapper that averages gradients has seen one of every weight, or does not wait for it."""
         waits = isinstance(self.module, DistributedDataParallel) and not self.module.find_unused_parameters
         return not waits or all(weight.grad is not None for weights in self.optimizers.weights() for weight in weights)
-
-    def _tried(self, batch: Batch, progress: float) -> list[Loss]:
-        step = partial(self._backward, batch, progress)
-        return self.raw.measure.attempt(step) if isinstance(self.raw.measure, Compiled) else step()
-
-    def _backward(self, batch: Batch, progress: float) -> list[Loss]:
-        """The gradient of the batch, part after part; between processes it travels with the last one."""
-        self.optimizers.zero_grad()
-        last = self.processes.accumulate - 1
-        losses = []
-        for k in range(last + 1):
-            with nullcontext() if k == last else self.accelerator.no_sync(self.module):
-                losses.append(self._part(batch, k, progress))
-        return losses
-
-    def _part(self, batch: Batch, k: int, progress: float) -> Loss:
-        """Random numbers are drawn for the whole batch, alike in all processes; what a network draws itself (dropout)
-        is another in every part.
-        """
-        seed, rows = self.plan.seed, self.processes.rows(k, self.plan.batch_size)
-        part = batch.rows(self.processes.part(k))
-        condition = condition_of(part, bool(self.plan.labels))
-        with seeded(self.device, seed, self.step):
-            drawn = self.method.draw(self.flow, part.x0, condition, noise=part.noise, progress=progress, rows=rows)
-        with seeded(self.device, seed, self.step, rows.first):
-            loss = self.module(drawn, progress)
-            self.accelerator.backward(loss.value / self.processes.accumulate)
-        return Loss(loss.value.detach(), loss.terms)
 
     def release(self) -> None:
         """The end of training: look at the last loss, and make all weights whole again that were spread over processes.

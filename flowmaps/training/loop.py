@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 
 from ..data import as_data
+from ..data.labels import uses_labels
 from ..distributed.processes import Processes
 from ..distributed.shards import is_sharded
 from ..flow_map import FlowMap
@@ -22,7 +24,6 @@ from ..method.method import Loss, Method
 from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
-from .condition import uses_labels
 from .config import TrainConfig, takes
 from .diagnostics import is_lost, lost
 from .interrupt import Interrupts
@@ -66,7 +67,7 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
         flow: The flow map, on any device.
         method: How it learns; see `flowmaps.methods`.
         data: A `Data`, or anything that `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...
-            A method that needs none (`method.data_free`) draws none from it, and `data.nothing(shape)` will do.
+            A method that needs none (`method.data_free`) draws none from it, and `data.no_data(shape)` will do.
         **settings: The fields of `TrainConfig`, by name.
 
     Returns:
@@ -82,7 +83,7 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
     plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
     accelerator = plan.accelerator or make_accelerator(plan.out, plan.trackers, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
-    flow.guided = guidance_of(method) or flow.guided
+    flow.guidance = guidance_of(method, data) or flow.guidance
     config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {})
     config["processes"] = {"count": processes.count, "accumulate": plan.accumulate, "shard": plan.shard}
     folder = open_folder(plan.out, config, plan.resume)
@@ -153,7 +154,9 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
         try:
             while job.progress < 1:
                 interrupts.busy = True
-                loss = job.advance(batches)
+                start = time.perf_counter()
+                loss = learner.take(job.read(batches), job.progress)
+                job.count(time.perf_counter() - start)
                 if job.here == 1:
                     job.begin()
                 last = job.progress >= 1

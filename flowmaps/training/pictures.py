@@ -6,26 +6,31 @@ from pathlib import Path
 
 import torch
 
-from ..consistency import diffusion
+from .. import figures
 from ..data import Data
-from ..data.changes import Changed
+from ..data.transforms import Transformed
 from ..files import flush
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
-from ..method.term import function_of
 from ..methods import LANDSCAPE
 from ..sampling import sample
 from ..steps import euler, jump
 
 
 def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) -> None:
-    """A picture of samples from one fixed noise: a grid of 64 images or 2000 points; nothing for other data.
+    """Save a picture of samples from one fixed noise: a grid of 64 images or 2000 points; nothing for other data.
 
-    One jump each, or as many as the method is made for; 16 Euler steps where it learns no jumps. Classes take turns.
+    Samples take one jump, or as many as the method is made for, and 16 Euler steps if it learns no jumps. The classes
+    take turns.
+
+    Args:
+        path: The PNG file; it is replaced as a whole.
+        flow: The flow map to sample.
+        method: The method that trains it.
+        data: The data set, which gives shape, classes and conditions.
+        labels: Whether the network is conditioned on class labels.
     """
-    from .. import visualise
-
     if data.kind == "vectors":
         return
     weight = flow.like
@@ -35,27 +40,26 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
     steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
     known = {} if label is None else {"label": label}
-    # of a batch of training, for changes may give more than rows have of their own
-    given = next(data.batches(count)).given if data.given or isinstance(data.source, Changed) else None
+    # from a training batch, because transforms may add conditions to it
+    given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
     condition = {**known, **{name: value.to(weight.device) for name, value in (given or {}).items()}}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp.png")
     if data.kind == "images":
-        visualise.grid(data.to_pixels(x.float().cpu()), temporary)
+        figures.grid(data.to_pixels(x.float().cpu()), temporary)
     else:
-        visualise.points(x.float().cpu(), temporary)
+        figures.points(x.float().cpu(), temporary)
     flush(temporary)
     temporary.replace(path)
 
 
 def learns_jumps(flow: FlowMap, method: Method) -> bool:
-    """Whether some term, of some stage, is about more than the velocity; a partial map has no velocity at all."""
-    partial = flow.only_source is not None or flow.only_target is not None
-    return partial or any(function_of(term.rule) is not diffusion for term in method.terms)
+    """Whether the flow map learns more than the velocity: it is a partial map, or some term is off the diagonal."""
+    return flow.is_partial or any(not term.diagonal for term in method.terms)
 
 
 def jumps_of(method: Method) -> int:
-    """The jumps that a method of the landscape is made for, of the last stage where there are several; 1 for others."""
+    """The number of jumps that a method of the landscape is made for, in its last stage; 1 for any other method."""
     last = method.method(len(method.stages) - 1) if isinstance(method, Stages) else method
     return next((row.few_step for row in LANDSCAPE if row.name == last.name), 1)

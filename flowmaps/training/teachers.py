@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..data import Data
+from ..data.transforms import GuidanceScales, transforms_of
+from ..flow_map import GuidanceSpec
 from ..method.method import Method
 from ..velocity import Auxiliary, Fixed, Phased
 
@@ -38,8 +42,12 @@ def given_to(source: Any) -> Any:
     return source.teacher if isinstance(source, Fixed) else None
 
 
-def guidance_of(method: Method) -> str | None:
-    """What guidance a flow map learns from a method, in words: that of its sources or teachers."""
+def guidance_of(method: Method, data: Data) -> GuidanceSpec | None:
+    """The guidance that a flow map learns: of its sources or teachers, at the scales that the data draw."""
     sources = (source for term in method.terms for source in (term.velocity, *term.sources.values()))
-    said = (getattr(one, "guided", None) for source in sources for one in (source, given_to(source)))
-    return next((words for words in said if isinstance(words, str)), None)
+    known = (getattr(one, "guidance", None) for source in sources for one in (source, given_to(source)))
+    found = next((spec for spec in known if isinstance(spec, GuidanceSpec)), None)
+    if found is None or not found.is_conditioned:
+        return found
+    drawn = (one for one in transforms_of(data) if isinstance(one, GuidanceScales))
+    return next((replace(found, scale=(one.low, one.high)) for one in drawn), found)

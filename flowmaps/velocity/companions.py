@@ -1,4 +1,4 @@
-"""Sources with weights of their own, which the method keeps beside the flow's."""
+"""Velocity sources with weights of their own, which the method keeps beside the flow's."""
 
 from __future__ import annotations
 
@@ -17,35 +17,43 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 class Companion(nn.Module):
-    """A source with weights of its own beside the flow's: made once the flow is known, moved by `Method.follow`."""
+    """Velocity source with weights beside the flow's, made once the flow is known and updated by `Method.follow`."""
 
     network: nn.Module | None
 
     def make(self, flow: FlowMap) -> None:
-        """Make the network, a copy of the flow's, where there is none yet: of its frozen weights there is one copy."""
+        """Make the network, if there is none yet: a copy of the flow's that shares its frozen weights."""
         if self.network is None:
             self.network = copied(flow.network)
 
     def restart(self, flow: FlowMap) -> None:
-        """For a new run: forget another one's flow."""
+        """Start a new run: forget the flow of another run."""
         self.network = None
         self.make(flow)
 
     def begin(self, flow: FlowMap) -> None:
-        """Start from the flow as it is now: called when the stage begins that this belongs to."""
+        """Start from the flow as it is now. It is called at the begin of the companion's stage."""
 
     def follow(self, flow: FlowMap, progress: float, moved: bool | None = None) -> None:
-        """Called before every loss. moved: whether the flow's weights have changed since the last call, where it is
-        known.
+        """Update the weights. It is called before every loss.
+
+        Args:
+            flow: The flow map in training.
+            progress: Share of training that is done, in [0, 1].
+            moved: Whether the flow's weights have changed since the last call. None: unknown.
         """
 
 
 class Averaged(Companion):
-    """The flow with averaged weights: w* <- decay w* + (1 - decay) w, moved by `follow` once after each change of the
-    weights.
+    """Velocity source: the flow with averaged weights, w* <- decay w* + (1 - decay) w after each change of the weights.
 
-    This is a *target* of the loss; it has nothing to do with the average that is kept for evaluation, nor with a
-    teacher's. `decay` is a number in [0, 1), or a function of the progress in [0, 1] that gives one.
+    Args:
+        decay: A number in [0, 1), or a function of the progress in [0, 1] that gives one.
+
+    Raises:
+        ValueError: The decay is outside [0, 1).
+
+    This average is a *target* of the loss. It is neither the average that is kept for evaluation nor a teacher's.
     """
 
     def __init__(self, decay: float | Callable[[float], float]) -> None:
@@ -57,6 +65,7 @@ class Averaged(Companion):
         self._followed: tuple[nn.Module, Tensor | None] | None = None
 
     def make(self, flow: FlowMap) -> None:
+        """Make the network, if there is none yet: a frozen copy of the flow's."""
         if self.network is None:
             super().make(flow)
             assert self.network is not None
@@ -64,12 +73,18 @@ class Averaged(Companion):
             self._remember(flow, _norms(flow.network))
 
     def begin(self, flow: FlowMap) -> None:
+        """Start from the flow as it is now."""
         copy_weights(_made(self), flow.network)
         self._remember(flow, None)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
-        """Start as a copy of the flow's network, then move towards it whenever its weights have changed since the last
-        call: where nobody says whether they have, their norms tell, for which the device has to be waited for.
+        """Start as a copy of the flow's network, then move towards it whenever its weights have changed.
+
+        Args:
+            flow: The flow map in training.
+            progress: Share of training that is done, in [0, 1].
+            moved: Whether the weights have changed since the last call. None: their norms are compared, which waits for
+                the device.
         """
         if self._followed is not None and self._followed[0] is not flow.network:
             self.network = None
@@ -83,18 +98,19 @@ class Averaged(Companion):
             copy_weights(_made(self), flow.network, 1 - decay)
 
     def _remember(self, flow: FlowMap, norms: Tensor | None) -> None:
-        object.__setattr__(self, "_followed", (flow.network, norms))  # not a module of this one
+        object.__setattr__(self, "_followed", (flow.network, norms))  # not registered as a submodule
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._followed = None  # a checkpoint is written after a step: its weights are still to be followed
 
     def forward(self, flow: FlowMap, pair: Pair) -> FlowMap:
+        """Flow map with the averaged weights."""
         return flow.around(_made(self))
 
 
 def _norms(network: nn.Module) -> Tensor:
-    """What tells that weights have changed: version counters would not do, as fused optimizers leave them alone."""
+    """Norms of the trained weights, to detect a change; fused optimizers do not raise version counters."""
     weights = [weight.detach() for weight in network.parameters() if weight.requires_grad]
     return torch.stack(torch._foreach_norm(weights)) if weights else torch.zeros(1)
 
@@ -105,16 +121,22 @@ def _made(companion: Companion) -> nn.Module:
 
 
 def averaged(decay: float | Callable[[float], float]) -> Averaged:
-    """An average of the flow's weights over its own training: see `Averaged`."""
+    """Velocity source: the flow with weights averaged over its training, see `Averaged`."""
     return Averaged(decay)
 
 
 class Phased(Companion):
-    """The teacher of progressive methods: `first` in the first of `phases` equal parts of training, and in each later
-    one the flow as it was when the part before ended.
+    """Velocity source of progressive methods: a given teacher at first, then the flow at the end of the previous phase.
 
-    The phase and the weights of the flow back then are part of the method's state dict, so a run that stops goes on
-    with the same teacher. ValueError for fewer than one phase.
+    Args:
+        first: Teacher of the first phase.
+        phases: Number of equal parts of training.
+
+    Raises:
+        ValueError: There is less than one phase.
+
+    The phase and the weights of its teacher are in the method's state dict, so a resumed run continues with the same
+    teacher.
     """
 
     phase: Tensor
@@ -126,21 +148,25 @@ class Phased(Companion):
         self.first, self.phases = first, phases
         self.network: nn.Module | None = None
         self.register_buffer("phase", torch.zeros((), dtype=torch.long))
-        self._now = 0  # the same number, to read without waiting for the device
-        self._replaced = False  # all that a loss asks, so that a compiled one is the same in all later phases
+        self._now = 0  # the same number, read without waiting for the device
+        self._replaced = False  # the loss reads this alone, so that a compiled one is the same in all later phases
 
     def make(self, flow: FlowMap) -> None:
+        """Make the network, if there is none yet: a frozen copy of the flow's."""
         super().make(flow)
         _made(self).requires_grad_(False)
 
     def restart(self, flow: FlowMap) -> None:
+        """Start a new run in the first phase."""
         super().restart(flow)
         self._enter(0)
 
     def begin(self, flow: FlowMap) -> None:
+        """Start in the first phase."""
         self._enter(0)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
+        """Take the flow as the teacher at the begin of each later phase."""
         self.make(flow)
         now = phase_of(progress, self.phases)
         if now > self._now:
@@ -156,17 +182,20 @@ class Phased(Companion):
         self._now, self._replaced = int(self.phase), bool(self.phase)
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
+        """Teacher of the current phase."""
         return flow.around(_made(self)) if self._replaced else self.first(flow, pair)
 
 
 class Auxiliary(Companion):
-    """A second flow map beside the flow, bound as live weights, trained by an optimiser of its own.
+    """Velocity source: a second flow map beside the flow, trained by an optimiser of its own.
 
-    start: a FlowMap to start from (its output and path are taken over); None: a copy of the flow, made at the first
-    `follow`, which a training loop calls before it makes its optimisers. Weights that are frozen there stay frozen and
-    are shared; of a start that is frozen as a whole all are copied and trained. optimizer: from weights to an
-    optimizer; None: one like the flow's. Its losses must stop the flow, and the flow's losses must stop it: then one
-    backward pass serves both.
+    Args:
+        start: FlowMap to start from, with its output and path. None: a copy of the flow, made at the first `follow`,
+            which a training loop calls before it makes its optimisers. Frozen weights stay frozen and are shared; if
+            every weight is frozen, all are copied and made trainable.
+        optimizer: Function from weights to an optimizer. None: one like the flow's.
+
+    Its losses must stop the flow, and the flow's losses must stop it: then one backward pass serves both.
     """
 
     def __init__(self, start: FlowMap | None = None, optimizer: MakeOptimizer | None = None) -> None:
@@ -174,37 +203,47 @@ class Auxiliary(Companion):
         self.network = None if start is None else trainable_copy(start.network)
         self.optimizer = optimizer
         self._start: FlowMap | None
-        object.__setattr__(self, "_start", start)  # not a module of this one: only its output and path are used
+        object.__setattr__(self, "_start", start)  # not a submodule: only its output and path are used
 
     def restart(self, flow: FlowMap) -> None:
+        """Start a new run from the start, or from a copy of the flow."""
         self.network = None if self._start is None else trainable_copy(self._start.network)
         self.make(flow)
 
     def begin(self, flow: FlowMap) -> None:
+        """Start from the flow as it is now, unless there is a start of its own."""
         if self._start is None:
             copy_weights(_made(self), flow.network)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
+        """Make the network, if there is none yet; its own optimiser moves it."""
         self.make(flow)
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
+        """Second flow map, bound to the condition."""
         start = self._start
         like = flow if start is None else start.given(**pair.condition)
-        return like.around(_made(self)).unlimited()  # it is asked for velocities, whatever the flow knows
+        return like.around(_made(self)).unlimited()  # it gives velocities, even if the flow is partial
 
 
 class Discriminator(Auxiliary):
-    """A network (x, **condition) -> (B,) or (B, 1) of logits that tells data from samples, with its own optimiser."""
+    """Network that tells data from samples, with an optimiser of its own.
+
+    Args:
+        network: Called as network(x, **condition) -> logits, (B,) or (B, 1).
+        optimizer: Function from weights to an optimizer. None: one like the flow's.
+    """
 
     def __init__(self, network: nn.Module, optimizer: MakeOptimizer | None = None) -> None:
         super().__init__(None, optimizer)
         self.network = network
 
     def restart(self, flow: FlowMap) -> None:
-        """It is no copy of the flow."""
+        """Keep the network, which is no copy of the flow."""
 
     def begin(self, flow: FlowMap) -> None:
-        """It is no copy of the flow."""
+        """Keep the network, which is no copy of the flow."""
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
+        """The network."""
         return _made(self)

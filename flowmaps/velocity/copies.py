@@ -1,4 +1,4 @@
-"""Copies of a network that follow its weights: what is not trained stays the same tensor in all of them."""
+"""Copies of a network that follow its weights. Weights that are not trained are shared by all copies."""
 
 from __future__ import annotations
 
@@ -13,23 +13,32 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def copied(module: M) -> M:
-    """A deep copy with copies of the weights that are trained, sharing those that require no gradient.
+    """Deep copy of a module that shares the weights that require no gradient.
 
-    They are the same parameters, not only the same numbers: moved to another device or dtype in one of the modules,
-    they are moved in all.
+    Shared weights are the same parameters, not only the same numbers: moved to another device or dtype in one of the
+    modules, they are moved in all.
     """
     return copy.deepcopy(module, {id(weight): weight for weight in module.parameters() if not weight.requires_grad})
 
 
 def trainable_copy(module: M) -> M:
-    """As `copied`; of a module that is frozen as a whole a copy of its own, all of which is trained."""
+    """Trainable copy: as `copied`, but if every weight is frozen, all are copied and made trainable."""
     frozen = not any(weight.requires_grad for weight in module.parameters())
     return copy.deepcopy(module).requires_grad_() if frozen else copied(module)
 
 
 @torch.no_grad()
 def copy_weights(target: nn.Module, source: nn.Module, share: float = 1.0) -> None:
-    """target <- (1 - share) target + share source for the weights that the two do not share; buffers are copied."""
+    """Move a copy towards its source, target <- (1 - share) target + share source, and copy the buffers.
+
+    Args:
+        target: The copy. Weights that it shares with the source stay.
+        source: The network to follow.
+        share: Weight of the source; 1 copies it.
+
+    Raises:
+        RuntimeError: A shared weight requires a gradient now.
+    """
     moved = list(pairs(target, source))
     mine, theirs = [a for a, _ in moved], [b for _, b in moved]
     if mine and share < 1:  # torch's lists of tensors must not be empty
@@ -42,8 +51,17 @@ def copy_weights(target: nn.Module, source: nn.Module, share: float = 1.0) -> No
 
 
 def pairs(target: nn.Module, source: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-    """The weights of a copy with those that it was copied from, but for those that are shared. Raises RuntimeError for
-    one that is trained by now.
+    """Weights of a copy and of its source, pair by pair, without the shared ones.
+
+    Args:
+        target: The copy.
+        source: The network it was copied from.
+
+    Yields:
+        A weight of the copy and the same weight of the source.
+
+    Raises:
+        RuntimeError: A shared weight requires a gradient now.
     """
     for a, b in zip(target.parameters(), source.parameters(), strict=True):
         if a is not b:

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from ..draws import Rows
 from ..flow_map import FlowMap
 from ..path import Path, Time, expand
 
 
 class Teacher(Protocol):
-    """Anything with a velocity."""
+    """Any object with a velocity."""
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        """v(x, t), of x's shape; the rules give t as (B, 1, ..., 1), which broadcasts against x."""
+        """Velocity v(x, t), of x's shape; the rules give t as (B, 1, ..., 1), which broadcasts against x."""
         ...
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One draw of data and noise with the condition that belongs to it."""
+    """One draw of a training step: data, noise and their condition, and the times at which a term looks at them.
+
+    Attributes:
+        x0: Data (B, ...).
+        eps: Noise of the same shape.
+        path: The path between them.
+        condition: Keyword arguments of the network by name; tensors have B rows or none.
+        s: Source times (B,).
+        t: Target times (B,).
+        numbers: Random numbers of the rule, by the name of its option.
+        rows: The rows of the batch that these are.
+    """
 
     x0: Tensor
     eps: Tensor
     path: Path
     condition: dict[str, Any]
+    s: Tensor = field(default_factory=lambda: torch.empty(0))
+    t: Tensor = field(default_factory=lambda: torch.empty(0))
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    rows: Rows = Rows()
 
 
 VelocitySource = Callable[[FlowMap, Pair], Any]
@@ -36,29 +52,31 @@ VelocitySource = Callable[[FlowMap, Pair], Any]
 
 @dataclass(frozen=True)
 class Conditional:
-    """The teacher that only knows the pair at hand: velocity(x, t) = alpha'(t) x_0 + sigma'(t) eps, whatever x is."""
+    """Conditional velocity of one pair as a teacher: alpha'(t) x_0 + sigma'(t) eps, independent of x."""
 
     pair: Pair
     conditional: ClassVar[bool] = True
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
+        """Conditional velocity at time t, of x's shape."""
         return self.pair.path.velocity(self.pair.x0, self.pair.eps, t)
 
     def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """From x_s to x_t along the pair's own path, x + (alpha_t - alpha_s) x_0 + (sigma_t - sigma_s) eps."""
+        """Jump along the pair's own path, x + (alpha_t - alpha_s) x_0 + (sigma_t - sigma_s) eps."""
         path, s, t = self.pair.path, expand(s, x), expand(t, x)
         chord = path.alpha_slope(s, t) * self.pair.x0 + path.sigma_slope(s, t) * self.pair.eps
         return x + ((t - s) * chord).to(x.dtype)
 
 
 def is_conditional(source: object) -> bool:
-    """Whether a velocity source or a teacher stands for the conditional velocity."""
+    """Whether a velocity source or a teacher is the conditional velocity."""
     return bool(getattr(source, "conditional", False))
 
 
 def conditional(flow: FlowMap, pair: Pair) -> Conditional:
-    """u = alpha'(s) x_0 + sigma'(s) eps, whose mean given x_s is v(x_s, s) (the marginalisation trick of diffusion
-    training).
+    """Velocity source: the conditional velocity u = alpha'(s) x_0 + sigma'(s) eps.
+
+    Its mean given x_s is v(x_s, s), the marginalisation trick of diffusion training.
     """
     return Conditional(pair)
 
@@ -67,19 +85,20 @@ conditional.conditional = True  # type: ignore[attr-defined]
 
 
 def own(flow: FlowMap, pair: Pair) -> FlowMap:
-    """The flow itself, weights and all."""
+    """Velocity source: the flow itself, with gradients to its weights."""
     return flow
 
 
 def frozen(flow: FlowMap, pair: Pair) -> FlowMap:
-    """The flow with its weights as constants: gradients pass through x, s and t, not into the weights. (For no gradient
-    at all: `stop`.)
+    """Velocity source: the flow with constant weights. Gradients pass through x, s and t only.
+
+    For no gradient at all use `stop`.
     """
     return constant(flow)
 
 
 def constant(teacher: Any) -> Any:
-    """A FlowMap, or a teacher made of some, with its weights as constants; another teacher as it is."""
+    """Make the weights of a FlowMap, or of a teacher made of FlowMaps, constants; other teachers are returned as is."""
     if not isinstance(teacher, FlowMap):
         return teacher.with_constant_weights() if hasattr(teacher, "with_constant_weights") else teacher
     weights = {name: value.detach() for name, value in teacher.network.named_parameters()}
@@ -92,8 +111,14 @@ def constant(teacher: Any) -> Any:
 
 @dataclass(frozen=True)
 class Fixed:
-    """A given teacher as a velocity source: bound to the condition where it takes one, its weights as constants where
-    it is a FlowMap or made of some.
+    """Velocity source: a given teacher.
+
+    Args:
+        teacher: Any object with velocity(x, t). It is bound to the condition if it has `given`. A FlowMap's weights are
+            constants.
+
+    Raises:
+        TypeError: The teacher has no velocity.
     """
 
     teacher: Any
@@ -106,6 +131,7 @@ class Fixed:
             )
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Any:
+        """Bind the teacher to the condition. Raises ValueError if it is on another path."""
         teacher, path = self.teacher, getattr(self.teacher, "path", None)
         if isinstance(path, Path) and path != pair.path:
             raise ValueError(f"the teacher is on the path {path}, but the flow map on {pair.path}: both need the same")
@@ -116,20 +142,21 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Checked:
-    """A teacher whose answers are held to the shape of the question. Without jumps of its own it makes them by one
-    Euler step.
-    """
+    """Teacher with checked shapes. If it has no average velocity, its jumps are single Euler steps."""
 
     teacher: Any
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
+        """Velocity v(x, t). Raises ValueError if it does not have x's shape."""
         return _answer(self.teacher.velocity, x, t)
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        """Average velocity V(x, s, t). Raises ValueError if it does not have x's shape."""
         jumps = getattr(self.teacher, "average_velocity", None)
         return self.velocity(x, s) if jumps is None else _answer(jumps, x, s, t)
 
     def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        """Jump F(x, s, t)."""
         return x + (expand(t, x) - expand(s, x)) * self.average_velocity(x, s, t)
 
 
@@ -146,17 +173,26 @@ def _answer(question: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:
 
 
 def fixed(teacher: Any) -> Fixed:
-    """A pretrained model, an exact distribution or a FlowMap as the velocity source. Raises TypeError for an object
-    without velocity(x, t).
+    """Velocity source: a pretrained model, an exact distribution or a FlowMap.
+
+    Args:
+        teacher: Any object with velocity(x, t).
+
+    Returns:
+        The source.
+
+    Raises:
+        TypeError: The teacher has no velocity.
     """
     return Fixed(teacher)
 
 
 @dataclass(frozen=True)
 class ByVelocity(Fixed):
-    """A given teacher of which only the velocity is asked: its jumps are Euler steps, DDIM's on the linear path."""
+    """Velocity source: a given teacher with Euler steps as jumps, which are DDIM's on the linear path."""
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Any:
+        """Bind the teacher to the condition. Raises ValueError if it is on another path."""
         return _EulerSteps(super().__call__(flow, pair))
 
 
@@ -167,5 +203,5 @@ class _EulerSteps(Checked):
 
 
 def by_velocity(teacher: Any) -> ByVelocity:
-    """As `fixed`, for a model that was trained as a velocity only: its jumps are Euler steps."""
+    """Velocity source: as `fixed`, for a model trained as a velocity only. Its jumps are Euler steps."""
     return ByVelocity(teacher)

@@ -27,8 +27,8 @@ def ours(name, network_flow, x0, eps, s, t, g):
         rows = slice(start, start + n)
         start += n
         numbers = {key: g[rows].reshape(-1, 1, 1) for key in term.draws}
-        pair = fm.velocity.Pair(x0[rows], eps[rows], network_flow.path, {})
-        drawn.append(fm.term.Drawn(pair, s[rows], t[rows], numbers))
+        times = (s[rows], s[rows] if term.diagonal else t[rows])
+        drawn.append(fm.velocity.Pair(x0[rows], eps[rows], network_flow.path, {}, *times, numbers))
     method.follow(network_flow, 0.5)
     return method.measure(network_flow, drawn, 0.5).value
 

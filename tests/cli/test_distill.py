@@ -116,7 +116,7 @@ def test_without_data(home, tmp_path):
 def test_a_network_that_is_told_the_scale_already(home, tmp_path):
     arguments = ["--data", home / "rgb.npy", "--prompts", home / "prompts.txt", "--cache", tmp_path / "cache"]
     flow, config = distil(home, "flux", tmp_path / "run", *arguments, "--lora", "2", "--guidance", "1:4")
-    assert config["notes"]["guidance"] == "1:4" and flow.guided == "by the network itself, scale 1:4"
+    assert config["notes"]["guidance"] == "1:4" and flow.guidance.scale == (1.0, 4.0)
     assert config["flow"]["network"]["arguments"]["network"]["arguments"]["told"] == []
     sample = ["sample", str(tmp_path / "run"), "-n", "2", "--guidance", "2", "--prompt", "a cat"]
     assert main([*sample, "-o", str(tmp_path / "x.png")]) == 0

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from flowmaps.data import as_data, load
-from flowmaps.data.changes import WithoutLabel, changed
 from flowmaps.data.core import DRAW, HELD_OUT, TRAIN, Data, generator
-from flowmaps.data.nothing import without_rows
+from flowmaps.data.data_free import with_zero_rows
 from flowmaps.data.sources import TensorRows, hold_out
+from flowmaps.data.transforms import LabelDropout, transformed
 
 NAMES = ("checkerboard", "eight_gaussians", "two_moons", "spirals", "gaussian", "mixture", "digits")
 
@@ -150,8 +150,8 @@ def test_what_is_given_by_name_stays_with_its_row():
 
 
 def test_a_method_without_data_keeps_the_changes_and_what_rows_give():
-    assert without_rows(told(50)).source is not None and "text" in next(without_rows(told(50)).batches(4)).given
-    bare = without_rows(changed(told(50, names=()), WithoutLabel(0.5, null=4)))
+    assert with_zero_rows(told(50)).source is not None and "text" in next(with_zero_rows(told(50)).batches(4)).given
+    bare = with_zero_rows(transformed(told(50, names=()), LabelDropout(0.5, null=4)))
     batch = next(bare.batches(400))
     assert not batch.x0.any() and batch.given is None
     # 0.5 +- 0.025 of the labels are left out

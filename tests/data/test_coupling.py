@@ -125,7 +125,7 @@ class Still:
 
 
 def test_anything_with_a_velocity_is_a_teacher():
-    pairs = pairs_of(fm.data.reflow(Still(), fm.data.nothing((3,)), 10))
+    pairs = pairs_of(fm.data.reflow(Still(), fm.data.no_data((3,)), 10))
     assert torch.equal(pairs.x0, pairs.noise) and pairs.label is None
 
 
@@ -153,7 +153,7 @@ def test_a_flow_map_that_takes_labels_is_told_those_of_the_data():
     assert plain.label is None and torch.allclose(plain.noise - plain.x0, torch.zeros(60, 2).double())
     bound = pairs_of(fm.data.reflow(flow.given(label=torch.tensor([4])), (x, label), 60, step=fm.steps.euler))
     assert bound.label is None and torch.allclose(bound.noise - bound.x0, 5 * torch.ones(60, 2).double())
-    even = fm.data.reflow(flow, fm.data.nothing((2,), 3), 60, step=fm.steps.euler)
+    even = fm.data.reflow(flow, fm.data.no_data((2,), 3), 60, step=fm.steps.euler)
     assert even.classes == 3 and set(pairs_of(even).label.tolist()) == {0, 1, 2}
 
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_is_refused():
             return x / 0
 
     with pytest.raises(ValueError, match="samples of the teacher for nothing must be finite"):
-        fm.data.reflow(Broken(), fm.data.nothing((2,)), 10)
+        fm.data.reflow(Broken(), fm.data.no_data((2,)), 10)
 
 
 def test_a_teacher_is_known_by_its_numbers():

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 import flowmaps as fm
 from flowmaps.data import load
-from flowmaps.data.changes import WithoutText, changed, drawn_from_moments
-from flowmaps.data.nothing import without_rows
+from flowmaps.data.data_free import with_zero_rows
 from flowmaps.data.prompts import Prompts, read_lines
 from flowmaps.data.tables import Table
+from flowmaps.data.transforms import TextDropout, drawn_from_moments, transformed
 
 N = 30
 GIVEN = {"text": torch.randn(N, 3, 2), "mask": torch.randint(2, (N, 3)), "pooled": torch.randn(N, 4)}
@@ -139,8 +139,8 @@ def test_lines_of_a_file(tmp_path):
 
 def test_prompts_without_rows_are_evenly_likely():
     table = {"text": torch.arange(5.0)[:, None], "mask": torch.arange(5)}
-    data = fm.data.nothing((2,), 3, prompts=table)
-    assert data.given == ("text", "mask") and without_rows(data) is data
+    data = fm.data.no_data((2,), 3, prompts=table)
+    assert data.given == ("text", "mask") and with_zero_rows(data) is data
     batches = list(islice(data.batches(400, seed=1), 3))
     drawn = torch.cat([batch.given["mask"] for batch in batches])
     # 240 of each are expected, with a standard deviation of 14
@@ -149,26 +149,26 @@ def test_prompts_without_rows_are_evenly_likely():
     assert torch.equal(next(data.batches(400, seed=1, start=2)).given["mask"], batches[2].given["mask"])
     share = next(data.batches(400, seed=1, rows=slice(1, None, 4)))
     assert torch.equal(share.given["mask"], batches[0].given["mask"][1::4])
-    bare = fm.data.nothing((2,), 3).batches(400, seed=1)
+    bare = fm.data.no_data((2,), 3).batches(400, seed=1)
     assert all(torch.equal(a.label, b.label) for a, b in zip(batches, bare, strict=False))
     with pytest.raises(ValueError, match="prompts= holds no prompts"):
-        fm.data.nothing((2,), prompts={})
+        fm.data.no_data((2,), prompts={})
 
 
 def test_what_makes_rows_is_no_change_where_there_are_none():
     moments = drawn_from_moments(fm.data.as_data(torch.randn(20, 4, 2, 2).abs()))
-    assert next(without_rows(moments).batches(3)).x0.shape == (3, 2, 2, 2)
+    assert next(with_zero_rows(moments).batches(3)).x0.shape == (3, 2, 2, 2)
 
 
 def test_text_is_left_out_for_a_share_of_the_rows():
     table = {"text": torch.randn(6, 3, 2), "pooled": torch.randn(6, 4), "size": torch.ones(6, 2)}
     null = {"text": torch.zeros(1, 3, 2), "pooled": torch.full((1, 4), 7.0)}
-    data = fm.data.nothing((2,), prompts=table)
-    before, after = (next(d.batches(2000)) for d in (data, changed(data, WithoutText(0.25, null))))
+    data = fm.data.no_data((2,), prompts=table)
+    before, after = (next(d.batches(2000)) for d in (data, transformed(data, TextDropout(0.25, null))))
     without = (after.given["pooled"] == 7).all(1)
     assert 0.2 < without.float().mean() < 0.3
     assert (after.given["text"][without] == 0).all() and torch.equal(after.given["size"], before.given["size"])
     assert torch.equal(after.given["text"][~without], before.given["text"][~without])
     for share, bad, message in ((1.5, null, r"must lie in \[0, 1\], got 1.5"), (0.5, {"txt": null["text"]}, "txt")):
         with pytest.raises(ValueError, match=message):
-            next(changed(data, WithoutText(share, bad)).batches(4))
+            next(transformed(data, TextDropout(share, bad)).batches(4))

@@ -16,8 +16,8 @@ SOURCES = {
     "fresh": lambda: load("two_moons", labels=True),
     "table": lambda: as_data((torch.randn(45, 3), torch.arange(45) % 4)),
     "stream": lambda: as_data(LOADER),
-    "nothing": lambda: fm.data.nothing((3,), classes=4),
-    "couplings": lambda: fm.data.reflow(fm.exact.Gaussian(torch.zeros(2), torch.ones(2)), fm.data.nothing((2,)), 30),
+    "nothing": lambda: fm.data.no_data((3,), classes=4),
+    "couplings": lambda: fm.data.reflow(fm.exact.Gaussian(torch.zeros(2), torch.ones(2)), fm.data.no_data((2,)), 30),
 }
 
 

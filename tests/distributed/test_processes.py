@@ -78,7 +78,7 @@ def test_dropout_differs_from_part_to_part():
 
 
 def test_the_loss_is_that_of_the_coupled_noise():
-    pairs = fm.data.reflow(fm.exact.Gaussian(torch.zeros(2), torch.ones(2)), fm.data.nothing((2,)), 20, steps=2)
+    pairs = fm.data.reflow(fm.exact.Gaussian(torch.zeros(2), torch.ones(2)), fm.data.no_data((2,)), 20, steps=2)
     seen = []
 
     def rule(flow, teacher, x, s, t):

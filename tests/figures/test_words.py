@@ -65,3 +65,12 @@ def test_value_with_error(value, error, expected):
 )
 def test_times(value, expected):
     assert words.seconds(value) == expected
+
+
+def test_a_markdown_table_has_padded_columns_and_escaped_bars():
+    assert words.markdown_table(["method", "a|b"], [["meanflow", "1"], ["ct", "12345"]]).splitlines() == [
+        "| method   |  a\\|b |",
+        "| -------- | ----: |",
+        "| meanflow |     1 |",
+        "| ct       | 12345 |",
+    ]

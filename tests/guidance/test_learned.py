@@ -11,7 +11,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps import guidance, methods
-from flowmaps.data.changes import WithGuidance, WithoutLabel, changed
+from flowmaps.data.transforms import GuidanceScales, LabelDropout, transformed
 from flowmaps.guidance.pairs import AtAllTimes
 from flowmaps.training.teachers import guidance_of
 from tests.guidance.support import NULL, Field, Jumps, mean_pair, mean_pair_of_jumps, of_class, rows
@@ -234,7 +234,7 @@ def test_where_the_source_is_put():
 def test_what_is_missing_is_said():
     flow = fm.FlowMap(Seen())
     method = guidance.guided(methods.meanflow(), guidance.imf(null=NULL))
-    with pytest.raises(ValueError, match="WithGuidance draws them"):
+    with pytest.raises(ValueError, match="GuidanceScales draws them"):
         method.loss(flow, X, LABEL)
     with pytest.raises(ValueError, match="another 'label'"):
         method.loss(flow, X, SCALES)
@@ -277,7 +277,8 @@ def samples():
     weights = torch.tensor(WEIGHTS)
     label = torch.multinomial(weights, 20_000, replacement=True)
     x0 = torch.tensor(MEANS)[label] + torch.tensor(STDS)[label] * torch.randn(len(label))
-    return changed(fm.data.as_data((x0[:, None], label)), WithoutLabel(0.3, null=3), WithGuidance(1.0, 3.0, null=NULL))
+    data = fm.data.as_data((x0[:, None], label))
+    return transformed(data, LabelDropout(0.3, null=3), GuidanceScales(1.0, 3.0, null=NULL))
 
 
 WEIGHTS, MEANS, STDS = [0.3, 0.5, 0.2], [-1.0, 0.2, 1.0], [0.4, 0.5, 0.3]
@@ -308,10 +309,11 @@ def test_a_run_keeps_what_guidance_it_has_learned(tmp_path):
     flow, method = fm.FlowMap(Table()), guidance.guided(flow_matching(), guidance.imf(null=NULL))
     settings = {"steps": 2, "progress_bar": False, "trackers": (), "sample_every": 0, "out": tmp_path / "run"}
     *_, last = fm.train(flow, method, samples(), **settings)
-    words = "learned, scale told, between times 0 and 1"
-    assert flow.guided == last.ema.guided == guidance_of(method) == words
+    spec = fm.GuidanceSpec((1.0, 3.0), null=NULL)
+    assert flow.guidance == last.ema.guidance == guidance_of(method, samples()) == spec
     path = tmp_path / "run" / "config.json"
     config = json.loads(path.read_text())
-    assert fm.load(tmp_path / "run", network=Table()).guided == config["flow"].pop("guided") == words
-    path.write_text(json.dumps(config))  # as runs of before have it
-    assert fm.load(tmp_path / "run", network=Table()).guided is None
+    assert fm.load(tmp_path / "run", network=Table()).guidance == spec
+    assert config["flow"].pop("guidance")["arguments"]["scale"] == [1.0, 3.0]
+    path.write_text(json.dumps(config))  # a run of an early version, which says nothing of it
+    assert fm.load(tmp_path / "run", network=Table()).guidance is None

@@ -178,7 +178,7 @@ def test_as_a_teacher_its_weights_are_constants():
         held_weights = {id(weight) for weight in held.parameters()}
         assert {id(weight) for weight in strong.parameters()} <= held_weights
         move_teachers(method, torch.device("cpu"))
-        assert guidance_of(method) == teacher.guided
+        assert guidance_of(method, fm.data.as_data(X)) == teacher.guidance
 
 
 def test_the_gradient_through_a_teacher_is_that_of_its_velocity():
@@ -202,12 +202,12 @@ def test_evaluation_takes_a_guided_velocity():
 
 
 def test_warnings():
-    flow = fm.FlowMap(Network(), guided="learned, scale 2")
+    flow = fm.FlowMap(Network(), guidance=fm.GuidanceSpec(2.0))
     for other in (flow.given(label=LABEL), flow.around(flow.network), flow.unlimited()):
-        assert other.guided == "learned, scale 2"
-    model = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1), guided="learned, scale 2")
-    assert fm.students.student(model).guided == "learned, scale 2"
-    with pytest.warns(UserWarning, match=r"baked in already \(learned, scale 2\)"):
+        assert other.guidance == fm.GuidanceSpec(2.0)
+    model = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1), guidance=fm.GuidanceSpec(2.0))
+    assert fm.students.student(model).guidance == model.guidance
+    with pytest.warns(UserWarning, match=r"baked in already \(learned, scale 2, between times 0 and 1\)"):
         guidance.classifier_free(flow, 2.0, null=NULL)
     plain = guidance.classifier_free(fm.FlowMap(Network()), 2.0, null=NULL).given(label=LABEL)
     with pytest.warns(UserWarning, match="guidance of jumps.*steps.euler"):

@@ -33,7 +33,7 @@ def two_terms(share):
 def row_losses(flow, term, x0, eps):
     """The loss of one term on each row alone."""
     pairs = (fm.velocity.Pair(x[None], e[None], flow.path, {}) for x, e in zip(x0, eps, strict=True))
-    return torch.stack([term.losses(flow, term.draw(pair, fm.Rows(), 0.0))[term.name].value for pair in pairs])
+    return torch.stack([term.losses(flow, term.draw(pair))[term.name].value for pair in pairs])
 
 
 def gradient(value, flow):
@@ -393,7 +393,7 @@ def test_a_curriculum_may_not_break_a_rule():
 
 def test_couplings_choose_the_data_that_belong_to_the_noise():
     flow, order = fm.FlowMap(Network()), torch.arange(12).flip(0)
-    term = fm.Term(diffusion, couple=lambda pair, rows: replace(pair, x0=pair.x0[order]))
+    term = fm.Term(diffusion, couple=lambda pair: replace(pair, x0=pair.x0[order]))
     found = fm.Method(term).loss(flow, X0, noise=EPS, times=(S, S))
     expected = fm.Method(fm.Term(diffusion)).loss(flow, X0[order], noise=EPS, times=(S, S))
     assert torch.equal(found.value, expected.value)

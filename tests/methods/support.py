@@ -1,40 +1,27 @@
 """Every method with its plain settings, a small network, and one batch."""
 
+import inspect
+
 import torch
 from torch import nn
 
-import flowmaps as fm
 from flowmaps.methods import LANDSCAPE
 from flowmaps.weight import squared
 from tests.oracles import randn, times
 
 STEP = 0.3
 """The share of the interval that finite steps take here."""
-PLAIN = dict.fromkeys((row.name for row in LANDSCAPE), {}) | {
-    "ayf_lmd": {"weight": squared, "warm_up": 0},
-    "ayf_emd": {"weight": squared, "warm_up": 0},
-    "facm": {"weight": squared},
-    "meanflow": {"weight": squared},
-    "imf": {"weight": squared},
-    "soflow": {"weight": squared, "ratio": lambda progress: STEP},
-    "alphaflow": {"weight": squared, "ratio": lambda progress: STEP},
-    "dmf": {"weight": squared},
-    "rectified_meanflow": {"weight": squared},
-    "pixel_meanflow": {"weight": squared},
-    "ict": {"distance": squared},
-    "ect": {"distance": squared},
-    "sct": {"weight": squared, "warm_up": 0, "c": 0},
-    "scd": {"weight": squared, "warm_up": 0, "c": 0},
-    "lcm": {"weight": squared},
-}
-DISTILLED = [row.name for row in LANDSCAPE if row.needs_teacher]
-CONSISTENCY_TERM = {row.name: row.rule for row in LANDSCAPE}
+ROWS = {row.name: row for row in LANDSCAPE}
+PLAIN = {"weight": squared, "distance": squared, "ratio": lambda progress: STEP, "warm_up": 0, "c": 0}
+"""Options under which residuals are squared and nothing warms up, by the names that methods give them."""
 
 
 def build(name, teacher=None, **options):
-    """A method with squared residuals and nothing that warms up."""
-    given = {"teacher": teacher} if name in DISTILLED else {}
-    return getattr(fm.methods, name)(**given, **PLAIN[name] | options)
+    """A method with its plain settings."""
+    row = ROWS[name]
+    given = {"teacher": teacher} if row.needs_teacher else {}
+    plain = {option: PLAIN[option] for option in inspect.signature(row.build).parameters if option in PLAIN}
+    return row.build(**given, **plain | options)
 
 
 class Network(nn.Module):

@@ -1,4 +1,4 @@
-"""Which term of each formula receives a gradient: one table.
+"""Which part of each formula receives a gradient: the landscape says it of every method (`Row.gradient_of`).
 
 The network carries probes: parameters that are zero and enter at one place of the formula alone. With gap = s - t, and
 a the gap, s0, t0 the times and x_s the states of the batch, a probe is multiplied by a function that
@@ -6,10 +6,12 @@ a the gap, s0, t0 the times and x_s the states of the batch, a probe is multipli
 - value: is 1 at (s0, t0) with slope 0, and 0 on the diagonal and at half the gap,
 - time: is 0 at (s0, t0), on the diagonal and at x_s, but has a slope in s and t there,
 - space: the same with a slope in x,
-- target: is 0 at (s0, t0) with slope 0, but not on the diagonal or at half the gap.
+- diagonal: is 0 at (s0, t0) with slope 0, but not on the diagonal or at half the gap.
 
 At the other end of a finite step none of them is zero, so `value` alone says that this end is stopped.
 """
+
+import re
 
 import pytest
 import torch
@@ -17,13 +19,12 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps import derivative
-from flowmaps.methods import LANDSCAPE
-from tests.methods.support import CONSISTENCY_TERM, DISTILLED, Network, batch, build
+from tests.methods.support import ROWS, Network, batch, build
 
 X0, EPS, _ = batch()
 EPS = EPS[:1].expand_as(EPS)  # one trajectory, for the method that follows them
-PROBES = ("value", "time", "space", "target")
-ROWS = {row.name: row for row in LANDSCAPE}
+DISTILLED = [name for name, row in ROWS.items() if row.needs_teacher]
+PROBES = ("value", "time", "space", "diagonal")
 
 
 def times_of(name):
@@ -44,48 +45,13 @@ class Probed(nn.Module):
         p, s_, t_, GAP = self.probes, s[:, None], t[:, None], self.s0 - self.t0
         gap = s_ - t_
         value = gap**2 * (gap - GAP / 2) ** 2 * (4 - 24 * (gap - GAP) / GAP) / GAP**4
-        target = (gap**2 - GAP**2) ** 2 / GAP**4
+        diagonal = (gap**2 - GAP**2) ** 2 / GAP**4
         time, space = ((s_ - self.s0) + (t_ - self.t0)) * gap, (x - self.x_s) * gap
-        return self.base(x, s, t) + p["value"] * value + p["time"] * time + p["space"] * space + p["target"] * target
+        found = {"value": value, "time": time, "space": space, "diagonal": diagonal}
+        return self.base(x, s, t) + sum(p[name] * found[name] for name in PROBES)
 
 
 YES, NO = True, False
-TABLE = {  # value, time, space, target
-    "flow_matching": (NO, NO, NO, YES),
-    "lmd": (YES, YES, NO, NO),
-    "lsd": (YES, YES, NO, NO),
-    "ayf_lmd": (YES, NO, NO, NO),
-    "tvm": (YES, YES, NO, NO),
-    "freeflow": (YES, NO, NO, NO),
-    "pid": (YES, YES, NO, NO),
-    "boot": (YES, NO, NO, NO),
-    "ct": (YES, NO, NO, NO),
-    "cd": (YES, NO, NO, NO),
-    "ctm": (YES, NO, NO, NO),
-    "emd": (YES, YES, YES, NO),
-    "esd": (YES, YES, NO, NO),
-    "ayf_emd": (YES, NO, NO, NO),
-    "soflow": (YES, NO, NO, NO),
-    "facm": (YES, NO, NO, NO),
-    "meanflow": (YES, NO, NO, NO),
-    "imf": (YES, NO, NO, NO),
-    "alphaflow": (YES, NO, NO, NO),
-    "dmf": (YES, NO, NO, NO),
-    "rectified_meanflow": (YES, NO, NO, NO),
-    "pixel_meanflow": (YES, NO, NO, NO),
-    "ict": (YES, NO, NO, NO),
-    "ect": (YES, NO, NO, NO),
-    "sct": (YES, NO, NO, NO),
-    "scd": (YES, NO, NO, NO),
-    "lcm": (YES, NO, NO, NO),
-    "cmt": (YES, NO, NO, NO),
-    "shortcut": (YES, NO, NO, NO),
-    "splitmeanflow": (YES, NO, NO, NO),
-    "psd": (YES, NO, NO, NO),
-    "fmm": (YES, YES, YES, NO),  # value and slopes of the way back, and the way there
-    "pfmm": (YES, NO, NO, NO),
-    "progressive_distillation": (YES, NO, NO, NO),
-}
 STOPPED = {  # other derivative modes than the method's own
     ("lsd", "detached"): (YES, NO, NO, NO),
     ("lsd", "separate"): (YES, NO, NO, NO),
@@ -107,19 +73,16 @@ PROBED_WITH = {  # a finite difference of finite step sees the probes of its oth
 def received(name, **options):
     """Which probes got a gradient from the consistency term of a method."""
     flow = fm.FlowMap(Probed(*times_of(name)))
-    method = build(name, fm.FlowMap(Network(seed=2)) if name in DISTILLED else None, **options)
+    method = build(name, fm.FlowMap(Network(seed=2)), **options)
     loss = method.loss(flow, X0, noise=EPS, times=times_of(name))
-    loss.terms[CONSISTENCY_TERM[name]].value.backward()
+    loss.terms[ROWS[name].rule].value.backward()
     return tuple(flow.network.probes[probe].grad.abs().item() > 1e-9 for probe in PROBES)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ROWS)
 def test_which_term_receives_a_gradient(name):
-    assert received(name, **PROBED_WITH.get(name, {})) == TABLE[name]
-
-
-def test_the_table_has_every_row_of_the_landscape():
-    assert list(TABLE) == list(ROWS)
+    said = tuple(probe in ROWS[name].gradient_of for probe in PROBES)
+    assert received(name, **PROBED_WITH.get(name, {})) == said
 
 
 @pytest.mark.parametrize("name, mode", STOPPED)
@@ -161,22 +124,24 @@ def test_a_teacher_receives_no_gradient(name):
 
 
 @pytest.mark.parametrize("name", DISTILLED)
-def test_gradients_pass_through_the_input_of_a_teacher_in_lmd_alone(name):
+def test_gradients_pass_through_the_input_of_a_teacher_where_the_row_says_so(name):
     teacher = Teacher()
     build(name, teacher).loss(fm.FlowMap(Network(seed=1)), X0, noise=EPS, times=times_of(name)).value.backward()
-    assert teacher.differentiated == {name == "lmd"}
-
-
-WITH_TARGET = ["tvm", "ct", "cd", "ctm", "lcm", "shortcut"]
-
-
-def test_these_have_an_averaged_target():
-    found = [name for name in ROWS if any(isinstance(part, fm.velocity.Averaged) for part in built(name).modules())]
-    assert found == WITH_TARGET
+    assert teacher.differentiated == {"teacher" in ROWS[name].gradient_of}
+    assert ("teacher" in ROWS[name].gradient_of) == ("teacher" in ROWS[name].gradient)
 
 
 def built(name):
     return build(name, fm.FlowMap(Network(seed=2)))
+
+
+WITH_TARGET = [name for name in ROWS if any(isinstance(part, fm.velocity.Averaged) for part in built(name).modules())]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_says_where_a_target_is_averaged(name):
+    said = re.search(r"averaged|[VF]\*\(", f"{ROWS[name].notes} {ROWS[name].equation}")
+    assert (name in WITH_TARGET) == bool(said)
 
 
 @pytest.mark.parametrize("name", WITH_TARGET)

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import flowmaps as fm
-from flowmaps.methods import LANDSCAPE, Row
+from flowmaps.methods import LANDSCAPE, Row, landscape
+from flowmaps.methods.row import MARGINAL
 
 ROWS = pytest.mark.parametrize("row", LANDSCAPE, ids=[row.name for row in LANDSCAPE])
 
@@ -44,8 +46,12 @@ def passes(method, flow, **given):
     return products(lambda: method.loss(flow, x0, **given).value.backward()) / forward
 
 
-# their diagonal is a share of the rows of the one term that the post counts
-ONE_TERM = ("meanflow", "imf", "alphaflow", "rectified_meanflow", "pixel_meanflow")
+def as_the_post_counts(row, method):
+    """The terms that the post counts: one alone, where the diagonal of a method that learns from pairs has no times of
+    its own but is a share of its rows."""
+    first, last = method.terms[0], method.terms[-1]
+    shares_rows = row.learning == MARGINAL and first is not last and first.times is last.times
+    return fm.Method(last) if shares_rows else method
 
 
 def times_of(row):
@@ -77,7 +83,7 @@ def test_costs_are_what_is_counted(row):
     alone (1, not 2); the ayf methods share the pass of V with its derivative.
     """
     flow, method = flow_and_method(row, Wide())
-    whole = fm.Method(method.terms[-1]) if row.name in ONE_TERM else method
+    whole = as_the_post_counts(row, method)
     assert passes(whole, flow, times=times_of(row), progress=0.5) == pytest.approx(row.cost, abs=0.06)
     assert passes(method, flow, progress=0.5) == pytest.approx(row.shared, abs=0.06)
 
@@ -90,7 +96,7 @@ def test_costs_on_a_transformer(row):
     torch.manual_seed(0)
     network = fm.networks.DiT((4, 8, 8), patch=2, width=128, depth=2, heads=2)
     flow, method = flow_and_method(row, network)
-    whole = fm.Method(method.terms[-1]) if row.name in ONE_TERM else method
+    whole = as_the_post_counts(row, method)
     x0 = torch.randn(32, 4, 8, 8)
     with torch.no_grad():
         forward = products(lambda: flow(x0, 1.0, 0.0))
@@ -118,7 +124,7 @@ def test_a_row_says_what_its_function_does(row):
     assert row.bibtex.startswith("@") and row.paper.title in row.bibtex and str(row.paper.year) in row.bibtex
     assert set(json.loads(json.dumps(row.as_dict()))) == {
         "name", "rule", "learning", "output", "notes", "published_cost", "cost", "shared", "reference", "equation",
-        "gradient", "only_source", "only_target", "few_step", "data_free", "coupled",
+        "gradient", "gradient_of", "only_source", "only_target", "few_step", "data_free", "coupled",
     }  # fmt: skip
 
 
@@ -172,3 +178,23 @@ def test_rows_are_values():
     assert all(isinstance(row, Row) for row in LANDSCAPE)
     assert len({row.name for row in LANDSCAPE}) == len(LANDSCAPE)
     assert {row.name for row in LANDSCAPE} <= set(fm.methods.__all__)
+
+
+@pytest.mark.parametrize("family", landscape.FAMILIES, ids=lambda family: family.__name__.rpartition(".")[2])
+def test_a_file_exports_every_method_that_has_a_row_and_nothing_else(family):
+    found = [name for name, thing in vars(family).items() if hasattr(thing, "row")]
+    assert found == family.__all__ and all(getattr(family, name).__module__ == family.__name__ for name in found)
+
+
+def test_a_row_stands_after_the_one_that_it_names():
+    first, second, third = (replace(LANDSCAPE[0], name=name) for name in ("first", "second", "third"))
+    assert landscape.in_order([first, replace(second, after="third"), third]) == (
+        first, third, replace(second, after="third"),
+    )  # fmt: skip
+
+
+def test_a_row_with_an_unknown_part_or_paper_is_refused():
+    with pytest.raises(ValueError, match="flow_matching: gradient_of names .'slope'., known parts are value, time"):
+        replace(LANDSCAPE[0], gradient_of=("slope",))
+    with pytest.raises(ValueError, match="references.bib has no entry 'nobody'; it has lipman2023flow"):
+        fm.methods.landscape_row(paper="nobody")

@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 LOSSES = load_file(HERE / "losses.safetensors")
 RUNS = load_file(HERE / "training.safetensors")
 ROWS = {row.name: row for row in LANDSCAPE}
+STORED = list(dict.fromkeys(name for name, *_ in (key.split("/") for key in sorted(LOSSES)) if name != "guided"))
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
@@ -54,7 +55,7 @@ def check(key, flow, method, condition=None):
             torch.testing.assert_close(value, LOSSES[f"{key}/{progress}/{name}"], **EXACT)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", STORED)
 def test_a_method_has_the_stored_loss_and_gradient(name):
     row = ROWS[name]
     path = fm.path.trigonometric if name in ("sct", "scd") else fm.path.linear

@@ -4,15 +4,13 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.methods import LANDSCAPE
 from flowmaps.velocity import Auxiliary, Averaged, Phased
 from flowmaps.weight import Learned
 from tests.methods import formulas
 from tests.methods.formulas import REFERENCES, Problem, edm_grid, even_grid, mean_square, sg, shares
-from tests.methods.support import STEP, Network, batch, build
+from tests.methods.support import ROWS, STEP, Network, batch, build
 
 X0, EPS, (S, T) = batch()
-ROWS = {row.name: row for row in LANDSCAPE}
 GRIDS = {"ct": edm_grid(1), "cd": edm_grid(17), "ctm": edm_grid(17), "ict": edm_grid(10), "lcm": even_grid(50)}
 
 

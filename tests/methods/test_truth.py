@@ -8,7 +8,7 @@ import torch
 import flowmaps as fm
 from flowmaps import derivative
 from flowmaps.methods import LANDSCAPE
-from flowmaps.methods.consistency_models import relative_step
+from flowmaps.methods.consistency_training import relative_step
 from flowmaps.times.grids import below, karras
 from tests.methods.support import STEP, build
 from tests.oracles import PATHS, flow_of, gaussian, jacobian_product, randn, times

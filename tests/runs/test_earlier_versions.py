@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import flowmaps as fm
-from flowmaps.data.changes import WithoutLabel, changed
+from flowmaps.data.transforms import LabelDropout, transformed
 from flowmaps.training import read_config, train
 
 RUNS = Path(__file__).parents[1] / "data" / "runs_of_0_1"
@@ -38,7 +38,7 @@ def guided():
     torch.manual_seed(3)
     flow = fm.FlowMap(fm.networks.MLP((1, 8, 8), width=8, depth=1, classes=10))
     method = fm.guidance.guided(fm.methods.meanflow(), fm.guidance.meanflow(2.0, null={"label": 10}))
-    return flow, method, changed(fm.data.load("digits"), WithoutLabel(0.2, 10))
+    return flow, method, transformed(fm.data.load("digits"), LabelDropout(0.2, 10))
 
 
 def copy(name, tmp_path):

@@ -24,7 +24,7 @@ class Untouchable:
 
 
 def untouchable(shape=(2,), classes=None):
-    return replace(fm.data.nothing(shape, classes), name="untouchable", source=Untouchable())
+    return replace(fm.data.no_data(shape, classes), name="untouchable", source=Untouchable())
 
 
 def test_no_row_is_drawn(tmp_path):
@@ -39,7 +39,7 @@ def test_no_row_is_drawn(tmp_path):
 def test_data_of_which_only_the_shape_is_known_gives_the_same_numbers():
     runs = [
         list(train(linear_flow(), data_free(), data, steps=4, **QUIET))[-1]
-        for data in (untouchable(), fm.data.nothing((2,)), GAUSSIAN)
+        for data in (untouchable(), fm.data.no_data((2,)), GAUSSIAN)
     ]
     for other in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(runs[0].ema.parameters(), other.ema.parameters(), strict=True))
@@ -48,7 +48,7 @@ def test_data_of_which_only_the_shape_is_known_gives_the_same_numbers():
 def test_it_learns_the_velocity_at_the_noise():
     flow = linear_flow()
     plan = {**QUIET, "batch_size": 512, "lr": 0.02}
-    *_, state = train(flow, data_free(), fm.data.nothing((2,)), steps=400, **plan)
+    *_, state = train(flow, data_free(), fm.data.no_data((2,)), steps=400, **plan)
     x = torch.randn(256, 2)
     # E|jump - v(x, 1)|^2 over x ~ N(0, I) and all t: v is linear in x, as the network is, so it can be zero
     error = state.ema.average_velocity(x, 1.0, 0.3) - GAUSSIAN.velocity(x, 1.0)
@@ -87,7 +87,7 @@ def test_a_resumed_run_goes_on_with_the_labels(tmp_path):
         flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1, classes=3))
         for weight in flow.parameters():
             nn.init.normal_(weight, std=0.3)
-        return flow, data_free(), fm.data.nothing((2,), 3)
+        return flow, data_free(), fm.data.no_data((2,), 3)
 
     *_, whole = train(*start(), steps=8, **QUIET)
     list(itertools.islice(train(*start(), steps=8, out=tmp_path / "run", **QUIET), 5))

@@ -27,7 +27,7 @@ def base_of(flow: FlowMap) -> Pretrained | FlowMap:
         return Pretrained(network.network, network.reading).given(**flow.condition)
     if isinstance(network, Student):  # of a flow map, whose velocity it started from
         network = network.network.network
-    base = FlowMap(network.requires_grad_(False).eval(), flow.output, flow.path, guided=flow.guided)
+    base = FlowMap(network.requires_grad_(False).eval(), flow.output, flow.path, guidance=flow.guidance)
     return base.given(**flow.condition).eval()
 
 

@@ -1,4 +1,4 @@
-"""The operations of a training step and the memory that it holds, counted on tensors without memory."""
+"""Counting the operations and the memory of a training step on tensors without memory."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ from ...flow_map import FlowMap
 from ...forward_mode.blocks import SCORES_PER_BLOCK
 from ...method.method import Method
 from ...training.optimizers import adamw, trained
-from ...training.teachers import given_to
+from ...training.teachers import teachers
 from ..planned import Planned
 
 FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 MIDDLE = 0.5
-"""The share of training that is done at the step that is counted: curricula are in full there."""
+"""Progress of training at which the step is counted; curricula are fully active there."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process holds and does in one part of a step.
+    """The cost of one part of a step on one process. Shared frozen weights are counted once, with the flow map.
 
-    parameters: numbers that are trained, those beside the flow included; frozen: those of the flow that are not. flops:
-    operations in matrix products, convolutions and attention, of the loss and its backward pass. All else is bytes:
-    weights of the flow, frozen ones included, and of what is trained beside it; gradients and optimizer for what is
-    trained; average of the weights; targets, copies of the flow that it learns from; teachers that were given;
-    activations, what the forward pass keeps for the backward pass. Frozen weights that several of these share are
-    counted with the flow's weights alone.
+    Args:
+        parameters: Number of trained parameters, including auxiliary networks.
+        frozen: Number of frozen parameters of the flow map.
+        flops: Operations of the loss and its backward pass in matrix products, convolutions and attention.
+        weights: Bytes of the weights of the flow map and of trained auxiliary networks.
+        gradients: Bytes of the gradients.
+        optimizer: Bytes of the optimizer states.
+        average: Bytes of the average of the weights.
+        targets: Bytes of target networks, which are copies of the flow map.
+        teachers: Bytes of the teachers.
+        activations: Bytes that the forward pass stores for the backward pass.
     """
 
     parameters: int
@@ -53,20 +58,31 @@ class Cost:
 
 @dataclass
 class Kept:
-    """Storages that a forward pass keeps for the backward pass, each once, but for those of `known` tensors."""
+    """Storages that a forward pass keeps for the backward pass, each once.
+
+    Args:
+        known: Keys of the storages that are not counted.
+        storages: Counted storages by key.
+    """
 
     known: set[int]
     storages: dict[int, Any] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
+        """Number of bytes of the storages."""
         return sum(storage.nbytes() for storage in self.storages.values())
 
 
 @contextmanager
 def kept_for_backward(known: Iterable[Tensor] = ()) -> Iterator[Kept]:
-    """Count what operations inside a `with` block keep for their backward pass, weights and other `known` tensors
-    apart. The storages are held until the result is dropped.
+    """Count the storages that operations inside a `with` block keep for their backward pass.
+
+    Args:
+        known: Tensors that are not counted, such as weights.
+
+    Yields:
+        The count, which holds the storages until it is dropped.
     """
     kept = Kept({key(tensor) for tensor in known})
 
@@ -80,15 +96,24 @@ def kept_for_backward(known: Iterable[Tensor] = ()) -> Iterator[Kept]:
 
 
 def counter() -> FlopCounterMode:
-    """A context that counts the operations of matrix products, convolutions and attention, fused on the CPU too."""
+    """Make a context that counts operations of matrix products, convolutions and attention, also fused on a CPU."""
     return FlopCounterMode(display=False, custom_mapping={FUSED: _attention, FUSED_BACKWARD: _attention_backward})
 
 
 def cost_of(recipe: Planned, rows: Rows, *, progress: float = MIDDLE) -> Cost:
-    """The cost of a part of a step of this recipe, which has `rows` of its batch. Nothing is allocated."""
+    """Count the cost of a part of a training step. Nothing is allocated.
+
+    Args:
+        recipe: The recipe.
+        rows: Rows of the batch in this part.
+        progress: Progress of training in [0, 1].
+
+    Returns:
+        The cost.
+    """
     make = recipe.step(len(rows))
     with FakeTensorMode(allow_non_fake_inputs=True), large_blocks(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of training are said when it starts, the others are of the fake tensors
+        warnings.simplefilter("ignore")  # training repeats its own when it starts; the others come from fake tensors
         flow, method, x0, condition = make()
         method.begin(flow)
         flops, activations = loss_and_backward(flow, method, x0, condition, rows, recipe.precision, progress)
@@ -110,13 +135,13 @@ def cost_of(recipe: Planned, rows: Rows, *, progress: float = MIDDLE) -> Cost:
 
 
 def total_cost(recipe: Planned, rows: Rows) -> Cost:
-    """The same of a recipe as the sum of its parts."""
+    """Count the cost of a recipe as the sum over its parts (`Planned.parts`)."""
     counted = [(times, asdict(cost_of(part, rows))) for times, part in recipe.parts()]
     return Cost(**{name: sum(times * cost[name] for times, cost in counted) for name in counted[0][1]})
 
 
 def apart(weights: Iterable[Tensor], others: Iterable[Tensor]) -> list[Tensor]:
-    """Those of the weights that are none of the others, each once."""
+    """The weights that are not among the others, each once."""
     known = {id(other) for other in others}
     return [weight for key, weight in {id(weight): weight for weight in weights}.items() if key not in known]
 
@@ -130,7 +155,20 @@ def loss_and_backward(
     precision: str = "no",
     progress: float = MIDDLE,
 ) -> tuple[int, int]:
-    """Operations, and bytes kept for the backward pass, of a method's loss on a batch."""
+    """Count the loss of a method and its backward pass on a batch.
+
+    Args:
+        flow: The flow map.
+        method: The method.
+        x0: Rows (B, *shape).
+        condition: Condition, as for `Method.draw`.
+        rows: Rows of the whole batch that these are.
+        precision: "no" or "bf16".
+        progress: Progress of training in [0, 1].
+
+    Returns:
+        Number of operations, and of bytes kept for the backward pass.
+    """
     known = [
         *flow.parameters(),
         *method.parameters(),
@@ -147,7 +185,7 @@ def loss_and_backward(
 
 @contextmanager
 def large_blocks() -> Iterator[None]:
-    """Attention under a derivative as on an accelerator, in large blocks: the same operations in fewer calls."""
+    """Use the large attention blocks of an accelerator: the same operations in fewer calls."""
     small = SCORES_PER_BLOCK.pop("cpu")
     try:
         yield
@@ -156,7 +194,7 @@ def large_blocks() -> Iterator[None]:
 
 
 def optimizer_states(flow: FlowMap, method: Method, recipe: Planned) -> int:
-    """Bytes that the optimizers keep once they have made a step."""
+    """Number of bytes of the optimizer states after one step."""
     make = recipe.settings()["optimizer"] or adamw(recipe.lr)
     beside = {id(weight): part for part in method.auxiliaries for weight in trained([part])}
     groups = [([weight for weight in trained([flow, method]) if id(weight) not in beside], make)]
@@ -170,24 +208,25 @@ def optimizer_states(flow: FlowMap, method: Method, recipe: Planned) -> int:
 
 
 def teachers_of(method: Method) -> list[nn.Module]:
-    """The models that a method was given, each once."""
-    sources = (source for term in method.terms for source in (term.velocity, *term.sources.values()))
-    given = (given_to(source) for source in sources)
-    return list(dict.fromkeys(model for model in given if isinstance(model, nn.Module)))
+    """The teachers of a method that are modules, each once."""
+    return list(dict.fromkeys(teachers(method)))
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:
+    """Number of bytes of tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def key(tensor: Tensor) -> int:
-    """The same for all views of a storage."""
+    """Identity of a tensor's storage, the same for all its views."""
     return tensor.untyped_storage()._cdata
 
 
 def _attention(query: Any, keys: Any, values: Any, *args: Any, **kwargs: Any) -> int:
+    """Operations of fused attention, from the shapes of its inputs."""
     return sdpa_flop_count(query, keys, values)
 
 
 def _attention_backward(gradient: Any, query: Any, keys: Any, values: Any, *args: Any, **kwargs: Any) -> int:
+    """Operations of the backward pass of fused attention."""
     return sdpa_backward_flop_count(gradient, query, keys, values)

@@ -1,4 +1,4 @@
-"""An estimate: the cost of a recipe on so many GPUs."""
+"""The estimate: the cost of a recipe on a number of GPUs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from .counting import Cost, total_cost
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a recipe takes on each of `gpus`, each of which has its share of a batch in `accumulate` parts one after
-    another.
+    """The cost of a recipe on each GPU.
 
-    shard: weights, gradients, optimizer states, averages, targets and teachers are spread over the GPUs, and the
-    weights gathered for each step; otherwise each GPU has all of them. cost: of one part of a step.
+    Args:
+        recipe: The recipe.
+        gpus: Number of GPUs, which share each batch.
+        accumulate: Number of parts in which a GPU processes its share.
+        shard: Whether weights, gradients, optimizer states, averages, targets and teachers are sharded over the GPUs.
+            The weights are gathered for each step.
+        cost: Cost of one part of a step.
     """
 
     recipe: Planned
@@ -30,30 +34,32 @@ class Estimate:
 
     @property
     def rows(self) -> int:
-        """Rows that a GPU has at a time, at most."""
+        """Largest number of rows that a GPU processes at once."""
         return len(range(0, self.recipe.batch_size, self.gpus * self.accumulate))
 
     @property
     def flops(self) -> int:
-        """Operations of one GPU in one step."""
+        """Number of operations of one GPU in one step."""
         return self.accumulate * self.cost.flops
 
     @property
     def images(self) -> int:
-        """Rows that training sees."""
+        """Number of rows in training."""
         return self.recipe.steps * self.recipe.batch_size
 
     @property
     def memory(self) -> dict[str, int]:
-        """Bytes of each kind on one GPU in the backward pass, all activations and all gradients, which is a bound: as
-        the ones come the others go. Beside them there are the buffers of single operations, the block of layers that
-        is computed again where the network has checkpoints, the libraries, and what the allocator cannot use.
+        """Bytes of each kind on one GPU in the backward pass.
+
+        This is a bound, with all activations and all gradients, although activations are freed as gradients are
+        computed. It does not include buffers of single operations, the block that activation checkpointing computes
+        again, libraries, and fragmentation of the allocator.
         """
         cost, share = self.cost, self.gpus if self.shard else 1
         whole = {"weights": cost.weights, "optimizer states": cost.optimizer, "average of the weights": cost.average}
         whole |= {"targets": cost.targets, "teachers": cost.teachers}
         found = {name: -(-size // share) for name, size in whole.items()}
-        found["gradients"] = cost.gradients  # whole until the backward pass has ended, also where they are shared out
+        found["gradients"] = cost.gradients  # complete until the backward pass has ended, even when sharded
         if self.shard:
             found["gathered weights"] = cost.weights + cost.targets + cost.teachers
         found["activations"] = cost.activations
@@ -61,12 +67,20 @@ class Estimate:
 
     @property
     def total(self) -> int:
-        """Bytes on one GPU."""
+        """Number of bytes on one GPU."""
         return sum(self.memory.values())
 
     def hours(self, rate: float) -> float:
-        """Training time where a GPU makes `rate` operations a second, in real steps and not at its peak. Raises
-        ValueError for a rate that is not positive.
+        """Training time in hours.
+
+        Args:
+            rate: Operations per second of one GPU in real steps, which is below its peak.
+
+        Returns:
+            The time in hours.
+
+        Raises:
+            ValueError: The rate is not positive.
         """
         if not rate > 0:
             raise ValueError(f"the rate of a GPU must be positive, got {rate}")
@@ -74,7 +88,7 @@ class Estimate:
 
     @property
     def launch(self) -> dict[str, str]:
-        """Command lines, by launcher."""
+        """Command lines by launcher."""
         run = f"-m flowmaps {self.recipe.command}"
         run += " --shard" if self.shard else ""
         run += f" --accumulate {self.accumulate}" if self.accumulate > 1 else ""
@@ -87,7 +101,7 @@ class Estimate:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the hours, for JSON."""
+        """Everything except the hours, for JSON."""
         recipe = self.recipe
         return {
             "recipe": recipe.name,
@@ -111,12 +125,22 @@ class Estimate:
 
 
 def plan(recipe: Planned, *, gpus: int = 8, accumulate: int = 1, shard: bool = False) -> Estimate:
-    """What a recipe takes. For another batch or method, `dataclasses.replace` what the recipe has.
+    """Estimate the cost of a recipe.
 
-    The loss and its backward pass run once on tensors without memory, on the rows of the first GPU, in eager mode and
-    as on a CPU: a compiled step keeps less, and so do kernels of a GPU that store less.
-    Raises ValueError for a batch with too few rows, and for a method that decides by its numbers, which there are none
-    of (`cmt`).
+    The loss and its backward pass run once on tensors without memory, for the rows of the first GPU, in eager mode and
+    as on a CPU. A compiled step, or GPU kernels that store less, need less memory.
+
+    Args:
+        recipe: The recipe; `dataclasses.replace` changes its batch or method.
+        gpus: Number of GPUs.
+        accumulate: Number of parts in which a GPU processes its share of a batch.
+        shard: Whether weights, gradients and states are sharded over the GPUs.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        ValueError: The batch has too few rows, or the method depends on the values of the batch (`cmt`).
     """
     at_least(1, gpus=gpus, accumulate=accumulate)
     try:

@@ -9,16 +9,17 @@ import flowmaps as fm
 
 
 def test_it_says_its_shape_and_nothing_else():
-    data = fm.data.nothing((3, 4, 4), 10)
+    assert fm.data.nothing is fm.data.no_data
+    data = fm.data.no_data((3, 4, 4), 10)
     batch = next(data.batches(5))
     assert (data.shape, data.kind, data.classes, data.size) == ((3, 4, 4), "images", 10, None)
     assert torch.equal(batch.x0, torch.zeros(5, 3, 4, 4)) and batch.label.shape == (5,) and batch.noise is None
-    assert next(fm.data.nothing([2]).batches(5)).label is None
-    assert fm.data.nothing((3, 4, 4), kind="vectors").kind == "vectors"
+    assert next(fm.data.no_data([2]).batches(5)).label is None
+    assert fm.data.no_data((3, 4, 4), kind="vectors").kind == "vectors"
 
 
 def test_labels_are_a_function_of_seed_and_index():
-    data = fm.data.nothing((2,), 7)
+    data = fm.data.no_data((2,), 7)
     whole = list(islice(data.batches(100, seed=3), 6))
     again = list(islice(data.batches(100, seed=3, start=4), 2))
     assert all(torch.equal(a.label, b.label) for a, b in zip(whole[4:], again, strict=True))
@@ -28,7 +29,7 @@ def test_labels_are_a_function_of_seed_and_index():
 
 
 def test_there_are_no_rows_to_look_at():
-    data = fm.data.nothing((2,))
+    data = fm.data.no_data((2,))
     for ask in (lambda: data.draw(3), lambda: data.held_out(3), lambda: data.std):
         with pytest.raises(ValueError, match="there are no rows to draw"):
             ask()
@@ -36,6 +37,6 @@ def test_there_are_no_rows_to_look_at():
 
 def test_sizes_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match=r"shape\[1\] must be at least 1, got 0"):
-        fm.data.nothing((2, 0))
+        fm.data.no_data((2, 0))
     with pytest.raises(ValueError, match="classes must be at least 1, got 0"):
-        fm.data.nothing((2,), 0)
+        fm.data.no_data((2,), 0)

@@ -1,12 +1,12 @@
-"""Random changes of batches: what they do, and that neither resuming nor sharing changes them."""
+"""Random transforms of batches: what they do, and that neither resuming nor sharing changes them."""
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from flowmaps.data import as_data, load
-from flowmaps.data.changes import WithGuidance, WithoutLabel, changed, drawn_from_moments, mirrored
+from flowmaps.data import as_data, changes, load
+from flowmaps.data.transforms import GuidanceScales, LabelDropout, drawn_from_moments, mirrored, transformed
 
 SHARES = [slice(None), slice(1, None, 3)]
 
@@ -22,18 +22,18 @@ def first(data, rows=slice(None), start=0):
 
 
 def test_labels_are_left_out_with_their_probability(data):
-    batches = changed(data, WithoutLabel(0.25, null=10)).batches(40, seed=1)
+    batches = transformed(data, LabelDropout(0.25, null=10)).batches(40, seed=1)
     label = torch.cat([next(batches).label for _ in range(100)])
     share = (label == 10).double().mean().item()
     assert abs(share - 0.25) < 4 * (0.25 * 0.75 / len(label)) ** 0.5  # four standard errors
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 2"):
-        WithoutLabel(2, null=10)
+        LabelDropout(2, null=10)
     with pytest.raises(ValueError, match="no labels to leave out"):
-        first(changed(as_data(torch.zeros(50, 3)), WithoutLabel(0.1, null=10)))
+        first(transformed(as_data(torch.zeros(50, 3)), LabelDropout(0.1, null=10)))
 
 
 def test_mirrored_images_are_themselves_or_their_mirror(data):
-    plain, turned = first(data).x0, first(changed(data, mirrored)).x0
+    plain, turned = first(data).x0, first(transformed(data, mirrored)).x0
     same, other = ((turned == image).flatten(1).all(1) for image in (plain, plain.flip(-1)))
     assert (same | other).all() and same.any() and other.any()
 
@@ -53,15 +53,16 @@ def test_rows_of_moments_are_normal(data):
 
 @pytest.mark.parametrize("rows", SHARES)
 def test_a_share_of_a_batch_is_changed_as_the_whole_is(data, rows):
-    both = changed(drawn_from_moments(as_data((torch.rand(50, 2, 4, 4), torch.arange(50) % 10))), WithoutLabel(0.5, 10))
-    for some in (changed(data, mirrored, WithoutLabel(0.5, 10)), both):
+    moments = as_data((torch.rand(50, 2, 4, 4), torch.arange(50) % 10))
+    both = transformed(drawn_from_moments(moments), LabelDropout(0.5, 10))
+    for some in (transformed(data, mirrored, LabelDropout(0.5, 10)), both):
         whole, resumed = list(zip(range(3), some.batches(40, seed=3), strict=False))[2][1], first(some, rows, start=2)
         assert torch.equal(whole.x0[rows], resumed.x0) and torch.equal(whole.label[rows], resumed.label)
 
 
 def test_changes_of_a_changed_source_have_other_numbers(data):
     """The same change twice would otherwise turn every image back."""
-    plain, twice = first(data).x0, first(changed(changed(data, mirrored), mirrored)).x0
+    plain, twice = first(data).x0, first(transformed(transformed(data, mirrored), mirrored)).x0
     assert not torch.equal(plain, twice)
 
 
@@ -97,7 +98,7 @@ def test_safetensors_that_numpy_cannot_read(tmp_path):
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0, 3.5])
 def test_scales_of_guidance_have_their_density(data, beta):
     """p(w) ~ w^-beta on [1, 8]: the mean, by quadrature, within four standard errors."""
-    batches = changed(data, WithGuidance(1.0, 8.0, beta)).batches(40, seed=1)
+    batches = transformed(data, GuidanceScales(1.0, 8.0, beta)).batches(40, seed=1)
     w = torch.cat([next(batches).given["guidance"] for _ in range(100)]).double()
     grid = torch.linspace(1, 8, 100_001, dtype=torch.float64)
     mean = (grid ** (1 - beta)).mean() / (grid**-beta).mean()
@@ -105,20 +106,24 @@ def test_scales_of_guidance_have_their_density(data, beta):
 
 
 def test_intervals_of_guidance_and_rows_without_any(data):
-    with_null = (WithoutLabel(0.5, null=10), WithGuidance(2, 4, 0, {"label": 10}, ((0.0, 0.3), (0.6, 0.8))))
-    batch = first(changed(data, *with_null))
+    with_null = (LabelDropout(0.5, null=10), GuidanceScales(2, 4, 0, {"label": 10}, ((0.0, 0.3), (0.6, 0.8))))
+    batch = first(transformed(data, *with_null))
     null, given = batch.label == 10, batch.given
     assert null.any() and not null.all() and given.keys() == {"guidance", "guidance_from", "guidance_to"}
     for name, off, low, high in (("guidance", 1, 2, 4), ("guidance_from", 0, 0, 0.3), ("guidance_to", 1, 0.6, 0.8)):
         assert bool((given[name][null] == off).all())
         kept = given[name][~null]
         assert low <= kept.min() < low + 0.2 * (high - low) and high - 0.2 * (high - low) < kept.max() <= high
-    share = first(changed(data, *with_null), rows=slice(1, None, 3))
+    share = first(transformed(data, *with_null), rows=slice(1, None, 3))
     assert all(torch.equal(share.given[name], given[name][1::3]) for name in given)
     for wrong in ({"low": 0, "high": 2}, {"low": 3, "high": 2}):
         with pytest.raises(ValueError, match="between two positive numbers"):
-            WithGuidance(**wrong)
+            GuidanceScales(**wrong)
     with pytest.raises(ValueError, match="in order: got"):
-        WithGuidance(1, 2, interval=((0.0, 0.6), (0.5, 1.0)))
+        GuidanceScales(1, 2, interval=((0.0, 0.6), (0.5, 1.0)))
     with pytest.raises(ValueError, match="another 'text'"):
-        first(changed(data, WithGuidance(1, 2, null={"text": torch.zeros(1, 3)})))
+        first(transformed(data, GuidanceScales(1, 2, null={"text": torch.zeros(1, 3)})))
+
+
+def test_the_names_of_version_0_1_are_still_there():
+    assert (changes.WithGuidance, changes.WithoutLabel, changes.changed) == (GuidanceScales, LabelDropout, transformed)

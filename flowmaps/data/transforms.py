@@ -1,0 +1,272 @@
+"""Random transforms of training batches: label and text dropout, guidance scales, mirroring, sampling from moments.
+
+A transform is a function (batch, draws) -> batch. Its random numbers are a function of the seed, the batch number and
+the row, so neither resuming a run nor the number of processes changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..guidance.conditions import null_rows
+from .core import ALL, NOISE, Batch, Data, Source, generator, kind_of
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for some rows of a batch, drawn for the whole batch.
+
+    Args:
+        total: Number of rows of the whole batch.
+        rows: Rows that are here.
+        generator: Source of the numbers.
+    """
+
+    total: int
+    rows: slice
+    generator: torch.Generator
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """U[0, 1], one number for each row: (B,), on the device of `like`."""
+        return torch.rand(self.total, generator=self.generator)[self.rows].to(like.device)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """N(0, 1) for every entry, in the shape and dtype of `like`."""
+        shape = (self.total, *like.shape[1:])
+        return torch.randn(shape, generator=self.generator, dtype=like.dtype)[self.rows].to(like.device)
+
+
+Transform = Callable[[Batch, Draws], Batch]
+
+
+def transformed(data: Data, *transforms: Transform) -> Data:
+    """Apply transforms to every training batch of a data set.
+
+    Args:
+        data: The data set. Rows from `draw` and `held_out` are left as they are.
+        *transforms: Functions (batch, draws) -> batch, applied in this order.
+
+    Returns:
+        A data set with the same rows and transformed training batches.
+    """
+    return replace(data, source=Transformed(data.source, transforms))
+
+
+def transforms_of(data: Data) -> list[Transform]:
+    """The transforms that `transformed` added to a data set, in the order in which they are applied."""
+    return _transforms(data.source)
+
+
+def _transforms(source: Source) -> list[Transform]:
+    """The transforms of training batches alone, innermost first."""
+    if not isinstance(source, Transformed):
+        return []
+    return [*_transforms(source.source), *(() if source.everywhere else source.transforms)]
+
+
+@dataclass(frozen=True)
+class LabelDropout:
+    """Replace each label by the null class with probability `share`.
+
+    The network then learns the unconditional velocity beside the conditional one, as classifier-free guidance needs
+    (Ho and Salimans 2022, arXiv 2207.12598).
+
+    Args:
+        share: Probability in [0, 1] that a row loses its label.
+        null: Label of the null class. The networks of this library use the number of classes.
+
+    Raises:
+        ValueError: The share is outside [0, 1]; or, when called, the batch has no labels.
+    """
+
+    share: float
+    null: int
+
+    def __post_init__(self) -> None:
+        _check_share(self.share)
+
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """Drop labels of a batch."""
+        if batch.label is None:
+            raise ValueError("there are no labels to leave out")
+        return batch._replace(label=batch.label.masked_fill(draws.uniform(batch.label) < self.share, self.null))
+
+
+@dataclass(frozen=True, eq=False)
+class TextDropout:
+    """Replace the text conditions of each row by the null text with probability `share`.
+
+    Args:
+        share: Probability in [0, 1] that a row loses its text.
+        null: Conditions of the null text by name, (1, ...) each: usually the encoded empty prompt,
+            `data.prompts.conditions("")`.
+
+    Raises:
+        ValueError: The share is outside [0, 1]; or, when called, the batch lacks one of these conditions.
+    """
+
+    share: float
+    null: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        _check_share(self.share)
+
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """Drop texts of a batch."""
+        given = dict(batch.given or {})
+        if missing := self.null.keys() - given.keys():
+            raise ValueError(f"there is no condition {', '.join(sorted(missing))} to leave out")
+        dropped = draws.uniform(batch.x0) < self.share
+        for name, null in self.null.items():
+            kept = given[name]
+            rows = dropped.reshape(-1, *[1] * (kept.ndim - 1))
+            given[name] = torch.where(rows, null.to(kept), kept)
+        return batch._replace(given=given)
+
+
+def _check_share(share: float) -> None:
+    """Raise ValueError for a probability outside [0, 1]."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of rows without a label or text must lie in [0, 1], got {share}")
+
+
+@dataclass(frozen=True, eq=False)
+class GuidanceScales:
+    """Draw a guidance scale w for each row of a guidance-conditioned network: the condition `guidance` (B,).
+
+    The density is p(w) ~ w^-beta between low and high. Apply label dropout first, because rows with the null condition
+    are unconditional and get scale 1 and all times.
+
+    Args:
+        low: Smallest scale, positive.
+        high: Largest scale.
+        beta: Exponent of the density. 0: w is uniform. 1: log w is uniform (improved MeanFlow, arXiv 2512.02012).
+            2: 1/w is uniform (guidance-free training, arXiv 2501.15420).
+        null: Null conditions by name, such as {"label": 10}. None: every row gets a drawn scale.
+        interval: ((a, b), (c, d)) also draws the times between which guidance acts: the condition `guidance_from` from
+            U[a, b] and `guidance_to` from U[c, d]. None: guidance acts at all times.
+
+    Raises:
+        ValueError: Not 0 < low <= high, or the interval is outside [0, 1] or in the wrong order.
+    """
+
+    low: float
+    high: float
+    beta: float = 1.0
+    null: Mapping[str, Any] | None = None
+    interval: tuple[tuple[float, float], tuple[float, float]] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"scales of guidance lie between two positive numbers, got {self.low} and {self.high}")
+        ends = [0.0, *(end for ends in self.interval or () for end in ends), 1.0]
+        if ends != sorted(ends):
+            raise ValueError(
+                f"the two ends of an interval are drawn from [a, b] and [c, d] in [0, 1], in order: got {self.interval}"
+            )
+
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """Add the scale, and the interval if one is drawn, to the conditions of a batch."""
+        given = {"guidance": self.scale(draws.uniform(batch.x0))}
+        for name, (low, high) in zip(("guidance_from", "guidance_to"), self.interval or (), strict=False):
+            given[name] = low + (high - low) * draws.uniform(batch.x0)
+        if self.null is not None:
+            known = {**(batch.given or {}), **({} if batch.label is None else {"label": batch.label})}
+            null = null_rows(known, self.null, batch.x0)
+            off = {"guidance": 1.0, "guidance_from": 0.0, "guidance_to": 1.0}
+            given = {name: value.masked_fill(null, off[name]) for name, value in given.items()}
+        return batch._replace(given={**(batch.given or {}), **given})
+
+    def scale(self, u: Tensor) -> Tensor:
+        """Quantile function of the density: u in [0, 1] -> the scale below which a share u of the rows lies."""
+        if self.beta == 1:
+            return self.low * (self.high / self.low) ** u
+        power = 1 - self.beta
+        return (self.low**power + u * (self.high**power - self.low**power)) ** (1 / power)
+
+
+def mirrored(batch: Batch, draws: Draws) -> Batch:
+    """Flip each image (C, H, W) from left to right with probability 1/2."""
+    chosen = draws.uniform(batch.x0) < 0.5
+    return batch._replace(x0=torch.where(chosen[:, None, None, None], batch.x0.flip(-1), batch.x0))
+
+
+def from_moments(batch: Batch, draws: Draws) -> Batch:
+    """Sample mean + std eps (C, H, W) from rows (2 C, H, W) of means and standard deviations."""
+    mean, std = batch.x0.chunk(2, dim=1)
+    return batch._replace(x0=mean + std * draws.normal(mean))
+
+
+def drawn_from_moments(data: Data) -> Data:
+    """Turn rows of means and standard deviations into rows that are sampled anew each time they are read.
+
+    Args:
+        data: Rows (2 C, ...), the means first, as the encoder of an autoencoder gives them.
+
+    Returns:
+        A data set with rows (C, ...). Held-out rows are sampled too.
+
+    Raises:
+        ValueError: The number of channels is odd.
+    """
+    first, *others = data.shape
+    if first % 2:
+        raise ValueError(f"moments are means, then as many standard deviations, and {data.name} has rows {data.shape}")
+    shape = (first // 2, *others)
+    source = Transformed(data.source, (from_moments,), everywhere=True)
+    return replace(data, shape=shape, kind=kind_of(shape), source=source)
+
+
+@dataclass(frozen=True, eq=False)
+class Transformed:
+    """A source whose batches pass through transforms. Nested ones have independent random numbers.
+
+    Args:
+        source: The source of the rows.
+        transforms: Applied in this order.
+        everywhere: Transform rows from `draw` and `held_out` too, for transforms that define a row.
+    """
+
+    source: Source
+    transforms: tuple[Transform, ...]
+    everywhere: bool = False
+
+    @property
+    def size(self) -> int | None:
+        """Number of training rows of the source."""
+        return self.source.size
+
+    @property
+    def depth(self) -> int:
+        """Number of transformed sources below this one."""
+        return self.source.depth + 1 if isinstance(self.source, Transformed) else 0
+
+    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
+        """Transformed training batches, as in `Source`."""
+        numbered = zip(count(start), self.source.batches(batch_size, seed, start, rows), strict=False)
+        return (self._apply(batch, batch_size, rows, seed, index) for index, batch in numbered)
+
+    def draw(self, n: int, seed: int) -> Batch:
+        """Training rows, as in `Source`."""
+        return self._once(self.source.draw(n, seed), seed)
+
+    def held_out(self, n: int, seed: int) -> Batch:
+        """Held-out rows, as in `Source`."""
+        return self._once(self.source.held_out(n, seed), seed)
+
+    def _once(self, batch: Batch, seed: int) -> Batch:
+        """Transform a batch that is no training batch, where transforms apply everywhere."""
+        return self._apply(batch, len(batch.x0), ALL, seed, 0) if self.everywhere else batch
+
+    def _apply(self, batch: Batch, total: int, rows: slice, seed: int, index: int) -> Batch:
+        """Apply the transforms to the batch with this number."""
+        draws = Draws(total, rows, generator(seed + (self.depth << 32), index, NOISE))
+        for transform in self.transforms:
+            batch = transform(batch, draws)
+        return batch

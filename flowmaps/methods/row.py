@@ -1,0 +1,114 @@
+"""A method's row in the landscape, written above its function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from ..method.method import Method
+from .papers import Paper, cite
+
+AVERAGE_VELOCITY, POSITION = "average velocity", "position"
+SELF, MARGINAL, TEACHER = "self-distillation", "marginal from conditional", "distillation"
+PARTS = ("value", "time", "space", "diagonal", "teacher")
+"""Parts of a formula that may carry gradient: V(x_s, s, t), its slopes in time and in space, other values of V, and the
+input of the teacher."""
+
+Build = TypeVar("Build", bound=Callable[..., Method])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the landscape: a method, its loss, its paper and its cost.
+
+    Costs are in forward-pass equivalents: the matrix products of the loss and its backward pass over those of one
+    forward pass (as in the post, a forward pass is 1, a backward pass 2, a derivative with its forward pass 2, a
+    backward pass through both 4). The diagonal of meanflow and imf is not a term of its own in this count: in the
+    papers it is a share of the rows of the Eulerian one. The tests count both costs.
+
+    Args:
+        name: Name of the method and of its function.
+        build: The function, options -> `Method`.
+        rule: The rule that its main term applies, the name of that term.
+        learning: Where the velocity comes from: `SELF`, `MARGINAL` or `TEACHER`.
+        notes: The particulars of the method, in a few words.
+        cost: Cost of a training step with the full batch in every term.
+        shared: Cost with the method's own shares of the batch.
+        paper: The paper that the method is from.
+        equation: The loss.
+        gradient: The parts of the loss that carry gradient, in words.
+        gradient_of: The same for the main term, by the names of `PARTS`; the tests probe them.
+        output: Prediction of the network in the paper.
+        published_cost: Cost in the post; None for methods that its table does not have.
+        only_source: The one source time that the map knows; None for a map of all sources.
+        only_target: The one target time that the map knows; None for a map of all targets.
+        few_step: Number of jumps that the method is made for.
+        data_free: Whether it trains without data.
+        coupled: Whether it trains on couplings made by a teacher (`data.reflow`).
+        after: The row that it follows in the post's order; empty for its place in the order of the files.
+    """
+
+    name: str
+    build: Callable[..., Method]
+    rule: str
+    learning: str
+    notes: str
+    cost: float
+    shared: float
+    paper: Paper
+    equation: str
+    gradient: str
+    gradient_of: tuple[str, ...] = ("value",)
+    output: str = AVERAGE_VELOCITY
+    published_cost: int | None = None
+    only_source: float | None = None
+    only_target: float | None = None
+    few_step: int = 1
+    data_free: bool = False
+    coupled: bool = False
+    after: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a part in `gradient_of` that is not one of `PARTS`."""
+        if unknown := set(self.gradient_of) - set(PARTS):
+            raise ValueError(f"{self.name}: gradient_of names {sorted(unknown)}, known parts are {', '.join(PARTS)}")
+
+    @property
+    def reference(self) -> str:
+        """Authors, year and where to find the paper."""
+        return self.paper.short
+
+    @property
+    def bibtex(self) -> str:
+        """The paper as a BibTeX entry."""
+        return self.paper.bibtex
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether `build` takes teacher=."""
+        return self.learning == TEACHER
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row for printing and JSON: everything but the function and the place in the table."""
+        found = {key: value for key, value in asdict(self).items() if key not in ("build", "paper", "after")}
+        return {**found, "reference": self.reference}
+
+
+def landscape_row(*, paper: Paper | str, **fields: Any) -> Callable[[Build], Build]:
+    """Decorator that gives a method its row: `function.row`.
+
+    Args:
+        paper: Key of an entry of `references.bib`, or a `Paper`.
+        **fields: The other fields of `Row`; `name` and `build` come from the function.
+
+    Raises:
+        ValueError: For a key that `references.bib` does not have.
+    """
+    reference = cite(paper) if isinstance(paper, str) else paper
+
+    def attach(build: Build) -> Build:
+        build.row = Row(name=build.__name__, build=build, paper=reference, **fields)  # type: ignore[attr-defined]
+        return build
+
+    return attach
