@@ -6,7 +6,9 @@ processes, or of accumulated parts of a step, that share a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,3 +108,34 @@ class Rows:
 
     def __len__(self) -> int:
         return self.count(self.total or 0)
+
+
+@contextmanager
+def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
+    """Seed torch's default generators inside a `with` block; afterwards they go on as before.
+
+    Args:
+        device: Its generator is seeded, and the one of the CPU.
+        *numbers: The seed, made of several integers such as (seed, step).
+
+    Yields:
+        Nothing.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(
+            torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+        )
+    before = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(mixed(*numbers))
+        yield
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
+
+
+def mixed(*numbers: int) -> int:
+    """Mix several integers into one 32-bit seed; neighbouring integers give unrelated seeds."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=4).digest(), "big")

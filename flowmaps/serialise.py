@@ -1,7 +1,9 @@
-"""Describe an object as plain JSON and build it again: how a run folder keeps a network without pickle.
+"""Describe an object as plain JSON and build it again, so that a run folder holds a network without pickle.
 
-A class takes part by `@describable`, which remembers the arguments it was built with. Frozen dataclasses of this
-package take part by themselves. Tensors are kept as shape and dtype only; their content travels in the state dict
+Things are named by their public name: the public package or module below `flowmaps`, and the name in it, such as
+"networks.DiT" or "path.Linear". The name says nothing of the file, so moving a file inside its package breaks no run.
+Only public things can be named: classes with `@describable` and frozen dataclasses of the modules in `PUBLIC`, and
+functions of the modules in `FUNCTIONS`. Tensors are kept as shape and dtype; their content travels in the state dict
 (safetensors).
 """
 
@@ -11,7 +13,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -19,61 +21,62 @@ from torch import Tensor
 
 C = TypeVar("C", bound=type)
 
-MOVED = {
-    "flow_map:Bounded": "outputs:Bounded",
-    "flow_map:Endpoint": "outputs:Endpoint",
-    "flow_map:GaussianSkip": "outputs:GaussianSkip",
-    "flow_map:Position": "outputs:Position",
-    "flow_map:Rotation": "outputs:Rotation",
-    "flow_map:average_velocity": "outputs:average_velocity",
-    "balance": "method.balance",
-    "data.changes": "data.transforms",
-    "data.changes:WithGuidance": "data.transforms:GuidanceScales",
-    "data.changes:WithoutLabel": "data.transforms:LabelDropout",
-    "data.changes:WithoutText": "data.transforms:TextDropout",
+FUNCTIONS = (
+    "consistency", "derivative", "finite_steps", "integrations.edm", "networks", "outputs", "path", "times",
+    "times.grids", "velocity", "weight",
+)  # fmt: skip
+"""Public modules whose functions a description may name."""
+
+PUBLIC = (
+    *FUNCTIONS, "draws", "exact", "flow_map", "guidance", "integrations.diffusers", "integrations.peft", "method",
+    "pretrained", "students",
+)  # fmt: skip
+"""Public modules whose describable classes and frozen dataclasses a description may name."""
+
+BEFORE = {
+    "balance": "method",
+    "flow_map:Bounded": "outputs",
+    "flow_map:Endpoint": "outputs",
+    "flow_map:GaussianSkip": "outputs",
+    "flow_map:Position": "outputs",
+    "flow_map:Rotation": "outputs",
+    "flow_map:average_velocity": "outputs",
     "grids": "times.grids",
-    "methods.consistency_models:ect": "methods.consistency_training:ect",
-    "methods.consistency_models:ict": "methods.consistency_training:ict",
-    "methods.consistency_models:inverse_step": "methods.consistency_training:inverse_step",
-    "methods.consistency_models:relative_step": "methods.consistency_training:relative_step",
-    "methods.consistency_models:snapped": "methods.consistency_training:snapped",
-    "methods.mean_flows:alphaflow": "methods.shrinking_steps:alphaflow",
-    "methods.mean_flows:geometric": "methods.shrinking_steps:geometric",
-    "methods.mean_flows:sigmoid_fall": "methods.shrinking_steps:sigmoid_fall",
-    "methods.mean_flows:soflow": "methods.shrinking_steps:soflow",
-    "path:Discrete": "path.discrete:Discrete",
-    "path:Linear": "path.closed:Linear",
-    "path:Trigonometric": "path.closed:Trigonometric",
-    "path:VarianceExploding": "path.closed:VarianceExploding",
-    "path:VariancePreserving": "path.closed:VariancePreserving",
-    "path:data": "path.base:data",
-    "path:noise": "path.base:noise",
-    "path:score": "path.base:score",
-    "path:v_prediction": "path.base:v_prediction",
-    "path:velocity": "path.base:velocity",
-    "stages": "method.stages",
-    "students.places": "students.time_layers",
-    "students.places:OurPlaces": "students.time_layers:OurTimeLayers",
-    "students.places:Places": "students.time_layers:TimeLayers",
+    "stages": "method",
     "teacher": "pretrained",
-    "term": "method.term",
-    "times": "times.samplers",
-    "times:both_directions": "times.modifiers:both_directions",
-    "times:from_noise": "times.modifiers:from_noise",
-    "times:growing_gap": "times.modifiers:growing_gap",
-    "times:mixture": "times.modifiers:mixture",
-    "times:to_data": "times.modifiers:to_data",
-    "times:with_diagonal": "times.modifiers:with_diagonal",
+    "term": "method",
 }
-"""Where parts of flowmaps that files of version 0.1.0 name are now: modules, or one thing in a module."""
+"""Public module of today for a module of 0.1.0, or one thing in it, where the first part of its name does not say it.
+
+Files of version 0.1.0 (format 1) name "flowmaps.module:name".
+"""
+
+RENAMED = {
+    "data.WithGuidance": "data.GuidanceScales",
+    "data.WithoutLabel": "data.LabelDropout",
+    "data.WithoutText": "data.TextDropout",
+    "students.OurPlaces": "students.OurTimeLayers",
+    "students.Places": "students.TimeLayers",
+}
+"""Public name of today for a public name of before."""
 
 SHOWN = 4
 """Number of differences that an error message lists."""
 
+_describable: set[type] = set()
+_signature = functools.cache(inspect.signature)
+
 
 def describable(cls: C) -> C:
-    """Class decorator: remember the arguments of `__init__` in `self._arguments`, so that `describe` can write them
-    down.
+    """Let a class take part in descriptions (class decorator).
+
+    Each instance remembers the arguments of its `__init__` in `_arguments`, from which `describe` writes it down.
+
+    Args:
+        cls: A public class of a module in `PUBLIC`.
+
+    Returns:
+        The same class.
     """
     init = cls.__init__  # type: ignore[misc]
 
@@ -91,17 +94,22 @@ def describable(cls: C) -> C:
             object.__setattr__(self, "_arguments", arguments)
 
     cls.__init__ = remembering  # type: ignore[misc]
+    _describable.add(cls)
     return cls
 
 
-_signature = functools.cache(inspect.signature)
-
-
 def describe(obj: Any) -> Any:
-    """JSON-able description of a number, string, list, dict, tensor (shape and dtype), function of this package, or
-    describable object.
+    """Describe an object as JSON.
 
-    Raises TypeError for anything else, naming it.
+    Args:
+        obj: A number, string, list, dict, tensor (kept as shape and dtype), public function of this package, instance
+            of a describable class or of a public frozen dataclass; any nesting of these.
+
+    Returns:
+        Nested dicts, lists, numbers and strings, which `build` turns back into the object.
+
+    Raises:
+        TypeError: For anything else, naming it.
     """
     if obj is None or isinstance(obj, (bool, int, float, str)):
         return obj
@@ -111,16 +119,14 @@ def describe(obj: Any) -> Any:
         return {key: describe(value) for key, value in obj.items()}
     if isinstance(obj, Tensor):
         return {"tensor": list(obj.shape), "dtype": str(obj.dtype).removeprefix("torch.")}
-    if inspect.isfunction(obj) and _is_ours(obj) and obj.__qualname__.isidentifier():
-        return {"function": f"{obj.__module__}:{obj.__qualname__}"}
-    if _is_ours(type(obj)):
+    if inspect.isfunction(obj) and _is_named(obj):
+        return {"function": public_name(obj)}
+    if _is_named(type(obj)):
         if hasattr(obj, "_arguments"):
-            return {"type": _name(type(obj)), "arguments": describe(obj._arguments)}
-        if dataclasses.is_dataclass(obj):
-            return {
-                "type": _name(type(obj)),
-                "arguments": {f.name: describe(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init},
-            }
+            return {"type": public_name(type(obj)), "arguments": describe(obj._arguments)}
+        if _is_frozen(type(obj)):
+            arguments = {f.name: describe(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init}
+            return {"type": public_name(type(obj)), "arguments": arguments}
     raise TypeError(
         f"cannot describe {type(obj).__module__}.{type(obj).__qualname__}: only numbers, strings, lists, dicts, "
         "tensors and describable objects of flowmaps can be rebuilt from a file; pass your own network to "
@@ -129,37 +135,92 @@ def describe(obj: Any) -> Any:
 
 
 def build(description: Any) -> Any:
-    """The inverse of `describe`; tensors come back as zeros of the right shape, to be filled from a state dict.
+    """Build an object from its description, the inverse of `describe`.
 
-    Raises ValueError where the description names something outside this package or something that it does not have.
+    Args:
+        description: JSON as `describe` writes it, by this version or an earlier one.
+
+    Returns:
+        The object. Tensors come back as zeros of their shape and dtype, to be filled from a state dict.
+
+    Raises:
+        ValueError: For a name that is not public, and for arguments that do not fit the class.
+        ImportError: If a package that a class needs is not installed.
     """
     if isinstance(description, list):
         return [build(item) for item in description]
     if not isinstance(description, dict):
         return description
     if "tensor" in description:
-        return torch.zeros(description["tensor"], dtype=getattr(torch, description["dtype"]))
+        return torch.zeros(description["tensor"], dtype=_dtype(description.get("dtype")))
     if "function" in description:
-        return _find(description["function"], inspect.isfunction)
+        return find(description["function"], "function")
     if "type" in description:
-        return _find(description["type"], inspect.isclass)(**build(description["arguments"]))
+        return _made(description["type"], build(description.get("arguments", {})))
     return {key: build(value) for key, value in description.items()}
 
 
+def public_name(thing: Any) -> str:
+    """Name a class or function: "networks.DiT" for one of this package, "module:name" for one of another."""
+    module = str(getattr(thing, "__module__", ""))
+    name = getattr(thing, "__qualname__", type(thing).__qualname__)
+    package, _, inside = module.partition(".")
+    return f"{public_module(inside)}.{name}" if package == "flowmaps" else f"{module}:{name}"
+
+
+def public_module(module: str) -> str:
+    """Public module that a module belongs to, both below `flowmaps`: "networks" for "networks.dit"."""
+    known = [place for place in PUBLIC if f"{module}.".startswith(f"{place}.")]
+    return max(known, key=len, default=module.split(".")[0])
+
+
+def find(name: str, kind: str | None = None) -> Any:
+    """Look up the class or function with a public name, the only way from a name to an object.
+
+    Args:
+        name: A public name of today, or a name that an earlier version wrote.
+        kind: "type" or "function" for one of the two. None: either.
+
+    Returns:
+        The class or function.
+
+    Raises:
+        ValueError: For a name that is not public, or not of this kind.
+        ImportError: If a package that the module needs is not installed.
+    """
+    today = current(name)
+    place = max((place for place in PUBLIC if str(today).startswith(f"{place}.")), key=len, default=None)
+    if place is None and (not isinstance(today, str) or ":" in today):
+        raise ValueError(f"a description may only name parts of flowmaps, but this one names {name!r}")
+    found = place and getattr(importlib.import_module(f"flowmaps.{place}"), today.removeprefix(f"{place}."), None)
+    if found is None:
+        raise ValueError(f"this version of flowmaps has no public {name!r}: the file may come from another version")
+    # an import of a module is not part of it: a file must not reach shutil.rmtree through it
+    is_kind = kind is None or (kind == "type") == isinstance(found, type)
+    if not (is_kind and _may_be_named(found) and public_name(found) == today):
+        what = "classes and functions" if kind is None else {"type": "classes", "function": "functions"}[kind]
+        raise ValueError(f"a description may only name public {what} of flowmaps, and {name!r} is none")
+    return found
+
+
 def current(description: Any) -> Any:
-    """The same with the names of today for parts that were elsewhere when it was written."""
+    """Translate a description to the public names of today.
+
+    Args:
+        description: JSON as this or an earlier version wrote it. Format 1 names "flowmaps.module:name".
+
+    Returns:
+        The same with every name as `public_name` writes it.
+    """
     if isinstance(description, list):
         return [current(item) for item in description]
     if isinstance(description, dict):
         return {key: current(value) for key, value in description.items()}
-    if isinstance(description, str) and description.startswith("flowmaps.") and ":" in description:
-        module, _, name = description.removeprefix("flowmaps.").partition(":")
-        first = name.split(".")[0]
-        moved = MOVED.get(f"{module}:{first}")
-        return (
-            f"flowmaps.{moved}{name.removeprefix(first)}" if moved else f"flowmaps.{MOVED.get(module, module)}:{name}"
-        )
-    return description
+    if not isinstance(description, str):
+        return description
+    name = _from_format_1(description)
+    renamed = next((old for old in RENAMED if name == old or name.startswith(f"{old}.<")), None)
+    return name if renamed is None else RENAMED[renamed] + name.removeprefix(renamed)
 
 
 def differences(before: Any, now: Any, name: str) -> Iterator[str]:
@@ -192,23 +253,53 @@ def shown(changed: Sequence[str]) -> str:
     return f"{'; '.join(changed[:SHOWN])}{more}"
 
 
-def _is_ours(thing: Any) -> bool:
-    return str(getattr(thing, "__module__", "")).split(".")[0] == "flowmaps"
+def _from_format_1(name: str) -> str:
+    """The public name for "flowmaps.module:name", any other string as it is."""
+    package, _, rest = name.partition(".")
+    module, colon, inside = rest.partition(":")
+    if package != "flowmaps" or not colon:
+        return name
+    place = BEFORE.get(f"{module}:{inside.split('.')[0]}") or BEFORE.get(module) or public_module(module)
+    return f"{place}.{inside}"
 
 
-def _name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _find(name: str, kind: Callable[[Any], bool]) -> Any:
-    module, _, attribute = name.partition(":")
-    if module.split(".")[0] != "flowmaps":
-        raise ValueError(f"a description may only name parts of flowmaps, but this one names {name!r}")
+def _made(name: str, arguments: Mapping[str, Any]) -> Any:
+    """An instance of the class with a public name."""
+    cls = find(name, "type")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError):
-        raise ValueError(f"this version of flowmaps has no {name!r}: the file may come from another version") from None
-    # what a module of ours has merely imported is not ours: a file must not reach shutil.rmtree through it
-    if not (kind(found) and _is_ours(found)):
-        raise ValueError(f"a description may only name classes and functions of flowmaps, but {name!r} is neither")
+        inspect.signature(cls).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"the arguments in this description do not fit {name}: {error}") from None
+    return cls(**arguments)
+
+
+def _dtype(name: Any) -> torch.dtype:
+    """The dtype of torch with a name."""
+    found = getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"{name!r} in this description is no dtype of torch")
     return found
+
+
+def _is_frozen(thing: Any) -> bool:
+    """Whether this is a frozen dataclass."""
+    return isinstance(thing, type) and dataclasses.is_dataclass(thing) and thing.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+def _may_be_named(thing: Any) -> bool:
+    """Whether this is a public class or function of a kind that descriptions name."""
+    package, _, module = str(getattr(thing, "__module__", "")).partition(".")
+    name = getattr(thing, "__qualname__", "")
+    if package != "flowmaps" or not name.isidentifier() or name.startswith("_"):
+        return False
+    if inspect.isfunction(thing):
+        return public_module(module) in FUNCTIONS
+    return public_module(module) in PUBLIC and (thing in _describable or _is_frozen(thing))
+
+
+def _is_named(thing: Any) -> bool:
+    """Whether `find` leads back to this very class or function."""
+    try:
+        return _may_be_named(thing) and find(public_name(thing)) is thing
+    except ValueError:
+        return False

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..experiments.training import check_network, recipe_of, train
+from ..training.config import TrainConfig, among, names
 from .arguments import keywords
 from .options import Train
 from .tables import say
-
-OF_RECIPES = ("steps", "batch_size", "lr", "ema", "clip", "precision")
-"""Options that a recipe brings."""
 
 
 def run_train(options: Train) -> None:
@@ -34,4 +32,5 @@ def defaults(options: Train) -> Train:
     check_network(**{name: getattr(options, name) for name in ("network", "width", "depth", "output")})
     recipe = recipe_of(options.recipe, reduced=options.reduced, checkpoint=options.checkpoint)
     assert recipe is not None
-    return replace(options, method=recipe.row.name, **{name: getattr(recipe, name) for name in OF_RECIPES})
+    brought = [name for name in names(TrainConfig) if hasattr(options, name)]
+    return replace(options, method=recipe.row.name, **among(recipe, brought))

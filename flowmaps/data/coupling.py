@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..flow_map import FlowMap
 from ..path import linear
 from ..sampling import sample
+from ..serialise import public_name
 from ..steps import Step, heun
 from .check import check_finite
 from .core import NOISE, Batch, Data, at_least, generator
@@ -153,8 +154,8 @@ def _weights(teacher: Any) -> Iterator[Tensor]:
 
 
 def _kind(teacher: Any) -> str:
-    """Module and name of the teacher's class."""
-    return f"{type(teacher).__module__}:{type(teacher).__qualname__}"
+    """Public name of the teacher's class."""
+    return public_name(type(teacher))
 
 
 def signature(teacher: Any) -> float:

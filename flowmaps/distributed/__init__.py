@@ -1,5 +1,6 @@
-"""Several processes: who they are, weights that are spread over them, and weights gathered again."""
+"""Several processes: which rows of a batch each one takes, weights sharded over them, and weights gathered again."""
 
-from .unshard import whole
+from .processes import Processes
+from .shards import unshard
 
-__all__ = ["whole"]
+__all__ = ["Processes", "unshard"]

@@ -1,9 +1,8 @@
-"""Weights spread over processes: each keeps a share of every weight, of its gradient and of what an optimizer remembers
-of it. During a step all have them whole.
+"""Sharded weights: each process keeps a share of every weight, of its gradient and of its optimizer state.
 
-`fully_shard` of torch gathers and shares out, but not when a module is called: a loss calls its networks in ways that
-no hook of a module sees right (with dual numbers, with other weights put in their place, with a derivative taken in
-the middle). All weights are gathered before the loss, once for all its passes, and shared out after the backward pass.
+`fully_shard` of torch gathers and shards, but not in the hooks of a module's call: a loss calls its networks in ways
+that no such hook sees right (with dual numbers, with other weights in their place, with a derivative taken in the
+middle). All weights are gathered before the loss, once for all its passes, and sharded again after the backward pass.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 
 class Shelf(nn.Module):
-    """Weights that are gathered and shared out together. It is never called, so that no hook of its module runs."""
+    """Weights that are gathered and sharded together. It is never called, so that no hook of its module runs."""
 
     def __init__(self, held: nn.Module) -> None:
         super().__init__()
@@ -28,10 +27,14 @@ class Shelf(nn.Module):
 
 
 class Sharded(nn.Module):
-    """A module that returns a loss, with its weights spread over the processes of a mesh.
+    """A module that returns a loss, with its weights sharded over the processes of a mesh.
 
-    networks: its parts, and other modules that it uses (teachers), which are spread block by block. All processes start
-    from the weights of the first. Optimizers are made afterwards.
+    All processes start from the weights of the first one. Optimizers are made afterwards.
+
+    Args:
+        module: The module.
+        networks: Its parts, and other modules that it uses (teachers), which are sharded block by block.
+        mesh: The processes.
     """
 
     def __init__(self, module: nn.Module, networks: Iterable[nn.Module], mesh: DeviceMesh) -> None:
@@ -48,7 +51,7 @@ class Sharded(nn.Module):
         fully_shard(self, mesh=mesh, ignored_params=set(self.parameters()))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Gather all weights, if they are not; the backward pass shares them out again, and the gradients with them."""
+        """Gather all weights, then call the module; the backward pass shards weights and gradients again."""
         for shelf in self.shelves:
             assert isinstance(shelf, FSDPModule)
             shelf.unshard()  # one after another, or the buffers of all would be there at once
@@ -64,6 +67,7 @@ class Sharded(nn.Module):
             self._last(True)
 
     def _last(self, last: bool) -> None:
+        """Whether the next backward pass is the last one of a step."""
         assert isinstance(self, FSDPModule)
         self.set_requires_gradient_sync(last)
         self.set_reshard_after_backward(last)
@@ -71,8 +75,15 @@ class Sharded(nn.Module):
 
 
 def units(used: nn.ModuleList) -> list[tuple[nn.Module, set[nn.Parameter]]]:
-    """Who gathers which weights: each block of a network, and the rest of each network. What has places outside of the
-    first of them (frozen weights that an average or a teacher shares) is gathered for all its places at once.
+    """Divide weights into groups that are gathered together: each block of a network, and the rest of each network.
+
+    Weights shared by several modules (frozen ones, by an average or a teacher) are gathered once.
+
+    Args:
+        used: The networks, and last the module that uses them.
+
+    Returns:
+        For each group the module that holds it, and its weights.
     """
     everywhere, taken, found = places(used), set[nn.Parameter](), []
     for unit in (*(block for network in list(used)[:-1] for block in blocks(network)), *used):
@@ -86,12 +97,12 @@ def units(used: nn.ModuleList) -> list[tuple[nn.Module, set[nn.Parameter]]]:
 
 
 def holders(module: nn.Module, weights: set[nn.Parameter]) -> list[nn.Module]:
-    """The parts of a module that have one of these weights themselves."""
+    """The parts of a module that hold one of these weights themselves."""
     return [part for part in module.modules() if any(weight in weights for weight in part.parameters(recurse=False))]
 
 
 def places(module: nn.Module) -> Counter[nn.Parameter]:
-    """How many places each weight has in a module."""
+    """Count the places of each weight in a module."""
     parts = (part.named_parameters(recurse=False, remove_duplicate=False) for part in module.modules())
     return Counter(weight for named in parts for _, weight in named)
 

@@ -19,6 +19,7 @@ from ..guidance import classifier_free
 from ..guidance.conditions import FROM, SCALE, TO
 from ..runs.folder import read_config
 from ..runs.loading import load
+from ..serialise import public_name
 from ..steps import euler, jump
 
 Interval = tuple[float, float]
@@ -129,8 +130,8 @@ def knows_null(config: Mapping[str, Any]) -> bool:
 
 def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
     """The arguments of the changes of a kind that a run made of its data."""
-    known = f"{kind.__module__}:{kind.__name__}"
-    return (one["arguments"] for one in config["data"].get("changes") or () if one["type"] == known)
+    known = config["data"].get("changes") or ()
+    return (one["arguments"] for one in known if one["type"] == public_name(kind))
 
 
 def is_conditioned(network: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from ..recipes import find_any
 from ..recipes import planning as counted
 from ..recipes.planned import Planned
 from ..recipes.planning import Estimate
-from ..runs.plan import Precision
+from ..training.config import Precision
 from .build import MethodLike, check_method_arguments, row_of
 
 

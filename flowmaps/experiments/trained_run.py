@@ -20,9 +20,10 @@ from ..runs.folder import read_config
 from ..runs.loading import load
 from ..training import State
 from ..training import train as train_flow
+from ..training.config import LearningConfig, names
 
 Say = Callable[[str], None]
-LEARNING = ("batch_size", "lr", "ema", "clip", "seed", "precision", "compile", "progress_bar")
+LEARNING = names(LearningConfig)
 """Settings of training that all methods of a comparison share."""
 
 

@@ -31,8 +31,6 @@ them, in one pass. {trained}
 
 None is stated here. Add `license:` to the head of this file before it is published{from_base}.
 """
-SETTINGS = ("steps", "seconds", "batch_size", "lr", "ema", "clip", "precision", "seed", "accumulate", "optimizer")
-"""Settings of config.json's "training" on the card, in this order, if they are set."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +123,22 @@ def _error(value: float | None, stderr: float | None) -> str:
 def _settings(config: Mapping[str, Any]) -> str:
     if not config:
         return "Unknown."
-    training = config["training"]
     rows = [("method", config["method"]["name"]), ("data", config["data"]["name"])]
-    rows += [
-        (name, training[name])
-        for name in SETTINGS
-        if training.get(name) not in (None, 1 if name == "accumulate" else None)
-    ]
+    training = {**config["training"], "accumulate": config.get("processes", {}).get("accumulate", 1)}
+    rows += [(name, _value(value)) for name, value in training.items() if value is not None and value is not False]
     rows += [(name, _public(value)) for name, value in config.get("notes", {}).items()]
     rows += [(f"{name} version", v) for name, v in config["versions"].items() if v != "not installed"]
     return markdown_table(["setting", "value"], [[name, str(value)] for name, value in rows])
+
+
+def _value(value: Any) -> Any:
+    """A setting; a function or an object by its name, with the arguments that are known of it."""
+    if not isinstance(value, Mapping):
+        return value
+    arguments = value.get("arguments") or value.get("with") or {}
+    given = arguments.items() if isinstance(arguments, Mapping) else ()
+    name = value.get("type") or value.get("function")
+    return f"{name}({', '.join(f'{key}={_value(item)}' for key, item in given)})" if given else name
 
 
 def _public(value: Any) -> Any:

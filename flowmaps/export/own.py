@@ -9,6 +9,7 @@ import torch
 
 from ..flow_map import FlowMap
 from ..serialise import describe
+from ..serialise import find as find_named
 from ..students import Student, TimeLayers
 from ..students.time_layers import time_layers_of
 from .files import TEMPLATES, code, write_index, write_model
@@ -77,8 +78,8 @@ def definitions(description: Any) -> list[Name]:
         return [name for item in description for name in definitions(item)]
     if not isinstance(description, dict):
         return []
-    named = [description[key].partition(":") for key in ("type", "function") if isinstance(description.get(key), str)]
-    here = [(module, name) for module, _, name in named]
+    named = [find_named(description[key]) for key in ("type", "function") if isinstance(description.get(key), str)]
+    here = [(thing.__module__, thing.__qualname__) for thing in named]
     return here + [name for item in description.values() for name in definitions(item)]
 
 
@@ -89,6 +90,6 @@ def local_names(description: Any) -> Any:
     if not isinstance(description, dict):
         return description
     return {
-        key: value.partition(":")[2] if key in ("type", "function") and isinstance(value, str) else local_names(value)
+        key: value.rpartition(".")[2] if key in ("type", "function") and isinstance(value, str) else local_names(value)
         for key, value in description.items()
     }

@@ -18,7 +18,7 @@ from ..method.method import Method
 from ..methods import Row
 from ..networks.embeddings import TimeConditioning
 from ..pretrained import Pretrained, Reading
-from ..runs.plan import Precision
+from ..training.config import Precision
 from .model import Model, default_dtype, move_to_cpu
 from .planned import TrainingStep, row_of
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import LANDSCAPE, Row
-from ..runs.plan import Precision
+from ..training.config import Precision
 
 
 class TrainingStep(NamedTuple):

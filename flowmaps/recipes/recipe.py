@@ -19,7 +19,7 @@ from ..methods import Row
 from ..methods.papers import Paper
 from ..outputs import Output, average_velocity
 from ..path import Path, linear
-from ..runs.plan import Precision
+from ..training.config import Precision, TrainConfig, among
 from ..training.schedule import constant
 from .planned import TrainingStep, row_of
 
@@ -77,8 +77,8 @@ class Recipe:
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
     schedule: Callable[[float], float] = constant
     ema: float = 0.9999
-    clip: float | None = None
-    precision: Precision = "no"
+    clip: float | None = TrainConfig.clip
+    precision: Precision = TrainConfig.precision
     guidance: FromPairs | None = None
     teacher: str | None = None
     start: str | None = None
@@ -175,9 +175,8 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of `train(recipe.flow(), recipe.build(), recipe.prepare(data), **settings)`."""
-        same = ("steps", "batch_size", "lr", "schedule", "ema", "clip", "precision")
         optimizer = None if self.optimizer is None else functools.partial(self.optimizer, lr=self.lr)
-        return {"optimizer": optimizer, **{name: getattr(self, name) for name in same}}
+        return among(self) | {"optimizer": optimizer}
 
     def checkpointed(self) -> Recipe:
         """The same run with activation checkpointing: blocks store their inputs and are computed again."""

@@ -29,10 +29,13 @@ MODELS = ("flow", "ema", "method")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What training was at one step, in memory of its own, so that training may go on while it is written.
+    """The state of training at one step, in memory of its own, so that training may go on while it is written.
 
-    parts: the tensors of each model, and those of the optimizers under "optimizer". optimizers: the optimizers' state
-    dicts without them. state: small numbers, for state.json.
+    Attributes:
+        step: Number of steps taken.
+        parts: The tensors of each model by name, and those of the optimizers under "optimizer".
+        optimizers: The state dicts of the optimizers without their tensors.
+        state: Small numbers, for state.json.
     """
 
     step: int
@@ -49,7 +52,17 @@ class Snapshot:
 def snapshot(
     step: int, models: Mapping[str, Mapping[str, Tensor]], optimizers: list[dict[str, Any]], state: Mapping[str, Any]
 ) -> Snapshot:
-    """Copy the state dicts of models and optimizers into the memory of the CPU."""
+    """Copy the state of training into the memory of the CPU.
+
+    Args:
+        step: Number of steps taken.
+        models: The state dict of each model, by name.
+        optimizers: The state dict of each optimizer.
+        state: Small numbers, for state.json.
+
+    Returns:
+        The copies.
+    """
     found: dict[str, Tensor] = {}
     skeleton = split(optimizers, found)
     parts = {name: copies(part.items()) for name, part in {**models, "optimizer": found}.items()}
@@ -57,10 +70,19 @@ def snapshot(
 
 
 def write(folder: Path, taken: Snapshot, keep: int, group: Any = None) -> Path:
-    """Write `folder/step_XXXXXXXX` and remove all but the last `keep` checkpoints up to it.
+    """Write a checkpoint, whole or not at all, and remove the old ones.
 
-    group: of the processes that hold the tensors, where these are sharded; all of them call this. Raises OSError where
-    it cannot be written, leaving the checkpoints of before.
+    Args:
+        folder: The folder of the checkpoints.
+        taken: The state of training.
+        keep: Number of checkpoints to keep, up to this one.
+        group: The processes that hold the tensors if these are sharded; all of them call this.
+
+    Returns:
+        The new folder, `folder/step_XXXXXXXX`.
+
+    Raises:
+        OSError: If it cannot be written. The checkpoints of before are kept.
     """
     target = folder / f"step_{taken.step:08d}"
     temporary = folder / f".{target.name}.tmp"
@@ -77,14 +99,14 @@ def write(folder: Path, taken: Snapshot, keep: int, group: Any = None) -> Path:
 
 
 def _prepare(temporary: Path) -> None:
-    """An empty folder to write into; what was left behind by one that was cut off goes."""
+    """Make an empty folder to write into, and remove those of writes that were cut off."""
     for old in temporary.parent.glob(".step_*.tmp"):
         shutil.rmtree(old)
     temporary.mkdir(parents=True)
 
 
 def _write_parts(temporary: Path, taken: Snapshot, group: Any) -> dict[str, str]:
-    """The tensors that are here. Returns the checksums of the files."""
+    """Write the tensors that are here, and return the checksums of the files."""
     if group is not None:
         return write_shards(temporary, taken.parts, group)
     files = {f"{name}.safetensors": dict(tensors) for name, tensors in taken.parts.items()}
@@ -94,7 +116,7 @@ def _write_parts(temporary: Path, taken: Snapshot, group: Any) -> dict[str, str]
 
 
 def _finish(temporary: Path, target: Path, taken: Snapshot, sums: list[dict[str, str]], keep: int) -> None:
-    """Write the rest, wait until everything is on disk, give the folder its name, remove old checkpoints."""
+    """Write the rest, wait until everything is on disk, rename the folder, remove old checkpoints."""
     write_json(temporary / "optimizer.json", taken.optimizers)
     files = {name: value for part in sums for name, value in sorted(part.items())}
     files["optimizer.json"] = checksum(temporary / "optimizer.json")
@@ -114,7 +136,7 @@ def _finish(temporary: Path, target: Path, taken: Snapshot, sums: list[dict[str,
 
 
 def _failed(folder: Path, taken: Snapshot, error: BaseException) -> str:
-    """What to say when writing failed."""
+    """The message of a write that failed."""
     before = newest(folder)
     kept = "there is none before it" if before is None else f"the checkpoint of step {before} is kept"
     free = shutil.disk_usage(folder if folder.is_dir() else ".").free
@@ -126,19 +148,29 @@ def _failed(folder: Path, taken: Snapshot, error: BaseException) -> str:
 
 
 def complete(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first; other names, and temporary ones, are passed over."""
+    """The checkpoints in a folder, oldest first, without other files and temporary folders."""
     return sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name) and path.is_dir())
 
 
 def newest(folder: Path) -> int | None:
-    """The step of the newest checkpoint, unchecked; None where there is none."""
+    """The step of the newest checkpoint, unchecked; None if there is no checkpoint."""
     found = complete(folder)
     return int(found[-1].name.removeprefix("step_")) if found else None
 
 
 def state_of(path: Path) -> dict[str, Any]:
-    """The content of state.json after every file was checked. Raises ValueError for a damaged checkpoint, naming what
-    is wrong. Warns of files that training did not write there; they are never opened.
+    """Read state.json of a checkpoint after a check of every file.
+
+    Files that training did not write there raise a warning, and are never opened.
+
+    Args:
+        path: The folder of the checkpoint.
+
+    Returns:
+        The content of state.json.
+
+    Raises:
+        ValueError: For a damaged checkpoint, naming the damage.
     """
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
@@ -159,11 +191,12 @@ def state_of(path: Path) -> dict[str, Any]:
 
 
 def _checksum_of(state: Mapping[str, Any]) -> str:
+    """The checksum of state.json."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _look_for_strangers(path: Path, known: set[str]) -> None:
-    """Among shards a stranger would be read with them; elsewhere nothing opens it."""
+    """Refuse a foreign file among shards, which would be read with them; warn of one elsewhere, which is not opened."""
     strangers = sorted({file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()} - known)
     shards = [name for name in strangers if name.startswith(f"{FOLDER}/")]
     if shards:
@@ -175,9 +208,16 @@ def _look_for_strangers(path: Path, known: set[str]) -> None:
 
 
 def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint and its state; None where there is none at all.
+    """Find the newest whole checkpoint. Each damaged one that is passed over raises a warning.
 
-    Warns for each damaged one that is passed over. Raises ValueError where all are damaged.
+    Args:
+        folder: The folder of the checkpoints.
+
+    Returns:
+        The folder of the checkpoint and its state; None if there is no checkpoint at all.
+
+    Raises:
+        ValueError: If all checkpoints are damaged.
     """
     damage = []
     for path in reversed(complete(folder)):
@@ -195,13 +235,29 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def read_model(path: Path, name: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """One of the models of a checkpoint as a state dict, on the CPU; sharded as in `like`, where that is."""
+    """Read one of the models of a checkpoint.
+
+    Args:
+        path: The folder of the checkpoint.
+        name: One of `MODELS`.
+        like: Tensors by name; those that are sharded are read sharded like them.
+
+    Returns:
+        A state dict, on the CPU if it is not sharded.
+    """
     return read_part(path, name, like or {})
 
 
 def read_optimizers(path: Path, weights: Sequence[Sequence[Tensor]] = ()) -> list[dict[str, Any]]:
-    """The state dicts of the optimizers, the flow's first. What belongs to a weight and has its size is sharded like
-    it: `weights` of each optimizer, in the order of its groups.
+    """Read the state dicts of the optimizers.
+
+    Args:
+        path: The folder of the checkpoint.
+        weights: The weights of each optimizer, in the order of its groups. A state of the size of a sharded weight is
+            sharded like it.
+
+    Returns:
+        The state dict of each optimizer, the flow's first.
     """
     skeleton = json.loads((path / "optimizer.json").read_text(encoding="utf-8"))
     like: dict[str, Tensor] = {}
@@ -214,11 +270,13 @@ def read_optimizers(path: Path, weights: Sequence[Sequence[Tensor]] = ()) -> lis
 
 @dataclass(frozen=True)
 class _Name:
-    """Stands for the tensor of that name."""
+    """A placeholder for the tensor of a name."""
 
     name: str
 
 
 class _Itself(dict[str, _Name]):
+    """A mapping from every name to its placeholder."""
+
     def __missing__(self, name: str) -> _Name:
         return _Name(name)

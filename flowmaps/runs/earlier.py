@@ -29,7 +29,7 @@ def _guidance(words: str, config: dict[str, Any]) -> dict[str, Any]:
         nulls = (null for null in _named("null", config["method"]) if isinstance(null, dict))
         null = {name: value for name, value in next(nulls, {}).items() if isinstance(value, int | float)}
         arguments = {"scale": scale, "interval": times, "null": null, "kind": found["kind"]}
-    return {"type": "flowmaps.flow_map:GuidanceSpec", "arguments": arguments}
+    return {"type": "flow_map.GuidanceSpec", "arguments": arguments}
 
 
 def _named(key: str, value: Any) -> Iterator[Any]:

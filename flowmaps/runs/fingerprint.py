@@ -1,7 +1,6 @@
-"""What an object is, as JSON, for config.json: enough to read, and to notice that a resumed run is given something
-else.
+"""Fingerprint: any object as JSON for config.json, to read, and to notice that a resumed run is given something else.
 
-Unlike `flowmaps.serialise` it accepts anything and cannot be turned back into the object.
+Unlike `flowmaps.serialise` it accepts anything and cannot be turned back into the object. Names are the public ones.
 """
 
 from __future__ import annotations
@@ -15,9 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..serialise import public_name
+
 
 def fingerprint(value: Any) -> Any:
-    """Nested dicts, lists, numbers and strings. Closures and partial functions show their values."""
+    """Describe any object by nested dicts, lists, numbers and strings.
+
+    Args:
+        value: Anything. Closures and partial functions show their values, tensors their shape and dtype.
+
+    Returns:
+        JSON, the same for equal settings of the same version.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -39,12 +47,14 @@ def fingerprint(value: Any) -> Any:
 
 
 def _named(function: Any, values: Any) -> Any:
-    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    """A function or class by its name, with the values that it keeps."""
+    name = public_name(function)
     return {"function": name, "with": fingerprint(values)} if values else name
 
 
 def _object(value: Any) -> dict[str, Any]:
-    known: dict[str, Any] = {"type": f"{type(value).__module__}:{type(value).__qualname__}"}
+    """An object by the name of its class, with the arguments that are known of it."""
+    known: dict[str, Any] = {"type": public_name(type(value))}
     if hasattr(value, "_arguments"):
         known["arguments"] = fingerprint(value._arguments)
     elif dataclasses.is_dataclass(value):
@@ -55,4 +65,5 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _tells(name: str, item: Any) -> bool:
+    """Whether an attribute of a module is a setting of it."""
     return not name.startswith("_") and name != "training" and isinstance(item, (bool, int, float, str))

@@ -1,4 +1,4 @@
-"""The run folder: what a training run leaves behind.
+"""The run folder that a training run leaves behind.
 
 config.json  metrics.jsonl  tensorboard/  checkpoints/step_XXXXXXXX/  samples/step_XXXXXXXX.png
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,9 +24,12 @@ from ..method.stages import Stages
 from ..serialise import current, describe, differences, shown
 from .earlier import upgraded
 from .fingerprint import fingerprint
-from .plan import Plan
+
+FORMAT = 2
+"""Of config.json. 1 (version 0.1.0) named things by their module and name, 2 names them by their public name."""
 
 COMPARED = ("data", "method", "training", "flow")
+"""Parts of config.json that a resumed run shares with the first one."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,22 @@ class Run:
 
     @property
     def config(self) -> Path:
+        """The configuration, JSON."""
         return self.path / "config.json"
 
     @property
     def metrics(self) -> Path:
+        """Losses and speed, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
+        """The folder with a folder for each checkpoint."""
         return self.path / "checkpoints"
 
     @property
     def samples(self) -> Path:
+        """The folder of the pictures of samples."""
         return self.path / "samples"
 
     def begin(self, config: dict[str, Any]) -> None:
@@ -61,10 +69,23 @@ class Run:
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: dict[str, Any]) -> dict[str, Any]:
-    """The content of config.json."""
+def configuration(
+    flow: FlowMap, method: Method, data: Data, training: Mapping[str, Any], notes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Collect the content of config.json.
+
+    Args:
+        flow: The flow map that is trained.
+        method: The method that trains it.
+        data: The data set.
+        training: The settings that decide the numbers of the run, as JSON.
+        notes: Anything else to keep.
+
+    Returns:
+        JSON, with everything named by its public name.
+    """
     return {
-        "format": 2,
+        "format": FORMAT,
         "flow": {
             name: described(getattr(flow, name))
             for name in ("network", "output", "path", "only_source", "only_target", "guidance")
@@ -79,14 +100,14 @@ def configuration(flow: FlowMap, method: Method, data: Data, plan: Plan, notes: 
             for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
         }
         | {"changes": fingerprint(transforms_of(data)) or None},
-        "training": plan.as_json(),
+        "training": dict(training),
         "notes": fingerprint(notes),
         "versions": versions(),
     }
 
 
 def described(part: Any) -> Any:
-    """As `describe`; what that refuses is named under "unknown" instead."""
+    """The description of a part of a flow map, or its fingerprint under "unknown" if it cannot be rebuilt."""
     try:
         return describe(part)
     except TypeError:
@@ -94,7 +115,7 @@ def described(part: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers of a run depend on."""
+    """The versions of the packages that the numbers of a run depend on."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in ("flowmaps", "accelerate", "safetensors"):
         try:
@@ -105,8 +126,16 @@ def versions() -> dict[str, str]:
 
 
 def new(out: Path) -> Run:
-    """A run folder to be. Raises FileExistsError where something is there already, other than a config.json that was
-    cut off while it was written.
+    """A run in a new folder, which is not made yet.
+
+    Args:
+        out: A path where nothing is, except possibly a config.json that was cut off while it was written.
+
+    Returns:
+        The paths of the run.
+
+    Raises:
+        FileExistsError: If something is there already.
     """
     if out.is_dir() and all(path.match(".config.json.*.tmp") for path in out.iterdir()):
         return Run(out)
@@ -120,8 +149,18 @@ def new(out: Path) -> Run:
 
 
 def existing(out: Path, config: dict[str, Any]) -> Run:
-    """The run in a folder, to be resumed. Raises FileNotFoundError where there is none, ValueError where it has another
-    configuration.
+    """The run in a folder, to be resumed.
+
+    Args:
+        out: The run folder.
+        config: The configuration of today, as `configuration` collects it.
+
+    Returns:
+        The paths of the run.
+
+    Raises:
+        FileNotFoundError: If there is no run.
+        ValueError: If the run has another configuration; it names the differences.
     """
     before = read_config(out)
     now = json.loads(json.dumps(config))
@@ -136,8 +175,17 @@ def existing(out: Path, config: dict[str, Any]) -> Run:
 
 
 def read_config(run: str | Path) -> dict[str, Any]:
-    """config.json of a run folder. Raises FileNotFoundError where there is no run, ValueError where its config is
-    broken.
+    """Read config.json of a run folder.
+
+    Args:
+        run: The run folder, written by this version or an earlier one.
+
+    Returns:
+        The configuration, with everything named as this version names it.
+
+    Raises:
+        FileNotFoundError: If there is no run.
+        ValueError: If the file is broken, or was written by a later version.
     """
     path = Path(run) / "config.json"
     if not path.is_file():
@@ -146,14 +194,31 @@ def read_config(run: str | Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        return current(upgraded(config) if config.get("format") == 1 else config)
+        if not isinstance(config, dict):
+            raise ValueError("it is no JSON object")
+        config = upgraded(config) if config.get("format", 1) == 1 else config
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
+    if config.get("format", 1) > FORMAT:
+        raise ValueError(
+            f"{path} has format {config['format']}, and this version of flowmaps reads at most {FORMAT}: it was "
+            "written by a later version"
+        )
+    return {**current(config), "format": FORMAT}
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, oldest first: step, loss, terms, lr, steps_per_second, seconds. A last line that was
-    cut off is left out. Raises ValueError where another one cannot be read.
+    """Read metrics.jsonl of a run folder.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        One row for each logged step, oldest first: step, loss, terms, lr, steps_per_second, seconds. A last line that
+        was cut off is left out.
+
+    Raises:
+        ValueError: If another line cannot be read.
     """
     path = Path(run) / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []

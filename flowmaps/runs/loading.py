@@ -1,4 +1,4 @@
-"""From a run folder back to the flow map."""
+"""Load the flow map of a run folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from .folder import Run, read_config
 
 
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
-    """The flow map that a run folder holds, on the CPU, in evaluation mode: the averaged weights of its newest whole
-    checkpoint.
+    """Load the flow map of a run folder from its newest whole checkpoint.
 
-    network: needed where the run's network is not one of flowmaps; a FlowMap where its output or path is not either.
-    ema=False: the weights as they were trained. Nothing is unpickled. A damaged checkpoint is passed over with a
-    warning. Raises FileNotFoundError where there is no run or no checkpoint, OSError where the folder of the model is
-    gone that the run was trained on and does not hold itself, ValueError where all checkpoints are damaged, where a
-    network is needed, or where the weights do not fit it.
+    Nothing is unpickled. A damaged checkpoint is passed over with a warning.
+
+    Args:
+        run: The run folder.
+        network: Needed if the network of the run is not part of flowmaps. A whole FlowMap if its output or path is not
+            either.
+        ema: Whether to take the averaged weights, or the weights as they were trained.
+
+    Returns:
+        The flow map, on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If there is no run or no checkpoint.
+        OSError: If the folder of the model is gone that the run was trained on and does not hold itself.
+        ValueError: If all checkpoints are damaged, a network is needed, or the weights do not fit it.
     """
     flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)
     found = latest(Run(Path(run)).checkpoints)
@@ -38,7 +47,19 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
 
 
 def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
-    """A FlowMap from the "flow" part of config.json, around `network` where one is given."""
+    """Build a flow map from the "flow" part of config.json, with new weights.
+
+    Args:
+        config: The part of the configuration.
+        network: The network to put in the place of the one that is described. None: the one that is described.
+
+    Returns:
+        The flow map.
+
+    Raises:
+        ValueError: If a part is described that is not part of flowmaps.
+        OSError: If the model that a network was made from cannot be had.
+    """
     parts = dict(config)
     if network is not None:
         parts["network"] = None
@@ -61,5 +82,5 @@ def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
 
 
 def _options(built: dict[str, Any]) -> dict[str, Any]:
-    """What a map knows and what guidance it has learned, which older runs do not say."""
+    """The times and the guidance that a map knows, which older runs do not say."""
     return {name: built[name] for name in ("only_source", "only_target")} | {"guidance": built.get("guidance")}

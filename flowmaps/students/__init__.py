@@ -16,7 +16,7 @@ from ..networks.embeddings import gap as added
 from .create import student
 from .student import Diagonal, Student
 from .tame import Tame
-from .time_layers import TimeLayers
+from .time_layers import OurTimeLayers, TimeLayers
 
 Places = TimeLayers
 """The former name of `TimeLayers`."""
@@ -24,6 +24,7 @@ Places = TimeLayers
 __all__ = [
     "Decoupled",
     "Diagonal",
+    "OurTimeLayers",
     "Places",
     "Student",
     "Tame",

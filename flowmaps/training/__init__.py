@@ -1,28 +1,41 @@
-"""Training: the loop, its run folder, and what is kept of it."""
+"""Training: the loop, its settings, its run folder, and the flow map that is read from it."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 try:
-    import accelerate  # noqa: F401
     import rich  # noqa: F401
     import safetensors  # noqa: F401
+
+    if find_spec("accelerate") is None:
+        raise ImportError(name="accelerate")
 except ImportError as error:
     raise ImportError(f"training and run folders need {error.name}: pip install flowmaps[train]") from None
 
-from ..distributed.unshard import whole
+from ..distributed.shards import unshard
 from ..runs.folder import read_config, read_metrics
 from ..runs.loading import load
-from .learner import LossModule
-from .loop import State, train
+from .config import KeepingConfig, LearningConfig, TrainConfig
 from .schedule import WarmUp, WarmUpDecay, constant
 
+if TYPE_CHECKING:
+    from .learner import LossModule
+    from .loop import State, train
+
+whole = unshard
+"""The earlier name of `unshard`."""
+
 __all__ = [
-    "LossModule",
-    "State",
-    "WarmUp",
-    "WarmUpDecay",
-    "constant",
-    "load",
-    "read_config",
-    "read_metrics",
-    "train",
-    "whole",
-]
+    "KeepingConfig", "LearningConfig", "LossModule", "State", "TrainConfig", "WarmUp", "WarmUpDecay", "constant",
+    "load", "read_config", "read_metrics", "train", "unshard", "whole",
+]  # fmt: skip
+
+# These import accelerate, for which the command line does not wait before it has a run to train.
+_LAZY = {"LossModule": "learner", "State": "loop", "train": "loop"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'flowmaps.training' has no attribute {name!r}")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)

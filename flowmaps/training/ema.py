@@ -9,10 +9,21 @@ from ..velocity.copies import copied, pairs
 
 
 class Average:
-    """w* <- d w* + (1 - d) w with d = min(decay, (1 + k)/(10 + k)) at the k-th update: short memory first.
+    """Exponential moving average of the weights, with a short memory first.
 
-    `flow` is a copy of the flow map with the averaged weights, in evaluation mode and without gradients. Weights that
-    are not trained are shared with it, buffers are copied as they are. Raises ValueError for a decay outside [0, 1).
+    The formula is w* <- d w* + (1 - d) w with d = min(decay, (1 + k)/(10 + k)) at the k-th update. Weights that are not
+    trained are shared with the flow map, buffers are copied as they are.
+
+    Args:
+        flow: The flow map in training.
+        decay: Largest decay d, in [0, 1).
+
+    Attributes:
+        flow: A copy of the flow map with the averaged weights, in evaluation mode and without gradients.
+        updates: Number of updates so far.
+
+    Raises:
+        ValueError: For a decay outside [0, 1).
     """
 
     def __init__(self, flow: FlowMap, decay: float) -> None:
@@ -27,7 +38,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the weights that the flow has now."""
+        """Move the average towards the weights of the flow."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         if self._mine:  # torch's lists of tensors must not be empty
             torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)

@@ -7,17 +7,20 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from ..distributed.processes import SIGNALS, Agreement
+from .agreement import SIGNALS, Agreement
 
 
 class Interrupts:
-    """A context in which the two signals wait for the end of a running step.
+    """Let SIGINT and SIGTERM wait for the end of a running step (context manager).
 
     Between steps, and at the second signal during one, they act at once: SIGINT raises KeyboardInterrupt, SIGTERM
-    raises SystemExit(143). During a step (`busy`) they are noted, and `leave` raises then. Several processes leave
-    together, or one would wait for the others' gradients for ever: there a signal is always noted, and all of them
-    leave at the end of a step in which they have agreed about one that came to any. Outside the main thread, and for a
-    signal that the process ignores, nothing is installed. The handlers of before come back at the end.
+    raises SystemExit(143). During a step (`busy`) they are noted, and `leave` raises afterwards. Several processes
+    leave together, or one would wait for the others' gradients for ever: a signal is always noted, and all of them
+    leave at the end of a step in which they agreed about it. Outside the main thread, and for a signal that the process
+    ignores, nothing is installed. The handlers of before come back at the end.
+
+    Args:
+        agreement: Agreement of the processes about signals.
     """
 
     def __init__(self, agreement: Agreement) -> None:
@@ -43,12 +46,18 @@ class Interrupts:
             raise leaving(self.agreement.pending)  # it came after the last step, and there is nobody left to wait for
 
     def leave(self) -> None:
-        """Raise for the signal that came, if one did; with several processes, for the one that they agreed about."""
+        """Leave if a signal came; several processes leave if they agreed about one.
+
+        Raises:
+            KeyboardInterrupt: For SIGINT.
+            SystemExit: For SIGTERM, with exit code 143.
+        """
         came = self.agreement.agreed if self.together else self.agreement.pending
         if came is not None:
             raise leaving(came)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal, or leave."""
         if (self.busy or self.together) and self.agreement.pending is None:
             self.agreement.pending = number
         else:
@@ -56,5 +65,5 @@ class Interrupts:
 
 
 def leaving(number: int) -> BaseException:
-    """The exception with which a process leaves for a signal; the exit code of SystemExit is 128 + its number."""
+    """The exception for a signal: KeyboardInterrupt for SIGINT, else SystemExit with code 128 + its number."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

@@ -7,8 +7,7 @@ from typing import Any
 
 from ..data import Batch, Data
 from ..data.data_free import with_zero_rows
-from ..distributed.shards import everyone, together
-from ..distributed.unshard import whole
+from ..distributed.shards import everyone, together, unshard
 from ..runs import checkpoint
 from ..runs.folder import Run
 from .learner import Learner
@@ -108,10 +107,10 @@ class Job:
         if last:
             self.finish()
         if self.folder is not None and self.sample_every and (last or step % self.sample_every == 0):
-            flow = whole(self.learner.average.flow)
+            flow = unshard(self.learner.average.flow)
             if self.is_main:
                 picture = self.folder.samples / f"step_{step:08d}.png"
-                draw(picture, flow, self.learner.method, self.data, self.learner.plan.labels)
+                draw(picture, flow, self.learner.method, self.data, bool(self.learner.plan.labels))
 
     def save(self) -> None:
         """Begin to write a checkpoint, unless this step has one. Raises FloatingPointError for weights that are not

@@ -16,19 +16,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data import Batch
 from ..data.labels import condition_of
-from ..distributed.processes import Agreement, Processes
-from ..distributed.unshard import release
+from ..distributed.processes import Processes
+from ..distributed.shards import release
+from ..draws import seeded
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method, measure
 from ..runs.checkpoint import read_model, read_optimizers
-from ..runs.plan import Plan, Precision
 from ..velocity import Companion, Pair
-from .cause import cause
+from .agreement import Agreement
 from .compiling import Compiled
+from .config import Precision, TrainConfig
+from .diagnostics import all_finite, cause
 from .ema import Average
-from .finite import all_finite
 from .optimizers import Optimizers
-from .randomness import seeded
 from .teachers import move_teachers, teachers
 
 
@@ -56,7 +56,7 @@ class Learner:
         self,
         flow: FlowMap,
         method: Method,
-        plan: Plan,
+        plan: TrainConfig,
         accelerator: Accelerator,
         processes: Processes = Processes(),
         shard: bool = False,
@@ -112,7 +112,7 @@ class Learner:
         try:
             loss = self.agreement(self.step + 1, losses)
         except FloatingPointError as error:
-            found = cause(self.flow, self.method, batch, self.plan.labels)
+            found = cause(self.flow, self.method, batch, bool(self.plan.labels))
             raise FloatingPointError(f"{error}; {found}") from None
         self.optimizers.step(self.accelerator, self.plan.clip)
         self.average.update()
@@ -129,7 +129,7 @@ class Learner:
         processes, seed, losses = self.processes, self.plan.seed, []
         for k in range(processes.accumulate):
             rows, part = processes.rows(k, self.plan.batch_size), batch.rows(processes.part(k))
-            last, condition = k == processes.accumulate - 1, condition_of(part, self.plan.labels)
+            last, condition = k == processes.accumulate - 1, condition_of(part, bool(self.plan.labels))
             with seeded(self.device, seed, self.step):
                 pairs = self.method.draw(self.flow, part.x0, condition, noise=part.noise, progress=progress, rows=rows)
             unsent = nullcontext() if last else self.accelerator.no_sync(self.module)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,12 @@ from ..method.method import Loss, Method
 from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
-from ..runs.plan import MakeOptimizer, Plan, Precision
+from .config import TrainConfig, takes
+from .diagnostics import is_lost, lost
 from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
-from .lost import is_lost, lost
-from .monitor import Monitor
-from .schedule import WarmUpDecay
+from .logging import Monitor
 from .teachers import guidance_of
 
 
@@ -41,7 +40,7 @@ class State:
     loss: the `Loss` of the last step, detached; with several processes its values are those of the whole batch, its
     residuals those of the rows here. flow: the flow map in training, itself. ema: the one with averaged weights, in
     evaluation mode; both change with the next step. With shard=True they are spread over the processes until training
-    has ended: `training.whole(state.ema)`, on all processes, is a copy to sample from. seconds: time spent training.
+    has ended: `training.unshard(state.ema)`, on all processes, is a copy to sample from. seconds: time spent training.
     progress: the share that is done, in [0, 1].
     """
 
@@ -54,102 +53,52 @@ class State:
     progress: float
 
 
-def train(
-    flow: FlowMap,
-    method: Method,
-    data: Any,
-    *,
-    steps: int | None = None,
-    seconds: float | None = None,
-    batch_size: int = 256,
-    lr: float = 1e-3,
-    optimizer: MakeOptimizer | None = None,
-    schedule: Callable[[float], float] = WarmUpDecay(),
-    ema: float = 0.999,
-    clip: float | None = None,
-    accumulate: int = 1,
-    shard: bool = False,
-    seed: int = 0,
-    labels: bool | None = None,
-    precision: Precision = "no",
-    compile: bool = False,
-    out: str | Path | None = None,
-    resume: bool = False,
-    checkpoint_every: int = 1000,
-    keep: int = 3,
-    sample_every: int = 1000,
-    log_every: int = 50,
-    trackers: Sequence[Any] = ("tensorboard",),
-    progress_bar: bool = True,
-    accelerator: Accelerator | None = None,
-    notes: dict[str, Any] | None = None,
-) -> Iterator[State]:
+@takes(TrainConfig)
+def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator[State]:
     """Train a flow map; each item is the `State` after one step:  `for state in train(flow, method, data, steps=1000)`.
 
     The weights of `flow` and `method` are trained in place. A caller may stop at any step.
 
-    data             a `Data`, or what `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...; a
-                     method that needs none (`method.data_free`) draws none from it, and `data.no_data(shape)` will do
-    steps, seconds   the length, in steps or in time spent on them; one of the two. A time budget does not give the same
-                     numbers twice.
-    batch_size       rows of a step, over all processes
-    lr, optimizer    of AdamW with betas (0.9, 0.95) and no weight decay; or a function from weights to an optimizer,
-                     with rates of its own. Networks beside the flow (`method.auxiliaries`) have another one each: the
-                     one they ask for, or one made like this
-    schedule         progress in [0, 1] -> factor of the learning rate; warm-up then linear decay by default, see
-                     `training.constant`
-    ema              decay of the averaged weights, min(ema, (1 + k)/(10 + k)) at the k-th step
-    clip             largest norm of the gradient, of each optimizer's own weights
-    accumulate       parts in which each process takes its rows of a step, one after the other, to save memory
-    shard            spread weights, their gradients and averages and the optimizers' memory over the processes (FSDP2),
-                     instead of keeping them in each; see `training.whole`
-    seed             batches and random numbers of a step are a function of (seed, step), whatever the number of
-                     processes and parts; the caller's generators are not touched
-    labels           whether the network is given class labels as `label=`; None: if it takes them
-    precision        "bf16" runs the loss under autocast
-    compile          compile the loss with torch.compile; where that fails, a warning says so and training goes on
-    out, resume      the run folder; `resume` goes on from its newest whole checkpoint, with the same numbers as if it
-                     had never stopped
-    checkpoint_every, keep      steps between checkpoints (there is always one at the end, and when the loop is left),
-                                how many stay
-    sample_every     steps between pictures of samples; 0 for none
-    log_every        steps between rows of metrics.jsonl and of the trackers
-    trackers         by the names that accelerate knows; an `accelerator` of yours brings its own, and for several
-                     processes and stages needs find_unused_parameters
-    notes            anything to keep in config.json
+    Started by `accelerate launch` or `torchrun`, processes share the batch: the numbers are the same as with a single
+    process, except for dropout and for layers that look at several rows at once (batch normalisation). Ctrl-C and
+    SIGTERM end the step, write a checkpoint, then leave (KeyboardInterrupt, SystemExit(143)).
 
-    Started by `accelerate launch` or `torchrun`, processes share the batch: the numbers are those of a single process,
-    but for dropout and for what looks at several rows at once (batch normalisation).
-    Ctrl-C and SIGTERM end the step, write a checkpoint, then leave (KeyboardInterrupt, SystemExit(143)).
-    Raises FloatingPointError for a loss that is not finite, with step, term and times, and keeps the checkpoint before;
-    FileExistsError for a folder with a run when not resuming, FileNotFoundError for one without when resuming;
-    ValueError for a run of another configuration, naming what differs, and for arguments that cannot be.
+    Args:
+        flow: The flow map, on any device.
+        method: How it learns; see `flowmaps.methods`.
+        data: A `Data`, or anything that `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...
+            A method that needs none (`method.data_free`) draws none from it, and `data.no_data(shape)` will do.
+        **settings: The fields of `TrainConfig`, by name.
+
+    Returns:
+        An iterator over the states after each step.
+
+    Raises:
+        FloatingPointError: For a loss that is not finite, with step, term and times; the checkpoint before is kept.
+        FileExistsError: For a folder with a run, when not resuming.
+        FileNotFoundError: For a folder without a run, when resuming.
+        ValueError: For a run of another configuration, naming what differs, and for arguments that cannot be.
     """
-    for name, value in {"checkpoint_every": checkpoint_every, "keep": keep, "log_every": log_every}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    data = as_data(data)
-    ours = accelerator is None
-    accelerator = accelerator or make_accelerator(out, trackers, staged=isinstance(method, Stages))
-    labels = uses_labels(flow.network, data, labels)
-    plan = Plan(steps, seconds, batch_size, lr, optimizer, schedule, ema, clip, seed, precision, compile, labels)
-    processes = processes_of(accelerator, accumulate, plan)
+    plan, data = TrainConfig(**settings), as_data(data)
+    plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
+    accelerator = plan.accelerator or make_accelerator(plan.out, plan.trackers, staged=isinstance(method, Stages))
+    processes = processes_of(accelerator, plan.accumulate, plan)
     flow.guidance = guidance_of(method, data) or flow.guidance
-    config = run.configuration(flow, method, data, plan, notes or {})
-    config["processes"] = {"count": processes.count, "accumulate": accumulate, "shard": shard}
-    folder = open_folder(out, config, resume)
+    config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {})
+    config["processes"] = {"count": processes.count, "accumulate": plan.accumulate, "shard": plan.shard}
+    folder = open_folder(plan.out, config, plan.resume)
     if any(map(is_sharded, flow.parameters())):
         raise ValueError(
-            "the weights of this flow map are spread over processes by an earlier run: take training.whole(flow)"
+            "the weights of this flow map are spread over processes by an earlier run: take training.unshard(flow)"
         )
-    learner = Learner(flow, method, plan, accelerator, processes, shard and processes.count > 1)
-    job = Job(learner, data, folder, config, checkpoint_every, keep, sample_every)
-    if resume:
+    learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1)
+    job = Job(learner, data, folder, config, plan.checkpoint_every, plan.keep, plan.sample_every)
+    if plan.resume:
         job.restore()
-    return steps_of(job, Monitor(folder, accelerator, plan, log_every, progress_bar, ours))
+    return steps_of(job, Monitor(folder, accelerator, plan))
 
 
-def processes_of(accelerator: Accelerator, accumulate: int, plan: Plan) -> Processes:
+def processes_of(accelerator: Accelerator, accumulate: int, plan: TrainConfig) -> Processes:
     """Who shares a batch. Raises ValueError for what cannot be with several processes, or with this accelerator."""
     kind, own = accelerator.distributed_type, accelerator.gradient_accumulation_steps
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..runs.plan import MakeOptimizer, Plan
+from ..velocity import MakeOptimizer
+from .config import TrainConfig
 
 
 @dataclass
 class Group:
-    """Weights that one optimizer moves, and the learning rates it was made with."""
+    """An optimizer, the weights that it moves, and the learning rates it was made with."""
 
     weights: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -28,12 +29,19 @@ class Optimizers:
     """One optimizer for the flow with the method's own weights, and one for each of `method.auxiliaries`.
 
     A single backward pass gives all gradients; each optimizer clips and moves the weights that are its own. All follow
-    the same schedule. Raises ValueError where nothing requires a gradient, and for a weight that two of them would
-    move.
+    the same schedule.
+
+    Args:
+        flow: The flow map in training.
+        method: The method, with its own weights and its auxiliary networks.
+        config: The settings of the run: `optimizer`, `lr`.
+
+    Raises:
+        ValueError: If no weight requires a gradient, and for a weight that two optimizers would move.
     """
 
-    def __init__(self, flow: FlowMap, method: Method, plan: Plan) -> None:
-        ordinary = plan.optimizer or adamw(plan.lr)
+    def __init__(self, flow: FlowMap, method: Method, config: TrainConfig) -> None:
+        ordinary = config.optimizer or adamw(config.lr)
         beside = [(list(trained([part])), part.optimizer or ordinary) for part in method.auxiliaries]
         apart = {id(weight) for weights, _ in beside for weight in weights}
         if sum(len(weights) for weights, _ in beside) > len(apart) or any(id(w) in apart for w in flow.parameters()):
@@ -50,22 +58,26 @@ class Optimizers:
 
     @property
     def lr(self) -> float:
-        """The flow's learning rate, that of its first group of weights."""
+        """Learning rate of the flow's first group of weights."""
         return self.groups[0].optimizer.param_groups[0]["lr"]
 
     def schedule(self, factor: float) -> None:
-        """Set every learning rate to `factor` times what it was made with."""
+        """Set every learning rate to `factor` times its first value."""
         for part in self.groups:
             for settings, rate in zip(part.optimizer.param_groups, part.rates, strict=True):
                 settings["lr"] = rate * factor
 
     def zero_grad(self) -> None:
+        """Forget all gradients."""
         for part in self.groups:
             part.optimizer.zero_grad()
 
     def step(self, accelerator: Accelerator, clip: float | None) -> None:
-        """Hold the norm of each optimizer's gradient, over all processes that have shares of it, to `clip`, then move
-        all weights.
+        """Clip the gradients, then move all weights.
+
+        Args:
+            accelerator: The accelerator of the run, which knows the shares of a gradient on other processes.
+            clip: Largest norm of each optimizer's gradient. None: no clipping.
         """
         for part in self.groups:
             if clip is not None:
@@ -73,7 +85,7 @@ class Optimizers:
             part.optimizer.step()
 
     def state_dicts(self) -> list[dict[str, Any]]:
-        """The flow's first, then those of the auxiliaries in their order."""
+        """The state dicts: the flow's optimizer first, then the auxiliaries in their order."""
         return [part.optimizer.state_dict() for part in self.groups]
 
     def weights(self) -> list[list[nn.Parameter]]:
@@ -81,12 +93,12 @@ class Optimizers:
         return [[w for settings in part.optimizer.param_groups for w in settings["params"]] for part in self.groups]
 
     def memory(self) -> Iterator[Tensor]:
-        """The tensors that the optimizers remember: momentum, mean squares."""
+        """The tensors in the states of the optimizers: momentum, mean squares."""
         entries = (entry for part in self.groups for entry in part.optimizer.state.values())
         return (value for entry in entries for value in entry.values() if isinstance(value, Tensor))
 
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
-        """The inverse of `state_dicts`."""
+        """Restore the state dicts that `state_dicts` returned."""
         for part, state in zip(self.groups, states, strict=True):
             part.optimizer.load_state_dict(state)
 
@@ -97,12 +109,13 @@ def trained(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
 
 
 def group(weights: list[nn.Parameter], make: MakeOptimizer) -> Group:
+    """Make an optimizer of some weights."""
     optimizer = make(weights)
     return Group(weights, optimizer, [settings["lr"] for settings in optimizer.param_groups])
 
 
 def adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
-    """AdamW without weight decay and with a short memory of squares."""
+    """AdamW with betas (0.9, 0.95) and no weight decay, as a function from weights to an optimizer."""
 
     def make(weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         weights = list(weights)

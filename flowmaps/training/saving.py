@@ -16,17 +16,21 @@ from ..distributed.shards import is_sharded, storage, together
 from ..runs.checkpoint import Snapshot, write
 
 PATIENCE = timedelta(minutes=10)
-"""How much longer than another one a process may take to write its part."""
+"""How much longer than another process one may take to write its part."""
 LEAVING = (GeneratorExit, KeyboardInterrupt, SystemExit)
-"""With these a loop is left, and nothing in it failed."""
+"""Exceptions that leave a loop in which nothing failed."""
 
 
 class Saving:
-    """Writes one snapshot at a time in a thread of its own, while training goes on.
+    """Write one snapshot at a time in a thread of its own, while training goes on (context manager).
 
-    A context: leaving it waits for the write that is under way. What failed there is raised by the next `start` or
-    `finish`, or when the context is left; behind another error that leaves it, it becomes a note of that one.
-    Processes that share the tensors speak about the writing in a group of their own, beside that of the gradients.
+    Leaving the context waits for the write that is under way. An error there is raised by the next `start` or `finish`,
+    or when the context is left; if another error leaves the context, it becomes a note of that error. Processes with
+    sharded tensors talk about the writing in a group of their own, beside the group of the gradients.
+
+    Args:
+        folder: The folder of the checkpoints.
+        keep: Number of checkpoints to keep.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -36,8 +40,13 @@ class Saving:
         self._group: Any = None
 
     def is_joint(self, models: Mapping[str, Mapping[str, Tensor]]) -> bool:
-        """Whether the processes have to write together, which they do where these models are spread over them. All of
-        them ask. Raises ImportError for a torch that cannot write shards.
+        """Whether the processes write together, because models are sharded; all of them ask.
+
+        Args:
+            models: The state dict of each model, by name.
+
+        Raises:
+            ImportError: If this torch cannot write shards.
         """
         shared = any(is_sharded(tensor) for part in models.values() for tensor in part.values())
         if shared and self._group is None:
@@ -46,16 +55,24 @@ class Saving:
         return shared
 
     def agreed(self, check: Callable[[], bool]) -> bool:
-        """Whether something holds, on all processes that write together."""
+        """Whether a check holds on all processes that write together."""
         return all(together(check, self._group))
 
     def start(self, taken: Snapshot) -> None:
-        """Write, as soon as the write before is done."""
+        """Write a snapshot, as soon as the write before is done.
+
+        Raises:
+            OSError: If the write before failed.
+        """
         self.finish()
         self._running = self._thread.submit(write, self.folder, taken, self.keep, self._group)
 
     def finish(self) -> None:
-        """Wait for the write that is under way. Raises OSError where it failed."""
+        """Wait for the write that is under way.
+
+        Raises:
+            OSError: If it failed.
+        """
         if self._running is not None:
             try:
                 self._running.result()

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WarmUpDecay:
-    """A linear rise from `final` to 1 over the first `warmup` of training, then a linear fall to `final`.
+    """A linear rise from `final` to 1, then a linear fall to `final`.
 
-    Raises ValueError for a warmup outside [0, 1) or a final factor outside [0, 1].
+    Args:
+        warmup: Share of training in which the factor rises, in [0, 1).
+        final: The factor at the start and at the end, in [0, 1].
+
+    Raises:
+        ValueError: For values outside these intervals.
     """
 
     warmup: float = 0.02
@@ -22,6 +27,7 @@ class WarmUpDecay:
             )
 
     def __call__(self, progress: float) -> float:
+        """The factor at a share `progress` of training."""
         if progress < self.warmup:
             share = progress / self.warmup
         else:
@@ -30,14 +36,19 @@ class WarmUpDecay:
 
 
 def constant(progress: float) -> float:
-    """1 throughout."""
+    """The factor 1 throughout."""
     return 1.0
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A linear rise from 0 to 1 over the first `warmup` of training, then 1. Raises ValueError for a warmup outside
-    (0, 1).
+    """A linear rise from 0 to 1, then 1.
+
+    Args:
+        warmup: Share of training in which the factor rises, in (0, 1).
+
+    Raises:
+        ValueError: For a warmup outside (0, 1).
     """
 
     warmup: float
@@ -47,4 +58,5 @@ class WarmUp:
             raise ValueError(f"warmup must lie between 0 and 1, got {self.warmup}")
 
     def __call__(self, progress: float) -> float:
+        """The factor at a share `progress` of training."""
         return min(progress / self.warmup, 1.0)

@@ -6,7 +6,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.derivative import finite_difference
-from flowmaps.distributed import whole
+from flowmaps.distributed import unshard
 from flowmaps.distributed.shards import is_sharded
 from flowmaps.methods import LANDSCAPE
 from flowmaps.methods.adversarial import adversarial_term
@@ -120,7 +120,7 @@ def trained(method, batch_size=24, flow=None, look=lambda state: None, **options
     for state in train(flow, method, GAUSSIAN, **plan, **QUIET):
         losses.append(state.loss.value.item())
         look(state)
-        ema = whole(state.ema)
+        ema = unshard(state.ema)
     weights = [*flow.parameters(), *method.parameters(), *ema.parameters()]
     return {
         "losses": torch.tensor(losses, dtype=torch.float64),

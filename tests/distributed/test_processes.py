@@ -9,9 +9,10 @@ from accelerate import Accelerator
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.distributed.processes import Agreement, Processes
+from flowmaps.distributed.processes import Processes
 from flowmaps.method import Loss
 from flowmaps.method.term import TermLoss
+from flowmaps.training.agreement import Agreement
 from flowmaps.training.interrupt import Interrupts
 from tests.training.support import GAUSSIAN, QUIET, chasing, linear_flow, staged
 

@@ -11,9 +11,8 @@ import torch.distributed as dist
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.distributed import whole
+from flowmaps.distributed.shards import here, unshard
 from flowmaps.training import read_metrics, train
-from flowmaps.training.finite import here
 from tests.distributed.cases import METHODS, QUIET, network, teacher
 from tests.distributed.launch import run
 from tests.training.support import GAUSSIAN, Linear
@@ -81,15 +80,15 @@ def spread():
     for state in train(flow, method, GAUSSIAN, shard=True, **PLAN, **QUIET):
         given = [*flow.parameters(), *method.parameters(), *state.ema.parameters()]
         numbers = sum(here(weight).numel() for weight in given), sum(weight.numel() for weight in given)
-        copied = whole(state.ema).velocity(torch.zeros(3, 2, dtype=torch.float64), 0.5)
+        copied = unshard(state.ema).velocity(torch.zeros(3, 2, dtype=torch.float64), 0.5)
         if state.step == 2:
             break
-    with pytest.raises(ValueError, match=r"are spread over processes by an earlier run: take training.whole\(flow\)"):
+    with pytest.raises(ValueError, match=r"are spread over processes by an earlier run: take training.unshard\(flow\)"):
         train(flow, method, GAUSSIAN, shard=True, **PLAN, **QUIET)
-    flow, method = whole(flow), METHODS["phases"]()
+    flow, method = unshard(flow), METHODS["phases"]()
     *_, state = train(flow, method, GAUSSIAN, shard=True, **PLAN, **QUIET)
     kept = [type(weight) for part in (flow, method, state.ema) for weight in part.parameters()]
-    return numbers, copied.shape, set(kept), torch.equal(flow.network.input.weight, whole(flow).network.input.weight)
+    return numbers, copied.shape, set(kept), torch.equal(flow.network.input.weight, unshard(flow).network.input.weight)
 
 
 def tied():

@@ -66,6 +66,7 @@ def test_the_card_says_what_is_known(run, tmp_path, capsys):
     cells = " ".join(card.split())  # the columns are padded
     assert "| jump | 1 | 0.1235 ± 0.0068 | 1 | 2e-05 |" in cells and "0.001 ± 0.0002" in cells
     assert "| batch_size | 8 |" in cells and "| method | meanflow |" in cells
+    assert "| schedule | training.WarmUpDecay(warmup=0.02, final=0.01) |" in cells and "| seed | 0 |" in cells
     (run / "evaluation.json").rename(run / "away.json")
     try:
         export.to_diffusers(run, tmp_path / "out")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import flowmaps as fm
 from flowmaps.data.transforms import LabelDropout, transformed
-from flowmaps.training import train
+from flowmaps.training import read_config, train
 
 RUNS = Path(__file__).parents[1] / "data" / "runs_of_0_1"
 FACTS = load_file(RUNS / "facts.safetensors")
@@ -78,3 +78,22 @@ def test_another_configuration_is_still_refused(tmp_path):
     flow, _, data = plain()
     with pytest.raises(ValueError, match="another configuration"):
         list(train(flow, fm.methods.lsd(), data, steps=8, out=copy("plain", tmp_path), resume=True, **QUIET))
+
+
+@pytest.mark.parametrize("name", ["plain", "staged", "guided_python", "guided_cli", "distilled"])
+def test_their_configuration_is_read_in_the_names_of_today(name):
+    config = read_config(RUNS / name)
+    assert json.loads((RUNS / name / "config.json").read_text())["format"] == 1 and config["format"] == 2
+    assert "flowmaps." not in json.dumps(config) and '"path.' in json.dumps(config)
+
+
+def test_a_run_is_written_in_format_2_and_one_of_a_later_version_is_refused(tmp_path):
+    flow, method, data = plain()
+    list(train(flow, method, data, steps=1, out=tmp_path / "run", **QUIET))
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    assert config["format"] == 2 and config == read_config(tmp_path / "run")
+    assert config["flow"]["network"]["type"] == "networks.MLP" and "flowmaps." not in json.dumps(config)
+    path.write_text(json.dumps({**config, "format": 3}))
+    with pytest.raises(ValueError, match="has format 3, and this version of flowmaps reads at most 2"):
+        read_config(tmp_path / "run")

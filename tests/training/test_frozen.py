@@ -176,13 +176,10 @@ def test_a_nan_in_what_training_changes_is_seen_and_one_in_frozen_weights_is_not
     flow, method = half(), slowing_average()
     from accelerate import Accelerator
 
-    from flowmaps.runs.plan import Plan
+    from flowmaps.training import TrainConfig
 
-    plan = Plan(
-        steps=1, seconds=None, batch_size=4, lr=1e-3, optimizer=None, schedule=lambda p: 1.0, ema=0.5, clip=None,
-        seed=0, precision="no", compile=False, labels=False,
-    )  # fmt: skip
-    learner = Learner(flow, method, plan, Accelerator(cpu=True))
+    config = TrainConfig(steps=1, batch_size=4, schedule=lambda p: 1.0, ema=0.5, labels=False)
+    learner = Learner(flow, method, config, Accelerator(cpu=True))
     with torch.no_grad():
         flow.network.base.weight[0, 0] = torch.nan
     assert learner.is_finite()

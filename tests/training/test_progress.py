@@ -1,12 +1,11 @@
 """What the progress line says."""
 
-from flowmaps.runs.plan import Plan
-from flowmaps.training.progress import Display, clock
-from flowmaps.training.schedule import constant
+from flowmaps.training.config import TrainConfig
+from flowmaps.training.logging import Display, clock
 
 
 def plan(steps=None, seconds=None):
-    return Plan(steps, seconds, 8, 1e-3, None, constant, 0.9, None, 0, "no", False, False)
+    return TrainConfig(steps=steps, seconds=seconds)
 
 
 def test_speed_and_time_left_count_from_the_first_step(capsys):

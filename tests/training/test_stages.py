@@ -90,7 +90,7 @@ def test_couplings_by_another_teacher_are_another_run(tmp_path):
     run = {"steps": 2, "out": tmp_path / "run", **QUIET}
     list(train(linear_flow(), fm.methods.meanflow(), data([0.0, 1.0]), **run))
     about = read_config(tmp_path / "run")["data"]["coupling"]
-    assert about["teacher"] == "flowmaps.exact.gaussian:Gaussian" and about["step"] == "flowmaps.steps:heun"
+    assert about["teacher"] == "exact.Gaussian" and about["step"] == "steps.heun"
     assert not list(train(linear_flow(), fm.methods.meanflow(), data([0.0, 1.0]), resume=True, **run))
     with pytest.raises(ValueError, match=r"data\.coupling\.signature was .* and is"):
         train(linear_flow(), fm.methods.meanflow(), data([1.0, 0.0]), resume=True, **run)

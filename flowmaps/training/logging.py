@@ -1,0 +1,179 @@
+"""Logging of a run while it trains: metrics.jsonl, trackers, and a progress bar with loss, speed and time left."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from ..method.method import Loss
+from ..runs.folder import Run
+from .config import TrainConfig
+
+
+class Monitor:
+    """Write metrics, trackers and the progress bar; a context, in which `after` is called after every step.
+
+    The loss is read from the device only when something is written.
+
+    Args:
+        run: The run folder. None: no metrics are written.
+        accelerator: The accelerator of the run. Its trackers are started and finished here, unless it is the user's.
+        config: The settings of the run.
+    """
+
+    def __init__(self, run: Run | None, accelerator: Accelerator, config: TrainConfig) -> None:
+        self.run = run if accelerator.is_main_process else None
+        self.accelerator, self.log_every = accelerator, config.log_every
+        self.trackers = config.accelerator is None and run is not None
+        self.display = Display(config) if config.progress_bar and accelerator.is_main_process else None
+        self.first = True
+        self._logged: tuple[int, float] | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self.display is not None:
+            self._stack.enter_context(self.display)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def after(self, step: int, loss: Loss, lr: float, seconds: float, last: bool) -> None:
+        """Write a row of metrics when it is due, and show how far training is.
+
+        Args:
+            step: Number of steps taken.
+            loss: The loss of the last one.
+            lr: Its learning rate.
+            seconds: Time spent training.
+            last: Whether training has ended.
+        """
+        now = time.perf_counter()
+        before = self._logged or (step, now)
+        if self._logged is None or step % self.log_every == 0 or last:
+            speed = (step - before[0]) / (now - before[1]) if step > before[0] else None
+            self._write(step, loss, lr, seconds, speed)
+            self._logged = step, now
+        if self.display is not None and self.first:
+            self.display.begin(step, seconds, now)
+        self.first = False
+        if self.display is not None and (last or self.display.is_due(now)):
+            self.display.show(step, loss.value.item(), seconds, now)
+
+    def _write(self, step: int, loss: Loss, lr: float, seconds: float, speed: float | None) -> None:
+        """Write one row everywhere."""
+        value, terms = loss.value.item(), {name: term.value.item() for name, term in loss.terms.items()}
+        if self.run is not None:
+            row = {
+                "step": step,
+                "loss": value,
+                "terms": terms,
+                "lr": lr,
+                "steps_per_second": speed,
+                "seconds": round(seconds, 3),
+            }
+            with self.run.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        if self.trackers and self._logged is None:
+            self._start_trackers(step)
+        scalars = {"loss": value, **{f"terms/{name}": term for name, term in terms.items()}, "lr": lr}
+        self.accelerator.log(scalars if speed is None else {**scalars, "steps_per_second": speed}, step=step)
+
+    def _start_trackers(self, step: int) -> None:
+        """Start trackers at the first row, so that a run that fails before leaves nothing.
+
+        TensorBoard drops its rows of the steps to come.
+        """
+        self.accelerator.init_trackers("flowmaps", init_kwargs={"tensorboard": {"purge_step": step}})
+        for tracker in self.accelerator.trackers:
+            self._stack.callback(tracker.finish)
+
+
+class Display:
+    """The progress bar, a context: a bar on a terminal or in a notebook, elsewhere a line every ten seconds.
+
+    Args:
+        config: The settings of the run, with its length.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal or self.console.is_jupyter
+        self._period = 0.5 if self.live else 10.0
+        columns = (TextColumn("training"), BarColumn(), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
+        self._bar = Progress(*columns, console=self.console, auto_refresh=False)
+        self._task: TaskID | None = None
+        self._start = (0, 0.0, 0.0)
+        self._shown = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=1.0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self._bar.stop()
+
+    def begin(self, step: int, seconds: float, now: float) -> None:
+        """Begin to count speed and time left, at the end of the first step, in which things are compiled.
+
+        Args:
+            step: Number of steps taken.
+            seconds: Time spent training.
+            now: The clock.
+        """
+        self._start = step, now, self.config.progress(step, seconds)
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to show something again."""
+        return now - self._shown >= self._period
+
+    def show(self, step: int, loss: float, seconds: float, now: float) -> None:
+        """Draw the bar, or print a line.
+
+        Args:
+            step: Number of steps taken.
+            loss: The value of the last loss.
+            seconds: Time spent training.
+            now: The clock.
+        """
+        self._shown = now
+        progress = self.config.progress(step, seconds)
+        text = self._text(step, loss, progress, now)
+        if self._task is not None:
+            self._bar.update(self._task, completed=progress, description=text, refresh=True)
+        else:
+            self.console.print(f"{100 * progress:3.0f}%  {text}", highlight=False, soft_wrap=True)
+
+    def _text(self, step: int, loss: float, progress: float, now: float) -> str:
+        """As in step 1200/5000  loss 0.1234  350 steps/s  0:11 left."""
+        of = "" if self.config.steps is None else f"/{self.config.steps}"
+        words = [f"step {step}{of}", f"loss {loss:.4g}"]
+        first_step, first_time, first_progress = self._start
+        if step > first_step:
+            elapsed = now - first_time
+            words.append(f"{(step - first_step) / elapsed:.3g} steps/s")
+            if progress > first_progress:
+                words.append(f"{clock(elapsed * (1 - progress) / (progress - first_progress))} left")
+        return "  ".join(words)
+
+
+def clock(seconds: float) -> str:
+    """Format a time as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
