@@ -27,12 +27,13 @@ import flowmaps as fm
 from benchmarks.tables import machine, markdown
 from flowmaps import guidance
 from flowmaps.data.transforms import GuidanceScales, LabelDropout, transformed
-from flowmaps.evaluate.guided import Guided, by_scale
+from flowmaps.evaluate.guided import GuidedSampler, by_scale
 from flowmaps.experiments.guided_run import guided_samplers
+from flowmaps.figures.guidance import percent, scale_curves
 from flowmaps.figures.style import figure, light
 from flowmaps.figures.words import plus_minus
 from flowmaps.recipes import small_images
-from flowmaps.reports import guided as pictures
+from flowmaps.reports.guidance import class_mosaic
 
 SCALES = (1.0, 2.0, 4.0)
 RANGE = (1.0, 8.0)
@@ -95,7 +96,7 @@ def train(name: str, seed: int, seconds: float, runs: Path) -> None:
             print(f"{name}, seed {seed}: step {state.step}, {state.seconds:.0f} s", flush=True)
 
 
-def samplers_of(runs: Path, seed: int) -> list[Guided]:
+def samplers_of(runs: Path, seed: int) -> list[GuidedSampler]:
     """One jump of the two flow maps, the ODE of the one that has it from scratch, and the teacher's guided ODE."""
     data, found = fm.data.load("digits"), {}
     for name in MODELS:
@@ -150,7 +151,7 @@ def table(found: dict[str, Any]) -> str:
 
     def cells(row: dict[str, Any]) -> list[str]:
         values = ((row.get(key), row.get(f"{key}_stderr")) for key in list(COLUMNS)[1:])
-        return [pictures.percent(row), *("" if value is None else plus_minus(value, error) for value, error in values)]
+        return [percent(row), *("" if value is None else plus_minus(value, error) for value, error in values)]
 
     rows = [["held-out digits", "", "", *cells(found["data"]), ""]]
     for row in found["rows"]:
@@ -172,7 +173,7 @@ def by_seed(results: Sequence[dict[str, Any]]) -> str:
     return markdown(["seed", "one jump", *columns, "training steps"], lines)
 
 
-def draw(samplers: Sequence[Guided], found: dict[str, Any], out: Path) -> None:
+def draw(samplers: Sequence[GuidedSampler], found: dict[str, Any], out: Path) -> None:
     """Samples of one seed, one jump and the teacher, a column for each scale; the measures by scale."""
     from PIL import Image
 
@@ -181,13 +182,13 @@ def draw(samplers: Sequence[Guided], found: dict[str, Any], out: Path) -> None:
     rows, path = len(shown) // len(SCALES), out / "classes.png"
     with figure(light, 7.5, 3.1 * rows, path, nrows=rows, ncols=len(SCALES)) as (_, axes):
         for one, axis in zip(shown, axes.flat, strict=True):
-            axis.imshow(pictures.class_mosaic(one, data).numpy(), interpolation="nearest")
+            axis.imshow(class_mosaic(one, data).numpy(), interpolation="nearest")
             kind = "1 jump" if one.name == "jump" else f"{one.steps} steps"
             axis.set_title(f"{NAMES[one.run or '']}, {kind}, scale {one.scale:g}", fontsize=8)
             axis.set_axis_off()
     Image.open(path).convert("L").quantize(32).save(path, optimize=True)  # a sixth of the bytes
     keys = [key for key in COLUMNS if key in found["measures"]]
-    pictures.by_scale(found, out / "by_scale.png", keys=keys)
+    scale_curves(found, out / "by_scale.png", keys=keys)
 
 
 def report(runs: Path, seeds: Sequence[int], out: Path) -> None:

@@ -22,13 +22,13 @@ import flowmaps as fm
 from benchmarks.guided_digits import NAMES, NULL, SCALES, run_of
 from benchmarks.tables import machine, markdown
 from flowmaps.evaluate.features import Features
-from flowmaps.evaluate.guided import Guided, on_its_device
+from flowmaps.evaluate.guided import GuidedSampler, on_its_device
 
 BESIDE = (1.0, 2.0, 3.0, 4.0, 6.0)
 STEPS, SAMPLES = 50, 1080
 
 
-def drawn(one: Guided, features: Features, seed: int) -> Tensor:
+def drawn(one: GuidedSampler, features: Features, seed: int) -> Tensor:
     """Features of samples whose classes take turns."""
     label = torch.arange(SAMPLES) % NULL["label"]
     noise = torch.randn(SAMPLES, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
@@ -42,9 +42,11 @@ def distances(runs: Path, name: str, seed: int, features: Features) -> list[list
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the map from scratch has learned guidance, and is asked at scale 1
         guided = {w: fm.guidance.classifier_free(source, w, null=NULL) for w in BESIDE}
-    odes = [drawn(Guided("euler", STEPS, fm.steps.euler, w, v, source, {}), features, 1) for w, v in guided.items()]
+    odes = [
+        drawn(GuidedSampler("euler", STEPS, fm.steps.euler, w, v, source, {}), features, 1) for w, v in guided.items()
+    ]
     told = [{"guidance": torch.tensor([w])} for w in SCALES]
-    jumps = [drawn(Guided("jump", 1, fm.steps.jump, 1.0, flow, flow, one), features, 0) for one in told]
+    jumps = [drawn(GuidedSampler("jump", 1, fm.steps.jump, 1.0, flow, flow, one), features, 0) for one in told]
     return [[fm.evaluate.frechet_distance(jump, ode) for ode in odes] for jump in jumps]
 
 

@@ -39,13 +39,14 @@ __all__ = [
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students",
-    "data", "evaluate", "export", "load", "planning", "recipes", "train", "training", "visualise",
+    "data", "evaluate", "experiments", "export", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 
 # These need more than torch, so they are imported when they are first asked for: name -> module, attribute.
 _LAZY = {
     "data": ("data", None),
     "evaluate": ("evaluate", None),
+    "experiments": ("experiments", None),
     "export": ("export", None),
     "load": ("runs", "load"),
     "planning": ("recipes.planning", None),

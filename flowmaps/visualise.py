@@ -1,4 +1,4 @@
-"""Pictures and reports under one name: `figures`, and the report of a run."""
+"""Pictures and reports under one name: the figures, and the report of a run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The report needs more than the figures do, so it is imported when it is first asked for."""
+    """Import the report when it is first asked for: it needs more than the figures do."""
     if name != "report":
         raise AttributeError(f"module 'flowmaps.visualise' has no attribute {name!r}")
-    from .reports import report
+    from .experiments.reporting import report
 
     return report

@@ -25,7 +25,6 @@ INTERNAL = {
     "files",
     "runs",
     "distributed",
-    "experiments",
     "figures",
     "reports",
 }

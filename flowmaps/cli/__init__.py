@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
+from importlib import import_module
 from typing import Annotated, Any, Union
 
 try:
@@ -17,23 +19,44 @@ from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report,
 from .options_distill import Distill
 from .options_export import Export
 
-COMMANDS = (Train, Distill, Sample, Evaluate, Report, Compare, Methods, Explain, Plan, Export)
+RUN: dict[type, tuple[str, str]] = {
+    Train: ("train", "run_train"),
+    Distill: ("distill", "run_distill"),
+    Sample: ("sample", "run_sample"),
+    Evaluate: ("evaluate", "run_evaluate"),
+    Report: ("evaluate", "run_report"),
+    Compare: ("compare", "run_compare"),
+    Methods: ("landscape", "run_methods"),
+    Explain: ("explain", "run_explain"),
+    Plan: ("plan", "run_plan"),
+    Export: ("export", "run_export"),
+}
+"""The module and function of each command, in the order of `flowmaps --help`."""
+COMMANDS = tuple(RUN)
 KEPT = {
     Train: "; what was learned is kept, go on with --resume",
     Distill: "; what was encoded and learned is kept, go on with --resume",
     Compare: "; what was learned is kept, the same command goes on",
 }
-"""What a command that was stopped says."""
+"""What is kept if a command is stopped, for its last message."""
+NAMES = {field.name for kind in COMMANDS for field in fields(kind)}
+"""Names of all options."""
 DESCRIPTION = "Flow maps: learn the integral of a diffusion model, and sample it in one step."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. The exit code is 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C and 143
-    after SIGTERM."""
+    """Run one command.
+
+    Args:
+        argv: The words after `flowmaps`. None: those of this process.
+
+    Returns:
+        The exit code: 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C and 143 after SIGTERM.
+    """
     try:
         options = parse(argv)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_options(error)}", file=sys.stderr)
         return 2
     try:
         with warnings.catch_warnings():
@@ -45,16 +68,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         if options.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_options(error)}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
     part()
     return 0
 
 
+def in_options(error: Exception) -> str:
+    """The message of an error, with options in the place of arguments."""
+    from .tables import as_options
+
+    return as_options(str(error), NAMES)
+
+
 def part() -> None:
-    """Leave the processes that this one was started with: threads that still wait for them would abort it at its
-    end.
-    """
+    """Leave the process group: threads that still wait for other processes would abort this one at its end."""
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():
@@ -80,56 +108,7 @@ def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command | 
     return tyro.cli(kind, args=argv, prog="flowmaps", description=DESCRIPTION)
 
 
-def run(options: Command | Distill | Export) -> None:
-    """Do what was asked for; what a command needs is imported when it is called."""
-    if isinstance(options, Train):
-        from .train import run_train
-
-        run_train(options)
-    elif isinstance(options, Compare):
-        from .compare import run_compare
-
-        run_compare(options)
-    elif isinstance(options, Sample):
-        from .sample import run_sample
-
-        run_sample(options)
-    elif isinstance(options, Methods):
-        from .landscape import run_methods
-
-        run_methods(options)
-    elif isinstance(options, Explain):
-        from .explain import run_explain
-
-        run_explain(options)
-    elif isinstance(options, Plan):
-        from .plan import run_plan
-
-        run_plan(options)
-    elif isinstance(options, Distill):
-        from .distill import run_distill
-
-        run_distill(options)
-    elif isinstance(options, Export):
-        from .export import run_export
-
-        run_export(options)
-    else:
-        run_evaluate(options)
-
-
-def run_evaluate(options: Evaluate | Report) -> None:
-    """`flowmaps evaluate` and `flowmaps report`."""
-    if isinstance(options, Report):
-        from ..reports.run_report import report
-
-        print(report(options.run))
-        return
-    from ..experiments.evaluation import evaluate_run
-    from .scales import interval_of
-    from .tables import print_evaluation, print_json, say
-
-    interval = interval_of(options.guidance_interval)
-    say(f"Measuring {options.run} (a large network takes minutes) ...")
-    result = evaluate_run(options.run, options.reference, guidance=options.guidance, guidance_interval=interval)
-    (print_json if options.json else print_evaluation)(result)
+def run(options: Any) -> None:
+    """Run a command; the packages that it needs are imported when it is called."""
+    module, function = RUN[type(options)]
+    getattr(import_module(f".{module}", __name__), function)(options)

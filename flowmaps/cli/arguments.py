@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import types
@@ -12,36 +13,69 @@ from typing import Any
 
 from .. import consistency, derivative, weight
 from ..data.check import did_you_mean
+from ..experiments.build import check_method_arguments, row_of
 from ..times import samplers as times
+from .scales import interval_of, scales_of
 
 HOMES = {"times": times, "weight": weight, "split": consistency, "derivative": derivative}
-"""Where the functions are found that a parameter of this name takes."""
+"""The module with the functions for a parameter of this name."""
 MADE = ("Times", "Weight", "Learned", "Derivative")
-"""What functions of these modules return that make a function."""
+"""Return annotations of functions of these modules that make a function."""
 PLAIN = (bool, int, float, str, tuple, list)
 
 
 def method_arguments(build: Callable[..., Any], pairs: Sequence[str]) -> dict[str, Any]:
-    """Keyword arguments for `build` from texts name=value. Raises ValueError for names that it does not have, with the
-    closest ones, and for values of another type.
+    """Read arguments of a method.
+
+    Args:
+        build: The function of the method.
+        pairs: Texts name=value.
+
+    Returns:
+        Keyword arguments for `build`.
+
+    Raises:
+        ValueError: It does not have one of the names, or a value is of another type.
     """
+    texts = dict(split_pairs(pairs))
+    check_method_arguments(build, texts)
     parameters = inspect.signature(build, eval_str=True).parameters
-    known = [name for name in parameters if name != "teacher"]
     found = {}
-    for name, text in split_pairs(pairs):
-        if name not in known:
-            raise ValueError(
-                f"{build.__name__} has no argument {name!r}{did_you_mean(name, known)}; "
-                f"it has {', '.join(known) or 'none'}"
-            )
+    for name, text in texts.items():
         found[name] = (
             function(HOMES[name], text) if name in HOMES else checked(name, literal(text), parameters[name].annotation)
         )
     return found
 
 
+def keywords(options: Any, *without: str) -> dict[str, Any]:
+    """The options of a command as keyword arguments of its experiment, with their texts read.
+
+    Args:
+        options: The dataclass of the command.
+        without: Fields to leave out, beside `debug` and `json`.
+
+    Returns:
+        The value of each field by name.
+
+    Raises:
+        ValueError: A text cannot be read.
+    """
+    found = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    found = {name: value for name, value in found.items() if name not in ("debug", "json", *without)}
+    if isinstance(found.get("guidance"), str):
+        found["guidance"] = scales_of(found["guidance"])
+    if found.get("guidance_interval") is not None:
+        found["guidance_interval"] = interval_of(found["guidance_interval"])
+    if "data_args" in found:
+        found["data_args"] = data_arguments(found["data_args"])
+    if found.get("method_args"):
+        found["method_args"] = method_arguments(row_of(found["method"]).build, found["method_args"])
+    return found
+
+
 def data_arguments(pairs: Sequence[str]) -> dict[str, Any]:
-    """Keyword arguments for `data.load`, which checks them."""
+    """Keyword arguments for `data.load`, which checks them, from texts name=value."""
     return {name: literal(text) for name, text in split_pairs(pairs)}
 
 
@@ -75,7 +109,19 @@ def literal(text: str) -> Any:
 
 
 def checked(name: str, value: Any, annotation: Any) -> Any:
-    """The value, if the annotation of its parameter allows it. Raises ValueError otherwise."""
+    """Check a value against the annotation of its parameter.
+
+    Args:
+        name: Name of the parameter.
+        value: The value.
+        annotation: Its annotation.
+
+    Returns:
+        The value, a whole number as a float if that is wanted.
+
+    Raises:
+        ValueError: The value is of another type.
+    """
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     allowed = [typing.get_origin(kind) or kind for kind in (typing.get_args(annotation) if union else [annotation])]
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
@@ -89,10 +135,20 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
 
 
 def function(home: types.ModuleType, text: str) -> Any:
-    """`name` or `name(1, key=2)`: a function of a module of this package, or what it returns. Nothing else is
-    evaluated. A function that makes one of these is called without its parentheses too: `adaptive` is `adaptive()`.
+    """Read `name` or `name(1, key=2)`: a function of a module of this package, or its result.
 
-    Raises ValueError for an unknown name, with the closest ones, and for arguments that are no literals.
+    Nothing else is evaluated.
+    A function that makes a rule, a weight or times is called without its parentheses too: `adaptive` is `adaptive()`.
+
+    Args:
+        home: The module.
+        text: The text.
+
+    Returns:
+        The function, or its result.
+
+    Raises:
+        ValueError: There is no such function, or an argument is no literal.
     """
     try:
         node = ast.parse(text, mode="eval").body

@@ -13,7 +13,7 @@ WIDE, HIGH, GAP = 24, 12, 3
 
 
 def square(s: Tensor, t: Tensor) -> list[str]:
-    """How often (s, t) falls where in the unit square: s to the right, t upwards, darker for more."""
+    """Draw how often (s, t) falls into each cell of the unit square: s to the right, t upwards, darker for more."""
     column = (s * WIDE).long().clamp(0, WIDE - 1)
     row = (t * HIGH).long().clamp(0, HIGH - 1)
     counts = torch.bincount(row * WIDE + column, minlength=WIDE * HIGH).reshape(HIGH, WIDE).double()
@@ -27,7 +27,16 @@ def square(s: Tensor, t: Tensor) -> list[str]:
 def chart(
     curves: Mapping[str, tuple[Tensor, Tensor]], across: tuple[float, float], up: tuple[float, float]
 ) -> list[str]:
-    """Curves on logarithmic axes, each by its own mark (the keys); what lies outside is left out."""
+    """Draw curves on logarithmic axes.
+
+    Args:
+        curves: x and y by mark; points outside the axes are left out.
+        across: The limits of x.
+        up: The limits of y.
+
+    Returns:
+        The lines.
+    """
     cells = [[" "] * WIDE for _ in range(HIGH)]
     for mark, (x, y) in curves.items():
         for a, b in zip(x.tolist(), y.tolist(), strict=True):
@@ -39,13 +48,22 @@ def chart(
 
 
 def place(value: float, limits: tuple[float, float], cells: int) -> int:
-    """The cell of a value on a logarithmic axis."""
+    """The cell of a value on a logarithmic axis with these limits and so many cells."""
     low, high = map(math.log, limits)
     return min(cells - 1, int((math.log(value) - low) / (high - low) * cells))
 
 
 def framed(lines: Sequence[str], left: tuple[str, str, str], below: tuple[str, str, str]) -> list[str]:
-    """Lines in a frame with three labels to the left (top, middle, bottom) and three below."""
+    """Put lines into a frame with labels.
+
+    Args:
+        lines: Lines of the same length.
+        left: The labels at the top, in the middle and at the bottom of the left side.
+        below: The labels at the left, in the middle and at the right below.
+
+    Returns:
+        The lines with their frame.
+    """
     wide, middle = max(map(len, left)), len(lines) // 2
     labels = {0: left[0], middle: left[1], len(lines) - 1: left[2]}
     rows = [f"{labels.get(i, ''):>{wide}} │{line}│" for i, line in enumerate(lines)]
@@ -56,7 +74,16 @@ def framed(lines: Sequence[str], left: tuple[str, str, str], below: tuple[str, s
 
 
 def beside(blocks: Sequence[Sequence[str]], titles: Sequence[str], wide: int) -> list[str]:
-    """Blocks of lines side by side, each under its title, as many as fit."""
+    """Put blocks of lines side by side, each under its title, as many as fit.
+
+    Args:
+        blocks: The blocks.
+        titles: Their titles.
+        wide: The width of the terminal.
+
+    Returns:
+        The lines.
+    """
     whole = [[title, *block] for title, block in zip(titles, blocks, strict=True)]
     fit = max(1, (wide + GAP) // (max(len(line) for block in whole for line in block) + GAP))
     lines: list[str] = []
@@ -66,12 +93,12 @@ def beside(blocks: Sequence[Sequence[str]], titles: Sequence[str], wide: int) ->
 
 
 def even(lines: Sequence[str]) -> list[str]:
-    """Lines of the same length."""
+    """Pad lines to the same length."""
     wide = max(map(len, lines))
     return [line.ljust(wide) for line in lines]
 
 
 def bar(shares: Mapping[str, float], wide: int = 60) -> list[str]:
-    """Shares of a whole: a line for each."""
+    """Draw shares of a whole, a bar of at most `wide` cells on a line for each."""
     name = max(map(len, shares))
     return [f"{key:<{name}}  {'█' * max(1, round(share * wide))} {share:.0%}" for key, share in shares.items()]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..exact import Gaussian
+from ..experiments.build import for_row, row_of
 from ..figures.anatomy import MOMENTS, Part, Stage, anatomy, grouped
 from ..flow_map import FlowMap
 from ..method.method import Method
@@ -20,7 +21,6 @@ from ..velocity import Auxiliary, Averaged, Discriminator, Phased
 from ..weight import Learned
 from . import drawings
 from .arguments import method_arguments
-from .models import for_row, row_of
 from .options import Explain
 from .tables import print_json, say
 
@@ -30,7 +30,7 @@ WHEN = {0.0: "at the start", 0.5: "half way", 1.0: "at the end"}
 
 
 def run_explain(options: Explain) -> None:
-    """Print one method, and draw it where a file is asked for."""
+    """Print one method, and draw it if a file is given."""
     row = row_of(options.method)
     method, stages = subject(row, options.method_args)
     if options.out is not None:
@@ -46,8 +46,14 @@ def run_explain(options: Explain) -> None:
 
 
 def subject(row: Row, arguments: tuple[str, ...]) -> tuple[Method, list[Stage]]:
-    """The method for a Gaussian in the plane, which is its data and, where it needs one, its teacher; and its
-    anatomy.
+    """A method on a Gaussian in the plane, which is its data and its teacher, and its anatomy.
+
+    Args:
+        row: The row of the method.
+        arguments: Arguments of its function as the command line has them, such as `diagonal=0.5`.
+
+    Returns:
+        The method, and its stages with their terms.
     """
     found = method_arguments(row.build, arguments)
     flow = for_row(FlowMap(MLP((2,), width=16, depth=1)), row)
@@ -57,7 +63,16 @@ def subject(row: Row, arguments: tuple[str, ...]) -> tuple[Method, list[Stage]]:
 
 
 def text(row: Row, method: Method, stages: list[Stage]) -> Iterator[str]:
-    """The page for the terminal."""
+    """The page for the terminal.
+
+    Args:
+        row: The row of the method.
+        method: The method that its function made.
+        stages: The anatomy of the method.
+
+    Yields:
+        Lines.
+    """
     yield from (f"{row.name}: {row.rule}, {row.learning}", "")
     for name, value in facts(row, method):
         lines = textwrap.wrap(value, 92) or [""]
@@ -80,7 +95,15 @@ def text(row: Row, method: Method, stages: list[Stage]) -> Iterator[str]:
 
 
 def facts(row: Row, method: Method) -> list[tuple[str, str]]:
-    """Names and values."""
+    """Facts about a method, under headings.
+
+    Args:
+        row: The row of the method.
+        method: The method that its function made.
+
+    Returns:
+        Heading and text.
+    """
     published = "" if row.published_cost is None else f"; the post: {row.published_cost:g}"
     return [
         ("loss", row.equation),
@@ -95,7 +118,15 @@ def facts(row: Row, method: Method) -> list[tuple[str, str]]:
 
 
 def needs(row: Row, method: Method) -> list[str]:
-    """What the method takes beside the flow map and its data."""
+    """Needs of a method beside the flow map and its data.
+
+    Args:
+        row: The row of the method.
+        method: The method that its function made.
+
+    Returns:
+        Its needs, in words.
+    """
     found = ["a trained model as its teacher"] if row.needs_teacher else []
     found += ["no data"] if method.data_free else []
     return found + list(dict.fromkeys(filter(None, map(companion, method.modules()))))
@@ -143,13 +174,19 @@ def drawn(part: Part) -> list[str]:
 
 
 def change(values: Sequence[float | str]) -> str:
-    """How an option changes, in numbers where it is one."""
+    """How an option changes, in numbers if it is one."""
     numbers = [f"{value:g}" for value in values if isinstance(value, float)]
     return f"goes {' → '.join(numbers)}" if len(numbers) == len(values) else "changes"
 
 
 def as_json(row: Row, method: Method, stages: list[Stage]) -> dict[str, Any]:
-    """Everything that the page says, and the numbers that it draws."""
+    """Everything that the page says, and the numbers that it draws.
+
+    Args:
+        row: The row of the method.
+        method: The method that its function made.
+        stages: The anatomy of the method.
+    """
     about = {**row.as_dict(), "bibtex": row.bibtex, "needs": needs(row, method), "sampling": sampling(row)}
     return {
         **about,

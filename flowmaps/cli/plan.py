@@ -1,15 +1,15 @@
-"""`flowmaps plan`: what a recipe takes, and the list of recipes."""
+"""`flowmaps plan`: the cost of a recipe, and the list of recipes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from ..experiments.build import row_of
+from ..experiments.planning import plan
 from ..recipes import PRETRAINED, RECIPES, find_any
 from ..recipes.planned import Planned
-from ..recipes.planning import Estimate, plan
-from .arguments import method_arguments
-from .models import row_of
+from ..recipes.planning import Estimate
+from .arguments import keywords, method_arguments
 from .options import Plan
 from .tables import print_json, print_table
 
@@ -20,28 +20,20 @@ def run_plan(options: Plan) -> None:
     """Print an estimate; without a recipe, all that there are."""
     if options.recipe is None:
         return list_recipes(options.json)
-    estimate = plan(
-        changed(find_any(options.recipe), options),
-        gpus=options.gpus,
-        accumulate=options.accumulate,
-        shard=options.shard,
-    )
+    estimate = plan(**given(options))
     hours = None if options.rate is None else estimate.hours(options.rate * 1e12)
     if options.json:
         return print_json({**estimate.as_dict(), "rate_tflops": options.rate, "hours": hours})
     print_estimate(estimate, options, hours)
 
 
-def changed(recipe: Planned, options: Plan) -> Planned:
-    """The recipe with what the options set."""
-    given = {name: getattr(options, name) for name in ("batch_size", "steps", "precision")}
-    values: Any = recipe  # a dataclass, of either kind
-    recipe = replace(values, **{name: value for name, value in given.items() if value is not None})
-    recipe = recipe.checkpointed() if options.checkpoint else recipe
-    if options.method is not None or options.method_args:
-        row = recipe.row if options.method is None else row_of(options.method)
-        recipe = recipe.by(row, **method_arguments(row.build, options.method_args))
-    return recipe
+def given(options: Plan) -> dict[str, Any]:
+    """The options as keyword arguments of `plan`."""
+    found = keywords(options, "rate", "memory", "method_args")
+    if options.method_args:
+        row = find_any(options.recipe or "").row if options.method is None else row_of(options.method)
+        found["method_args"] = method_arguments(row.build, options.method_args)
+    return found
 
 
 def list_recipes(json: bool) -> None:
@@ -83,7 +75,7 @@ def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> No
 
 
 def fits(estimate: Estimate, memory: float | None) -> str:
-    """What the memory that a GPU has says to that."""
+    """The share of the memory of a GPU that it takes, in words."""
     if memory is None:
         return ""
     share = estimate.total / (memory * GB)

@@ -1,11 +1,12 @@
-"""Tables and JSON on standard output."""
+"""Messages, tables and JSON for people: results on standard output, the rest on standard error."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +14,31 @@ from rich.table import Table
 
 
 def say(text: str) -> None:
-    """A message for people, on standard error, beside what is printed as a result; of several processes the first
-    speaks for all.
-    """
+    """Print a message on standard error; of several processes the first speaks for all."""
     if os.environ.get("RANK", "0") == "0":
         print(text, file=sys.stderr)
+
+
+def as_options(message: str, known: Iterable[str]) -> str:
+    """A message of an experiment in the words of the command line.
+
+    Args:
+        message: A text with arguments in backticks: `name` or `name=value`.
+        known: Names of options, which alone are replaced.
+
+    Returns:
+        The text with --name, --name value or, for name=False, --no-name in their place.
+    """
+    names = set(known)
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in names:
+            return found.group()
+        typed = name.replace("_", "-")
+        return f"--no-{typed}" if value == "False" else f"--{typed}{f' {value}' if value else ''}"
+
+    return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", option, message)
 
 
 def print_json(value: Any) -> None:
@@ -65,10 +86,12 @@ def print_guidance(found: Mapping[str, Any]) -> None:
 
 
 def heading(result: Mapping[str, Any]) -> str:
+    """The metric and its noise floor."""
     return f"{result['metric']}; data against data: {number(result['floor'])}"
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
+    """One row of an evaluation."""
     return [
         str(row["sampler"]),
         str(row["steps"]),
@@ -80,10 +103,12 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def number(value: float | None) -> str:
+    """A number in four digits, or a dash."""
     return "-" if value is None else f"{value:.4g}"
 
 
 def duration(seconds: float | None) -> str:
+    """A time in s, ms or us, or a dash."""
     if seconds is None:
         return "-"
     unit, factor = ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("us", 1e6)

@@ -46,9 +46,7 @@ def read(
     conditions = [key for key in GIVEN if key in arrays and "text" in arrays] if given is None else given
     for key in (x, labels, *conditions):
         if isinstance(key, str) and key not in arrays:
-            raise ValueError(
-                f'{path} has no key "{key}" but {sorted(arrays)}: pass x=KEY, and labels=KEY where there are labels'
-            )
+            raise ValueError(f'{path} has no key "{key}" but {sorted(arrays)}: pass x=KEY, and labels=KEY for labels')
     return arrays[x], arrays[labels] if isinstance(labels, str) else None, {key: arrays[key] for key in conditions}
 
 

@@ -1,6 +1,4 @@
-"""Evaluation: distances to held-out data with their noise floors, error against the exact map, consistency over (s, t),
-and cost.
-"""
+"""Evaluation of flow maps: distances to held-out data with their floors, errors, consistency over (s, t), and cost."""
 
 from importlib import import_module
 from typing import Any
@@ -16,7 +14,7 @@ from .distances import (
     sliced_energy_distance,
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
-from .guided import Guided, accuracy, by_scale, diversity
+from .guided import Guided, GuidedSampler, accuracy, by_scale, diversity
 from .measures import to_levels
 from .run import evaluate
 from .truth import consistency_residuals, map_error
@@ -26,6 +24,7 @@ __all__ = [
     "Estimate",
     "Features",
     "Guided",
+    "GuidedSampler",
     "accuracy",
     "by_scale",
     "classifier_features",
@@ -49,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Public names of this package for functions that read run folders, which live above it."""
+    """Import the functions that read run folders when they are first asked for: they live above this package."""
     if name not in ("evaluate_run", "read_evaluation"):
         raise AttributeError(f"module 'flowmaps.evaluate' has no attribute {name!r}")
     return getattr(import_module("flowmaps.experiments.evaluation"), name)

@@ -1,4 +1,4 @@
-"""What sampling costs: network calls, counted, and time, measured."""
+"""The cost of sampling: network calls, counted, and time, measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Counter:
-    """How often a network was called so far."""
+    """The number of calls of a network so far."""
 
     calls: int = 0
 
@@ -36,8 +36,12 @@ def counting(network: nn.Module) -> Iterator[Counter]:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Samples (N, *shape) on the CPU, the network calls that one batch took, and the median over batches of the seconds
-    per sample.
+    """Samples with their cost.
+
+    Attributes:
+        x: Samples (N, *shape) on the CPU.
+        network_calls: Network calls of one batch.
+        seconds_per_sample: The median over batches.
     """
 
     x: Tensor
@@ -46,10 +50,19 @@ class Sampled:
 
 
 def measured(network: nn.Module, draw: Callable[[slice], Tensor], n: int, batch_size: int) -> Sampled:
-    """Call draw(rows) for consecutive slices of 0..n, counting and timing.
+    """Draw samples in batches, counting network calls and timing.
 
-    The first batch warms caches up and is not timed, and neither is a last, smaller one. Where that leaves none, the
-    first one is drawn twice.
+    The first batch warms caches up and is not timed, and neither is a last, smaller one. If that leaves none, the first
+    batch is drawn twice.
+
+    Args:
+        network: The network whose calls are counted.
+        draw: Draws the samples of a slice of 0..n.
+        n: The number of samples.
+        batch_size: Samples at a time.
+
+    Returns:
+        The samples and their cost.
     """
     slices = [slice(start, min(n, start + batch_size)) for start in range(0, n, batch_size)]
     with counting(network) as counter:

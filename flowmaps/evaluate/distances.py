@@ -23,12 +23,22 @@ class Estimate(NamedTuple):
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """|m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), the squared Wasserstein-2 distance of the Gaussians fitted to
-    x and y (N, K).
+    """Squared Wasserstein-2 distance of the Gaussians fitted to two sets of features.
 
-    (Heusel et al. 2017, arXiv 1706.08500, eq. 6), by torchmetrics' `FrechetInceptionDistance` on rows that are features
-    already. Biased upwards by about K (1/N + 1/M): compare at equal sample counts. Raises ImportError without
-    torchmetrics, ValueError for fewer than two rows.
+    |m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)) (Heusel et al. 2017, arXiv 1706.08500, eq. 6), by torchmetrics'
+    `FrechetInceptionDistance` on rows that are features already. Biased upwards by about K (1/N + 1/M): compare at
+    equal sample counts.
+
+    Args:
+        x: Features (N, K).
+        y: Features (M, K).
+
+    Returns:
+        The distance.
+
+    Raises:
+        ImportError: If torchmetrics is not installed.
+        ValueError: If a set has fewer than two rows, or the shapes differ.
     """
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -42,7 +52,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
 
 class _AsTheyAre(nn.Module):
-    """A feature network that returns its input, with the attribute that torchmetrics asks for."""
+    """A feature network that returns its input, with the attribute that torchmetrics reads."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -53,10 +63,20 @@ class _AsTheyAre(nn.Module):
 
 
 def kernel_distance(x: Tensor, y: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy with the kernel (a . b / K + 1)^3 on features (N, K).
+    """Unbiased squared maximum mean discrepancy with the kernel (a . b / K + 1)^3.
 
-    (Binkowski et al. 2018, arXiv 1801.01401, section 4.) Standardise the features first; pairs of a row with itself are
+    Binkowski et al. 2018, arXiv 1801.01401, section 4. Standardise the features first. Pairs of a row with itself are
     left out.
+
+    Args:
+        x: Features (N, K).
+        y: Features (M, K).
+
+    Returns:
+        The distance; it can be slightly negative.
+
+    Raises:
+        ValueError: If a set has fewer than two rows, or the shapes differ.
     """
     _check(x, y)
     x, y = x.flatten(1).double(), y.flatten(1).double()
@@ -71,8 +91,19 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, unbiased (Székely and Rizzo 2013, doi 10.1016/j.jspi.2013.03.018, as
-    U-statistics).
+    """Unbiased energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'|.
+
+    Székely and Rizzo 2013, doi 10.1016/j.jspi.2013.03.018, as U-statistics.
+
+    Args:
+        x: Samples (N, *shape).
+        y: Samples (M, *shape).
+
+    Returns:
+        The distance; it can be slightly negative.
+
+    Raises:
+        ValueError: If a set has fewer than two rows, or the shapes differ.
     """
     _check(x, y)
     x, y = x.flatten(1).double(), y.flatten(1).double()
@@ -84,10 +115,22 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
 
 def sliced_energy_distance(x: Tensor, y: Tensor, directions: int = 128, seed: int = 0) -> float:
-    """The mean over random directions u of the energy distance between x . u and y . u, unbiased, by sorting.
+    """Unbiased energy distance between x . u and y . u, averaged over random directions u, by sorting.
 
     |a - b| is proportional to the mean of |(a - b) . u|, so over all directions this is the energy distance times a
-    constant of the dimension; with `directions` fixed ones (a function of `seed`) it costs N log N instead of N^2.
+    constant of the dimension. With a fixed number of directions it costs N log N instead of N^2.
+
+    Args:
+        x: Samples (N, *shape).
+        y: Samples (M, *shape).
+        directions: The number of directions.
+        seed: Fixes the directions.
+
+    Returns:
+        The distance; it can be slightly negative.
+
+    Raises:
+        ValueError: If a set has fewer than two rows, or the shapes differ.
     """
     _check(x, y)
     x, y = x.flatten(1).double(), y.flatten(1).double()
@@ -99,9 +142,7 @@ def sliced_energy_distance(x: Tensor, y: Tensor, directions: int = 128, seed: in
 
 
 def _pair_sum(rows: Tensor) -> Tensor:
-    """sum over pairs i < j of |r_i - r_j|, for each column: sum_k (2k - N + 1) r_(k) over the sorted rows r_(0) <=
-    r_(1) <= ...
-    """
+    """Sum over pairs i < j of |r_i - r_j| by column: sum_k (2k - N + 1) r_(k) over sorted rows r_(0) <= r_(1) <= ..."""
     n = len(rows)
     place = torch.arange(n, dtype=rows.dtype, device=rows.device) * 2 - (n - 1)
     return (place[:, None] * rows.sort(dim=0).values).sum(0)
@@ -110,13 +151,23 @@ def _pair_sum(rows: Tensor) -> Tensor:
 def histogram_kl(
     x: Tensor, log_prob: Callable[[Tensor], Tensor], *, bins: int, half_width: float, resamples: int = 32, seed: int = 0
 ) -> Estimate:
-    """KL(rho || hist) = sum over bins with rho > 0 of rho log(rho / hist) dA on [-half_width, half_width]^2, rho at the
-    centre of a bin.
+    """KL divergence of a density in the plane from the histogram of samples.
 
-    x (N, 2); log_prob gives log rho. hist counts all N samples, those outside the square too, and an empty bin counts
-    as half a sample, so the result is finite. The metric of Boffi et al. 2025 (arXiv 2505.18825, appendix G.1: 64000
-    samples, 50 bins). A perfect sampler scores about (number of bins) / (2 N), more where bins straddle an edge of the
-    density. Standard error: a Poisson bootstrap of the counts.
+    KL(rho || hist) = sum over bins with rho > 0 of rho log(rho / hist) dA on [-half_width, half_width]^2, with rho at
+    the centre of a bin. The metric of Boffi et al. 2025 (arXiv 2505.18825, appendix G.1: 64000 samples, 50 bins). hist
+    counts all N samples, also those outside the square, and an empty bin counts as half a sample, so the result is
+    finite. A perfect sampler scores about (number of bins) / (2 N), and more if bins straddle an edge of the density.
+
+    Args:
+        x: Samples (N, 2).
+        log_prob: log rho of points (M, 2).
+        bins: Bins along each side.
+        half_width: Half the width of the square.
+        resamples: Resamples of the Poisson bootstrap that gives the standard error.
+        seed: Fixes the resamples.
+
+    Returns:
+        The divergence and its standard error.
     """
     edge = 2 * half_width / bins
     cell = ((x.double() + half_width) / edge).floor().long()
@@ -138,12 +189,13 @@ def histogram_kl(
 
 
 def nearest(x: Tensor, y: Tensor) -> Tensor:
-    """The distance from each row of x to the nearest row of y, (N,)."""
+    """The distance from each row of x (N, *shape) to the nearest row of y (M, *shape), as (N,)."""
     x, y = x.flatten(1), y.flatten(1)
     return torch.cat([torch.cdist(rows, y).amin(1) for rows in x.split(CHUNK)])
 
 
 def _check(x: Tensor, y: Tensor) -> None:
+    """Refuse sets with fewer than two rows or different shapes."""
     if len(x) < 2 or len(y) < 2 or x.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"a distance needs two sets of at least 2 rows of one shape, got {tuple(x.shape)} and {tuple(y.shape)}"

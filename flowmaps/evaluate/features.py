@@ -1,4 +1,4 @@
-"""What images are compared by: features of a small classifier trained on the data's labels, or of Inception."""
+"""Features by which images are compared: of a small classifier trained on the data's labels, or of Inception."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHITENING = 10_000
 
 @dataclass(frozen=True)
 class Features:
-    """A name for the table, and a function from images (B, C, H, W) in [-1, 1] to features (B, K)."""
+    """A function from images (B, C, H, W) in [-1, 1] to features (B, K), with a name for tables."""
 
     name: str
     extract: Callable[[Tensor], Tensor]
@@ -30,13 +30,18 @@ class Features:
 
 
 class Classifier(nn.Module):
-    """A small convolutional classifier for images (B, C, H, W) of one shape, whose layer before the last, whitened, is
-    its `features` (B, 64).
+    """A small convolutional classifier of images (B, C, H, W); its `features` are the whitened last hidden layer.
 
-    Strided 3 x 3 convolutions halve the image until its sides are at most 4; images with sides above 16 are halved by
-    the first one too. Whitening (by the features of training images, `whiten`) is what makes the distance see more than
-    the classes: without it, a few directions between classes hold most of the variance, and the random share of each
-    class in a draw drowns everything else.
+    Strided 3 x 3 convolutions halve the image until its sides are at most 4; the first one halves images with sides
+    above 16 too. Whitening (by the features of training images, `whiten`) lets the distance see more than the classes:
+    without it, a few directions between classes hold most of the variance, and the random share of each class in a draw
+    hides everything else.
+
+    Args:
+        shape: (C, H, W) of an image.
+        classes: The number of classes.
+        width: Channels of the first layer; the others have twice as many.
+        size: The number of features.
     """
 
     mean: Tensor
@@ -59,6 +64,7 @@ class Classifier(nn.Module):
         self.register_buffer("axes", torch.eye(size))
 
     def features(self, x: Tensor) -> Tensor:
+        """Whitened features (B, size) of images."""
         return (self.body(x.to(self.mean)) - self.mean) @ self.axes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,27 +73,36 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def whiten(self, x0: Tensor) -> None:
-        """Set mean and axes so that the features of x0 have mean 0 and covariance 1; directions of nearly no variance
-        are left small.
-        """
+        """Give the features of x0 mean 0 and covariance 1; directions without variance stay small."""
         rows = torch.cat([self.body(part.to(self.mean)) for part in x0.split(1024)]).double()
         variances, axes = torch.linalg.eigh(torch.cov(rows.T))
         self.mean.copy_(rows.mean(0))
         self.axes.copy_(axes / variances.clamp(min=1e-3 * float(variances.max())).sqrt())
 
     def accuracy(self, x: Tensor, label: Tensor) -> float:
-        """The share of rows whose largest logit is the label's."""
+        """The share of rows of x whose largest logit belongs to their label (B,)."""
         with torch.no_grad():
             return float((self(x).argmax(1).cpu() == label.cpu()).double().mean())
 
 
 def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, seed: int = 0) -> Classifier:
-    """A `Classifier` of the data's labels, from its training rows: AdamW, learning rate 2e-3. The same seed gives the
-    same one.
+    """Train a `Classifier` on the labels of the training rows: AdamW, learning rate 2e-3.
 
-    Without labels there is nothing to train, and it stays at its random first weights: convolutional features all the
-    same, which, unlike pixels or principal components, tell images from a Gaussian with their mean and covariance.
-    Raises ValueError for data that are not images.
+    The same seed gives the same classifier. Without labels it stays at its random first weights. These are
+    convolutional features all the same; unlike pixels or principal components, they tell images from a Gaussian with
+    their mean and covariance.
+
+    Args:
+        data: Images.
+        steps: Training steps.
+        batch_size: Rows of a step.
+        seed: Fixes weights and batches.
+
+    Returns:
+        The classifier, frozen.
+
+    Raises:
+        ValueError: If the data are not images.
     """
     if data.kind != "images":
         raise ValueError(
@@ -108,7 +123,7 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
 
 
 def save_classifier(classifier: Classifier, path: str | Path) -> None:
-    """Write weights and arguments as safetensors (no pickle), whole or not at all."""
+    """Write weights and arguments of a classifier to a safetensors file (no pickle), whole or not at all."""
     from safetensors.torch import save_file
 
     arguments = json.dumps({"shape": list(classifier.shape), "classes": classifier.classes})
@@ -118,7 +133,17 @@ def save_classifier(classifier: Classifier, path: str | Path) -> None:
 
 
 def load_classifier(path: str | Path) -> Classifier:
-    """The classifier that `save_classifier` wrote. Raises ValueError for a file of another kind."""
+    """Read the classifier that `save_classifier` wrote.
+
+    Args:
+        path: The safetensors file.
+
+    Returns:
+        The classifier, frozen.
+
+    Raises:
+        ValueError: If the file is of another kind.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -133,7 +158,7 @@ def load_classifier(path: str | Path) -> Classifier:
 
 
 def classifier_features(classifier: Classifier) -> Features:
-    """The features of a `Classifier`, named for what it was trained on."""
+    """The features of a `Classifier`, named after its training data."""
     trained = "classifier trained on the data's labels"
     untrained = "network with random weights (the data has no labels)"
     name = f"whitened features of a small {trained if classifier.classes > 1 else untrained}"
@@ -141,10 +166,14 @@ def classifier_features(classifier: Classifier) -> Features:
 
 
 def inception() -> Features:
-    """The 2048 features of the Inception network of the usual FID, by torchmetrics and torch-fidelity, which download
-    its weights once.
+    """The 2048 Inception features of the usual FID, by torchmetrics and torch-fidelity; weights are downloaded once.
 
-    Raises ImportError without these packages, and RuntimeError where the weights cannot be had.
+    Returns:
+        The features.
+
+    Raises:
+        ImportError: If torchmetrics or torch-fidelity is not installed.
+        RuntimeError: If the weights cannot be downloaded.
     """
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance

@@ -1,5 +1,4 @@
-"""What guidance does to samples, scale by scale: the share that a classifier takes for the class asked for, how much
-samples of a class differ, and their distance to data.
+"""The effect of guidance on samples, scale by scale: accuracy by a classifier, diversity in a class, distance to data.
 
 Guidance trades the last two for the first, so none of them says anything alone.
 """
@@ -30,12 +29,19 @@ MOST_OF_A_CLASS = 1024
 
 
 @dataclass(frozen=True)
-class Guided:
-    """A sampler at one scale of guidance, a row of the table.
+class GuidedSampler:
+    """A sampler at one scale of guidance: a row of the table.
 
-    flow: what the step asks, with `given(**condition)`; condition: what it is told beside the label, tensors of one
-    row; map: the flow map that it is made of, whose network calls are counted. run: of another run, its name.
-    reference: whether it is one of the many-step samplers that the others are compared with.
+    Attributes:
+        name: The name of the step.
+        steps: The number of steps.
+        step: The step.
+        scale: The guidance scale.
+        flow: The object that the step calls, with `given(**condition)`.
+        map: The flow map inside, whose network calls are counted.
+        condition: The conditions beside the label, tensors of one row.
+        run: The name of the run, if it is another one than the table's.
+        reference: Whether it is one of the many-step samplers with which the others are compared.
     """
 
     name: str
@@ -49,19 +55,38 @@ class Guided:
     reference: bool = False
 
     def draw(self, noise: Tensor, label: Tensor, batch_size: int) -> Sampled:
-        """Samples of these labels, on the CPU."""
+        """Draw samples of given classes.
+
+        Args:
+            noise: The states at t = 1, (N, *shape).
+            label: The classes (N,).
+            batch_size: Samples at a time.
+
+        Returns:
+            Samples on the CPU, with their cost.
+        """
 
         def rows(which: slice) -> Tensor:
             x, y = noise[which], label[which]
-            told = {name: value.to(x.device).expand(len(x)) for name, value in self.condition.items()}
-            return sample(self.flow, x, self.steps, step=self.step, condition={"label": y, **told}, seed=which.start)
+            given = {name: value.to(x.device).expand(len(x)) for name, value in self.condition.items()}
+            return sample(self.flow, x, self.steps, step=self.step, condition={"label": y, **given}, seed=which.start)
 
         return measured(self.map.network, rows, len(noise), batch_size)
 
 
+Guided = GuidedSampler
+
+
 def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
-    """The share of rows that the classifier takes for their label, and its standard error: that of the share's
-    posterior under a uniform prior, which is not 0 where all rows are.
+    """The share of rows that the classifier assigns to their label.
+
+    Args:
+        classifier: The classifier.
+        x: Images (N, C, H, W).
+        label: Their labels (N,).
+
+    Returns:
+        The share, and as its standard error the deviation of its posterior under a uniform prior, which is never 0.
     """
     right, n = round(classifier.accuracy(x, label) * len(x)), len(x)
     likely = (right + 1) / (n + 2)
@@ -69,10 +94,20 @@ def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
 
 
 def diversity(rows: Tensor, label: Tensor) -> Estimate:
-    """The mean distance |a - b| of two rows (N, K) of one class, each class counting alike.
+    """The mean distance |a - b| of two rows of one class, each class counting alike; unbiased.
 
-    Unbiased; the standard error is that of a U-statistic, 4 Var E[|a - b| given a] / n for each class (Hoeffding 1948,
-    doi 10.1214/aoms/1177730196). Classes with a single row say nothing and are left out; ValueError where all do.
+    The standard error is the one of a U-statistic, 4 Var E[|a - b| given a] / n for each class (Hoeffding 1948, doi
+    10.1214/aoms/1177730196). Classes with a single row are left out.
+
+    Args:
+        rows: Features (N, K).
+        label: Classes (N,).
+
+    Returns:
+        The distance and its standard error.
+
+    Raises:
+        ValueError: If no class has two rows.
     """
     means, variances = [], []
     for k in label.unique():
@@ -88,7 +123,7 @@ def diversity(rows: Tensor, label: Tensor) -> Estimate:
 
 @dataclass(frozen=True)
 class Column:
-    """A measure of samples (N, *shape) with their labels (N,), and what held-out data get."""
+    """A measure of samples (N, *shape) with their labels (N,), and its value for held-out data."""
 
     key: str
     title: str
@@ -97,7 +132,19 @@ class Column:
 
 
 def columns(data: Data, rows: Draws, classifier: Classifier, features: Features, n: int, seed: int) -> Iterator[Column]:
-    """The measures; those of data are on held-out rows, the distance between training and held-out rows."""
+    """The measures: accuracy, diversity, distance.
+
+    Args:
+        data: Images with classes.
+        rows: Draws of the data for the distance; its floor is the distance between training and held-out rows.
+        classifier: The classifier of accuracy and diversity.
+        features: The features of the distance.
+        n: Held-out rows for accuracy and diversity of the data.
+        seed: Fixes these rows.
+
+    Yields:
+        One measure after another.
+    """
     held_out = data.held_out(n, seed)
     assert held_out.label is not None
     of_class = "a small classifier trained on the data's labels"
@@ -112,7 +159,7 @@ def columns(data: Data, rows: Draws, classifier: Classifier, features: Features,
 
 
 def by_scale(
-    samplers: Sequence[Guided],
+    samplers: Sequence[GuidedSampler],
     data: Data,
     classifier: Classifier,
     *,
@@ -122,14 +169,23 @@ def by_scale(
     seed: int = 0,
     batch_size: int = 256,
 ) -> dict[str, Any]:
-    """Accuracy, diversity and distance to held-out data of each sampler at its scale, from the same noise and labels.
+    """Measure accuracy, diversity and distance to held-out data, scale by scale, from the same noise and labels.
 
-    features: of the distance, by default those of the classifier. n, draws: as for `evaluate`.
+    Args:
+        samplers: The samplers.
+        data: Images with classes.
+        classifier: A classifier of these classes.
+        features: The features of the distance; None takes those of the classifier.
+        n: Rows on either side of a distance.
+        draws: The number of disjoint draws of n samples over which a distance is averaged.
+        seed: Fixes noise, labels and rows.
+        batch_size: Samples at a time.
 
-    Returns a JSON-able dict: "rows" with "sampler", "steps", "scale", and "run" where it is of another run, and the
-    measures, each with "KEY_stderr"; "data", what held-out data get; "measures", what the keys mean. Where there are
-    reference samplers, "to_reference" is the distance to their samples at the same scale, from other noise, and for
-    themselves the floor of that.
+    Returns:
+        A dict that JSON can hold. "rows": "sampler", "steps", "scale", "run" if it is of another run, and the measures,
+        each with "KEY_stderr". "data": the measures of held-out data. "measures": the meaning of the keys. If there are
+        reference samplers, "to_reference" is the distance to their samples at the same scale, from other noise; for
+        themselves it is the floor of this distance.
     """
     features = classifier_features(classifier) if features is None else features
     rows = draw(data, n, draws, seed)
@@ -155,19 +211,29 @@ def by_scale(
     return {"rows": table, "data": known, "measures": titles, "samples": rows.n, "draws": count // rows.n}
 
 
-def on_its_device(one: Guided, noise: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Noise of the sampler's own scale at t = 1, and labels, where its weights are and in their precision."""
+def on_its_device(one: GuidedSampler, noise: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Move noise and labels to a sampler.
+
+    Args:
+        one: The sampler.
+        noise: Standard normal noise (N, *shape).
+        label: Labels (N,).
+
+    Returns:
+        Noise of the sampler's scale at t = 1, and labels, on the device of its weights; the noise in their precision.
+    """
     like = one.map.like
     noise = one.map.path.sigma(torch.ones(())) * noise
     return noise.to(like), label.to(like.device)
 
 
 def _apart(rows: Sequence[Tensor], others: Sequence[Tensor]) -> Estimate:
-    """The mean distance of draws to the next draw of the others: that of the same number has the same noise."""
+    """The mean distance of each draw to the next draw of the others; the draw of the same number has the same noise."""
     return mean_and_stderr([frechet_distance(*pair) for pair in zip(rows, others[1:], strict=False)])
 
 
-def _row(one: Guided, sampled: Sampled, found: dict[str, Estimate]) -> dict[str, Any]:
+def _row(one: GuidedSampler, sampled: Sampled, found: dict[str, Estimate]) -> dict[str, Any]:
+    """A row of the table."""
     return {
         **({} if one.run is None else {"run": one.run}),
         "sampler": one.name,
@@ -180,6 +246,6 @@ def _row(one: Guided, sampled: Sampled, found: dict[str, Estimate]) -> dict[str,
 
 
 def _pair(key: str, estimate: Estimate) -> dict[str, float | None]:
-    """JSON has no NaN, which is the error of a single draw."""
+    """A measure with its standard error, by key; JSON has no NaN, which is the error of a single draw."""
     values = (value if math.isfinite(value) else None for value in estimate)
     return dict(zip((key, f"{key}_stderr"), values, strict=True))

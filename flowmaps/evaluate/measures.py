@@ -1,9 +1,8 @@
-"""What is measured on which data, each number with its standard error and with its floor: what data itself gets, at the
-same sample counts.
+"""The measures of each kind of data: numbers with their standard errors, and floors.
 
-The standard error is that of the mean over several disjoint draws of samples. Where held-out rows run out, all draws
-are compared with the same held-out rows, and the standard error is then that of the sampler alone: right for comparing
-samplers, silent about the choice of rows.
+A floor is the measure of data itself, at the same sample counts. The standard error belongs to the mean over several
+disjoint draws of samples. If held-out rows run out, all draws are compared with the same held-out rows, and the
+standard error covers the sampler alone: right for comparing samplers, silent about the choice of rows.
 """
 
 from __future__ import annotations
@@ -39,12 +38,16 @@ WHOLE, WHOLE_DRAWS, HALVINGS = 4096, 3, 16
 
 @dataclass(frozen=True)
 class Measure:
-    """One column of the table: `estimate` of the samples (N, *shape), of which it wants `wanted` rows, beside the
-    `floor`.
+    """One column of the table.
 
-    key: its name in a row, with "_stderr" and "_floor" added for the others ("stderr" and "floor" alone for the main
-    one, "distance"). least: rows that will do where a sampler takes many steps: the standard error grows, and the floor
-    still holds.
+    Attributes:
+        key: Its name in a row, "distance" for the main one. "_stderr" and "_floor" are added to the keys of the others;
+            the main one has "stderr" and "floor".
+        title: Its meaning.
+        wanted: The rows of samples that it uses.
+        least: Fewer rows, enough for a sampler with many steps: the standard error grows, and the floor still holds.
+        estimate: The function of samples (N, *shape).
+        floor: Its value for data.
     """
 
     key: str
@@ -57,10 +60,13 @@ class Measure:
 
 @dataclass(frozen=True)
 class Draws:
-    """Disjoint draws of n rows: of held-out data to compare with (fewer draws where rows run out), and of training data
-    for the floor.
+    """Disjoint draws of n rows of data.
 
-    wanted: rows that a sampler gives. whole: all rows of a small data set, where held-out rows run out.
+    Attributes:
+        held_out: Draws to compare with; fewer if rows run out.
+        training: Draws for the floor.
+        wanted: The rows of samples that are needed.
+        whole: All rows of a small data set, if held-out rows run out.
     """
 
     held_out: tuple[Tensor, ...]
@@ -70,11 +76,22 @@ class Draws:
 
     @property
     def n(self) -> int:
+        """The rows of a draw."""
         return len(self.held_out[0])
 
 
 def draw(data: Data, n: int, count: int, seed: int) -> Draws:
-    """`count` draws of n rows, or of as many as are held out when there are fewer, and then more draws."""
+    """Draw rows of the data to compare with.
+
+    Args:
+        data: The data set.
+        n: Rows of a draw; as many as are held out if there are fewer, in more draws.
+        count: The number of draws.
+        seed: Fixes the rows.
+
+    Returns:
+        The draws.
+    """
     held_out = data.held_out(n * count, seed).x0
     training = data.draw(min(n * count, data.size or n * count), seed).x0
     short = data.size is not None and len(held_out) < n * count and data.size + len(held_out) <= WHOLE
@@ -85,11 +102,12 @@ def draw(data: Data, n: int, count: int, seed: int) -> Draws:
 
 
 def _split(x: Tensor, n: int) -> tuple[Tensor, ...]:
+    """Draws of n rows; the rest is left out."""
     return x[: len(x) // n * n].split(n)
 
 
 def mean_and_stderr(values: list[float]) -> Estimate:
-    """The mean and its standard error; NaN for the error of a single value, which says nothing about it."""
+    """The mean and its standard error, NaN for a single value."""
     mean = sum(values) / len(values)
     if len(values) < 2:
         return Estimate(mean, math.nan)
@@ -105,8 +123,18 @@ def between(
     prepare: Callable[[Tensor], Tensor] = lambda x: x,
     least_draws: int | None = None,
 ) -> Measure:
-    """The mean distance of draws of n samples to draws of n held-out rows, both seen through `prepare`. least_draws:
-    how many will do, all by default.
+    """The mean distance of draws of n samples to draws of n held-out rows.
+
+    Args:
+        key: The key of the measure.
+        title: Its meaning.
+        distance: The distance of two sets of rows.
+        draws: The draws of the data.
+        prepare: Applied to all rows first, such as features.
+        least_draws: The number of draws that is enough for a sampler with many steps; None needs all.
+
+    Returns:
+        The measure.
     """
     least = draws.wanted if least_draws is None else min(draws.wanted, least_draws * draws.n)
     held_out = [prepare(rows) for rows in draws.held_out]
@@ -119,7 +147,20 @@ def between(
 
 
 def measures(data: Data, draws: Draws, features: Features | None = None, seed: int = 0) -> Iterator[Measure]:
-    """The measures of a kind of data, the main one ("distance") first. Images need `features`."""
+    """The measures of a kind of data, the main one ("distance") first.
+
+    Args:
+        data: The data set.
+        draws: Its draws.
+        features: The features by which images are compared.
+        seed: Fixes directions, bins and bootstraps.
+
+    Yields:
+        One measure after another.
+
+    Raises:
+        ValueError: If there are no features for images.
+    """
     if data.kind == "images":
         if features is None:
             raise ValueError(f"{data.name} holds images, and these are compared by their features, but none were given")
@@ -134,6 +175,7 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
 
 
 def _image_measures(data: Data, draws: Draws, features: Features, seed: int) -> Iterator[Measure]:
+    """Fréchet and kernel distance in features, the same after rounding, and nearness to training images."""
     yield between("distance", f"Fréchet distance in {features.name}", frechet_distance, draws, features)
     known = features(draws.held_out[0])
     mean, std = known.mean(0), known.std(0).clamp(min=1e-6)
@@ -151,11 +193,10 @@ def _image_measures(data: Data, draws: Draws, features: Features, seed: int) -> 
 
 
 def _whole_measure(whole: Tensor, features: Features, seed: int) -> Measure:
-    """The Fréchet distance to a whole small data set, which resolves more than the one to its few held-out rows, and
-    rewards copies.
+    """The Fréchet distance to a whole small data set: finer than to its few held-out rows, but it rewards copies.
 
     There is no second data set of that size for a floor. The distance of two samples of one distribution falls like 1 /
-    their count, so the floor is half of that between random halves.
+    their count, so the floor is half of the distance between random halves.
     """
     known, generator = features(whole), torch.Generator().manual_seed(seed)
 
@@ -167,7 +208,7 @@ def _whole_measure(whole: Tensor, features: Features, seed: int) -> Measure:
     orders = (torch.randperm(len(known), generator=generator) for _ in range(HALVINGS))
     halves = [frechet_distance(*_split(known[order], len(known) // 2)[:2]) / 2 for order in orders]
     title = (
-        f"the main distance to all {len(known)} images, those of training too, at equal counts; "
+        f"the main distance to all {len(known)} images, also the training images, at equal counts; "
         "floor: half of that between random halves"
     )
     wanted = WHOLE_DRAWS * len(known)
@@ -218,8 +259,10 @@ def _density_measures(data: Data, seed: int) -> Iterator[Measure]:
 def _density_measure(
     log_prob: Callable[[Tensor], Tensor], fresh: Tensor, bins: int, half_width: float, seed: int
 ) -> Measure:
-    """KL(density || histogram). Fewer samples than `fresh` score higher, a perfect sampler as well: what it scores more
-    at their count is taken off, so that all rows stand beside one floor.
+    """KL(density || histogram), comparable across sample counts.
+
+    With fewer samples than `fresh` even a perfect sampler scores higher; this excess is subtracted, so that all rows
+    share one floor.
     """
     divergence = partial(histogram_kl, log_prob=log_prob, bins=bins, half_width=half_width, seed=seed)
     floor = divergence(fresh)
@@ -238,7 +281,7 @@ def _density_measure(
 
     where = f"{bins} x {bins} bins on [-{half_width:g}, {half_width:g}]^2, {len(fresh)} samples"
     title = (
-        f"KL(density || histogram), {where}; where steps are many from fewer, less what a perfect sampler scores more "
+        f"KL(density || histogram), {where}; with many steps from fewer samples, minus the excess of a perfect sampler "
         "at their count"
     )
     return Measure(f"kl_{bins}", title, len(fresh), LEAST_DENSITY, estimate, floor)

@@ -1,4 +1,4 @@
-"""Evaluate a flow map, or a run folder: the table that says how good one jump is, and what it costs."""
+"""Evaluate a flow map: the table that says how good one jump is, and how much it costs."""
 
 from __future__ import annotations
 
@@ -40,8 +40,18 @@ class Sampler:
 
 
 def samplers(flow: FlowMap, jumps: Sequence[int], ode_steps: Sequence[int]) -> list[Sampler]:
-    """What a map can do: jumps and Euler steps; a map to t = 0 alone jumps once or restarts; a map from s = 1 alone
-    jumps once.
+    """The samplers that are valid for a map.
+
+    A full map jumps and follows its ODE by Euler steps. A map to t = 0 alone jumps once or restarts. A map from s = 1
+    alone jumps once.
+
+    Args:
+        flow: The flow map.
+        jumps: Numbers of jumps.
+        ode_steps: Numbers of Euler steps.
+
+    Returns:
+        The rows of the table.
     """
     if flow.only_source is not None:
         return [Sampler("jump", 1, step_functions.jump)] if 1 in jumps else []
@@ -66,21 +76,31 @@ def evaluate(
     batch_size: int | None = None,
     labels: bool | None = None,
 ) -> dict[str, Any]:
-    """Distances of samples to held-out data, with floor and standard error, and what they cost, for several samplers of
-    one flow map.
+    """Measure the distances of samples to held-out data, and their cost, for several samplers of one flow map.
 
-    data: what `as_data` takes. n: rows on either side of a distance, less where fewer are held out. draws: how many
-    disjoint draws of n samples a distance is the mean of. All samplers start from the same noise and, where the network
-    takes labels, the same labels, drawn like the data's. features: for images; by default those of a classifier trained
-    here on the data's labels.
-    batch_size: samples at a time, which the times refer to. labels: whether the network is told labels, by default as
-    in training. A partial map gets the samplers that are valid for it (`samplers`); a reference in many steps is then
-    another map's, see `evaluate_run`. Points by many steps are fewer samples, with the larger standard error that this
-    brings.
+    All samplers start from the same noise and, if the network takes labels, the same labels, drawn like those of the
+    data. A partial map gets the samplers that are valid for it. Points are sampled less often by many steps, which
+    gives a larger standard error.
 
-    Returns a JSON-able dict: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
-    "stderr", "seconds_per_sample", "network_calls", "samples"; both also with the other measures of `measures.py`, each
-    under its key, which "measures" explains.
+    Args:
+        flow: The flow map.
+        data: A data set, or anything that `as_data` takes.
+        jumps: Numbers of jumps.
+        ode_steps: Numbers of Euler steps.
+        n: Rows on either side of a distance; fewer if fewer are held out.
+        draws: The number of disjoint draws of n samples over which a distance is averaged.
+        seed: Fixes noise, labels and rows.
+        features: The features by which images are compared; None trains a classifier on the labels for them.
+        batch_size: Samples at a time, to which the times refer; None takes 2048 for small samples and 256 for others.
+        labels: Whether the network is conditioned on labels; None decides as in training.
+
+    Returns:
+        A dict that JSON can hold: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
+        "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of `measures.py`,
+        each under its key, which "measures" explains.
+
+    Raises:
+        ValueError: If labels are asked for and the data have none, or if too few rows are held out.
     """
     data = as_data(data)
     draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
@@ -117,8 +137,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Setup:
-    """What the samplers of one table share: the flow map, the fewest samples that will do, the noise (N, *shape), the
-    conditions, the batch size.
+    """The part that all samplers of one table share.
+
+    Attributes:
+        flow: The flow map.
+        least: The fewest samples that are enough.
+        noise: The states at t = 1, (N, *shape).
+        condition: The conditions of each row, or None.
+        batch_size: Samples at a time.
     """
 
     flow: FlowMap
@@ -131,32 +157,48 @@ class Setup:
     def make(
         cls, flow: FlowMap, data: Data, least: int, n: int, *, seed: int, batch_size: int | None, labels: bool
     ) -> Setup:
-        """Noise of the flow's own scale at t = 1, on its device, in its precision; conditions drawn like the data's."""
+        """Draw noise of the flow's scale at t = 1, on its device, in its precision, and conditions from the data.
+
+        Args:
+            flow: The flow map.
+            data: The data set.
+            least: The fewest samples that are enough.
+            n: The number of samples.
+            seed: Fixes noise and conditions.
+            batch_size: Samples at a time; None takes 2048 for small samples and 256 for others.
+            labels: Whether the network is conditioned on labels.
+
+        Returns:
+            The setup.
+        """
         parameter = flow.like
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
-        told = condition_of(data.draw(n, seed), labels) if labels or data.given else None
+        condition = condition_of(data.draw(n, seed), labels) if labels or data.given else None
         values = noise[0].numel()
         noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter)
         return cls(
             flow,
             least,
             noise,
-            told and {name: value.to(noise.device) for name, value in told.items()},
+            condition and {name: value.to(noise.device) for name, value in condition.items()},
             batch_size or (2048 if values <= 16 else 256),
         )
 
     def sample(self, sampler: Sampler, rows: slice) -> Tensor:
+        """Samples of some rows."""
         condition = self.condition and {name: value[rows] for name, value in self.condition.items()}
         return sample(
             self.flow, self.noise[rows], sampler.steps, step=sampler.step, condition=condition, seed=rows.start
         )
 
     def run(self, sampler: Sampler) -> Sampled:
+        """Samples of all rows with their cost, or of the fewest that are enough if the sampler takes many steps."""
         n = len(self.noise) if sampler.steps * len(self.noise) <= MANY_CALLS else self.least
         return measured(self.flow.network, lambda rows: self.sample(sampler, rows), n, self.batch_size)
 
 
 def _row(setup: Setup, sampler: Sampler, found: Sequence[Measure]) -> dict[str, Any]:
+    """A row of the table."""
     sampled = setup.run(sampler)
     main, *others = (_in_row(measure, measure.estimate(sampled.x)) for measure in found)
     return {
@@ -183,6 +225,7 @@ def _in_head(measure: Measure) -> dict[str, float | None]:
 
 
 def _merged(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """One dict of several."""
     return {name: value for part in parts for name, value in part.items()}
 
 

@@ -1,4 +1,4 @@
-"""How far a flow map is from the true one, and from its own consistency."""
+"""Errors of a flow map against the true one, and against its own consistency."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ from ..sampling import Condition, by_name
 
 @torch.no_grad()
 def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> dict[str, float]:
-    """The root mean square, over samples and coordinates, of F(x, s, t) - F*(x, s, t), with F* the exact flow map on
-    the flow's path.
+    """Root mean square, over samples and coordinates, of F(x, s, t) - F*(x, s, t), in the data's units.
 
-    "map_error": x ~ p_s and (s, t) uniform over what the map knows, the triangle t < s, or the line t = only_target or
-    s = only_source of a partial map. "map_error_one_jump": s = 1, t = 0; NaN where a partial map does not know it. In
-    the data's units.
+    F* is the exact flow map on the flow's path.
+
+    Args:
+        flow: The flow map.
+        exact: The distribution whose flow map is known.
+        n: The number of samples.
+        seed: Fixes samples and times.
+
+    Returns:
+        "map_error": x ~ p_s and (s, t) uniform over the times that the map knows: the triangle t < s, or the line t =
+        only_target or s = only_source of a partial map. "map_error_one_jump": s = 1, t = 0; NaN for a partial map that
+        does not know this jump.
     """
     truth = copy.copy(exact)
     truth.path = flow.path
@@ -36,25 +44,15 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
         got = flow(*(v.to(weight) if isinstance(v, Tensor) else v for v in (x, s, t))).cpu()
         return float((got.double() - truth.flow_map(x.double(), s, t)).square().mean().sqrt())
 
-    one_jump = knows(flow, 1.0, 0.0)
+    one_jump = flow.knows(1.0, 0.0)
     return {
         "map_error": error(flow.path.interpolate(x0, eps, s), s, t),
         "map_error_one_jump": error(flow.path.interpolate(x0, eps, 1.0), 1.0, 0.0) if one_jump else math.nan,
     }
 
 
-def is_partial(flow: FlowMap) -> bool:
-    """Whether a map knows one end of time only, and so has no velocity of its own to follow."""
-    return flow.only_source is not None or flow.only_target is not None
-
-
-def knows(flow: FlowMap, s: float, t: float) -> bool:
-    """Whether the map answers for a jump from s to t."""
-    return flow.only_source in (None, s) and flow.only_target in (None, t)
-
-
 def known_times(flow: FlowMap, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Uniform u and v in [0, 1] as times t < s, uniform over what the map knows."""
+    """Turn uniform u and v (N,) in [0, 1] into times t < s, uniform over the times that the map knows."""
     if flow.only_source is not None:
         return torch.full_like(u, flow.only_source), flow.only_source * v
     if flow.only_target is not None:
@@ -74,18 +72,29 @@ def consistency_residuals(
     both: bool = False,
     seed: int = 0,
 ) -> Tensor:
-    """The root mean square of a rule's residual, in units of velocity, over a grid of times: (S, T), entry [i, j] at s
-    = grid[i], t = grid[j].
+    """Root mean square of a rule's residual, in units of velocity, over a grid of times.
 
-    rule: `lagrangian` (the default), `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`, with the
-    flow as its own teacher, so the result is zero for a flow map that keeps its own promise, whether or not its
-    velocity is right. teacher: another one, anything with velocity(x, t); a partial map has no velocity of its own and
-    needs it, and for t = 0 alone the default rule is `eulerian`, as no target moves. x_s comes from the data x0 (B,
-    ...) and fresh noise, one draw for all times. grid: sorted times, or their number, evenly over [0, 1]. Entries with
-    t > s (from data to noise, which few methods train) are NaN unless `both`, and so are those that a partial map does
-    not know. Raises ValueError for a partial map without a teacher.
+    The flow is its own teacher by default, so the result is zero for a self-consistent map, whether or not its velocity
+    is right.
+
+    Args:
+        flow: The flow map.
+        x0: Data (B, ...); x_s comes from it and fresh noise, one draw for all times.
+        rule: `lagrangian`, `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`. None takes
+            `lagrangian`, and `eulerian` for a map to one target alone, whose target does not move.
+        teacher: Another velocity, anything with velocity(x, t). A partial map has none of its own and needs one.
+        grid: Sorted times, or their number, evenly over [0, 1].
+        condition: The conditions by name, or a tensor of labels.
+        both: Also fill the entries with t > s (from data to noise), which few methods train.
+        seed: Fixes the noise.
+
+    Returns:
+        The residuals (S, T), entry [i, j] at s = grid[i], t = grid[j]; NaN for times that are left out or not known.
+
+    Raises:
+        ValueError: If a partial map has no teacher.
     """
-    if teacher is None and is_partial(flow):
+    if teacher is None and flow.is_partial:
         raise ValueError(
             "a partial flow map has no velocity of its own to be consistent with: give teacher=, anything with "
             "velocity(x, t), such as the model that it was distilled from"
@@ -100,7 +109,7 @@ def consistency_residuals(
     for i, s in enumerate(times.to(x0)):
         x = flow.path.interpolate(x0, eps, s)
         for j, t in enumerate(times.to(x0)):
-            if (both or t <= s) and knows(flow, float(s), float(t)):
+            if (both or t <= s) and flow.knows(float(s), float(t)):
                 s_rows, t_rows = (u.expand(len(x)).reshape(-1, *[1] * (x.ndim - 1)) for u in (s, t))
                 residual = rule(flow, flow if teacher is None else teacher, x, s_rows, t_rows)
                 result[i, j] = residual.double().square().mean().sqrt()

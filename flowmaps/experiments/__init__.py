@@ -1,1 +1,42 @@
-"""Experiments: what the commands do, as plain functions."""
+"""Whole experiments as plain functions, with the arguments and the defaults of the commands of the same names.
+
+    run = fm.experiments.train("digits", method="imf", guidance=(1, 8), steps=2000)
+    x = fm.experiments.sample(run, n=16, guidance=2)
+    fm.experiments.compare("checkerboard", ["imf", "lsd"], steps=1000)      # a table, in a notebook too
+    fast = fm.experiments.distill(run, method="ayf_emd")
+
+They write run folders, as the commands do, and go on where a folder was left. Nothing is printed but the progress bar;
+pass `say=print` for messages on the way. `flowmaps.train` and `flowmaps.sample` are the functions below them, for flow
+maps and methods of your own, with or without a folder.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__all__ = [
+    "ComparisonResult", "DryRun", "Exported", "TrainedRun",
+    "compare", "distill", "evaluate", "export", "plan", "report", "sample", "train",
+]  # fmt: skip
+
+# Each needs other packages, so it is imported when it is first asked for: name -> module, attribute.
+_LAZY = {
+    "ComparisonResult": (".comparison", "ComparisonResult"),
+    "DryRun": (".dry_run", "DryRun"),
+    "Exported": (".exporting", "Exported"),
+    "TrainedRun": (".trained_run", "TrainedRun"),
+    "compare": (".comparison", "compare"),
+    "distill": (".distillation", "distill"),
+    "evaluate": (".evaluation", "evaluate"),
+    "export": (".exporting", "export"),
+    "plan": (".planning", "plan"),
+    "report": (".reporting", "report"),
+    "sample": (".sampling", "sample"),
+    "train": (".training", "train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'flowmaps.experiments' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module, __name__), attribute)

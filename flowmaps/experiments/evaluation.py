@@ -1,4 +1,4 @@
-"""`evaluate` for run folders: loads what it needs, keeps the classifier and the result there."""
+"""Evaluate the flow map of a run folder; the classifier and the result are kept there."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..evaluate.features import (
     save_classifier,
     train_classifier,
 )
-from ..evaluate.guided import Guided, by_scale
-from ..evaluate.run import evaluate
+from ..evaluate.guided import GuidedSampler, by_scale
+from ..evaluate.run import evaluate as evaluate_flow
 from ..files import write_json
 from ..flow_map import FlowMap
 from ..runs.folder import read_config
@@ -31,7 +31,7 @@ from .guided_run import EVERYWHERE, MANY, Interval, guided_samplers, teacher_of
 RESULT, CLASSIFIER = "evaluation.json", "classifier.safetensors"
 
 
-def evaluate_run(
+def evaluate(
     run: str | Path,
     reference: str | Path | None = None,
     *,
@@ -42,17 +42,30 @@ def evaluate_run(
     guidance_interval: Interval = EVERYWHERE,
     **options: Any,
 ) -> dict[str, Any]:
-    """`evaluate` on the flow map and the data of a run folder; the result is kept there as evaluation.json.
+    """Evaluate the flow map of a run folder on its data; the result is kept there as evaluation.json.
 
-    Of a run with guidance on images with classes, "guidance" is the table of `by_scale`, at the scales `guidance`
-    (`guided_run.known_scales`); many steps of the reference, or else of the run's own teacher, are what the others
-    are compared with.
+    For a guided run on images with classes, "guidance" is the table of `evaluate.by_scale`. Its samplers are compared
+    with many steps of the reference, or else of the run's own teacher.
 
-    reference: another run on the same data. Its rows follow with "run", its folder's name; they are measured with the
-    classifier of the first one. Of a reference that only learned the diagonal (flow matching) only ODE steps are
-    measured. data: in place of the run's own, or where that was made from an object. network: where `load` needs it.
-    options: of `evaluate`. Raises FileNotFoundError where there is no run or no checkpoint, ValueError for data that
-    cannot be loaded again and for a reference on data of another shape.
+    Args:
+        run: The run folder.
+        reference: Another run on the same data. Its rows follow with "run", the name of its folder; they are measured
+            with the classifier of the first run. If it learned only the diagonal (flow matching), only ODE steps are
+            measured.
+        data: In place of the data of the run; needed if these were made from an object.
+        network: The network, if the run cannot build it.
+        device: The device to sample on.
+        guidance: The guidance scales; None takes those of `guided_run.known_scales`.
+        guidance_interval: The times at which guidance acts.
+        **options: As for `fm.evaluate.evaluate`.
+
+    Returns:
+        The result of `fm.evaluate.evaluate` with "step", the step of the checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no run or no checkpoint.
+        ValueError: If the data cannot be loaded again, the reference is a run on data of another shape, or scales are
+            given for a run without guidance.
     """
     run, data = Path(run), run_data(run) if data is None else as_data(data)
     flow = load(run, network).to(device)
@@ -63,7 +76,7 @@ def evaluate_run(
     beside = teacher_of(run) if reference is None else Path(reference)
     about = {"scales": guidance, "interval": guidance_interval, "steps": steps}
     guided, again = _guided(run, flow, data, beside, about)
-    result = evaluate(flow, data, labels=config["training"]["labels"], **options)
+    result = evaluate_flow(flow, data, labels=config["training"]["labels"], **options)
     if guided:
         kept = {name: options[name] for name in ("features", "n", "draws", "seed", "batch_size") if options.get(name)}
         result["guidance"] = {**again, **by_scale(guided, data, run_classifier(run, data), **kept)}
@@ -74,8 +87,22 @@ def evaluate_run(
     return result
 
 
+evaluate_run = evaluate
+"""The name in `fm.evaluate`, where `evaluate` is the function of a flow map."""
+
+
 def run_data(run: str | Path) -> Data:
-    """The data of a run, loaded again. Raises ValueError where the run was given an object instead of a name."""
+    """Load the data of a run again.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The data; without the exact distribution if the run was trained on couplings, which have another flow map.
+
+    Raises:
+        ValueError: If the data of the run were made from an object instead of a name.
+    """
     about = read_config(run)["data"]
     if about["recipe"] is None:
         raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
@@ -85,12 +112,12 @@ def run_data(run: str | Path) -> Data:
 
 
 def run_features(run: Path, data: Data) -> Features:
-    """The features by which images are compared: of the classifier kept in the run, trained now if there is none."""
+    """The features of the run's classifier, by which images are compared."""
     return classifier_features(run_classifier(run, data))
 
 
 def run_classifier(run: Path, data: Data) -> Classifier:
-    """The classifier kept in the run; trained now if there is none."""
+    """The classifier that the run folder keeps, trained on the data now if there is none."""
     if not (run / CLASSIFIER).is_file():
         save_classifier(train_classifier(data), run / CLASSIFIER)
     return load_classifier(run / CLASSIFIER)
@@ -98,10 +125,8 @@ def run_classifier(run: Path, data: Data) -> Classifier:
 
 def _guided(
     run: Path, flow: FlowMap, data: Data, reference: Path | None, about: dict[str, Any]
-) -> tuple[list[Guided], dict[str, Any]]:
-    """The run's guided samplers, and what makes the same ones again. Raises ValueError where it has none and scales
-    were asked for.
-    """
+) -> tuple[list[GuidedSampler], dict[str, Any]]:
+    """The guided samplers of a run, and the arguments that make the same ones again."""
     found = guided_samplers(run, flow, data, reference=reference, **about)
     if not found and about["scales"] is not None:
         raise ValueError(f"the run in {run} has no guidance, or its data are not images with classes")
@@ -109,8 +134,18 @@ def _guided(
     return found, {**kept, "reference": None if reference is None else str(reference)}
 
 
-def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any]) -> list[Guided]:
-    """The samplers of the table "guidance" of an evaluation, in its order, but those of a reference that is gone."""
+def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any]) -> list[GuidedSampler]:
+    """Make the samplers of an evaluation again.
+
+    Args:
+        run: The run folder.
+        flow: Its flow map.
+        data: Its data.
+        found: The table "guidance" of its evaluation.
+
+    Returns:
+        The samplers in the order of the table, without those of a reference that is gone.
+    """
     reference = found["reference"] and Path(found["reference"])
     about = {"scales": found["scales"], "interval": tuple(found["interval"]), "steps": found["steps"]}
     kept = reference if reference and (reference / "config.json").is_file() else None
@@ -123,7 +158,7 @@ def newest_step(run: Path) -> int:
 
 
 def read_evaluation(run: str | Path) -> dict[str, Any] | None:
-    """evaluation.json, or None where there is none or it is older than the newest checkpoint."""
+    """The content of evaluation.json, or None if it is missing or older than the newest checkpoint."""
     path = Path(run) / RESULT
     if not path.is_file():
         return None
@@ -132,11 +167,12 @@ def read_evaluation(run: str | Path) -> dict[str, Any] | None:
 
 
 def _reference_rows(reference: Path, data: Data, device: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a reference run, with its name."""
     about = read_config(reference)
     if tuple(about["data"]["shape"]) != tuple(data.shape):
         expected, got = tuple(data.shape), tuple(about["data"]["shape"])
         raise ValueError(f"a reference must be a run on data of shape {expected}, and {reference} has {got}")
     if about["method"]["name"] == "flow_matching":
         options = {**options, "jumps": ()}
-    rows = evaluate(load(reference).to(device), data, labels=about["training"]["labels"], **options)["rows"]
+    rows = evaluate_flow(load(reference).to(device), data, labels=about["training"]["labels"], **options)["rows"]
     return [{"run": reference.name, **row} for row in rows]

@@ -1,4 +1,4 @@
-"""The guided samplers of a run folder: which there are depends on what the run was trained with."""
+"""The guided samplers of a run folder, which depend on the guidance that the run was trained with."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from torch import nn
 
 from ..data import Data
 from ..data.transforms import LabelDropout
-from ..evaluate.guided import SCALES, Guided
-from ..evaluate.truth import is_partial
+from ..evaluate.guided import SCALES, GuidedSampler
 from ..flow_map import FlowMap
 from ..guidance import classifier_free
 from ..guidance.conditions import FROM, SCALE, TO
@@ -36,21 +35,29 @@ def guided_samplers(
     interval: Interval = EVERYWHERE,
     steps: int = MANY,
     reference: Path | None = None,
-) -> list[Guided]:
-    """One jump and `steps` Euler steps of a run at each scale, as far as it has them; the Euler steps of the reference
-    run, or else its own, are what the others are compared with. Empty for a run that knows nothing of guidance, or
-    whose data are not images with classes.
+) -> list[GuidedSampler]:
+    """One jump and many Euler steps of a run at each scale, as far as the run has them.
 
-    - told the scale: both, at the scales inside the range that it was trained on
-    - of a scale that is baked in: both, at this one
-    - of a velocity that knows the null class: Euler steps of `guidance.classifier_free`
+    - guidance-conditioned run: both, at the scales inside the range that it was trained on
+    - run with a baked-in scale: both, at this scale
+    - run whose velocity knows the null class: Euler steps of `guidance.classifier_free`
 
-    interval: the times at which guidance acts, where it is not baked in.
+    Args:
+        run: The run folder.
+        flow: Its flow map.
+        data: Its data.
+        scales: The scales; None takes those of `known_scales`.
+        interval: The times at which guidance acts, if it is not baked in.
+        steps: The number of Euler steps.
+        reference: Another run, whose Euler steps are the samplers to compare with; None takes those of the run itself.
+
+    Returns:
+        The samplers; none for a run without guidance, or on data that are not images with classes.
     """
     if data.kind != "images" or not data.classes:
         return []
     own = list(_samplers(flow, read_config(run), scales, interval, steps))
-    beside: list[Guided] = []
+    beside: list[GuidedSampler] = []
     if reference is not None and own:
         other = load(reference).to(flow.like.device)
         found = _samplers(other, read_config(reference), scales, interval, steps)
@@ -60,55 +67,63 @@ def guided_samplers(
 
 def _samplers(
     flow: FlowMap, config: Mapping[str, Any], scales: Sequence[float] | None, interval: Interval, steps: int
-) -> Iterator[Guided]:
-    ways = [("euler", steps, euler)] * (not is_partial(flow))
+) -> Iterator[GuidedSampler]:
+    """The samplers of one run."""
+    ways = [("euler", steps, euler)] * (not flow.is_partial)
     if jumps_are_guided(flow):
         ways = [("jump", 1, jump), *ways]
     for name, count, step in ways:
         for scale in known_scales(flow, config, scales):
             guided, condition = at_scale(flow, config, scale, interval)
-            yield Guided(name, count, step, scale, guided, flow, condition)
+            yield GuidedSampler(name, count, step, scale, guided, flow, condition)
 
 
 def known_scales(flow: FlowMap, config: Mapping[str, Any], asked: Sequence[float] | None) -> list[float]:
-    """Of the scales that are asked for, by default `SCALES`, those that a run has. Of a range that was trained, only
-    those inside it where none are asked for.
+    """The scales at which a run can be sampled.
+
+    Args:
+        flow: The flow map of the run.
+        config: The content of its config.json.
+        asked: The scales to choose from. None takes `SCALES`, restricted to the range of training if there is one.
+
+    Returns:
+        The scales; none for a run without guidance.
     """
     if not config["training"]["labels"]:
         return []
     baked = baked_scale(flow)
     if baked is not None:
         return [baked]
-    if is_told(flow.network):
+    if is_conditioned(flow.network):
         low, high = trained_scales(flow)
         return [scale for scale in SCALES if low <= scale <= high] if asked is None else list(asked)
     return list(SCALES if asked is None else asked) if knows_null(config) else []
 
 
 def jumps_are_guided(flow: FlowMap) -> bool:
-    """Whether the guidance is in the map, not only in a velocity that is made of two."""
-    return is_told(flow.network) or baked_scale(flow) is not None
+    """Whether the guidance is in the map itself, not only in a velocity that is made of two."""
+    return is_conditioned(flow.network) or baked_scale(flow) is not None
 
 
 def teacher_of(run: Path) -> Path | None:
-    """The run that a distilled one learned from, where its notes name one that is still there."""
+    """The run that a distilled run learned from, if its notes name one that is still there."""
     name = read_config(run)["notes"].get("teacher")
     return Path(name) if name and (Path(name) / "config.json").is_file() else None
 
 
 def baked_scale(flow: FlowMap) -> float | None:
-    """The fixed scale that a map has learned, if it has one."""
+    """The fixed scale that a map has learned; None for any other map."""
     scale = None if flow.guidance is None else flow.guidance.scale
     return float(scale) if isinstance(scale, int | float) else None
 
 
 def trained_scales(flow: FlowMap) -> tuple[float, float]:
-    """The lowest and the highest scale that a map has learned; any if it does not say."""
+    """The lowest and the highest scale that a map has learned; 0 and infinity if it has no guidance."""
     return (0.0, math.inf) if flow.guidance is None else flow.guidance.range
 
 
 def knows_null(config: Mapping[str, Any]) -> bool:
-    """Whether labels were left out in training, so that the network knows the null class."""
+    """Whether labels were dropped in training, so that the network knows the null class."""
     return any(found["share"] > 0 for found in _changes(config, LabelDropout))
 
 
@@ -118,13 +133,13 @@ def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
     return (one["arguments"] for one in config["data"].get("changes") or () if one["type"] == known)
 
 
-def is_told(network: nn.Module) -> bool:
-    """Whether a network is told the scale of guidance."""
-    return SCALE in asked_for(network)
+def is_conditioned(network: nn.Module) -> bool:
+    """Whether a network is conditioned on the guidance scale."""
+    return SCALE in condition_names(network)
 
 
-def asked_for(network: nn.Module) -> set[str]:
-    """The conditions that a student is told, and those that a network around one of diffusers takes."""
+def condition_names(network: nn.Module) -> set[str]:
+    """The conditions that the parts of a network take beside the label."""
     names = ("told", "takes")
     return {name for part in network.modules() for attribute in names for name in getattr(part, attribute, ())}
 
@@ -132,13 +147,23 @@ def asked_for(network: nn.Module) -> set[str]:
 def at_scale(
     flow: FlowMap, config: Mapping[str, Any], scale: float, interval: Interval = EVERYWHERE
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    """What to follow for samples of a run at a scale, and what it is told beside the label: the flow map itself where
-    it is told the scale or has it baked in, its guided velocity where it knows the null class.
+    """Guide a run at a scale.
 
-    Raises ValueError for a run that knows nothing of guidance, or another scale or interval only.
+    Args:
+        flow: The flow map.
+        config: The content of config.json.
+        scale: The guidance scale.
+        interval: The times at which guidance acts.
+
+    Returns:
+        The object to sample and its conditions beside the label: the flow map itself if it is guidance-conditioned or
+        has the scale baked in, its guided velocity if it knows the null class.
+
+    Raises:
+        ValueError: If the run has no guidance, or only another scale or interval.
     """
-    if is_told(flow.network):
-        return flow, told(flow.network, scale, interval)
+    if is_conditioned(flow.network):
+        return flow, guidance_condition(flow.network, scale, interval)
     baked = baked_scale(flow)
     if baked is not None:
         if baked != scale:
@@ -151,16 +176,26 @@ def at_scale(
     if not knows_null(config):
         raise ValueError(
             "this run was trained without guidance, and with all labels, so it does not know the null class: train it "
-            "with --guidance, or with --label-dropout to have its velocity guided"
+            "with `guidance`, or with `label_dropout` to have its velocity guided"
         )
     return classifier_free(flow, scale, null={"label": config["data"]["classes"]}, interval=interval), {}
 
 
-def told(network: nn.Module, scale: float, interval: Interval) -> dict[str, torch.Tensor]:
-    """The conditions of a network that is told the scale, of one row each. Raises ValueError for an interval where it
-    is told none.
+def guidance_condition(network: nn.Module, scale: float, interval: Interval) -> dict[str, torch.Tensor]:
+    """The guidance conditions of a guidance-conditioned network, of one row each.
+
+    Args:
+        network: The network.
+        scale: The guidance scale.
+        interval: The times at which guidance acts.
+
+    Returns:
+        The conditions by name.
+
+    Raises:
+        ValueError: If an interval is given and the network takes none.
     """
-    names = asked_for(network)
+    names = condition_names(network)
     if interval != EVERYWHERE and not {FROM, TO} <= names:
         raise ValueError("this run was trained with guidance at all times, so it cannot be told an interval")
     values = {SCALE: scale, FROM: interval[0], TO: interval[1]}

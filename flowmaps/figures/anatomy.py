@@ -1,6 +1,4 @@
-"""What a method does, read from the method itself: the times that its terms draw, and what their weights make of a
-residual.
-"""
+"""The anatomy of a method: the times that its terms draw, and the effect of their weights on a residual."""
 
 from __future__ import annotations
 
@@ -28,10 +26,12 @@ SIZES = torch.logspace(-2, 2, 41, dtype=torch.float64)
 
 @dataclass(frozen=True)
 class Curve:
-    """What a weight makes of residuals of growing size, medians over the times that its term draws.
+    """The effect of a weight on residuals of growing size; medians over the times that its term draws.
 
-    sizes: root mean square per coordinate. loss: of one row. pull: its derivative by the size, which is how hard a row
-    pulls on the network.
+    Attributes:
+        sizes: Root mean square of the residual per coordinate.
+        loss: The loss of one row.
+        pull: The derivative of the loss with respect to the size: how hard a row pulls on the network.
     """
 
     sizes: Tensor
@@ -41,8 +41,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Part:
-    """One term: its share of the batch, the times (s, t) that it draws at some moments of training (one where they
-    never change), the options of its rule that change in the course of training, the curve of each of its losses.
+    """One term of a method.
+
+    Attributes:
+        name: The name of the term.
+        share: Its share of the batch.
+        rule: The name of its rule.
+        velocity: The name of its velocity source.
+        times: Draws of (s, t) by moment of training; a single moment if they never change.
+        changes: The options of the rule that change during training, with their values at each moment.
+        curves: The curve of each of its losses.
     """
 
     name: str
@@ -64,8 +72,16 @@ class Stage:
 
 
 def anatomy(method: Method, flow: FlowMap, x0: Tensor, seed: int = 0) -> list[Stage]:
-    """The stages of a method with their terms. flow: any that the method can train; x0 (B, ...): its data, which say
-    the shape of a residual. The caller's random numbers are not touched.
+    """Read the stages of a method with their terms; the caller's random numbers are not touched.
+
+    Args:
+        method: The method.
+        flow: Any flow map that the method can train.
+        x0: Data (B, ...) of the method, which give the shape of a residual.
+        seed: Fixes the times and the noise.
+
+    Returns:
+        The stages in order.
     """
     with torch.random.fork_rng(devices=[]):
         return [
@@ -83,7 +99,18 @@ def stages(method: Method) -> list[tuple[float, Method]]:
 
 
 def part(term: Term, method: Method, flow: FlowMap, x0: Tensor, seed: int) -> Part:
-    """Look at one term."""
+    """Read one term.
+
+    Args:
+        term: The term.
+        method: The method that holds it.
+        flow: Any flow map that the method can train.
+        x0: Data (B, ...).
+        seed: Fixes the times.
+
+    Returns:
+        Its times, weights and changes.
+    """
     times = {moment: times_at(term, moment, x0, seed) for moment in MOMENTS}
     first = times[MOMENTS[0]]
     if all(torch.equal(a, b) for drawn in times.values() for a, b in zip(first, drawn, strict=True)):
@@ -96,7 +123,19 @@ def part(term: Term, method: Method, flow: FlowMap, x0: Tensor, seed: int) -> Pa
 
 
 def losses_of(term: Term, method: Method, flow: FlowMap, x0: Tensor, s: Tensor, t: Tensor) -> Mapping[str, TermLoss]:
-    """The losses of a term on rows with these times."""
+    """Evaluate the losses of a term on rows with given times.
+
+    Args:
+        term: The term.
+        method: The method that holds it.
+        flow: Any flow map that the method can train.
+        x0: Data (B, ...); rows repeat if there are more times.
+        s: Source times (N,).
+        t: Target times (N,).
+
+    Returns:
+        The losses by name.
+    """
     method.follow(flow)
     rows = x0[torch.arange(len(s)) % len(x0)]
     now = term.at(MOMENTS[0])
@@ -113,23 +152,44 @@ def changes(term: Term) -> dict[str, list[float | str]]:
 
 
 def _shown(value: Any) -> float | str:
+    """A value of an option, as a number or a name."""
     return float(value) if isinstance(value, (int, float)) else name_of(value)
 
 
 def times_at(term: Term, progress: float, x0: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Source and target times at a moment of training, the same random numbers for every moment."""
+    """Draw times at a moment of training, from the same random numbers for every moment.
+
+    Args:
+        term: The term.
+        progress: The moment, as a share of training.
+        x0: Data (B, ...).
+        seed: Fixes the random numbers.
+
+    Returns:
+        Source and target times; equal ones for a term on the diagonal.
+    """
     torch.manual_seed(seed)
     s, t = term.at(progress).times(ROWS, progress, x0)
     return (s, s) if term.diagonal else (s, t)
 
 
 def weight_of(term: Term, name: str) -> Weight:
-    """The weight of one loss of a term."""
+    """The weight of the loss `name` of a term."""
     return term.weight[name] if isinstance(term.weight, Mapping) else term.weight
 
 
 def curve(weight: Weight, like: Tensor, s: Tensor, t: Tensor) -> Curve:
-    """The weight of residuals that have the same size in every coordinate."""
+    """Weigh residuals that have the same size in every coordinate.
+
+    Args:
+        weight: The weight.
+        like: A residual (B, ...), for shape and type.
+        s: Source times.
+        t: Target times.
+
+    Returns:
+        Loss and pull over the sizes.
+    """
     losses, pulls = [], []
     for size in SIZES:
         residual = (torch.ones_like(like) * size.to(like)).requires_grad_()
@@ -141,7 +201,7 @@ def curve(weight: Weight, like: Tensor, s: Tensor, t: Tensor) -> Curve:
 
 
 def grouped(curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Losses that weigh alike under one name, for drawing."""
+    """Put losses with equal weights under one name, for drawing."""
     found: dict[str, Curve] = {}
     for name, one in curves.items():
         same = next((key for key, other in found.items() if torch.equal(one.loss, other.loss)), None)

@@ -23,10 +23,21 @@ def loss_curves(
     size: tuple[float, float] = (7, 3.6),
     theme: Theme = light,
 ) -> Figure:
-    """The loss of each term over the steps, from rows of metrics.jsonl ("step", "loss", "terms"): as measured, faint,
-    and smoothed. size: in inches.
+    """Draw the loss of each term over the steps: as measured, faint, and smoothed.
 
-    The axis is logarithmic where all values are positive and span a decade. Raises ValueError for no rows.
+    The axis is logarithmic if all values are positive and span a decade.
+
+    Args:
+        rows: Rows of metrics.jsonl ("step", "loss", "terms").
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        size: Width and height in inches.
+        theme: The colours.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there are no rows.
     """
     if not rows:
         raise ValueError("loss curves need at least one row of metrics, got none")
@@ -43,27 +54,28 @@ def loss_curves(
             axis.yaxis.set_minor_formatter(_nothing)
         axis.set(xlabel="training step", ylabel="loss")
         axis.grid(axis="y")
-        axis.legend(loc="upper right", ncols=len(curves) if size[0] > 6 else 1)
+        axis.legend(loc="best", ncols=len(curves) if size[0] > 6 else 1)
     return made
 
 
 def _decades(curves: Iterable[Sequence[float]]) -> float:
-    """How many powers of ten the values span; 0 where some are not positive."""
+    """The powers of ten that the values span; 0 if some are not positive."""
     values = [value for curve in curves for value in curve]
     return math.log10(max(values) / min(values)) if min(values) > 0 else 0.0
 
 
 def plain(value: float, _: int) -> str:
-    """0.01, 1, 100 instead of powers of ten."""
+    """A tick label: 0.01, 1, 100 instead of powers of ten."""
     return f"{value:g}"
 
 
 def _nothing(value: float, _: int) -> str:
+    """An empty tick label."""
     return ""
 
 
 def smooth(values: Sequence[float], share: float = 0.1) -> list[float]:
-    """A running mean over the last `share` of all values."""
+    """The running mean over the last `share` of all values."""
     width, total = max(1, round(len(values) * share)), torch.tensor([0.0, *values], dtype=torch.float64).cumsum(0)
     at = torch.arange(1, len(values) + 1)
     start = (at - width).clamp(min=0)
@@ -78,8 +90,17 @@ def heat_map(
     name: str = "residual",
     theme: Theme = light,
 ) -> Figure:
-    """An amount over two times: `values` (S, T) at s = times[i], t = times[j]; NaN is left empty. Logarithmic over at
-    most four decades.
+    """Draw an amount over two times, on a logarithmic scale of at most four decades.
+
+    Args:
+        values: The amounts (S, T) at s = times[i], t = times[j]; NaN is left empty.
+        times: The sorted times.
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        name: The name of the amount.
+        theme: The colours.
+
+    Returns:
+        The figure.
     """
     from matplotlib.colors import LogNorm
 

@@ -2,7 +2,7 @@
 
     {"data", "kind", "length": {"steps" or "seconds": ...}, "reference": entry or None, "methods": {name: entry}}
 
-An entry says what the method is (`about`) and either what came out (`measured`) or why nothing did ("failure").
+An entry holds the properties of a method (`about`) and either its results (`measured`) or its "failure".
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 
 from ..data import Data
 from ..methods import Row
-from ..runs.folder import read_metrics
 from . import words
 
 JUMPS = (1, 2, 4, 8)
 PASSES = (
-    "passes: what a training step costs in forward passes of the network for the whole batch, with the method's own "
+    "passes: the cost of a training step in forward passes of the network for the whole batch, with the method's own "
     "shares of it (a backward pass counts 2)."
 )
 
@@ -27,7 +26,17 @@ Entry = Mapping[str, Any]
 
 
 def document(data: Data, length: Mapping[str, Any], methods: Mapping[str, Entry], reference: Entry | None) -> Document:
-    """The content of table.json."""
+    """The content of table.json.
+
+    Args:
+        data: The data set of all methods.
+        length: {"steps": ...} or {"seconds": ...}.
+        methods: The entries by name.
+        reference: The entry of the diffusion model, if there is one.
+
+    Returns:
+        A dict that JSON can hold.
+    """
     return {
         "data": data.name,
         "kind": data.kind,
@@ -38,14 +47,29 @@ def document(data: Data, length: Mapping[str, Any], methods: Mapping[str, Entry]
 
 
 def about(row: Row, run: Path) -> dict[str, Any]:
-    """What a method is and what its step costs, counted."""
+    """The properties of a method and the counted cost of its step, for an entry.
+
+    Args:
+        row: The method's row of the landscape.
+        run: Its run folder, whose name is kept.
+
+    Returns:
+        The first part of an entry.
+    """
     names = ("rule", "learning", "output", "few_step", "published_cost", "cost", "shared", "reference")
     return {"run": run.name, **{name: getattr(row, name) for name in names}}
 
 
-def measured(run: Path, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What training took, and the evaluation."""
-    last = read_metrics(run)[-1]
+def measured(last: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The cost and end of training, and the evaluation, for an entry.
+
+    Args:
+        last: The last row of metrics.jsonl.
+        evaluation: The content of evaluation.json.
+
+    Returns:
+        {"training": ..., "evaluation": ...}.
+    """
     seconds = last["seconds"] or None
     training = {name: last[name] for name in ("step", "loss", "seconds")}
     return {
@@ -55,30 +79,30 @@ def measured(run: Path, evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluated(document: Document) -> dict[str, Entry]:
-    """The methods that did not fail."""
+    """The entries of the methods that did not fail."""
     return {name: entry for name, entry in document["methods"].items() if "evaluation" in entry}
 
 
 def any_evaluation(document: Document) -> Mapping[str, Any] | None:
-    """One of the evaluations, for what they share: the metric and its floor."""
+    """One of the evaluations, for the values that all share: the metric and its floor."""
     known = [*evaluated(document).values(), document["reference"] or {}]
     return next((entry["evaluation"] for entry in known if "evaluation" in entry), None)
 
 
 def at(entry: Entry, steps: int) -> words.Row | None:
-    """The row of so many jumps: of a diffusion model, of so many steps of its ODE."""
+    """The row of an entry with so many jumps (ODE steps for a diffusion model); None if there is none."""
     rows = [row for row in entry["evaluation"]["rows"] if row["steps"] == steps]
     jumps = [row for row in entry["evaluation"]["rows"] if row["sampler"] != "euler"]
     return next((row for row in rows if not jumps or row["sampler"] != "euler"), None)
 
 
 def many_steps(entry: Entry | None) -> words.Row | None:
-    """The longest solution of the ODE."""
+    """The row of the longest ODE solution of an entry; None if there is none."""
     return words.longest_ode(entry["evaluation"]["rows"]) if entry and "evaluation" in entry else None
 
 
 def heading(document: Document) -> str:
-    """What is measured, on what, after how much training."""
+    """Name the measure, the data and the length of training."""
     evaluation = any_evaluation(document)
     [(unit, length)] = document["length"].items()
     trained = f"{document['data']}, each method trained for {length:g} {unit}"
@@ -88,13 +112,13 @@ def heading(document: Document) -> str:
 
 
 def distances(document: Document) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: the distance by number of jumps."""
+    """The head and the rows of the table of distances by number of jumps."""
     head, rows = table(document)
     return head[: 2 + len(JUMPS)], [row[: 2 + len(JUMPS)] for row in rows]
 
 
 def table(document: Document) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: the distance by number of jumps, and the cost."""
+    """The head and the rows of the whole table: the distance by number of jumps, and the cost."""
     longest = max((row["steps"] for entry in evaluated(document).values() if (row := many_steps(entry))), default=0)
     head = ["method", *(words.count(k, "jump") for k in JUMPS), f"{longest} ODE steps" if longest else "ODE"]
     rows = [[name, *cells(entry)] for name, entry in document["methods"].items()]
@@ -107,7 +131,7 @@ def table(document: Document) -> tuple[list[str], list[list[str]]]:
 
 
 def cells(entry: Entry) -> list[str]:
-    """One row of the table behind the method's name."""
+    """One row of the table, without the method's name."""
     if "failure" in entry:
         return ["failed", "", "", "", "", f"{entry['shared']:g}", "", ""]
     found = [*(at(entry, k) for k in JUMPS), many_steps(entry)]
@@ -118,7 +142,7 @@ def cells(entry: Entry) -> list[str]:
 
 
 def notes(document: Document) -> list[str]:
-    """What a reader of the table must know: failures, methods that sample in another way, what the columns are."""
+    """Notes under the table: failures, methods that sample in another way, the meaning of the columns."""
     found = evaluated(document)
     failed = [f"{name} failed: {e['failure']}." for name, e in document["methods"].items() if "failure" in e]
     restarting = [name for name, entry in found.items() if _samples_by(entry, "restart")]
@@ -135,11 +159,12 @@ def notes(document: Document) -> list[str]:
 
 
 def _samples_by(entry: Entry, sampler: str) -> bool:
+    """Whether an entry has a row of a sampler."""
     return any(row["sampler"] == sampler for row in entry["evaluation"]["rows"])
 
 
 def headline(document: Document) -> str:
-    """Which methods come closest to real data in one jump, as far as the standard errors can tell."""
+    """Name the methods that come closest to real data in one jump, as far as the standard errors can tell."""
     ones = {name: row for name, e in evaluated(document).items() if (row := at(e, 1)) and row["sampler"] != "euler"}
     ones = {name: row for name, row in ones.items() if row["distance"] is not None}
     if not ones:
@@ -150,4 +175,5 @@ def headline(document: Document) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence: "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 
 def mosaic(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
-    """Images (N, C, H, W) in [0, 1], C = 1, 3 or 4, side by side: (rows, width, 4), with `gap` transparent pixels
-    between them.
+    """Put images side by side, with transparent pixels between them.
 
-    columns: by default about as many as rows. Raises ValueError for another shape.
+    Args:
+        images: Images (N, C, H, W) in [0, 1] with C = 1, 3 or 4.
+        columns: Images in a row; None takes about as many as rows.
+        gap: Pixels between neighbours.
+
+    Returns:
+        The picture (height, width, 4), in red, green, blue and opacity.
+
+    Raises:
+        ValueError: If the shape is another one.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or not len(images):
         raise ValueError(f"a grid needs images (N, C, H, W) with 1, 3 or 4 channels, got {tuple(images.shape)}")
@@ -38,8 +46,14 @@ def mosaic(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
 
 
 def enlarged(images: Tensor, side: int = 56) -> Tensor:
-    """Small images (N, C, H, W) in [0, 1], smoothly enlarged by a whole factor to sides of at least `side`; others as
-    they are.
+    """Enlarge small images smoothly by a whole factor, and leave large ones unchanged.
+
+    Args:
+        images: Images (N, C, H, W) in [0, 1].
+        side: The least height and width of the result.
+
+    Returns:
+        The images.
     """
     factor = -(-side // min(images.shape[2:]))
     if factor == 1:
@@ -48,7 +62,7 @@ def enlarged(images: Tensor, side: int = 56) -> Tensor:
 
 
 def png(board: Tensor) -> bytes:
-    """A mosaic as the bytes of a PNG file, one pixel for one."""
+    """The bytes of a PNG file of a mosaic (height, width, 4), one pixel for one."""
     from PIL import Image
 
     buffer = BytesIO()
@@ -57,7 +71,17 @@ def png(board: Tensor) -> bytes:
 
 
 def grid(images: Tensor, path: str | Path | None = None, *, columns: int | None = None, theme: Theme = light) -> Figure:
-    """A grid of images (N, C, H, W) in [0, 1], saved where a path is given."""
+    """Draw a grid of images.
+
+    Args:
+        images: Images (N, C, H, W) in [0, 1].
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        columns: Images in a row; None takes about as many as rows.
+        theme: The colours.
+
+    Returns:
+        The figure.
+    """
     board = mosaic(images, columns)
     height, width = board.shape[:2]
     with figure(theme, 6, 6 * height / width, path) as (made, axes):
@@ -74,10 +98,18 @@ def path_strip(
     gap: int = 1,
     theme: Theme = light,
 ) -> Figure:
-    """How noise becomes data: `states` are sets of images (B, C, H, W) in [0, 1], one for each time, and make one
-    column each.
+    """Draw how noise becomes data: a column for each time, a row for each sample.
 
-    names: what each of the B rows shows.
+    Args:
+        states: Images (B, C, H, W) in [0, 1] at each time.
+        times: The times, as the names of the columns.
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        names: The names of the B rows; none by default.
+        gap: Pixels between neighbours.
+        theme: The colours.
+
+    Returns:
+        The figure.
     """
     rows = len(states[0])
     board = mosaic(torch.stack(list(states), 1).flatten(0, 1), len(states), gap)
@@ -92,11 +124,13 @@ def path_strip(
 
 
 def _middles(count: int, length: int, gap: int) -> list[float]:
+    """The positions of the ticks in the middle of each of `count` images along `length` pixels."""
     each = (length + gap) / count
     return [each * k + (each - gap) / 2 - 0.5 for k in range(count)]
 
 
 def _show(axes: Any, board: Tensor) -> None:
+    """Draw a mosaic without a frame."""
     axes.imshow(board.numpy(), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():

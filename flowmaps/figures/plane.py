@@ -24,8 +24,17 @@ def points(
     extent: float | None = None,
     theme: Theme = light,
 ) -> Figure:
-    """Samples (N, 2) as dots; `beside`: others, such as real data, in a second panel to compare with. extent: half the
-    width shown.
+    """Draw samples (N, 2) as dots.
+
+    Args:
+        x: The samples.
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        beside: Other points (M, 2), such as real data, for a second panel.
+        extent: Half the width of the square that is shown; None fits it to the points, those of `beside` if given.
+        theme: The colours.
+
+    Returns:
+        The figure.
     """
     panels = [x] if beside is None else [x, beside]
     with figure(theme, 3 * len(panels), 3, path, ncols=len(panels), squeeze=False) as (made, axes):
@@ -44,10 +53,17 @@ def paths(
     extent: float | None = None,
     theme: Theme = light,
 ) -> Figure:
-    """The way of each of N samples through `states`, (N, 2) each, from the first (noise, open circles) to the last
-    (data, filled).
+    """Draw the way of each of N samples from the first state (noise, open circles) to the last (data, filled).
 
-    data: real data (M, 2), shown as a shadow.
+    Args:
+        states: The states of all samples, (N, 2) each.
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        data: Real data (M, 2), drawn as a shadow.
+        extent: Half the width of the square that is shown; None fits it to the states.
+        theme: The colours.
+
+    Returns:
+        The figure.
     """
     way = torch.stack(list(states)).detach().cpu()
     with figure(theme, 5, 5.3, path) as (made, axis):
@@ -65,7 +81,19 @@ def paths(
 def field(
     flow: Any, t: Time, path: str | Path | None = None, *, extent: float = 2.0, count: int = 21, theme: Theme = light
 ) -> Figure:
-    """The velocity v(x, t) of a flow map over the plane, as arrows that point towards data."""
+    """Draw the velocity v(x, t) over the plane, as arrows that point towards data (against v).
+
+    Args:
+        flow: Anything with velocity(x, t), such as a flow map.
+        t: The time.
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        extent: Half the width of the square of arrows.
+        count: Arrows along each side.
+        theme: The colours.
+
+    Returns:
+        The figure.
+    """
     line = torch.linspace(-extent, extent, count)
     x = torch.cartesian_prod(line, line)
     with torch.no_grad():
@@ -77,21 +105,25 @@ def field(
 
 
 def plane(axis: Any, extent: float) -> None:
-    """A square around the origin with equal units and few numbers."""
+    """Make an axis a square around the origin, of half the width `extent`, with equal units and few numbers."""
     axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
     axis.locator_params(nbins=5)
 
 
 def dots(axis: Any, x: Tensor, colour: str) -> None:
-    """Small dots, smaller the more there are; drawn as one picture, so that a vector file stays small."""
+    """Draw points as small dots, smaller the more there are; as one picture, so that a vector file stays small.
+
+    Args:
+        axis: The matplotlib axis.
+        x: The points (N, 2).
+        colour: The colour of all.
+    """
     size = max(0.5, min(5.0, 5000 / len(x)))
     x = x.detach().cpu()
     axis.scatter(x[:, 0], x[:, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True)
 
 
 def half_width(x: Tensor) -> float:
-    """Half the width of a square around the origin that shows nearly all of x (99.5 % of its coordinates), and a little
-    more.
-    """
+    """Half the width of a square around the origin that shows 99.5 % of the coordinates of x, and a tenth more."""
     size = x.detach().float().abs().flatten()
     return 1.1 * float(size[:: max(1, len(size) // 100_000)].quantile(0.995))

@@ -29,8 +29,19 @@ def portrait(
     subtitle: str = "",
     theme: Theme = light,
 ) -> Figure:
-    """One row for each term: where its (s, t) lie, at several moments of training where they change, and what its
-    weight makes of a residual; above them the shares of the batch. title, subtitle: such as name and equation.
+    """Draw a method: the shares of the batch, then a row for each term with its times (s, t) and its weight.
+
+    Times that change are drawn at several moments of training.
+
+    Args:
+        stages: The stages of the method, as `anatomy` reads them.
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        title: A large title, such as the name of the method.
+        subtitle: A second title, such as its equation.
+        theme: The colours.
+
+    Returns:
+        The figure.
     """
     parts = [(stage, part) for stage in stages for part in stage.parts]
     columns = 1 + max(len(part.times) for _, part in parts)
@@ -92,9 +103,7 @@ def _row(axes: Any, part: Part, colour: str, theme: Theme, stage: str) -> None:
 
 
 def _times(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None:
-    """Draws of (s, t) on the unit square: source to the right, target upwards. Where few values repeat, larger dots
-    for more of them.
-    """
+    """Draws of (s, t) on the unit square, source to the right, target upwards; larger dots for values that repeat."""
     pairs, counts = torch.stack((s, t), 1).mul(1e4).round().unique(dim=0, return_counts=True)
     few = len(pairs) < len(s) / 4
     size = 600 * counts / counts.sum() * len(pairs) ** 0.5 if few else 6
@@ -108,7 +117,7 @@ def _times(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None:
 
 
 def _density(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None:
-    """Where all draws lie on one line, how often each place on it is drawn, as bars, and the name of the line."""
+    """For draws on one line: the density along it, as bars, and the name of the line."""
     lines = {"t = s: the diagonal": s == t, "t = 0: jumps to data": t == 0, "s = 1: jumps from noise": s == 1}
     name = next((name for name, on in lines.items() if bool(on.all())), "")
     if name:
@@ -124,7 +133,7 @@ def _density(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None
 
 
 def _weights(axis: Any, curves: Mapping[str, Curve], colour: str, theme: Theme) -> None:
-    """Loss of a row, and how hard it pulls, against the size of its residual."""
+    """Loss of a row, and its slope (the pull), against the size of its residual."""
     for k, (name, curve) in enumerate(grouped(curves).items()):
         shade = theme.series[(theme.series.index(colour) + k) % len(theme.series)]
         label = f"loss ({name})" if len(curves) > 1 else "loss"

@@ -25,11 +25,19 @@ def ranking(
     name: str = "distance to real data",
     theme: Theme = light,
 ) -> Figure:
-    """Distances of several methods by number of jumps, best one at the top.
+    """Draw the distances of several methods by number of jumps, the best method at the top.
 
-    methods: name -> number of jumps -> row of an evaluation ("distance", "stderr"). lines: name -> distance of what
-    they are held against, such as the floor. The axis is logarithmic; where some are not positive, down to the largest
-    standard error.
+    The axis is logarithmic. If some distances are not positive, it is linear up to the largest standard error.
+
+    Args:
+        methods: Rows of evaluations ("distance", "stderr") by name and number of jumps.
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        lines: Distances to compare with by name, such as the floor, drawn as vertical lines.
+        name: The name of the axis.
+        theme: The colours.
+
+    Returns:
+        The figure.
     """
     order = sorted(methods, key=lambda method: _first(methods[method]), reverse=True)
     jumps = sorted({k for rows in methods.values() for k in rows})
@@ -51,17 +59,18 @@ def ranking(
 
 
 def _first(rows: Mapping[int, words.Row]) -> float:
-    """What a method is sorted by: the distance with the fewest jumps."""
+    """The distance with the fewest jumps, by which methods are sorted."""
     row = rows.get(min(rows, default=0))
     return row["distance"] if _known(row) and row is not None else math.inf
 
 
 def _known(row: words.Row | None) -> bool:
+    """Whether a row has a distance."""
     return row is not None and row["distance"] is not None
 
 
 def _scale(axis: Any, rows: Sequence[words.Row], lines: Sequence[float]) -> None:
-    """Logarithmic; where a distance is not positive, even up to the largest standard error, and logarithmic beyond."""
+    """Make the axis logarithmic; with distances that are not positive, linear up to the largest standard error."""
     distances = [row["distance"] for row in rows if _known(row)]
     if min([*distances, *lines], default=1.0) > 0:
         axis.set_xscale("log")

@@ -1,6 +1,4 @@
-"""One look for every figure, in light and in dark: colours that stay apart for every kind of colour vision, sizes that
-can be read.
-"""
+"""The style of all figures, light and dark: colours for every kind of colour vision, readable sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +17,15 @@ SHADES = "cividis"
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a figure. series: for lines and marks, in order (Okabe and Ito 2008, lightened for the dark theme)."""
+    """Colours of a figure.
+
+    Attributes:
+        background: Of the page.
+        text: Of labels and titles.
+        muted: Of ticks and secondary marks.
+        rule: Of axes and grids.
+        series: Of lines and marks, in order (Okabe and Ito 2008, lightened for the dark theme).
+    """
 
     background: str
     text: str
@@ -28,7 +34,7 @@ class Theme:
     series: tuple[str, ...]
 
     def settings(self) -> Any:
-        """As matplotlib's rc parameters: a dict of names and values."""
+        """The theme as matplotlib's rc parameters: a dict of names and values."""
         from cycler import cycler
 
         return {
@@ -68,10 +74,22 @@ dark = Theme("#14191f", "#e8edf2", "#9aa6b2", "#38424d", ("#56b4e9", "#f0944d", 
 def figure(
     theme: Theme, width: float, height: float, path: str | Path | None = None, **layout: Any
 ) -> Iterator[tuple[Figure, Any]]:
-    """`with figure(theme, 6, 4, path) as (figure, axes):` an empty figure of so many inches, to be drawn in the theme.
+    """Open an empty figure to draw in, and save it at the end of the block.
 
-    `plt.subplots` without pyplot's global state; `layout` says how many rows and columns. At the end it is saved where
-    a path is given; its ending chooses the format. Raises ImportError without matplotlib.
+    Use it as `with figure(light, 6, 4, path) as (made, axes):`; it is `plt.subplots` without pyplot's global state.
+
+    Args:
+        theme: The colours.
+        width: In inches.
+        height: In inches.
+        path: The file to save, whose ending chooses the format; None saves nothing.
+        **layout: Rows, columns and ratios, as for `Figure.subplots`.
+
+    Yields:
+        The figure and its axes.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
     """
     try:
         import matplotlib

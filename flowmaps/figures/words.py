@@ -13,14 +13,14 @@ UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def name(row: Row) -> str:
-    """ "1 jump", "100 ODE steps", with the run's name for rows of a reference."""
+    """Name the sampler of a row: "1 jump", "100 ODE steps", with the run's name for rows of a reference."""
     nouns = {"jump": "jump", "euler": "ODE step", "restart": "restarted jump"}
-    what = count(row["steps"], nouns[row["sampler"]])
-    return f"{what} of {row['run']}" if "run" in row else what
+    sampler = count(row["steps"], nouns[row["sampler"]])
+    return f"{sampler} of {row['run']}" if "run" in row else sampler
 
 
 def count(number: int, noun: str) -> str:
-    """ "1 jump", "2 jumps"."""
+    """A number with its noun: "1 jump", "2 jumps"."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
@@ -64,7 +64,15 @@ def reference_ode(rows: Sequence[Row]) -> Row | None:
 
 
 def headline(evaluation: Mapping[str, Any], kind: str) -> str:
-    """What one jump is worth, in one sentence, from the numbers alone."""
+    """Say in one sentence how good one jump is and how much faster, from the numbers alone.
+
+    Args:
+        evaluation: The content of evaluation.json.
+        kind: The kind of data: "images", "points" or "vectors".
+
+    Returns:
+        The sentence.
+    """
     rows = evaluation["rows"]
     jump, ode = one_jump(rows), reference_ode(rows) or longest_ode(rows)
     noun = NOUNS[kind]
@@ -80,8 +88,14 @@ def headline(evaluation: Mapping[str, Any], kind: str) -> str:
 
 
 def verdict(a: Row, b: Row) -> str:
-    """How the distance of a compares with that of b, given their standard errors; b is named where it is of another
-    run.
+    """Compare two distances, given their standard errors.
+
+    Args:
+        a: The row to judge.
+        b: The row to compare with; named if it is of another run.
+
+    Returns:
+        "and as close to real data", "and closer ..." or "but 2 times as far ...".
     """
     gap, noise = a["distance"] - b["distance"], 2 * math.hypot(a["stderr"] or 0, b["stderr"] or 0)
     as_other, than_other = (f" {word} {name(b)}" if "run" in b else "" for word in ("as", "than"))
@@ -98,7 +112,7 @@ def verdict(a: Row, b: Row) -> str:
 
 
 def explanation(evaluation: Mapping[str, Any]) -> str:
-    """The distances behind the headline, with their floor."""
+    """Give the distances behind the headline, with their floor."""
     rows = evaluation["rows"]
     chosen = [row for row in (one_jump(rows), longest_ode(rows), reference_ode(rows)) if row is not None]
     found = ", ".join(f"{pair(row)} by {name(row)}" for k, row in enumerate(chosen) if row not in chosen[:k])
@@ -107,17 +121,25 @@ def explanation(evaluation: Mapping[str, Any]) -> str:
 
 
 def pair(row: Row) -> str:
-    """Distance and standard error of a row."""
+    """Write the distance of a row with its standard error."""
     return plus_minus(row["distance"], row["stderr"])
 
 
 def floor(evaluation: Mapping[str, Any]) -> str:
-    """The floor and its standard error."""
+    """Write the floor with its standard error."""
     return plus_minus(evaluation["floor"], evaluation.get("floor_stderr"))
 
 
 def plus_minus(value: float | None, error: float | None) -> str:
-    """A value with its error, to the digits that the error leaves."""
+    """Write a value with its error, to the digits that the error leaves.
+
+    Args:
+        value: The value, or None if it is not known.
+        error: The standard error; None or 0 leaves three digits.
+
+    Returns:
+        "1.235 ± 0.021", with spaces that do not break.
+    """
     if value is None:
         return "not known"
     if not error:
@@ -127,14 +149,14 @@ def plus_minus(value: float | None, error: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """Time in the unit that suits it, to two digits."""
+    """Write a time in the unit that suits it, to two digits."""
     scale, unit = next(((scale, unit) for scale, unit in UNITS if value >= scale), UNITS[-1])
     amount = value / scale
     return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
 
 
 def speed_up(row: Row, ode: Row | None) -> str:
-    """How many times faster than the longest ODE."""
+    """How many times faster a row is than the longest ODE solution, such as "12×"; empty if there is none."""
     if ode is None:
         return ""
     ratio = ode["seconds_per_sample"] / row["seconds_per_sample"]

@@ -134,7 +134,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             **ALL_WEIGHTS,
             times=students.added,
             batch_size=256,
-            why="small enough to train whole; told the scale of guidance, so that one student serves all of them",
+            why="small enough to train whole; guidance-conditioned, so that one student serves all scales",
         ),
         Distillation(
             name="sdxl-lora",
@@ -145,7 +145,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             guidance=5.0,
             steps=5_000,
             batch_size=64,
-            why="as LCM-LoRA: nothing but low-rank additions, which fit onto other fine-tunes; guidance is baked in",
+            why="as LCM-LoRA: low-rank additions alone, which fit onto other fine-tunes; guidance is baked in",
         ),
         Distillation(
             name="sd3-medium",
@@ -160,7 +160,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             **ALL_WEIGHTS,
             times=students.decoupled,
             batch_size=128,
-            why="a transformer whose late layers can see the target time without new weights; whole, with --shard",
+            why="a transformer whose late layers can take the target time without new weights; whole, with --shard",
         ),
         Distillation(
             name="flux-dev-lora",

@@ -1,5 +1,7 @@
-"""Reports: self-contained HTML pages."""
+"""Reports: HTML pages that need nothing but themselves, from values that are handed in and templates that are files."""
 
-from .run_report import report
+from .comparison_page import Comparison, comparison_page
+from .run_page import run_page
+from .sections import Material
 
-__all__ = ["report"]
+__all__ = ["Comparison", "Material", "comparison_page", "run_page"]

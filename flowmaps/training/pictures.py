@@ -56,8 +56,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
 
 def learns_jumps(flow: FlowMap, method: Method) -> bool:
     """Whether the flow map learns more than the velocity: it is a partial map, or some term is off the diagonal."""
-    partial = flow.only_source is not None or flow.only_target is not None
-    return partial or any(not term.diagonal for term in method.terms)
+    return flow.is_partial or any(not term.diagonal for term in method.terms)
 
 
 def jumps_of(method: Method) -> int:

@@ -15,10 +15,9 @@ import torch
 import flowmaps as fm
 from flowmaps.cli import COMMANDS, main, parse
 from flowmaps.cli.arguments import data_arguments, function, literal, method_arguments, seconds_of
-from flowmaps.cli.models import make_flow, row_of
-from flowmaps.cli.options import Compare, Train
 from flowmaps.cli.tables import print_evaluation
 from flowmaps.experiments import evaluation
+from flowmaps.experiments.build import make_flow, row_of
 from flowmaps.training import read_metrics
 
 FAST = ["--batch-size", "16", "--width", "8", "--depth", "1", "--no-progress-bar"]
@@ -244,17 +243,15 @@ def test_values_are_read_as_literals_and_functions_only():
 def test_networks_by_kind_of_data():
     def network(shape, **options):
         data = fm.data.as_data(torch.randn(20, *shape))
-        return make_flow(Compare(data="", width=16, depth=1, **options), data, row_of("imf")).network
+        return make_flow(data, "imf", width=16, depth=1, **options).network
 
     assert isinstance(network((2,)), fm.networks.MLP) and isinstance(network((1, 8, 8)), fm.networks.InBasis)
     assert isinstance(network((1, 8, 8), network="mlp"), fm.networks.MLP)
     assert isinstance(network((3, 32, 32)), fm.networks.UNet)
     assert isinstance(network((1, 8, 8), network="unet"), fm.networks.UNet)
     image = fm.data.as_data(torch.randn(20, 1, 8, 8))
-    assert isinstance(
-        make_flow(Compare(data="", network="dit", depth=1), image, row_of("imf")).network, fm.networks.DiT
-    )
-    one, other = (make_flow(Train(data="", seed=seed), image, row_of("imf")) for seed in (0, 0))
+    assert isinstance(make_flow(image, "imf", network="dit", depth=1).network, fm.networks.DiT)
+    one, other = (make_flow(image, "imf", seed=seed) for seed in (0, 0))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
@@ -283,7 +280,7 @@ def test_a_stopped_command_keeps_what_it_learned(number, tmp_path, capsys):
 def small_evaluation(monkeypatch):
     """The same evaluation with few samples and steps."""
     small = functools.partial(fm.evaluate.evaluate_run, n=64, draws=2, jumps=(1, 2), ode_steps=(4,))
-    monkeypatch.setattr(evaluation, "evaluate_run", small)
+    monkeypatch.setattr(evaluation, "evaluate", small)
 
 
 def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation):

@@ -12,7 +12,8 @@ import time
 import pytest
 
 import flowmaps as fm
-from flowmaps.cli import contest, main
+from flowmaps.cli import main
+from flowmaps.experiments import comparison_runs
 from flowmaps.training import read_metrics
 
 TINY = ["--batch-size", "16", "--width", "8", "--depth", "1", "--no-progress-bar"]
@@ -25,7 +26,7 @@ def small():
         patch.setattr("flowmaps.evaluate.run.map_error", lambda *_, **__: {})
         patch.setattr("flowmaps.evaluate.measures.DENSITY_SAMPLES", 256)
         patch.setattr("flowmaps.evaluate.measures.LEAST_DENSITY", 256)
-        patch.setattr(contest, "evaluate", functools.partial(fm.evaluate.evaluate, n=64, draws=2))
+        patch.setattr(comparison_runs, "evaluate", functools.partial(fm.evaluate.evaluate, n=64, draws=2))
         yield
 
 
@@ -185,15 +186,15 @@ def test_a_given_teacher_is_the_reference(tmp_path, capsys):
 
 def test_a_method_that_fails_stands_in_the_table_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     out, trained = tmp_path / "out", []
-    train = contest.one_run
+    train = comparison_runs.train_into
 
-    def diverging(options, data, flow, method, run, **more):
+    def diverging(run, flow, method, data, say, **more):
         trained.append(method.name)
         if method.name == "psd":
             raise FloatingPointError("the loss is nan at step 7")
-        return train(options, data, flow, method, run, **more)
+        return train(run, flow, method, data, say, **more)
 
-    monkeypatch.setattr(contest, "one_run", diverging)
+    monkeypatch.setattr(comparison_runs, "train_into", diverging)
     for _ in range(2):
         assert compare(out, "psd,meanflow", steps="2") == 0
         assert "psd failed: the loss is nan at step 7" in capsys.readouterr().out
@@ -209,7 +210,7 @@ def test_where_the_teacher_fails_so_do_its_students(tmp_path, monkeypatch):
     def diverging(*_, **__):
         raise FloatingPointError("nan")
 
-    monkeypatch.setattr(contest, "one_run", diverging)
+    monkeypatch.setattr(comparison_runs, "train_into", diverging)
     assert compare(tmp_path / "out", "lmd", steps="2") == 0
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert table["methods"]["lmd"]["failure"] == "its teacher failed: nan"

@@ -9,7 +9,7 @@ from PIL import Image
 import flowmaps as fm
 from flowmaps.cli import drawings, main
 from flowmaps.cli.explain import subject
-from flowmaps.cli.models import row_of
+from flowmaps.experiments.build import row_of
 from flowmaps.figures.anatomy import anatomy
 from flowmaps.figures.portrait import portrait
 from flowmaps.times import growing_gap, uniform_triangle

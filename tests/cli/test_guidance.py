@@ -8,13 +8,14 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import main, parse
-from flowmaps.cli.guide import Guide, guide_of
+from flowmaps.cli.arguments import keywords
 from flowmaps.cli.scales import interval_of, scales_of
 from flowmaps.cli.tables import print_evaluation
 from flowmaps.evaluate import evaluate_run, read_evaluation, train_classifier
 from flowmaps.evaluate.features import save_classifier
-from flowmaps.experiments.guided_run import baked_scale, guided_samplers, is_told, knows_null, trained_scales
-from flowmaps.reports import guided, sections
+from flowmaps.experiments.guide import Guide, guide_of_training
+from flowmaps.experiments.guided_run import baked_scale, guided_samplers, is_conditioned, knows_null, trained_scales
+from flowmaps.reports import guidance, page, sections
 from flowmaps.visualise import report
 
 FAST = ["--steps", "3", "--batch-size", "16", "--lr", "0.1", "--no-progress-bar", "--trackers", "--sample-every", "0"]
@@ -68,7 +69,7 @@ def test_a_run_says_what_guidance_it_learned(runs):
     assert notes["plain"] == notes["ignorant"] == {}
     assert notes["fixed"] == {"guidance": "2"} and notes["told"] == {"guidance": "1:8"}
     assert notes["distilled"] == {"guidance": "1:3", "teacher": str(runs["plain"])}
-    told = {name: is_told(fm.load(run).network) for name, run in runs.items()}
+    told = {name: is_conditioned(fm.load(run).network) for name, run in runs.items()}
     assert told == {"plain": False, "ignorant": False, "fixed": False, "told": True, "distilled": True}
     null = {name: knows_null(config(run)) for name, run in runs.items()}
     assert null == {"plain": True, "ignorant": False, "fixed": True, "told": True, "distilled": False}
@@ -76,7 +77,7 @@ def test_a_run_says_what_guidance_it_learned(runs):
 
 
 @pytest.mark.parametrize("name", ["told", "distilled"])
-def test_samples_at_a_scale_are_those_of_the_map_that_is_told_it(runs, name, tmp_path):
+def test_samples_at_a_scale_are_those_of_the_map_that_is_conditioned_it(runs, name, tmp_path):
     flow = fm.load(runs[name])
     for scale in (1.5, 3.0):
         wanted = fm.sample(flow, NOISE, condition={"label": LABEL, "guidance": torch.full((10,), scale)})
@@ -124,10 +125,10 @@ def test_training_that_cannot_be_guided_is_refused(runs, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_partial_map_is_told_the_scale(runs):
+def test_a_partial_map_is_conditioned_the_scale(runs):
     whole = fm.load(runs["plain"])
-    flow = Guide(10, 1.0, 3.0, taught=True).flow(fm.FlowMap(whole.network, whole.output, only_target=0.0))
-    assert is_told(flow.network) and flow.only_target == 0.0 and flow.output is whole.output
+    flow = Guide(1.0, 3.0, taught=True).flow(fm.FlowMap(whole.network, whole.output, only_target=0.0))
+    assert is_conditioned(flow.network) and flow.only_target == 0.0 and flow.output is whole.output
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "3:1", "much", "1:2:3", "1:", "nan", "1:inf"])
@@ -142,15 +143,22 @@ def test_intervals_that_are_none(text):
         interval_of(text)
 
 
+def guide_of(*arguments, data):
+    """The guidance that a command line asks for."""
+    given = keywords(parse(arguments))
+    names = ("guidance", "guidance_interval", "label_dropout", "labels", "teacher", "recipe")
+    return guide_of_training(data, **{name: given[name] for name in names})
+
+
 def test_data_and_method_without_guidance_stay_what_they_are():
     data, method = fm.data.load("digits"), fm.methods.imf()
-    guide = guide_of(parse(["train", "digits"]), data)
+    guide = guide_of("train", "digits", data=data)
     assert guide == Guide() and guide.data(data) is data and guide.method(method) is method and guide.notes() == {}
 
 
 def test_a_tenth_of_the_labels_is_left_out_and_rows_without_are_told_scale_1():
     data = fm.data.load("digits")
-    guide = guide_of(parse(["train", "digits", "--guidance", "2:4", "--guidance-interval", "0:0.7"]), data)
+    guide = guide_of("train", "digits", "--guidance", "2:4", "--guidance-interval", "0:0.7", data=data)
     batch = next(guide.data(data).batches(1000))
     null = batch.label == 10
     assert 0.06 < float(null.double().mean()) < 0.14
@@ -193,7 +201,8 @@ def test_a_report_without_its_teacher_shows_the_rest(runs, classifier):
     data, flow = fm.data.load("digits"), fm.load(runs["told"])
     samplers = guided_samplers(runs["told"], flow, data, scales=[1.0], steps=2)
     measures = {"accuracy": "right", "diversity": "apart", "distance": "far"}
-    text = guided.guided(samplers, data, {"rows": rows, "data": rows[0], "measures": measures})
+    found = guidance.section(samplers, data, {"rows": rows, "data": rows[0], "measures": measures})
+    text = page.render("guidance.html.j2", guidance=found)
     assert text.count("A grid of images, a row for each class") == 1 and "1 jump of gone" in text
 
 

@@ -1,11 +1,11 @@
-"""Random changes of batches: what they do, and that neither resuming nor sharing changes them."""
+"""Random transforms of batches: what they do, and that neither resuming nor sharing changes them."""
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from flowmaps.data import as_data, load
+from flowmaps.data import as_data, changes, load
 from flowmaps.data.transforms import GuidanceScales, LabelDropout, drawn_from_moments, mirrored, transformed
 
 SHARES = [slice(None), slice(1, None, 3)]
@@ -123,3 +123,7 @@ def test_intervals_of_guidance_and_rows_without_any(data):
         GuidanceScales(1, 2, interval=((0.0, 0.6), (0.5, 1.0)))
     with pytest.raises(ValueError, match="another 'text'"):
         first(transformed(data, GuidanceScales(1, 2, null={"text": torch.zeros(1, 3)})))
+
+
+def test_the_names_of_version_0_1_are_still_there():
+    assert (changes.WithGuidance, changes.WithoutLabel, changes.changed) == (GuidanceScales, LabelDropout, transformed)

@@ -11,7 +11,7 @@ from torch import nn
 
 from flowmaps.data import load
 from flowmaps.evaluate import train_classifier
-from flowmaps.evaluate.guided import Guided, accuracy, by_scale, diversity
+from flowmaps.evaluate.guided import GuidedSampler, accuracy, by_scale, diversity
 from flowmaps.path import linear
 from flowmaps.steps import euler, jump
 
@@ -70,7 +70,7 @@ class Drawer:
 def found():
     flow, data = Drawer(), load("digits")
     samplers = [
-        Guided(name, 1, step, w, flow, flow, {"guidance": torch.tensor([w])}, run, run is not None)
+        GuidedSampler(name, 1, step, w, flow, flow, {"guidance": torch.tensor([w])}, run, run is not None)
         for name, step, run in (("jump", jump, None), ("euler", euler, "other"))
         for w in (1.0, 2.0)
     ]

@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import flowmaps as fm
 from flowmaps.cli import main, parse
-from flowmaps.cli.plan import changed, print_estimate
+from flowmaps.cli.plan import given, print_estimate
 from flowmaps.cli.scales import scales_of
 from flowmaps.draws import Rows
-from flowmaps.forward_mode.blocks import SCORES_PER_BLOCK
+from flowmaps.experiments.planning import adapted
+from flowmaps.forward_mode import SCORES_PER_BLOCK
 from flowmaps.recipes import PRETRAINED, find, find_any
 from flowmaps.recipes.distillation import TIMES
 from flowmaps.recipes.planning import Cost, Estimate, cost_of, counter, plan
@@ -250,7 +251,8 @@ def test_the_launch_line_of_a_distillation_is_what_the_recipe_says(recipe):
 
 def test_what_a_distillation_takes_is_said(capsys):
     options = parse(["plan", "sdxl-lora", "--rate", "200", "--method", "lcm", "--method-args", "points=20"])
-    recipe = changed(find_any("sdxl-lora"), options)
+    asked = {name: given(options)[name] for name in ("method", "method_args", "steps", "checkpoint")}
+    recipe = adapted(find_any("sdxl-lora"), **asked)
     cost = Cost(2_500_000, 7_500_000, 10**14, *[10**9] * 7)
     estimate = Estimate(recipe, 8, 1, False, cost)
     print_estimate(estimate, options, estimate.hours(2e14))

@@ -12,8 +12,8 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import main
-from flowmaps.cli.distill import TIMES
 from flowmaps.draws import Rows
+from flowmaps.experiments.distillation import TIMES
 from flowmaps.integrations.peft import base_of
 from flowmaps.recipes import PRETRAINED
 from flowmaps.recipes.distillation import TIMES as recipe_times

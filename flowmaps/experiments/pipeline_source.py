@@ -1,4 +1,4 @@
-"""A pipeline of diffusers on the way to a student."""
+"""A pipeline of diffusers as a pretrained model."""
 
 from __future__ import annotations
 
@@ -18,48 +18,56 @@ from ..integrations.diffusers.fingerprints import of_pipeline
 from ..integrations.diffusers.folder import opened
 from ..integrations.diffusers.latents import Latents, default_size
 from ..methods import Row
-from .arguments import data_arguments
-from .options_distill import Distill
-from .tables import say
+from .pretrained_sources import SourceOptions
+from .trained_run import data_of
 
 
-class Pipeline:
-    """Its network, what the network is told, and the data for it, encoded where it needs that."""
+class PipelineSource:
+    """The network of a pipeline, its conditions, and the data for it, encoded if it needs that.
 
-    def __init__(self, options: Distill) -> None:
+    Args:
+        folder: Folder of the pipeline, or its name on the Hugging Face hub.
+        options: Options of the model.
+    """
+
+    def __init__(self, folder: str, options: SourceOptions) -> None:
         self.options = options
-        self.pipeline = opened(options.folder, options.variant)
+        self.pipeline = opened(folder, options.variant)
 
     @property
     def name(self) -> str:
+        """Last part of its path or name."""
         return last_part(self.pipeline.name)
 
     @property
     def notes(self) -> dict[str, str]:
+        """The pipeline."""
         return {"folder": self.pipeline.name}
 
     @cached_property
     def read(self) -> Any:
-        """The teacher. The frozen weights of LoRA are kept in bf16 where the loss is in bf16."""
-        half = self.options.lora is not None and self.options.precision == "bf16"
-        return teacher(self.pipeline, component=self.options.component, dtype=torch.bfloat16 if half else None)
+        """The teacher, read once."""
+        dtype = torch.bfloat16 if self.options.half else None
+        return teacher(self.pipeline, component=self.options.component, dtype=dtype)
 
     def teacher(self) -> Any:
+        """Its velocity."""
         return self.read
 
     @property
     def takes(self) -> tuple[str, ...]:
+        """The conditions that its network may be given."""
         return tuple(self.read.network.takes)
 
     @property
     def embedded(self) -> int:
-        """How many classes the network has embeddings of, with that of no class where there is one."""
+        """Number of class embeddings of the network, the one for no class included."""
         config = self.read.network.model.config
         known = config.get("num_embeds_ada_norm")
         return int(config.get("num_class_embeds") or 0) if known is None else int(known) + 1
 
     def classes(self, data: Data | None) -> int | None:
-        """The number of classes: as it was said, or as the data or else the network has it."""
+        """Number of classes: the option, or else of the data, or else of the network. None: it takes no class."""
         if "label" not in self.takes:
             return None
         of_data = None if data is None else data.classes
@@ -67,14 +75,27 @@ class Pipeline:
         return self.options.classes or of_data or self.embedded - of_dit
 
     def data(self, row: Row) -> Data:
+        """The rows that a method learns from, encoded if the pipeline needs that.
+
+        Args:
+            row: The row of the method.
+
+        Returns:
+            Images, latents or vectors with the conditions of the network.
+
+        Raises:
+            ValueError: The method needs data, or the data or prompts do not fit the network.
+        """
         options = self.options
         if options.data is None and not row.data_free:
-            raise ValueError(f"{row.name} learns from data: --data IMAGES, or choose a method that needs none, as pid")
+            raise ValueError(f"{row.name} learns from data: `data=IMAGES`, or choose a method that needs none, as pid")
         if "text" not in self.takes and (options.prompts is not None or options.negative_prompt is not None):
             raise ValueError(f"the network of {self.pipeline.name} is not told a text, so no prompts apply")
-        if options.data is not None and is_cache(Path(options.data)):
+        named = isinstance(options.data, str | Path)
+        if named and is_cache(Path(options.data)):
             return self.fitting(self.encoded_before(Path(options.data)))
-        data = None if options.data is None else load(options.data, **self.data_options(options.data))
+        arguments = self.data_options(str(options.data)) if named else options.data_args
+        data = None if options.data is None else data_of(options.data, arguments)
         if "text" in self.takes or (data is not None and data.kind == "images" and self.pipeline.has("vae")):
             return self.fitting(self.encoded(data, row))
         if data is not None:
@@ -83,8 +104,9 @@ class Pipeline:
         return no_data(Latents(self.pipeline).shape, self.classes(None), kind=kind)  # type: ignore[arg-type]
 
     def data_options(self, where: str) -> dict[str, Any]:
-        """Options of --data: those that were typed, captions where they are wanted and, for a folder of images, the
-        size and channels of the pipeline.
+        """Options of a data set: the given ones, before the usual ones for this pipeline.
+
+        These are captions if they are wanted and, for a folder of images, the size and channels of the pipeline.
         """
         wanted: dict[str, Any] = {}
         if is_folder := Path(where).is_dir() and not is_saved(Path(where)):
@@ -92,15 +114,30 @@ class Pipeline:
             wanted = {"size": default_size(self.pipeline), "mode": "L" if grey else "RGB"}
         if "text" in self.takes and self.options.prompts is None and (is_folder or where.startswith("hf:")):
             wanted["captions"] = True
-        return wanted | data_arguments(self.options.data_args)
+        return wanted | dict(self.options.data_args or {})
 
     def encoded(self, data: Data | None, row: Row) -> Data:
-        """Latents and conditions, encoded now where the cache has them not."""
+        """Latents and conditions, from the cache or encoded now.
+
+        Args:
+            data: Images with captions or classes. None: prompts alone.
+            row: The row of the method.
+
+        Returns:
+            The data set in the cache.
+
+        Raises:
+            ValueError: There are data and the method learns without.
+        """
         options = self.options
         if row.data_free and data is not None:
-            raise ValueError(f"{row.name} learns without data: leave --data out, prompts are given by --prompts FILE")
-        out = options.cache or Path("runs") / f"cache-{self.name}-{last_part(options.data or str(options.prompts))}"
-        say(f"Images and prompts as {self.pipeline.name} encodes them are kept in {out}")
+            raise ValueError(f"{row.name} learns without data: leave `data` out, prompts are given by `prompts=FILE`")
+        given = (options.data, options.prompts)
+        known = next(
+            (str(one) for one in given if isinstance(one, str | Path)), "prompts" if data is None else data.name
+        )
+        out = Path(options.cache or Path("runs") / f"cache-{self.name}-{last_part(known)}")
+        options.say(f"Images and prompts as {self.pipeline.name} encodes them are kept in {out}")
         return cached(
             self.pipeline,
             data,
@@ -110,18 +147,20 @@ class Pipeline:
             classes=None if data is not None else self.classes(None),
             size=None if data is None or data.kind != "images" else data.shape[1:],
             moments=options.moments,
-            report=lambda name, done, rows: say(f"  {name}: {done} of {rows}"),
+            report=lambda name, done, rows: options.say(f"  {name}: {done} of {rows}"),
         )
 
     def encoded_before(self, folder: Path) -> Data:
-        """A cache. Raises ValueError where another pipeline made it."""
+        """The data of a cache. Raises ValueError if another pipeline made it."""
         known = read_manifest(folder)["made"]
         refuse_other(folder, {"made": known}, {**known, "pipeline": of_pipeline(self.pipeline)})
         return load(folder)
 
     def fitting(self, data: Data) -> Data:
-        """Data that the network can be told. Raises ValueError for channels and classes that it does not know, and for
-        labels that it needs and are not there.
+        """Check data against the network.
+
+        Raises:
+            ValueError: The network does not know the channels or classes, or labels are missing.
         """
         network, where = self.read.network, self.pipeline.name
         if data.shape[0] != network.channels:
@@ -136,6 +175,7 @@ class Pipeline:
         return data
 
     def empty(self, data: Data) -> dict[str, Any]:
+        """The conditions without class or text. Raises ValueError for a model without a null condition."""
         if "text" in self.takes:
             return self.of_text(data, "")
         if "label" not in self.takes:
@@ -147,21 +187,22 @@ class Pipeline:
             raise ValueError(
                 f"guidance compares with no class, the one after the {classes} classes, and the network of "
                 f"{self.pipeline.name} has embeddings of {self.embedded}: where the last one is that of no class, say "
-                f"--classes {self.embedded - 1}; else train a model with one more, and labels left out at random"
+                f"`classes={self.embedded - 1}`; else train a model with one more, and labels left out at random"
             )
         return {"label": self.embedded - 1}
 
     def null(self, data: Data) -> dict[str, Any]:
+        """The negative prompt, or the conditions without class or text."""
         negative = self.options.negative_prompt
         return self.empty(data) if negative is None else self.of_text(data, negative)
 
     def of_text(self, data: Data, text: str) -> dict[str, Any]:
-        """What a text is encoded to, (1, ...), without the size, which has nothing to do with it."""
+        """The conditions (1, ...) of a text, without the size. Raises ValueError if it was not encoded."""
         if data.prompts is None:
             raise ValueError(f"{data.name} has no encoded prompts, so that there is no {text!r} among them")
         return {name: value for name, value in data.prompts.conditions(text).items() if name != "size"}
 
 
 def last_part(name: str) -> str:
-    """Of a path or a name on the hub."""
+    """The last part of a path or of a name on the hub."""
     return Path(name.removeprefix("hf:")).name

@@ -1,4 +1,4 @@
-"""Samples of a run that was made of a pipeline: prompts on the way in, the VAE on the way out."""
+"""The pipeline behind a distilled run: it encodes prompts, and decodes latents."""
 
 from __future__ import annotations
 
@@ -8,24 +8,35 @@ from typing import Any
 from torch import Tensor
 
 from ..flow_map import FlowMap
+from .guided_run import condition_names
 
 
 def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[str], n: int) -> dict[str, Tensor]:
-    """What the pipeline of a run makes of prompts, which take turns over n rows. Raises ValueError for a network that
-    is told a text and gets none, and the other way round.
+    """Encode prompts by the pipeline that a run was made of.
+
+    Args:
+        flow: The flow map of the run.
+        config: The content of its config.json.
+        prompts: Prompts, which take turns over the rows.
+        n: Number of rows.
+
+    Returns:
+        The conditions by name, (n, ...); none for a network without text conditioning.
+
+    Raises:
+        ValueError: The network is conditioned on a text and there is none, or the other way round.
     """
-    takes = {name for part in flow.modules() for name in getattr(part, "takes", ())}
-    if "text" not in takes:
+    if "text" not in condition_names(flow.network):
         if prompts:
-            raise ValueError("the network of this run is not told a text, so --prompt cannot be given")
+            raise ValueError("the network of this run is not told a text, so `prompt` cannot be given")
         return {}
     if not prompts:
-        raise ValueError("the network of this run is told a text: --prompt TEXT")
+        raise ValueError("the network of this run is told a text: `prompt=TEXT`")
     from ..integrations.diffusers import Texts
     from ..integrations.diffusers.folder import opened
     from ..integrations.diffusers.latents import factors
 
-    pipeline = opened(folder_of(config))
+    pipeline = opened(pipeline_of(config))
     factor = factors(pipeline.config("vae"))[-2:] if pipeline.has("vae") else (1, 1)
     size = tuple(side * f for side, f in zip(config["data"]["shape"][-2:], factor, strict=True))
     encoded = Texts(pipeline, size).to(flow.like.device).encode(list(prompts))
@@ -35,18 +46,27 @@ def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[
 
 
 def decoded(config: Mapping[str, Any], x: Tensor) -> Tensor:
-    """Latents as images, by the VAE of the run's pipeline."""
+    """Decode latents by the VAE of the pipeline of a run.
+
+    Args:
+        config: The content of its config.json.
+        x: Latents (B, C, H, W).
+
+    Returns:
+        Images (B, channels, height, width) in [-1, 1].
+    """
     from ..integrations.diffusers import Latents
 
-    return Latents(folder_of(config)).decode(x.float()).detach()
+    return Latents(pipeline_of(config)).decode(x.float()).detach()
 
 
 def has_pipeline(config: Mapping[str, Any]) -> bool:
+    """Whether a run was made of a pipeline."""
     return bool(config["notes"].get("folder"))
 
 
-def folder_of(config: Mapping[str, Any]) -> str:
-    """The pipeline that a run was made of. Raises ValueError where its notes name none."""
+def pipeline_of(config: Mapping[str, Any]) -> str:
+    """The pipeline that a run was made of. Raises ValueError if its notes name none."""
     if not has_pipeline(config):
         raise ValueError("this run does not say which pipeline it was made of, whose encoders it needs")
     return config["notes"]["folder"]

@@ -1,0 +1,184 @@
+"""The runs of a comparison: train and evaluate what is not trained and evaluated yet."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data import Data
+from ..evaluate import evaluate
+from ..figures import comparison
+from ..files import write_json
+from ..methods import Row
+from ..runs.checkpoint import latest
+from ..runs.folder import read_config, read_metrics
+from ..runs.loading import load
+from .build import make_flow, make_method, row_of
+from .evaluation import RESULT, newest_step, run_features
+from .trained_run import Say, device, silent, train_into
+from .training import couple
+
+TEACHER = "flow_matching"
+ODE_STEPS = (1, 2, 4, 8, 16, 100)
+
+
+@dataclass(frozen=True)
+class ComparisonRuns:
+    """Everything that the methods of a comparison share.
+
+    Args:
+        data: The data set.
+        out: The folder of the comparison.
+        length: {"steps": n} or {"seconds": t}, the length of each training.
+        networks: Arguments of `make_flow`, the seed included.
+        settings: Other keyword arguments of `flowmaps.train`.
+        given: Run folder of the teacher, if there is one.
+        couplings: Number of couplings that the teacher makes.
+        say: Receives messages on the way.
+    """
+
+    data: Data
+    out: Path
+    length: Mapping[str, Any]
+    networks: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    given: Path | None
+    couplings: int
+    say: Say = silent
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Refuse before the first training, so that a mistake costs no time.
+
+        Args:
+            rows: The rows of the methods.
+
+        Raises:
+            ValueError: A network or a method cannot be built, or the teacher is a run on other data.
+            FileNotFoundError: The teacher is no run.
+        """
+        for row in rows:
+            make_flow(self.data, row, **self.networks)
+            if not row.needs_teacher:
+                make_method(row)
+        if self.given is None:
+            return
+        shape = tuple(read_config(self.given)["data"]["shape"])
+        if shape != tuple(self.data.shape):
+            raise ValueError(
+                f"the teacher must be a run on data of shape {tuple(self.data.shape)}, and {self.given} has {shape}"
+            )
+
+    def documents(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        """The content of table.json after each method, in order.
+
+        The diffusion model comes first if one is needed: distillation methods learn from it, and its many small steps
+        are the reference.
+        """
+        entries: dict[str, Any] = {}
+        teacher = self.teacher(rows)
+        reference = None if teacher is None else self._reference(teacher)
+        for row in rows:
+            entries[row.name] = self.entry(row, self.out / row.name, teacher)
+            yield comparison.document(self.data, self.length, entries, reference)
+
+    def teacher(self, rows: Sequence[Row]) -> Path | None:
+        """The run of the teacher; None if no method needs one.
+
+        It is the one given, else the diffusion model among the methods, else one that is trained for them.
+        """
+        if self.given is not None:
+            return self.given
+        if TEACHER in (row.name for row in rows):
+            return self.out / TEACHER
+        return self.out / "teacher" if any(map(learns_from_another, rows)) else None
+
+    def entry(self, row: Row, run: Path, teacher: Path | None) -> dict[str, Any]:
+        """Train and measure one method. A failure is kept beside the run as METHOD.failure.json and not tried again.
+
+        Args:
+            row: The row of the method.
+            run: Its run folder.
+            teacher: The run of the teacher.
+
+        Returns:
+            Its entry in table.json: its measures and its cost, or the reason why it failed.
+        """
+        about, failed = comparison.about(row, run), failure(run)
+        if failed is None and learns_from_another(row) and (reason := failure(teacher)):
+            return {**about, "failure": f"its teacher failed: {reason}"}
+        if failed is None:
+            try:
+                self._train(row, run, teacher)
+                result = self._evaluation(run, run / RESULT, row.rule == "diffusion")
+                return {**about, **comparison.measured(read_metrics(run)[-1], result)}
+            except (FloatingPointError, RuntimeError) as error:
+                failed = str(error)
+                write_json(failure_file(run), failed)
+        self.say(f"{row.name} failed: {failed}")
+        return {**about, "failure": failed}
+
+    def _train(self, row: Row, run: Path, teacher: Path | None) -> None:
+        """Train a method, from its newest checkpoint if there is one."""
+        if finished(run, self.length):
+            return
+        method = make_method(row, teacher=teacher if row.needs_teacher else None)
+        flow = make_flow(self.data, row, **self.networks)
+        data = self.data
+        if row.coupled and teacher:
+            data = couple(data, str(teacher), self.couplings, self.networks["seed"], self.say)
+        resume = (run / "config.json").is_file()
+        train_into(run, flow, method, data, self.say, resume=resume, **self.length, **self.settings)
+
+    def _evaluation(self, run: Path, kept: Path, diffusion: bool) -> dict[str, Any]:
+        """The evaluation of a run, kept as a file until the run has a newer checkpoint.
+
+        Images are compared by one classifier for all methods. A diffusion model, which knows no jumps, takes steps of
+        its ODE.
+        """
+        step = newest_step(run)
+        if kept.is_file() and (result := json.loads(kept.read_text(encoding="utf-8")))["step"] == step:
+            return result
+        self.say(f"Measuring {run} (a large network takes minutes) ...")
+        how: dict[str, Any] = {"labels": read_config(run)["training"]["labels"]}
+        if self.data.kind == "images":
+            how["features"] = run_features(self.out, self.data)
+        if diffusion:
+            how |= {"jumps": (), "ode_steps": ODE_STEPS}
+        result = {**evaluate(load(run).to(device()), self.data, **how), "step": step}
+        write_json(kept, result)
+        return result
+
+    def _reference(self, run: Path) -> dict[str, Any]:
+        """The entry of the diffusion model. The measures of a run from elsewhere are kept in this folder."""
+        if run.parent == self.out:
+            return self.entry(row_of(TEACHER), run, None)
+        evaluation = self._evaluation(run, self.out / "reference.json", True)
+        return {"run": str(run), **comparison.measured(read_metrics(run)[-1], evaluation)}
+
+
+def learns_from_another(row: Row) -> bool:
+    """Whether the method needs a trained model: as its teacher, or for the couplings that it trains on."""
+    return row.needs_teacher or row.coupled
+
+
+def finished(run: Path, length: Mapping[str, Any]) -> bool:
+    """Whether the newest checkpoint of a run is the end of training."""
+    found = latest(run / "checkpoints")
+    return found is not None and (
+        found[1]["step"] >= length.get("steps", math.inf) or found[1]["seconds"] >= length.get("seconds", math.inf)
+    )
+
+
+def failure_file(run: Path) -> Path:
+    """The file that keeps the failure of a run."""
+    return run.with_name(f"{run.name}.failure.json")
+
+
+def failure(run: Path | None) -> str | None:
+    """The reason why a run failed, if it did."""
+    path = None if run is None else failure_file(run)
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None

@@ -1,0 +1,87 @@
+"""`export`: a run as files for programs without flowmaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from ..export import adapter, to_diffusers, to_onnx, to_program
+from ..export import push_to_hub as upload
+from ..export.folder import example, read_run
+from ..export.hub import check_name
+from ..flow_map import FlowMap
+from .trained_run import Say, silent
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files of an export.
+
+    Args:
+        folder: The pipeline folder, or the folder of the adapter.
+        onnx: The one-step sampler for onnxruntime, if it was asked for.
+        program: The one-step sampler for torch.export, if it was asked for.
+        address: The address on the hub, if it was uploaded.
+    """
+
+    folder: Path
+    onnx: Path | None = None
+    program: Path | None = None
+    address: str | None = None
+
+
+def export(
+    run: str | PathLike[str] | FlowMap,
+    folder: str | Path,
+    *,
+    base: str | Path | None = None,
+    onnx: bool = False,
+    program: bool = False,
+    adapter_only: bool = False,
+    ema: bool = True,
+    push_to_hub: str | None = None,
+    public: bool = False,
+    say: Say = silent,
+) -> Exported:
+    """Write a run as a pipeline folder that plain diffusers loads and samples, as `flowmaps export` does.
+
+    Args:
+        run: Run folder, or a flow map.
+        folder: Folder to write; an earlier export there is replaced, anything else is refused.
+        base: Pipeline (a folder, or a name on the hub) whose other parts are copied. None: the one of the run.
+        onnx: Whether to write one_step.onnx too, noise to samples.
+        program: Whether to write one_step.pt2 too, noise to samples, for `torch.export.load`.
+        adapter_only: Whether to write the adapter of a run with LoRA alone.
+        ema: Whether to use the averaged weights.
+        push_to_hub: Name on the Hugging Face hub, OWNER/NAME, to upload the folder to after it has been loaded once.
+        public: Whether everybody sees the upload.
+        say: Receives a line for each file.
+
+    Returns:
+        The files.
+
+    Raises:
+        FileNotFoundError: There is no run.
+        ValueError: The run cannot be exported, the folder holds something else, or the options do not fit together.
+        ImportError: A package for the export is missing.
+    """
+    if push_to_hub is not None:
+        check_name(push_to_hub)
+    if adapter_only and (onnx or program):
+        raise ValueError("`adapter_only` writes no network: `onnx` and `program` need the whole of it")
+    known = read_run(run if isinstance(run, FlowMap) else Path(run), base, ema=ema)
+    written = Exported((adapter if adapter_only else to_diffusers)(known, Path(folder)))
+    load = "flowmaps.integrations.peft.load_adapter(student, {!r})"
+    whole = "DiffusionPipeline.from_pretrained({!r}, trust_remote_code=True)"
+    say(f"{written.folder}: {(load if adapter_only else whole).format(str(written.folder))}")
+    if onnx:
+        written = replace(written, onnx=to_onnx(known.flow, written.folder / "one_step.onnx", *example(known)))
+        say(f"{written.onnx}: noise to samples in one step")
+    if program:
+        written = replace(written, program=to_program(known.flow, written.folder / "one_step.pt2", *example(known)))
+        say(f"{written.program}: noise to samples in one step")
+    if push_to_hub is not None:
+        written = replace(written, address=upload(written.folder, push_to_hub, private=not public))
+        say(f"Uploaded: {written.address}")
+    return written

@@ -1,0 +1,216 @@
+"""Guidance of an experiment: its effect on data, network, method and teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import guidance
+from ..data import Data
+from ..data.transforms import GuidanceScales, LabelDropout, TextDropout, Transform, transformed
+from ..flow_map import FlowMap
+from ..guidance.conditions import SCALE
+from ..method.method import Method
+from ..runs.folder import read_config
+from ..students import student
+from .build import Model, is_path
+from .guided_run import EVERYWHERE, Interval, is_conditioned, knows_null
+
+LABEL_DROPOUT = 0.1
+"""Share of rows without a label in guided training (Ho and Salimans 2022)."""
+
+Scales = float | tuple[float, float]
+"""One scale of guidance, or the range that scales are drawn from."""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The guidance that a flow map learns. The default changes nothing.
+
+    Args:
+        low: The scale, or the smallest one.
+        high: The largest scale; the network is guidance-conditioned if it differs from `low`.
+        interval: The times between which guidance acts.
+        null: The conditions that guidance compares with, by name. None: nothing is compared.
+        empty: The conditions of rows without a class or text.
+        dropout: Share of rows without their class or text.
+        taught: Whether a teacher is guided, not pairs of noise and data.
+        built_in: Whether the pretrained network takes the scale itself, so that nothing is compared.
+    """
+
+    low: float = 1.0
+    high: float = 1.0
+    interval: Interval = EVERYWHERE
+    null: Mapping[str, Any] | None = None
+    empty: Mapping[str, Any] | None = None
+    dropout: float = 0.0
+    taught: bool = False
+    built_in: bool = False
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the network has to be made guidance-conditioned."""
+        return self.low < self.high and not self.built_in
+
+    @property
+    def drawn(self) -> bool:
+        """Whether each row gets a scale as a condition."""
+        return self.low < self.high or self.built_in
+
+    @property
+    def scale(self) -> float | None:
+        """The scale of all rows; None if the network is guidance-conditioned."""
+        return None if self.conditioned else self.low
+
+    def data(self, data: Data) -> Data:
+        """The data with some conditions left out of training batches, and with scales as conditions."""
+        transforms: list[Transform] = []
+        if self.dropout and self.empty is not None:
+            label = self.empty.get("label")
+            transforms += [
+                TextDropout(self.dropout, self.empty) if label is None else LabelDropout(self.dropout, label)
+            ]
+        if self.drawn:
+            transforms += [GuidanceScales(self.low, self.high, null=self.empty)]
+        return transformed(data, *transforms) if transforms else data
+
+    def method(self, method: Method) -> Method:
+        """The method, learning from the guided velocity of pairs if no teacher is guided."""
+        if self.taught or self.null is None:
+            return method
+        return guidance.guided(method, guidance.imf(null=self.null, scale=self.scale, interval=self.interval))
+
+    def teacher(self, teacher: Any) -> Any:
+        """The guided velocity of the teacher, or the teacher itself if nothing is compared."""
+        if self.null is None:
+            return teacher
+        return guidance.classifier_free(teacher, self.scale, null=self.null, interval=self.interval)
+
+    def flow(self, flow: FlowMap) -> FlowMap:
+        """The flow map, made guidance-conditioned if there are several scales."""
+        if not self.conditioned or is_conditioned(flow.network):
+            return flow
+        return flow.around(student(flow.unlimited(), told=(SCALE,), tame=False).network)
+
+    def notes(self) -> dict[str, str]:
+        """Scale and interval as text, for config.json."""
+        known = {}
+        if self.drawn or self.low != 1:
+            known["guidance"] = range_text(self.low, self.high)
+        if self.interval != EVERYWHERE:
+            known["guidance_interval"] = "{:g}:{:g}".format(*self.interval)
+        return known
+
+
+def scale_range(scales: Scales) -> tuple[float, float]:
+    """Check a scale of guidance, or a range.
+
+    Args:
+        scales: w, or (smallest, largest).
+
+    Returns:
+        The smallest and the largest scale.
+
+    Raises:
+        ValueError: A scale is not positive or not finite, or the range is empty.
+    """
+    low, high = scales if isinstance(scales, tuple | list) else (scales, scales)
+    if not 0 < low <= high < math.inf:
+        got = range_text(low, high)
+        raise ValueError(f"`guidance` is a positive scale, or a range from a smaller to a larger one, got {got}")
+    return float(low), float(high)
+
+
+def time_interval(interval: Interval | None) -> Interval:
+    """Check the times between which guidance acts.
+
+    Args:
+        interval: (start, end). None: all times.
+
+    Returns:
+        The two times.
+
+    Raises:
+        ValueError: They do not lie in [0, 1] in this order.
+    """
+    start, end = EVERYWHERE if interval is None else interval
+    if not 0 <= start < end <= 1:
+        raise ValueError(
+            f"`guidance_interval` is two times in [0, 1], the smaller one first, got {range_text(start, end)}"
+        )
+    return float(start), float(end)
+
+
+def range_text(low: float, high: float) -> str:
+    """A number or a range as text: 2 or 1:8."""
+    return f"{low:g}" if low == high else f"{low:g}:{high:g}"
+
+
+def guide_of_training(
+    data: Data,
+    *,
+    guidance: Scales | None = None,
+    guidance_interval: Interval | None = None,
+    label_dropout: float | None = None,
+    labels: bool = True,
+    teacher: Model | Any = None,
+    recipe: Any = None,
+) -> Guide:
+    """The guidance of a training run.
+
+    Args:
+        data: The data set, for its classes.
+        guidance: As for `train`.
+        guidance_interval: As for `train`.
+        label_dropout: As for `train`.
+        labels: Whether the network takes class labels.
+        teacher: Run folder or flow map of the teacher that is guided; None to guide pairs.
+        recipe: Recipe of the run, which has a guidance of its own.
+
+    Returns:
+        The guidance; one that changes nothing if none is asked for.
+
+    Raises:
+        ValueError: The data have no classes, the network does not take them, the teacher does not know the null class,
+            there is a recipe, or an interval without guidance.
+    """
+    if guidance is None and guidance_interval is not None:
+        raise ValueError("`guidance_interval` says when guidance acts, and there is none: it needs `guidance`")
+    if guidance is None and not label_dropout:
+        return Guide()
+    if recipe is not None:
+        raise ValueError("a recipe brings its own guidance, so `guidance` and `label_dropout` do not apply")
+    if data.classes is None or not labels:
+        why = f"{data.name} has no class labels" if data.classes is None else "`labels=False` leaves them out"
+        option = "`label_dropout`" if guidance is None else "`guidance`"
+        raise ValueError(f"{option} needs data with class labels and a network that is told them, and {why}")
+    low, high = (1.0, 1.0) if guidance is None else scale_range(guidance)
+    interval, usual = time_interval(guidance_interval), LABEL_DROPOUT
+    if teacher is not None and guidance is not None:
+        check_teacher(teacher)
+        usual = 0.0
+    empty = {"label": data.classes}
+    return Guide(
+        low,
+        high,
+        interval,
+        null=empty if low < high or low != 1 else None,
+        empty=empty,
+        dropout=usual if label_dropout is None else label_dropout,
+        taught=teacher is not None,
+    )
+
+
+def check_teacher(teacher: Model | Any) -> None:
+    """Raise ValueError for the run of a teacher that does not know the null class; a flow map is trusted."""
+    if not is_path(teacher):
+        return
+    config = read_config(Path(teacher))
+    if not config["training"]["labels"] or not knows_null(config):
+        raise ValueError(
+            f"guidance compares with the null class, which the teacher in {teacher} does not know, as it was trained "
+            "with all labels or with none: train one with `label_dropout=0.1`"
+        )

@@ -1,0 +1,89 @@
+"""`plan`: the cost of a recipe before it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..recipes import find_any
+from ..recipes import planning as counted
+from ..recipes.planned import Planned
+from ..recipes.planning import Estimate
+from ..runs.plan import Precision
+from .build import MethodLike, check_method_arguments, row_of
+
+
+def plan(
+    recipe: str | Planned,
+    *,
+    gpus: int = 8,
+    shard: bool = False,
+    accumulate: int = 1,
+    checkpoint: bool = False,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    precision: Precision | None = None,
+    method: MethodLike | None = None,
+    method_args: Mapping[str, Any] | None = None,
+) -> Estimate:
+    """Count the cost of a recipe: parameters, memory of a GPU, operations, command lines, as `flowmaps plan` does.
+
+    Nothing is trained, and no GPU is needed. `estimate.hours(rate)` is the time at a rate that you measured.
+
+    Args:
+        recipe: Name of a recipe (`recipes.RECIPES`, `recipes.PRETRAINED`), or a recipe.
+        gpus: Number of GPUs that share a batch.
+        shard: Whether weights, gradients, optimizer states and averages are spread over the GPUs.
+        accumulate: Parts in which a GPU takes its rows one after another.
+        checkpoint: Whether the network computes activations again in the backward pass.
+        batch_size: Rows of a step, over all GPUs. None: the recipe's.
+        steps: Training steps. None: the recipe's.
+        precision: "no" or "bf16". None: the recipe's.
+        method: Another method for the same network and data.
+        method_args: Keyword arguments of the method's function.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        ValueError: The recipe or the method is unknown, the batch has too few rows, or the method decides by the
+            numbers of a batch.
+    """
+    found = find_any(recipe) if isinstance(recipe, str) else recipe
+    given = {"batch_size": batch_size, "steps": steps, "precision": precision}
+    found = adapted(found, checkpoint=checkpoint, method=method, method_args=method_args, **given)
+    return counted.plan(found, gpus=gpus, accumulate=accumulate, shard=shard)
+
+
+def adapted(
+    recipe: Planned,
+    *,
+    checkpoint: bool = False,
+    method: MethodLike | None = None,
+    method_args: Mapping[str, Any] | None = None,
+    **values: Any,
+) -> Planned:
+    """A variant of a recipe.
+
+    Args:
+        recipe: The recipe.
+        checkpoint: Whether the network computes activations again in the backward pass.
+        method: Another method. None: its own.
+        method_args: Keyword arguments of the method's function.
+        **values: Other fields, such as batch_size; None leaves a field as it is.
+
+    Returns:
+        The variant.
+
+    Raises:
+        ValueError: The method or one of its arguments is unknown.
+    """
+    fields: Any = recipe  # a dataclass, of either kind
+    recipe = replace(fields, **{name: value for name, value in values.items() if value is not None})
+    recipe = recipe.checkpointed() if checkpoint else recipe
+    if method is None and not method_args:
+        return recipe
+    row = recipe.row if method is None else row_of(method)
+    check_method_arguments(row.build, method_args or {})
+    return recipe.by(row, **(method_args or {}))

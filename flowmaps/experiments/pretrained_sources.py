@@ -1,0 +1,177 @@
+"""Pretrained models to distil, with the data that belong to them: a run of this package, or a pipeline of diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..data import Data, no_data
+from ..methods import Row
+from ..runs.folder import read_config
+from ..runs.loading import load
+from ..students import Student
+from .evaluation import run_data
+from .guided_run import knows_null
+from .trained_run import Say, data_of, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """Options of a pretrained model, as for `distill`; those after `data_args` are for pipelines.
+
+    Args:
+        half: Whether frozen weights are kept in bfloat16.
+        say: Receives a line for each part that is encoded.
+    """
+
+    data: Any = None
+    data_args: Mapping[str, Any] | None = None
+    prompts: str | Path | Sequence[str] | None = None
+    negative_prompt: str | None = None
+    classes: int | None = None
+    moments: bool = False
+    cache: str | Path | None = None
+    component: str | None = None
+    variant: str | None = None
+    half: bool = False
+    say: Say = silent
+
+
+FOR_PIPELINES = tuple(
+    field.name for field in fields(SourceOptions) if field.name not in ("data", "data_args", "half", "say")
+)
+
+
+class PretrainedSource(Protocol):
+    """A pretrained model: its velocity, and the data that its network knows."""
+
+    @property
+    def name(self) -> str:
+        """Name for run folders."""
+        ...
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The conditions that its network may be given."""
+        ...
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Its origin, for config.json."""
+        ...
+
+    def teacher(self) -> Any:
+        """Its velocity."""
+
+    def data(self, row: Row) -> Data:
+        """The rows that a method learns from, as its network knows them."""
+        ...
+
+    def empty(self, data: Data) -> dict[str, Any]:
+        """The conditions of a row without class or text. Raises ValueError for a model without a null condition."""
+        ...
+
+    def null(self, data: Data) -> dict[str, Any]:
+        """The conditions that guidance compares with: a negative prompt, or the empty ones."""
+        ...
+
+
+def source_of(folder: str | PathLike[str], options: SourceOptions) -> PretrainedSource:
+    """Open a pretrained model.
+
+    Args:
+        folder: A run folder, the folder of a pipeline, or its name on the Hugging Face hub.
+        options: Options of the model.
+
+    Returns:
+        A run if the folder is one, else a pipeline.
+
+    Raises:
+        ValueError: An option is for pipelines and this is a run, or the folder is neither.
+    """
+    path = Path(folder)
+    if not (path / "config.json").is_file() or (path / "model_index.json").is_file():
+        from .pipeline_source import PipelineSource
+
+        return PipelineSource(str(folder), options)
+    for name in FOR_PIPELINES:
+        if getattr(options, name):
+            raise ValueError(f"`{name}` is for pipelines, and {folder} is a run or one model")
+    return RunSource(path, options)
+
+
+class RunSource:
+    """A run folder as a pretrained model.
+
+    Args:
+        run: The folder.
+        options: Options of the model.
+
+    Raises:
+        ValueError: It is neither a run nor a pipeline.
+    """
+
+    def __init__(self, run: Path, options: SourceOptions) -> None:
+        self.run, self.options, self.config = run, options, read_config(run)
+        if "flow" not in self.config:
+            raise ValueError(
+                f"{self.run} is neither a run nor a pipeline: where it is a model of diffusers, give the folder of the "
+                "pipeline around it, with model_index.json"
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.run.resolve().name
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The class label, if it was trained with labels."""
+        return ("label",) if self.config["training"]["labels"] else ()
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """The folder, as the teacher."""
+        return {"teacher": str(self.run)}
+
+    def teacher(self) -> Any:
+        """The flow map. Raises ValueError for a student."""
+        flow = load(self.run)
+        if any(isinstance(part, Student) for part in flow.modules()):
+            raise ValueError(
+                f"{self.run} is a student already, which shares its layers between two times: distil what it was made "
+                "of" + (f", {known}" if (known := self.config["notes"].get("folder")) else "")
+            )
+        return flow
+
+    def data(self, row: Row) -> Data:
+        """The data given, or else the data of the run. Raises ValueError for rows of another shape."""
+        about, options = self.config["data"], self.options
+        if options.data is not None:
+            data = data_of(options.data, options.data_args)
+        elif row.data_free:
+            classes = about["classes"] if self.takes else None
+            data = no_data(about["shape"], classes, kind=about["kind"])
+        else:
+            data = run_data(self.run)
+        if tuple(data.shape) != tuple(about["shape"]):
+            raise ValueError(
+                f"{self.run} knows rows of shape {tuple(about['shape'])}, and {data.name} has {tuple(data.shape)}"
+            )
+        return data
+
+    def empty(self, data: Data) -> dict[str, Any]:
+        """The null class. Raises ValueError if the run does not know it."""
+        if not self.takes or not knows_null(self.config):
+            raise ValueError(
+                f"the null class, which guidance compares with, is unknown to {self.run}, as it was trained with all "
+                "labels or with none: train one with `label_dropout=0.1`"
+            )
+        return {"label": self.config["data"]["classes"]}
+
+    def null(self, data: Data) -> dict[str, Any]:
+        """The null class."""
+        return self.empty(data)

@@ -1,0 +1,197 @@
+"""`sample`: samples of a trained run, and the file that keeps them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import sampling
+from .. import steps as steppers
+from ..flow_map import FlowMap
+from ..guidance import Guided
+from ..runs.folder import read_config
+from ..runs.loading import load
+from ..steps import Step
+from .guide import time_interval
+from .guided_run import Interval, at_scale, is_conditioned, trained_scales
+from .text_conditioning import decoded, has_pipeline, text_conditions
+from .trained_run import Say, device, silent
+
+
+def sample(
+    run: str | PathLike[str],
+    *,
+    steps: int = 1,
+    n: int = 64,
+    out: str | Path | None = None,
+    step: str | Step = "auto",
+    label: int | None = None,
+    prompt: str | Sequence[str] = (),
+    guidance: float | None = None,
+    guidance_interval: Interval | None = None,
+    seed: int = 0,
+    ema: bool = True,
+    say: Say = silent,
+) -> Tensor:
+    """Draw samples from a trained run, as `flowmaps sample` does.
+
+    Args:
+        run: The run folder.
+        steps: Steps from noise to data.
+        n: Number of samples.
+        out: File that the samples are written to: a picture (.png), of latents through the VAE of their pipeline, or
+            an array (.npy). None: no file.
+        step: "jump", "euler", "heun", "ancestral", "restart" or a function of `flowmaps.steps`. "auto": jumps, restarts
+            for several steps of a map that knows t = 0 alone, Euler steps of a velocity that is guided.
+        label: Class to draw. None: the classes take turns.
+        prompt: Prompt, or several that take turns, of a run with text conditioning.
+        guidance: Scale of guidance of a guidance-conditioned run, or of the velocity of one that knows the null class.
+            None: 1, or the scale that is baked in.
+        guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
+        seed: Seed of the noise and of random steps.
+        ema: Whether to use the averaged weights.
+        say: Receives a line when the file is written.
+
+    Returns:
+        The samples (n, ...) on the CPU; latents stay latents.
+
+    Raises:
+        FileNotFoundError: There is no run.
+        ValueError: File type, number, label, prompt, guidance or step do not fit the run.
+    """
+    _check(out, n)
+    run = Path(run)
+    config = read_config(run)
+    flow = load(run, ema=ema).to(device())
+    noise = torch.randn(n, *config["data"]["shape"], generator=torch.Generator().manual_seed(seed))
+    noise = (noise * flow.path.sigma(torch.ones(()))).to(flow.like)
+    labels = labels_of(run, config, n, label)
+    source, told = guided(flow, config, n, guidance, guidance_interval)
+    name, function = step_of(step, source, steps)
+    condition = told | ({} if labels is None else {"label": labels})
+    condition |= text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt, n)
+    x = sampling.sample(source, noise, steps, step=function, condition=condition, seed=seed).cpu()
+    if out is not None:
+        write(Path(out), x, config)
+        say(f"{n} samples of {config['data']['name']}, {steps} x {name}: {out}")
+    return x
+
+
+def _check(out: str | Path | None, n: int) -> None:
+    """Refuse a file type and a number of samples before any work is done."""
+    if out is not None and Path(out).suffix not in (".png", ".npy"):
+        raise ValueError(f"samples are written as .png or .npy, got {out}")
+    if n < 1:
+        raise ValueError(f"the number of samples must be at least 1, got {n}")
+
+
+def guided(
+    flow: FlowMap, config: Mapping[str, Any], n: int, scale: float | None, interval: Interval | None
+) -> tuple[Any, dict[str, Tensor]]:
+    """The velocity or flow map that samples follow at a scale of guidance.
+
+    Args:
+        flow: The flow map of a run.
+        config: The content of its config.json.
+        n: Number of rows.
+        scale: The scale. None: no guidance is asked for.
+        interval: The times between which it acts. None: all.
+
+    Returns:
+        The flow map, or its guided velocity, and the conditions (n,) beside the label.
+
+    Raises:
+        ValueError: There is an interval without guidance, or the run does not know the guidance.
+    """
+    if scale is None:
+        if interval is not None:
+            raise ValueError("`guidance_interval` says when guidance acts, and there is none: it needs `guidance`")
+        return flow, {}
+    low, high = trained_scales(flow)
+    if is_conditioned(flow.network) and not low <= scale <= high:
+        warnings.warn(
+            f"this run was trained with scales from {low:g} to {high:g}, and never saw {scale:g}", stacklevel=3
+        )
+    source, told = at_scale(flow, config, scale, time_interval(interval))
+    return source, {name: value.to(flow.like.device).expand(n) for name, value in told.items()}
+
+
+def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:
+    """Choose how a step is made.
+
+    Args:
+        step: A name or function of `flowmaps.steps`, or "auto".
+        flow: The flow map or guided velocity that is followed.
+        number: Number of steps.
+
+    Returns:
+        The name and the function.
+    """
+    if callable(step):
+        return getattr(step, "__name__", "step"), step
+    if step == "auto":
+        restarts = not isinstance(flow, Guided) and flow.only_target == 0.0 and number > 1
+        step = "euler" if isinstance(flow, Guided) else "restart" if restarts else "jump"
+    return step, getattr(steppers, step)
+
+
+def labels_of(run: Path, config: Mapping[str, Any], n: int, label: int | None) -> Tensor | None:
+    """The label of each sample.
+
+    Args:
+        run: The run folder, for messages.
+        config: The content of its config.json.
+        n: Number of samples.
+        label: The class of all. None: the classes take turns.
+
+    Returns:
+        Labels (n,); None for a network that takes none.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    classes = config["data"]["classes"] if config["training"]["labels"] else None
+    if classes is None:
+        if label is not None:
+            raise ValueError(f"the model in {run} was trained without class labels, so `label` cannot be given")
+        return None
+    if label is None:
+        return torch.arange(n, device=device()) % classes
+    if not 0 <= label < classes:
+        raise ValueError(f"`label` must be at least 0 and below the number of classes, {classes}, got {label}")
+    return torch.full((n,), label, device=device())
+
+
+def write(out: Path, x: Tensor, config: Mapping[str, Any]) -> None:
+    """Write samples as an array, or as a picture of images or points.
+
+    Args:
+        out: A .npy or .png file.
+        x: The samples.
+        config: The content of config.json of their run.
+
+    Raises:
+        ValueError: They cannot be drawn.
+    """
+    kind = config["data"]["kind"]
+    if kind == "vectors" and out.suffix == ".png" and has_pipeline(config):
+        x, kind = decoded(config, x), "images"
+    if out.suffix == ".png" and kind == "vectors":
+        raise ValueError("only images and points in the plane can be drawn: write the samples to a .npy file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npy":
+        import numpy as np
+
+        return np.save(out, x.numpy())
+    from .. import visualise
+
+    if kind == "images":
+        visualise.grid((x + 1) / 2, out)
+    else:
+        visualise.points(x, out)

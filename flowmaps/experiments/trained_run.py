@@ -1,0 +1,135 @@
+"""Training into a run folder, and the run that it leaves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import Data, as_data
+from ..data import load as load_data
+from ..data.check import did_you_mean
+from ..flow_map import FlowMap
+from ..method.method import Method
+from ..runs.folder import read_config
+from ..runs.loading import load
+from ..training import State
+from ..training import train as train_flow
+
+Say = Callable[[str], None]
+LEARNING = ("batch_size", "lr", "ema", "clip", "seed", "precision", "compile", "progress_bar")
+"""Settings of training that all methods of a comparison share."""
+
+
+def silent(text: str) -> None:
+    """Drop a message: the default `say` of experiments."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run folder that was trained. It stands for its path wherever a run folder is expected.
+
+    Args:
+        folder: The run folder.
+        steps: Number of steps taken now; 0 if the run was complete before.
+        state: The state after the last of them, with the flow map in training and the averaged one. None without steps.
+    """
+
+    folder: Path
+    steps: int = 0
+    state: State | None = field(default=None, repr=False)
+
+    def __fspath__(self) -> str:
+        """The path, so that `Path(run)` is the folder."""
+        return str(self.folder)
+
+    __str__ = __fspath__
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of config.json."""
+        return read_config(self.folder)
+
+    @cached_property
+    def flow(self) -> FlowMap:
+        """The flow map with averaged weights, loaded from the folder."""
+        return load(self.folder)
+
+
+def train_into(
+    folder: str | Path, flow: FlowMap, method: Method, data: Data, say: Say = silent, **settings: Any
+) -> TrainedRun:
+    """Train a flow map into a run folder.
+
+    Args:
+        folder: The run folder.
+        flow: The flow map, trained in place.
+        method: The method.
+        data: The data set.
+        say: Receives a line with the size of the network.
+        **settings: As for `flowmaps.train`.
+
+    Returns:
+        The run.
+    """
+    weights = sum(weight.numel() for weight in flow.parameters())
+    learned = sum(weight.numel() for weight in flow.parameters() if weight.requires_grad)
+    some = f", {learned:,} of them trained" if learned < weights else ""
+    say(f"{method.name} on {data.name}: a network of {weights:,} weights{some}, run folder {folder}")
+    steps, last = 0, None
+    for state in train_flow(flow, method, data, out=folder, **settings):
+        steps, last = steps + 1, state
+    return TrainedRun(Path(folder), steps, last)
+
+
+def settings_of_training() -> dict[str, Any]:
+    """The keyword arguments of `flowmaps.train` with their defaults."""
+    parameters = inspect.signature(train_flow).parameters.values()
+    return {item.name: item.default for item in parameters if item.kind is item.KEYWORD_ONLY}
+
+
+def check_settings(name: str, settings: Mapping[str, Any], known: Iterable[str] | None = None) -> None:
+    """Refuse unknown keyword arguments before any work is done.
+
+    Args:
+        name: Name of the experiment in the message.
+        settings: The keyword arguments.
+        known: Names that it takes. None: those of `flowmaps.train`.
+
+    Raises:
+        TypeError: One of them is unknown.
+    """
+    words = [word for word in (settings_of_training() if known is None else known) if word not in ("out", "labels")]
+    for word in settings:
+        if word not in words:
+            raise TypeError(f"{name}() got an unexpected keyword argument {word!r}{did_you_mean(word, words)}")
+
+
+def data_of(data: Any, data_args: Mapping[str, Any] | None = None) -> Data:
+    """Load or wrap the data of an experiment.
+
+    Args:
+        data: A name, folder or file as for `flowmaps.data.load`, a `Data`, or anything that `data.as_data` takes.
+        data_args: Options of a data set that is named.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: There are options for an object, or the data set does not take them.
+    """
+    if isinstance(data, str | Path):
+        return load_data(data, **(data_args or {}))
+    if data_args:
+        raise ValueError(f"`data_args` are options of a data set that is named, and {type(data).__name__} is an object")
+    return as_data(data)
+
+
+def device() -> str:
+    """The device that samples are drawn on: the GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,146 @@
+"""The page of a comparison: ranking, samples side by side, all numbers, losses, cost, configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import steps
+from ..data import Data
+from ..figures import comparison, words
+from ..figures.charts import loss_curves
+from ..figures.comparison import Document, Entry
+from ..figures.ranking import ranking
+from ..flow_map import FlowMap
+from ..sampling import sample
+from .page import Picture, Table, drawing, render
+from .sections import SHOWN, half_width, show_images, show_points, start
+
+ROOM = 1.25
+"""Width of a picture of points over the width of the data, so that samples beyond it are seen."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that the page of a comparison shows.
+
+    Attributes:
+        document: The content of table.json.
+        data: The data set of all methods.
+        settings: The content of comparison.json.
+        metrics: The rows of metrics.jsonl by method.
+        flow: Loads the flow map of a run by the name that the document gives it, with whether its network takes
+            labels; called when samples are drawn, so that one model at a time is in memory.
+    """
+
+    document: Document
+    data: Data
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]]
+    flow: Callable[[str], tuple[FlowMap, bool]]
+
+
+@torch.no_grad()
+def comparison_page(material: Comparison) -> str:
+    """Draw the page of a comparison.
+
+    Args:
+        material: The measures, and the runs that are sampled.
+
+    Returns:
+        The HTML text.
+    """
+    document = material.document
+    head, rows = comparison.distances(document)
+    return render(
+        "comparison.html.j2",
+        data=material.data,
+        methods=len(document["methods"]),
+        headline=comparison.headline(document),
+        heading=comparison.heading(document),
+        ranking=_ranking(document),
+        boards=_boards(material) if material.data.kind in SHOWN else {},
+        distances=Table(head, [("floor" if row[0].startswith("reference") else "", row) for row in rows], "dense"),
+        notes=comparison.notes(document)[:-1],
+        losses=[_losses(name, rows) for name, rows in material.metrics.items() if rows],
+        cost=_cost(document),
+        settings=json.dumps(material.settings, indent=2),
+    )
+
+
+def _boards(material: Comparison) -> dict[str, list[Picture]]:
+    """The samples of all methods side by side, by title: by one jump, and by four."""
+    document, data = material.document, material.data
+    real = data.held_out(SHOWN[data.kind]).x0
+    show = show_images(data) if data.kind == "images" else show_points(ROOM * half_width(real))
+    ode = comparison.many_steps(document["reference"])
+    beside = [show(real, "real data", "held out, not trained on", "framed")]
+    if ode is not None:
+        run = document["reference"]["run"]
+        beside.append(show(_drawn(material, run, ode, len(real)), f"reference: {Path(run).name}", _note(ode), "framed"))
+    boards = {}
+    for k, title in ((1, "In one jump"), (4, "In four jumps")):
+        found = {name: row for name, e in comparison.evaluated(document).items() if (row := comparison.at(e, k))}
+        figures = [
+            show(_drawn(material, name, row, len(real)), name, _note(row), "framed") for name, row in found.items()
+        ]
+        if figures:
+            boards[title] = [*beside, *figures]
+    return boards
+
+
+def _note(row: words.Row) -> str:
+    """The sampler and the distance, for a caption."""
+    return f"{words.name(row)}: {words.pair(row)}"
+
+
+def _drawn(material: Comparison, run: str, row: words.Row, n: int) -> Tensor:
+    """Samples of a run by the sampler of a row of its evaluation."""
+    flow, labels = material.flow(run)
+    noise, label = start(flow, material.data, n, labels)
+    return sample(flow, noise, row["steps"], step=getattr(steps, row["sampler"]), condition=label, seed=0)
+
+
+def _ranking(document: Document) -> Picture | None:
+    """Distances by number of jumps, with the floor and the reference as lines; None if nothing was measured."""
+    found = comparison.evaluated(document)
+    rows = {name: {k: row for k in comparison.JUMPS if (row := comparison.at(e, k))} for name, e in found.items()}
+    evaluation, ode = comparison.any_evaluation(document), comparison.many_steps(document["reference"])
+    if evaluation is None or not any(rows.values()):
+        return None
+    lines = {} if evaluation["floor"] is None else {"real data": evaluation["floor"]}
+    if ode is not None and ode["distance"] is not None:
+        lines[f"{words.name(ode)}, {Path(document['reference']['run']).name}"] = ode["distance"]
+    alt = "Distance to real data of each method, by number of jumps."
+    return drawing(lambda theme: ranking(rows, lines=lines, theme=theme), alt, kind="strip")
+
+
+def _losses(name: str, rows: Sequence[Mapping[str, Any]]) -> Picture:
+    """The loss of a method over its own steps."""
+    length = words.count(rows[-1]["step"], "step")
+    alt = f"Loss of {name} over {rows[-1]['step']} training steps, one curve for each term."
+    return drawing(lambda theme: loss_curves(rows, size=(4.6, 3), theme=theme), alt, name, length, "framed")
+
+
+def _cost(document: Document) -> Table:
+    """Cost of a training step, counted and measured, and of a sample."""
+    head = ["method", "passes, own shares", "passes, full batch", "the post", "steps", "time per step", "one sample"]
+    return Table(head, [("", [name, *_cost_cells(entry)]) for name, entry in document["methods"].items()], "dense")
+
+
+def _cost_cells(entry: Entry) -> list[str]:
+    """One row of the cost table behind the method's name."""
+    published: Any = entry["published_cost"]
+    counted = [f"{entry['shared']:g}", f"{entry['cost']:g}", "" if published is None else f"{published:g}"]
+    if "failure" in entry:
+        return [*counted, "", "", ""]
+    training: Mapping[str, Any] = entry["training"]
+    row = comparison.at(entry, 1) or entry["evaluation"]["rows"][0]
+    step = words.seconds(training["seconds_per_step"]) if training["seconds_per_step"] else ""
+    return [*counted, str(training["step"]), step, words.seconds(row["seconds_per_sample"])]

@@ -1,0 +1,42 @@
+"""The page of a run: its samples, their quality and cost, the way from noise to data, training, configuration."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from ..figures import words
+from . import guidance, page, sections, tables
+
+
+@torch.no_grad()
+def run_page(material: sections.Material) -> str:
+    """Draw the page of a run.
+
+    Args:
+        material: The flow map, the data and everything that is known about the run.
+
+    Returns:
+        The HTML text.
+    """
+    evaluation, data, config = material.evaluation, material.data, material.config
+    found = evaluation.get("guidance")
+    return page.render(
+        "run.html.j2",
+        data=data,
+        method=config["method"]["name"],
+        evaluation=evaluation,
+        headline=words.headline(evaluation, data.kind),
+        explanation=words.explanation(evaluation),
+        samples=sections.samples(material),
+        quality=tables.quality(evaluation),
+        errors=tables.errors(evaluation),
+        others=tables.others(evaluation),
+        guidance=found and guidance.section(material.samplers, data, found, material.usual_scale),
+        becoming=sections.becoming(material),
+        consistency=sections.consistency(material),
+        training=tables.training(material.metrics),
+        configuration=tables.configuration(config, material.flow, data),
+        config_json=json.dumps(config, indent=2),
+    )

@@ -1,0 +1,94 @@
+"""Pages are made by templates: everything that is not a template is escaped, and a page needs no other file."""
+
+import builtins
+from html.parser import HTMLParser
+
+import pytest
+
+from flowmaps.reports import page
+
+NASTY = "<script>alert(\"a & b')</script>"
+ESCAPED = "&lt;script&gt;alert(&#34;a &amp; b&#39;)&lt;/script&gt;"
+PIXELS = page.image(b"pixels", NASTY, NASTY, NASTY)
+
+
+class Tags(HTMLParser):
+    """The tags of a page in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def tags(text):
+    reader = Tags()
+    reader.feed(text)
+    return reader.found
+
+
+def guidance(**changes):
+    table = page.Table([NASTY], [("", [NASTY, NASTY])])
+    values = {"summary": NASTY, "usual": "1", "boards": [[PIXELS]], "classes": [NASTY, NASTY], "chart": PIXELS}
+    return {**values, "table": table, "meanings": {NASTY: NASTY}, **changes}
+
+
+def test_every_text_is_escaped():
+    text = page.render("guidance.html.j2", guidance=guidance())
+    assert NASTY not in text and "<script" not in text
+    # a sentence, two classes, two pictures with three texts each, a head and two cells, a name with its meaning
+    assert text.count(ESCAPED) == 1 + 2 + 2 * 3 + 3 + 2
+    images = [attributes["alt"] for tag, attributes in tags(text) if tag == "img"]
+    assert images == [NASTY, NASTY]
+
+
+def test_class_names_and_notes_of_a_run_are_escaped():
+    import json
+
+    config = json.dumps({"notes": {"note": NASTY}})
+    values = {"data": {"name": NASTY, "kind": "vectors"}, "method": NASTY, "headline": NASTY, "explanation": NASTY}
+    evaluation = {"metric": NASTY, "draws": 2, "samples": 3, "batch_size": 4, "device": NASTY, "threads": 1}
+    none = dict.fromkeys(("samples", "errors", "others", "guidance", "becoming", "consistency", "training"))
+    table = page.Table(["a"], [("", ["b"])])
+    more = {"configuration": {NASTY: NASTY}, "config_json": config, "quality": table, "evaluation": evaluation}
+    text = page.render("run.html.j2", **values, **none, **more)
+    assert "<script" not in text and text.count(ESCAPED) == 9
+    assert "&lt;script&gt;" in text.partition("<pre")[2]
+
+
+def test_a_page_has_the_style_once_and_refers_to_nothing_else():
+    values = {
+        "data": {"name": "d", "kind": "points"}, "methods": 1, "headline": "h", "heading": "g", "ranking": None,
+        "boards": {"In one jump": [PIXELS]}, "distances": page.Table(["m"], [("floor", ["a", "1"])], "dense"),
+        "notes": ["n"], "losses": [], "cost": page.Table(["m"], []), "settings": "{}",
+    }  # fmt: skip
+    text = page.render("comparison.html.j2", **values)
+    assert text.startswith("<!doctype html>") and text.rstrip().endswith("</html>")
+    assert text.count((page.TEMPLATES / "style.css").read_text().strip()) == 1
+    found = tags(text)
+    assert not [tag for tag, _ in found if tag in ("script", "iframe")]
+    sources = [value for _, attributes in found for name, value in attributes.items() if name in ("src", "href")]
+    assert sources and all(source.startswith("data:") for source in sources)
+    assert ("tr", {"class": "floor"}) in found and ("table", {"class": "dense"}) in found
+
+
+def test_a_value_that_a_template_needs_and_does_not_get_is_an_error():
+    from jinja2 import UndefinedError
+
+    with pytest.raises(UndefinedError, match="summary"):
+        page.render("guidance.html.j2", guidance={})
+
+
+def test_a_missing_jinja_says_how_to_install_it(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *arguments, **options):
+        if name == "jinja2":
+            raise ImportError(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"reports need jinja2: pip install flowmaps\[plot\]"):
+        page.render("guidance.html.j2", guidance=guidance())
