@@ -196,7 +196,7 @@ def read_config(run: str | Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("it is no JSON object")
-        config = upgraded(config) if config.get("format", 1) == 1 else config
+        config = upgraded(config) if config.get("format") == 1 else config
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if config.get("format", 1) > FORMAT:
@@ -204,7 +204,7 @@ def read_config(run: str | Path) -> dict[str, Any]:
             f"{path} has format {config['format']}, and this version of flowmaps reads at most {FORMAT}: it was "
             "written by a later version"
         )
-    return {**current(config), "format": FORMAT}
+    return current(config)
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
