@@ -1,5 +1,6 @@
-"""flowmaps: learn the integral of a diffusion model. Names stand in the order of the post *Learning the integral of a
-diffusion model*.
+"""flowmaps: learn the integral of a diffusion model.
+
+The names are in the order of the post *Learning the integral of a diffusion model*.
 """
 
 from importlib import import_module
