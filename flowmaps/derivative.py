@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .forward_mode.dual import Detached, Dual, primal
-from .forward_mode.tensor import check, dual_number
+from .forward_mode import Detached, Dual, check, dual_number, primal
 
 Function = Callable[..., Any]
 Derivative = Callable[[Function, Sequence[Tensor], Sequence[Any]], tuple[Any, Any]]

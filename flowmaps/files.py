@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and nested values as JSON beside safetensors."""
+"""Atomic writes, checksums, safetensors, and nested values as JSON beside safetensors."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 PICKLES = (b"\x80", b"PK\x03\x04")
-"""How a pickle begins, and how the archive begins that `torch.save` puts one into."""
+"""First bytes of a pickle, and of the archive in which `torch.save` stores one."""
+SAMPLES_OF_A_WEIGHT = 64
+"""Numbers of each weight, evenly spread, that enter `weights_checksum`."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write through a temporary file, flushed to disk, then renamed: a reader sees the old file or the new one."""
+    """Write a JSON document atomically, as `write_text` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_json`, for text."""
+    """Write a file atomically: a reader sees the old file or the new one.
+
+    The text goes to a temporary file, which is flushed to disk and then renamed.
+
+    Args:
+        path: the file.
+        text: its content.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     flush(temporary)
@@ -32,8 +42,21 @@ def write_text(path: Path, text: str) -> None:
     flush(path.parent)
 
 
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary file that replaces `path` at the end; after an error the old file stays."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def flush(path: Path) -> None:
-    """Wait until a file or the entries of a folder are on disk. (Only POSIX systems can open a folder.)"""
+    """Wait until a file, or the entries of a folder, are on disk; only POSIX systems can open a folder."""
     if path.is_dir() and os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -44,7 +67,7 @@ def flush(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder, under the name `.NAME.gone.tmp`, so that nothing half removed has the name of a whole one."""
+    """Remove a folder after renaming it to `.NAME.gone.tmp`, so that a partly removed folder never has its name."""
     gone = path.with_name(f".{path.name}.gone.tmp")
     shutil.rmtree(gone, ignore_errors=True)
     path.rename(gone)
@@ -52,18 +75,48 @@ def remove(path: Path) -> None:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_checksum(weights: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 over names, shapes and SAMPLES_OF_A_WEIGHT numbers of each weight.
+
+    Training changes more numbers than these, so a few identify the weights. The dtype does not enter, so that weights
+    in half precision equal the same weights in float32.
+
+    Args:
+        weights: tensors by name.
+
+    Returns:
+        The checksum in hexadecimal; "" for tensors without memory.
+    """
+    if any(isinstance(weight, FakeTensor) or weight.is_meta for weight in weights.values()):
+        return ""
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        flat = weight.detach().reshape(-1)
+        some = flat[:: max(1, flat.numel() // SAMPLES_OF_A_WEIGHT)].to("cpu", torch.float64)
+        digest.update(f"{name} {tuple(weight.shape)} {some.tolist()}".encode())
+    return digest.hexdigest()
+
+
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """As safetensors: contiguous tensors on the CPU that share no memory."""
+    """Write contiguous CPU tensors that share no memory as safetensors."""
+    from safetensors.torch import save_file
+
     save_file(tensors, path)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The inverse of `save_tensors`. Raises ValueError for a file of another kind, of which nothing is unpickled."""
+    """Read a safetensors file, the inverse of `save_tensors`. Pickles are never loaded.
+
+    Raises:
+        ValueError: for a file of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
@@ -75,10 +128,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def split(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A JSON-able skeleton of nested dicts, lists, tuples, numbers and strings; tensors go into `tensors` under numbers
-    as names.
+    """Split a nested value into a JSON-able skeleton and its tensors.
 
-    Raises TypeError for anything else.
+    Args:
+        value: nested dicts, lists, tuples, numbers, strings and tensors.
+        tensors: the tensors are added here, with numbers as names.
+
+    Returns:
+        The skeleton.
+
+    Raises:
+        TypeError: for anything else in the value.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -95,7 +155,15 @@ def split(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def join(skeleton: Any, tensors: Mapping[str, Any]) -> Any:
-    """The inverse of `split`; what stands in `tensors` for a tensor may be anything."""
+    """Put a nested value together again, the inverse of `split`.
+
+    Args:
+        skeleton: the skeleton.
+        tensors: the tensors by name, or anything that replaces them.
+
+    Returns:
+        The nested value.
+    """
     if not isinstance(skeleton, dict):
         return skeleton
     [(kind, content)] = skeleton.items()

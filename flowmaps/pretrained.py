@@ -232,7 +232,7 @@ class Pretrained(nn.Module):
         return bound
 
     def train(self, mode: bool = True) -> Pretrained:
-        """Stay in evaluation mode, whatever the mode asked for."""
+        """Stay in evaluation mode; `mode` is ignored."""
         return super().train(False)
 
     def _answer(self, x: Tensor, t: Time) -> Tensor:
@@ -312,7 +312,7 @@ def _checked(reading: Reading) -> tuple[float, float]:
     if not _fixes(reading, high):
         raise ValueError(
             f"this prediction does not fix the data at the noisy end u = {high:g} of its schedule, where the state is "
-            "nothing but noise (zero terminal SNR): give the times that the network knows, such as known=(0., 0.999)"
+            "pure noise (zero terminal SNR): give the times that the network knows, such as known=(0., 0.999)"
         )
     start = torch.tensor(low, dtype=torch.float64)
     if not (_fixes(reading, low) and bool(reading.schedule.sigma_slope(start, start).isfinite())):

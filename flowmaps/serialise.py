@@ -55,6 +55,8 @@ RENAMED = {
     "data.WithGuidance": "data.GuidanceScales",
     "data.WithoutLabel": "data.LabelDropout",
     "data.WithoutText": "data.TextDropout",
+    "students.OurPlaces": "students.OurTimeLayers",
+    "students.Places": "students.TimeLayers",
 }
 """Public name of today for a public name of before."""
 

@@ -109,7 +109,7 @@ def test_a_subclass_of_a_describable_class_is_foreign():
         ({"type": "flowmaps.serialise:Tensor", "arguments": {}}, "has no public 'flowmaps.serialise:Tensor'"),
         ({"function": "flowmaps.serialise:importlib"}, "has no public 'flowmaps.serialise:importlib'"),
         ({"function": "networks.layers"}, "public functions of flowmaps"),
-        ({"type": "path.Tensor", "arguments": {}}, "public classes of flowmaps"),
+        ({"type": "weight.Tensor", "arguments": {}}, "public classes of flowmaps"),
         ({"function": "path._det"}, "public functions of flowmaps|has no public"),
         ({"function": "students.student"}, "public functions of flowmaps"),
         ({"type": "exact.Gaussian", "arguments": {}}, "public classes of flowmaps"),

@@ -1,9 +1,7 @@
-"""Distributions whose velocity, denoiser, flow map and likelihood are known: the truth that everything is tested
-against.
+"""Distributions with known velocity, denoiser, flow map and likelihood: the reference for tests and evaluation.
 
-They also serve as data (`sample`), as teachers (`velocity`, `average_velocity`) and as targets of evaluation. Every
-method takes x of shape (B, *shape) and times as a number, (B,) or (B, 1, ..., 1); results have x's dtype, whatever it
-is.
+They also serve as data (`sample`) and as teachers (`velocity`, `average_velocity`). Every method takes x of shape
+(B, *shape) and times as a number, (B,) or (B, 1, ..., 1); results have x's dtype.
 """
 
 from .base import Exact

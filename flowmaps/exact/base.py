@@ -1,4 +1,4 @@
-"""What exact distributions share."""
+"""The interface of exact distributions, and the tensor helpers that they share."""
 
 from __future__ import annotations
 
@@ -15,58 +15,139 @@ Numbers = float | Sequence[Any] | Tensor
 
 
 class Exact(ABC):
-    """A distribution of x_0 with all that follows from it on a path."""
+    """A distribution of x_0 with its exact velocity, denoiser, score, likelihood and flow map on a path.
+
+    Attributes:
+        shape: shape of one draw.
+        path: the path from data to noise.
+    """
 
     shape: torch.Size
     path: Path
 
     @abstractmethod
     def denoise(self, x: Tensor, t: Time) -> Tensor:
-        """E[x_0 | x_t = x]."""
+        """Compute the denoiser E[x_0 | x_t = x].
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            (B, *shape).
+        """
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n independent draws, (n, *shape)."""
+        """Draw n independent rows of x_0.
+
+        Args:
+            n: number of rows.
+            generator: source of random numbers. None: torch's global one.
+
+        Returns:
+            (n, *shape).
+        """
 
     @abstractmethod
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
-        """log p_t(x), the density of x_t in nats, (B,)."""
+        """Compute log p_t(x), the log density of x_t.
+
+        Args:
+            x: states (B, *shape).
+            t: time; 0 is the data.
+
+        Returns:
+            Nats, (B,).
+        """
 
     @abstractmethod
     def flow_map(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """F(x, s, t): the solution at time t of dx/dt = v(x, t) that passes through x at time s."""
+        """Compute F(x, s, t), the solution at time t of dx/dt = v(x, t) that passes through x at time s.
+
+        Args:
+            x: states (B, *shape) at time s.
+            s: source time.
+            t: target time.
+
+        Returns:
+            States (B, *shape) at time t.
+        """
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        """v(x, t) = E[alpha' x_0 + sigma' eps | x_t = x]."""
+        """Compute the velocity v(x, t) = E[alpha' x_0 + sigma' eps | x_t = x].
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            (B, *shape).
+        """
 
     @abstractmethod
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """grad log p_t(x), which for t > 0 is E[-eps / sigma(t) | x_t = x]."""
+        """Compute the score grad log p_t(x), which for t > 0 is E[-eps / sigma(t) | x_t = x].
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            (B, *shape).
+        """
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """V(x, s, t) = (F(x, s, t) - x) / (t - s), and v(x, t) where s = t."""
+        """Compute V(x, s, t) = (F(x, s, t) - x) / (t - s), and v(x, t) where s = t.
+
+        Args:
+            x: states (B, *shape) at time s.
+            s: source time.
+            t: target time.
+
+        Returns:
+            (B, *shape).
+        """
         s, t = expand(s, x), expand(t, x)
         same = s == t
         gap = torch.where(same, torch.ones_like(t), t - s)
         return torch.where(same, self.velocity(x, t), ((self.flow_map(x, s, t) - x) / gap).to(x.dtype))
 
     def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """F(x, s, t), so that an exact distribution can stand where a FlowMap is asked for."""
+        """Compute F(x, s, t), so that an exact distribution can be used as a FlowMap."""
         return self.flow_map(x, s, t)
 
 
 def flat(t: Tensor) -> Tensor:
-    """(B, 1, ..., 1) -> (B, 1)."""
+    """Reshape times (B, 1, ..., 1) to (B, 1)."""
     return t.reshape(-1, 1)
 
 
 def marginal_variance(path: Path, t: Tensor, variances: Tensor) -> Tensor:
-    """g(t)^2 = alpha(t)^2 variance + sigma(t)^2, (B, K): the variance at time t of data of `variances` (K,)."""
+    """Compute the marginal variance g(t)^2 = alpha(t)^2 variance + sigma(t)^2.
+
+    Args:
+        path: the path.
+        t: times (B, 1, ..., 1).
+        variances: variances of the data (K,).
+
+    Returns:
+        (B, K).
+    """
     return flat(path.alpha(t)) ** 2 * variances + flat(path.sigma(t)) ** 2
 
 
 def check_state(distribution: Exact, x: Tensor) -> None:
+    """Check that x is a floating-point batch (B, *shape) of a distribution.
+
+    Args:
+        distribution: the distribution, with the shape of one draw.
+        x: the batch.
+
+    Raises:
+        ValueError: for any other shape or dtype.
+    """
     if x.shape[1:] != distribution.shape or not x.is_floating_point():
         raise ValueError(
             f"{distribution} takes floating-point x of shape (B, {', '.join(map(str, distribution.shape))}), got "
@@ -75,16 +156,16 @@ def check_state(distribution: Exact, x: Tensor) -> None:
 
 
 def floating(value: Numbers) -> Tensor:
-    """A tensor of its own floating-point dtype; float64 for anything else."""
+    """Convert to a tensor: floating-point tensors keep their dtype, everything else becomes float64."""
     own = value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.float64
     return torch.as_tensor(value, dtype=own)
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in the dtype that times have beside it: its own, but never below float32."""
+    """Cast x to float32 at least, the dtype of its times."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def beside(parameter: Tensor, x: Tensor) -> Tensor:
-    """A parameter on x's device, in the dtype of `wide(x)`."""
+    """Move a parameter to x's device and to the dtype of `wide(x)`."""
     return parameter.to(device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))

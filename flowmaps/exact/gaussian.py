@@ -1,4 +1,4 @@
-"""Gaussians: everything in closed form."""
+"""Gaussian distributions, in closed form."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from .base import Exact, Numbers, beside, check_state, flat, floating, marginal_
 
 
 class Gaussian(Exact):
-    """x_0 ~ N(mean, covariance). Give `std` (a number or per coordinate) or a full `covariance` over the flattened
-    coordinates.
+    """The Gaussian x_0 ~ N(mean, covariance).
 
     In the eigenbasis of the covariance (variances l) the marginal at time t has scale g(t)^2 = alpha(t)^2 l +
     sigma(t)^2, and
@@ -22,9 +21,16 @@ class Gaussian(Exact):
         V(x, s, t) = alpha[s,t] mean + g[s,t]/g(s) (x - alpha(s) mean),
 
     with divided differences [s, t], so V has no pole at s = t and v(x, t) = V(x, t, t).
-    Shapes: mean any shape (the event), std a number or broadcastable to it, covariance (D, D) with D the number of
-    coordinates.
-    Raises ValueError for a covariance that is not square, not of that size, not symmetric or not positive.
+
+    Args:
+        mean: a number, or a tensor of the shape of one draw.
+        std: standard deviation, a number or broadcastable to the shape of one draw. Unused with `covariance`.
+        covariance: (D, D) over the D flattened coordinates. None: independent coordinates with `std`.
+        path: the path from data to noise.
+
+    Raises:
+        ValueError: for a std that is not positive, and a covariance that is not square, not of that size, not symmetric
+            or not positive definite.
     """
 
     def __init__(
@@ -56,8 +62,15 @@ class Gaussian(Exact):
 
     @classmethod
     def fit(cls, x0: Tensor, *, floor: float = 1e-4, path: Path = linear) -> Gaussian:
-        """The Gaussian with the mean and covariance of the rows of x0 (N, *shape); variances are raised to `floor` at
-        least.
+        """Fit the mean and covariance of data.
+
+        Args:
+            x0: data (N, *shape).
+            floor: smallest variance; smaller ones are raised to it.
+            path: the path from data to noise.
+
+        Returns:
+            The Gaussian, in float64.
         """
         rows = x0.flatten(1).double()
         variances, basis = torch.linalg.eigh(torch.cov(rows.T).reshape(rows.shape[1], rows.shape[1]))
@@ -65,23 +78,27 @@ class Gaussian(Exact):
         return cls(rows.mean(0).reshape(x0.shape[1:]), covariance=(covariance + covariance.T) / 2, path=path)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n independent rows, (n, *shape); see `Exact.sample`."""
         z = torch.randn(n, self.variances.numel(), generator=generator, dtype=self.mean.dtype)
         rows = z * self.variances.sqrt()
         return self.mean + (rows if self.basis is None else rows @ self.basis.T).reshape(n, *self.shape)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
+        """Compute v(x, t) = V(x, t, t)."""
         return self.average_velocity(x, t, t)
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        """Compute V(x, s, t) in closed form; see `Exact.average_velocity`."""
         s, t = expand(s, x), expand(t, x)
         return gaussian_average_velocity(wide(x), s, t, self.path, *self._like(x)).to(x.dtype)
 
     def flow_map(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        """Compute F(x, s, t) = x + (t - s) V(x, s, t); see `Exact.flow_map`."""
         s, t = expand(s, x), expand(t, x)
         return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
-        """mean + alpha l / g^2 (x - alpha mean) in the eigenbasis."""
+        """Compute mean + alpha l / g^2 (x - alpha mean) in the eigenbasis."""
         t = expand(t, x)
         mean, variances, basis = self._like(x)
         alpha = self.path.alpha(t)
@@ -89,13 +106,14 @@ class Gaussian(Exact):
         return (mean + _scale(wide(x) - alpha * mean, gain, basis)).to(x.dtype)
 
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """-(x - alpha mean) / g^2 in the eigenbasis."""
+        """Compute -(x - alpha mean) / g^2 in the eigenbasis."""
         t = expand(t, x)
         mean, variances, basis = self._like(x)
         centred = wide(x) - self.path.alpha(t) * mean
         return _scale(centred, -1 / marginal_variance(self.path, t, variances), basis).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
+        """Compute log p_t(x) in nats, (B,); see `Exact.log_prob`."""
         t = expand(t, x)
         mean, variances, basis = self._like(x)
         centred = (wide(x) - self.path.alpha(t) * mean).flatten(1)
@@ -114,10 +132,21 @@ class Gaussian(Exact):
 def gaussian_average_velocity(
     x: Tensor, s: Tensor, t: Tensor, path: Path, mean: Tensor, variances: Tensor, basis: Tensor | None
 ) -> Tensor:
-    """V(x, s, t) of N(mean, basis diag(variances) basis^T) on `path`; s, t as (B, 1, ..., 1). See `Gaussian` for the
-    formula.
+    """Compute V(x, s, t) of N(mean, basis diag(variances) basis^T), by the formula in `Gaussian`.
 
     g[s,t] = (g^2)[s,t] / (g(s) + g(t)) and (a^2)[s,t] = (a(s) + a(t)) a[s,t], so nothing is divided by t - s.
+
+    Args:
+        x: states (B, *shape) at time s.
+        s: source times (B, 1, ..., 1).
+        t: target times (B, 1, ..., 1).
+        path: the path from data to noise.
+        mean: mean of the data, of the shape of one draw.
+        variances: eigenvalues of the covariance (D,).
+        basis: eigenvectors (D, D) as columns. None: the coordinate axes.
+
+    Returns:
+        (B, *shape).
     """
     alpha, alpha_slope = path.alpha, path.alpha_slope(s, t)
     square_slope = flat((alpha(s) + alpha(t)) * alpha_slope) * variances + flat(path.variance_slope(s, t))
@@ -126,16 +155,17 @@ def gaussian_average_velocity(
 
 
 def _scale(x: Tensor, factors: Tensor, basis: Tensor | None) -> Tensor:
-    """Multiply the coordinates of x in the eigenbasis by `factors` (B, D). (See `dual_rules._matmul`.)"""
+    """Multiply the coordinates of x in the eigenbasis by `factors` (B, D).
+
+    `torch.matmul` instead of `@`, because the compiler exchanges the operands of `@` with a dual number.
+    """
     rows = x.flatten(1)
     scaled = rows * factors if basis is None else torch.matmul(torch.matmul(rows, basis) * factors, basis.T)
     return scaled.reshape(x.shape)
 
 
 def _event(mean: Numbers, std: Numbers, covariance: Tensor | None) -> torch.Size:
-    """The shape of one draw: from the mean, or from std or covariance where the mean is a number; a number alone means
-    one coordinate.
-    """
+    """Find the shape of one draw: of the mean, or of std or covariance if the mean is a number; else (1,)."""
     shapes = [
         torch.as_tensor(mean).shape,
         torch.as_tensor(std).shape if covariance is None else torch.as_tensor(covariance).shape[:1],

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians: the smallest distributions whose flow map is not linear."""
+"""Mixtures of Gaussians: the simplest distributions with a nonlinear flow map."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from .solve import solve
 
 
 class GaussianMixture(Exact):
-    """x_0 ~ sum_k w_k N(mean_k, std_k^2 I). The smallest distribution on which the flow map is not linear.
+    """The mixture x_0 ~ sum_k w_k N(mean_k, std_k^2 I).
 
-    Velocity, denoiser, score and likelihood are closed forms: the posterior weights of the components are a softmax of
+    Velocity, denoiser, score and likelihood have closed forms: the posterior weights of the components are a softmax of
     log w_k + log N(x; alpha mean_k, g_k^2 I) with g_k^2 = alpha^2 std_k^2 + sigma^2, and E[x_0 | x_t] is the weighted
-    sum of each component's own. The flow map has no closed form: it is `solve`d to a tolerance.
-    Shapes: weights (K,), means (K, *shape) (a flat list of K numbers is K components in one dimension), stds a number
-    or (K,).
-    Raises ValueError for weights that are negative or do not sum to one, and for shapes that do not fit.
+    sum over the components. The flow map has no closed form; it is solved numerically to a tolerance.
+
+    Args:
+        weights: (K,), not negative, with sum 1.
+        means: (K, *shape); a flat list of K numbers means K components in one dimension.
+        stds: standard deviations, a number or (K,).
+        path: the path from data to noise.
+
+    Raises:
+        ValueError: for weights that are negative or do not sum to one, stds that are not positive, and shapes that do
+            not match.
     """
 
     def __init__(self, weights: Numbers, means: Numbers, stds: Numbers, *, path: Path = linear) -> None:
@@ -45,43 +52,60 @@ class GaussianMixture(Exact):
         self.shape = self.means.shape[1:]
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n independent rows, (n, *shape); see `Exact.sample`."""
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = torch.randn(n, *self.shape, generator=generator, dtype=self.means.dtype)
         return self.means[which] + self.stds[which].reshape(-1, *[1] * len(self.shape)) * z
 
     def posterior(self, x: Tensor, t: Time) -> Tensor:
-        """p(component | x_t = x), (B, K)."""
+        """Compute the posterior weights p(component | x_t = x).
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            (B, K).
+        """
         return self._log_joint(x, expand(t, x)).softmax(1).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
+        """Compute log p_t(x) in nats, (B,); see `Exact.log_prob`."""
         return self._log_joint(x, expand(t, x)).logsumexp(1).to(x.dtype)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        """sum_k p(k | x) v_k(x, t), with v_k = alpha' mean_k + (g_k'/g_k) (x - alpha mean_k): finite at both ends of
-        time.
-        """
+        """Compute sum_k p(k | x) v_k(x, t), with v_k = alpha' mean_k + (g_k'/g_k) (x - alpha mean_k)."""
         t = expand(t, x)
         slope = self.path.alpha_slope(t, t)
         return self._mean_over_components(x, t, slope, self.path.alpha(t) * slope, self.path.variance_slope(t, t) / 2)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
+        """Compute E[x_0 | x_t = x], the mean over the components of their own denoisers."""
         t = expand(t, x)
         return self._mean_over_components(x, t, torch.ones_like(t), self.path.alpha(t), torch.zeros_like(t))
 
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """-sum_k p(k | x) (x - alpha mean_k) / g_k^2."""
+        """Compute -sum_k p(k | x) (x - alpha mean_k) / g_k^2."""
         t = expand(t, x)
         zero = torch.zeros_like(t)
         return self._mean_over_components(x, t, zero, zero, zero - 1)
 
     def flow_map(self, x: Tensor, s: Time, t: Time, *, tolerance: float = 1e-8) -> Tensor:
-        """F(x, s, t) by `solve` to `tolerance` (absolute, in x's units); the solve runs in float64 and the result has
-        x's dtype.
+        """Compute F(x, s, t) by `solve`, in float64.
+
+        Args:
+            x: states (B, *shape) at time s.
+            s: source time.
+            t: target time.
+            tolerance: absolute error, in x's units.
+
+        Returns:
+            States (B, *shape) at time t, in x's dtype.
         """
         return solve(self.velocity, x, s, t, tolerance=tolerance)
 
     def _mean_over_components(self, x: Tensor, t: Tensor, on_mean: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """sum_k p(k | x) [on_mean mean_k + (a std_k^2 + b)/g_k^2 (x - alpha mean_k)]."""
+        """Compute sum_k p(k | x) [on_mean mean_k + (a std_k^2 + b)/g_k^2 (x - alpha mean_k)]."""
         p, (means, variances) = self._log_joint(x, t).softmax(1), self._like(x)
         gain = p * (flat(a) * variances + flat(b)) / marginal_variance(self.path, t, variances)
         on_means = p * flat(on_mean) - gain * flat(self.path.alpha(t))

@@ -1,4 +1,4 @@
-"""A high-accuracy ODE solve in plain torch: the truth where no closed form exists. (For sampling, see `steps.ode`.)"""
+"""A high-accuracy ODE solver in plain torch, for flow maps without a closed form; for sampling, see `steps.ode`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,23 @@ _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1
 def solve(
     velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, s: Time, t: Time, *, tolerance: float = 1e-8
 ) -> Tensor:
-    """x(t) for dx/dt = velocity(x, t), x(s) = x, row by row from its own s to its own t, in float64; the result has x's
-    dtype.
+    """Solve dx/dt = velocity(x, t) from x(s) = x to time t, in float64.
 
-    Dormand-Prince 5(4) with one adaptive step for all rows on u in [0, 1], where the time is s + u (t - s). The step
-    error is held a hundred times below `tolerance`, so that the sum over the steps stays below it. Differentiable with
-    respect to x.
-    Raises RuntimeError where the step becomes too small (a field that is singular on the way).
+    Dormand-Prince 5(4) with one adaptive step for all rows on u in [0, 1], at time s + u (t - s). The step error is a
+    hundred times below `tolerance`, so that the sum over the steps stays below it. Differentiable with respect to x.
+
+    Args:
+        velocity: v(x, t) with t of shape (B, 1, ..., 1).
+        x: states (B, *shape) at time s.
+        s: source time, one for each row or one for all.
+        t: target time, likewise.
+        tolerance: absolute error, in x's units.
+
+    Returns:
+        x(t), in x's dtype.
+
+    Raises:
+        RuntimeError: if the step becomes too small, because the velocity is singular on the way.
     """
     y = x.double()
     s, t = expand(s, y), expand(t, y)

@@ -223,7 +223,7 @@ def student_of(
     if guide.built_in:
         flow.guidance = GuidanceSpec((guide.low, guide.high), kind="by the network itself")
     if checkpoint:
-        from ..integrations.diffusers.places import checkpoint as checkpointed
+        from ..integrations.diffusers import checkpoint as checkpointed
 
         checkpointed(flow)
     if lora is None:

@@ -1,11 +1,12 @@
-"""What was trained, for those who do not have flowmaps: a pipeline folder of diffusers, the one-step sampler as ONNX or
-as a program of `torch.export`, the Hugging Face hub.
+"""Export trained flow maps for use without flowmaps.
+
+To a pipeline folder of diffusers, to ONNX or a `torch.export` program of the one-step sampler, to the Hugging Face hub:
 
     to_diffusers(run, folder)         DiffusionPipeline.from_pretrained(folder, trust_remote_code=True) loads it
     adapter(run, folder)              the LoRA of a run alone, in diffusers' format
     to_onnx(flow, file, noise)        noise -> samples in onnxruntime
     to_program(flow, file, noise)     noise -> samples by torch.export.load
-    push_to_hub(folder, "me/name")    upload, after the folder has been loaded once
+    push_to_hub(folder, "me/name")    load an exported folder once, then upload it
 """
 
 from .folder import adapter, to_diffusers

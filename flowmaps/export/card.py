@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,12 @@ None is stated here. Add `license:` to the head of this file before it is publis
 
 @dataclass(frozen=True)
 class Card:
-    """use: the first call, as Python. task: the hub's name of what the model does, such as "text-to-image"."""
+    """The parts of a model card that depend on the kind of export.
+
+    Attributes:
+        use: the first call, as Python code.
+        task: the hub's name of the task, such as "text-to-image".
+    """
 
     use: str
     task: str
@@ -48,10 +54,15 @@ def write_card(
     evaluation: Mapping[str, Any] | None,
     base: str | None,
 ) -> None:
-    """README.md with the head that the Hugging Face hub reads.
+    """Write README.md with the metadata that the Hugging Face hub reads.
 
-    config: of the run, evaluation: what was measured of it; what is not known is said to be unknown. base: the model
-    that it was made from.
+    Args:
+        folder: the exported folder.
+        card: use and task.
+        title: title of the card.
+        config: config.json of the run; {} if unknown.
+        evaluation: evaluation.json of the run. None: not evaluated.
+        base: the model from which it was distilled. None: none.
     """
     base = base if base is None or is_hub_name(base) else Path(base).name
     method = config.get("method", {}).get("name")
@@ -67,15 +78,13 @@ def write_card(
         use=f"```python\n{card.use}\n```",
         measured=_measured(evaluation),
         settings=_settings(config),
-        from_base=""
-        if base is None
-        else f"; what was made from another model, here {base}, follows that model's terms",
+        from_base="" if base is None else f"; this model was made from {base} and follows its terms",
     )
     (folder / "README.md").write_text(f"---\n{_yaml(head)}---\n\n{text}", encoding="utf-8")
 
 
 def is_hub_name(base: str) -> bool:
-    """Whether this reads as owner/name on the hub, and is no folder here."""
+    """Tell whether a name has the form owner/name of the hub and is no local folder."""
     return base.count("/") == 1 and not base.startswith((".", "/", "~")) and not Path(base).exists()
 
 
@@ -133,12 +142,10 @@ def _value(value: Any) -> Any:
 
 
 def _public(value: Any) -> Any:
-    """A setting; of a path on this machine its last part."""
+    """Return a setting; an absolute path is shortened to its last part."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _yaml(head: Mapping[str, Any]) -> str:
-    """Names and lists of names are plain YAML when they are quoted as JSON."""
-    import json
-
+    """Write strings and lists as YAML, which accepts JSON values."""
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in head.items() if value is not None)

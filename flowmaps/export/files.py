@@ -1,9 +1,8 @@
-"""What the parts of an exported folder are written with."""
+"""Write the files of an exported folder: source, weights and index."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,19 +12,23 @@ from typing import Any
 
 from torch import Tensor
 
+from ..files import write_json
 from ..flow_map import FlowMap
 from ..path import linear
 from .source import PACKAGE, Name, gathered
 
 MARK = "flow_map.json"
-"""What says that a folder was exported from here, so that the next export may replace it."""
+"""The file that marks a folder as an export of flowmaps, which the next export may replace."""
 TEMPLATES = f"{PACKAGE}.export.templates"
 
 
 @dataclass(frozen=True)
 class Code:
-    """One file of source. Its name carries a part of its checksum, because diffusers keeps the code of all the folders
-    that it loads side by side.
+    """One file of source code.
+
+    Attributes:
+        stem: the name of the file without its checksum.
+        text: the code.
     """
 
     stem: str
@@ -33,37 +36,55 @@ class Code:
 
     @property
     def name(self) -> str:
+        """The name of the module, with a checksum, because diffusers keeps the code of all loaded folders together."""
         return f"{self.stem}_{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
 
     def around(self, old: str, new: str) -> Code:
-        """The same around another class of diffusers."""
+        """Replace the base class of diffusers, `old`, by `new`."""
         return Code(self.stem, self.text.replace(f"import {old} as Stock", f"import {new} as Stock"))
 
     def write(self, folder: Path) -> str:
-        """Write it; the name of the module."""
+        """Write the file to a folder and return the name of the module."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{self.name}.py").write_text(self.text, encoding="utf-8")
         return self.name
 
 
 def code(stem: str, about: str, *names: Name) -> Code:
-    """A file that defines `names`, pairs (module, name), and needs no flowmaps."""
+    """Gather definitions into one file that does not need flowmaps.
+
+    Args:
+        stem: the name of the file without its checksum.
+        about: first line of its docstring.
+        *names: the definitions, pairs (module, name).
+
+    Returns:
+        The file.
+    """
     head = f'"""{about}\n\nWritten by flowmaps {made_by()}, Apache-2.0. It needs torch and diffusers alone.\n"""\n\n'
     return Code(stem, head + gathered(list(names)))
 
 
 def made_by() -> str:
-    """The version of this package."""
+    """Return the version of this package."""
     try:
         return version(PACKAGE)
     except PackageNotFoundError:
         return "(no version)"
 
 
-def whole_or_absent(folder: str | Path, write: Callable[[Path], None]) -> Path:
-    """Write a folder beside its place and move it there when it is whole; an earlier export is replaced.
+def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
+    """Write a folder atomically: to a temporary name, renamed when it is complete. An earlier export is replaced.
 
-    Raises FileExistsError where something else is there.
+    Args:
+        folder: the folder.
+        write: writes the content to a given folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: if something else is there.
     """
     folder = Path(folder)
     check_free(folder)
@@ -81,14 +102,24 @@ def whole_or_absent(folder: str | Path, write: Callable[[Path], None]) -> Path:
 
 
 def check_free(folder: Path) -> None:
-    """Raises FileExistsError for a place that is taken by something that is no export."""
+    """Check that a folder is missing, empty or an earlier export.
+
+    Raises:
+        FileExistsError: otherwise.
+    """
     if not folder.exists() or (folder / MARK).is_file() or (folder.is_dir() and not any(folder.iterdir())):
         return
     raise FileExistsError(f"{folder} exists and is no export of flowmaps: choose another folder")
 
 
 def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """config.json and the weights of one component."""
+    """Write config.json and the weights of one component.
+
+    Args:
+        folder: the folder of the component, created if missing.
+        config: its config.
+        weights: its weights by name.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +130,14 @@ def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, T
 
 
 def write_index(folder: Path, pipeline: list[str], components: Mapping[str, Any], flow: FlowMap) -> None:
-    """model_index.json and the scheduler that samples flow maps, which for one to the data alone restarts."""
+    """Write model_index.json and the scheduler, which restarts from noise for a map that only jumps to the data.
+
+    Args:
+        folder: the folder of the pipeline.
+        pipeline: module and class of the pipeline.
+        components: entries of the other components.
+        flow: the flow map.
+    """
     import diffusers
 
     sampler: Any = diffusers.FlowMapEulerDiscreteScheduler()
@@ -111,8 +149,3 @@ def write_index(folder: Path, pipeline: list[str], components: Mapping[str, Any]
         scheduler = {"scheduler": [source.write(folder / "scheduler"), name]}
     head = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__}
     write_json(folder / "model_index.json", {**head, **components, **scheduler})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """One JSON document."""
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""To the Hugging Face hub."""
+"""Upload exported folders to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -19,13 +19,26 @@ def push_to_hub(
     endpoint: str | None = None,
     message: str = "A flow map, exported by flowmaps",
 ) -> str:
-    """Upload an exported folder as the model `name`, OWNER/NAME; its address.
+    """Upload an exported folder to the Hugging Face hub; nothing is sent if it does not load.
 
-    The folder is loaded first, and nothing is sent where that fails. private: nobody else sees it until its owner says
-    so on the hub. update: into a repository that is there already, which is refused otherwise. token: by default that
-    of `hf auth login` or HF_TOKEN. endpoint: another hub. Raises FileNotFoundError and ValueError for a folder that is
-    no export or does not load, PermissionError where the hub refuses the token or there is none, FileExistsError for a
-    name that is taken, ConnectionError where the hub cannot be reached.
+    Args:
+        folder: the exported folder.
+        name: the name of the model, OWNER/NAME.
+        private: whether only its owner sees it.
+        update: whether to write into an existing repository.
+        token: access token. None: the token of `hf auth login` or HF_TOKEN.
+        endpoint: address of the hub. None: huggingface.co.
+        message: commit message.
+
+    Returns:
+        The address of the model.
+
+    Raises:
+        FileNotFoundError: for a folder that is no export.
+        ValueError: for a folder that does not load, and a name without an owner.
+        PermissionError: if there is no token or the hub refuses it.
+        FileExistsError: for an existing repository without `update`.
+        ConnectionError: if the hub cannot be reached.
     """
     try:
         import huggingface_hub
@@ -54,8 +67,11 @@ def push_to_hub(
 
 
 def check(folder: str | Path) -> None:
-    """Load an exported folder as its user will, which reads every file of it. Raises FileNotFoundError where it is no
-    export, ValueError where it does not load.
+    """Load an exported folder as its user will, which reads all its files.
+
+    Raises:
+        FileNotFoundError: for a folder that is no export.
+        ValueError: if it does not load.
     """
     folder = Path(folder)
     if not (folder / MARK).is_file():
@@ -68,7 +84,11 @@ def check(folder: str | Path) -> None:
 
 
 def check_name(name: str) -> None:
-    """ValueError for what cannot be the name of a repository, or has no owner."""
+    """Check the name of a repository.
+
+    Raises:
+        ValueError: unless it has the form OWNER/NAME.
+    """
     owner, slash, rest = name.partition("/")
     if not (owner and slash and rest) or "/" in rest or any(c.isspace() for c in name):
         raise ValueError(f"a model on the hub is called OWNER/NAME, got {name!r}")

@@ -1,4 +1,4 @@
-"""A network of flowmaps as a pipeline of diffusers: its source, gathered, and its weights."""
+"""Write a network of flowmaps as a pipeline of diffusers: its gathered source and its weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from ..flow_map import FlowMap
 from ..serialise import describe
 from ..serialise import find as find_named
-from ..students import Places, Student
-from ..students.places import find
+from ..students import Student, TimeLayers
+from ..students.time_layers import time_layers_of
 from .files import TEMPLATES, code, write_index, write_model
 from .source import Name
 
@@ -19,7 +19,17 @@ PARTS = ("network", "output", "path", "only_source", "only_target")
 
 
 def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) -> None:
-    """Network, scheduler and pipeline. Raises ValueError for parts that are not of this package."""
+    """Write network, scheduler and pipeline.
+
+    Args:
+        flow: the flow map.
+        folder: the folder of the pipeline.
+        shape: shape of one sample.
+        image: whether samples are images in [-1, 1].
+
+    Raises:
+        ValueError: for parts that are not of this package.
+    """
     try:
         parts = described(flow)
     except TypeError as error:
@@ -29,7 +39,7 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
         ) from None
     network = code(
         "flow_map_network",
-        "A flow map as a model of diffusers: the class FlowMapNetwork, and what it is made of.",
+        "A flow map as a model of diffusers: the class FlowMapNetwork and its parts.",
         (f"{TEMPLATES}.network", "FlowMapNetwork"),
         *definitions(parts),
     )
@@ -41,27 +51,29 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
 
 
 def described(flow: FlowMap) -> dict[str, Any]:
-    """What the parts of a flow map are built with; of a student also its places, which are found here. Raises TypeError
-    for parts that are not of this package.
+    """Describe the parts of a flow map; the description of a student includes its time layers.
+
+    Raises:
+        TypeError: for parts that are not of this package.
     """
     parts = {name: describe(getattr(flow, name)) for name in PARTS}
     if isinstance(flow.network, Student):
-        parts["network"]["arguments"]["places"] = describe(places_of(flow.network))
+        parts["network"]["arguments"]["places"] = describe(time_layers(flow.network))
     return parts
 
 
-def places_of(student: Any) -> Places:
-    """Where the network of a student is shown its times."""
-    return student._arguments["places"] or find(student.network)
+def time_layers(student: Any) -> TimeLayers:
+    """Return the time layers of a student's network."""
+    return student._arguments["places"] or time_layers_of(student.network)
 
 
 def noise_scale(flow: FlowMap) -> float:
-    """The standard deviation of the state at t = 1."""
+    """Return the standard deviation of the state at t = 1."""
     return float(flow.path.sigma(torch.ones((), dtype=torch.float64)))
 
 
 def definitions(description: Any) -> list[Name]:
-    """The classes and functions that a description names, as (module, name)."""
+    """List the classes and functions that a description names, as (module, name)."""
     if isinstance(description, list):
         return [name for item in description for name in definitions(item)]
     if not isinstance(description, dict):
@@ -72,7 +84,7 @@ def definitions(description: Any) -> list[Name]:
 
 
 def local_names(description: Any) -> Any:
-    """The same description, its names without their modules."""
+    """Return a description with names without their modules."""
     if isinstance(description, list):
         return [local_names(item) for item in description]
     if not isinstance(description, dict):

@@ -1,4 +1,4 @@
-"""The one-step sampler, noise to samples, as a file that other runtimes read: ONNX, and a program of `torch.export`."""
+"""Write the one-step sampler, noise to samples, for other runtimes: ONNX, and a program of `torch.export`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..files import replacing
 from ..flow_map import FlowMap
 
 Conditions = Mapping[str, Tensor]
 
 
 def _searchsorted(points: Tensor, x: Tensor, *, right: bool = False, **_: Any) -> Tensor:
-    """Of a vector of points: how many of them are below x, or not above it."""
+    """Count the points below x; with `right` the points not above x."""
     return (points <= x[..., None] if right else points < x[..., None]).sum(-1)
 
 
@@ -27,11 +28,16 @@ def _sigmoid(x: Tensor) -> Tensor:
 
 
 WRITTEN_OUT = {torch.ops.aten.searchsorted.Tensor: _searchsorted, torch.ops.aten.sigmoid.default: _sigmoid}
-"""Operations that ONNX has not, and one of which onnxruntime loses the digits where it is small."""
+"""Operations that ONNX lacks, and sigmoid, whose small values are inaccurate in onnxruntime."""
 
 
 class OneStep(nn.Module):
-    """F(x, 1, 0) as a function of the noise (B, *shape), standard normal, and of conditions (B, ...) by name."""
+    """The one-step sampler F(x, 1, 0) as a function of standard normal noise (B, *shape) and conditions (B, ...).
+
+    Args:
+        flow: the flow map.
+        names: names of the conditions, in the order of the arguments.
+    """
 
     def __init__(self, flow: FlowMap, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -39,6 +45,7 @@ class OneStep(nn.Module):
         self.scale = float(flow.path.sigma(torch.ones((), dtype=torch.float64)))
 
     def forward(self, noise: Tensor, *conditions: Tensor) -> Tensor:
+        """Sample from noise and conditions."""
         flow = self.flow.given(**dict(zip(self.names, conditions, strict=True)))
         return flow(noise * self.scale, 1.0, 0.0)
 
@@ -46,11 +53,23 @@ class OneStep(nn.Module):
 def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditions | None = None) -> Path:
     """Write the one-step sampler as a program of `torch.export` (.pt2), for torch.export.load(file).module().
 
-    noise (B, *shape) and conditions (B, ...) are an example with B > 1; any number of rows will do afterwards, where
-    the network has no limit (a UNet of diffusers has one: 63 rows). The program is loaded again and compared on the
-    example before it is kept. Raises ValueError where it differs, and for a network that torch.export cannot follow.
+    The program accepts any number of rows, unless the network has a limit (a UNet of diffusers: 63 rows). Before it is
+    kept it is loaded and compared with the flow map on the example.
+
+    Args:
+        flow: the flow map.
+        file: the file to write.
+        noise: an example of the noise (B, *shape) with B > 1.
+        conditions: examples of the conditions (B, ...) by name. None: none.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: if the program differs, for an example of one row, and for a network that torch.export cannot
+            follow.
     """
-    with _made_whole(file) as beside:
+    with replacing(file) as beside:
         torch.export.save(_program(flow, noise, conditions or {}), beside)
         program = torch.export.load(beside).module()
         _compare(flow, lambda x, given: program(x, *given.values()), noise, conditions or {}, 1e-5)
@@ -58,11 +77,23 @@ def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Condi
 
 
 def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditions | None = None) -> Path:
-    """Write the one-step sampler as ONNX: inputs `noise` and the conditions by name, output `samples`, any number of
-    rows.
+    """Write the one-step sampler as ONNX: inputs `noise` and the conditions by name, output `samples`.
 
-    noise (B, *shape) and conditions (B, ...) are an example with B > 1. The file is run in onnxruntime and compared on
-    the example before it is kept. Raises ValueError where it differs, ImportError without flowmaps[onnx].
+    The sampler accepts any number of rows. Before the file is kept it is run in onnxruntime and compared with the flow
+    map on the example.
+
+    Args:
+        flow: the flow map.
+        file: the file to write.
+        noise: an example of the noise (B, *shape) with B > 1.
+        conditions: examples of the conditions (B, ...) by name. None: none.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: if the sampler differs, for an example of one row, and for a network that cannot be exported.
+        ImportError: without flowmaps[onnx].
     """
     try:
         import onnxruntime
@@ -70,7 +101,7 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditio
     except ImportError as error:
         raise ImportError(f"ONNX needs {error.name}: pip install flowmaps[onnx]") from None
     names = ["noise", *(conditions or {})]
-    with _made_whole(file) as beside, _quiet():
+    with replacing(file) as beside, _quiet():
         program = _program(flow, noise, conditions or {}).run_decompositions(WRITTEN_OUT)
         options: dict[str, Any] = {"input_names": names, "output_names": ["samples"], "external_data": False}
         try:
@@ -88,7 +119,7 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditio
 
 
 def _cause(error: BaseException) -> str:
-    """The first line of what an error came from."""
+    """Return the first line of the error at the root of a chain."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().splitlines()[0]
@@ -97,7 +128,7 @@ def _cause(error: BaseException) -> str:
 def _program(flow: FlowMap, noise: Tensor, conditions: Conditions) -> torch.export.ExportedProgram:
     if len(noise) < 2 or any(len(value) != len(noise) for value in conditions.values()):
         raise ValueError("the example needs at least two rows, as many in each condition as in the noise")
-    rows = torch.export.Dim.AUTO  # as many as the network allows; _compare sees where that is one number alone
+    rows = torch.export.Dim.AUTO  # as many as the network allows; _compare fails if that is a single number
     sampler = OneStep(flow, tuple(conditions)).eval()
     shapes = ({0: rows}, *([tuple({0: rows} for _ in conditions)] if conditions else []))
     try:
@@ -109,7 +140,7 @@ def _program(flow: FlowMap, noise: Tensor, conditions: Conditions) -> torch.expo
 
 @torch.no_grad()
 def _compare(flow: FlowMap, run: Any, noise: Tensor, conditions: Conditions, tolerance: float) -> None:
-    """The same samples, for the example and for one row more and less. Raises ValueError otherwise."""
+    """Check that samples agree for the example and for two other numbers of rows; ValueError otherwise."""
     sampler = OneStep(flow, tuple(conditions)).eval()
     for rows in (list(range(len(noise))), [0], [0, *range(len(noise))]):
         x, given = noise[rows], {name: value[rows] for name, value in conditions.items()}
@@ -121,7 +152,7 @@ def _compare(flow: FlowMap, run: Any, noise: Tensor, conditions: Conditions, tol
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about itself and parts of torch that it uses."""
+    """Silence the logs and warnings of the exporter."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -130,16 +161,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-@contextmanager
-def _made_whole(file: str | Path) -> Iterator[Path]:
-    """A file beside the wanted one, which gets its name when it is whole."""
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.stem}.tmp{file.suffix}")
-    try:
-        yield beside
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The source of a few classes and functions with all they need of this package, gathered into one file.
+"""Gather the source of classes and functions, with everything that they use of this package, into one file.
 
-What is exported must run where flowmaps is not installed. A copy of every network, kept beside the network, would drift
-away from it; the definitions themselves cannot. Names stay as they are, and so do docstrings and comments inside
-definitions; left out are class methods, which make objects that training starts from.
+An exported network must run without flowmaps. A copy of each network beside its source could become outdated, the
+gathered definitions cannot. Names, docstrings and comments inside definitions are kept. Class methods are left out,
+because they make networks for training.
 """
 
 from __future__ import annotations
@@ -18,22 +18,30 @@ INSTEAD = {
     (f"{PACKAGE}.networks.layers", "checkpointed"): (
         'def checkpointed(layer, *inputs):\n    """layer(*inputs): nothing is trained."""\n    return layer(*inputs)'
     ),
-    (f"{PACKAGE}.students.places", "find"): (
-        'def find(network):\n    """The places that a network says."""\n    return network.flow_map_places'
+    (f"{PACKAGE}.students.time_layers", "time_layers_of"): (
+        'def time_layers_of(network):\n    """The time layers that a network declares."""\n'
+        "    return network.flow_map_places"
     ),
 }
-"""Definitions that only training needs, and what stands for them."""
+"""Replacements of definitions that need more of this package than sampling does."""
 LEFT_OUT = {"describable", "classmethod"}
-"""Decorators: the first is dropped, and what has the second is dropped whole."""
+"""Decorators: the first is removed, and functions with the second are left out."""
 TRAINING = {"fit", "roughness", "checkpointed"}
-"""Methods that are dropped."""
+"""Methods that are left out."""
 
 Name = tuple[str, str]  # a module and a name in it
 
 
 @dataclass(frozen=True)
 class Module:
-    """A parsed module: its text, the top-level statement that defines each name, and where imported names are from."""
+    """A parsed module.
+
+    Attributes:
+        lines: its text.
+        statements: the top-level statement that defines each name.
+        imports: the origin of each imported name.
+        package: whether it is a package.
+    """
 
     lines: list[str]
     statements: dict[str, ast.stmt]
@@ -43,14 +51,20 @@ class Module:
 
 @dataclass
 class Gathered:
-    """What one file holds: external imports, the name in it of each definition, and the texts in their order."""
+    """The content of the gathered file.
+
+    Attributes:
+        imports: imports of other packages by name.
+        names: name of each definition in the file.
+        texts: texts of the definitions, in order.
+    """
 
     imports: dict[str, Name] = field(default_factory=dict)
     names: dict[Name, str] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
 
     def take(self, wanted: Name) -> str:
-        """A free name for a definition: its own, or one with its module where that is taken."""
+        """Choose a free name for a definition: its own, or with its module if that is taken."""
         module, name = wanted
         taken = {*self.names.values(), *self.imports}
         self.names[wanted] = name if name not in taken else f"{name}_of_{module.rpartition('.')[2]}"
@@ -58,10 +72,18 @@ class Gathered:
 
 
 def gathered(wanted: list[Name]) -> str:
-    """One self-contained module that defines all `wanted`, pairs (module, name) of this package, under their names.
+    """Write one self-contained module that defines all `wanted` under their names.
 
-    What they need and what has the name of another thing is renamed. Raises ValueError for two wanted of one name, and
-    for a name that the module does not have.
+    A definition that they use is renamed if its name is taken.
+
+    Args:
+        wanted: pairs (module, name) of this package.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: for two wanted definitions of one name, and for a name that its module does not define.
     """
     found, homes = Gathered(), list(dict.fromkeys(_home(name) for name in wanted))
     for module, name in homes:
@@ -76,7 +98,7 @@ def gathered(wanted: list[Name]) -> str:
 
 
 def _gather(wanted: Name, found: Gathered, done: set[Name]) -> str:
-    """Add a definition, after the definitions that it needs; its name in the file."""
+    """Add a definition after the definitions that it uses; return its name in the file."""
     wanted = _home(wanted)
     name = found.names.get(wanted) or found.take(wanted)
     if wanted in done:
@@ -102,7 +124,7 @@ def _gather(wanted: Name, found: Gathered, done: set[Name]) -> str:
 
 
 def _kept(statement: ast.stmt) -> tuple[list[ast.AST], list[ast.Name]]:
-    """The parts of a statement that are dropped, and the names that the others use, in order."""
+    """Return the parts of a statement that are left out, and the names that the other parts use, in order."""
     dropped: list[ast.AST] = []
     for node in [statement, *getattr(statement, "body", [])]:
         marks = {d.id: d for d in getattr(node, "decorator_list", []) if isinstance(d, ast.Name) and d.id in LEFT_OUT}
@@ -123,7 +145,7 @@ def _walk(node: ast.AST, gone: set[ast.AST]) -> list[ast.AST]:
 def _text(
     module: Module, statement: ast.stmt, dropped: list[ast.AST], nodes: list[ast.Name], names: dict[str, str]
 ) -> str:
-    """The source of a statement without what is dropped, its names changed where they differ."""
+    """Write a statement without the parts that are left out, with renamed names."""
     lines = {i: module.lines[i] for i in range(*_span(statement))}
     changed = {old: new for old, new in names.items() if old != new}
     local = {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
@@ -144,7 +166,7 @@ def _text(
 
 @cache
 def parsed(name: str) -> Module:
-    """A module of this package, read and not run."""
+    """Parse a module of this package without importing it."""
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.origin is not None
     text = Path(spec.origin).read_text(encoding="utf-8")
@@ -166,25 +188,25 @@ def parsed(name: str) -> Module:
 
 
 def _home(name: Name) -> Name:
-    """Where a name is defined, through the modules that only pass it on."""
+    """Find the module that defines a name, through modules that only import it."""
     module = parsed(name[0])
     if name[1] in module.statements:
         return name
     if importlib.util.find_spec(f"{name[0]}.{name[1]}") if module.package else None:
-        raise ValueError(f"{name[0]}.{name[1]} is a module: what is exported must import the names that it uses")
+        raise ValueError(f"{name[0]}.{name[1]} is a module: exported code must import the names that it uses")
     if name[1] not in module.imports:
         raise ValueError(f"{name[0]} defines no {name[1]!r}")
     return _home(module.imports[name[1]])
 
 
 def _span(node: ast.AST) -> tuple[int, int]:
-    """First line, with decorators, and the line after the last."""
+    """Return the first line of a statement, with decorators, and the line after the last."""
     marks = getattr(node, "decorator_list", [])
     return min([node.lineno, *(mark.lineno for mark in marks)]) - 1, node.end_lineno  # type: ignore[attr-defined]
 
 
 def _with_blank_lines(span: tuple[int, int], lines: list[str]) -> tuple[int, int]:
-    """A part and the blank lines before it."""
+    """Extend a span by the blank lines before it."""
     first, last = span
     while not lines[first - 1].strip():
         first -= 1
@@ -192,6 +214,16 @@ def _with_blank_lines(span: tuple[int, int], lines: list[str]) -> tuple[int, int
 
 
 def import_line(name: str, source: str, attribute: str) -> str:
+    """Write an import statement.
+
+    Args:
+        name: the imported name.
+        source: the module.
+        attribute: the name in the module; "" for the module itself.
+
+    Returns:
+        The statement.
+    """
     if attribute:
         return f"from {source} import {attribute}" + (f" as {name}" if name != attribute else "")
     return f"import {source}" + (f" as {name}" if name != source else "")

@@ -1,4 +1,4 @@
-"""A student with a network of diffusers as a pipeline of diffusers, the other parts copied from where it came from."""
+"""Write a student of a diffusers pipeline as a pipeline of diffusers, with the other components copied."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from ..flow_map import FlowMap
 from ..serialise import describe
 from ..students import Student
 from .files import TEMPLATES, code, write_index, write_model
-from .own import definitions, local_names, noise_scale, places_of
+from .own import definitions, local_names, noise_scale, time_layers
 
 
 @dataclass(frozen=True)
 class Family:
-    """How a pipeline is called: the component that is the network, the task by the hub's name, the arguments of a first
-    call, and the `guidance_scale` by which it does not guide in sampling.
+    """The call of a pipeline.
+
+    Attributes:
+        component: the component that is the network.
+        task: the hub's name of the task.
+        call: arguments of a first call.
+        scale: the `guidance_scale` without guidance in sampling.
     """
 
     component: str
@@ -45,13 +50,24 @@ FAMILIES = {
 
 
 def network_of(flow: FlowMap) -> Any:
-    """The network of diffusers in a flow map, None where there is none."""
+    """Find the network of diffusers in a flow map; None if there is none."""
     return next((part for part in flow.modules() if type(part).__name__ == "DiffusersNetwork"), None)
 
 
 def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[int, ...] | None) -> Family:
-    """Network, scheduler and pipeline, the other parts from the pipeline `base`. Raises ValueError for a flow map that
-    is no student, for a pipeline that is not known, and where one is needed and missing.
+    """Write network, scheduler and pipeline, and copy the other components.
+
+    Args:
+        flow: a student with a network of diffusers.
+        folder: the folder of the pipeline.
+        base: the pipeline of the network. None: for networks without other components.
+        shape: shape of one sample. None: unknown.
+
+    Returns:
+        The call of the pipeline.
+
+    Raises:
+        ValueError: for a flow map that is not a student, an unknown pipeline, and a missing one.
     """
     if not isinstance(flow.network, Student) or flow.network.reading is None:
         raise ValueError(
@@ -60,8 +76,8 @@ def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[i
         )
     network = network_of(flow)
     if network.class_name == "UNet2DModel":
-        told = "class_labels=[0, 1]" if network.needs else "batch_size=2"
-        family = Family("unet", "unconditional-image-generation", told)
+        call = "class_labels=[0, 1]" if network.needs else "batch_size=2"
+        family = Family("unet", "unconditional-image-generation", call)
         module, name, stock, others = "pipeline", "FlowMapUNetPipeline", "", {}
     elif base is None:
         raise ValueError("the pipeline that this network came from is not known: pass base=, its folder (--base)")
@@ -78,14 +94,28 @@ def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[i
 
 
 def family_of(pipeline: Any) -> Family:
-    """Raises ValueError for a pipeline that is not among FAMILIES."""
+    """Find the call of a pipeline by its class.
+
+    Raises:
+        ValueError: for a pipeline that is not in FAMILIES.
+    """
     if not isinstance(pipeline, str) or pipeline not in FAMILIES:
         raise ValueError(f"a flow map cannot be put into a {pipeline}; known are {', '.join(FAMILIES)}")
     return FAMILIES[pipeline]
 
 
 def copied(index: Mapping[str, Any], base: Path, folder: Path, network: str) -> dict[str, Any]:
-    """The entries of model_index.json besides the network and the scheduler, with the folders of the components."""
+    """Copy the components of a pipeline besides the network and the scheduler.
+
+    Args:
+        index: its model_index.json.
+        base: its folder.
+        folder: the folder to write to.
+        network: the component that is the network.
+
+    Returns:
+        The entries of model_index.json.
+    """
     kept = {name: value for name, value in index.items() if name[0] != "_" and name not in (network, "scheduler")}
     for name, value in kept.items():
         if isinstance(value, list) and value[0] is not None:
@@ -94,17 +124,27 @@ def copied(index: Mapping[str, Any], base: Path, folder: Path, network: str) -> 
 
 
 def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, family: Family) -> str:
-    """config.json, weights and source; the name of the module."""
+    """Write config.json, weights and source of the network.
+
+    Args:
+        flow: the student.
+        folder: the folder of the component.
+        shape: shape of one sample. None: unknown.
+        family: the call of the pipeline.
+
+    Returns:
+        The name of the module.
+    """
     student: Any = flow.network
     network = network_of(flow)
     described = {"reading": describe(student.reading), "student": student_arguments(student)}
     source = code(
         "flow_map_model",
-        f"A {network.class_name} of diffusers as a flow map: the class FlowMapModel, and what it is made of.",
+        f"A {network.class_name} of diffusers as a flow map: the class FlowMapModel and its parts.",
         (f"{TEMPLATES}.model", "FlowMapModel"),
         *definitions(described),
     )
-    # a network that was trained with the scale of its own guidance in the place of another is still given that one
+    # a student with a guidance condition of its own still gives the model's embedded guidance its default
     own_guidance = "guidance" in student.told and bool(network.model.config.get("guidance_embeds"))
     flow_map = {
         **local_names(described),
@@ -123,15 +163,15 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
 
 
 def student_arguments(student: Student) -> dict[str, Any]:
-    """What a student is built with, besides the network and its reading."""
+    """Describe the arguments of a student, besides the network and its reading."""
     return {
         "times": describe(student.times),
         "told": list(student.told),
         "tame": student.tame is not None,
-        "places": describe(places_of(student)),
+        "places": describe(time_layers(student)),
     }
 
 
 def _part(name: str, module: nn.Module | None) -> dict[str, Tensor]:
-    """The weights of a new part of a student, by their names in FlowMapModel."""
+    """Return the weights of a new part of a student, by their names in FlowMapModel."""
     return {} if module is None else {f"flow_map_{name}.{key}": value for key, value in module.state_dict().items()}

@@ -1,11 +1,12 @@
 """Forward mode by dual numbers: derivatives of ordinary tensor operations, carried beside their values.
 
-Importing this package registers one rule for each operation that has one (`rules`). Any other operation is
-differentiated alone by `torch.func.jvp`.
+Importing this package registers the rule of every supported operation (`rules`). Any other operation is differentiated
+alone by `torch.func.jvp`. The names below are the whole interface: no other package imports the modules inside.
 """
 
 from . import rules as rules
+from .blocks import SCORES_PER_BLOCK
 from .dual import Detached, Dual, primal, tangent
 from .tensor import check, dual_number
 
-__all__ = ["Detached", "Dual", "check", "dual_number", "primal", "tangent"]
+__all__ = ["SCORES_PER_BLOCK", "Detached", "Dual", "check", "dual_number", "primal", "tangent"]

@@ -1,9 +1,9 @@
-"""The tangent of an attention by blocks of scores, with a gradient that computes them again.
+"""The tangent of attention, one block of scores at a time; the gradient recomputes the scores.
 
     s = scale q k^T + mask,   p = softmax(s),   ds = scale (dq k^T + q dk^T),   dp = p (ds - <p, ds>)
     do = dp v + p dv
 
-No more than one block of scores is held at a time, and none is stored (as in Dao et al. 2022, arXiv 2205.14135).
+At most one block of scores is in memory at a time, and none is stored (as in Dao et al. 2022, arXiv 2205.14135).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 SCORES_PER_BLOCK = {"cpu": 2**17}
-"""The scores held at a time (of one query at least), by kind of device: on a processor those that its cache holds."""
+"""Scores in one block, by device type; at least one query's. On a CPU a block fits into the cache."""
 MOST_SCORES_PER_BLOCK = 2**26
-"""On other devices, which need more to be busy, and in compiled graphs, where each block is code of its own."""
+"""The same for other devices, which need larger blocks to be busy, and for compiled graphs, which unroll the blocks."""
 
 Maybe = Tensor | None
 Block = tuple[slice, slice]
@@ -27,10 +27,13 @@ Block = tuple[slice, slice]
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """How the scores of q (N, L, E) and k (N, S, E) are made.
+    """The scores of queries q (N, L, E) and keys k (N, S, E).
 
-    causal: no key after its query. mask (M, 1 or L, S): which keys are seen, or what is added. heads (N,): which of the
-    M masks each head has.
+    Attributes:
+        scale: factor of q k^T.
+        causal: whether a query sees only keys up to its own position.
+        mask: (M, 1 or L, S); boolean (True: the key is seen) or added to the scores. None: no mask.
+        heads: (N,), the index of each head's mask among the M masks. None: one mask for all heads.
     """
 
     scale: float
@@ -39,7 +42,16 @@ class Scores:
     heads: Maybe = None
 
     def probabilities(self, q: Tensor, k: Tensor, block: Block) -> Tensor:
-        """p of a block of heads and queries, in float32 at least; 0 for a query that sees no key."""
+        """Compute p for one block of heads and queries.
+
+        Args:
+            q: queries (N, L, E).
+            k: keys (N, S, E) of the heads in the block.
+            block: slices of heads and queries.
+
+        Returns:
+            The attention probabilities, in float32 at least; zero for a query that sees no key.
+        """
         s = _wide(_products(self.scale, (q, k.mT)))
         if self.causal:
             queries = torch.arange(block[1].start, block[1].stop, device=q.device)
@@ -53,7 +65,7 @@ class Scores:
 
 
 def _blocks(q: Tensor, k: Tensor) -> Iterator[Block]:
-    """Heads and queries, as many together as fit in a block."""
+    """Yield slices of heads and queries whose scores fit into one block."""
     heads, queries, keys = *q.shape[:2], k.shape[1]
     most = MOST_SCORES_PER_BLOCK
     if not torch.compiler.is_compiling():
@@ -69,7 +81,7 @@ def _blocks(q: Tensor, k: Tensor) -> Iterator[Block]:
 
 
 def _products(scale: float, *pairs: tuple[Maybe, Maybe]) -> Any:
-    """scale sum_i a_i b_i over the pairs that are there; None if none is."""
+    """Compute scale sum_i a_i b_i over the pairs without None; None if no pair is left."""
     y: Any = None
     for a, b in pairs:
         if a is not None and b is not None:
@@ -78,7 +90,7 @@ def _products(scale: float, *pairs: tuple[Maybe, Maybe]) -> Any:
     return y
 
 
-def _turned(x: Maybe) -> Maybe:
+def _transposed(x: Maybe) -> Maybe:
     return None if x is None else x.mT
 
 
@@ -87,15 +99,19 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _centred(ds: Tensor, p: Tensor) -> Tensor:
-    """p (ds - <p, ds>): the derivative of a softmax, forward and reverse alike."""
+    """Compute p (ds - <p, ds>), the derivative of softmax; its Jacobian is symmetric, so this is also the gradient."""
     return torch._softmax_backward_data(ds, p, -1, p.dtype)
 
 
 class AttentionTangent(torch.autograd.Function):
-    """do (N, L, V) from q, dq (N, L, E), k, dk (N, S, E) and v, dv (N, S, V); None for a tangent that is zero."""
+    """Tangent of attention: do (N, L, V) from q, k, v, dq, dk, dv; a tangent of None is zero.
+
+    Shapes: q, dq (N, L, E), k, dk (N, S, E), v, dv (N, S, V).
+    """
 
     @staticmethod
     def forward(ctx: Any, scores: Scores, *inputs: Any) -> Tensor:
+        """Compute do block by block."""
         ctx.scores = scores
         ctx.save_for_backward(*inputs)
         q, k, v = inputs[:3]
@@ -106,6 +122,7 @@ class AttentionTangent(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
+        """Compute the gradients of all six inputs block by block, or by autograd if they are differentiated again."""
         inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
         with torch.autocast(g.device.type, enabled=False):
             if torch.is_grad_enabled():  # the gradient is differentiated again
@@ -117,7 +134,7 @@ class AttentionTangent(torch.autograd.Function):
 
 
 def _parts(block: Block, q: Tensor, k: Tensor, v: Tensor, dq: Maybe, dk: Maybe, dv: Maybe) -> tuple[Any, ...]:
-    """What a block needs of each input: its queries, and all keys of its heads."""
+    """Cut each input to a block: its queries, and all keys of its heads."""
     heads = block[0]
     return (
         q[block],
@@ -130,22 +147,24 @@ def _parts(block: Block, q: Tensor, k: Tensor, v: Tensor, dq: Maybe, dk: Maybe, 
 def _tangent_of_block(scores: Scores, block: Block, *inputs: Any) -> Tensor:
     q, k, v, dq, dk, dv = _parts(block, *inputs)
     p = scores.probabilities(q, k, block)
-    ds = _products(scores.scale, (dq, k.mT), (q, _turned(dk)))
+    ds = _products(scores.scale, (dq, k.mT), (q, _transposed(dk)))
     dp = None if ds is None else _centred(_wide(ds), p).to(q.dtype)
     return _products(1.0, (dp, v), (p.to(q.dtype), dv))
 
 
 def _add_gradients(sums: list[Maybe], scores: Scores, block: Block, g: Tensor, *inputs: Any) -> None:
-    """With g the gradient of do, that of dp is a = g v^T, that of p is
+    """Add the gradients of one block to `sums`.
 
-    b = g dv^T + (a - <p, a>) ds - <p, ds> a,
+    With g the gradient of do, the gradient of dp is a = g v^T and the gradient of p is
 
-    and those of ds and s follow by the derivative of a softmax, which is symmetric.
+        b = g dv^T + (a - <p, a>) ds - <p, ds> a.
+
+    The gradients of ds and s follow from them by the derivative of softmax, whose Jacobian is symmetric.
     """
     q, k, v, dq, dk, dv = _parts(block, *inputs)
     p = scores.probabilities(q, k, block)
-    ds = _products(scores.scale, (dq, k.mT), (q, _turned(dk)))
-    of_p, of_ds, dp = _products(1.0, (g, _turned(dv))), None, None
+    ds = _products(scores.scale, (dq, k.mT), (q, _transposed(dk)))
+    of_p, of_ds, dp = _products(1.0, (g, _transposed(dv))), None, None
     if ds is not None:
         a, ds = _wide(torch.bmm(g, v.mT)), _wide(ds)
         mean_a, mean_ds = (p * a).sum(-1, keepdim=True), (p * ds).sum(-1, keepdim=True)
@@ -155,10 +174,10 @@ def _add_gradients(sums: list[Maybe], scores: Scores, block: Block, g: Tensor, *
     of_s = _centred(_wide(of_p), p).to(q.dtype)
     gradients = (
         lambda: _products(scores.scale, (of_s, k), (of_ds, dk)),
-        lambda: _products(scores.scale, (of_s.mT, q), (_turned(of_ds), dq)),
-        lambda: _products(1.0, (_turned(dp), g)),
+        lambda: _products(scores.scale, (of_s.mT, q), (_transposed(of_ds), dq)),
+        lambda: _products(1.0, (_transposed(dp), g)),
         lambda: _products(scores.scale, (of_ds, k)),
-        lambda: _products(scores.scale, (_turned(of_ds), q)),
+        lambda: _products(scores.scale, (_transposed(of_ds), q)),
         lambda: _products(1.0, (p.to(q.dtype).mT, g)),
     )
     for i, gradient in enumerate(gradients):
@@ -168,7 +187,7 @@ def _add_gradients(sums: list[Maybe], scores: Scores, block: Block, g: Tensor, *
 
 
 def _gradients_with_graph(scores: Scores, inputs: Any, needed: Any, g: Tensor) -> list[Maybe]:
-    """The same from autograd, which holds all scores."""
+    """Compute the same gradients by autograd, which stores all scores."""
     everything = slice(0, inputs[0].shape[0]), slice(0, inputs[0].shape[1])
     do = _tangent_of_block(scores, everything, *inputs)
     moving = [x for x, need in zip(inputs, needed, strict=True) if need]

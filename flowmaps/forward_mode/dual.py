@@ -2,12 +2,11 @@
 
 A dual number `x + e dx` with `e^2 = 0` carries a value and its derivative through a program: `f(x + e dx) = f(x) + e
 Jf(x) dx`. A `Dual` travels through any network by `__torch_function__`, with one short rule per operation (in
-`dual_rules` and the files beside it). Rules are plain torch, so a derivative costs what its arithmetic costs, can be
-differentiated again, and autocast, compilation and data parallelism see nothing unusual. What torch has written in
-Python runs as written; any other operation without a rule is differentiated alone by `torch.func.jvp`, with a warning
-the first time.
+`flowmaps.forward_mode.rules`). Rules are plain torch, so a derivative costs only its arithmetic, can be differentiated
+again, and works under autocast, compilation and data parallelism. Torch functions that are written in Python run as
+written. Any other operation without a rule is differentiated alone by `torch.func.jvp`, with a warning the first time.
 
-There are no zero tangents: what does not depend on the perturbed inputs is a plain tensor and costs nothing extra.
+There are no zero tangents: a result that does not depend on the perturbed inputs is a plain tensor.
 """
 
 from __future__ import annotations
@@ -27,7 +26,10 @@ Tangent = Callable[[], Any]
 Rule = Callable[..., tuple[Any, Tangent | None]]
 
 RULES: dict[str, Rule] = {}
-"""By name: `rule(func, *args, **kwargs) -> (primal, tangent)`; `tangent()` computes it; None: zero."""
+"""Rules by operation name: `rule(func, *args, **kwargs) -> (primal, tangent)`.
+
+`tangent()` computes the tangent; None stands for zero.
+"""
 
 IN_PLACE = (
     "__set__",
@@ -47,9 +49,14 @@ SCRIPTED = (torch._C.ScriptMethod, torch._C.ScriptFunction)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dual:
-    """A tensor and its tangent, of one shape and dtype; answers to functions, methods and operators as a tensor does.
+    """A tensor and its tangent, with the functions, methods and operators of a tensor.
 
-    Immutable: `x += y` makes a new number, in-place methods raise TypeError (but see `dual_fill`).
+    Dual numbers are immutable: `x += y` makes a new number, and in-place methods raise TypeError. The one exception is
+    a tensor made by `empty_like`, which may be filled (see `rules.writing`).
+
+    Attributes:
+        primal: the value.
+        tangent: its derivative, of the same shape and dtype.
     """
 
     primal: Tensor
@@ -77,7 +84,7 @@ class Dual:
 
     @classmethod
     def _pair(cls, primal: Any, tangent: Tangent) -> Any:
-        """The primal and its tangent as dual numbers, one for each output that can have a derivative."""
+        """Pair values with tangents as dual numbers, one for each output that can have a derivative."""
         return _zip(cls, primal, tangent())
 
     def __getattr__(self, name: str) -> Any:
@@ -96,32 +103,15 @@ class Dual:
     dtype = property(lambda self: self.primal.dtype)
     device = property(lambda self: self.primal.device)
     ndim = property(lambda self: self.primal.ndim)
-    requires_grad = property(lambda self: False)  # the graph is that of the primal and of the tangent
+    requires_grad = property(lambda self: False)  # the primal and the tangent have graphs, the pair has none
     grad_fn = property(lambda self: None)
 
-    @property
-    def T(self) -> Any:
-        return self.permute(*reversed(range(self.ndim)))
-
-    @property
-    def mT(self) -> Any:
-        return self.transpose(-2, -1)
-
-    @property
-    def mH(self) -> Any:
-        return self.adjoint()
-
-    @property
-    def H(self) -> Any:
-        return self.adjoint()
-
-    @property
-    def real(self) -> Any:
-        return self._call(torch.real, self)
-
-    @property
-    def imag(self) -> Any:
-        return self._call(torch.imag, self)
+    T = property(lambda self: self.permute(*reversed(range(self.ndim))))
+    mT = property(lambda self: self.transpose(-2, -1))
+    mH = property(lambda self: self.adjoint())
+    H = property(lambda self: self.adjoint())
+    real = property(lambda self: self._call(torch.real, self))
+    imag = property(lambda self: self._call(torch.imag, self))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.unbind(0))
@@ -134,7 +124,7 @@ class Dual:
 
 
 class Detached(Dual):
-    """A dual number whose tangents are computed without a graph, so that nothing is stored for them."""
+    """A dual number whose tangents are computed without a graph, so that no activations are stored for them."""
 
     @classmethod
     def _pair(cls, primal: Any, tangent: Tangent) -> Any:
@@ -154,26 +144,38 @@ def _can_move(x: Any) -> bool:
 
 
 def fit(tangent: Tensor, primal: Tensor) -> Tensor:
-    """The tangent in the dtype and shape of its primal (a sum with a wider or larger plain tensor widens both)."""
+    """Cast and expand a tangent to the dtype and shape of its primal.
+
+    They differ after an operation with a plain tensor of a wider dtype or a larger shape.
+
+    Args:
+        tangent: the tangent, of any shape that broadcasts to the primal's.
+        primal: the value that it belongs to.
+
+    Returns:
+        The tangent in the primal's dtype and shape.
+    """
     if tangent.dtype != primal.dtype:
         tangent = tangent.to(primal.dtype)
     return tangent if tangent.shape == primal.shape else tangent.expand_as(primal)
 
 
 def primal(x: Any) -> Any:
-    """The value of a dual number; anything else as it is."""
+    """Return the value of a dual number, and anything else unchanged."""
     return x.primal if isinstance(x, Dual) else x
 
 
 def tangent(x: Any) -> Tensor | None:
-    """The tangent of a dual number; None, which stands for zero, for anything else."""
+    """Return the tangent of a dual number, and None (zero) for anything else."""
     return x.tangent if isinstance(x, Dual) else None
 
 
 @functools.cache
 def _python_body(func: Any) -> Callable[..., Any] | None:
-    """The program of a function that torch has written in Python, without its question whether an argument overrides
-    the function: its operations meet their own rules. None for all others."""
+    """Return a Python function of torch without its `has_torch_function` branch, so that its operations meet rules.
+
+    None for functions that are not written in Python.
+    """
     code = getattr(func, "__code__", None)
     asks = [name for name in getattr(code, "co_names", ()) if name.startswith("has_torch_function")]
     if code is None or not asks or any(name not in func.__globals__ for name in asks):
@@ -185,7 +187,19 @@ def _python_body(func: Any) -> Callable[..., Any] | None:
 
 
 def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | None]:
-    """The rule of an operation that has none: `torch.func.jvp` of that operation alone."""
+    """Differentiate one operation without a rule by `torch.func.jvp`.
+
+    Args:
+        func: the operation.
+        *args: its arguments, with dual numbers among them.
+        **kwargs: its keyword arguments.
+
+    Returns:
+        The value, and a function that computes the tangent (None: zero).
+
+    Raises:
+        TypeError: for an operation in place, and for a network made by `torch.jit`.
+    """
     if isinstance(func, SCRIPTED):
         raise TypeError("expected a network in Python, got one made by torch.jit, whose forward mode is wrong in torch")
     if func.__name__ in IN_PLACE or (func.__name__[-1:] == "_" and func.__name__[-2:] != "__"):
@@ -217,6 +231,7 @@ def _warn_once(name: str) -> None:
 
 
 def in_place(func: Any) -> TypeError:
+    """Make the error for an operation that changes its argument."""
     return TypeError(
         f"expected an operation that makes a new tensor, got {func.__name__} in place: a derivative cannot follow it"
     )

@@ -1,9 +1,8 @@
-"""The fused kernel of the package jvp_flash_attention for the tangent of an attention on CUDA: `pip install
-flowmaps[flash]`.
+"""The fused CUDA kernel of jvp_flash_attention for the tangent of attention: `pip install flowmaps[flash]`.
 
-It takes all tangents at once and holds no scores at all (Lu and Song 2024, arXiv 2410.11081). It has no gradient
-through the tangent, no masks here, and multiplies float32 with the digits of TF32: it serves tangents without a graph
-in half precision, and `dual_attention` has the rest.
+It takes all tangents at once and stores no scores (Lu and Song 2024, arXiv 2410.11081). It has no gradient through the
+tangent, no masks here, and multiplies float32 in TF32. So it is used for tangents without a graph in half precision;
+`blocks` computes all others.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ DEVICE = "cuda"
 DTYPES = torch.float16, torch.bfloat16
 WIDTHS = 32, 64, 128, 256
 QUERIES = 32
-"""The kernel's blocks: the number of queries and of keys is a multiple of it."""
+"""Block size of the kernel: the numbers of queries and of keys must be multiples of it."""
 HEADS = 65535
-"""The most blocks that CUDA starts along one axis of its grid."""
+"""Largest number of blocks along one axis of a CUDA grid."""
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether the kernel has this case: q, k and v of one shape (N, L, E), in half precision on CUDA."""
+    """Tell whether the kernel supports q, k and v: one shape (N, L, E), half precision, on CUDA."""
     return (
         q.device.type == DEVICE
         and q.dtype in DTYPES
@@ -43,7 +42,18 @@ def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 
 def tangent(kernel: Any, scale: float, causal: bool, values: tuple[Tensor, ...], tangents: tuple[Maybe, ...]) -> Tensor:
-    """do (N, L, E) of q, k and v (N, L, E) and their tangents, None for zero."""
+    """Compute the tangent of attention by the kernel.
+
+    Args:
+        kernel: the attention of jvp_flash_attention.
+        scale: factor of q k^T.
+        causal: whether a query sees only keys up to its own position.
+        values: q, k and v, each (N, L, E).
+        tangents: dq, dk and dv of the same shape; None for zero.
+
+    Returns:
+        do (N, L, E), without a graph.
+    """
     with torch.no_grad(), forward_ad.dual_level():
         duals = (
             forward_ad.make_dual(
@@ -57,8 +67,14 @@ def tangent(kernel: Any, scale: float, causal: bool, values: tuple[Tensor, ...],
 
 @functools.cache
 def kernel(device: torch.device, dtype: torch.dtype) -> Any:
-    """The package's attention, once a trial on this device has agreed with `dual_blocks`; None, with the reason as a
-    warning, where it has not.
+    """Load the package's attention after a trial against `blocks` on this device.
+
+    Args:
+        device: the CUDA device.
+        dtype: half precision type of the trial.
+
+    Returns:
+        The kernel, or None with a warning if it is not installed, fails or is inaccurate.
     """
     try:
         from jvp_flash_attention.jvp_attention import JVPAttn
@@ -75,7 +91,16 @@ def kernel(device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def relative_error(kernel: Any, device: torch.device, dtype: torch.dtype) -> float:
-    """|do - do*| / |do*| of a small random attention, do* by blocks in float32; norms of Frobenius."""
+    """Measure |do - do*| / |do*| of a small random attention in the Frobenius norm, with do* from `blocks` in float32.
+
+    Args:
+        kernel: the attention of jvp_flash_attention.
+        device: the CUDA device.
+        dtype: half precision type of the inputs.
+
+    Returns:
+        The relative error.
+    """
     random = torch.Generator().manual_seed(0)
     drawn = [torch.randn(2, 2 * QUERIES, 64, generator=random).to(device, dtype) for _ in range(6)]
     values, tangents = tuple(drawn[:3]), tuple(drawn[3:])

@@ -1,12 +1,12 @@
 """Dual numbers that are instances of torch.Tensor, for networks that ask `isinstance(x, torch.Tensor)`.
 
-They hold no storage of their own: shape, dtype and device are the primal's, every operation goes to its rule, and what
-would pass the rules by (an operation below `__torch_function__`, a `torch.autograd.Function`) raises TypeError instead
-of losing the derivative or a gradient. `requires_grad` is False and `grad_fn` None: the graph is that of the primal and
-of the tangent.
+They have no storage of their own: shape, dtype and device are the primal's, and every operation goes to its rule. An
+operation that would bypass the rules (below `__torch_function__`, or a `torch.autograd.Function`) raises TypeError
+instead of losing the derivative or a gradient. `requires_grad` is False and `grad_fn` None: the primal and the tangent
+have graphs, the pair has none.
 
-To torch's pytrees a dual number is a pair of tensors, so that wrappers that look for the tensors in what a module is
-given and returns (DDP, FSDP2) find both.
+For torch's pytrees a dual number is a pair of tensors, so wrappers that search a module's inputs and outputs for
+tensors (DDP, FSDP2) find both.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _GRAD_FN: Any = torch._C.TensorBase.grad_fn
 
 
 class _Shell(Tensor):
-    """What dual numbers show of a tensor, without its storage.
+    """A tensor without storage, with the shape, dtype and device of a dual number.
 
-    To autograd it requires a gradient if its primal or tangent does, and never has a history, unless a function of
-    autograd made it.
+    For autograd it requires a gradient if its primal or tangent does. It has a history only if an autograd function
+    made it.
     """
 
     @staticmethod
@@ -42,7 +42,11 @@ class _Shell(Tensor):
 
 
 def check(*results: Any) -> None:
-    """Raises TypeError for a dual number that a function of autograd made, whose gradient would be lost."""
+    """Refuse dual numbers made by an autograd function, whose gradient would be lost.
+
+    Raises:
+        TypeError: naming the autograd function.
+    """
     for x in results:
         if isinstance(x, _Shell):
             with torch._C.DisableTorchFunctionSubclass():
@@ -56,7 +60,7 @@ def check(*results: Any) -> None:
 
 
 class _Guarded:
-    """Looks at every operation's arguments."""
+    """A mixin that checks the arguments of every operation."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -65,11 +69,11 @@ class _Guarded:
         return super().__torch_function__(func, types, args, kwargs)  # type: ignore[misc]
 
 
-class DualTensor(_Guarded, Dual, _Shell):  # type: ignore[override]
+class DualTensor(_Guarded, Dual, _Shell):
     """A `Dual` that is an instance of torch.Tensor."""
 
 
-class DetachedTensor(_Guarded, Detached, _Shell):  # type: ignore[override]
+class DetachedTensor(_Guarded, Detached, _Shell):
     """A `Detached` that is an instance of torch.Tensor."""
 
 
@@ -83,7 +87,16 @@ for _kind in (Dual, Detached, DualTensor, DetachedTensor):
 
 
 def dual_number(kind: type[Dual], primal: Tensor, tangent: Tensor) -> Dual:
-    """A dual number as an instance of torch.Tensor, except in a compiled graph, where none can be made."""
+    """Make a dual number that is an instance of torch.Tensor.
+
+    Args:
+        kind: `Dual` or `Detached`.
+        primal: the value.
+        tangent: its tangent, of the same shape and dtype.
+
+    Returns:
+        The dual number; in a compiled graph, which cannot make tensor subclasses, a plain `Dual`.
+    """
     if torch.compiler.is_compiling():
         return kind(primal, tangent)
     return (DetachedTensor if kind is Detached else DualTensor)(primal, tangent)

@@ -1,1 +1,1 @@
-"""Bridges to other libraries. Each imports its library itself, so that nothing here is needed where it is absent."""
+"""Bridges to other libraries, each imported only when it is used."""

@@ -13,7 +13,7 @@ from ..derivative import Derivative, jvp, stop
 from ..draws import Numbers, uniform
 from ..method.method import Method
 from ..method.term import Term
-from ..times.samplers import (
+from ..times import (
     Times,
     both_directions,
     doubling_steps,

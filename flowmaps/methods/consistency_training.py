@@ -14,8 +14,8 @@ from ..finite_steps import Compare, Nearer, same_endpoint
 from ..method.method import Method
 from ..method.term import Term
 from ..steps import jump
+from ..times import Times, logit_normal_diagonal, to_data
 from ..times.grids import below, karras
-from ..times.samplers import Times, logit_normal_diagonal, to_data
 from ..velocity import conditional
 from ..weight import Weight, by_interval, huber, root
 from .row import POSITION, SELF, landscape_row

@@ -16,8 +16,8 @@ from ..flow_map import FlowMap
 from ..method.balance import residual_ratio
 from ..method.method import Method
 from ..method.term import Term, from_noise
+from ..times import from_noise as at_noise
 from ..times.samplers import Times, logit_normal_diagonal, uniform_diagonal
-from ..times.samplers import from_noise as at_noise
 from ..velocity import Auxiliary, MakeOptimizer, fixed
 from ..weight import Weight, squared
 from .row import POSITION, TEACHER, landscape_row

@@ -1,6 +1,6 @@
-"""Networks that take two times: `MLP`, `ConcatMLP`, `DiT`, `UNet`, each called as network(x, s, t, label=None).
+"""Networks of two times: `MLP`, `ConcatMLP`, `DiT`, `UNet`, each called as network(x, s, t, label=None).
 
-And `Critic` and `ImageCritic`, called as critic(x, label=None), for adversarial stages.
+`Critic` and `ImageCritic`, called as critic(x, label=None), are discriminators for adversarial stages.
 """
 
 from .critic import Critic, ImageCritic

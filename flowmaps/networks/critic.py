@@ -1,6 +1,6 @@
-"""Networks that tell data from samples: critic(x, label=None) -> (B,) logits, for adversarial stages.
+"""Discriminators for adversarial stages: critic(x, label=None) -> (B,) logits of data against samples.
 
-They are smooth, so that penalties on their gradient in x (R1, R2) can be differentiated again, and have no batch
+They are smooth, so that penalties on their gradient in x (R1, R2) can be differentiated again. They have no batch
 normalisation, so that the logit of one row does not depend on the others. A label enters as a product with the last
 features (the projection discriminator of Miyato & Koyama 2018, arXiv 1802.05637).
 """
@@ -19,7 +19,14 @@ from .mlp import as_shape
 
 
 class Verdict(nn.Module):
-    """w . h + c, or w . h + c + e_y . h / sqrt(size) with a learned vector e_y for each class: (B, size) -> (B,)."""
+    """The logit w . h + c of features h: (B, size) -> (B,).
+
+    With classes, w . h + c + e_y . h / sqrt(size) with a learned vector e_y for each class y.
+
+    Args:
+        size: number of features.
+        classes: number of classes. None: no label.
+    """
 
     def __init__(self, size: int, classes: int | None) -> None:
         super().__init__()
@@ -27,6 +34,7 @@ class Verdict(nn.Module):
         self.label = None if classes is None else LabelEmbedding(classes, size)
 
     def forward(self, h: Tensor, label: Tensor | int | None) -> Tensor:
+        """Compute the logits (B,) of features h (B, size)."""
         logit = self.linear(h).squeeze(1)
         if self.label is None:
             refuse_label(label)
@@ -38,8 +46,15 @@ class Verdict(nn.Module):
 class Critic(nn.Module):
     """An MLP with SiLU between its layers: critic(x, label=None) -> (B,) logits, for points and vectors.
 
-    `shape` is that of one x, a number for vectors; images are flattened inside. The input is divided by `data_std`;
-    `classes` is the number of labels (None: unconditional).
+    Args:
+        shape: shape of one x, a number for vectors; images are flattened.
+        width: width of the hidden layers.
+        depth: number of hidden layers.
+        classes: number of classes. None: unconditional.
+        data_std: standard deviation of the data, which divides the input.
+
+    Raises:
+        ValueError: for a shape that is not positive.
     """
 
     def __init__(
@@ -59,6 +74,7 @@ class Critic(nn.Module):
         self.verdict = Verdict(width, classes)
 
     def forward(self, x: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """Compute the logits (B,) of x (B, *shape)."""
         expect_shape(x, self.shape)
         h = F.silu(self.input(x.flatten(1) / self.data_std))
         for layer in self.hidden:
@@ -70,9 +86,17 @@ class Critic(nn.Module):
 class ImageCritic(nn.Module):
     """Strided convolutions with SiLU between them: critic(x, label=None) -> (B,) logits, for images.
 
-    `shape` is (C, H, W). A convolution to `width` channels, then `levels` times one that halves the sides (rounded up)
-    and doubles the channels, up to 8 `width`; a linear layer to as many features reads what is left, with its places.
-    `classes` as for `Critic`. ValueError for images that are a single pixel before the last level.
+    The first convolution has `width` channels. Each of `levels` further convolutions halves the sides (rounded up) and
+    doubles the channels, up to 8 `width`. A linear layer reads the last feature map, with its positions.
+
+    Args:
+        shape: (C, H, W) of one image.
+        width: channels of the first convolution.
+        levels: number of convolutions that halve the sides.
+        classes: number of classes. None: unconditional.
+
+    Raises:
+        ValueError: for images that are a single pixel before the last level.
     """
 
     def __init__(
@@ -88,11 +112,12 @@ class ImageCritic(nn.Module):
             nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
             for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
         )
-        places = math.ceil(height / 2**levels) * math.ceil(across / 2**levels)
-        self.features = nn.Linear(places * widths[-1], widths[-1])
+        positions = math.ceil(height / 2**levels) * math.ceil(across / 2**levels)
+        self.features = nn.Linear(positions * widths[-1], widths[-1])
         self.verdict = Verdict(widths[-1], classes)
 
     def forward(self, x: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """Compute the logits (B,) of images x (B, C, H, W)."""
         expect_shape(x, self.shape)
         h = F.silu(self.input(x))
         for layer in self.down:

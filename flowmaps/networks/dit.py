@@ -32,7 +32,14 @@ Norm = Callable[[int], nn.Module]
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each behind a modulated RMSNorm and a gate that starts at zero (adaLN-zero)."""
+    """Attention, then an MLP, each with a modulated RMSNorm before and a zero-initialised gate after it (adaLN-zero).
+
+    Args:
+        width: width of the tokens.
+        heads: number of attention heads.
+        mlp_ratio: hidden width of the MLP over `width`.
+        attention_norm: makes the normalisation of queries and keys from their size.
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, attention_norm: Norm) -> None:
         super().__init__()
@@ -42,6 +49,7 @@ class Block(nn.Module):
         self.outer = nn.Linear(inner, width)
 
     def forward(self, x: Tensor, *modulation: Tensor) -> Tensor:
+        """Apply the block to tokens (B, N, width), with six modulations (B or 1, 1, width)."""
         scale1, shift1, gate1, scale2, shift2, gate2 = modulation
         x = x + gate1 * self.attention(scale_shift(rms_norm(x), scale1, shift1))
         h = self.inner(scale_shift(rms_norm(x), scale2, shift2))
@@ -52,19 +60,28 @@ class Block(nn.Module):
 class DiT(nn.Module):
     """A transformer over patches of images: network(x, s, t, label=None).
 
-    x has shape (B, *shape), s and t have shape (B,), in [0, 1]. `shape` is (C, H, W), cut into patches of `patch` x
-    `patch` pixels, with sinusoidal positions. `times` says which layer sees which time (decoupled: the output layer
-    sees what the last block sees), `features` how a time is embedded; `classes` is the number of labels (None:
-    unconditional). Blocks start as the identity and the output at zero. Result in x's shape and dtype.
+    x has shape (B, *shape); s and t have shape (B,), in [0, 1]. The result has x's shape and dtype. Blocks start as the
+    identity and the output at zero. Positions are sinusoidal. `DiT.tiny`, `DiT.small`, `DiT.base`, `DiT.large` and
+    `DiT.extra_large` fill in the usual sizes.
 
-    Every scale, shift and gate passes through `modulate`: `unchanged`, or `rms_norm`, which bounds it whatever the
-    times and the label. `attention_norm` makes the normalisation of queries and keys from their size: `learned_norm`,
-    or `plain_norm` without weights. `DiT.lipschitz` has both bounds and what belongs to them. With `checkpoint` a block
-    keeps its input alone for the backward pass, which computes the rest again.
+    Args:
+        shape: (C, H, W) of one image.
+        patch: side of a patch in pixels.
+        width: width of the tokens.
+        depth: number of blocks.
+        heads: number of attention heads.
+        mlp_ratio: hidden width of each MLP over `width`.
+        times: which layer sees which time; the output layer sees the time of the last block.
+        features: how a time is embedded.
+        classes: number of classes. None: unconditional.
+        modulate: applied to every scale, shift and gate: `unchanged`, or `rms_norm`, which bounds them for all times
+            and labels (see `DiT.lipschitz`).
+        attention_norm: makes the normalisation of queries and keys from their size: `learned_norm`, or `plain_norm`
+            without weights.
+        checkpoint: whether each block stores only its input for the backward pass and recomputes the rest.
 
-    `DiT.tiny`, `DiT.small`, `DiT.base`, `DiT.large` and `DiT.extra_large` take (shape, patch=2, **the keywords) and
-    fill in the usual sizes. Errors: ValueError for sides that are no multiple of `patch`, or a width that is no
-    multiple of `heads` and of 4.
+    Raises:
+        ValueError: for sides that are not multiples of `patch`, or a width that is not a multiple of `heads` and 4.
     """
 
     positions: Tensor
@@ -94,7 +111,7 @@ class DiT(nn.Module):
         self.patch, self.modulate = patch, modulate
         self.call = checkpointed if checkpoint else called
         self.conditioning = Conditioning(width, depth, times, features, classes)
-        # the output layer shares the last block's view of the times: one row of the modulation serves both
+        # the output layer sees the same time as the last block: one row of the modulation serves both
         self.modulation = zero(Modulation(width, [6 * width] * (depth - 1) + [8 * width]))
         self.input = nn.Linear(channels * patch**2, width)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, attention_norm) for _ in range(depth))
@@ -104,6 +121,7 @@ class DiT(nn.Module):
         )
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
         expect_shape(x, self.shape)
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(patches(x, self.patch)) + self.positions
@@ -115,12 +133,19 @@ class DiT(nn.Module):
 
     @classmethod
     def lipschitz(cls, shape: tuple[int, int, int], patch: int = 2, **options: Any) -> DiT:
-        """A DiT whose Lipschitz constant cannot grow through its modulation, as terminal velocity matching (TVM, Zhou
-        et al. 2025, arXiv 2511.19797) needs it: the other arguments of the class, with all of
+        """A DiT whose Lipschitz constant cannot grow through its modulation, as terminal velocity matching needs it.
 
-            times=gap, modulate=rms_norm, attention_norm=plain_norm,  and `spectral_` initialisation.
+        It sets times=gap, modulate=rms_norm, attention_norm=plain_norm and `spectral_` initialisation. The modulation
+        does not start at zero, where RMSNorm has slope 1/sqrt(1e-6); the output does (TVM, Zhou et al. 2025, arXiv
+        2511.19797).
 
-        The modulation does not start at zero, where RMSNorm has a slope of 1/sqrt(1e-6); the output does.
+        Args:
+            shape: (C, H, W) of one image.
+            patch: side of a patch in pixels.
+            **options: the other arguments of the class, which may replace those above.
+
+        Returns:
+            The network.
         """
         bounds: dict[str, Any] = {"times": gap, "modulate": rms_norm, "attention_norm": plain_norm}
         network = cls(shape, patch, **(bounds | options))
@@ -154,22 +179,50 @@ class DiT(nn.Module):
 
 
 def patches(x: Tensor, size: int) -> Tensor:
-    """Images (B, C, H, W) -> patches (B, HW / size^2, C size^2), row by row."""
+    """Cut images into patches, row by row.
+
+    Args:
+        x: images (B, C, H, W).
+        size: side of a patch in pixels.
+
+    Returns:
+        (B, HW / size^2, C size^2).
+    """
     batch, channels, height, width = x.shape
     cells = x.reshape(batch, channels, height // size, size, width // size, size)
     return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 def image(tokens: Tensor, shape: tuple[int, int, int], size: int) -> Tensor:
-    """The inverse of `patches`: (B, HW / size^2, C size^2) -> (B, C, H, W)."""
+    """Put patches together again, the inverse of `patches`.
+
+    Args:
+        tokens: patches (B, HW / size^2, C size^2).
+        shape: (C, H, W) of one image.
+        size: side of a patch in pixels.
+
+    Returns:
+        Images (B, C, H, W).
+    """
     channels, height, width = shape
     cells = tokens.reshape(tokens.shape[0], height // size, width // size, channels, size, size)
     return cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
 def sinusoidal_positions(height: int, across: int, width: int) -> Tensor:
-    """Sines and cosines of the row and of the column at width / 4 frequencies from 1 to 1/10000: (1, height * across,
-    width)."""
+    """Make sines and cosines of row and column at width / 4 frequencies from 1 to 1/10000.
+
+    Args:
+        height: rows of patches.
+        across: columns of patches.
+        width: width of a token.
+
+    Returns:
+        The positional encoding (1, height * across, width).
+
+    Raises:
+        ValueError: for a width that is not a multiple of 4.
+    """
     if width % 4:
         raise ValueError(f"the width must be a multiple of 4, got {width}")
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(width // 4) / (width // 4))

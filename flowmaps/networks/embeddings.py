@@ -1,11 +1,11 @@
-"""What a network knows besides x: the two times and the class, and which layer sees which time.
+"""Embeddings of the two times and the class, and which layer sees which time.
 
-A *time conditioning* is a function (s, t, depth) -> list of (times, layers): how `depth` layers, from the first to the
-last, share out what they see. `pair`, for example, shows every layer both times; `decoupled` shows s to the early
-layers and t to the late ones. It only does arithmetic, so it also works on plain numbers, which is how a network learns
-at construction how many times its layers see.
+A *time conditioning* is a function (s, t, depth) -> list of (times, layers): the times that each of `depth` layers
+sees, from the first layer to the last. `pair`, for example, shows every layer both times; `decoupled` shows s to the
+early layers and t to the late ones. A time conditioning only does arithmetic, so it also works on plain numbers: at
+construction a network evaluates it to count the times per layer.
 
-Times are raw, in [0, 1] (t = 0 data, t = 1 noise). Whatever multiplies them multiplies dV/ds and dV/dt too, so all
+Times are raw, in [0, 1] (t = 0 data, t = 1 noise). A factor on the times would multiply dV/ds and dV/dt too, so all
 frequencies are O(1).
 """
 
@@ -38,7 +38,7 @@ def gap(s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
 
 
 def gap_only(s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
-    """Every layer sees s - t alone; where it starts must be read from x."""
+    """Every layer sees s - t alone; the network must infer s from x."""
     return [((s - t,), depth)]
 
 
@@ -50,15 +50,15 @@ def source_only(s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
 def expanded(s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
     """Every layer sees the one time c = 1 - s + 2 t: FACM's expanded time axis (Peng et al. 2025, arXiv 2507.03738).
 
-    For maps to t = 0 that also know their velocity. A jump to the data sees c = 1 - s, in [0, 1], the diagonal t = s
-    sees c = 1 + s, in [1, 2], and the two meet at s = t = 0, where they are the same task. c tells (s, t) only in these
-    two modes: for t between them it is that of other pairs too.
+    For maps to t = 0 that also know their velocity. A jump to the data sees c = 1 - s, in [0, 1]; the diagonal t = s
+    sees c = 1 + s, in [1, 2]. The two meet at s = t = 0, where they are the same task. Outside of these two modes c
+    does not determine (s, t).
     """
     return [((1 - s + 2 * t,), depth)]
 
 
 def none(s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
-    """No layer sees any time; both must be read from x."""
+    """No layer sees any time; the network must infer both from x."""
     return [((), depth)]
 
 
@@ -68,7 +68,13 @@ class Decoupled:
 
     The decoupled MeanFlow of Lee et al. 2025, arXiv 2510.24474. At s = t this is the one-time network (`source_only`)
     with the same weights, so a trained velocity network becomes a flow map without new parameters. At least one layer
-    is on either side; ValueError for a share outside (0, 1) or a network of fewer than two layers that see a time.
+    is on either side.
+
+    Attributes:
+        share: fraction of the layers that see s.
+
+    Raises:
+        ValueError: for a share outside (0, 1), or when called with a depth below 2.
     """
 
     share: float = 2 / 3
@@ -78,6 +84,7 @@ class Decoupled:
             raise ValueError(f"the share of layers that see s must lie between 0 and 1, got {self.share:g}")
 
     def __call__(self, s: Any, t: Any, depth: int) -> list[tuple[Times, int]]:
+        """Show s to the early layers and t to the late ones."""
         if depth < 2:
             raise ValueError(f"decoupled times need at least 2 layers that see a time, this network has {depth}")
         early = min(max(round(self.share * depth), 1), depth - 1)
@@ -99,11 +106,19 @@ TIME_CONDITIONINGS: Mapping[str, TimeConditioning] = {
 
 @dataclass(frozen=True)
 class Fourier:
-    """sin(w t) and cos(w t) for w spaced geometrically from `low` to `high`: (...) -> (..., 2 frequencies).
+    """Features sin(w t) and cos(w t) for w spaced geometrically from `low` to `high`: (...) -> (..., 2 frequencies).
 
-    The w are angular frequencies. The feature of the highest one has slope `high` in time, so `high` bounds what the
-    embedding adds to a time derivative. The default resolves time differences of about 1/30; lower it towards 1 where
-    training with time derivatives is unstable. ValueError unless 0 < low <= high and there is at least one frequency.
+    The highest frequency has slope `high` in time, so `high` bounds the contribution of the embedding to a time
+    derivative. The default resolves time differences of about 1/30; lower it towards 1 if training with time
+    derivatives is unstable.
+
+    Attributes:
+        frequencies: number of frequencies.
+        low: lowest angular frequency.
+        high: highest angular frequency.
+
+    Raises:
+        ValueError: unless 0 < low <= high and there is at least one frequency.
     """
 
     frequencies: int = 16
@@ -115,6 +130,7 @@ class Fourier:
             raise ValueError(f"expected frequencies >= 1 and 0 < low <= high, got {self}")
 
     def __call__(self, time: Tensor) -> Tensor:
+        """Evaluate the features of times (...), in their dtype: (..., 2 frequencies)."""
         dtype, device = time.dtype, time.device
         ends = math.log(self.low), math.log(self.high)
         w = torch.linspace(*ends, self.frequencies, dtype=dtype, device=device).exp()
@@ -128,7 +144,18 @@ def raw(time: Tensor) -> Tensor:
 
 
 def times_per_layer(times: TimeConditioning, depth: int) -> int:
-    """How many times a layer sees; ValueError unless it is the same number for each of exactly `depth` layers."""
+    """Count the times that each layer sees.
+
+    Args:
+        times: the time conditioning.
+        depth: number of layers.
+
+    Returns:
+        The number of times, the same for all layers.
+
+    Raises:
+        ValueError: unless it is the same for each of exactly `depth` layers.
+    """
     views = times(0.0, 0.0, depth)
     counts = {len(seen) for seen, _ in views}
     layers = sum(layers for _, layers in views)
@@ -140,14 +167,19 @@ def times_per_layer(times: TimeConditioning, depth: int) -> int:
 
 
 def time_features(features: TimeFeatures, time: Tensor) -> Tensor:
-    """The features of times (B,), in their dtype but never below float32: (B, n)."""
+    """Evaluate the features of times (B,) in float32 at least: (B, n)."""
     return features(time.to(torch.promote_types(time.dtype, torch.float32)))
 
 
 class TimeEmbedding(nn.Module):
-    """k times (B,) -> features -> linear -> SiLU -> linear: (B, width). Runs in float32 at least, also under autocast.
+    """Embedding of k times (B,): features, linear, SiLU, linear -> (B, width), in float32 even under autocast.
 
-    With k = 0 the embedding is a learned constant.
+    With k = 0 the embedding is a learned constant (1, width).
+
+    Args:
+        width: width of the embedding.
+        count: number of times k.
+        features: features of one time.
     """
 
     def __init__(self, width: int, count: int, features: TimeFeatures) -> None:
@@ -160,6 +192,7 @@ class TimeEmbedding(nn.Module):
         self.outer = nn.Linear(width, width)
 
     def forward(self, seen: Times) -> Tensor:
+        """Embed k times, each (B,)."""
         if not seen:
             return self.constant
         with full_precision(seen[0].device):
@@ -167,10 +200,17 @@ class TimeEmbedding(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """Class labels (B,) in 0..classes-1 -> (B, width). The extra index `classes` is the null class: no label known.
+    """Embedding of class labels (B,) in 0..classes-1: (B, width). The extra index `classes` is the null class.
 
-    A label may also be one integer for the whole batch, or None for the null class: (1, width). TypeError for labels
-    that are not integers; ValueError for labels out of range (read on the CPU only, and not while a graph is traced).
+    A label may also be one integer for the whole batch, or None for the null class: (1, width).
+
+    Args:
+        classes: number of classes, without the null class.
+        width: width of the embedding.
+
+    Raises:
+        TypeError: when called with labels that are not integers.
+        ValueError: when called with labels out of range (checked on the CPU only, and not while a graph is traced).
     """
 
     def __init__(self, classes: int, width: int) -> None:
@@ -179,6 +219,7 @@ class LabelEmbedding(nn.Module):
         self.table = nn.Embedding(classes + 1, width)
 
     def forward(self, label: Tensor | int | None) -> Tensor:
+        """Embed labels (B,), one integer or None."""
         if label is None:
             return self.table.weight[-1:]
         label = torch.as_tensor(label, device=self.table.weight.device)
@@ -200,16 +241,30 @@ class LabelEmbedding(nn.Module):
 
 
 def refuse_label(label: Any) -> None:
-    """ValueError for a label given to a network without classes."""
+    """Refuse a label given to a network without classes.
+
+    Raises:
+        ValueError: unless the label is None.
+    """
     if label is not None:
         raise ValueError("this network was built without classes (classes=None) and takes no label")
 
 
 class Conditioning(nn.Module):
-    """(s, t, label) -> list of (embedding, layers): so many layers in a row are conditioned on this embedding.
+    """Conditioning of all layers: (s, t, label) -> list of (embedding, number of consecutive layers).
 
-    The embedding is SiLU(time embedding + label embedding), ready for the linear of a `Modulation`; its shape is
-    (B, width), or (1, width) where it is the same for the whole batch. ValueError for a label where classes is None.
+    The embedding is SiLU(time embedding + label embedding), ready for the linear layer of a `Modulation`. Its shape is
+    (B, width), or (1, width) if it is the same for the whole batch.
+
+    Args:
+        width: width of the embedding.
+        depth: number of layers.
+        times: which layer sees which time.
+        features: how a time is embedded.
+        classes: number of classes. None: unconditional.
+
+    Raises:
+        ValueError: when called with a label but without classes, or with another number of labels than rows.
     """
 
     def __init__(
@@ -222,6 +277,7 @@ class Conditioning(nn.Module):
         self.label = None if classes is None else LabelEmbedding(classes, width)
 
     def forward(self, s: Tensor, t: Tensor, label: Tensor | int | None) -> list[tuple[Tensor, int]]:
+        """Embed times s and t (B,) and labels (B,), one integer or None."""
         if self.label is None:
             refuse_label(label)
             return [(F.silu(self.time(seen)), layers) for seen, layers in self.times(s, t, self.depth)]

@@ -1,4 +1,4 @@
-"""A map of two times from a network of one: a trained velocity or denoiser as the start of a flow map."""
+"""Start a network of two times from a trained network of one time, a velocity or a denoiser."""
 
 from __future__ import annotations
 
@@ -18,19 +18,27 @@ OURS = (MLP, ConcatMLP, DiT, UNet)
 
 
 def two_times(network: nn.Module, times: TimeConditioning = gap) -> nn.Module:
-    """A new network of the same class and arguments that sees two times, equal to the given one at s = t.
+    """Make a network of two times with the class, arguments and weights of a network of one, equal to it at s = t.
 
-    `network` is an MLP, ConcatMLP, DiT or UNet (or one of them in `InBasis`) built with times=source_only: v(x, s). The
-    new one keeps all its weights, V(x, s, s) = v(x, s), and its FlowMap starts as a step of the trained velocity:
+    The new network has V(x, s, s) = v(x, s), and its FlowMap starts as a step of the trained velocity:
 
     - `gap`, `pair`: the weights of the new input, s - t or t, start at zero, and V(x, s, t) = v(x, s) for every t;
-    - `decoupled`: no new weights; the late layers see t in the place of s (Lee et al. 2025, arXiv 2510.24474);
-    - `expanded`: the diagonal sees c = 1 + s, so the first weights are changed to read s from it, which needs the
-      features `Fourier` or `raw`; equal up to rounding.
+    - `decoupled`: no new weights; the late layers see t instead of s (Lee et al. 2025, arXiv 2510.24474);
+    - `expanded`: the diagonal sees c = 1 + s, so the first weights are changed to read s from c. This needs the
+      features `Fourier` or `raw` and is equal up to rounding.
 
-    A FlowMap of a teacher's network: `FlowMap(two_times(teacher.network), teacher.output, teacher.path)`. Errors:
-    ValueError for another class, for a network that was not built with source_only, for times that do not tell s where
-    s = t (`gap_only`, `none`), and for times or features that cannot be kept.
+    For a FlowMap of a teacher's network: `FlowMap(two_times(teacher.network), teacher.output, teacher.path)`.
+
+    Args:
+        network: an MLP, ConcatMLP, DiT or UNet (or one of them in `InBasis`) built with times=source_only: v(x, s).
+        times: the time conditioning of the new network.
+
+    Returns:
+        The new network; the given one is unchanged.
+
+    Raises:
+        ValueError: for another class, a network that was not built with source_only, times that do not show s where
+            s = t (`gap_only`, `none`), and times or features that cannot be kept.
     """
     if isinstance(network, InBasis):
         return InBasis(two_times(network.network, times), network.basis).train(network.training)
@@ -46,7 +54,7 @@ def two_times(network: nn.Module, times: TimeConditioning = gap) -> nn.Module:
 
 
 def _arguments(network: nn.Module) -> dict[str, Any]:
-    """What a network of one time was built with; ValueError for another one."""
+    """Return the arguments of a network of one time; ValueError for any other network."""
     known: dict[str, Any] = getattr(network, "_arguments", {})
     if type(network) not in OURS or known.get("times") is not source_only:
         got = type(network).__name__ + (f" with times={_name(known['times'])}" if "times" in known else "")
@@ -56,14 +64,24 @@ def _arguments(network: nn.Module) -> dict[str, Any]:
 
 
 def depth_of(network: nn.Module) -> int:
-    """How many layers see times."""
+    """Count the layers that see times."""
     conditionings = [part.depth for part in network.modules() if isinstance(part, Conditioning)]
     return conditionings[0] if conditionings else 1
 
 
 def where_the_source_is(times: TimeConditioning, depth: int) -> tuple[int, int, float]:
-    """(i, n, c): on the diagonal every layer sees s + c as the i-th of its n times; ValueError where it sees no such
-    time."""
+    """Find s among the times that layers see on the diagonal.
+
+    Args:
+        times: the time conditioning.
+        depth: number of layers.
+
+    Returns:
+        (i, n, c): at s = t every layer sees s + c as the i-th of its n times.
+
+    Raises:
+        ValueError: if no time is s plus a constant.
+    """
     diagonal = [(s, [seen for seen, _ in times(s, s, depth)]) for s in (0.0, 0.25, 1.0)]
     first = diagonal[0][1][0]
     for i, shift in enumerate(first):
@@ -76,7 +94,18 @@ def where_the_source_is(times: TimeConditioning, depth: int) -> tuple[int, int, 
 def widened(
     reader: SideBySide, position: int, count: int, shift: float, features: TimeFeatures
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a reader of one time, for `count` times: as they are at `position`, zero at the others."""
+    """Widen the layer that reads one time to `count` times.
+
+    Args:
+        reader: the layer; in a ConcatMLP it reads x too.
+        position: index of the old time among the new ones.
+        count: number of new times.
+        shift: the new time at `position` is the old one plus `shift`.
+        features: how a time is embedded.
+
+    Returns:
+        Weight and bias: the old ones at `position`, zero for the other times.
+    """
     time, *others = reader.weight.split(reader.sizes, dim=1)
     bias = reader.bias
     if shift:
@@ -87,9 +116,20 @@ def widened(
 
 
 def at_shifted_times(features: TimeFeatures, shift: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(R, r) of features(s) = R features(s + shift) + r.
+    """Find R and r in features(s) = R features(s + shift) + r.
 
-    For `Fourier`, R turns sine and cosine of each frequency w back by the angle w shift; for `raw`, r is -shift.
+    For `Fourier`, R rotates sine and cosine of each frequency w back by the angle w shift; for `raw`, r is -shift.
+
+    Args:
+        features: `Fourier` or `raw`.
+        shift: the shift in time.
+        like: tensor with the dtype and device of the result.
+
+    Returns:
+        R (n, n) and r (n,).
+
+    Raises:
+        ValueError: for other features.
     """
     if features is raw:
         return torch.eye(1).to(like), torch.tensor([-shift], dtype=torch.float64).to(like)

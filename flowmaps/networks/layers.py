@@ -1,4 +1,4 @@
-"""Layers that the networks share. All of them are functional tensor operations, so that forward mode passes through."""
+"""Layers shared by the networks, made of functional tensor operations, so that forward mode passes through them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,33 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from ..forward_mode.dual import Dual
+from ..forward_mode import Dual
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def full_precision(device: torch.device) -> torch.autocast:
-    """A context without autocast, for what reads a time: bfloat16 cannot tell t = 0.999 from t = 1."""
-    kind = "cpu" if device.type == "meta" else device.type  # tensors without memory know no autocast
+    """Disable autocast, for layers that read a time: bfloat16 cannot distinguish t = 0.999 from t = 1."""
+    kind = "cpu" if device.type == "meta" else device.type  # the meta device has no autocast
     return torch.autocast(kind, enabled=False)
 
 
 def expect_shape(x: Tensor, shape: tuple[int, ...]) -> None:
-    """ValueError unless x is a batch of `shape`."""
+    """Check that x is a batch of shape (B, *shape).
+
+    Args:
+        x: the batch.
+        shape: shape of one row.
+
+    Raises:
+        ValueError: for any other shape.
+    """
     if tuple(x.shape[1:]) != shape:
         raise ValueError(f"this network takes x of shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
 
 
 def zero(linear: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
-    """The same layer with weight and bias set to zero."""
+    """Set weight and bias of a layer to zero, in place, and return it."""
     nn.init.zeros_(linear.weight)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
@@ -40,10 +48,11 @@ def zero(linear: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
 
 @torch.no_grad()
 def spectral_(module: M) -> M:
-    """Draw the weights of all linear layers anew, in place: Xavier's uniform, divided by the largest singular value.
+    """Draw the weights of all linear layers again, in place: Xavier uniform, divided by the largest singular value.
 
-    Each layer then has the Lipschitz constant 1 (the initialisation of TVM, arXiv 2511.19797). Biases become zero.
-    Layers whose weights are all zero, such as outputs, stay as they are, and so do convolutions and embeddings.
+    Each layer then has Lipschitz constant 1 (the initialisation of TVM, arXiv 2511.19797). Biases become zero. Layers
+    whose weights are all zero, such as outputs, are unchanged, and so are convolutions and embeddings. Returns the
+    module.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear) and layer.weight.any():
@@ -55,39 +64,52 @@ def spectral_(module: M) -> M:
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x / sqrt(mean(x^2) + 1e-6) over the last dimension, without weights."""
+    """Normalise x / sqrt(mean(x^2) + 1e-6) over the last dimension, without weights."""
     return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
 
 
 def unchanged(x: Tensor) -> Tensor:
-    """x."""
+    """Return x."""
     return x
 
 
 def learned_norm(size: int) -> nn.RMSNorm:
-    """RMSNorm over the last dimension with a learned gain for each of its `size` entries."""
+    """Make an RMSNorm over the last dimension with a learned gain for each of its `size` entries."""
     return nn.RMSNorm(size, eps=1e-6)
 
 
 def plain_norm(size: int) -> nn.RMSNorm:
-    """RMSNorm over the last dimension without weights."""
+    """Make an RMSNorm over the last dimension without weights."""
     return nn.RMSNorm(size, eps=1e-6, elementwise_affine=False)
 
 
 def chunks(modulation: Tensor, count: int, modulate: Callable[[Tensor], Tensor]) -> Sequence[Tensor]:
-    """The `count` equal pieces of the last dimension, each passed through `modulate`."""
+    """Cut the last dimension into equal pieces and modulate each.
+
+    Args:
+        modulation: (..., count n).
+        count: number of pieces.
+        modulate: applied to each piece over its last dimension.
+
+    Returns:
+        `count` tensors (..., n).
+    """
     return modulate(modulation.unflatten(-1, (count, -1))).unbind(-2)
 
 
 def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x (1 + scale) + shift."""
+    """Compute x (1 + scale) + shift."""
     return x * (1 + scale) + shift
 
 
 class SideBySide(nn.Linear):
-    """A linear layer on inputs side by side, W [a, b, ...] + c, as the sum of its parts, W_a a + W_b b + ... + c.
+    """A linear layer on concatenated inputs, W [a, b, ...] + c, computed as the sum W_a a + W_b b + ... + c.
 
-    A derivative then costs nothing for the inputs that it does not move.
+    A derivative then costs nothing for inputs without a tangent.
+
+    Args:
+        sizes: size of each input.
+        outputs: size of the output.
     """
 
     def __init__(self, sizes: Sequence[int], outputs: int) -> None:
@@ -95,6 +117,7 @@ class SideBySide(nn.Linear):
         self.sizes = list(sizes)
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        """Apply the layer to inputs (B, sizes[i])."""
         first, *others = self.weight.split(self.sizes, dim=1)
         result = F.linear(inputs[0].to(first.dtype), first, self.bias)
         for part, weight in zip(inputs[1:], others, strict=True):
@@ -103,9 +126,11 @@ class SideBySide(nn.Linear):
 
 
 class Modulation(nn.Linear):
-    """The scales, shifts and gates of all layers from one linear, which keeps many small layers cheap.
+    """The scales, shifts and gates of all layers, from one linear layer.
 
-    Takes the list of (embedding, layers) of a `Conditioning` and returns one tensor (B, sizes[i]) for each layer i.
+    Args:
+        width: width of the conditioning embedding.
+        sizes: number of modulations of each layer.
     """
 
     def __init__(self, width: int, sizes: Sequence[int]) -> None:
@@ -113,6 +138,7 @@ class Modulation(nn.Linear):
         self.sizes = list(sizes)
 
     def forward(self, embeddings: list[tuple[Tensor, int]]) -> list[Tensor]:  # type: ignore[override]
+        """Return (B, sizes[i]) for each layer i from the (embedding, layers) of a `Conditioning`."""
         modulations: list[Tensor] = []
         for embedding, layers in embeddings:
             done = len(modulations)
@@ -121,16 +147,22 @@ class Modulation(nn.Linear):
 
 
 def called(layer: Callable[..., Any], *inputs: Any) -> Any:
-    """layer(*inputs)."""
+    """Call layer(*inputs)."""
     return layer(*inputs)
 
 
 def checkpointed(layer: Callable[..., Any], *inputs: Any) -> Any:
-    """layer(*inputs), whose activations are not kept but computed again in the backward pass (Chen et al. 2016, arXiv
-    1604.06174).
+    """Call layer(*inputs) and recompute its activations in the backward pass (Chen et al. 2016, arXiv 1604.06174).
 
-    Dual numbers pass as their parts, which torch knows. Without a gradient to come, and under torch.func, which has no
-    checkpoints, the layer is called as it is.
+    Dual numbers are passed as primal and tangent. Without gradients, and under torch.func, which has no checkpoints,
+    the layer is called directly.
+
+    Args:
+        layer: the layer.
+        *inputs: its inputs; dual numbers are allowed.
+
+    Returns:
+        The output of the layer.
     """
     if not torch.is_grad_enabled() or under_torch_func():
         return layer(*inputs)
@@ -145,7 +177,15 @@ def checkpointed(layer: Callable[..., Any], *inputs: Any) -> Any:
 
 
 def by_parts(layer: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
-    """The layer as a function of inputs without dual numbers, and these: dual numbers as their two parts."""
+    """Write a layer of dual numbers as a function of plain tensors.
+
+    Args:
+        layer: the layer.
+        inputs: its inputs; dual numbers are allowed.
+
+    Returns:
+        The function and its arguments, in which primal and tangent replace each dual number.
+    """
     kinds = [type(x) if isinstance(x, Dual) else None for x in inputs]
 
     def of_parts(*parts: Any) -> Any:
@@ -156,15 +196,23 @@ def by_parts(layer: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Callable
 
 
 def under_torch_func() -> bool:
-    """Inside of a transform of torch.func."""
+    """Tell whether this runs inside a transform of torch.func."""
     return not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v, with q, k, v of shape (B, heads, tokens, d).
+    """Compute softmax(q k^T / sqrt(d)) v.
 
-    Fused, except under torch's own forward mode (torch.func.jvp and torch.autograd.forward_ad), for which fused
-    attention has no derivative: there the formula is written out, and a warning says so.
+    The fused kernel is used, except under torch's own forward mode (torch.func.jvp and torch.autograd.forward_ad), for
+    which it has no derivative: there the formula is written out, with a warning.
+
+    Args:
+        q: queries (B, heads, tokens, d).
+        k: keys, of the same shape.
+        v: values, of the same shape.
+
+    Returns:
+        (B, heads, tokens, d).
     """
     if forward_ad._current_level < 0:
         return F.scaled_dot_product_attention(q, k, v)
@@ -176,9 +224,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over tokens (B, N, width), with queries and keys normalised by norm(width / heads).
+    """Multi-head self-attention over tokens (B, N, width), with normalised queries and keys.
 
-    The normalisation bounds the logits (Dehghani et al. 2023, arXiv 2302.05442), which keeps derivatives tame.
+    The normalisation bounds the logits and with them the derivatives (Dehghani et al. 2023, arXiv 2302.05442).
+
+    Args:
+        width: width of the tokens.
+        heads: number of heads.
+        norm: makes the normalisation of queries and keys from their size, width / heads.
+
+    Raises:
+        ValueError: for a width that is not a multiple of `heads`.
     """
 
     def __init__(self, width: int, heads: int, norm: Callable[[int], nn.Module] = learned_norm) -> None:
@@ -194,6 +250,7 @@ class SelfAttention(nn.Module):
         self.key_norm = norm(width // heads)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the attention to tokens (B, N, width)."""
         batch, tokens, _ = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attention(self.query_norm(q), self.key_norm(k), v)

@@ -1,4 +1,4 @@
-"""Networks for vectors and small images: a residual MLP, and the plain one that concatenates its inputs."""
+"""Networks for vectors and small images: a residual MLP, and a plain MLP on concatenated inputs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .layers import (
 
 
 class Block(nn.Module):
-    """x + W_2 SiLU(W_1 (RMSNorm(x) (1 + scale) + shift))."""
+    """The residual block x + W_2 SiLU(W_1 (RMSNorm(x) (1 + scale) + shift))."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -47,6 +47,7 @@ class Block(nn.Module):
         self.outer = nn.Linear(width, width)
 
     def forward(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+        """Apply the block to x (B, width), with scale and shift (B or 1, width)."""
         return x + self.outer(F.silu(self.inner(scale_shift(rms_norm(x), *modulation))))
 
 
@@ -54,13 +55,23 @@ class Block(nn.Module):
 class MLP(nn.Module):
     """A residual MLP, conditioned by scale and shift: network(x, s, t, label=None).
 
-    x has shape (B, *shape), s and t have shape (B,), in [0, 1]. `shape` is that of one x, a number for vectors; images
-    are flattened inside. `times` says which layer sees which time, `features` how a time is embedded, `embedding` how
-    wide; `classes` is the number of labels (None: unconditional). The input is divided by `data_std` and the output
-    multiplied by it. The output layer starts at zero. Result in x's shape and dtype.
+    x has shape (B, *shape); s and t have shape (B,), in [0, 1]. The result has x's shape and dtype. The output layer
+    starts at zero.
 
-    Every scale and shift passes through `modulate`: `unchanged`, or `rms_norm`, which bounds it whatever the times and
-    the label.
+    Args:
+        shape: shape of one x, a number for vectors; images are flattened.
+        width: width of the hidden layers.
+        depth: number of residual blocks.
+        times: which layer sees which time.
+        features: how a time is embedded.
+        embedding: width of the embedding of times and label.
+        classes: number of classes. None: unconditional.
+        data_std: standard deviation of the data, which divides the input and multiplies the output.
+        modulate: applied to every scale and shift: `unchanged`, or `rms_norm`, which bounds them for all times and
+            labels.
+
+    Raises:
+        ValueError: for a shape that is not positive.
     """
 
     def __init__(
@@ -87,6 +98,7 @@ class MLP(nn.Module):
         self.output = zero(nn.Linear(width, size))
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
         expect_shape(x, self.shape)
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(x.flatten(1) / self.data_std)
@@ -96,19 +108,38 @@ class MLP(nn.Module):
 
     @classmethod
     def lipschitz(cls, shape: int | tuple[int, ...], **options: Any) -> MLP:
-        """An MLP with the bounds of `DiT.lipschitz`: times=gap, modulate=rms_norm and `spectral_` initialisation."""
+        """An MLP with the bounds of `DiT.lipschitz`: times=gap, modulate=rms_norm and `spectral_` initialisation.
+
+        Args:
+            shape: shape of one x, a number for vectors.
+            **options: the other arguments of the class, which may replace those above.
+
+        Returns:
+            The network.
+        """
         bounds: dict[str, Any] = {"times": gap, "modulate": rms_norm}
         return spectral_(cls(shape, **(bounds | options)))
 
 
 @describable
 class ConcatMLP(nn.Module):
-    """The plain MLP on (s, t, x / data_std) side by side, GELU between layers, output times data_std.
+    """A plain MLP on the concatenation of s, t and x / data_std, with GELU between layers and output times data_std.
 
-    Linear(2 + D, width), `depth` times Linear(width, width), Linear(width, D), torch's own initialisation: with width
-    512 and depth 4 the network of the checkerboard of Boffi et al. 2025, arXiv 2505.18825, appendix G.1. Arguments as
-    for `MLP`; only the first layer sees the times (so they cannot be decoupled, ValueError), and it runs in float32
-    also under autocast. A label adds a learned vector to it.
+    Linear(2 + D, width), `depth` times Linear(width, width), Linear(width, D), with torch's own initialisation: with
+    width 512 and depth 4 the checkerboard network of Boffi et al. 2025, arXiv 2505.18825, appendix G.1. Only the first
+    layer sees the times; it runs in float32 even under autocast. A label adds a learned vector to its output.
+
+    Args:
+        shape: shape of one x, a number for vectors; images are flattened.
+        width: width of the hidden layers.
+        depth: number of hidden layers after the first.
+        times: which times the first layer sees.
+        features: how a time is embedded.
+        classes: number of classes. None: unconditional.
+        data_std: standard deviation of the data, which divides the input and multiplies the output.
+
+    Raises:
+        ValueError: for decoupled times, and for a shape that is not positive.
     """
 
     def __init__(
@@ -133,6 +164,7 @@ class ConcatMLP(nn.Module):
         self.output = nn.Linear(width, size)
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
         expect_shape(x, self.shape)
         h = self._first(x, s, t)
         if self.label is None:
@@ -150,7 +182,11 @@ class ConcatMLP(nn.Module):
 
 
 def as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of one x as a tuple of positive numbers; ValueError otherwise."""
+    """Return the shape of one x as a tuple.
+
+    Raises:
+        ValueError: unless it is a positive number or a tuple of them.
+    """
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sizes or min(sizes) < 1:
         raise ValueError(f"the shape of one x must be a positive number or a tuple of them, got {shape!r}")

@@ -1,4 +1,4 @@
-"""A small U-Net of two times, with scale and shift from the times and attention where the image is small.
+"""A small U-Net of two times, with scale and shift from the times, and attention at low resolutions.
 
 The layout of Ho et al. 2020 (arXiv 2006.11239) with the scale-shift conditioning of Dhariwal & Nichol 2021 (arXiv
 2105.05233).
@@ -18,14 +18,29 @@ from .layers import Modulation, SelfAttention, called, checkpointed, expect_shap
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
-    """Group normalisation in groups of at least 4 channels, at most 32 groups."""
+    """Make a group normalisation with at least 4 channels a group and at most 32 groups.
+
+    Args:
+        channels: number of channels.
+        affine: whether it has learned weights.
+
+    Returns:
+        The layer.
+    """
     groups = max(g for g in range(1, 33) if channels % g == 0 and (channels // g >= 4 or g == 1))
     return nn.GroupNorm(groups, channels, eps=1e-5, affine=affine)
 
 
 class Residual(nn.Module):
-    """x + conv(SiLU(norm(conv(SiLU(norm(x)))) (1 + scale) + shift)), the last convolution zero at first; attention
-    after it on request."""
+    """The residual block x + conv(SiLU(norm(conv(SiLU(norm(x)))) (1 + scale) + shift)), then attention on request.
+
+    The last convolution starts at zero.
+
+    Args:
+        inputs: channels of x.
+        outputs: channels of the result.
+        heads: number of attention heads. None: no attention.
+    """
 
     def __init__(self, inputs: int, outputs: int, heads: int | None) -> None:
         super().__init__()
@@ -37,6 +52,7 @@ class Residual(nn.Module):
         self.attention = None if heads is None else ImageAttention(outputs, heads)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Apply the block to x (B, inputs, H, W), with scale and shift in one tensor (B or 1, 2 outputs)."""
         h = self.first(F.silu(self.first_norm(x)))
         h = scale_shift(self.second_norm(h), *modulation[:, :, None, None].chunk(2, dim=1))
         h = self.skip(x) + self.second(F.silu(h))
@@ -44,7 +60,12 @@ class Residual(nn.Module):
 
 
 class ImageAttention(nn.Module):
-    """x + self-attention between the pixels of norm(x), zero at first."""
+    """The residual block x + self-attention between the pixels of norm(x), which starts as the identity.
+
+    Args:
+        channels: channels of x.
+        heads: number of attention heads.
+    """
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -53,18 +74,20 @@ class ImageAttention(nn.Module):
         zero(self.attention.out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to x (B, channels, H, W)."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         return x + self.attention(tokens).transpose(1, 2).reshape(x.shape)
 
 
 class Up(nn.Module):
-    """Twice the size: nearest neighbour, then a convolution."""
+    """Upsampling by two: nearest neighbour, then a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Upsample x (B, channels, H, W) to (B, channels, 2 H, 2 W)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -72,15 +95,23 @@ class Up(nn.Module):
 class UNet(nn.Module):
     """A U-Net for images from 8 x 8 upwards: network(x, s, t, label=None).
 
-    x has shape (B, *shape), s and t have shape (B,), in [0, 1]. `shape` is (C, H, W). Level i has width *
-    multipliers[i] channels and `blocks` residual blocks on the way down (one more on the way up), at half the side of
-    the level before. `attention` names the heights (in pixels, at any level) that have attention, in heads of at most
-    `head_width` channels; between the two ways there is always one. `times` says which residual block sees which time,
-    counted from input to output; `features`, `classes` and `checkpoint` (of residual blocks) as for `DiT`. The output
-    starts at zero. Result in x's shape and dtype.
+    x has shape (B, *shape); s and t have shape (B,), in [0, 1]. The result has x's shape and dtype. The output starts
+    at zero. Each level has half the side of the level before.
 
-    Errors: ValueError for sides that cannot be halved as often as there are levels, or an attention height that no
-    level has.
+    Args:
+        shape: (C, H, W) of one image.
+        width: channels of a level with multiplier 1.
+        multipliers: channels of each level over `width`.
+        blocks: residual blocks of a level on the way down; one more on the way up.
+        attention: heights in pixels of the levels with attention; between the two ways there is always one.
+        head_width: largest number of channels of an attention head.
+        times: which residual block sees which time, counted from input to output.
+        features: how a time is embedded.
+        classes: number of classes. None: unconditional.
+        checkpoint: whether each residual block stores only its input for the backward pass and recomputes the rest.
+
+    Raises:
+        ValueError: for sides that cannot be halved for every level, or an attention height that no level has.
     """
 
     def __init__(
@@ -120,6 +151,7 @@ class UNet(nn.Module):
         self.modulation = Modulation(4 * width, [2 * layer.first.out_channels for layer in residuals])
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
         expect_shape(x, self.shape)
         modulations = iter(self.modulation(self.conditioning(s, t, label)))
         h = self.input(x)
@@ -138,7 +170,16 @@ class UNet(nn.Module):
 
 
 def way_down(channels: list[int], heads: list[int | None], blocks: int) -> tuple[list[nn.Module], list[int]]:
-    """The layers from the first level to the last, and the channels of the skips that the input and they leave."""
+    """Make the layers from the first level to the last.
+
+    Args:
+        channels: channels of each level.
+        heads: attention heads of each level. None: no attention.
+        blocks: residual blocks of a level.
+
+    Returns:
+        The layers, and the channels of the skip connections from the input and from each layer.
+    """
     layers: list[nn.Module] = []
     skips = [channels[0]]
     for level, outputs in enumerate(channels):
@@ -152,7 +193,17 @@ def way_down(channels: list[int], heads: list[int | None], blocks: int) -> tuple
 
 
 def way_up(channels: list[int], heads: list[int | None], blocks: int, skips: list[int]) -> list[nn.Module]:
-    """The layers from the last level to the first; each residual block also takes a skip, the latest one first."""
+    """Make the layers from the last level to the first.
+
+    Args:
+        channels: channels of each level.
+        heads: attention heads of each level. None: no attention.
+        blocks: residual blocks of a level on the way down; here one more.
+        skips: channels of the skip connections, one for each residual block, taken from the end.
+
+    Returns:
+        The layers.
+    """
     layers: list[nn.Module] = []
     current, waiting = channels[-1], list(skips)
     for level in reversed(range(len(channels))):
@@ -165,7 +216,19 @@ def way_up(channels: list[int], heads: list[int | None], blocks: int, skips: lis
 
 
 def level_heights(shape: tuple[int, int, int], levels: int, attention: Sequence[int]) -> list[int]:
-    """The height of the image at each level, with the checks that `UNet` promises."""
+    """Compute the height of the image at each level.
+
+    Args:
+        shape: (C, H, W) of one image.
+        levels: number of levels.
+        attention: heights that need attention.
+
+    Returns:
+        The heights, from the first level to the last.
+
+    Raises:
+        ValueError: for sides that cannot be halved for every level, or an attention height that no level has.
+    """
     _, height, across = shape
     halvings = 2 ** (levels - 1)
     if height % halvings or across % halvings:
@@ -177,5 +240,13 @@ def level_heights(shape: tuple[int, int, int], levels: int, attention: Sequence[
 
 
 def heads_for(channels: int, head_width: int) -> int:
-    """The smallest number of heads that divides the channels into heads of at most `head_width`."""
+    """Find the smallest number of heads that divides the channels into heads of at most `head_width`.
+
+    Args:
+        channels: number of channels.
+        head_width: largest number of channels of a head.
+
+    Returns:
+        The number of heads.
+    """
     return next(heads for heads in range(1, channels + 1) if channels % heads == 0 and channels // heads <= head_width)

@@ -1,4 +1,4 @@
-"""Networks around networks."""
+"""Networks in rotated coordinates."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from .layers import full_precision
 
 @describable
 class InBasis(nn.Module):
-    """Runs a network in rotated coordinates: network(x B, s, t) B^T, with x flattened for the rotation.
+    """A network in rotated coordinates: network(x B, s, t) B^T, with x flattened for the rotation.
 
-    The basis B is an orthogonal matrix (D, D) whose columns are the new axes, as `pca_basis` makes it. A rotation
-    leaves the noise as it is and commutes with x + (t - s) V, so the flow map is the same in either coordinates. (A
-    shift by the data's mean does not: the mean of x_t is alpha(t) times the data's mean.) The inner network sees x in
-    its own shape. ValueError for a basis that is no square matrix, and for x of another size.
+    A rotation does not change the distribution of the noise and commutes with x + (t - s) V, so the flow map is the
+    same in both coordinates. (A shift by the data's mean is not: the mean of x_t is alpha(t) times the data's mean.)
+    The inner network sees x in its own shape.
+
+    Args:
+        network: the inner network.
+        basis: orthogonal matrix B (D, D) with the new axes as columns, such as `pca_basis` makes.
+
+    Raises:
+        ValueError: for a basis that is not a square matrix, and when called with x of another size.
     """
 
     basis: Tensor
@@ -33,6 +39,7 @@ class InBasis(nn.Module):
         self.register_buffer("basis", basis.clone(memory_format=torch.contiguous_format))
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        """Evaluate the network at x (B, *shape), with times s and t (B,) and the conditions of the inner network."""
         values, size = math.prod(x.shape[1:]), len(self.basis)
         if values != size:
             raise ValueError(f"this network takes x of {size} values a row, got {values} in {tuple(x.shape)}")
@@ -41,16 +48,25 @@ class InBasis(nn.Module):
 
 
 def rotate(x: Tensor, basis: Tensor) -> Tensor:
-    """x B in x's shape, not in autocast's precision."""
+    """Compute x B in x's shape and dtype, without autocast."""
     with full_precision(x.device):
         return F.linear(x.flatten(1), basis.T).reshape(x.shape)
 
 
 def pca_basis(x0: Tensor) -> Tensor:
-    """The principal axes of the data x0 (N, *shape) as columns of an orthogonal (D, D), the largest variance first.
+    """Compute the principal axes of data, the largest variance first.
 
-    Each column's largest entry is positive, so the basis does not depend on the solver's choice of sign. Fewer than D
-    rows are enough: the axes without variance complete the basis. ValueError for fewer than 2 rows.
+    The largest entry of each column is positive, so the basis does not depend on the solver's choice of sign. Fewer
+    than D rows are enough: axes without variance complete the basis.
+
+    Args:
+        x0: data (N, *shape) with D values a row.
+
+    Returns:
+        An orthogonal matrix (D, D) with the axes as columns.
+
+    Raises:
+        ValueError: for fewer than 2 rows.
     """
     rows = x0.detach().flatten(1).double()
     if len(rows) < 2:

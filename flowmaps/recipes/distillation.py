@@ -156,7 +156,7 @@ class Distillation:
             flow.network, flow.output, flow.path, only_source=self.row.only_source, only_target=self.row.only_target
         )
         if self.checkpoint:
-            from ..integrations.diffusers.places import checkpoint
+            from ..integrations.diffusers import checkpoint
 
             checkpoint(flow)
         if self.lora is None:

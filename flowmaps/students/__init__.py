@@ -1,23 +1,36 @@
-"""Students: a pretrained network of one time, v(x, s), as the start of a map of two, V(x, s, t).
+"""Students: a pretrained network of one time, v(x, s), as the start of a flow map of two, V(x, s, t).
 
-`student(teacher)` copies the teacher's network and gives it the times that `times` says, so that V(x, s, s) is the
-teacher's velocity before the first step of training. Each layer sees the first of its times through the pretrained
-embedding E, and the others through a new one, G, that starts at zero:
+`student(teacher)` copies the teacher's network and shows its layers two times, so that V(x, s, s) is the teacher's
+velocity before the first training step. Each layer sees its first time through the pretrained embedding E, and the
+others through a new embedding G that starts at zero:
 
     added        every layer sees (s, s - t):       E(s) + G(s - t)
     decoupled    early layers see s, late ones t:   E(s), then E(t)
     source_only  every layer sees s alone:          E(s), a map to the data alone
 
-`Places` says where a network of one's own has its embedding and its layers.
+`TimeLayers` names the time embedding and the layers of your own network.
 """
 
 from ..networks.embeddings import Decoupled, decoupled, source_only
 from ..networks.embeddings import gap as added
 from .create import student
-from .places import OurPlaces, Places
 from .student import Diagonal, Student
 from .tame import Tame
+from .time_layers import OurTimeLayers, TimeLayers
+
+Places = TimeLayers
+"""The former name of `TimeLayers`."""
 
 __all__ = [
-    "Decoupled", "Diagonal", "OurPlaces", "Places", "Student", "Tame", "added", "decoupled", "source_only", "student",
-]  # fmt: skip
+    "Decoupled",
+    "Diagonal",
+    "OurTimeLayers",
+    "Places",
+    "Student",
+    "Tame",
+    "TimeLayers",
+    "added",
+    "decoupled",
+    "source_only",
+    "student",
+]

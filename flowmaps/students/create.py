@@ -1,4 +1,4 @@
-"""From a teacher to its student."""
+"""Make a student of a teacher."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..networks.embeddings import TimeConditioning, gap
 from ..outputs import Output
 from ..path import Path
 from ..pretrained import Pretrained, Reading
-from .places import Places, common_width, find
 from .student import Diagonal, Student, at_times, clock
 from .tame import ROUGH, Tame
+from .time_layers import TimeLayers, common_width, time_layers_of
 
 
 def student(
@@ -25,31 +25,39 @@ def student(
     *,
     told: Sequence[str] = (),
     tame: bool = True,
-    places: Places | None = None,
+    places: TimeLayers | None = None,
 ) -> FlowMap:
-    """A flow map to train, from a copy of the teacher's weights; before the first step V(x, s, s) is the teacher's
-    velocity, exactly.
+    """Make a flow map to train from a copy of the teacher's weights.
 
-    times: `students.added` (default), where V(x, s, t) is first the velocity at s for every t; `students.decoupled` or
-    `students.Decoupled(share)`, no new weights (Lee et al. 2025, arXiv 2510.24474); `students.source_only`, a partial
-    map to t = 0, as in latent consistency models (Luo et al. 2023, arXiv 2310.04378). told: conditions that are
-    numbers, such as ("guidance",), which the student is to know besides; without an effect at first.
+    Before the first training step V(x, s, s) equals the teacher's velocity exactly, up to the last digit: torch uses
+    other kernels for some layers if their weights are trained. From a FlowMap only the velocity is kept, V(x, s, s).
 
-    tame: where the time embedding is rough, as one of 1000 t is, derivatives of V in s and t are those of a smooth
-    embedding fitted to it, while values stay what they are; so they are then not the limits of differences of values
-    (`derivative.finite_difference`). The embedding itself is no longer trained, a smooth function added to it is. See
-    `students.Tame`.
+    Args:
+        teacher: a pretrained model, `fm.teacher(...)`, or a FlowMap.
+        times: which layer sees which time. `students.added`: V(x, s, t) starts as the velocity at s for every t.
+            `students.decoupled` or `students.Decoupled(share)`: no new weights (Lee et al. 2025, arXiv 2510.24474).
+            `students.source_only`: a partial map to t = 0, as in latent consistency models (Luo et al. 2023, arXiv
+            2310.04378).
+        told: names of numeric conditions that the student takes besides, such as ("guidance",) for a
+            guidance-conditioned student; they have no effect before training.
+        tame: whether to differentiate a smooth fit of the time embedding if the embedding oscillates fast in t, as an
+            embedding of 1000 t does; values are unchanged. Derivatives are then not the limits of finite differences
+            (`derivative.finite_difference`). The embedding is frozen, and a smooth function is trained in addition; see
+            `students.Tame`.
+        places: time embedding and layers of the network. None: found by its attribute `flow_map_places` or its class.
 
-    Exactly means with the same arithmetic: torch computes some layers by other kernels where weights are trained, which
-    may change the last digit. Of a FlowMap the velocity alone is kept, V(x, s, s). places: where the network learns the
-    time, if it does not say it itself. Raises TypeError for a teacher without a network, ValueError for a network of
-    which no places are known and for a partial flow map.
+    Returns:
+        The student, with the teacher's path, conditions and training mode.
+
+    Raises:
+        TypeError: for a teacher without a network.
+        ValueError: for a network with unknown time layers, and for a partial flow map.
     """
     network, reading, output, path = _parts(teacher)
     network = copy.deepcopy(network)
     for weight in network.parameters():
         weight.requires_grad_(weight.is_floating_point())
-    known = find(network) if places is None else places
+    known = time_layers_of(network) if places is None else places
     made = Student(network, reading, times, told, tame and roughness(network, reading, known) > ROUGH, places)
     made.fit()
     only_target = None if sees_target(times, made.depth) else 0.0
@@ -59,7 +67,7 @@ def student(
 
 
 def _parts(teacher: Any) -> tuple[nn.Module, Reading | None, Output, Path]:
-    """The network of one time, how it is asked and read, and the path."""
+    """Return the teacher's network of one time, its reading, its output and its path."""
     if isinstance(teacher, Pretrained):
         return teacher.network, teacher.reading, teacher.reading, teacher.path
     if not isinstance(teacher, FlowMap):
@@ -72,14 +80,23 @@ def _parts(teacher: Any) -> tuple[nn.Module, Reading | None, Output, Path]:
     return Diagonal(teacher.network), None, teacher.output, teacher.path
 
 
-def roughness(network: nn.Module, reading: Reading | None, places: Places) -> float:
-    """The largest ratio, of the network's embeddings, of the derivative in time to that of the smooth fit."""
+def roughness(network: nn.Module, reading: Reading | None, layers: TimeLayers) -> float:
+    """Compute the largest ratio of an embedding's time derivative to the derivative of its smooth fit.
+
+    Args:
+        network: the network of one time.
+        reading: how it is called. None: with our times.
+        layers: its time layers.
+
+    Returns:
+        The largest ratio over its embeddings.
+    """
     like = next(network.parameters())
-    embedders = places.embedders(network)
+    embedders = layers.embedders(network)
     width = common_width(embedders, clock(reading, torch.linspace(0.25, 0.75, 3, device=like.device)))
     return max(Tame(width).to(like.device).fit(at_times(embedder, reading)) for embedder in embedders)
 
 
 def sees_target(times: TimeConditioning, depth: int) -> bool:
-    """Whether any layer sees t."""
+    """Tell whether any of `depth` layers sees t."""
     return times(0.5, 0.0, depth) != times(0.5, 1.0, depth)

@@ -1,7 +1,7 @@
-"""A pretrained time embedding that is rough in time, with the derivative of a smooth one.
+"""A smooth derivative for pretrained time embeddings that oscillate fast in t.
 
-Pretrained networks read the sines and cosines of 1000 t. Of a feature of that frequency they learn nothing, but its
-derivative is 1000 times its size, and hides what the network knows about time.
+Pretrained networks read the sines and cosines of 1000 t. A feature of that frequency carries no information, but its
+derivative is 1000 times its size and hides the useful part of dV/dt.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ from ..networks.embeddings import Fourier
 from ..networks.layers import full_precision
 
 GRID = 1000
-"""Times that a smooth embedding is fitted at."""
+"""Number of intervals between the times of the fit."""
 RIDGE = 1e-6
-"""The penalty of the fit on the square of its weights, beside the mean square of what is left over."""
+"""Weight of the squared coefficients in the fit, beside the mean square of the residual."""
 ROUGH = 2.0
-"""An embedding is rough where its derivative is so many times that of the smooth one."""
+"""An embedding is rough if its derivative is larger than the derivative of its smooth fit by this factor."""
 
 features = Fourier(frequencies=16, low=1.0, high=30.0)
-"""Of the smooth embedding, with 1 and s: it resolves differences of times of about 1/30."""
+"""Features of the smooth embedding, beside 1 and s; they resolve time differences of about 1/30."""
 
 
 class Tame(nn.Module):
-    """What a rough embedding E(s) needs to be smooth: E(s) + D phi(s) + C (phi(s) - sg[phi(s)]), with sg[E(s)].
+    """The correction that gives an embedding E(s) a smooth derivative, D phi(s) + C (phi(s) - sg[phi(s)]).
 
-    phi(s) = (1, s, sin w_i s, cos w_i s), w_i from 1 to 30. C phi is E fitted by least squares; D starts at zero and is
-    trained in E's place. The value is E(s) + D phi(s), at first exactly E(s), and the derivative is that of (C + D)
-    phi: what phi cannot follow, E - C phi, counts as a constant. Called with s (B,), it returns what is added to E.
+    It is added to sg[E(s)]. phi(s) = (1, s, sin w_i s, cos w_i s), w_i from 1 to 30; C phi is the least-squares fit of
+    E; D starts at zero and is trained instead of E. The value is E(s) + D phi(s), at first exactly E(s). The derivative
+    is the derivative of (C + D) phi: the residual E - C phi counts as a constant.
+
+    Args:
+        width: width of the embedding.
     """
 
     fitted: Tensor
@@ -45,6 +48,7 @@ class Tame(nn.Module):
         self.change = nn.Parameter(torch.zeros(width, size))
 
     def forward(self, s: Tensor) -> Tensor:
+        """Compute the correction (B, width) at times s (B,)."""
         with full_precision(s.device):
             at = phi(s.to(torch.promote_types(s.dtype, torch.float32)))
             at = at.to(self.change.dtype)
@@ -52,9 +56,10 @@ class Tame(nn.Module):
 
     @torch.no_grad()
     def fit(self, embedding: Callable[[Tensor], Tensor]) -> float:
-        """Fit C to an embedding (n,) -> (n, width), and say how rough that is: rms dE/ds over rms d(C phi)/ds.
+        """Fit C to an embedding (n,) -> (n, width).
 
-        On the meta device, where there are no numbers, it is taken to be as rough as pretrained ones are.
+        Returns:
+            Its roughness, rms dE/ds over rms d(C phi)/ds; infinity on the meta device, which has no numbers.
         """
         if self.fitted.is_meta:
             return math.inf
@@ -66,11 +71,19 @@ class Tame(nn.Module):
 
 
 def phi(s: Tensor) -> Tensor:
-    """(1, s, sin w_i s, cos w_i s): (n,) -> (n, 34)."""
+    """Compute (1, s, sin w_i s, cos w_i s): (n,) -> (n, 34)."""
     return torch.cat([torch.stack([torch.ones_like(s), s], dim=-1), features(s)], dim=-1)
 
 
 def least_squares(at: Tensor, values: Tensor) -> Tensor:
-    """C (width, m) that makes mean |C phi - values|^2 + RIDGE |C|^2 smallest, for rows phi (n, m)."""
+    """Minimise mean |C phi - values|^2 + RIDGE |C|^2.
+
+    Args:
+        at: rows phi (n, m).
+        values: rows (n, width).
+
+    Returns:
+        C (width, m).
+    """
     penalised = at.T @ at + RIDGE * len(at) * torch.eye(at.shape[1], dtype=at.dtype, device=at.device)
     return torch.linalg.solve(penalised, at.T @ values).T

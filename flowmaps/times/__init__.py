@@ -6,29 +6,24 @@ training that is done. All samplers draw from torch's global generator.
 """
 
 from . import grids
+from .modifiers import both_directions, from_noise, growing_gap, mixture, to_data, with_diagonal
 from .samplers import (
     Times,
     after_u_shape,
     angle_normal,
-    both_directions,
     doubling_steps,
     doubling_strip,
     dyadic,
-    from_noise,
     gap,
     gap_logit_normal,
     grid,
-    growing_gap,
     logit_normal_diagonal,
     logit_normal_pairs,
-    mixture,
     phase_of,
     strip,
     times_like,
-    to_data,
     uniform_diagonal,
     uniform_triangle,
-    with_diagonal,
 )
 
 __all__ = [

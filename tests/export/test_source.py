@@ -65,5 +65,5 @@ def test_two_things_of_one_name_are_told_apart():
 
 
 def test_a_module_is_no_definition():
-    with pytest.raises(ValueError, match="flowmaps.path is a module: what is exported must import the names"):
+    with pytest.raises(ValueError, match="flowmaps.path is a module: exported code must import the names"):
         gathered([("flowmaps.flow_map", "FlowMap")])

@@ -1,4 +1,4 @@
-"""Layers of networks for the fuzz of forward mode (see `dual_cases`)."""
+"""Layers of networks for the fuzz of forward mode (see `cases`)."""
 
 import torch
 import torch.nn.functional as F

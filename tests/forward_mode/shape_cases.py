@@ -1,4 +1,4 @@
-"""Operations of shape, index, sum and order for the fuzz of forward mode (see `dual_cases`)."""
+"""Operations of shape, index, sum and order for the fuzz of forward mode (see `cases`)."""
 
 import math
 

@@ -16,8 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowmaps import derivative
-from flowmaps.forward_mode import blocks as dual_blocks
-from flowmaps.forward_mode import flash as dual_flash
+from flowmaps.forward_mode import blocks, flash
 from flowmaps.forward_mode.blocks import SCORES_PER_BLOCK, AttentionTangent, Scores
 from flowmaps.forward_mode.dual import Detached, Dual
 
@@ -187,7 +186,7 @@ def test_compiled_without_a_graph_break(mode, most, options, monkeypatch):
         o, d = mode(f, (q, k, v), (q.cos(), 1, v.sin()))
         return (o * d).sum()
 
-    monkeypatch.setattr(dual_blocks, "MOST_SCORES_PER_BLOCK", most)
+    monkeypatch.setattr(blocks, "MOST_SCORES_PER_BLOCK", most)
     inputs = [draw(2, 3, 5, 4, seed=i).requires_grad_() for i in range(3)]
     torch._dynamo.reset()
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
@@ -254,7 +253,7 @@ def test_the_fused_kernel_equals_the_blocks(kernel, device, causal, moving):
     exact = AttentionTangent.apply(
         Scores(0.2, causal), *(None if x is None else x.double() for x in (*values, *tangents))
     )
-    fused = dual_flash.tangent(kernel, 0.2, causal, values, tangents)
+    fused = flash.tangent(kernel, 0.2, causal, values, tangents)
     assert fused.dtype == torch.float16 and fused.shape == exact.shape
     torch.testing.assert_close(fused.double(), exact, rtol=4e-3, atol=8e-3)
 
@@ -274,10 +273,10 @@ def on_this_processor(monkeypatch):
     module.JVPAttn = Counted
     monkeypatch.setitem(sys.modules, "jvp_flash_attention", types.ModuleType("jvp_flash_attention"))
     monkeypatch.setitem(sys.modules, "jvp_flash_attention.jvp_attention", module)
-    monkeypatch.setattr(dual_flash, "DEVICE", "cpu")
-    dual_flash.kernel.cache_clear()
+    monkeypatch.setattr(flash, "DEVICE", "cpu")
+    flash.kernel.cache_clear()
     yield calls
-    dual_flash.kernel.cache_clear()
+    flash.kernel.cache_clear()
 
 
 def half(*shape, seed=0):
@@ -333,7 +332,7 @@ def test_a_kernel_that_fails_or_is_absent_is_named_once(on_this_processor, monke
         (lambda: monkeypatch.setitem(sys.modules, "jvp_flash_attention.jvp_attention", None), r"flowmaps\[flash\]"),
     ):
         change()
-        dual_flash.kernel.cache_clear()
+        flash.kernel.cache_clear()
         with pytest.warns(UserWarning, match=message):
             torch.testing.assert_close(attend(), expected, rtol=0.02, atol=0.05)
         with warnings.catch_warnings():

@@ -13,8 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flowmaps import derivative
 from flowmaps.derivative import jvp
-from flowmaps.forward_mode import blocks as dual_blocks
-from flowmaps.forward_mode import dual
+from flowmaps.forward_mode import blocks, dual
 from flowmaps.forward_mode.dual import Detached, Dual
 
 F64 = torch.float64
@@ -206,7 +205,7 @@ def test_sinc_at_its_centre():
 def test_attention_by_blocks_of_queries_is_the_same(monkeypatch):
     f, x, dx = LAYERS["attention masked"], draw(4, 4, seed=11), draw(4, 4, seed=12)
     whole = dual_jvp(f, x, dx)
-    monkeypatch.setitem(dual_blocks.SCORES_PER_BLOCK, "cpu", 8)
+    monkeypatch.setitem(blocks.SCORES_PER_BLOCK, "cpu", 8)
     for a, b in zip(dual_jvp(f, x, dx), whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""Fourier transforms, running products, inverses and the like for the fuzz of forward mode (see `dual_cases`)."""
+"""Fourier transforms, running products, inverses and the like for the fuzz of forward mode (see `cases`)."""
 
 import torch
 import torch.nn.functional as F

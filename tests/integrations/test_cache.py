@@ -213,7 +213,7 @@ def test_what_cannot_be(folder, pictures, tmp_path):
             r"images of 3 channels, and its latents have 4; .* \(1, 16, 16\), which is n",
         ),
         (plain[:, :, 1:], ["a"], "multiples of"),
-        ("spirals", ["a"], "spirals is no finite set of rows as they were read"),
+        ("spirals", ["a"], "spirals is no finite set of rows without transforms"),
     ):
         with pytest.raises(ValueError, match=message):
             cached(folder, images, prompts, out=out, **EXACT)

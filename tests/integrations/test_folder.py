@@ -82,7 +82,7 @@ def test_half_precision_and_variants(saved, tmp_path):
 def test_no_pipeline(saved, tmp_path):
     with pytest.raises(FileNotFoundError, match="it has no model_index.json; it holds nothing"):
         opened(tmp_path)
-    with pytest.raises(FileNotFoundError, match="folder of one model: give that of the pipeline around it"):
+    with pytest.raises(FileNotFoundError, match="folder of one model: give the folder of its pipeline"):
         opened(saved / "unet")
     with pytest.raises(TypeError, match="expected the folder of a pipeline, .*, got a UNet2DModel"):
         opened(diffusers.UNet2DModel(block_out_channels=(32, 32, 32, 32)))
@@ -116,7 +116,7 @@ def test_components_that_are_not_there(folder):
 
 
 def test_classes_that_are_not_known(folder):
-    with pytest.raises(ValueError, match="needs the class 'UNet9DModel', which diffusers .* has not"):
+    with pytest.raises(ValueError, match="needs the class 'UNet9DModel', which diffusers .* does not have"):
         edited(folder, unet=["diffusers", "UNet9DModel"]).network("unet", None)
     with pytest.raises(ValueError, match="is a MyUNet of 'my_unet', not of diffusers: load the pipeline"):
         edited(folder, unet=["my_unet", "MyUNet"]).network("unet", None)

@@ -77,7 +77,7 @@ def user(seed=0):
 
 def student_of(teacher):
     own = isinstance(teacher, fm.Pretrained) and isinstance(teacher.network, Own)
-    places = students.Places("embed") if own else None
+    places = students.TimeLayers("embed") if own else None
     torch.manual_seed(0)
     return fm.students.student(teacher, places=places)
 
@@ -209,7 +209,7 @@ def test_layers_that_cannot_be_are_refused_and_those_that_can_be_named():
         lora(given, 1, targets=["modulation"])
     with pytest.raises(ValueError, match="targets names no layer: give targets= from "):
         lora(given, 1, targets=[])
-    odd = fm.students.student(fm.teacher(randomised(Own(names=("one", "two")))), places=students.Places("embed"))
+    odd = fm.students.student(fm.teacher(randomised(Own(names=("one", "two")))), places=students.TimeLayers("embed"))
     with pytest.raises(
         ValueError, match=r"of Own are attention and feed-forward ones is not known: give targets= .*layers\.\*\.one"
     ):
@@ -525,7 +525,7 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"lora_A.weight is \(2, 8\) in the file and \(2, 16\) in the network"):
         load_adapter(wide, tmp_path)
     told = fm.students.student(mlp(), told=("guidance",))
-    with pytest.raises(ValueError, match="new.inner.weight is .* with the same second time and told the same"):
+    with pytest.raises(ValueError, match="new.inner.weight is .* with the same second time and the same conditions"):
         load_adapter(told, tmp_path)
     alone = fm.students.student(mlp(), students.source_only)
     with pytest.raises(ValueError, match="the network has no new.inner.bias"):

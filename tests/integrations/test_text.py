@@ -105,7 +105,7 @@ def test_a_loaded_pipeline_keeps_its_parts(tmp_path):
 
 
 def test_what_it_refuses(tmp_path):
-    with pytest.raises(ValueError, match="no text encoder: its network is not told a text"):
+    with pytest.raises(ValueError, match="no text encoder: its network takes no text"):
         Texts(tiny.ddpm_unet(tmp_path / "unet"))
     folder = tiny.stable_diffusion(tmp_path / "sd")
     with pytest.raises(TypeError, match="expected a list of prompts, got the text 'a cat'"):

@@ -17,7 +17,7 @@ from flowmaps.cli.plan import given, print_estimate
 from flowmaps.cli.scales import scales_of
 from flowmaps.draws import Rows
 from flowmaps.experiments.planning import adapted
-from flowmaps.forward_mode.blocks import SCORES_PER_BLOCK
+from flowmaps.forward_mode import SCORES_PER_BLOCK
 from flowmaps.recipes import PRETRAINED, find, find_any
 from flowmaps.recipes.distillation import TIMES
 from flowmaps.recipes.planning import Cost, Estimate, cost_of, counter, plan

@@ -12,7 +12,7 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps import derivative, students
-from flowmaps.integrations.diffusers import places
+from flowmaps.integrations.diffusers import checkpoint, time_layers
 from flowmaps.integrations.diffusers.networks import DiffusersNetwork, forget_folder
 from flowmaps.pretrained import Affine, Reading
 from flowmaps.serialise import build, describe
@@ -138,7 +138,7 @@ def test_derivatives_and_gradients_where_layers_are_computed_again(case):
 
     value, d, gradients = everything()
     assert flow.network.new.outer.weight.grad.norm() > 0 and flow.network.tame[0].change.grad.norm() > 0
-    places.checkpoint(flow)
+    checkpoint(flow)
     value_again, d_again, gradients_again = everything()
     assert torch.allclose(value, value_again, rtol=1e-10) and torch.allclose(d, d_again, rtol=1e-10)
     assert len(gradients) == len(gradients_again) > 10
@@ -166,7 +166,7 @@ def test_it_is_described_and_copied(case):
 class Velocity(nn.Module):
     """x + what it knows of the time, by the embedding of diffusers."""
 
-    flow_map_places = students.Places("embedding", features="sines")
+    flow_map_places = students.TimeLayers("embedding", features="sines")
 
     def __init__(self, width):
         super().__init__()
@@ -212,10 +212,10 @@ def test_the_derivative_of_what_a_network_has_learned_of_time():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="it is not known where a Linear learns the time"):
-        places.places(nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="the time layers of Linear are not known"):
+        time_layers.time_layers(nn.Linear(1, 1))
     with pytest.raises(TypeError, match=r"fm\.student"):
-        places.checkpoint(fm.FlowMap(fm.networks.MLP(2)))
+        checkpoint(fm.FlowMap(fm.networks.MLP(2)))
     ours = fm.student(fm.FlowMap(fm.networks.MLP(2, width=4, depth=2, times=fm.networks.source_only)))
     with pytest.raises(ValueError, match="no model of diffusers"):
-        places.checkpoint(ours)
+        checkpoint(ours)

@@ -11,7 +11,7 @@ import flowmaps as fm
 from flowmaps import derivative, networks, students
 from flowmaps.path import expand
 from flowmaps.pretrained import Affine
-from flowmaps.serialise import build, describe
+from flowmaps.serialise import build, current, describe
 from flowmaps.students.tame import phi
 from flowmaps.training import train
 
@@ -61,7 +61,7 @@ class Layer(nn.Module):
 class Plain(nn.Module):
     """A module of somebody else: times in 0 .. 1000, features and embedding apart, a class, layers by keyword."""
 
-    flow_map_places = students.Places("time", layers="layers.*", argument="emb", features="sines")
+    flow_map_places = students.TimeLayers("time", layers="layers.*", argument="emb", features="sines")
 
     def __init__(self, sines=(0.002, 0.01, 0.02), rough=()):
         super().__init__()
@@ -82,7 +82,7 @@ class Plain(nn.Module):
 class Scaled(nn.Module):
     """Another one: it multiplies the time by itself, its embedding takes a column, its layers take it by position."""
 
-    flow_map_places = students.Places("embed", layers=("blocks.*", "last"), argument=("emb",), scale=5.0)
+    flow_map_places = students.TimeLayers("embed", layers=("blocks.*", "last"), argument=("emb",), scale=5.0)
 
     def __init__(self):
         super().__init__()
@@ -145,8 +145,8 @@ class Projected(nn.Module):
 
 
 PLACES = {
-    Inside: students.Places("cells.*.embed", layers="cells.*", argument=""),
-    Projected: students.Places(
+    Inside: students.TimeLayers("cells.*.embed", layers="cells.*", argument=""),
+    Projected: students.TimeLayers(
         "condition.embed", layers="layers.*", argument="emb", projection=("condition.act", "condition.project"),
         head=("condition", 1),
     ),
@@ -549,9 +549,9 @@ class Unknown(nn.Module):
     ("places", "message"),
     [
         (None, r"set its attribute flow_map_places.*time_embedding, linear"),
-        (students.Places("time_embeding"), r"no part 'time_embeding'; the closest are time_embedding"),
-        (students.Places("linear"), r"cannot be called on times \(B,\).*features"),
-        (students.Places("time_embedding", layers="layers.*"), r"no part 'layers\.\*'"),
+        (students.TimeLayers("time_embeding"), r"no part 'time_embeding'; the closest are time_embedding"),
+        (students.TimeLayers("linear"), r"cannot be called on times \(B,\).*features"),
+        (students.TimeLayers("time_embedding", layers="layers.*"), r"no part 'layers\.\*'"),
     ],
 )
 def test_places_that_are_not_there(places, message):
@@ -562,8 +562,8 @@ def test_places_that_are_not_there(places, message):
 def test_layers_that_do_not_take_the_embedding():
     teacher, _ = made("plain")
     for places, message in (
-        (students.Places("time", features="sines"), "at least 2 layers"),
-        (students.Places("time", features="sines", layers="layers.*", argument="temb"), "takes no argument 'temb'"),
+        (students.TimeLayers("time", features="sines"), "at least 2 layers"),
+        (students.TimeLayers("time", features="sines", layers="layers.*", argument="temb"), "takes no argument 'temb'"),
     ):
         with pytest.raises(ValueError, match=message):
             fm.student(teacher, students.decoupled, places=places)
@@ -603,3 +603,11 @@ def test_guidance_is_seen_by_its_inverse():
     net = flow.network.network
     assert torch.allclose(seen[0], net.time(net.sines(1000 * s)) + expected, rtol=1e-12)
     assert torch.equal(flow.velocity(x, s), flow.given(guidance=1.0).velocity(x, s))
+
+
+def test_time_layers_under_their_former_name():
+    assert students.Places is students.TimeLayers
+    saved = {"type": "flowmaps.students.places:Places", "arguments": {"embedding": ["time"], "layers": ["layers.*"]}}
+    ours = {"type": "flowmaps.students.places:OurPlaces", "arguments": {"embedding": "input"}}
+    assert build(current(saved)) == students.TimeLayers("time", layers="layers.*")
+    assert type(build(current(ours))).__name__ == "OurTimeLayers"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from flowmaps.times import samplers as times
+from flowmaps import times
 from tests.oracles import normal_cdf
 
 N = 40_000

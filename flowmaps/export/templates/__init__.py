@@ -1,4 +1,4 @@
-"""What exported folders run on: classes of diffusers, gathered by `export.source` into files that need no flowmaps.
+"""The classes of exported folders, which `export.source` gathers into files that do not need flowmaps.
 
-These modules are read when a folder is written and run where it is loaded.
+These modules are read when a folder is written, and run when it is loaded.
 """

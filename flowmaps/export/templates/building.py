@@ -1,4 +1,4 @@
-"""Parts of a network from a config.json."""
+"""Build the parts of a network from a config.json."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import torch
 
 
 def made(part: Any) -> Any:
-    """An object from its description: {"type": a class here, "arguments": ...}, {"function": its name}, {"tensor": its
-    shape, "dtype": ...}, whose values are among the weights, or plain JSON."""
+    """Build an object from its description.
+
+    {"type": a class of this file, "arguments": ...}, {"function": a name in this file}, {"tensor": a shape, "dtype":
+    ...}, whose values are among the weights, or plain JSON.
+    """
     if isinstance(part, list):
         return [made(item) for item in part]
     if not isinstance(part, dict):

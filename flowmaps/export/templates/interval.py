@@ -1,4 +1,4 @@
-"""From the timesteps of diffusers to the two times of a flow map."""
+"""Convert the timesteps of diffusers to the two times of a flow map."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from torch import Tensor
 
 
 def interval(timestep: Any, r_timestep: Any, schedule: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(s, t), each (B,) in x's dtype but never below float32: source and target time in [0, 1].
+    """Convert timesteps to source and target time.
 
-    Timesteps are 1000 times the time; r_timestep, the target, is by default the next one of `schedule`, a scheduler
-    that is set to its timesteps. A timestep that is one of the schedule's, rounded to its own precision, is looked up
-    there. A scheduler that restarts from the data is always asked about 0. Raises ValueError where there is no next
-    one.
+    A timestep of the schedule, up to rounding, is looked up there, so that its time is exact.
+
+    Args:
+        timestep: 1000 times the source time.
+        r_timestep: 1000 times the target time. None: the next timestep of `schedule`; 0 for a scheduler that restarts.
+        schedule: a scheduler with its timesteps set, or None.
+        x: the states (B, *shape).
+
+    Returns:
+        (s, t) in [0, 1], each (B,) in x's dtype but never below float32.
+
+    Raises:
+        ValueError: if there is no next timestep.
     """
     source, position = _found(timestep, schedule)
     if r_timestep is None and getattr(schedule, "restarts", False):
@@ -33,7 +42,7 @@ def interval(timestep: Any, r_timestep: Any, schedule: Any, x: Tensor) -> tuple[
 
 
 def _found(timestep: Any, schedule: Any) -> tuple[Any, int | None]:
-    """The time of a timestep, and its position on the schedule if it has one."""
+    """Return the time of a timestep, and its position on the schedule if it has one."""
     value = torch.as_tensor(timestep).flatten()
     rounding = max(torch.finfo(value.dtype).eps if value.is_floating_point() else 0, 1e-6)
     value = value.double()

@@ -1,4 +1,4 @@
-"""A network of diffusers that is told two times."""
+"""A network of diffusers with two times."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ from .interval import interval
 class FlowMapModel(Stock):
     """The average velocity V(x, s, t) of a flow map: x_t = x_s + (t - s) V(x_s, s, t), t = 0 is data and t = 1 noise.
 
-    Called as its class in diffusers, from `timestep` to r_timestep, by default the next one of `schedule`, the
-    scheduler, which the pipeline sets. told: what else the network is told, such as its guidance, by name; it comes
-    before an argument of that name. config: that of its class; `flow_map`, what the second time and the reading of
-    the output are made of; the `shape` of one sample, whether it is an `image`, and the scale of the noise at t = 1.
+    It is called like its class in diffusers, from `timestep` to r_timestep. The pipeline sets `schedule`, the scheduler
+    whose next timestep is the default of r_timestep, and `told`, numeric conditions by name, such as guidance, which
+    take precedence over arguments of that name.
+
+    Args:
+        *args: arguments of its class.
+        flow_map: description of the student: its times, its reading and its clock.
+        shape: shape of one sample.
+        image: whether a sample is an image.
+        noise_scale: standard deviation of the noise at t = 1.
+        **config: arguments of its class.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class FlowMapModel(Stock):
     )
 
     def forward(self, *args: Any, r_timestep: Any = None, return_dict: bool = True, **given: Any) -> Any:
+        """Evaluate V from `timestep` to `r_timestep`, with the other arguments of its class in diffusers."""
         (student,) = self.student
         told = {name: given.pop(name) for name in student.told if name in given}
         told |= {name: value for name, value in self.told.items() if name in student.told}
@@ -61,13 +69,13 @@ class FlowMapModel(Stock):
         others = {name: value for name, value in list(call.items())[2:] if name != "timestep"}
         others |= {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in told.items()}
         value = student(x, s, t, **others)
-        known, rest = value[:, : x.shape[1]], value[:, x.shape[1] :]  # a learned variance stays where it is
+        known, rest = value[:, : x.shape[1]], value[:, x.shape[1] :]  # a learned variance is kept
         velocity = torch.cat([self.reading.velocity(known.to(x.dtype), x, s), rest.to(x.dtype)], dim=1)
         return _Output((velocity,)) if return_dict else (velocity,)
 
 
 class _Output(tuple):
-    """What a model returns: `sample`, also as the first of a tuple."""
+    """The output of a model: `sample`, also as the first member of a tuple."""
 
     @property
     def sample(self) -> Tensor:

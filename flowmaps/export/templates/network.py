@@ -17,11 +17,13 @@ from .interval import interval
 class FlowMapNetwork(ModelMixin, ConfigMixin):
     """The average velocity V(x, s, t) of a flow map: x_t = x_s + (t - s) V(x_s, s, t), t = 0 is data and t = 1 noise.
 
-    Called as network(sample, timestep, r_timestep=None, class_labels=None): from timestep to r_timestep, both 1000
-    times the time; without r_timestep to the next one of `schedule`, the scheduler, which the pipeline sets. Without
-    labels a network of classes gets its null class; other conditions, such as guidance, are numbers by name. config:
-    the `shape` of one sample, whether it is an `image`, the scale of the noise at t = 1, and `flow`, what the parts are
-    built with.
+    The pipeline sets `schedule`, the scheduler whose next timestep is the default of r_timestep.
+
+    Args:
+        flow: description of network, output and path.
+        shape: shape of one sample.
+        image: whether a sample is an image.
+        noise_scale: standard deviation of the noise at t = 1.
     """
 
     @register_to_config
@@ -40,6 +42,22 @@ class FlowMapNetwork(ModelMixin, ConfigMixin):
         return_dict: bool = True,
         **told: Any,
     ) -> UNet2DOutput | tuple[Tensor]:
+        """Evaluate V.
+
+        Args:
+            sample: states (B, *shape).
+            timestep: 1000 times the source time.
+            r_timestep: 1000 times the target time. None: the next timestep of `schedule`.
+            class_labels: (B,). None: the null class.
+            return_dict: whether to return an object instead of a tuple.
+            **told: numeric conditions, such as guidance.
+
+        Returns:
+            V (B, *shape), as `sample`.
+
+        Raises:
+            ValueError: for other times than the network knows.
+        """
         s, t = interval(timestep, r_timestep, self.schedule, sample)
         for time, only in zip((s, t), self.only, strict=True):
             if only is not None and bool((time != only).any()):

@@ -1,4 +1,4 @@
-"""Pipelines of one network and a scheduler, for flow maps in pixels or without an autoencoder."""
+"""Pipelines of one network and a scheduler, for flow maps without an autoencoder."""
 
 from __future__ import annotations
 
@@ -34,28 +34,40 @@ class FlowMapPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> ImagePipelineOutput | tuple[Any]:
-        """class_labels: one for each sample. latents: the noise (B, *shape), drawn from `generator` if None. sigmas:
-        the times that jumps start from, such as [1.0, 0.3], in place of num_inference_steps equal ones. guidance_scale:
-        for a network that is told it. output_type: "pil", "np" or "pt" (images in [0, 1]), or "latent" (what the
-        network made)."""
+        """Sample.
+
+        Args:
+            class_labels: one for each sample.
+            batch_size: number of samples. None: one for each label, or one.
+            num_inference_steps: number of jumps of equal length.
+            guidance_scale: for a guidance-conditioned network.
+            generator: draws the noise.
+            latents: the noise (B, *shape). None: drawn.
+            sigmas: start times of the jumps, such as [1.0, 0.3], instead of num_inference_steps.
+            output_type: "pil", "np" or "pt" (images in [0, 1]), or "latent" (the output of the network).
+            return_dict: whether to return an object instead of a tuple.
+
+        Returns:
+            The samples, as `images`.
+        """
         labels = (
             None if class_labels is None else torch.as_tensor(class_labels, device=self._execution_device).reshape(-1)
         )
         x = self.noise(batch_size or (1 if labels is None else len(labels)), generator, latents)
-        told: dict[str, Any] = {} if labels is None else {"class_labels": labels.expand(len(x))}
+        condition: dict[str, Any] = {} if labels is None else {"class_labels": labels.expand(len(x))}
         if guidance_scale is not None:
-            told["guidance"] = guidance_scale
+            condition["guidance"] = guidance_scale
         self.scheduler.set_timesteps(None if sigmas else num_inference_steps, device=x.device, sigmas=sigmas)
         self.network.schedule = self.scheduler
         draws = {"generator": generator} if getattr(self.scheduler, "restarts", False) else {}
         for timestep in self.progress_bar(self.scheduler.timesteps):
-            velocity = self.network(x, timestep, return_dict=False, **told)[0]
+            velocity = self.network(x, timestep, return_dict=False, **condition)[0]
             x = self.scheduler.step(velocity, timestep, x, **draws, return_dict=False)[0]
         images = self.images(x, output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def noise(self, rows: int, generator: Any, latents: Tensor | None) -> Tensor:
-        """The state at t = 1."""
+        """Scale the noise (drawn if `latents` is None) to the state at t = 1."""
         network = self.network
         if latents is None:
             shape = (rows, *network.config.shape)
@@ -63,7 +75,7 @@ class FlowMapPipeline(DiffusionPipeline):
         return latents.to(self._execution_device, network.dtype) * network.config.noise_scale
 
     def images(self, x: Tensor, output_type: str) -> Any:
-        """What is returned for samples x."""
+        """Convert samples x to the output type."""
         if output_type == "latent":
             return x
         if not self.network.config.image:
@@ -76,7 +88,7 @@ class FlowMapPipeline(DiffusionPipeline):
 
 
 class FlowMapUNetPipeline(FlowMapPipeline):
-    """The same around a UNet2DModel, under the name that pipelines have for it."""
+    """The same pipeline for a UNet2DModel, whose component is called `unet`."""
 
     model_cpu_offload_seq = "unet"
 

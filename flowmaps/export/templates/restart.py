@@ -1,4 +1,4 @@
-"""How a flow map to the data alone makes several steps."""
+"""Sampling in several steps with a flow map that only jumps to the data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import Tensor
 
 
 class FlowMapRestartScheduler(FlowMapEulerDiscreteScheduler):
-    """Each step jumps to the data, x_0 = x_s - s V, and back to the next time r with fresh noise, (1 - r) x_0 + r eps:
-    the sampler of consistency models. The times are those of its base class.
+    """The sampler of consistency models, with the times of its base class.
+
+    Each step jumps to the data, x_0 = x_s - s V, and back to the next time r with new noise, (1 - r) x_0 + r eps.
     """
 
     restarts = True
@@ -24,6 +25,21 @@ class FlowMapRestartScheduler(FlowMapEulerDiscreteScheduler):
         generator: Any = None,
         return_dict: bool = True,
     ) -> Any:
+        """Make one step.
+
+        Args:
+            model_output: V (B, *shape).
+            timestep: 1000 times the source time.
+            sample: states (B, *shape) at the source time.
+            generator: draws the noise.
+            return_dict: whether to return an object instead of a tuple.
+
+        Returns:
+            The states at the next time, as `prev_sample`.
+
+        Raises:
+            ValueError: for a timestep that is not one of the scheduler's.
+        """
         position = self.index_for_timestep(timestep)
         if position is None:
             raise ValueError(f"the timestep {timestep} is none of this scheduler's: {self.timesteps.tolist()}")

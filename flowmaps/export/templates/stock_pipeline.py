@@ -10,11 +10,7 @@ from diffusers import StableDiffusionPipeline as Stock
 
 
 class FlowMapPipeline(Stock):
-    """Its class in diffusers with a flow map in the place of the denoiser: a few steps, without guidance in sampling.
-
-    guidance_scale, guidance_interval: the scale, and the times (from, to) in [0, 1] between which it acts, for a flow
-    map that is told them. All other arguments are those of its class.
-    """
+    """The pipeline of its class in diffusers with a flow map: a few steps, without guidance in sampling."""
 
     def __call__(
         self,
@@ -24,6 +20,18 @@ class FlowMapPipeline(Stock):
         guidance_interval: tuple[float, float] | None = None,
         **given: Any,
     ) -> Any:
+        """Sample.
+
+        Args:
+            *args: arguments of its class.
+            num_inference_steps: number of jumps.
+            guidance_scale: scale for a guidance-conditioned flow map.
+            guidance_interval: times (from, to) in [0, 1] between which it acts, for a flow map conditioned on them.
+            **given: arguments of its class.
+
+        Returns:
+            As its class.
+        """
         network = self.unet if hasattr(self, "unet") else self.transformer
         network.schedule, network.told = self.scheduler, {}
         prepare(self.scheduler, network.config.noise_scale)
@@ -44,9 +52,14 @@ class FlowMapPipeline(Stock):
 
 
 def prepare(scheduler: Any, noise_scale: float) -> None:
-    """What pipelines that are older than the scheduler ask of it: the scale of the noise; to be told `mu`, a shift of
-    their own schedule, which a flow map does not need; and of a single step the sample as the second of two results,
-    as PixArt's does.
+    """Adapt the scheduler, in place, to pipelines that are older than it.
+
+    They read the scale of the noise from it, pass `mu`, a shift of their own schedule, which a flow map does not need,
+    and take the sample as the second of two results of a step, as PixArt does.
+
+    Args:
+        scheduler: the scheduler.
+        noise_scale: standard deviation of the noise at t = 1.
     """
     scheduler.init_noise_sigma = noise_scale
     if "set_timesteps" in vars(scheduler):

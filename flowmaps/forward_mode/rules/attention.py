@@ -1,9 +1,9 @@
-"""Attention under a derivative: the rule of `scaled_dot_product_attention`.
+"""The rule of `scaled_dot_product_attention`.
 
     p = softmax(scale q k^T + mask),   o = p v,   do = dp v + p dv
 
-The value is that of torch's fused kernel, which gives o alone, so that do computes p again: seven products where o
-takes two. The tangent is that of `dual_blocks`, or on CUDA, where it can, of the package in `dual_flash`.
+The value comes from torch's fused kernel, which returns o alone, so do recomputes p: seven products for the tangent,
+two for the value. The tangent comes from `forward_mode.blocks`, or on CUDA, where supported, from `forward_mode.flash`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import flash as dual_flash
+from .. import flash
 from ..blocks import AttentionTangent, Scores
 from ..dual import Dual, primal, tangent
 from .common import Result, rule
@@ -49,7 +49,7 @@ def _attention(
 
 
 def _of_all_heads(query: Any, key: Any, value: Any, grouped: bool) -> tuple[Any, Any, Any]:
-    """With a key and a value for each head of the queries, where heads share them in groups."""
+    """Repeat keys and values for each query head, if heads share them in groups."""
     if not grouped:
         return query, key, value
     key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
@@ -57,8 +57,7 @@ def _of_all_heads(query: Any, key: Any, value: Any, grouped: bool) -> tuple[Any,
 
 
 def _as_written(query: Any, key: Any, value: Any, mask: Any, dropout: float, scale: float) -> Any:
-    """o of dual numbers with all its scores, for what the blocks have no gradient of: dropout and masks that move or
-    learn."""
+    """Compute attention of dual numbers with all scores stored, for dropout and masks with a tangent or gradient."""
     scores = torch.matmul(query * scale, key.transpose(-2, -1))
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
@@ -73,26 +72,26 @@ def _tangent(query: Any, key: Any, value: Any, mask: Maybe, causal: bool, scale:
     scores = Scores(scale, causal, *_masks(mask, lead))
     with torch.autocast(query.device.type, enabled=False):
         graph = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (*values, *tangents))
-        if mask is None and not (graph or torch.compiler.is_compiling()) and dual_flash.fits(*values):
-            kernel = dual_flash.kernel(query.device, dtype)
+        if mask is None and not (graph or torch.compiler.is_compiling()) and flash.fits(*values):
+            kernel = flash.kernel(query.device, dtype)
             if kernel is not None:
-                return dual_flash.tangent(kernel, scale, causal, values, tangents)
+                return flash.tangent(kernel, scale, causal, values, tangents)
         return AttentionTangent.apply(scores, *values, *tangents)
 
 
 def _rows(x: Maybe, lead: Any, dtype: torch.dtype) -> Any:
-    """(..., L, E) as (N, L, E)."""
+    """Flatten (..., L, E) to (N, L, E)."""
     return None if x is None else x.expand(*lead, *x.shape[-2:]).reshape(-1, *x.shape[-2:]).to(dtype)
 
 
 def _dtype(x: Any) -> torch.dtype:
-    """What autocast makes of the inputs of an attention."""
+    """Return the dtype to which autocast casts the inputs of attention."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and x.dtype != torch.float64 else x.dtype
 
 
 def _masks(mask: Maybe, lead: Any) -> tuple[Maybe, Maybe]:
-    """The different masks (M, 1 or L, S), and which of them each head has where they are several."""
+    """Return the distinct masks (M, 1 or L, S), and the index of each head's mask if M > 1."""
     if mask is None:
         return None, None
     mask = torch.atleast_2d(mask)

@@ -1,9 +1,10 @@
-"""The rules of forward mode, one per operation: shapes, indices, sums and products.
+"""The families of rules, and the rules for shapes, indices, sums and products.
 
-A rule is `rule(func, *args, **kwargs) -> (primal, tangent)`. The engine (`forward_mode.dual`) calls `tangent()`
-with or without a graph; None stands for a zero tangent. Most operations belong to one of a few families: linear in the
-first argument or in all of them together (the tangents pass through the operation itself), linear in each argument (the
-product rule), elementwise (their slope, `flowmaps.forward_mode.rules.elementwise`), composed of others (`composed`).
+A rule is `rule(func, *args, **kwargs) -> (primal, tangent)`. The engine (`forward_mode.dual`) calls `tangent()` with or
+without a graph; None stands for a zero tangent. Most operations belong to one of five families: linear in the first
+argument (`linear`) or in all arguments together (`jointly_linear`), where the tangents pass through the operation
+itself; linear in each argument (`product`); elementwise, with a slope (`rules.elementwise`); and composed of other
+operations (`composed`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dual import RULES, Dual, Rule, Tangent, primal, single_jvp, tangent
+from ..dual import RULES, Dual, Rule, Tangent, primal, tangent
 
 Result = tuple[Any, Tangent | None]
 
 
 def rule(names: str) -> Callable[[Rule], Rule]:
-    """Decorator: the rule of all functions and methods with one of these names."""
+    """Register the decorated rule for all functions and methods with one of these names, separated by spaces."""
 
     def enter(entry: Rule) -> Rule:
         RULES.update(dict.fromkeys(names.split(), entry))
@@ -68,7 +69,8 @@ def _primals(kwargs: dict[str, Any]) -> dict[str, Any]:
     "resolve_conj view_as_real neg negative positive sum mean cumsum trace deg2rad "
     "rad2deg"
 )
-def _linear(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
+def linear(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
+    """The rule of operations linear in their first argument: the tangent passes through the operation."""
     args, kwargs = tuple(map(primal, args)), _primals(kwargs)
     if not isinstance(x, Dual):  # only the shape or the dtype of a dual number was asked for
         return func(x, *args, **kwargs), None
@@ -77,12 +79,12 @@ def _linear(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
 
 @rule("split")
 def _split(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
-    return _linear(torch.split, x, *args, **kwargs)  # the method is written in Python and does not compile from here
+    return linear(torch.split, x, *args, **kwargs)  # the method is written in Python and does not compile from here
 
 
 @rule("unflatten")
 def _unflatten(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
-    return _linear(torch.unflatten, x, *args, **kwargs)  # likewise
+    return linear(torch.unflatten, x, *args, **kwargs)  # likewise
 
 
 @rule("view_as_complex")
@@ -101,26 +103,21 @@ def _view(func: Any, x: Any, *args: Any) -> Result:
     "complex diff"
 )
 def _join(func: Any, *args: Any, **kwargs: Any) -> Result:
-    return _jointly_linear(func, args, kwargs, lambda x: isinstance(x, Tensor))
+    return jointly_linear(func, args, kwargs, lambda x: isinstance(x, Tensor))
 
 
-@rule("scatter_add index_add index_copy masked_scatter slice_scatter select_scatter diagonal_scatter index_put")
-def _put(func: Any, *args: Any, **kwargs: Any) -> Result:
-    return _jointly_linear(func, args, kwargs, lambda x: isinstance(x, Tensor) and x.is_floating_point())
+def jointly_linear(func: Any, args: Any, kwargs: Any, still: Callable[[Any], bool]) -> Result:
+    """The rule of operations linear in all arguments together, f(a, b) = f(a, 0) + f(0, b).
 
+    Args:
+        func: the operation.
+        args: its arguments; lists and tuples may hold dual numbers.
+        kwargs: its keyword arguments, likewise.
+        still: whether an argument without a tangent counts as a tensor with a zero tangent.
 
-@rule("scatter index_fill")
-def _scatter(func: Any, x: Any, dim: int, index: Tensor, *value: Any, **kwargs: Any) -> Result:
-    if "reduce" in kwargs:
-        return single_jvp(func, x, dim, index, *value, **kwargs)
-    (source,) = (*value, *kwargs.values())
-    if not isinstance(source, (Tensor, Dual)):
-        return func(primal(x), dim, index, source), lambda: func(x.tangent, dim, index, 0.0)
-    return _put(func, x, dim, index, source)
-
-
-def _jointly_linear(func: Any, args: Any, kwargs: Any, still: Callable[[Any], bool]) -> Result:
-    """f(a, b) = f(a, 0) + f(0, b): the tangents together, zeros for arguments that stand still."""
+    Returns:
+        The value, and a function that passes all tangents through the operation at once.
+    """
 
     def moved(x: Any) -> Any:
         return x.tangent if isinstance(x, Dual) else torch.zeros_like(x) if still(x) else x
@@ -169,7 +166,8 @@ def _mul(func: Any, a: Any, other: Any) -> Result:
 
 
 @rule("bmm mm mv dot vdot inner outer ger kron cross linalg_cross linalg_vecdot tensordot")
-def _product(func: Any, *args: Any, **kwargs: Any) -> Result:
+def product(func: Any, *args: Any, **kwargs: Any) -> Result:
+    """The rule of operations linear in each argument: the product rule."""
     named = [name for name, value in kwargs.items() if isinstance(value, (Tensor, Dual))]
     args = (*args, *(kwargs.pop(name) for name in named))
     return func(*map(primal, args), **kwargs), lambda: product_rule(func, args, kwargs)
@@ -180,22 +178,31 @@ def _matmul(func: Any, a: Any, other: Any) -> Result:
     if torch.compiler.is_compiling() and func is Tensor.matmul and not isinstance(a, Dual):
         # torch's compiler hands over `dual @ tensor` as tensor.matmul(dual), its operands exchanged
         raise TypeError("a compiled derivative cannot tell a @ b from b @ a: write torch.matmul(a, b)")
-    return _product(func, a, other)
+    return product(func, a, other)
 
 
 @rule("__rmatmul__")
 def _rmatmul(func: Any, a: Any, b: Any) -> Result:
-    return _product(torch.matmul, b, a)
+    return product(torch.matmul, b, a)
 
 
 @rule("einsum")
 def _einsum(func: Any, equation: str, *operands: Any) -> Result:
     listed = len(operands) == 1 and isinstance(operands[0], (list, tuple))
-    return _product(func, equation, *(operands[0] if listed else operands))
+    return product(func, equation, *(operands[0] if listed else operands))
 
 
 def product_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """d(a b ...) = da b ... + a db ... + ...: one call of `func` for each dual number among its arguments."""
+    """Compute d(a b ...) = da b ... + a db ... + ..., by one call of `func` for each dual number among its arguments.
+
+    Args:
+        func: an operation linear in each argument.
+        args: its arguments.
+        kwargs: its keyword arguments, without dual numbers.
+
+    Returns:
+        The tangent; None (zero) if no argument is a dual number.
+    """
     values = [primal(a) for a in args]
     return total(
         *(func(*values[:i], a.tangent, *values[i + 1 :], **kwargs) for i, a in enumerate(args) if isinstance(a, Dual))
@@ -217,13 +224,13 @@ def _rdiv(func: Any, a: Any, b: Any) -> Result:
 
 
 def total(*terms: Tensor | None) -> Tensor | None:
-    """The sum of the terms that are not zero (None); None where all are."""
+    """Add the terms that are not None (zero); None if all are."""
     present = [term for term in terms if term is not None]
     return sum(present[1:], present[0]) if present else None
 
 
 def composed(names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: an operation written with others, which have rules; as cheap as they are."""
+    """Register the decorated formula, written with operations that have rules, for all these names."""
 
     def enter(formula: Callable[..., Any]) -> Callable[..., Any]:
         def entry(func: Any, *args: Any, **kwargs: Any) -> Result:

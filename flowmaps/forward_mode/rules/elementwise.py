@@ -1,7 +1,7 @@
-"""The rules of forward mode for functions of each element: slopes, choices and clamps.
+"""Rules for elementwise functions: slopes, choices and clamps.
 
 With one argument dy = slope(x, y) dx; with two dy = slope_a(a, b, y) da + slope_b(a, b, y) db. The slopes are ordinary
-torch, so that they can be differentiated again.
+torch, so they can be differentiated again.
 """
 
 from __future__ import annotations
@@ -193,7 +193,8 @@ def _masked_fill(func: Any, x: Any, mask: Tensor, value: Any) -> Result:
 
 
 @rule("maximum minimum fmax fmin")
-def _extremum(func: Any, a: Any, other: Any) -> Result:
+def extremum(func: Any, a: Any, other: Any) -> Result:
+    """The rule of the larger or smaller of two tensors; where they are equal, the mean of their tangents."""
     y, x, z = func(primal(a), primal(other)), primal(a), primal(other)
     da, db = (0.0 if d is None else d for d in (tangent(a), tangent(other)))
     return y, lambda: torch.where(x == z, (da + db) / 2, torch.where(y == x, da, db))
@@ -201,7 +202,7 @@ def _extremum(func: Any, a: Any, other: Any) -> Result:
 
 @rule("clamp clip")
 def _clamp(func: Any, x: Any, min: Any = None, max: Any = None) -> Result:
-    """min(max(x, lowest), highest), whose bounds may move too; at a bound that is touched the tangent is x's."""
+    """min(max(x, lowest), highest), whose bounds may have tangents too; at a bound the tangent is x's."""
     value, lowest, highest = primal(x), primal(min), primal(max)
 
     def dy() -> Tensor:

@@ -1,7 +1,7 @@
-"""The rules of forward mode for the layers of networks: affine maps, gates, dropout and softmax.
+"""Rules for the layers of networks: affine maps, activations, dropout and softmax.
 
-Some of them use that an operation whose Jacobian is symmetric has equal forward and reverse derivatives, so that
-torch's fused backward kernel, which can be differentiated again, is its tangent.
+An operation with a symmetric Jacobian has equal forward and reverse derivatives. For such operations torch's fused
+backward kernel, which can be differentiated again, computes the tangent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .elementwise import SELU_ALPHA, SELU_SCALE
 
 
 def _add_product(product: Callable[..., Tensor]) -> Rule:
-    """beta x + alpha (a b)."""
+    """Make the rule of beta x + alpha (a b)."""
 
     def rule(func: Any, x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Result:
         def dy() -> Any:
@@ -86,7 +86,7 @@ def _gelu_curvature(x: Tensor) -> Tensor:
 
 
 def _tanh_gelu_curvature(x: Tensor) -> Tensor:
-    """Of x (1 + tanh u) / 2 with u = c (x + a x^3):  (1 - tanh^2 u) (c (1 + 6 a x^2) - x u'^2 tanh u)."""
+    """Second derivative of x (1 + tanh u) / 2, u = c (x + a x^3):  (1 - tanh^2 u) (c (1 + 6 a x^2) - x u'^2 tanh u)."""
     c, a = math.sqrt(2 / math.pi), 0.044715
     square = x * x
     tanh = torch.tanh(c * x * (1 + a * square))
@@ -120,7 +120,7 @@ def _dropout(func: Any, x: Dual, p: float = 0.5, training: bool = True, inplace:
 
 @rule("alpha_dropout feature_alpha_dropout")
 def _alpha_dropout(func: Any, x: Dual, p: float = 0.5, training: bool = False, inplace: bool = False) -> Result:
-    """y = a x + b where a unit is kept, and there alone is y(0) = b positive."""
+    """Kept units are y = a x + b; they are found by y(0) = b, which is positive for them alone."""
     if not training or p == 0:
         return x.primal, lambda: x.tangent
     of_zero = func(torch.zeros_like(x.primal), p, training)

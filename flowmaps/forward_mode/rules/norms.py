@@ -1,7 +1,7 @@
-"""The rules of forward mode for normalisations: layer, group, instance, batch and root mean square.
+"""Rules for normalisations: layer, group, instance, batch and root mean square.
 
-The Jacobian of n = (x - <x>) / std is symmetric, so that its forward and reverse derivatives are equal and torch's
-fused backward kernel is its tangent where that has no graph.
+The Jacobian of n = (x - <x>) / std is symmetric, so its forward and reverse derivatives are equal, and torch's fused
+backward kernel computes tangents that need no gradient.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Result:
-    """With the statistics of the batch in training, through which the derivative goes too."""
+    """In training with the batch statistics, which are differentiated too."""
     y = F.batch_norm(primal(x), running_mean, running_var, primal(weight), primal(bias), training, momentum, eps)
 
     def n() -> Tensor:
@@ -126,7 +126,7 @@ def _rms_norm(
 
 
 def _channels(x: Any, of_channels: Any) -> Any:
-    """A parameter (C,) beside x (B, C, ...)."""
+    """Reshape a parameter (C,) to broadcast with x (B, C, ...)."""
     return of_channels.reshape(-1, *[1] * (x.ndim - 2))
 
 

@@ -1,4 +1,4 @@
-"""The rules of forward mode for reductions, orders, pooling by maxima, norms and distances."""
+"""Rules for reductions, sorting, max pooling, norms and distances."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 
 from ..dual import Dual, Rule, primal, single_jvp, tangent
 from .common import Result, composed, rule
-from .elementwise import _extremum
+from .elementwise import extremum
 
 Dims = int | Sequence[int] | None
 
 
 def _axes(x: Any, dim: Dims) -> tuple[int, ...]:
-    """The dimensions that are reduced, all of them for None or ()."""
+    """Return the dimensions that are reduced: all of them for None or ()."""
     dims = (dim,) if isinstance(dim, int) else tuple(dim or range(x.ndim))
     return tuple(sorted([d % x.ndim for d in dims])) if x.ndim else ()
 
 
 def _beside(y: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    """The reduced tensor with its lost dimensions of size 1 back."""
+    """Restore the reduced dimensions with size 1."""
     for axis in () if keepdim else axes:
         y = y.unsqueeze(axis)
     return y
@@ -45,7 +45,7 @@ def _nansum(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
 
 
 def _spread(root: bool, with_mean: bool) -> Rule:
-    """v = sum (x - <x>)^2 / (N - c):  dv = 2 sum (x - <x>) dx / (N - c),  d sqrt(v) = dv / 2 sqrt(v)."""
+    """Rule of v = sum (x - <x>)^2 / (N - c):  dv = 2 sum (x - <x>) dx / (N - c),  d sqrt(v) = dv / 2 sqrt(v)."""
 
     def rule(
         func: Any, x: Dual, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
@@ -88,7 +88,7 @@ def _logsumexp(func: Any, x: Dual, dim: Dims, keepdim: bool = False) -> Result:
 
 @rule("prod")
 def _prod(func: Any, x: Dual, dim: int | None = None, keepdim: bool = False, **kwargs: Any) -> Result:
-    """dy = sum_i dx_i prod_(j < i) x_j prod_(j > i) x_j, also where factors are zero."""
+    """Tangent dy = sum_i dx_i prod_(j < i) x_j prod_(j > i) x_j, also where factors are zero."""
     if dim is None:
         return _prod(func, x.reshape(-1), 0, **kwargs)
     value = x.primal
@@ -102,12 +102,12 @@ def _prod(func: Any, x: Dual, dim: int | None = None, keepdim: bool = False, **k
     return func(value, dim, keepdim=keepdim, **kwargs), dy
 
 
-# --- maxima, medians, orders, pooling by maxima -----------------------------------------------------------------------
+# --- maxima, medians, sorting, max pooling ----------------------------------------------------------------------------
 
 
 @rule("amax amin")
 def _extreme(func: Any, x: Dual, dim: Dims = (), keepdim: bool = False) -> Result:
-    """Elements of equal value share their tangents, as in torch."""
+    """The mean of the tangents of all elements equal to the extreme value, as in torch."""
     axes = _axes(x, dim)
     y = func(x.primal, axes, keepdim=keepdim)
     return y, lambda: _shared_tangent(x, y, axes, keepdim)
@@ -119,7 +119,7 @@ def _shared_tangent(x: Dual, y: Tensor, axes: tuple[int, ...] = (), keepdim: boo
 
 
 def _selection(place: int) -> Rule:
-    """(values, indices) along one dimension, which is argument `place`: the tangents at these indices."""
+    """Make the rule of (values, indices) along dimension args[place]: the tangents at these indices."""
 
     def rule(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
         dim = kwargs.get("dim", args[place] if len(args) > place else -1)
@@ -141,12 +141,12 @@ rule("topk kthvalue")(_selection(1))
 
 
 def _max(of_two: Callable[..., Any]) -> Rule:
-    """Of all elements, along a dimension, or of two tensors."""
+    """Make the rule of an extremum over all elements, along a dimension, or of two tensors."""
 
     def rule(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
         other = args[0] if args else kwargs.get("other")
         if isinstance(other, (Tensor, Dual)):
-            return _extremum(of_two, x, other)
+            return extremum(of_two, x, other)
         if args or kwargs:
             return _selection(0)(func, x, *args, **kwargs)
         y = func(x.primal)
@@ -184,7 +184,10 @@ for _dims in (1, 2, 3):
 
 @rule("linalg_vector_norm")
 def _vector_norm(func: Any, x: Dual, ord: Any = 2, dim: Dims = None, keepdim: bool = False, **kwargs: Any) -> Result:
-    """y = (sum |x|^p)^(1/p):  dy = sum sign(x) (|x| / y)^(p - 1) dx,  0 at y = 0; at infinity the extreme element's."""
+    """The p-norm y = (sum |x|^p)^(1/p):  dy = sum sign(x) (|x| / y)^(p - 1) dx, 0 at y = 0.
+
+    For p = inf and -inf the tangent of the extreme element.
+    """
     if ord in (math.inf, -math.inf):
         y = (torch.amax if ord > 0 else torch.amin)(x.abs(), _axes(x, dim), keepdim)
         return primal(y), lambda: tangent(y)
@@ -210,7 +213,7 @@ def _norm(func: Any, x: Dual, p: Any = "fro", dim: Dims = None, keepdim: bool = 
 
 @rule("linalg_norm")
 def _linalg_norm(func: Any, x: Dual, ord: Any = None, dim: Dims = None, keepdim: bool = False, **kwargs: Any) -> Result:
-    """Norms of vectors, which the Frobenius norm is too; other norms of matrices have no rule."""
+    """The rule of vector norms and the Frobenius norm; other matrix norms have no rule."""
     if ord not in (None, "fro") and not isinstance(dim, int) and x.ndim > 1:
         return single_jvp(func, x, ord, dim, keepdim, **kwargs)
     return _vector_norm(torch.linalg.vector_norm, x, 2 if ord in (None, "fro") else ord, dim, keepdim, **kwargs)

@@ -1,4 +1,4 @@
-"""The rules of forward mode for Fourier transforms, running products, inverses, sampled images and rescaled weights."""
+"""Rules for Fourier transforms, running products, inverses, sampled images and weight normalisation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ import torch
 from torch import Tensor
 
 from ..dual import Dual, Rule, primal, single_jvp, tangent
-from .common import Result, _linear, _product, _put, composed, rule, total
+from .common import Result, composed, linear, product, rule, total
 
 rule(
     "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn "
     "fft_rfftn fft_irfftn fft_fftshift fft_ifftshift stft istft"
-)(_linear)
+)(linear)
 
 
 def _running(combine: Callable[..., tuple[Tensor, Tensor]], blank: float) -> Rule:
-    """y_k = x_1 o ... o x_k along one dimension, of an operation that groups as it likes: the tangent by doubling.
+    """Make the rule of y_k = x_1 o ... o x_k along one dimension, for an associative operation o, by doubling.
 
-    combine(y, dy, before, d_before) is the dual number before o y; before the first stands `blank`.
+    Args:
+        combine: combine(y, dy, before, d_before) returns value and tangent of `before o y`.
+        blank: neutral element, put before the first one.
+
+    Returns:
+        The rule.
     """
 
     def rule(func: Any, x: Dual, dim: int, **kwargs: Any) -> Result:
@@ -57,7 +62,7 @@ def _inverse(func: Any, x: Dual) -> Result:
 
 @rule("linalg_solve")
 def _solve(func: Any, a: Any, b: Any, *, left: bool = True) -> Result:
-    """a y = b:  a dy = db - da y."""
+    """Solution of a y = b:  a dy = db - da y."""
     if not left or b.ndim < a.ndim:
         return single_jvp(func, a, b, left=left)
     y = func(primal(a), primal(b))
@@ -66,22 +71,15 @@ def _solve(func: Any, a: Any, b: Any, *, left: bool = True) -> Result:
 
 @rule("linalg_multi_dot")
 def _multi_dot(func: Any, tensors: Any) -> Result:
-    return _product(lambda *parts: func(parts), *tensors)
-
-
-@rule("scatter_reduce")
-def _scatter_reduce(func: Any, x: Any, dim: int, index: Tensor, src: Any, reduce: str, **kwargs: Any) -> Result:
-    if reduce not in ("sum", "mean"):
-        return single_jvp(func, x, dim, index, src, reduce, **kwargs)
-    return _put(func, x, dim, index, src, reduce, **kwargs)
+    return product(lambda *parts: func(parts), *tensors)
 
 
 @rule("grid_sampler")
 def _grid_sampler(func: Any, x: Any, grid: Any, *args: Any) -> Result:
-    """Of images that move; torch has no forward mode for points that do."""
+    """Linear in the images; tangents of the grid points fall back to torch."""
     if isinstance(grid, Dual):
         return single_jvp(func, x, grid, *args)
-    return _linear(func, x, grid, *args)
+    return linear(func, x, grid, *args)
 
 
 @composed("msort")

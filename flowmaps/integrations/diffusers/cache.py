@@ -1,4 +1,4 @@
-"""Images and prompts encoded once, by the pipeline that is distilled, into a folder that training reads."""
+"""Encode images and prompts once, by the encoders of a pipeline, into a folder that training reads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ...data import Data, as_data, load
 from ...data.cache import is_cache, read_manifest
 from ...data.caching import Content, Report, make_cache, refuse_other
 from ...data.prompts import Prompts, read_lines
-from .encoding import Encoding, Whole, table_of
+from .encoding import Encoding, Table, table_of
 from .fingerprints import of_pipeline, of_rows, of_texts
 from .folder import Loaded, Saved, opened
 
 IMAGES_OF_A_SHARD, TEXTS_OF_A_SHARD = 1024, 256
-"""At most so many are encoded again after a stop."""
+"""Rows of a shard; at most so many are encoded again after an interruption."""
 
 
 def cached(
@@ -39,33 +39,45 @@ def cached(
     variant: str | None = None,
     report: Report = lambda name, done, rows: None,
 ) -> Data:
-    """Training data for the network of a diffusers pipeline: latents of images by its VAE, conditions of prompts by its
-    text encoders, class labels as they are. Written to the folder `out` once; the same call again, also after it was
-    stopped at any moment, goes on with what is there, and encodes nothing twice.
+    """Make training data for the network of a diffusers pipeline, encoded once and stored in a folder.
 
-    images: a `Data` or what `data.as_data` takes: a folder of images, an array of images or of ready latents. None:
-        prompts alone, or class labels alone, for methods that need no data.
-    prompts: a file with a prompt on each line, or the prompts; one for each image in their order, where there are
-        images. None: the captions that come with the images (`data.prompts`).
-    negative: a prompt to guide away from. Its conditions are in `data.prompts.conditions(negative)`, as those of the
-        empty prompt always are in `data.prompts.conditions("")`.
-    classes: number of classes, where there are no images to tell. size: of the images in pixels, for networks that are
-        told it and where there are no images; by default the pipeline's own.
-    moments: keep mean and standard deviation of each latent, to draw it anew in every epoch.
-    dtype: of what is stored, None for that of the encoders. batch_size: images or prompts that are encoded at a time.
-    device: where; by default the GPU where there is one. report: told after each shard.
+    Images become latents by the pipeline's VAE, prompts become conditions by its text encoders, and class labels stay.
+    Repeating the call, even after an interruption, continues with the shards that are there. The encoders are loaded
+    only if something is left to encode. With several processes the first one encodes and the others wait.
 
-    The encoders are loaded only where something is left to encode. Of several processes the first one encodes.
-    Raises ValueError for images that are no finite set or do not fit the VAE, for prompts that are missing or as many
-    as images neither, and for a cache of something else; FileExistsError for a folder with other things.
+    Args:
+        folder_or_pipeline: as for `teacher`.
+        images: a `Data` or anything that `data.as_data` accepts: a folder of images, an array of images or of ready
+            latents. None: prompts or class labels alone, for methods that need no data.
+        prompts: a file with one prompt a line, or the prompts; with images one for each image, in their order, or a
+            single one for all. None: the captions that come with the images (`data.prompts`).
+        out: the folder of the cache.
+        negative: a prompt to guide away from; `data.prompts.conditions(negative)` has its conditions, as
+            `data.prompts.conditions("")` always has the conditions of the empty prompt.
+        classes: number of classes, without images.
+        size: of the images in pixels, for networks with a size condition, and without images. None: the pipeline's own.
+        moments: whether to store mean and standard deviation of each latent and draw it again in every epoch.
+        dtype: dtype of the stored tensors. None: the dtype of the encoders.
+        batch_size: images or prompts that are encoded at a time.
+        device: device of the encoders. None: the GPU if there is one.
+        variant: which files of weights, such as "fp16".
+        report: called after each shard with its table, the rows done and all rows.
+
+    Returns:
+        The data, read from the cache.
+
+    Raises:
+        ValueError: for images that are not a finite set or do not fit the VAE, missing prompts, a number of prompts
+            different from the images, and a cache of something else.
+        FileExistsError: for a folder with other files.
     """
     pipeline = opened(folder_or_pipeline, variant)
     data = None if images is None else _loaded(images, pipeline.has("text_encoder") and prompts is None)
-    whole = None if data is None else table_of(data)
-    known = texts_of(pipeline, data, whole, prompts, negative)
+    table = None if data is None else table_of(data)
+    known = texts_of(pipeline, data, table, prompts, negative)
     made = {
         "pipeline": of_pipeline(pipeline),
-        "images": None if whole is None or data is None else of_rows(whole.rows, data, whole.held),
+        "images": None if table is None or data is None else of_rows(table.rows, data, table.held),
         "texts": of_texts(known.texts) if known.texts else None,
         "prompts": None if known.index is None else of_texts([known.texts[i] for i in known.index.tolist()]),
         **{"classes": classes, "size": size, "moments": moments, "dtype": str(dtype)},
@@ -76,21 +88,21 @@ def cached(
     encode = Encoding(pipeline, size, moments, dtype, batch_size, where)
     tables = {
         "texts": Content(len(known.texts), TEXTS_OF_A_SHARD, lambda rows: encode.texts(known.texts, rows)),
-        "rows": _rows(encode, data, whole, known.index),
+        "rows": _rows(encode, data, table, known.index),
     }
     return make_cache(out, made, lambda: encode.about(data, classes), known.texts, tables, report)
 
 
-def _rows(encode: Encoding, data: Data | None, whole: Whole | None, index: Tensor | None) -> Content:
-    """The table of rows; of prompts alone where there are no images."""
+def _rows(encode: Encoding, data: Data | None, table: Table | None, index: Tensor | None) -> Content:
+    """Make the content of the cache's rows; prompts alone if there are no images."""
     prompt = {} if index is None else {"prompt": index}
-    if data is None or whole is None:
+    if data is None or table is None:
         return Content(0 if index is None else len(index), 2**20, lambda rows: _some(prompt, rows))
 
     def make(rows: range) -> dict[str, Tensor]:
-        return {**encode.images(whole, encode.are_latents(data), rows), **_some({"held": whole.held, **prompt}, rows)}
+        return {**encode.images(table, encode.are_latents(data), rows), **_some({"held": table.held, **prompt}, rows)}
 
-    return Content(len(whole.rows), IMAGES_OF_A_SHARD, make)
+    return Content(len(table.rows), IMAGES_OF_A_SHARD, make)
 
 
 def _some(columns: Mapping[str, Tensor], rows: range) -> dict[str, Tensor]:
@@ -98,7 +110,7 @@ def _some(columns: Mapping[str, Tensor], rows: range) -> dict[str, Tensor]:
 
 
 def _loaded(images: Any, captions: bool) -> Data:
-    """The images, with their captions where these are wanted and may be there."""
+    """Load the images, with captions if they are wanted and the source may have them."""
     if captions and isinstance(images, str | Path):
         folder = Path(images)
         if str(images).startswith("hf:") or (folder.is_dir() and not is_cache(folder)):
@@ -109,13 +121,25 @@ def _loaded(images: Any, captions: bool) -> Data:
 def texts_of(
     pipeline: Saved | Loaded,
     data: Data | None,
-    whole: Whole | None,
+    table: Table | None,
     prompts: Sequence[str] | str | Path | None,
     negative: str | None,
 ) -> Prompts:
-    """The texts to be encoded, the empty one and the negative one last, and the number of each row's, where it is not
-    told one already. Raises ValueError for a network with text and no prompts, for one without and prompts, and for
-    another number of them than images.
+    """Collect the texts to encode, and the index of each row's text.
+
+    Args:
+        pipeline: the pipeline.
+        data: the images. None: prompts alone.
+        table: all rows of the images.
+        prompts: as for `cached`.
+        negative: as for `cached`.
+
+    Returns:
+        The texts, with the empty one and the negative one last, and the index of each row's text.
+
+    Raises:
+        ValueError: for a text-conditioned network without prompts, an unconditioned one with prompts, and a number of
+            prompts different from the images.
     """
     if not pipeline.has("text_encoder"):
         if prompts is not None or negative is not None:
@@ -123,8 +147,8 @@ def texts_of(
         return Prompts(())
     lines = read_lines(prompts) if isinstance(prompts, str | Path) else prompts
     own = Prompts((), torch.empty(0, dtype=torch.int64)) if lines is None else Prompts.of_rows(lines)
-    if data is not None and whole is not None:
-        own = _of_images(data, len(whole.rows), own)
+    if data is not None and table is not None:
+        own = _of_images(data, len(table.rows), own)
     elif not len(own):
         raise ValueError(f"the network of {pipeline.name} is told a text, so it needs --prompts FILE, prompts=")
     texts = dict.fromkeys([*own.texts, "", *([] if negative is None else [negative])])
@@ -132,6 +156,7 @@ def texts_of(
 
 
 def _of_images(data: Data, rows: int, own: Prompts) -> Prompts:
+    """Match prompts with the rows of images; without prompts the images' own captions."""
     if not len(own):
         if data.prompts is None and "text" not in data.given:
             raise ValueError(
@@ -147,7 +172,7 @@ def _of_images(data: Data, rows: int, own: Prompts) -> Prompts:
 
 
 def _made_by_the_first(folder: Path, made: Mapping[str, Any]) -> Data:
-    """The cache that another process makes, once it is there."""
+    """Wait for the cache that the first process makes, and load it."""
     while not (is_cache(folder) and read_manifest(folder)["complete"]):
         time.sleep(0.5)
     refuse_other(folder, read_manifest(folder), made)

@@ -1,4 +1,4 @@
-"""The encoders of a pipeline at work on rows and texts."""
+"""The encoders of a pipeline, applied to images and texts."""
 
 from __future__ import annotations
 
@@ -19,19 +19,28 @@ from .text import Texts
 
 
 @dataclass(frozen=True)
-class Whole:
-    """All rows of a data set in the order in which they were read, and which of them are held out (N,)."""
+class Table:
+    """All rows of a data set, in their original order.
+
+    Attributes:
+        rows: the rows.
+        held: (N,), whether a row is held out.
+    """
 
     rows: Rows
     held: Tensor
 
 
-def table_of(data: Data) -> Whole:
-    """The rows behind a finite data set. Raises ValueError for one that is not finite or is changed in training."""
+def table_of(data: Data) -> Table:
+    """Return all rows of a finite data set.
+
+    Raises:
+        ValueError: for a data set that is not finite or has transforms.
+    """
     source = data.source
     if not isinstance(source, Finite):
         raise ValueError(
-            f"{data.name} is no finite set of rows as they were read, which alone can be encoded once: give a folder "
+            f"{data.name} is no finite set of rows without transforms, which alone can be encoded once: give a folder "
             "of images, an array or a Hugging Face data set"
         )
     train, test = source.train, source.test
@@ -41,12 +50,21 @@ def table_of(data: Data) -> Whole:
     held[train.index] = False
     if isinstance(test, Part):
         assert test.rows is train.rows, "both parts of a set that was split are parts of one table"
-    return Whole(train.rows, held)
+    return Table(train.rows, held)
 
 
 @dataclass
 class Encoding:
-    """The encoders of a pipeline, each loaded when it is first needed."""
+    """The encoders of a pipeline, each loaded when it is first needed.
+
+    Attributes:
+        pipeline: the pipeline.
+        size: size of the images in pixels. None: the pipeline's own.
+        moments: whether latents are stored as mean and standard deviation.
+        dtype: dtype of the results. None: the dtype of the encoders.
+        batch_size: images or texts that are encoded at a time.
+        device: device of the encoders.
+    """
 
     pipeline: Saved | Loaded
     size: tuple[int, ...] | None
@@ -57,23 +75,36 @@ class Encoding:
 
     @cached_property
     def latents(self) -> Latents:
+        """The VAE."""
         return Latents(self.pipeline, self.size).to(self.device)
 
     @property
     def has_vae(self) -> bool:
+        """Whether the pipeline has a VAE."""
         return self.pipeline.has("vae")
 
     def are_latents(self, data: Data) -> bool:
-        """Whether rows are what the network knows already: all of them, where there is no VAE."""
+        """Tell whether rows need no encoding, because they are latents or the pipeline has no VAE."""
         return not self.has_vae or (data.kind != "images" and data.shape[0] == self.latents.channels)
 
     def about(self, data: Data | None, classes: int | None) -> dict[str, Any]:
-        """What the cache says of its rows. Raises ValueError for images that the VAE cannot encode."""
+        """Describe the rows of the cache: name, shape, kind, classes and levels.
+
+        Args:
+            data: the images. None: prompts or class labels alone.
+            classes: number of classes, without images.
+
+        Returns:
+            The description, for the manifest of the cache.
+
+        Raises:
+            ValueError: for images that the VAE cannot encode.
+        """
         kind = "vectors" if self.has_vae else "images"
         if data is None:
             name = Path(self.pipeline.name).name
-            said = {"name": name, "shape": self.latents.shape, "kind": kind, "classes": classes}
-            return said | {"class_names": None, "levels": None, "moments": False}
+            known = {"name": name, "shape": self.latents.shape, "kind": kind, "classes": classes}
+            return known | {"class_names": None, "levels": None, "moments": False}
         same = {key: getattr(data, key) for key in ("name", "classes", "class_names")}
         if self.are_latents(data):
             kind = kind if self.has_vae else data.kind
@@ -90,17 +121,35 @@ class Encoding:
 
     @cached_property
     def encoder(self) -> Texts:
+        """The text encoders."""
         return Texts(self.pipeline, self.size).to(self.device)
 
     def texts(self, texts: Sequence[str], rows: range) -> dict[str, Tensor]:
-        """What the text encoders make of some of the texts."""
+        """Encode some of the texts to conditions.
+
+        Args:
+            texts: all texts.
+            rows: indices of the texts to encode.
+
+        Returns:
+            Conditions by name, one row for each text.
+        """
         return self._joined(rows, lambda part: self.encoder.encode([texts[i] for i in part]))
 
-    def images(self, whole: Whole, are_latents: bool, rows: range) -> dict[str, Tensor]:
-        """Latents of some of the images, with what else their rows say."""
+    def images(self, table: Table, are_latents: bool, rows: range) -> dict[str, Tensor]:
+        """Encode some of the images to latents, with the labels and conditions of their rows.
+
+        Args:
+            table: all images.
+            are_latents: whether they need no encoding.
+            rows: indices of the images to encode.
+
+        Returns:
+            Columns by name, one row for each image.
+        """
 
         def encoded(part: range) -> dict[str, Tensor]:
-            batch = whole.rows.take(torch.arange(part.start, part.stop))
+            batch = table.rows.take(torch.arange(part.start, part.stop))
             x0 = batch.x0 if are_latents else self._latent(batch.x0.to(self.device))
             label = {} if batch.label is None else {"label": batch.label}
             return {"x0": x0, **label, **(batch.given or {})}
@@ -109,7 +158,7 @@ class Encoding:
 
     @torch.no_grad()
     def _latent(self, images: Tensor) -> Tensor:
-        """(B, C, h, w), or means, then standard deviations (B, 2 C, h, w)."""
+        """Encode images to latents (B, C, h, w), or to means and standard deviations (B, 2 C, h, w)."""
         latents = self.latents
         if not self.moments:
             return latents.encode(images)
@@ -124,5 +173,5 @@ class Encoding:
         return {name: torch.cat([self._stored(part[name]) for part in parts]) for name in parts[0]}
 
     def _stored(self, value: Tensor) -> Tensor:
-        """On the CPU, and in the dtype of the cache."""
+        """Move a tensor to the CPU and to the dtype of the cache."""
         return value.detach().to("cpu", self.dtype if value.is_floating_point() else None)

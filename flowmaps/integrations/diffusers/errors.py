@@ -1,4 +1,4 @@
-"""What went wrong with a folder or a name on the hub, in one sentence."""
+"""Errors of loading from a folder or from the hub, explained in one sentence."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from huggingface_hub import errors as hub
 
 @contextlib.contextmanager
 def explained(name: str, part: str | None = None, variant: str | None = None) -> Iterator[None]:
-    """Errors of loading `part` (a component or a file) of the folder or hub repository `name`, said plainly.
+    """Explain the errors of loading within this context.
 
-    Raises PermissionError for a gated repository, ConnectionError where the hub cannot be reached, FileNotFoundError
-    for a folder, a repository or a file that is not there, and OSError for files that are broken or do not fit.
+    Args:
+        name: the folder or hub repository.
+        part: a component or a file of it.
+        variant: which files of weights.
+
+    Raises:
+        PermissionError: for a gated repository.
+        ConnectionError: if the hub cannot be reached.
+        FileNotFoundError: for a missing folder, repository or file.
+        OSError: for files that are broken or do not fit.
     """
     try:
         yield
     except (OSError, ValueError) as error:
         causes = list(_chain(error))
-        what = f"{part} of {name}" if part else name
-        said = f"{what} ({variant} weights)" if variant else what
+        wanted = f"{part} of {name}" if part else name
+        described = f"{wanted} ({variant} weights)" if variant else wanted
         if _any(causes, hub.GatedRepoError) or _status(causes) in (401, 403):
             raise PermissionError(
                 f"{name} is gated or private on the Hugging Face hub: accept its terms at "
@@ -34,12 +42,12 @@ def explained(name: str, part: str | None = None, variant: str | None = None) ->
             ) from error
         if _any(causes, hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, ConnectionError):
             raise ConnectionError(
-                f"the Hugging Face hub cannot be reached, and {said} is not in the local cache: go online once, or "
-                "give the path of a folder that holds the pipeline"
+                f"the Hugging Face hub cannot be reached, and {described} is not in the local cache: go online once, "
+                "or give the path of a folder that holds the pipeline"
             ) from error
         missing = _any(causes, FileNotFoundError, hub.EntryNotFoundError) or "no file" in str(error)
         kind = FileNotFoundError if missing else OSError
-        raise kind(f"{said} cannot be loaded: {_first_sentence(error)}{_there(name, part)}") from error
+        raise kind(f"{described} cannot be loaded: {_first_sentence(error)}{_there(name, part)}") from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -53,7 +61,7 @@ def _any(causes: list[BaseException], *kinds: type[BaseException]) -> bool:
 
 
 def _status(causes: list[BaseException]) -> int | None:
-    """The status of the hub's answer."""
+    """Return the HTTP status of the hub's answer."""
     answers = [cause.response for cause in causes if isinstance(cause, hub.HfHubHTTPError)]
     return answers[0].status_code if answers and answers[0] is not None else None
 
@@ -63,8 +71,19 @@ def _first_sentence(error: BaseException) -> str:
 
 
 def _there(name: str, part: str | None) -> str:
-    """What lies in the local folder instead."""
+    """List the files of the local folder."""
     folder = Path(name, part or "")
-    if not folder.is_dir():
-        return ""
-    return f"; in {folder} there is {', '.join(sorted(p.name for p in folder.iterdir())) or 'nothing'}"
+    return f"; in {folder} there is {listed(folder)}" if folder.is_dir() else ""
+
+
+def listed(folder: Path, most: int | None = None) -> str:
+    """List the names in a folder, for an error message.
+
+    Args:
+        folder: the folder.
+        most: largest number of names. None: all.
+
+    Returns:
+        The sorted names, separated by commas, or "nothing".
+    """
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:most]) or "nothing"

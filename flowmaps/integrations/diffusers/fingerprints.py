@@ -1,4 +1,4 @@
-"""What a cache was made by and of, in few bytes: enough to notice another pipeline or other images."""
+"""Fingerprints of a pipeline, of images and of texts, by which a cache detects that it was made from others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,22 @@ from ...data.sources import Rows
 from .folder import Loaded, Saved
 
 ENCODERS = ("vae", "text_encoder", "tokenizer")
-"""How the names of the components begin that make latents and conditions."""
+"""Prefixes of the components that make latents and conditions."""
 BLOCK, BLOCKS, SAMPLED = 2**16, 64, 16
-"""Of a large file so many bytes at so many places are looked at, and of images so many rows."""
+"""A large file is read in BLOCKS blocks of BLOCK bytes, evenly spread; a data set in SAMPLED rows."""
 
 
 def of_pipeline(pipeline: Saved | Loaded) -> dict[str, str]:
-    """A digest of each component that encodes: of its files, as they lie in a folder; of the commit, of a name on the
-    hub; of config and weights, of a loaded pipeline. The network is not among them, so that fine-tunes share a cache.
+    """Compute a digest of each encoder of a pipeline.
+
+    The digest covers the files in a folder, the commit on the hub, or config and weights of a loaded pipeline. The
+    network does not enter, so that fine-tunes share a cache.
+
+    Args:
+        pipeline: the pipeline.
+
+    Returns:
+        Digests by component.
     """
     names = sorted(name for name in pipeline.names if name.startswith(ENCODERS))
     if isinstance(pipeline, Loaded):
@@ -36,17 +44,26 @@ def of_pipeline(pipeline: Saved | Loaded) -> dict[str, str]:
 
 
 def of_rows(rows: Rows, data: Data, held: Tensor) -> dict[str, Any]:
-    """Number, shape and classes of rows, and a digest of some of them, of their labels and of which are held out."""
-    places = torch.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).long()
+    """Describe the rows of a data set.
+
+    Args:
+        rows: all rows.
+        data: the data set.
+        held: (N,), whether a row is held out.
+
+    Returns:
+        Number, shape and classes, and a digest of some rows with their labels and of `held`.
+    """
+    sampled = torch.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).long()
     digest = hashlib.sha256()
-    for part in rows.take(places).each(lambda part: part.cpu()):
+    for part in rows.take(sampled).each(lambda part: part.cpu()):
         _update(digest, part)
     _update(digest, held)
     return {"rows": len(rows), "shape": list(data.shape), "classes": data.classes, "content": digest.hexdigest()}
 
 
 def of_texts(texts: Sequence[str]) -> dict[str, Any]:
-    """Their number and a digest of them."""
+    """Describe texts by their number and a digest."""
     return {"count": len(texts), "sha256": hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()}
 
 
@@ -56,13 +73,14 @@ def _of_files(folder: Path) -> str:
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)} {size}\n".encode())
         with path.open("rb") as file:
-            for start in _places(size):
+            for start in _offsets(size):
                 file.seek(start)
                 digest.update(file.read(BLOCK))
     return digest.hexdigest()
 
 
-def _places(size: int) -> Iterable[int]:
+def _offsets(size: int) -> Iterable[int]:
+    """Return the offsets of the blocks that are read of a file."""
     if size <= BLOCK * BLOCKS:
         return range(0, size, BLOCK)
     return [round(i * (size - BLOCK) / (BLOCKS - 1)) for i in range(BLOCKS)]
@@ -80,7 +98,7 @@ def _of_object(part: Any) -> str:
 
 
 def _update(digest: Any, part: Any) -> None:
-    """Takes in a tensor, or tensors by name."""
+    """Update a digest with a tensor, or with tensors by name."""
     if isinstance(part, Tensor):
         digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
         digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

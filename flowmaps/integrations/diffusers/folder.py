@@ -1,10 +1,10 @@
-"""The folder of a pipeline: which components it has, loaded one by one, so that nothing is loaded that is not needed.
+"""The folder of a pipeline, whose components are loaded one by one when they are needed.
 
     model_index.json    the class of the pipeline and of every component
     unet/, transformer/ config.json and the weights of the network
     scheduler/, vae/, text_encoder/, tokenizer/, ...
 
-A name on the Hugging Face hub goes the same way: only the files of the components that are asked for are downloaded.
+The same holds for a name on the Hugging Face hub: only the files of the requested components are downloaded.
 """
 
 from __future__ import annotations
@@ -19,16 +19,27 @@ from typing import Any
 import diffusers
 import torch
 
-from .errors import explained
+from .errors import explained, listed
 from .networks import DiffusersNetwork, in_dtype
 
 NETWORKS = ("unet", "transformer", "transformer_2")
-"""The components that may be the network; two where a pipeline has one for each end of time."""
+"""Components that may be the network; some pipelines have two, one for each part of the times."""
 
 
 def opened(folder_or_pipeline: Any, variant: str | None = None) -> Saved | Loaded:
-    """A folder, a name on the hub or a loaded pipeline, to ask for its components. Raises OSError (see `explained`)
-    where there is no pipeline.
+    """Open a pipeline to load its components.
+
+    Args:
+        folder_or_pipeline: a folder, a name on the hub, or a loaded pipeline.
+        variant: which files of weights, such as "fp16".
+
+    Returns:
+        The opened pipeline.
+
+    Raises:
+        TypeError: for anything else.
+        OSError: if there is no pipeline; see `explained`.
+        ValueError: for a broken model_index.json.
     """
     if isinstance(folder_or_pipeline, Saved | Loaded):
         return folder_or_pipeline
@@ -45,7 +56,11 @@ def opened(folder_or_pipeline: Any, variant: str | None = None) -> Saved | Loade
 
 
 def networks(pipeline: Saved | Loaded) -> list[str]:
-    """The components that are networks. Raises ValueError where there is none."""
+    """Name the components that are networks.
+
+    Raises:
+        ValueError: if there is none.
+    """
     if found := [name for name in NETWORKS if pipeline.has(name)]:
         return found
     raise ValueError(
@@ -56,7 +71,13 @@ def networks(pipeline: Saved | Loaded) -> list[str]:
 
 @dataclass(frozen=True)
 class Saved:
-    """A pipeline in a folder or on the hub."""
+    """A pipeline in a folder or on the hub.
+
+    Attributes:
+        name: the folder or the name on the hub.
+        index: its model_index.json.
+        variant: which files of weights.
+    """
 
     name: str
     index: Mapping[str, Any]
@@ -64,46 +85,56 @@ class Saved:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The class of the pipeline; of one with code of its own, the class in that code."""
+        """The class of the pipeline; for a pipeline with its own code, the class in that code."""
         name = self.index["_class_name"]
         return (name if isinstance(name, str) else name[-1],)
 
     @property
     def names(self) -> list[str]:
-        """The components that it has."""
+        """The names of its components."""
         return [key for key, value in self.index.items() if isinstance(value, list) and value[-1] is not None]
 
     def has(self, name: str) -> bool:
+        """Tell whether it has a component."""
         return name in self.names
 
     def class_name(self, name: str) -> str:
-        """Of a component."""
+        """Name the class of a component."""
         return self._class(name).__name__
 
     def setting(self, name: str) -> Any:
-        """What the pipeline itself is told, such as boundary_ratio; None where it is not."""
+        """Return a setting of the pipeline itself, such as boundary_ratio; None if it is not set."""
         return self.index.get(name)
 
     def config(self, name: str) -> dict[str, Any]:
-        """Of a component of diffusers, without its weights."""
+        """Read the config of a component of diffusers, without its weights."""
         with explained(self.name, name):
             return dict(self._class(name).load_config(self.name, subfolder=name))
 
     def network(self, name: str, dtype: torch.dtype | None) -> DiffusersNetwork:
-        said = None if dtype is None else str(dtype).removeprefix("torch.")
+        """Load a network in a dtype (None: float32)."""
+        kind = None if dtype is None else str(dtype).removeprefix("torch.")
         return DiffusersNetwork(
-            self.class_name(name), self.config(name), self.name, name, variant=self.variant, dtype=said
+            self.class_name(name), self.config(name), self.name, name, variant=self.variant, dtype=kind
         )
 
     def part(self, name: str) -> Any:
-        """A component of diffusers, loaded."""
+        """Load a component of diffusers."""
         cls = self._class(name)
         with explained(self.name, name, self.variant if issubclass(cls, torch.nn.Module) else None):
             variant = {"variant": self.variant} if issubclass(cls, torch.nn.Module) else {}
             return cls.from_pretrained(self.name, subfolder=name, **variant)
 
     def only(self, *kinds: str, dtype: torch.dtype | None = None) -> Any:
-        """The pipeline with nothing but the components whose names begin with one of `kinds`; the others are None."""
+        """Load the pipeline with only some components.
+
+        Args:
+            *kinds: prefixes of the components; the others are None.
+            dtype: dtype of the weights. None: float32.
+
+        Returns:
+            The pipeline.
+        """
         cls = self._of_diffusers(self.class_names[0])
         without = [key for key, value in self.index.items() if isinstance(value, list) and not key.startswith(kinds)]
         with explained(self.name, " and ".join(kinds), self.variant):
@@ -125,69 +156,94 @@ class Saved:
     def _of_diffusers(self, class_name: str) -> Any:
         if not hasattr(diffusers, class_name):
             raise ValueError(
-                f"{self.name} needs the class {class_name!r}, which diffusers {diffusers.__version__} has not: a newer "
-                "diffusers may"
+                f"{self.name} needs the class {class_name!r}, which diffusers {diffusers.__version__} does not have: "
+                "a newer diffusers may"
             )
         return getattr(diffusers, class_name)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A pipeline in memory."""
+    """A pipeline in memory, with the interface of `Saved`.
+
+    Attributes:
+        pipeline: the pipeline of diffusers.
+    """
 
     pipeline: Any
 
     @property
     def name(self) -> str:
+        """A name for error messages."""
         return f"this {type(self.pipeline).__name__}"
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The class of the pipeline and those that it comes from."""
+        """The classes of the pipeline, with its bases."""
         return tuple(cls.__name__ for cls in type(self.pipeline).__mro__)
 
     @cached_property
     def names(self) -> list[str]:
-        """The components that it has."""
+        """The names of its components."""
         return [name for name, part in self.pipeline.components.items() if part is not None]
 
     def has(self, name: str) -> bool:
+        """Tell whether it has a component."""
         return name in self.names
 
     def class_name(self, name: str) -> str:
-        """Of a component."""
+        """Name the class of a component."""
         return type(self.part(name)).__name__
 
     def setting(self, name: str) -> Any:
-        """What the pipeline itself is told; None where it is not."""
+        """Return a setting of the pipeline itself; None if it is not set."""
         return self.pipeline.config.get(name)
 
     def config(self, name: str) -> dict[str, Any]:
+        """Return the config of a component."""
         return dict(self.part(name).config)
 
     def network(self, name: str, dtype: torch.dtype | None) -> DiffusersNetwork:
+        """Return a network.
+
+        Args:
+            name: the component.
+            dtype: its dtype, which cannot be changed here. None: its own.
+
+        Returns:
+            The network around the component.
+
+        Raises:
+            ValueError: for another dtype.
+        """
         model = self.part(name)
         if dtype not in (None, model.dtype):
             raise ValueError(f"a loaded pipeline keeps its dtype, {model.dtype}: call pipeline.to({dtype}) before")
         return DiffusersNetwork.around(model)
 
     def part(self, name: str) -> Any:
+        """Return a component.
+
+        Raises:
+            ValueError: if there is none of this name.
+        """
         if not self.has(name):
             raise ValueError(f"{self.name} has no component {name!r}; it has {', '.join(self.names)}")
         return getattr(self.pipeline, name)
 
     def only(self, *kinds: str, dtype: torch.dtype | None = None) -> Any:
-        """The pipeline as it is."""
+        """Return the pipeline, with all its components."""
         return self.pipeline
 
 
 def _index(name: str) -> dict[str, Any]:
-    """model_index.json of a folder or of a repository on the hub."""
+    """Read model_index.json of a folder or of a repository on the hub."""
     if Path(name).is_dir():
         file = Path(name, "model_index.json")
         if not file.is_file():
             own = (Path(name) / "config.json").is_file()
-            hint = "it is the folder of one model: give that of the pipeline around it" if own else _what(Path(name))
+            hint = "it is the folder of one model: give the folder of its pipeline" if own else ""
+            hint = hint or f"it holds {listed(Path(name), 8)}"
             raise FileNotFoundError(f"{name} is no pipeline of diffusers, it has no model_index.json; {hint}")
     else:
         from huggingface_hub import hf_hub_download
@@ -201,7 +257,3 @@ def _index(name: str) -> dict[str, Any]:
     if not (isinstance(index, dict) and "_class_name" in index):
         raise ValueError(f"{file} names no pipeline: it has no _class_name")
     return index
-
-
-def _what(folder: Path) -> str:
-    return f"it holds {', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'nothing'}"

@@ -1,11 +1,11 @@
-"""How each class of diffusers is called: one small function each, and the conditions that it takes, in `KINDS`.
+"""The call of each class of diffusers, one small function each, and its conditions, in `KINDS`.
 
-x is an image or a video of the shape that the VAE has; time is what the pipeline's scheduler calls a timestep (0 to
-1000), as (B,). The conditions by name:
+x is an image or a video of the shape of the VAE's latents; time is the scheduler's timestep (0 to 1000), as (B,). The
+conditions by name:
 
     label (B,) | text (B, L, D) | mask (B, L) | pooled (B, P) | guidance (B,)
     size (B, 6) SDXL's time_ids: original height and width, top and left of the crop, target height and width
-    size (B, 3) of the PixArt that is told its size: height, width, height/width
+    size (B, 3) of a size-conditioned PixArt: height, width, height/width
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 
 Shapes = dict[str, tuple[int | None, ...]]
-"""Of conditions by name, without the rows; None is any length."""
+"""Shapes of conditions by name, without the rows; None is any length."""
 
 
 def unet(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """Call a UNet2DModel."""
     return model(x, time, class_labels=given.get("label"), return_dict=False)[0]
 
 
 def text_unet(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """Call a UNet2DConditionModel."""
     added = {"text_embeds": given["pooled"], "time_ids": given["size"]} if "size" in given else None
     return model(
         x, time, encoder_hidden_states=given["text"], encoder_attention_mask=given.get("mask"),
@@ -34,16 +36,19 @@ def text_unet(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) 
 
 
 def dit(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """Call a DiTTransformer2DModel."""
     return model(x, timestep=time, class_labels=given["label"], return_dict=False)[0]
 
 
 def sd3(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """Call an SD3Transformer2DModel."""
     return model(
         x, timestep=time, encoder_hidden_states=given["text"], pooled_projections=given["pooled"], return_dict=False
     )[0]
 
 
 def pixart(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """Call a PixArtTransformer2DModel."""
     size = given.get("size")
     added = (None, None) if size is None else (size[:, :2], size[:, 2:])
     return model(
@@ -53,29 +58,38 @@ def pixart(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> 
 
 
 def wan(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """Call a WanTransformer3DModel."""
     return model(x, timestep=time, encoder_hidden_states=given["text"], return_dict=False)[0]
 
 
 def flux(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-    """Tokens are squares of 2 x 2; the model multiplies the time by 1000 itself. Without `guidance` the scale is 3.5,
-    the default of its pipeline.
+    """Call a FluxTransformer2DModel, whose tokens are squares of 2 x 2 and which multiplies the time by 1000 itself.
+
+    Without the condition `guidance` the scale is 3.5, the default of its pipeline.
     """
     B, C, H, W = x.shape
     h, w, text = H // 2, W // 2, given["text"]
     tokens = x.reshape(B, C, h, 2, w, 2).permute(0, 2, 4, 1, 3, 5).reshape(B, h * w, 4 * C)
     rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    places = torch.stack((torch.zeros_like(rows), rows, columns), -1).reshape(h * w, 3)
+    positions = torch.stack((torch.zeros_like(rows), rows, columns), -1).reshape(h * w, 3)
     guidance = given.get("guidance", torch.full_like(time, 3.5)) if model.config.guidance_embeds else None
     value = model(
         tokens, timestep=time / 1000, guidance=guidance, pooled_projections=given["pooled"], encoder_hidden_states=text,
-        txt_ids=torch.zeros(text.shape[1], 3, device=x.device), img_ids=places.to(x), return_dict=False,
+        txt_ids=torch.zeros(text.shape[1], 3, device=x.device), img_ids=positions.to(x), return_dict=False,
     )[0]  # fmt: skip
     return value.reshape(B, h, w, C, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(B, C, H, W)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How the models of one class are called, and the conditions that one of them needs and may be given besides."""
+    """The call of the models of one class, and their conditions.
+
+    Attributes:
+        call: (model, x, time, conditions) -> output.
+        needs: the conditions that a model needs, with their shapes.
+        may: further conditions that it accepts.
+        patch: sides of a patch; the sides of x must be multiples of them.
+    """
 
     call: Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
     needs: Callable[[Any], Shapes]

@@ -1,4 +1,4 @@
-"""Images and videos to the latents that a pipeline's network knows, and back, by the pipeline's VAE."""
+"""Encode images and videos to a pipeline's latents and decode them, by the pipeline's VAE."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from torch import Tensor, nn
 from .folder import Loaded, Saved, networks, opened
 
 FLUX_SIDE = 128
-"""The side of the latents of FLUX's pipeline by default; its network has no size of its own."""
+"""Default side of the latents of FLUX's pipeline; its network has no size of its own."""
 KINDS = {"AutoencoderKL": "latent_channels", "AutoencoderKLWan": "z_dim"}
-"""The VAEs, and what their config calls the number of channels."""
+"""The known VAEs, with the name of the number of channels in their config."""
 
 
 class Latents(nn.Module):
-    """latents = (z - shift) scale, with z of the pipeline's VAE; the images themselves where it has none.
+    """The latents (z - shift) scale of images, with z from the pipeline's VAE; without a VAE the images themselves.
 
-    folder_or_pipeline: as for `teacher`. size: of the images in pixels, (H, W), or (T, H, W) of a video; by default
-    that of the pipeline. shift and scale are the scaling_factor and shift_factor of the VAE's config, or its
-    latents_mean and latents_std. The VAE is frozen, and in float32 where it is loaded here, for in half precision some
-    overflow; it stays on the CPU until `.to(device)`.
-    Raises ValueError for another kind of VAE and for a size that it cannot encode.
+    shift and scale are the shift_factor and scaling_factor of the VAE's config, or its latents_mean and latents_std.
+    The VAE is frozen and stays on the CPU until `.to(device)`. A VAE that is loaded here is in float32, because some
+    overflow in half precision.
+
+    Args:
+        folder_or_pipeline: as for `teacher`.
+        size: of the images in pixels, (H, W), or (T, H, W) of a video. None: the pipeline's own.
+        variant: which files of weights, such as "fp16".
+
+    Raises:
+        ValueError: for an unknown VAE, and a size that it cannot encode.
     """
 
     shift: Tensor
@@ -51,19 +57,27 @@ class Latents(nn.Module):
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """Pixels to one latent along each axis."""
+        """Pixels of one latent along each axis."""
         return (1,) * len(self.size) if self.vae is None else factors(self.vae.config)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one latent, (C, h, w) or (C, t, h, w)."""
+        """Shape of one latent, (C, h, w) or (C, t, h, w)."""
         return self.channels, *_divided(self.size, self.factors)
 
     @torch.no_grad()
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], or videos (B, 3, T, H, W), to latents (B, C, h, w) or (B, C, t, h, w).
+        """Encode images or videos.
 
-        The mean of the VAE's distribution; a draw from it where a generator is given.
+        Args:
+            images: images (B, 3, H, W) in [-1, 1], or videos (B, 3, T, H, W).
+            generator: draws from the VAE's distribution. None: its mode.
+
+        Returns:
+            Latents (B, C, h, w) or (B, C, t, h, w).
+
+        Raises:
+            ValueError: for a size that the VAE cannot encode.
         """
         if self.vae is None:
             return images
@@ -73,7 +87,7 @@ class Latents(nn.Module):
         return ((z - self.shift) * self.scale).to(images.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to images in about [-1, 1], not clamped; differentiable."""
+        """Decode latents to images in about [-1, 1], not clamped; differentiable."""
         if self.vae is None:
             return latents
         z = latents.to(self.vae.dtype) / self.scale + self.shift
@@ -81,7 +95,7 @@ class Latents(nn.Module):
 
 
 def default_size(pipeline: Saved | Loaded) -> tuple[int, ...]:
-    """Of the images that the pipeline makes where it is not told, (H, W), or (T, H, W) of videos, in pixels."""
+    """Return the default size of a pipeline's images in pixels, (H, W), or (T, H, W) of videos."""
     name = networks(pipeline)[0]
     if pipeline.class_name(name) == "WanTransformer3DModel":
         defaults = inspect.signature(diffusers.WanPipeline.__call__).parameters
@@ -92,14 +106,14 @@ def default_size(pipeline: Saved | Loaded) -> tuple[int, ...]:
 
 
 def factors(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """Pixels to one latent along each axis, from the config of the VAE."""
+    """Compute the pixels of one latent along each axis from the config of the VAE."""
     if "z_dim" in config:
         return config["scale_factor_temporal"], config["scale_factor_spatial"], config["scale_factor_spatial"]
     return (2 ** (len(config["block_out_channels"]) - 1),) * 2
 
 
 def _shift_and_scale(config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """(C, 1, 1) or (C, 1, 1, 1), or numbers where all channels share them."""
+    """Read shift and scale from the config of the VAE: (C, 1, 1) or (C, 1, 1, 1), or numbers for all channels."""
     scale = torch.tensor(config.get("scaling_factor") or 1.0)
     if config.get("latents_mean") is None:
         return torch.tensor(config.get("shift_factor") or 0.0), scale
@@ -109,11 +123,11 @@ def _shift_and_scale(config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def _divided(size: tuple[int, ...], by: tuple[int, ...]) -> tuple[int, ...]:
-    """A size in pixels in latents; the first frame of a video is a latent of its own."""
+    """Convert a size in pixels to latents; the first frame of a video is a latent of its own."""
     sides = [n - 1 for n in size[:-2]] + list(size[-2:])
     if len(size) != len(by) or any(n % f for n, f in zip(sides, by, strict=True)):
-        said = "(T, H, W) with T - 1, H and W" if len(by) == 3 else "(H, W) with H and W"
+        axes = "(T, H, W) with T - 1, H and W" if len(by) == 3 else "(H, W) with H and W"
         raise ValueError(
-            f"this VAE encodes sizes {said} multiples of {', '.join(map(str, by))}, but the size is {tuple(size)}"
+            f"this VAE encodes sizes {axes} multiples of {', '.join(map(str, by))}, but the size is {tuple(size)}"
         )
     return *(n // f + 1 for n, f in zip(sides[:-2], by, strict=False)), sides[-2] // by[-2], sides[-1] // by[-1]

@@ -1,4 +1,4 @@
-"""The networks of diffusers, all called in one way: network(x, time, **condition) -> a tensor of x's shape."""
+"""The networks of diffusers, with one call for all: network(x, time, **condition) -> a tensor of x's shape."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ from diffusers.models.embeddings import LabelEmbedding
 from packaging.version import Version
 from torch import Tensor, nn
 
+from ...files import weights_checksum
 from ...serialise import describable
-from ...students import Places
-from ..checksum import checksum
+from ...students import TimeLayers
 from .errors import explained
 from .kinds import KINDS, Kind, Shapes, flux
-from .places import places
+from .time_layers import time_layers
 
 
 @describable
 class DiffusersNetwork(nn.Module):
     """A network of diffusers, `.model`, called as network(x, time, **condition) -> a tensor of x's shape.
 
-    class_name: one of KINDS. config: its arguments, as in the config.json of the model's folder. folder: where its
-    weights are, a pipeline's folder or a name on the hub, with the subfolder of the model in it; without a folder the
-    weights are random. variant, dtype: which files of weights ("fp16") and what they become ("bfloat16"); by default
-    the main ones, in float32.
-
     x is (B, C, H, W), or (B, C, T, H, W) for video, and time (B,). x and the embeddings are cast to the dtype of the
-    model and the value back. Channels past those of x are a learned variance, and dropped. Labels are never dropped at
-    random by the model itself: that is for the data to do.
-    Raises ValueError for a class, a shape or a condition that is not known, OSError (FileNotFoundError,
-    PermissionError, ConnectionError) for weights that cannot be had or do not fit.
+    model, and the output to the dtype of x. Further output channels are a learned variance and are dropped. The
+    model's own label dropout is off; the data do it.
+
+    Args:
+        class_name: one of KINDS.
+        config: arguments of the class, as in the config.json of the model's folder.
+        folder: folder of the pipeline with the weights, or a name on the hub. None: random weights.
+        subfolder: folder of the model in it.
+        variant: which files of weights, such as "fp16". None: the main ones.
+        dtype: dtype of the weights, such as "bfloat16". None: float32.
+
+    Raises:
+        ValueError: for an unknown class, and when called with an unknown shape or condition.
+        OSError: for weights that are missing or do not fit (FileNotFoundError, PermissionError, ConnectionError).
     """
 
     model: Any
@@ -55,50 +60,48 @@ class DiffusersNetwork(nn.Module):
             model = model if chosen is None else model.to(chosen)
         else:
             model = load(class_name, folder, subfolder, variant, chosen)
-        self.model = _whole(model)
-        self.loaded = "" if folder is None else checksum(dict(model.named_parameters()))
+        self.model = _checked(model)
+        self.loaded = "" if folder is None else weights_checksum(dict(model.named_parameters()))
 
     @classmethod
     def around(cls, model: Any) -> DiffusersNetwork:
-        """The network around a model that is there already; described by its config, without a folder."""
+        """Wrap a model in memory; the network is described by the model's config, without a folder."""
         network = cls.__new__(cls)
         nn.Module.__init__(network)
         network.class_name = _known(*(cls.__name__ for cls in type(model).__mro__))
-        network.model, network.loaded = _whole(model), ""
+        network.model, network.loaded = _checked(model), ""
         of_model = {"class_name": network.class_name, "config": plain(model.config)}
         object.__setattr__(network, "_arguments", of_model | dict.fromkeys(("folder", "subfolder", "variant", "dtype")))
         return network
 
     @property
     def kind(self) -> Kind:
-        """How its class is called."""
+        """The call and the conditions of its class."""
         return KINDS[self.class_name]
 
     @property
     def needs(self) -> Shapes:
-        """The conditions that it needs, with their shapes without the rows."""
+        """The conditions that it needs, with shapes without the rows."""
         return self.kind.needs(self.model)
 
     @property
     def takes(self) -> Shapes:
-        """All the conditions that it may be given."""
+        """All conditions that it accepts, with shapes without the rows."""
         return self.needs | self.kind.may(self.model)
 
     @property
-    def flow_map_places(self) -> Places:
-        """Where it learns the time, for `fm.student`."""
-        return places(self.model).below("model")
+    def flow_map_places(self) -> TimeLayers:
+        """Its time layers, for `fm.student`."""
+        return time_layers(self.model).below("model")
 
     @property
     def channels(self) -> int:
-        """Of x."""
+        """Number of channels of x."""
         per_token = 4 if self.kind.call is flux else 1
         return self.model.config.in_channels // per_token
 
     def forward(self, x: Tensor, time: Tensor, **condition: Tensor) -> Tensor:
-        """The model's output at x (B, C, H, W) and the scheduler's time (B,); what it means is for a `Reading` to
-        say.
-        """
+        """Evaluate the model at x (B, C, H, W) and the scheduler's time (B,); a `Reading` interprets the output."""
         self._check(x, condition)
         dtype = self.model.dtype
         given = {name: value.to(dtype) if name in ("text", "pooled") else value for name, value in condition.items()}
@@ -116,7 +119,7 @@ class DiffusersNetwork(nn.Module):
                 f"{' with ' if multiples else ''}{multiples}, but it got {tuple(x.shape)}"
             )
         if missing := [key for key in self.needs if key not in condition]:
-            wanted = ", ".join(f"{key} {_said(shape)}" for key, shape in self.needs.items())
+            wanted = ", ".join(f"{key} {_written(shape)}" for key, shape in self.needs.items())
             raise ValueError(f"{name} needs the conditions {wanted}; missing: {', '.join(missing)}")
         for key, value in condition.items():
             if key not in takes:
@@ -127,14 +130,26 @@ class DiffusersNetwork(nn.Module):
                 e not in (None, n) for n, e in zip(value.shape, expected, strict=True)
             ):
                 raise ValueError(
-                    f"the condition {key!r} of {name} has the shape {_said(takes[key])}, here with {x.shape[0]} rows, "
-                    f"but it got {tuple(value.shape)}"
+                    f"the condition {key!r} of {name} has the shape {_written(takes[key])}, here with {x.shape[0]} "
+                    f"rows, but it got {tuple(value.shape)}"
                 )
 
 
 def load(class_name: str, folder: str, subfolder: str | None, variant: str | None, dtype: torch.dtype | None) -> Any:
-    """A model of diffusers with the weights of a folder or of a repository on the hub. Raises OSError where one of them
-    is missing or has another shape.
+    """Load a model of diffusers.
+
+    Args:
+        class_name: class of the model.
+        folder: a folder, or a name on the hub.
+        subfolder: folder of the model in it.
+        variant: which files of weights. None: the main ones.
+        dtype: dtype of the weights. None: float32.
+
+    Returns:
+        The model.
+
+    Raises:
+        OSError: if weights are missing or have another shape.
     """
     with explained(folder, subfolder, variant):
         model, report = getattr(diffusers, class_name).from_pretrained(
@@ -146,18 +161,22 @@ def load(class_name: str, folder: str, subfolder: str | None, variant: str | Non
 
 
 def in_dtype(dtype: torch.dtype | None) -> dict[str, torch.dtype | None]:
-    """The argument of from_pretrained, which was renamed."""
+    """Return the dtype as the keyword argument of from_pretrained, which newer versions renamed."""
     return {"dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype": dtype}
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments in the config of a model or a scheduler, without the notes that diffusers keeps beside them."""
+    """Return the config of a model or a scheduler without diffusers' own notes."""
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def forget_folder(module: nn.Module) -> None:
-    """From now on every DiffusersNetwork inside is described by its config alone, not by a folder to load: for maps
-    whose checkpoints hold all their weights, which need the folder no more.
+    """Describe every DiffusersNetwork inside by its config alone, in place.
+
+    Checkpoints that hold all weights do not need the folder again.
+
+    Args:
+        module: the module.
     """
     for part in module.modules():
         if isinstance(part, DiffusersNetwork):
@@ -167,7 +186,7 @@ def forget_folder(module: nn.Module) -> None:
 
 
 def _known(*names: str) -> str:
-    """The first of the names, those of a class and its bases, that KINDS has."""
+    """Return the first name in KINDS, out of a class and its bases."""
     for name in names:
         if name in KINDS:
             return name
@@ -177,15 +196,15 @@ def _known(*names: str) -> str:
     )
 
 
-def _whole(model: Any) -> nn.Module:
-    """The model, where all that it takes is the noisy x and what KINDS has conditions for."""
+def _checked(model: Any) -> nn.Module:
+    """Check that a model takes only x and the conditions in KINDS, and switch its label dropout off."""
     config = model.config
     if (out := getattr(config, "out_channels", None) or config.in_channels) not in (
         config.in_channels, 2 * config.in_channels,
     ):  # fmt: skip
         raise ValueError(
             f"this {type(model).__name__} predicts {out} channels from {config.in_channels}: it takes an image beside "
-            "the noisy one (inpainting, image to video, control), which flowmaps does not give it"
+            "the noisy one (inpainting, image to video, control), which flowmaps does not support"
         )
     if (added := getattr(config, "addition_embed_type", None)) not in (None, "text_time"):
         raise ValueError(f"this {type(model).__name__} takes a condition of the kind {added!r}, which is not supported")
@@ -195,5 +214,5 @@ def _whole(model: Any) -> nn.Module:
     return model
 
 
-def _said(shape: tuple[int | None, ...]) -> str:
+def _written(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join(['B', *('L' if n is None else str(n) for n in shape)])})"

@@ -1,8 +1,8 @@
-"""Schedulers of diffusers: how the networks trained with them are read, and the times at which they sample.
+"""Schedulers of diffusers: the reading of networks trained with them, and their sampling times.
 
-Three kinds of schedules are behind all of them: DDPM's steps with their alphas_cumprod, the linear path of flow
-matching, and EDM's noise levels. A shift, Karras' sigmas, the spacing of the steps are no part of a schedule: they
-choose the times at which it is sampled, see `grid`.
+All of them have one of three schedules: DDPM's steps with their alphas_cumprod, the linear path of flow matching, or
+EDM's noise levels. A shift, Karras' sigmas and the spacing of the steps are not part of the schedule: they choose the
+sampling times, see `grid`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,21 @@ Scheduler = Any
 
 
 def reading(scheduler: Scheduler | Mapping[str, Any] | str | File, path: Path = linear) -> Reading:
-    """How a network that was trained with this scheduler is asked and read on `path`.
+    """Make the reading of a network that was trained with a scheduler.
 
-    scheduler: an object, its config as a dict, the folder that holds scheduler_config.json (or a pipeline's folder, or
-    its name on the hub). The network's time is the step k, also between steps, 1000 t for flow matching and
-    log(sigma)/4 for EDM. Raises ValueError for a scheduler that is none of `STEPS`, `FLOW`, `EDM`, for a prediction
-    that its schedule does not allow (the noise where the last step leaves no data) and for one that is not known.
+    The network's time is the step k, also between steps, 1000 t for flow matching and log(sigma)/4 for EDM.
+
+    Args:
+        scheduler: a scheduler, its config as a dict, the folder that holds scheduler_config.json, a pipeline's folder,
+            or its name on the hub.
+        path: the path on which the network is read.
+
+    Returns:
+        The reading.
+
+    Raises:
+        ValueError: for a scheduler that is not in `STEPS`, `FLOW` or `EDM`, an unknown prediction, and a prediction
+            that its schedule does not allow (the noise, if the last step leaves no data).
     """
     scheduler = made(scheduler)
     name, config = _name(scheduler), scheduler.config
@@ -64,44 +73,65 @@ def reading(scheduler: Scheduler | Mapping[str, Any] | str | File, path: Path = 
     if config.get("rescale_betas_zero_snr") and config.prediction_type == "epsilon":
         raise ValueError(
             f"this {type(scheduler).__name__} predicts the noise (prediction_type=epsilon), which says nothing of the "
-            "data at its last step, where rescale_betas_zero_snr leaves nothing but noise: set it to false, or the "
-            "prediction_type to what the network was trained for"
+            "data at its last step, where rescale_betas_zero_snr leaves nothing but noise: set it to false, or set "
+            "prediction_type to the prediction of the network"
         )
     steps = paths.Discrete(tuple(scheduler.alphas_cumprod.double().tolist()))
     return Reading(_predicts(scheduler), steps, path, known=(1 / count, 1.0), time=Affine(count, -1))
 
 
 def grid(scheduler: Scheduler, steps: int, path: Path = linear, **options: Any) -> list[float]:
-    """The times on `path` of the states that this scheduler passes through in `steps` steps, from noise to data.
+    """Compute the times on `path` of the states of a scheduler, from noise to data.
 
-    On the linear path Euler's method on them is DDIM, or the scheduler's own Euler method. options: of its
-    set_timesteps, such as mu= for a shift by resolution. Its first state is `noise_scale` times the noise; its last
-    time is above 0 where the scheduler ends at its first step (set_alpha_to_one=False, final_sigmas_type=sigma_min).
+    On the linear path Euler's method on them is DDIM, or the scheduler's own Euler method. The first state is
+    `noise_scale` times the noise. The last time is above 0 if the scheduler ends at its first step
+    (set_alpha_to_one=False, final_sigmas_type=sigma_min).
+
+    Args:
+        scheduler: as for `reading`.
+        steps: number of steps.
+        path: the path.
+        **options: arguments of its set_timesteps, such as mu= for a shift by resolution.
+
+    Returns:
+        The times.
     """
     scheduler = _at(scheduler, steps, options)
     return list(dict.fromkeys(_time(path, *level) for level in _levels(scheduler)))
 
 
 def noise_scale(scheduler: Scheduler, steps: int, path: Path = linear, **options: Any) -> float:
-    """What standard normal noise is multiplied by to be the scheduler's first state, on `path` at the first time of
-    `grid`; 1 for flow matching.
+    """Compute the factor that makes standard normal noise the scheduler's first state, at the first time of `grid`.
+
+    Args:
+        scheduler: as for `reading`.
+        steps: number of steps.
+        path: the path.
+        **options: arguments of its set_timesteps.
+
+    Returns:
+        The factor; 1 for flow matching.
     """
     scheduler = _at(scheduler, steps, options)
     a, b = _levels(scheduler)[0]
     size = float(scheduler.init_noise_sigma) if hasattr(scheduler, "init_noise_sigma") else 1.0
-    if size == 1 and not _flows(scheduler):  # of unit variance at every time, where the others keep the data's size
+    if size == 1 and not _flows(scheduler):  # states of unit variance, whereas the others keep the data's scale
         a, b = a / (a**2 + b**2) ** 0.5, b / (a**2 + b**2) ** 0.5
     t = torch.tensor(_time(path, a, b), dtype=torch.float64)
     return size * float(path.alpha(t) + path.sigma(t)) / (a + b)
 
 
 def to_data(path: Path, u: torch.Tensor) -> Form:
-    """x_0 - eps: the velocity of a network whose time runs from noise to data."""
+    """Return the coefficients of x_0 - eps, the velocity of a network whose time runs from noise to data."""
     return torch.ones_like(u), -torch.ones_like(u)
 
 
 def made(scheduler: Scheduler | Mapping[str, Any] | str | File) -> Scheduler:
-    """The scheduler itself, from its config, a folder or a name on the hub. Raises ValueError for an unknown one."""
+    """Make a scheduler from its config, a folder or a name on the hub; a scheduler is returned unchanged.
+
+    Raises:
+        ValueError: for an unknown scheduler.
+    """
     if isinstance(scheduler, str | File):
         scheduler = _config(str(scheduler))
     if isinstance(scheduler, Mapping):
@@ -129,18 +159,18 @@ def _name(scheduler: Scheduler) -> str:
 
 
 def _flows(scheduler: Scheduler) -> bool:
-    """Whether it is one of flow matching: by class, or a solver that was told so."""
+    """Tell whether it is a scheduler of flow matching, by its class or its config."""
     return _name(scheduler) in FLOW or bool(scheduler.config.get("use_flow_sigmas"))
 
 
 def _continuous(scheduler: Scheduler) -> bool:
-    """Whether its network is told log(sigma)/4 instead of steps."""
+    """Tell whether its network takes log(sigma)/4 instead of steps."""
     config = scheduler.config
     return config.get("timestep_type") == "continuous" and config.prediction_type == "v_prediction"
 
 
 def _predicts(scheduler: Scheduler) -> Any:
-    """The form that its network predicts; v is that of states of unit variance, which flow matching has not."""
+    """Return the linear form that its network predicts; v needs states of unit variance, unlike flow matching."""
     kind, flows = scheduler.config.get("prediction_type", "flow_prediction"), _flows(scheduler)
     known = {"flow_prediction": paths.velocity} | PREDICTIONS if flows else PREDICTIONS
     if kind not in known or (flows and kind == "v_prediction"):
@@ -161,14 +191,14 @@ def _edm(config: Any, path: Path) -> Reading:
 
 
 def _at(scheduler: Scheduler, steps: int, options: Mapping[str, Any]) -> Scheduler:
-    """A copy that has been told the number of steps."""
+    """Copy a scheduler and set its number of steps."""
     scheduler = copy.deepcopy(made(scheduler))
     scheduler.set_timesteps(steps, **options)
     return scheduler
 
 
 def _levels(scheduler: Scheduler) -> list[tuple[float, float]]:
-    """(a, b) of the states a x_0 + b eps that it passes through, to a factor; once where a solver visits it twice."""
+    """Return (a, b) of its states a x_0 + b eps, up to a factor; a state that a solver visits twice comes once."""
     if hasattr(scheduler, "sigmas"):
         sigmas = list(dict.fromkeys(scheduler.sigmas.double().tolist()))
         if not _flows(scheduler):
@@ -181,7 +211,7 @@ def _levels(scheduler: Scheduler) -> list[tuple[float, float]]:
 
 
 def _last(scheduler: Scheduler, step: int) -> float:
-    """alphas_cumprod of the state in which it ends."""
+    """Return alphas_cumprod of its last state."""
     before = step - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
     if before >= 0 and _name(scheduler) not in ("LCM", "TCD"):
         return float(scheduler.alphas_cumprod[before])

@@ -21,16 +21,27 @@ def teacher(
     dtype: torch.dtype | None = None,
     variant: str | None = None,
 ) -> Pretrained:
-    """The network of a diffusers pipeline as a teacher on `path`, read as its scheduler says.
+    """Make a teacher of the network of a diffusers pipeline, with the reading of its scheduler.
 
-    folder_or_pipeline: the folder of a pipeline, a name on the hub, or a loaded pipeline, whose own network is used and
-    frozen. component: which network, for pipelines of two, such as "transformer_2" (Wan 2.2's, for the times near the
-    data; each knows its own part of the times, as the pipeline's boundary_ratio says). dtype: of the weights, float32
-    by default; variant: of the files, such as "fp16".
+    The network of the teacher is a `DiffusersNetwork`; `Texts` makes its conditions.
 
-    The network of the teacher is a `DiffusersNetwork`: its conditions are those that `Texts` makes.
-    Raises ValueError for a component, a class or a scheduler that is not known; PermissionError for a gated repository,
-    ConnectionError without the hub, FileNotFoundError for what is missing.
+    Args:
+        folder_or_pipeline: the folder of a pipeline, a name on the hub, or a loaded pipeline, whose own network is used
+            and frozen.
+        path: the path on which the network is read.
+        component: which network, for pipelines of two, such as "transformer_2" (Wan 2.2's, for the times near the
+            data; each knows its own part of the times, given by the pipeline's boundary_ratio).
+        dtype: dtype of the weights. None: float32.
+        variant: which files of weights, such as "fp16".
+
+    Returns:
+        The teacher.
+
+    Raises:
+        ValueError: for an unknown component, class or scheduler.
+        PermissionError: for a gated repository.
+        ConnectionError: if the hub cannot be reached.
+        FileNotFoundError: for missing files.
     """
     pipeline = opened(folder_or_pipeline, variant)
     name = _chosen(pipeline, component)
@@ -40,7 +51,7 @@ def teacher(
 
 
 def _of_expert(read: Reading, name: str, pipeline: Saved | Loaded) -> Reading:
-    """Of two networks each knows the times on its side of the boundary."""
+    """Limit the reading of one of two networks to the times on its side of the boundary."""
     boundary = pipeline.setting("boundary_ratio")
     if boundary is None or not pipeline.has("transformer_2"):
         return read
@@ -48,7 +59,7 @@ def _of_expert(read: Reading, name: str, pipeline: Saved | Loaded) -> Reading:
 
 
 def _chosen(pipeline: Saved | Loaded, component: str | None) -> str:
-    """The network that is meant. Raises ValueError where there are several and none is chosen."""
+    """Name the chosen network; ValueError if there are several and none is chosen."""
     found = networks(pipeline)
     if component is None and len(found) > 1:
         raise ValueError(f"{pipeline.name} has {len(found)} networks: choose one by component=, of {', '.join(found)}")

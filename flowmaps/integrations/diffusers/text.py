@@ -1,4 +1,4 @@
-"""Prompts to the conditions of a network, by the text encoders of its pipeline and the `encode_prompt` of its own."""
+"""Text conditioning: encode prompts by the text encoders of a pipeline and its own `encode_prompt`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ Conditions = dict[str, Tensor]
 
 
 def stable_diffusion(pipeline: Any, prompts: list[str], device: torch.device, length: int | None) -> Conditions:
+    """Encode prompts for Stable Diffusion."""
     return {"text": pipeline.encode_prompt(prompts, device, 1, False)[0]}
 
 
 def sdxl(pipeline: Any, prompts: list[str], device: torch.device, length: int | None) -> Conditions:
-    """Its null condition is zeros, where the pipeline says so, and not the encoded empty prompt."""
+    """Encode prompts for SDXL; the null condition is zero if the pipeline's config says so, not the empty prompt."""
     text, _, pooled, _ = pipeline.encode_prompt(prompts, device=device, do_classifier_free_guidance=False)
     if pipeline.config.force_zeros_for_empty_prompt:
         null = torch.tensor([not prompt for prompt in prompts], device=device)
@@ -30,6 +31,7 @@ def sdxl(pipeline: Any, prompts: list[str], device: torch.device, length: int | 
 
 
 def sd3(pipeline: Any, prompts: list[str], device: torch.device, length: int | None) -> Conditions:
+    """Encode prompts for Stable Diffusion 3."""
     text, _, pooled, _ = pipeline.encode_prompt(
         prompts, None, None, device=device, do_classifier_free_guidance=False, max_sequence_length=length
     )
@@ -37,12 +39,14 @@ def sd3(pipeline: Any, prompts: list[str], device: torch.device, length: int | N
 
 
 def flux(pipeline: Any, prompts: list[str], device: torch.device, length: int | None) -> Conditions:
+    """Encode prompts for FLUX."""
     text, pooled, _ = pipeline.encode_prompt(prompts, device=device, max_sequence_length=length)
     return {"text": text, "pooled": pooled}
 
 
 def pixart(pipeline: Any, prompts: list[str], device: torch.device, length: int | None) -> Conditions:
-    clean = is_bs4_available() and is_ftfy_available()  # as the pipeline does, which warns where it cannot
+    """Encode prompts for PixArt."""
+    clean = is_bs4_available() and is_ftfy_available()  # as the pipeline does, which warns if they are missing
     text, mask, _, _ = pipeline.encode_prompt(
         prompts, False, device=device, clean_caption=clean, max_sequence_length=length
     )
@@ -50,6 +54,7 @@ def pixart(pipeline: Any, prompts: list[str], device: torch.device, length: int 
 
 
 def wan(pipeline: Any, prompts: list[str], device: torch.device, length: int | None) -> Conditions:
+    """Encode prompts for Wan."""
     text, _ = pipeline.encode_prompt(
         prompts, do_classifier_free_guidance=False, device=device, max_sequence_length=length
     )
@@ -68,12 +73,20 @@ ENCODERS: dict[str, Callable[[Any, list[str], torch.device, int | None], Conditi
 
 
 class Texts(nn.Module):
-    """Prompts to conditions: text (B, L, D), and pooled (B, P), mask (B, L), size (B, 6) where the network has them.
+    """Text conditioning: encode prompts to the conditions of a pipeline's network.
 
-    folder_or_pipeline: as for `teacher`; of a folder only the tokenizers and text encoders are loaded. size: of the
-    images in pixels (H, W), for networks that are told it; by default that of the pipeline. length: the most tokens of
-    a prompt, where the pipeline lets one choose; by default what the pipeline takes. The encoders are frozen and stay
-    on the CPU until `.to(device)`. Raises ValueError for a pipeline without text, or one that is not known.
+    The conditions are text (B, L, D), and pooled (B, P), mask (B, L) and size (B, 6) if the network has them. The
+    encoders are frozen and stay on the CPU until `.to(device)`.
+
+    Args:
+        folder_or_pipeline: as for `teacher`; from a folder only tokenizers and text encoders are loaded.
+        size: of the images in pixels (H, W), for networks with a size condition. None: the pipeline's own.
+        length: largest number of tokens of a prompt, if the pipeline has a choice. None: the pipeline's own.
+        dtype: dtype of the encoders. None: float32.
+        variant: which files of weights, such as "fp16".
+
+    Raises:
+        ValueError: for a pipeline without text, and an unknown pipeline.
     """
 
     def __init__(
@@ -88,7 +101,7 @@ class Texts(nn.Module):
         super().__init__()
         source = opened(folder_or_pipeline, variant)
         if not source.has("text_encoder"):
-            raise ValueError(f"{source.name} has no text encoder: its network is not told a text")
+            raise ValueError(f"{source.name} has no text encoder: its network takes no text")
         known = [name for name in source.class_names if name in ENCODERS]
         if not known:
             raise ValueError(
@@ -96,7 +109,7 @@ class Texts(nn.Module):
                 f"{', '.join(ENCODERS)}"
             )
         self.encoder = ENCODERS[known[0]]
-        self.told = _told(source, default_size(source) if size is None else tuple(size))
+        self.size = _size_condition(source, default_size(source) if size is None else tuple(size))
         self.pipeline = source.only("text_encoder", "tokenizer", dtype=dtype)
         self.length = length or _default(self.pipeline, "max_sequence_length")
         encoders = {name: part for name, part in self.pipeline.components.items() if name.startswith("text_encoder")}
@@ -105,32 +118,41 @@ class Texts(nn.Module):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditions:
-        """Conditions by name, one row for each prompt. The empty prompt is the pipeline's null condition."""
+        """Encode prompts.
+
+        Args:
+            prompts: the prompts; the empty one is the pipeline's null condition.
+
+        Returns:
+            Conditions by name, one row for each prompt.
+
+        Raises:
+            TypeError: for a single string.
+        """
         if isinstance(prompts, str):
             raise TypeError(f"expected a list of prompts, got the text {prompts!r}: put it in a list")
         device = next(self.encoders.parameters()).device
         given = self.encoder(self.pipeline, list(prompts), device, self.length)
-        if self.told is not None:
-            given["size"] = (
-                torch.tensor([self.told], dtype=torch.float32, device=device).expand(len(prompts), -1).contiguous()
-            )
+        if self.size is not None:
+            row = torch.tensor([self.size], dtype=torch.float32, device=device)
+            given["size"] = row.expand(len(prompts), -1).contiguous()
         return given
 
 
-def _told(source: Saved | Loaded, size: tuple[int, ...]) -> list[float] | None:
-    """The row of the condition `size` for images that are not cropped; None where the network is not told it."""
+def _size_condition(source: Saved | Loaded, size: tuple[int, ...]) -> list[float] | None:
+    """Make one row of the condition `size` for uncropped images; None for networks without it."""
     network = networks(source)[0]
     config, (H, W) = source.config(network), size[-2:]
     if config.get("addition_embed_type") == "text_time":
         return [H, W, 0, 0, H, W]
     if source.class_name(network) == "PixArtTransformer2DModel":
-        told = config.get("use_additional_conditions")
-        if told or (told is None and config["sample_size"] == 128):
+        uses = config.get("use_additional_conditions")
+        if uses or (uses is None and config["sample_size"] == 128):
             return [H, W, H / W]
     return None
 
 
 def _default(pipeline: Any, argument: str) -> Any:
-    """What the call of the pipeline takes where it is not told; None where it has no such argument."""
+    """Return the default of an argument of the pipeline's call; None if it has no such argument."""
     parameters = inspect.signature(type(pipeline).__call__).parameters
     return parameters[argument].default if argument in parameters else None

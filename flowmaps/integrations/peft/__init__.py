@@ -1,10 +1,10 @@
 """Training by LoRA (Hu et al. 2021, arXiv 2106.09685), with the layers of Hugging Face peft.
 
-lora(flow, rank)            a flow map of which low-rank additions are trained, and what is new in a student
-base_of(flow)               the teacher in it: the frozen weights alone, of which there is one copy in memory
-save_adapter, load_adapter  what was trained, in the format of diffusers, and onto another model of the same kind
-set_weight(flow, weight)    how much of it acts: 0 is the base, 1 is as it was trained
-merged(flow)                an ordinary flow map with the additions put into its weights
+lora(flow, rank)            a flow map with trained low-rank additions; a student's new embeddings are trained too
+base_of(flow)               its teacher, which shares the frozen weights in memory
+save_adapter, load_adapter  trained weights to a folder in diffusers' format, and onto a model of the same kind
+set_weight(flow, weight)    scale of the adapter: 0 is the base, 1 is as trained
+merged(flow)                an ordinary flow map with the additions merged into its weights
 """
 
 try:

@@ -1,4 +1,4 @@
-"""A network of which low-rank additions are trained, and not its own weights."""
+"""A network with trained low-rank additions and frozen weights."""
 
 from __future__ import annotations
 
@@ -14,26 +14,36 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ...files import weights_checksum
 from ...flow_map import FlowMap
 from ...serialise import describable, describe
-from ..checksum import checksum
 from .layers import Targets, chosen
 
 NAME = "default"
-"""Of the adapter, for peft."""
+"""The name of the adapter in peft."""
 
 
 @describable
 class Adapted(nn.Module):
     """A network with LoRA in its layers:  W x  becomes  W x + weight alpha/rank B A x,  with B zero at first.
 
-    A (rank, in) and B (out, rank) are trained, at least in float32; so is what a student has beside the pretrained
-    network: the embeddings of the second time and of what it is told. All other weights are frozen. The network is
-    changed in place. targets: see `layers.chosen`; dropout: of x on its way to A, in training.
+    A (rank, in) and B (out, rank) are trained, in float32 at least. A student's new embeddings, of the second time and
+    of its numeric conditions, are trained too. All other weights are frozen.
 
-    The state dict has the frozen weights only where they cannot be had again: not those that a `DiffusersNetwork` has
-    read from a folder, nor those of a network that `describe` does not know, which who loads it has to bring. Instead
-    it has a checksum of them, and loading it around others is refused with ValueError.
+    The state dict leaves out frozen weights that can be loaded again: weights that a `DiffusersNetwork` read from a
+    folder, and weights of a network that `describe` cannot describe, which the caller of `fm.load` supplies. It holds a
+    checksum of them instead; loading it around other weights raises ValueError.
+
+    Args:
+        network: the network, changed in place.
+        rank: rank of the additions.
+        alpha: scale of the additions is alpha/rank. None: alpha = rank.
+        targets: the layers, see `layers.chosen`. None: attention and feed-forward layers.
+        dropout: dropout of x before A in training.
+
+    Raises:
+        ValueError: for a rank below 1, an alpha that is not positive, a dropout outside [0, 1), targets that match no
+            layer, and a network that has LoRA already.
     """
 
     checksum: Tensor
@@ -48,7 +58,7 @@ class Adapted(nn.Module):
         core = core_of(network)
         self.layers = chosen(core, targets)
         pretrained = dict(core.named_parameters())
-        known = checksum(pretrained)
+        known = weights_checksum(pretrained)
         again = can_be_had_again(network, known)
         old = {id(weight) for weight in pretrained.values()}
         self.new = sorted(f"network.{name}" for name, w in network.named_parameters() if id(w) not in old)
@@ -65,6 +75,7 @@ class Adapted(nn.Module):
         self.register_state_dict_post_hook(_leave_out)
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        """Evaluate the network with the adapter at its weight."""
         if self.weight == 1.0:
             return self.network(x, s, t, **condition)
         gates = {name: self.weight * self.network.get_parameter(name) for name in self.gates}
@@ -87,7 +98,7 @@ class Adapted(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _cast(self, weights: list[nn.Parameter]) -> None:
-        """Where it was trained in another dtype than the one that a folder has."""
+        """Cast weights to the dtype in which the adapter was trained, if the folder has another one."""
         floating = [weight for weight in weights if weight.is_floating_point()]
         if self.base.dtype not in {weight.dtype for weight in floating}:
             for weight in floating:
@@ -97,11 +108,23 @@ class Adapted(nn.Module):
 def lora(
     flow: FlowMap, rank: int, *, alpha: float | None = None, targets: Targets = None, dropout: float = 0.0
 ) -> FlowMap:
-    """The flow map with LoRA of `rank` in its attention and feed-forward layers, or in `targets`; see `Adapted`.
+    """Add LoRA to the attention and feed-forward layers of a flow map, or to `targets`; see `Adapted`.
 
-    At first it is the flow map that was given, bit for bit. That one stays as it is, and the two share the memory of
-    the frozen weights. Raises ValueError for a rank below 1, an alpha that is not positive, targets that fit no layer,
-    and for a flow map that is adapted already.
+    The given flow map is unchanged. The two share the memory of the frozen weights.
+
+    Args:
+        flow: the flow map.
+        rank: rank of the additions.
+        alpha: scale of the additions is alpha/rank. None: alpha = rank.
+        targets: the layers, see `layers.chosen`. None: attention and feed-forward layers.
+        dropout: dropout of x before A in training.
+
+    Returns:
+        The adapted flow map, at first equal to the given one bit for bit.
+
+    Raises:
+        ValueError: for a rank below 1, an alpha that is not positive, a dropout outside [0, 1), targets that match no
+            layer, and a flow map that is adapted already.
     """
     shared = core_of(flow.network).parameters()
     memo: dict[int, Any] = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in shared}
@@ -110,17 +133,23 @@ def lora(
 
 
 def set_weight(flow: FlowMap, weight: float) -> None:
-    """Let the adapter act by so much: 0 is the base exactly, 1 as it was trained, and what the layers add is linear in
-    it. In place. Raises ValueError for a flow map without an adapter, for a weight that is not finite, and where the
-    new embeddings of a student did not start from zero.
+    """Scale the adapter in place; the additions of the layers are linear in the weight.
+
+    Args:
+        flow: an adapted flow map.
+        weight: 0 is exactly the base, 1 is as trained.
+
+    Raises:
+        ValueError: for a flow map without an adapter, a weight that is not finite, and a student whose new embeddings
+            did not start at zero.
     """
     adapted = adapted_of(flow)
     if not math.isfinite(weight):
         raise ValueError(f"the weight of an adapter must be finite, got {weight}")
     if adapted.new and not adapted.gates and weight != 1:
         raise ValueError(
-            "the new embeddings of this student were trained before it was adapted, so that the adapter is not all "
-            "that was: it can only act by the weight 1"
+            "the new embeddings of this student were trained before it was adapted, so the adapter does not hold all "
+            "that was trained: it can only act by the weight 1"
         )
     adapted.weight = float(weight)
     for layer in layers_of(adapted):
@@ -128,30 +157,40 @@ def set_weight(flow: FlowMap, weight: float) -> None:
 
 
 def adapted_of(flow: FlowMap) -> Adapted:
-    """The network of an adapted flow map. Raises ValueError for another one."""
+    """Return the network of an adapted flow map.
+
+    Raises:
+        ValueError: for a flow map without an adapter.
+    """
     if isinstance(flow.network, Adapted):
         return flow.network
     raise ValueError(f"this flow map has no adapter, its network is a {type(flow.network).__name__}: make one by lora")
 
 
 def layers_of(network: nn.Module) -> Iterator[Any]:
-    """The layers of peft."""
+    """Iterate over the LoRA layers of a network."""
     return (part for part in network.modules() if isinstance(part, LoraLayer))
 
 
 def core_of(network: nn.Module) -> nn.Module:
-    """The pretrained model inside of what makes a network of two times of it."""
+    """Return the pretrained model inside the networks that make it a network of two times."""
     inside = INSIDE.get(type(network).__name__) if _is_ours(network) else None
     return network if inside is None else core_of(network.get_submodule(inside))
 
 
 INSIDE = {"Adapted": "network", "Student": "network", "Diagonal": "network", "DiffusersNetwork": "model"}
-"""Where the classes that are put around a model keep it."""
+"""The attribute in which classes around a model keep it."""
 
 
 def can_be_had_again(network: nn.Module, known: str) -> bool:
-    """Whether the weights of the pretrained model are those of a folder that its description names, or of a network
-    that has no description.
+    """Tell whether the pretrained weights can be loaded again.
+
+    Args:
+        network: the network around the pretrained model.
+        known: checksum of its pretrained weights.
+
+    Returns:
+        Whether they are the weights of a folder that the description names, or the network has no description.
     """
     readers: list[Any] = [part for part in network.modules() if getattr(part, "loaded", None) and _is_ours(part)]
     try:
@@ -166,7 +205,7 @@ def _is_ours(part: nn.Module) -> bool:
 
 
 def _zero(network: nn.Module, old: set[int]) -> list[str]:
-    """The new weights of the layers that are zero as a whole: what they add is linear in them."""
+    """Name the weights of new layers that are zero as a whole; the output of such a layer is linear in them."""
     found = []
     for home, part in network.named_modules():
         own = dict(part.named_parameters(recurse=False))
@@ -198,7 +237,7 @@ def _check(network: nn.Module, rank: int, alpha: float | None, dropout: float) -
 
 
 def _leave_out(module: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """Of a state dict, what can be had again."""
+    """Drop weights that can be loaded again from a state dict."""
     assert isinstance(module, Adapted)
     for name in module.left_out:
         state_dict.pop(prefix + name, None)

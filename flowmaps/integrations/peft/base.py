@@ -1,4 +1,4 @@
-"""Flow maps without the adapter: the teacher that is in one, and what is left when it is put into the weights."""
+"""Flow maps without the adapter: the teacher inside an adapted one, and an adapted one with merged weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ from .adapted import adapted_of, core_of, layers_of
 
 
 def base_of(flow: FlowMap) -> Pretrained | FlowMap:
-    """The teacher that an adapted flow map started from, around the same frozen weights: a distillation needs one copy.
+    """Return the teacher of an adapted flow map, which shares its frozen weights, so that there is one copy in memory.
 
-    It stays what it is while the flow map is trained, in evaluation mode. Raises ValueError for a flow map without an
-    adapter.
+    Args:
+        flow: an adapted flow map.
+
+    Returns:
+        The teacher in evaluation mode; training the flow map does not change it.
+
+    Raises:
+        ValueError: for a flow map without an adapter.
     """
     network: Any = bare(copied(adapted_of(flow).network))
     if isinstance(network, Student) and network.reading is not None:
@@ -32,8 +38,16 @@ def base_of(flow: FlowMap) -> Pretrained | FlowMap:
 
 
 def merged(flow: FlowMap) -> FlowMap:
-    """An ordinary flow map with the adapter put into copies of the weights, by the weight that it has. All of them can
-    be trained, and all of them are in its state dict.
+    """Merge the adapter, at its weight, into copies of the weights.
+
+    Args:
+        flow: an adapted flow map, unchanged.
+
+    Returns:
+        An ordinary flow map; all its weights are trainable and in its state dict.
+
+    Raises:
+        ValueError: for a flow map without an adapter.
     """
     network = copy.deepcopy(adapted_of(flow))
     for layer in layers_of(network):
@@ -49,7 +63,7 @@ def merged(flow: FlowMap) -> FlowMap:
 
 
 def bare(network: nn.Module) -> nn.Module:
-    """The network with its own layers in the places of those of peft."""
+    """Replace the LoRA layers of a network by its own layers, in place."""
     for name, layer in [(name, part) for name, part in network.named_modules() if isinstance(part, LoraLayer)]:
         home, _, last = name.rpartition(".")
         setattr(network.get_submodule(home), last, layer.get_base_layer())

@@ -1,7 +1,7 @@
-"""An adapter in a folder: what was trained, and none of what it was trained on.
+"""An adapter in a folder: the trained weights without the frozen ones.
 
 pytorch_lora_weights.safetensors   the LoRA, which `load_lora_weights` of diffusers' pipelines reads
-flow_map.safetensors               what is new in a student: embeddings of the second time and of what it is told
+flow_map.safetensors               a student's new embeddings, of the second time and of its numeric conditions
 flow_map_adapter.json              rank, alpha, layers, and the checksum of the base
 """
 
@@ -25,16 +25,24 @@ WEIGHTS, NEW, SETTINGS = "pytorch_lora_weights.safetensors", "flow_map.safetenso
 
 
 def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
-    """Write what is trained of an adapted flow map (an average of it too) to a folder, as it is at weight 1.
+    """Write the trained weights of an adapted flow map, as they are at weight 1.
 
-    Raises ValueError for a flow map without an adapter.
+    Args:
+        flow: an adapted flow map, or an average of one.
+        folder: the folder, created if missing.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for a flow map without an adapter.
     """
     adapted, folder = adapted_of(flow), Path(folder)
     core = core_of(adapted)
     prefix = _prefix(core)
     folder.mkdir(parents=True, exist_ok=True)
     config = _plain(core.peft_config[NAME].to_dict()) | {"target_modules": adapted.layers}  # type: ignore[index,union-attr]
-    # as diffusers writes it: without it alpha is the rank for those who read it
+    # as diffusers writes it: without this note its readers take alpha = rank
     notes = {"lora_adapter_metadata": json.dumps({f"{prefix}.{key}": value for key, value in config.items()})}
     weights = {f"{prefix}.{name}": _here(value) for name, value in of_peft(core).items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt", **notes})
@@ -58,11 +66,20 @@ def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
 
 
 def load_adapter(flow: FlowMap, folder: str | Path, weight: float = 1.0) -> FlowMap:
-    """The flow map with the adapter in a folder, which acts by `weight`: see `set_weight`.
+    """Load an adapter from a folder.
 
-    flow: a student like the one that was trained, of the same base or of another fine-tune of it, which stays as it is
-    (see `lora`); or an adapted one with the same layers, into which it is loaded. Raises FileNotFoundError where there
-    is no adapter, ValueError where it does not fit the network or its files are broken.
+    Args:
+        flow: a student like the trained one, of the same base or another fine-tune of it, which is unchanged (see
+            `lora`); or an adapted flow map with the same layers, into which the adapter is loaded.
+        folder: the folder of the adapter.
+        weight: scale of the adapter, see `set_weight`.
+
+    Returns:
+        The adapted flow map.
+
+    Raises:
+        FileNotFoundError: if the folder has no adapter.
+        ValueError: if it does not match the network, or its files are broken.
     """
     folder = Path(folder)
     settings = _settings(folder)
@@ -71,7 +88,7 @@ def load_adapter(flow: FlowMap, folder: str | Path, weight: float = 1.0) -> Flow
         if lost := [name for name in settings["layers"] if name not in names]:
             raise _misfit(folder, settings, flow, f"it has no layer {lost[0]}")
         rank, alpha, dropout = settings["rank"], settings["alpha"], settings["dropout"]
-        flow = lora(flow, rank, alpha=alpha, targets=_these(settings["layers"]), dropout=dropout)
+        flow = lora(flow, rank, alpha=alpha, targets=_exactly(settings["layers"]), dropout=dropout)
     adapted = adapted_of(flow)
     prefix = f"{settings['prefix']}."
     weights = {name.removeprefix(prefix): value for name, value in load_tensors(folder / WEIGHTS).items()}
@@ -88,12 +105,12 @@ def load_adapter(flow: FlowMap, folder: str | Path, weight: float = 1.0) -> Flow
 
 
 def of_peft(core: nn.Module) -> dict[str, Tensor]:
-    """The weights of the adapter by the names of peft, such as blocks.0.inner.lora_A.weight: themselves, no copies."""
+    """Return the LoRA weights, without copying, by their names in peft, such as blocks.0.inner.lora_A.weight."""
     return get_peft_model_state_dict(core, adapter_name=NAME)
 
 
 def _new(adapted: Adapted) -> dict[str, Tensor]:
-    """What is trained beside the LoRA, by its names in the student."""
+    """Return the trained weights beside the LoRA, by their names in the student."""
     own = dict(adapted.named_parameters())
     return {name.removeprefix("network."): own[name].detach() for name in adapted.new}
 
@@ -113,13 +130,13 @@ def _settings(folder: Path) -> dict[str, Any]:
 def _misfit(folder: Path, settings: Mapping[str, Any], flow: FlowMap, reason: str) -> ValueError:
     core = type(core_of(flow.network)).__name__
     return ValueError(
-        f"the adapter in {folder} is that of a {settings['model']} and does not fit this {core}: {reason}. Give a "
-        "student of the same kind of model, with the same second time and told the same"
+        f"the adapter in {folder} belongs to a {settings['model']} and does not fit this {core}: {reason}. Give a "
+        "student of the same kind of model, with the same second time and the same conditions told="
     )
 
 
 def _difference(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str | None:
-    """How the tensors of a network and of a file differ in names and shapes."""
+    """Describe the first difference in names and shapes between the tensors of a network and of a file."""
     if lost := sorted(mine.keys() - theirs.keys()):
         return f"the file has no {lost[0]}"
     if more := sorted(theirs.keys() - mine.keys()):
@@ -131,7 +148,7 @@ def _difference(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str
 
 
 def _prefix(core: nn.Module) -> str:
-    """The part of a pipeline that the model is, where it is one of diffusers."""
+    """Name the component of a pipeline that a model of diffusers is."""
     if type(core).__module__.split(".")[0] != "diffusers":
         return "network"
     return "unet" if "UNet" in type(core).__name__ else "transformer"
@@ -142,11 +159,11 @@ def _here(value: Tensor) -> Tensor:
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of peft as JSON has them."""
+    """Convert the settings of peft to JSON values."""
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     return {key: value for key, value in plain.items() if isinstance(value, (bool, int, float, str, list, dict))}
 
 
-def _these(layers: list[str]) -> str:
-    """Exactly these layers, as a regular expression."""
+def _exactly(layers: list[str]) -> str:
+    """Make a regular expression that matches these layers alone."""
     return "|".join(layer.replace(".", r"\.") for layer in layers)

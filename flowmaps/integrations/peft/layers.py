@@ -1,4 +1,4 @@
-"""Which layers of a network are adapted."""
+"""The layers of a network that get an adapter."""
 
 from __future__ import annotations
 
@@ -24,19 +24,25 @@ ELSEWHERE = (
     r"(.*\.)?(qkv|(to_)?(q|k|v|qkv|out)|to_out\.0|(q|k|v|o|out|gate|up|down)_proj|query|key|value|fc1|fc2|inner|outer"
     r"|(mlp|ff|ffn|feed_forward)\.\d+)"
 )
-"""Attention and feed-forward layers, as regular expressions of their names: by class of ours, in diffusers, and by the
-names that they mostly have.
-"""
+"""Regular expressions for attention and feed-forward layers: of our classes, of diffusers, and for usual names."""
 
 Targets = str | Sequence[str] | None
 
 
 def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
-    """The names of the layers to adapt.
+    """Choose the layers to adapt.
 
-    targets: a regular expression that the whole name fits, or a list of names or last parts of names; None: the
-    attention and feed-forward layers. Raises ValueError where nothing fits, naming what there is, and for a layer that
-    is neither a linear layer nor a convolution.
+    Args:
+        core: the pretrained network.
+        targets: a regular expression for the whole name, or a list of names or last parts of names. None: the attention
+            and feed-forward layers.
+
+    Returns:
+        The names of the layers, in the network's order.
+
+    Raises:
+        ValueError: if nothing matches, naming the possible layers, and for a layer that is neither linear nor a
+            convolution.
     """
     able, kind = adaptable(core), type(core).__name__
     if targets is None:
@@ -51,8 +57,8 @@ def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
         if not fits:
             raise ValueError(f"{kind} has no layer {target!r}: {_give(able)}")
         if not set(fits) & set(able):
-            what = type(core.get_submodule(fits[0])).__name__
-            raise ValueError(f"{fits[0]} is a {what}, which LoRA cannot adapt: {_give(able)}")
+            found_kind = type(core.get_submodule(fits[0])).__name__
+            raise ValueError(f"{fits[0]} is a {found_kind}, which LoRA cannot adapt: {_give(able)}")
         found |= set(fits)
     if not found:
         raise ValueError(f"targets names no layer: {_give(able)}")
@@ -60,13 +66,13 @@ def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
 
 
 def adaptable(core: nn.Module) -> list[str]:
-    """The names of the layers that LoRA knows: linear layers and convolutions that are called as such."""
+    """Name the layers that LoRA supports: linear layers and convolutions with torch's own forward."""
     inside = [f"{name}." for name, part in core.named_modules() if isinstance(part, nn.MultiheadAttention)]
     return [
         name
         for name, part in core.named_modules()
         if any(isinstance(part, kind) and type(part).forward is kind.forward for kind in (LINEAR, *CONVOLUTIONS))
-        and not name.startswith(tuple(inside))  # whose weights are read, not called
+        and not name.startswith(tuple(inside))  # its layers are never called, only their weights are read
     ]
 
 
@@ -77,7 +83,7 @@ def _default(core: nn.Module, name: str) -> bool:
 
 
 def _give(able: list[str]) -> str:
-    """What to say of the layers that there are, the numbers of blocks left out."""
+    """Advise on the possible layers, with `*` instead of the numbers of blocks."""
     kinds = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in able))
     more = f" and {len(kinds) - 20} more" if len(kinds) > 20 else ""
     return f"give targets= from {', '.join(kinds[:20])}{more}" if kinds else "it has none that LoRA could adapt"

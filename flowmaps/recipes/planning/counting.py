@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from ...draws import Rows
 from ...flow_map import FlowMap
-from ...forward_mode.blocks import SCORES_PER_BLOCK
+from ...forward_mode import SCORES_PER_BLOCK
 from ...method.method import Method
 from ...training.optimizers import adamw, trained
 from ...training.teachers import teachers

@@ -1,4 +1,4 @@
-"""Where the models of diffusers learn the time, so that `fm.student` can give them a second one."""
+"""The time layers of the models of diffusers, by which `fm.student` shows them a second time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from ...flow_map import FlowMap
-from ...students import Places, Student
+from ...students import Student, TimeLayers
 
 
-def unet(model: Any) -> Places:
-    """Layers are the residual blocks."""
+def unet(model: Any) -> TimeLayers:
+    """Time layers of a U-Net: its residual blocks."""
     ways = ("down_blocks.", "mid_block.", "up_blocks.")
     blocks = [name for name, part in model.named_modules() if isinstance(part, ResnetBlock2D)]
-    return Places(
+    return TimeLayers(
         "time_embedding",
         layers=[name for way in ways for name in blocks if name.startswith(way)],
         features="time_proj",
@@ -23,15 +23,16 @@ def unet(model: Any) -> Places:
     )
 
 
-def dit(model: Any) -> Places:
-    """Each block has an embedding of its own, and the output layer asks that of the first block."""
+def dit(model: Any) -> TimeLayers:
+    """Time layers of DiT: each block has its own embedding, and the output layer calls the one of the first block."""
     combined = "transformer_blocks.*.norm1.emb"
     embedding, features = f"{combined}.timestep_embedder", f"{combined}.time_proj"
-    return Places(embedding, layers="transformer_blocks.*", argument="", features=features)
+    return TimeLayers(embedding, layers="transformer_blocks.*", argument="", features=features)
 
 
-def pixart(model: Any) -> Places:
-    return Places(
+def pixart(model: Any) -> TimeLayers:
+    """Time layers of PixArt."""
+    return TimeLayers(
         "adaln_single.emb.timestep_embedder",
         layers="transformer_blocks.*",
         argument="timestep",
@@ -41,10 +42,10 @@ def pixart(model: Any) -> Places:
     )
 
 
-def joint(model: Any) -> Places:
-    """SD3 and Flux, whose output layer calls the embedding by another name than the blocks."""
+def joint(model: Any) -> TimeLayers:
+    """Time layers of SD3 and Flux, whose output layer has another name for the embedding than the blocks."""
     single = ("single_transformer_blocks.*",) if len(getattr(model, "single_transformer_blocks", ())) else ()
-    return Places(
+    return TimeLayers(
         "time_text_embed.timestep_embedder",
         layers=("transformer_blocks.*", *single, "norm_out"),
         argument=("temb", "conditioning_embedding"),
@@ -52,8 +53,9 @@ def joint(model: Any) -> Places:
     )
 
 
-def wan(model: Any) -> Places:
-    return Places(
+def wan(model: Any) -> TimeLayers:
+    """Time layers of Wan."""
+    return TimeLayers(
         "condition_embedder.time_embedder",
         layers="blocks.*",
         features="condition_embedder.timesteps_proj",
@@ -62,7 +64,7 @@ def wan(model: Any) -> Places:
     )
 
 
-PLACES = {
+TIME_LAYERS = {
     "UNet2DModel": unet,
     "UNet2DConditionModel": unet,
     "DiTTransformer2DModel": dit,
@@ -73,22 +75,33 @@ PLACES = {
 }
 
 
-def places(model: nn.Module) -> Places:
-    """The places of a model of diffusers; a network around it gives `places(model).below("its name")`. Raises
-    ValueError for another class.
+def time_layers(model: nn.Module) -> TimeLayers:
+    """Find the time layers of a model of diffusers; a network around it uses `time_layers(model).below("its name")`.
+
+    Raises:
+        ValueError: for a class that is not in `TIME_LAYERS`.
     """
     for kind in type(model).__mro__:
-        if kind.__name__ in PLACES:
-            return PLACES[kind.__name__](model)
+        if kind.__name__ in TIME_LAYERS:
+            return TIME_LAYERS[kind.__name__](model)
     raise ValueError(
-        f"it is not known where a {type(model).__name__} learns the time: pass student(places=students.Places(...)); "
-        f"known are {', '.join(PLACES)}"
+        f"the time layers of {type(model).__name__} are not known: pass student(places=students.TimeLayers(...)); "
+        f"known are {', '.join(TIME_LAYERS)}"
     )
 
 
 def checkpoint(flow: FlowMap) -> FlowMap:
-    """Let the models of diffusers in a student compute their layers again in the backward pass, which needs less
-    memory; the student itself. Raises TypeError for a flow map that is none, ValueError where no model can.
+    """Checkpoint the layers of the diffusers models in a student: less memory, recomputed in the backward pass.
+
+    Args:
+        flow: a student, changed in place.
+
+    Returns:
+        The student.
+
+    Raises:
+        TypeError: for a flow map that is not a student.
+        ValueError: if it has no model that can recompute its layers.
     """
     if not isinstance(student := flow.network, Student):
         raise TypeError(f"expected a flow map made by fm.student, got one around a {type(student).__name__}")

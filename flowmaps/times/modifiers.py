@@ -1,0 +1,105 @@
+"""Modifiers: functions from a sampler of (s, t) to another one, with the curricula among them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .samplers import Times
+
+
+def from_noise(times: Times) -> Times:
+    """Set every source to s = 1 and keep the targets of `times`: maps that start from noise only."""
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        _, t = times(n, progress, like)
+        return torch.ones_like(t), t
+
+    return draw
+
+
+def to_data(times: Times) -> Times:
+    """Set every target to t = 0 and keep the sources of `times`: consistency models."""
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        s, _ = times(n, progress, like)
+        return s, torch.zeros_like(s)
+
+    return draw
+
+
+def with_diagonal(times: Times, share: float) -> Times:
+    """Move a fixed share of the rows to the diagonal t = s.
+
+    Args:
+        times: The sampler.
+        share: Share of the rows, rounded to whole rows.
+
+    Returns:
+        The sampler with its first rows on the diagonal.
+
+    If the diagonal has a term of its own, give that term a share of the batch instead.
+    """
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = times(n, progress, like)
+        return s, torch.where(torch.arange(n, device=s.device) < round(share * n), s, t)
+
+    return draw
+
+
+def mixture(share: float, first: Times, second: Times) -> Times:
+    """Draw a fixed share of the rows from one sampler, the rest from another, in random order.
+
+    Args:
+        share: Share of the first sampler, rounded to whole rows.
+        first: The first sampler.
+        second: The second sampler.
+
+    Returns:
+        The mixture.
+    """
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        count = round(share * n)
+        parts = first(count, progress, like), second(n - count, progress, like)
+        order = torch.randperm(n, device=like.device)
+        return torch.cat([parts[0][0], parts[1][0]])[order], torch.cat([parts[0][1], parts[1][1]])[order]
+
+    return draw
+
+
+def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
+    """Curriculum: the largest gap s - t grows linearly from `start` to 1; larger gaps are cut to it.
+
+    Args:
+        times: The sampler.
+        until: Share of training at which the largest gap reaches 1, in (0, 1].
+        start: Largest gap at the start of training.
+
+    Returns:
+        The sampler with its targets moved towards its sources.
+
+    Raises:
+        ValueError: `until` is outside (0, 1].
+    """
+    if not 0 < until <= 1:
+        raise ValueError(f"a curriculum must end after a share in (0, 1] of training, got {until}")
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = times(n, progress, like)
+        widest = start + (1 - start) * min(1.0, progress / until)
+        return s, torch.maximum(t, s - widest)
+
+    return draw
+
+
+def both_directions(times: Times) -> Times:
+    """Exchange source and target in every other row, so that a map also learns to go from data to noise."""
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = times(n, progress, like)
+        back = torch.arange(n, device=s.device) % 2 == 1
+        return torch.where(back, t, s), torch.where(back, s, t)
+
+    return draw
