@@ -58,6 +58,14 @@ def test_the_site_loads_nothing_from_elsewhere(site):
         assert not loaded + styles + re.findall(r"(?:@import|url\()\s*[\"']?(https?:|//)", text), page
 
 
+def test_api_pages_have_tables_of_arguments_with_types_and_defaults(site):
+    page = (site / "api/sampling.html").read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert re.search(r"Name Type Description Default flow Any ", text)
+    assert re.search(r" steps int Number of equal steps\. 1 times Sequence ?\[ ?float ?\] \| None ", text)
+    assert re.search(r"Raises: Type Description ValueError ", text)
+
+
 def test_the_landscape_page_has_every_method(site):
     page = (site / "landscape.html").read_text()
     for row in LANDSCAPE:
