@@ -29,10 +29,11 @@ test: $(READY)  ## Run the tests, but for the slow ones
 test-slow: $(READY)  ## Run the slow tests: compiling, several processes, whole programs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
-lint: $(READY)  ## Check style, formatting and types
+lint: $(READY)  ## Check style, formatting, types and floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(READY)  ## Format the code and apply safe fixes
 	$(BIN)/ruff format .

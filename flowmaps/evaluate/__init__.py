@@ -47,8 +47,13 @@ __all__ = [
 ]
 
 
+# Functions that read run folders live above this package: name -> module, name there.
+_ABOVE = {"evaluate_run": ("experiments.evaluation", "evaluate"), "read_evaluation": ("runs.folder", "read_evaluation")}
+
+
 def __getattr__(name: str) -> Any:
-    """Import the functions that read run folders when they are first asked for: they live above this package."""
-    if name not in ("evaluate_run", "read_evaluation"):
+    """Import the functions that read run folders when they are first asked for."""
+    if name not in _ABOVE:
         raise AttributeError(f"module 'flowmaps.evaluate' has no attribute {name!r}")
-    return getattr(import_module("flowmaps.experiments.evaluation"), name)
+    module, attribute = _ABOVE[name]
+    return getattr(import_module(f"flowmaps.{module}"), attribute)

@@ -15,10 +15,10 @@ from ..figures import comparison
 from ..files import write_json
 from ..methods import Row
 from ..runs.checkpoint import latest
-from ..runs.folder import read_config, read_metrics
+from ..runs.folder import EVALUATION, newest_step, read_config, read_metrics
 from ..runs.loading import load
 from .build import make_flow, make_method, row_of
-from .evaluation import RESULT, newest_step, run_features
+from .evaluation import run_features
 from .trained_run import Say, device, silent, train_into
 from .training import couple
 
@@ -113,7 +113,7 @@ class ComparisonRuns:
         if failed is None:
             try:
                 self._train(row, run, teacher)
-                result = self._evaluation(run, run / RESULT, row.rule == "diffusion")
+                result = self._evaluation(run, run / EVALUATION, row.rule == "diffusion")
                 return {**about, **comparison.measured(read_metrics(run)[-1], result)}
             except (FloatingPointError, RuntimeError) as error:
                 failed = str(error)

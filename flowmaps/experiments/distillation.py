@@ -20,7 +20,7 @@ from .build import MethodLike, check_method_arguments, for_row, row_of
 from .dry_run import DryRun, dry_run_of
 from .guide import Guide, Scales, scale_range, time_interval
 from .guided_run import EVERYWHERE, Interval
-from .pretrained_sources import PretrainedSource, SourceOptions, source_of
+from .pretrained_sources import FOR_PIPELINES, PretrainedSource, RunSource, SourceOptions
 from .trained_run import Say, TrainedRun, check_settings, settings_of_training, silent, train_into
 
 TIMES: dict[str, TimeConditioning] = {name: times for times, name in NAMES.items()}
@@ -243,3 +243,27 @@ def _forget_folder(flow: FlowMap) -> None:
         from ..integrations.diffusers.networks import forget_folder
 
         forget_folder(flow)
+
+
+def source_of(folder: str | PathLike[str], options: SourceOptions) -> PretrainedSource:
+    """Open a pretrained model.
+
+    Args:
+        folder: A run folder, the folder of a pipeline, or its name on the Hugging Face hub.
+        options: Options of the model.
+
+    Returns:
+        A run if the folder is one, else a pipeline.
+
+    Raises:
+        ValueError: An option is for pipelines and this is a run, or the folder is neither.
+    """
+    path = Path(folder)
+    if not (path / "config.json").is_file() or (path / "model_index.json").is_file():
+        from .pipeline_source import PipelineSource
+
+        return PipelineSource(str(folder), options)
+    for name in FOR_PIPELINES:
+        if getattr(options, name):
+            raise ValueError(f"`{name}` is for pipelines, and {folder} is a run or one model")
+    return RunSource(path, options)

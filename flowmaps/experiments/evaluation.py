@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +23,12 @@ from ..evaluate.guided import GuidedSampler, by_scale
 from ..evaluate.run import evaluate as evaluate_flow
 from ..files import write_json
 from ..flow_map import FlowMap
-from ..runs.folder import read_config
+from ..runs.folder import EVALUATION, newest_step, read_config
 from ..runs.loading import load
 from .guided_run import EVERYWHERE, MANY, Interval, guided_samplers, teacher_of
 
-RESULT, CLASSIFIER = "evaluation.json", "classifier.safetensors"
+CLASSIFIER = "classifier.safetensors"
+"""File of a run folder with the classifier that its evaluations share."""
 
 
 def evaluate(
@@ -83,7 +83,7 @@ def evaluate(
     if reference is not None:
         result["rows"] += _reference_rows(Path(reference), data, device, options)
     result["step"] = newest_step(run)
-    write_json(run / RESULT, result)
+    write_json(run / EVALUATION, result)
     return result
 
 
@@ -150,20 +150,6 @@ def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any])
     about = {"scales": found["scales"], "interval": tuple(found["interval"]), "steps": found["steps"]}
     kept = reference if reference and (reference / "config.json").is_file() else None
     return guided_samplers(run, flow, data, reference=kept, **about)
-
-
-def newest_step(run: Path) -> int:
-    """The step of the newest checkpoint."""
-    return max(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
-
-
-def read_evaluation(run: str | Path) -> dict[str, Any] | None:
-    """The content of evaluation.json, or None if it is missing or older than the newest checkpoint."""
-    path = Path(run) / RESULT
-    if not path.is_file():
-        return None
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return result if result.get("step") == newest_step(Path(run)) else None
 
 
 def _reference_rows(reference: Path, data: Data, device: str, options: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,30 +76,6 @@ class PretrainedSource(Protocol):
     def null(self, data: Data) -> dict[str, Any]:
         """The conditions that guidance compares with: a negative prompt, or the empty ones."""
         ...
-
-
-def source_of(folder: str | PathLike[str], options: SourceOptions) -> PretrainedSource:
-    """Open a pretrained model.
-
-    Args:
-        folder: A run folder, the folder of a pipeline, or its name on the Hugging Face hub.
-        options: Options of the model.
-
-    Returns:
-        A run if the folder is one, else a pipeline.
-
-    Raises:
-        ValueError: An option is for pipelines and this is a run, or the folder is neither.
-    """
-    path = Path(folder)
-    if not (path / "config.json").is_file() or (path / "model_index.json").is_file():
-        from .pipeline_source import PipelineSource
-
-        return PipelineSource(str(folder), options)
-    for name in FOR_PIPELINES:
-        if getattr(options, name):
-            raise ValueError(f"`{name}` is for pipelines, and {folder} is a run or one model")
-    return RunSource(path, options)
 
 
 class RunSource:

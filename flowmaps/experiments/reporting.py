@@ -13,9 +13,9 @@ from ..figures.comparison import Document
 from ..files import write_text
 from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
-from ..runs.folder import read_config, read_metrics
+from ..runs.folder import read_config, read_evaluation, read_metrics
 from ..runs.loading import load
-from .evaluation import evaluate, guided_again, read_evaluation, run_data
+from .evaluation import evaluate, guided_again, run_data
 from .guided_run import baked_scale
 
 PAGE = "report.html"

@@ -189,9 +189,9 @@ def write(out: Path, x: Tensor, config: Mapping[str, Any]) -> None:
         import numpy as np
 
         return np.save(out, x.numpy())
-    from .. import visualise
+    from .. import figures
 
     if kind == "images":
-        visualise.grid((x + 1) / 2, out)
+        figures.grid((x + 1) / 2, out)
     else:
-        visualise.points(x, out)
+        figures.points(x, out)

@@ -71,14 +71,12 @@ def read_run(flow_or_run: Exportable, base: str | Path | None = None, *, ema: bo
 
 
 def _of_folder(path: Path, ema: bool) -> Trained:
-    from ..runs.folder import read_config
+    from ..runs.folder import read_config, read_evaluation
     from ..runs.loading import load
 
     run = Trained(load(path, ema=ema), path.resolve().name, read_config(path))
     if not (path / "evaluation.json").is_file():
         return run
-    from ..experiments.evaluation import read_evaluation
-
     return replace(run, evaluation=read_evaluation(path))
 
 

@@ -28,6 +28,9 @@ from .fingerprint import fingerprint
 FORMAT = 2
 """Of config.json. 1 (version 0.1.0) named things by their module and name, 2 names them by their public name."""
 
+EVALUATION = "evaluation.json"
+"""File of a run folder with the result of its last evaluation."""
+
 COMPARED = ("data", "method", "training", "flow")
 """Parts of config.json that a resumed run shares with the first one."""
 
@@ -228,3 +231,17 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"{path} is damaged ({error}): restore it, or move it away; checkpoints do not need it"
         ) from None
+
+
+def newest_step(run: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
+
+
+def read_evaluation(run: str | Path) -> dict[str, Any] | None:
+    """The content of evaluation.json, or None if it is missing or older than the newest checkpoint."""
+    path = Path(run) / EVALUATION
+    if not path.is_file():
+        return None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return result if result.get("step") == newest_step(Path(run)) else None
