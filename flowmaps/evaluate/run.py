@@ -53,14 +53,10 @@ def samplers(flow: FlowMap, jumps: Sequence[int], ode_steps: Sequence[int]) -> l
     Returns:
         The rows of the table.
     """
-    if flow.only_source is not None:
-        return [Sampler("jump", 1, step_functions.jump)] if 1 in jumps else []
-    if flow.only_target is not None:
-        named = (("jump", step_functions.jump), ("restart", step_functions.restart))
-        return [Sampler(named[n > 1][0], n, named[n > 1][1]) for n in jumps]
-    return [Sampler("jump", n, step_functions.jump) for n in jumps] + [
-        Sampler("euler", n, step_functions.euler) for n in ode_steps
-    ]
+    counts = [n for n in jumps if n == 1] if flow.only_source is not None else jumps
+    chosen = [(n, step_functions.default(flow, n)) for n in counts]
+    ode = [] if flow.is_partial else [(n, step_functions.euler) for n in ode_steps]
+    return [Sampler(step.__name__, n, step) for n, step in [*chosen, *ode]]
 
 
 def evaluate(

@@ -136,8 +136,7 @@ def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:
     if callable(step):
         return getattr(step, "__name__", "step"), step
     if step == "auto":
-        restarts = not isinstance(flow, Guided) and flow.only_target == 0.0 and number > 1
-        step = "euler" if isinstance(flow, Guided) else "restart" if restarts else "jump"
+        return step_of(steppers.euler if isinstance(flow, Guided) else steppers.default(flow, number), flow, number)
     return step, getattr(steppers, step)
 
 
