@@ -12,7 +12,7 @@ import torch
 import flowmaps as fm
 from flowmaps import guidance, methods
 from flowmaps.data.transforms import GuidanceScales, LabelDropout, transformed
-from flowmaps.guidance.pairs import AtAllTimes
+from flowmaps.guidance.pairs import ConstantShare
 from flowmaps.training.teachers import guidance_of
 from tests.guidance.support import NULL, Field, Jumps, mean_pair, mean_pair_of_jumps, of_class, rows
 
@@ -218,16 +218,18 @@ def test_where_the_source_is_put():
     source = guidance.meanflow(null=NULL)
     for build in (methods.meanflow, methods.alphaflow, methods.soflow, methods.dmf):
         first, second = guidance.guided(build(), source).terms
-        assert isinstance(first.velocity, guidance.FromPairs) and isinstance(second.velocity, guidance.FromPairs)
+        assert isinstance(first.velocity, guidance.GuidedConditional) and isinstance(
+            second.velocity, guidance.GuidedConditional
+        )
         assert not second.sources  # the derivative runs along the guided velocity
     _, second = guidance.guided(methods.imf(), guidance.imf(null=NULL)).terms
     assert set(second.sources) == {"along"} and not fm.velocity.is_conditional(second.sources["along"])
     staged = guidance.guided(fm.Stages((1, methods.meanflow()), (3, methods.imf())), source)
     assert isinstance(staged, fm.Stages) and staged.ends == [0.25, 1.0]
-    assert all(isinstance(term.velocity, guidance.FromPairs) for term in staged.terms)
+    assert all(isinstance(term.velocity, guidance.GuidedConditional) for term in staged.terms)
     with pytest.raises(ValueError, match="teacher=guidance.classifier_free"):
         guidance.guided(methods.lmd(fm.exact.Gaussian()), source)
-    with pytest.raises(ValueError, match="asks its teacher for jumps"):
+    with pytest.raises(ValueError, match="needs jumps of its teacher"):
         guidance.guided(methods.psd(), guidance.lsd(null=NULL))
 
 
@@ -236,7 +238,7 @@ def test_what_is_missing_is_said():
     method = guidance.guided(methods.meanflow(), guidance.imf(null=NULL))
     with pytest.raises(ValueError, match="GuidanceScales draws them"):
         method.loss(flow, X, LABEL)
-    with pytest.raises(ValueError, match="another 'label'"):
+    with pytest.raises(ValueError, match="'label' is missing"):
         method.loss(flow, X, SCALES)
     with pytest.raises(ValueError, match=r"pad them to one size"):
         told = {**SCALES, "label": torch.zeros(len(X), 7, 2)}
@@ -254,7 +256,7 @@ def test_fading_is_smooth_and_ends_at_zero():
     share = guidance.Fading()(s)
     assert bool((share[s <= 0.8] == 1).all()) and share[-1] == 0 and bool((share.diff() <= 0).all())
     torch.testing.assert_close(share[9000], 1 - torch.exp(torch.tensor(-0.025, dtype=torch.float64)))
-    assert torch.equal(AtAllTimes(0.75)(share, share), torch.full_like(share, 0.75))
+    assert torch.equal(ConstantShare(0.75)(share, share), torch.full_like(share, 0.75))
 
 
 class Table(torch.nn.Module):

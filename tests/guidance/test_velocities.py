@@ -236,7 +236,7 @@ def test_what_is_refused():
         guidance.classifier_free(torch.nn.Linear(1, 1), 2.0, null=NULL)
     with pytest.raises(TypeError, match=r"needs a teacher with given\(\*\*condition\)"):
         guidance.classifier_free(MIXTURE, 2.0, null=NULL).given(label=LABEL).velocity(X, S)
-    with pytest.raises(ValueError, match="another 'label'"):
+    with pytest.raises(ValueError, match="'label' is missing"):
         guidance.classifier_free(model(), 2.0, null=NULL).velocity(X, S)
     with pytest.raises(ValueError, match="the condition 'guidance'"):
         guidance.classifier_free(model(), null=NULL).given(label=LABEL).velocity(X, S)
