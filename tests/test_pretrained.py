@@ -155,7 +155,7 @@ def test_a_reading_is_an_output_and_can_be_described():
     again = build(describe(flow))
     again.load_state_dict(flow.state_dict())
     assert torch.equal(again(x, 0.9, 0.2), flow(x, 0.9, 0.2))
-    with pytest.raises(ValueError, match="read on the path Linear.*but its flow map is on Trigonometric"):
+    with pytest.raises(ValueError, match="converted to the path Linear.*but its flow map is on Trigonometric"):
         reading(value, x, s, t, paths.trigonometric)
 
 
@@ -175,10 +175,10 @@ def test_answers_of_another_shape_are_refused(predict, message):
     "arguments, error, message",
     [
         ((paths.noise, SCHEDULES["zero_snr"]), ValueError, "zero terminal SNR.*known="),
-        ((paths.noise, paths.linear), ValueError, "does not fix the data at the noisy end u = 1"),
+        ((paths.noise, paths.linear), ValueError, "does not determine the data at the noisy end u = 1"),
         ((paths.score, paths.trigonometric), ValueError, "zero terminal SNR"),
         ((paths.state, paths.linear), ValueError, "a multiple of the state"),
-        ((lambda path, u: u, paths.linear), TypeError, r"predicts must be a function.*gave a Tensor"),
+        ((lambda path, u: u, paths.linear), TypeError, r"predicts must be a function.*returned a Tensor"),
         ((lambda path, u: (1.0, u), paths.linear), TypeError, "predicts must be a function"),
         ((paths.velocity, paths.linear, paths.linear, (0.5, 0.2)), ValueError, "0 <= low < high <= 1"),
         ((paths.velocity, paths.linear, paths.linear, (0.0, 1.5)), ValueError, "0 <= low < high <= 1"),
