@@ -106,7 +106,7 @@ def by_scale(
         samplers: The samplers.
         data: Images with classes.
         classifier: A classifier of these classes.
-        features: The features of the distance; None takes those of the classifier.
+        features: The features of the distance; None takes the features of the classifier.
         n: Rows on either side of a distance.
         draws: The number of disjoint draws of n samples over which a distance is averaged.
         seed: Fixes noise, labels and rows.
