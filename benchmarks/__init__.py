@@ -1,1 +1,1 @@
-"""Benchmarks: each module is a command that makes one table. They measure; the tests assert."""
+"""Benchmarks: each module is a command that writes one table. Benchmarks measure; tests assert."""

@@ -1,4 +1,4 @@
-"""All benchmarks, or those named:  python -m benchmarks [cost] [digits] [digits_parts] [checkerboard] ..."""
+"""Run all benchmarks, or the named ones:  python -m benchmarks [cost] [digits] [digits_parts] [checkerboard] ..."""
 
 import sys
 from importlib import import_module

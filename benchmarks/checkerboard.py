@@ -2,15 +2,15 @@
 
     python -m benchmarks.checkerboard
 
-Kept from the published protocol: the board, 10^7 fixed points, the base distribution sigma_d N(0, I) (here the data are
-divided by sigma_d and the base is standard, which is the same), an MLP on (s, t, x) with GELU and four hidden layers,
-RAdam at 1e-3 with a square-root decay after the first 23% of training, clipping at 10, 75% of the rows on the diagonal,
-uniform times, an EMA of 0.999, 64,000 samples. Scaled down: width 256 for 512, batches of 2,048 for 100,000, 10,000
-steps for 150,000 or more.
+Unchanged from the published protocol: the board, 10^7 fixed points, the base distribution sigma_d N(0, I) (here the
+data are divided by sigma_d and the base is standard normal, which is equivalent), an MLP on (s, t, x) with GELU and
+four hidden layers, RAdam at 1e-3 with a square-root decay after the first 23% of training, clipping at 10, 75% of the
+rows on the diagonal, uniform times, an EMA of 0.999, 64,000 samples. Scaled down: width 256 instead of 512, batches of
+2,048 instead of 100,000, 10,000 steps instead of 150,000 or more.
 
-The metric is KL(density || histogram of samples). With 50 bins a side, as published, bins straddle the edges of the
-board's squares and a perfect sampler is far from zero; with 48 they do not. The floor in the table is that perfect
-sampler.
+The metric is KL(density || histogram of samples). With 50 bins a side, as published, bins cross the edges of the
+board's squares, and a perfect sampler is far from zero; with 48 bins they do not. The floor in the table is the value
+of a perfect sampler.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SAMPLES = 64_000
 
 
 def square_root_decay(progress: float) -> float:
-    """1 for the first 35/150 of training, then 1/sqrt(progress / that)."""
+    """1 for the first 35/150 of training, then 1/sqrt(progress / (35/150))."""
     return max(1.0, progress / (35 / 150)) ** -0.5
 
 
@@ -78,13 +78,13 @@ def run(name: str, steps: int, width: int, batch: int, seed: int) -> dict:
 
 
 def floor(seed: int) -> dict[str, float]:
-    """What a perfect sampler scores: as many fresh points of the board itself."""
+    """KL of a perfect sampler: as many new points of the board itself."""
     board = fm.data.load("checkerboard")
     return kl(board, board.draw(SAMPLES, seed=seed + 3).x0)
 
 
 def table(results: list[dict], floors: dict[str, float]) -> str:
-    """Both metrics, a row for each method."""
+    """A table for each number of bins, with a row for each method."""
     parts = []
     for bins in BINS:
         header = ["method", *[f"{n} jump{'s' * (n > 1)}" for n in JUMPS], "100 Euler", "CPU minutes"]
@@ -99,9 +99,9 @@ def table(results: list[dict], floors: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Run the methods that have no result yet, then print the table of all."""
+    """Run the methods without a result, then print the table of all methods."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default=",".join(METHODS), help="which, separated by commas (default: all)")
+    parser.add_argument("--methods", default=",".join(METHODS), help="methods, separated by commas (default: all)")
     parser.add_argument("--steps", type=int, default=10_000, help="training steps of each (default: 10000)")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--batch", type=int, default=2048)

@@ -1,10 +1,10 @@
 """One jump against a hundred steps, on the handwritten digits:  python -m benchmarks.digits
 
-Two flow maps of the same network, output, optimiser and training time, for each seed: improved MeanFlow, sampled by
-jumps, and flow matching, sampled by 100 Euler steps. Compilation is not in the training time. Both are measured as
-`flowmaps evaluate` does: the Fréchet distance in the features of a small classifier, raw and after clamping and
-rounding to the data's 17 grey levels, and the mean distance to the nearest training image over that of held-out images
-(1 is like real data, far below 1 copies, far above 1 is noise).
+For each seed, two flow maps with the same network, output, optimiser and training time: improved MeanFlow, sampled by
+jumps, and flow matching, sampled by 100 Euler steps. The training time excludes compilation. The measures are the ones
+of `flowmaps evaluate`: the Fréchet distance in the features of a small classifier, raw and after clamping and rounding
+to the 17 grey levels of the data, and the neighbour ratio. This ratio is the mean distance to the nearest training
+image, divided by the same mean for held-out images: 1 is like real data, far below 1 are copies, far above 1 is noise.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ METHODS: dict[str, Callable[[], fm.Method]] = {
     "flow matching": lambda: fm.methods.flow_matching(times=UNIFORM),
 }
 ROWS = {"iMF": ("jump", (1, 2, 4)), "flow matching": ("euler", (100,))}
-"""The samplers that are compared: those that each model is for."""
+"""The samplers of each model in the table."""
 
 
 def trained(flow: fm.FlowMap, method: fm.Method, seed: int, seconds: float, **options: Any) -> State:
-    """The state after `seconds` of training on the digits, batches of 256, AdamW at 1e-3, bfloat16."""
+    """Train on the digits for `seconds` and return the last state: batches of 256, AdamW at 1e-3, bfloat16."""
     states = fm.train(
         flow, method, fm.data.load("digits"), seconds=seconds, batch_size=256, lr=1e-3, seed=seed, labels=False,
         precision="bf16", progress_bar=False, checkpoint_every=10**9, sample_every=0, **options,
@@ -45,7 +45,7 @@ def trained(flow: fm.FlowMap, method: fm.Method, seed: int, seconds: float, **op
 
 
 def measured(flow: fm.FlowMap, seed: int, classifier: fm.evaluate.Classifier) -> dict:
-    """What `flowmaps evaluate` measures, and the machine."""
+    """Measure a flow map as `flowmaps evaluate` does, and note the machine."""
     features = fm.evaluate.classifier_features(classifier)
     return {"seed": seed, "machine": machine(), **fm.evaluate.evaluate(flow, "digits", features=features, seed=seed)}
 
@@ -71,7 +71,7 @@ def find(result: dict, sampler: str, steps: int) -> dict:
 
 
 def table(results: list[dict]) -> str:
-    """A row for each sampler, means over the seeds, with the floor below."""
+    """A row for each sampler with means over the seeds; the last row is the floor."""
     rows = []
     for name, (sampler, counts) in ROWS.items():
         of_name = [result for result in results if result["method"] == name]
@@ -88,7 +88,7 @@ def table(results: list[dict]) -> str:
 
 
 def marks(results: list[dict]) -> str:
-    """The ratios that the project holds itself to, seed by seed: one jump over 100 Euler steps of flow matching."""
+    """The target ratios, seed by seed: one jump over 100 Euler steps of flow matching."""
     by = {(result["method"], result["seed"]): result for result in results}
     compared = list(MEASURES)[:3]
     lines = []
@@ -104,12 +104,12 @@ def marks(results: list[dict]) -> str:
 
 
 def main() -> None:
-    """Train what has no run yet, measure what has no result yet, then print the tables of all."""
+    """Train the models without a run, measure the runs without a result, then print all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--seconds", type=float, default=180.0, help="training time of each model (default: 180)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="where the trained models are kept")
-    parser.add_argument("--train-only", choices=list(METHODS), help="train the seeds of one model, and measure nothing")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="folder of the trained models")
+    parser.add_argument("--train-only", choices=list(METHODS), help="only train the seeds of one model")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/digits"))
     options = parser.parse_args()
     wanted = [(name, int(seed)) for seed in options.seeds.split(",") for name in METHODS]
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def result_of(folder: Path, out: Path) -> Path:
-    """Where the measurements of a run are kept."""
+    """The file with the measurements of a run."""
     return out / f"{folder.name}.json"
 
 

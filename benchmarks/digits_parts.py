@@ -1,7 +1,7 @@
-"""What the parts of the digits recipe bring, each left out or replaced alone:  python -m benchmarks.digits_parts
+"""The effect of each part of the digits recipe, removed or replaced one at a time:  python -m benchmarks.digits_parts
 
-Improved MeanFlow, one minute of training for each row, without compilation; measured at one jump as `benchmarks.digits`
-does. One seed: differences within a few standard errors say nothing.
+Improved MeanFlow with one minute of training for each row, without compilation; measured at one jump as in
+`benchmarks.digits`. There is one seed: differences within a few standard errors are not significant.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ROWS = DIGITS.draw(10_000, seed=0).x0
 
 
 def network() -> torch.nn.Module:
-    """The recipe's, in the principal axes."""
+    """The network of the recipe, in the principal axes."""
     return InBasis(MLP(DIGITS.shape, embedding=32), pca_basis(ROWS))
 
 
 def imf(**options: object) -> fm.Method:
-    """The recipe's method, with some options replaced."""
+    """The method of the recipe, with some options replaced."""
     return fm.methods.imf(**{"diagonal": 0.75, "times": UNIFORM, "power": 0} | options)
 
 
@@ -42,13 +42,13 @@ VARIANTS: dict[str, tuple[Callable[[], fm.FlowMap], Callable[[], fm.Method]]] = 
     "field not bounded": (lambda: fm.FlowMap(network(), fm.GaussianSkip.fit(ROWS)), imf),
     "no Gaussian skip": (lambda: fm.FlowMap(network(), fm.Bounded()), imf),
     "neither": (lambda: fm.FlowMap(network()), imf),
-    "pixels for principal axes": (
+    "pixels instead of principal axes": (
         lambda: fm.FlowMap(MLP(DIGITS.shape, embedding=32), fm.Bounded(fm.GaussianSkip.fit(ROWS))),
         imf,
     ),
     "adaptive weight, power 0.75": (recipe, lambda: imf(power=0.75)),
     "logit-normal times": (recipe, lambda: imf(times=fm.times.logit_normal_pairs())),
-    "MeanFlow for iMF": (recipe, lambda: fm.methods.meanflow(times=UNIFORM, power=0)),
+    "MeanFlow instead of iMF": (recipe, lambda: fm.methods.meanflow(times=UNIFORM, power=0)),
 }
 
 

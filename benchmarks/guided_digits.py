@@ -1,14 +1,14 @@
 """Guidance in one jump, on the handwritten digits:  python -m benchmarks.guided_digits
 
-Three class-conditional models for each seed, of one network, optimiser and training time, without compilation:
+For each seed, three class-conditional models with the same network, optimiser and training time, without compilation:
 
-- teacher: flow matching, 10% of the labels left out, sampled by 100 Euler steps of its guided velocity
-- distilled: a flow map that starts from it and learns from its guided velocity (AYF, Eulerian), told the scale
-- from scratch: improved MeanFlow that learns guided from the data, told the scale; 10% of the labels left out
+- teacher: flow matching with a label dropout of 10%, sampled by 100 Euler steps of its guided velocity
+- distilled: a guidance-conditioned flow map that starts from the teacher and learns its guided velocity (AYF, Eulerian)
+- from scratch: guidance-conditioned improved MeanFlow, trained on the data with a label dropout of 10%
 
-Each is measured at scales 1, 2 and 4: the share of samples that a small classifier takes for the class asked for, the
-mean distance of two samples of a class, the Fréchet distance to held-out images, and that to the teacher's samples at
-the same scale, from other noise.
+Each is measured at scales 1, 2 and 4: the share of samples that a small classifier assigns to the requested class, the
+mean distance between two samples of a class, the Fréchet distance to held-out images, and the Fréchet distance to the
+teacher's samples at the same scale from other noise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from flowmaps.reports.guidance import class_mosaic
 
 SCALES = (1.0, 2.0, 4.0)
 RANGE = (1.0, 8.0)
-"""Of the scales that are drawn in training."""
+"""Range of the scales drawn in training."""
 STEPS = 100
 UNIFORM = fm.times.uniform_triangle(1e-3, 1.0)
 NULL = {"label": 10}
@@ -46,12 +46,12 @@ Parts = tuple[fm.FlowMap, fm.Method, fm.data.Data]
 
 
 def teacher(data: fm.data.Data, runs: Path, seed: int) -> Parts:
-    """Flow matching that knows the null class."""
+    """Flow matching with the null class."""
     return small_images(data, classes=10), fm.methods.flow_matching(times=UNIFORM), without_labels(data)
 
 
 def distilled(data: fm.data.Data, runs: Path, seed: int) -> Parts:
-    """From the teacher's weights, by its guided velocity."""
+    """A student of the teacher that learns its guided velocity."""
     known = fm.load(run_of(runs, "teacher", seed))
     guided = guidance.classifier_free(known, null=NULL)
     method = fm.methods.ayf_emd(guided, times=UNIFORM, weight=fm.weight.squared)
@@ -60,7 +60,7 @@ def distilled(data: fm.data.Data, runs: Path, seed: int) -> Parts:
 
 
 def scratch(data: fm.data.Data, runs: Path, seed: int) -> Parts:
-    """Improved MeanFlow, guided by what it says itself of the null class."""
+    """Improved MeanFlow, guided by its own prediction for the null class."""
     method = fm.methods.imf(diagonal=0.75, times=UNIFORM, power=0)
     flow = fm.student(small_images(data, classes=10), told=("guidance",), tame=False)
     told = transformed(without_labels(data), GuidanceScales(*RANGE, null=NULL))
@@ -75,7 +75,7 @@ MODELS: dict[str, Callable[[fm.data.Data, Path, int], Parts]] = {
 
 
 def without_labels(data: fm.data.Data) -> fm.data.Data:
-    """A tenth of the labels left out."""
+    """The data with a label dropout of 10%."""
     return transformed(data, LabelDropout(0.1, NULL["label"]))
 
 
@@ -97,7 +97,7 @@ def train(name: str, seed: int, seconds: float, runs: Path) -> None:
 
 
 def samplers_of(runs: Path, seed: int) -> list[GuidedSampler]:
-    """One jump of the two flow maps, the ODE of the one that has it from scratch, and the teacher's guided ODE."""
+    """One jump of both flow maps, the ODE of the one from scratch, and the teacher's guided ODE."""
     data, found = fm.data.load("digits"), {}
     for name in MODELS:
         run = run_of(runs, name, seed)
@@ -109,7 +109,7 @@ def samplers_of(runs: Path, seed: int) -> list[GuidedSampler]:
 
 
 def measured(runs: Path, seed: int, classifier: fm.evaluate.Classifier) -> dict[str, Any]:
-    """Everything about one seed."""
+    """All measurements of one seed."""
     last = {name: fm.training.read_metrics(run_of(runs, name, seed))[-1] for name in MODELS}
     spent = {name: {key: row[key] for key in ("step", "seconds")} for name, row in last.items()}
     samplers, data = samplers_of(runs, seed), fm.data.load("digits")
@@ -118,8 +118,9 @@ def measured(runs: Path, seed: int, classifier: fm.evaluate.Classifier) -> dict[
 
 
 def averaged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The same table of means over the seeds, with the standard errors of these as far as the samples decide them. Held
-    out are the same images for all.
+    """Average the results over the seeds.
+
+    The standard errors include the noise of the samples, not of training. All seeds have the same held-out images.
     """
     keys = list(results[0]["measures"])
     rows = [merged(same, keys) for same in zip(*(result["rows"] for result in results), strict=True)]
@@ -127,7 +128,7 @@ def averaged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def merged(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
-    """Means of measures, of their errors as for independent numbers, and of times."""
+    """Average the same row of all seeds: measures, times, and standard errors as of independent numbers."""
     new = dict(rows[0])
     for key in keys:
         new[key] = mean(row[key] for row in rows)
@@ -147,7 +148,7 @@ COLUMNS = {
 
 
 def table(found: dict[str, Any]) -> str:
-    """A row for each sampler and scale, and what held-out data get."""
+    """A row for the held-out data, and a row for each sampler and scale."""
 
     def cells(row: dict[str, Any]) -> list[str]:
         values = ((row.get(key), row.get(f"{key}_stderr")) for key in list(COLUMNS)[1:])
@@ -162,7 +163,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def by_seed(results: Sequence[dict[str, Any]]) -> str:
-    """One jump seed by seed, and how long each was trained."""
+    """One jump, seed by seed, and the number of training steps."""
     lines = []
     for result in results:
         for name in ("distilled", "scratch"):
@@ -174,7 +175,7 @@ def by_seed(results: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(samplers: Sequence[GuidedSampler], found: dict[str, Any], out: Path) -> None:
-    """Samples of one seed, one jump and the teacher, a column for each scale; the measures by scale."""
+    """Draw samples of one seed by one jump and by the teacher, a column for each scale, and the measures by scale."""
     from PIL import Image
 
     data = fm.data.load("digits")
@@ -192,7 +193,7 @@ def draw(samplers: Sequence[GuidedSampler], found: dict[str, Any], out: Path) ->
 
 
 def report(runs: Path, seeds: Sequence[int], out: Path) -> None:
-    """Measure the seeds that have no result yet, then write the tables and pictures of all."""
+    """Measure the seeds without a result, then write the tables and pictures of all seeds."""
     out.mkdir(parents=True, exist_ok=True)
     classifier = fm.evaluate.train_classifier(fm.data.load("digits"))
     for seed in seeds:

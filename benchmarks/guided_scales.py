@@ -1,9 +1,9 @@
-"""Whether the scale that is asked for is the scale that comes out, on the digits:  python -m benchmarks.guided_scales
+"""Does the sampled guidance scale equal the requested scale, on the digits?  python -m benchmarks.guided_scales
 
-One jump of the flow maps of `benchmarks.guided_digits` at scales 1, 2 and 4, each against the ODE of a velocity that is
-guided by two calls, at several scales: the teacher's for the distilled map, and for the one from scratch its own at
-scale 1. The distances, Fréchet distances between samples from different noise, should be smallest at the scale that was
-asked for.
+One jump of the flow maps of `benchmarks.guided_digits` at scales 1, 2 and 4 is compared with the ODE of a velocity that
+is guided by two network calls, at several scales. The velocity is the teacher's for the distilled map, and the map's
+own at scale 1 for the map from scratch. The Fréchet distance between samples from different noise should be smallest
+at the requested scale.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ STEPS, SAMPLES = 50, 1080
 
 
 def drawn(one: GuidedSampler, features: Features, seed: int) -> Tensor:
-    """Features of samples whose classes take turns."""
+    """Features of samples with alternating classes."""
     label = torch.arange(SAMPLES) % NULL["label"]
     noise = torch.randn(SAMPLES, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     return features(one.draw(*on_its_device(one, noise, label), 256).x)
 
 
 def distances(runs: Path, name: str, seed: int, features: Features) -> list[list[float]]:
-    """A row for each scale that one jump is asked for, a column for each scale of the guided velocity."""
+    """Distances: a row for each requested scale of one jump, a column for each scale of the guided velocity."""
     flow = fm.load(run_of(runs, name, seed))
     source = flow if name == "scratch" else fm.load(run_of(runs, "teacher", seed))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the map from scratch has learned guidance, and is asked at scale 1
+        warnings.simplefilter("ignore")  # the map from scratch has learned guidance; it is evaluated at scale 1
         guided = {w: fm.guidance.classifier_free(source, w, null=NULL) for w in BESIDE}
     odes = [
         drawn(GuidedSampler("euler", STEPS, fm.steps.euler, w, v, source, {}), features, 1) for w, v in guided.items()
@@ -57,14 +57,14 @@ def table(results: Sequence[dict]) -> str:
         for k, scale in enumerate(SCALES):
             values = (mean(result[name][k][j] for result in results) for j in range(len(BESIDE)))
             lines.append([NAMES[name], f"{scale:g}", *(f"{value:.2f}" for value in values)])
-    return markdown(["one jump of", "asked for", *(f"two calls, {w:g}" for w in BESIDE)], lines)
+    return markdown(["one jump of", "requested scale", *(f"two calls, {w:g}" for w in BESIDE)], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure the seeds that have no result yet, then write the table."""
+    """Measure the seeds without a result, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="those of benchmarks.guided_digits")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="runs of benchmarks.guided_digits")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/guided_digits"))
     options = parser.parse_args(argv)
     features = fm.evaluate.classifier_features(fm.evaluate.train_classifier(fm.data.load("digits")))

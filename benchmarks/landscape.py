@@ -1,19 +1,19 @@
 """All methods of the landscape on equal terms:  python -m benchmarks.landscape [--only DATA] [--methods A,B]
 
 For each data set all methods have the same network (points: an MLP of width 128 and depth 3; digits:
-`recipes.small_images`), first weights, batches of 256 and optimiser (AdamW at 1e-3 with the default schedule, clipped
-at 10, EMA 0.999), and the same budget: `--seconds` of processor time of one core. As steps slow down where others use
-the machine, a few steps of a method, through all its stages, are timed in turns with flow matching, whose own step is
-timed once for a data set: steps = seconds / flow matching's step x (flow matching's time / the method's, in turns).
-Settings are each method's defaults, but for `OPTIONS` and `OUTPUTS`; what a paper changes in the network is left out.
+`recipes.small_images`), initial weights, batches of 256, optimiser (AdamW at 1e-3 with the default schedule, clipped at
+10, EMA 0.999) and budget: `--seconds` of processor time of one core. The number of steps does not depend on other load
+of the machine: a few steps of a method, through all its stages, are timed in turns with flow matching, whose step is
+timed once for a data set, and steps = seconds / step of flow matching x (time of flow matching / time of the method).
+Settings are each method's defaults, except `OPTIONS` and `OUTPUTS`; a paper's changes of the network are not included.
 
-Distillation methods learn from the exact velocity on eight_gaussians, and elsewhere from a flow matching model that
-was trained for three budgets and is kept under `--runs`. Maps are measured as `flowmaps evaluate` does, at 1, 2, 4 and
-8 jumps where they have them; maps to t = 0 alone take restarts for the last three, maps from s = 1 alone have one jump.
-The reference is flow matching, by 100 Euler steps.
+Distillation methods learn from the exact velocity on eight_gaussians. On the other data sets they learn from a flow
+matching model that was trained for three budgets and is kept under `--runs`. Maps are measured as in `flowmaps
+evaluate`, at 1, 2, 4 and 8 jumps. Maps to t = 0 alone use restarts for several jumps; maps from s = 1 alone have one
+jump. The reference is flow matching with 100 Euler steps.
 
-A method leaves METHOD.json and METHOD.npz (the samples of the picture) in `--out`/DATA, and one that has a result is
-not run again, so two processes can share the work: give one of them --reverse. --tables only rebuilds DATA.md and
+A method writes METHOD.json and METHOD.npz (the samples of the picture) to `--out`/DATA. A method with a result is not
+run again, so two processes can share the work: start one of them with --reverse. --tables only rebuilds DATA.md and
 DATA.png.
 """
 
@@ -59,11 +59,11 @@ TRAINING: dict[str, Any] = {
 EVALUATION: dict[str, Any] = {"labels": False}
 PATHS = {"sct": fm.path.trigonometric, "scd": fm.path.trigonometric}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "pfmm": {"phases": 5},  # one phase would learn two Euler steps
-    "ct": {"points": growing_points(2, 20), "ema": 0.9},  # the paper's 151 are for a hundred times as many steps
+    "pfmm": {"phases": 5},  # a single phase would learn two Euler steps
+    "ct": {"points": growing_points(2, 20), "ema": 0.9},  # the paper has 151 points for a hundred times as many steps
 }
 OUTPUTS = {"pixel_meanflow": fm.Endpoint()}
-"""Where what the network predicts is what a paper is about; on points, as the digits have an output of their own."""
+"""Outputs of methods whose paper is about the prediction; used on points, because the digits have their own output."""
 COUPLINGS = {"n": 10_000, "steps": 50}
 JUMPS = (1, 2, 4, 8)
 RESULT = "result.json"
@@ -71,7 +71,7 @@ CALIBRATION, WARM_UP, TEACHER_BUDGETS = 43, 3, 3
 
 
 class ByVelocity:
-    """A teacher whose jumps are Euler steps: it learned no others."""
+    """A teacher with a velocity only, so that its jumps are Euler steps."""
 
     def __init__(self, teacher: Any) -> None:
         self.teacher = teacher
@@ -86,23 +86,23 @@ def row_of(name: str) -> Row:
 
 
 def path_of(row: Row) -> fm.path.Path:
-    """The path that a method is made for."""
+    """The path of a method."""
     return PATHS.get(row.name, fm.path.linear)
 
 
 def method_of(row: Row, teacher: Any = None) -> fm.Method:
-    """The method with its options, and with the teacher where it takes one."""
+    """The method with its options, and with the teacher if it needs one."""
     given = {"teacher": ByVelocity(teacher) if row.name == "pfmm" else teacher} if row.needs_teacher else {}
     return row.build(**given, **OPTIONS.get(row.name, {}))
 
 
 def limits_of(row: Row) -> dict[str, Any]:
-    """What the flow map of a method is apart from its network."""
+    """Arguments of the flow map of a method, apart from its network."""
     return {"only_source": row.only_source, "only_target": row.only_target, "path": path_of(row)}
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """The comparison on one data set."""
 
     data: fm.data.Data
@@ -113,7 +113,7 @@ class Contest:
     seed: int = 0
 
     def run(self, rows: Sequence[Row]) -> None:
-        """Train and measure the methods that have no result yet, then write the table and the picture of all."""
+        """Train and measure the methods without a result, then write the table and the picture of all methods."""
         for row in rows:
             target = self.out / f"{row.name}.json"
             if not target.exists():
@@ -122,7 +122,7 @@ class Contest:
         tables.write(self.data, self.out)
 
     def attempt(self, row: Row) -> dict[str, Any]:
-        """The result; the reason where there is none, and the others go on."""
+        """The result of a method, or the reason of its failure."""
         try:
             return self.result(row)
         except Exception as error:
@@ -130,7 +130,7 @@ class Contest:
             return {"failure": f"{type(error).__name__}: {error}"}
 
     def result(self, row: Row) -> dict[str, Any]:
-        """Training and evaluation of one method; its samples are stored."""
+        """Train and evaluate one method, and store its samples."""
         teacher = self.teacher(path_of(row)) if row.needs_teacher or row.coupled else None
         began = time.process_time()
         data = fm.data.reflow(teacher, self.data, **COUPLINGS) if row.coupled else self.data
@@ -141,7 +141,7 @@ class Contest:
             if row.name in OUTPUTS and self.data.kind == "points":
                 flow.output = OUTPUTS[row.name]
             if row.name == "progressive_distillation" and isinstance(teacher, fm.FlowMap):
-                flow.load_state_dict(teacher.state_dict())  # its first phase halves the steps of this very map
+                flow.load_state_dict(teacher.state_dict())  # its first phase halves the steps of this map
             return flow, method_of(row, teacher)
 
         flow, trained = self.trained(begin, data, self.seconds)
@@ -152,14 +152,14 @@ class Contest:
         return {**spent, **trained, "evaluation": evaluation}
 
     def flow(self, **limits: Any) -> fm.FlowMap:
-        """A map with new weights, the same every time."""
+        """A map with the same initial weights in every call."""
         torch.manual_seed(self.seed)
         return flow_for(self.data, **limits, **SIZES[self.data.name])
 
     def trained(
         self, begin: Callable[[], tuple[fm.FlowMap, fm.Method]], data: fm.data.Data, seconds: float, **kept: Any
     ) -> tuple[fm.FlowMap, dict[str, Any]]:
-        """The averaged map after a budget of processor time, and what was spent."""
+        """Train for a budget of processor time; return the averaged map and the cost."""
         before, mine, after = self.plain_step(), seconds_per_step(*begin(), data, **self.shared), self.plain_step()
         relative = mine / ((before + after) / 2)
         steps = max(1, round(seconds / (self.unit() * relative)))
@@ -170,23 +170,24 @@ class Contest:
 
     @property
     def shared(self) -> dict[str, Any]:
-        """Arguments of `train` that all methods share."""
+        """Arguments of `train` shared by all methods."""
         return {**TRAINING, "seed": self.seed}
 
     def plain_step(self) -> float:
-        """Processor time of a step of flow matching, now."""
+        """Measure the processor time of a step of flow matching now."""
         return seconds_per_step(self.flow(), fm.methods.flow_matching(), self.data, **self.shared)
 
     def unit(self) -> float:
-        """Processor time of a step of flow matching that all methods of this data set share: the first one measured."""
+        """Processor time of a step of flow matching, measured once and shared by all methods of this data set."""
         target = self.out / "unit.json"
         if not target.exists():
             write_json(target, {"seconds": median(self.plain_step() for _ in range(5)), "machine": machine()})
         return json.loads(target.read_text())["seconds"]
 
     def teacher(self, path: fm.path.Path) -> Any:
-        """The exact distribution where there is one; else flow matching on this path, trained where there is none
-        yet: in a folder of its own that is then renamed, so that another process never meets half a run.
+        """The exact distribution if it is known, else flow matching on this path, trained on first use.
+
+        It is trained in a separate folder that is renamed at the end, so other processes never see an unfinished run.
         """
         if self.data.exact is not None:
             exact = copy.copy(self.data.exact)
@@ -203,19 +204,19 @@ class Contest:
             write_json(mine / RESULT, {**spent, "evaluation": self.evaluation(flow, row_of("flow_matching"))})
             try:
                 mine.rename(folder)
-            except OSError:  # another process was first
+            except OSError:  # another process was faster
                 shutil.rmtree(mine)
         shutil.copy(folder / RESULT, self.out / f"teacher-{name}.json")
         return fm.load(folder)
 
     def evaluation(self, flow: fm.FlowMap, row: Row) -> dict[str, Any]:
-        """By jumps; flow matching, which learns the diagonal alone, by Euler steps."""
+        """Evaluate by jumps; flow matching, which learns the diagonal alone, by Euler steps."""
         jumps, euler = ((), (*JUMPS, tables.MANY)) if row.rule == "diffusion" else (JUMPS, ())
         shared = {"features": self.features, "seed": self.seed, **EVALUATION}
         return fm.evaluate.evaluate(flow, self.data, jumps=jumps, ode_steps=euler, **shared)
 
     def store(self, flow: fm.FlowMap, row: Row) -> None:
-        """The samples of the picture: by as many jumps as the method is made for."""
+        """Store the samples of the picture, with the number of jumps that the method is designed for."""
         noise = torch.randn(tables.SHOWN[self.data.kind], *self.data.shape, generator=torch.Generator().manual_seed(1))
         if row.rule == "diffusion":
             x = fm.sample(flow, noise, tables.MANY, step=fm.steps.euler)
@@ -225,7 +226,7 @@ class Contest:
 
 
 def seconds_per_step(flow: fm.FlowMap, method: fm.Method, data: fm.data.Data, **shared: Any) -> float:
-    """Processor time of a training step: the mean of a short run, which passes all stages and curricula of a method."""
+    """Mean processor time of a training step in a short run through all stages and curricula of a method."""
     began = 0.0
     for state in fm.train(flow, method, data, steps=CALIBRATION, **shared):
         if state.step == WARM_UP:
@@ -233,17 +234,17 @@ def seconds_per_step(flow: fm.FlowMap, method: fm.Method, data: fm.data.Data, **
     return (time.process_time() - began) / (CALIBRATION - WARM_UP)
 
 
-def begin(name: str, seconds: float, out: Path, runs: Path) -> Contest:
-    """The contest on a data set, with the features by which its images are compared."""
+def begin(name: str, seconds: float, out: Path, runs: Path) -> Comparison:
+    """The comparison on a data set, with the features for its images."""
     data = fm.data.load(name)
     (out / name).mkdir(parents=True, exist_ok=True)
     images = data.kind == "images"
     features = fm.evaluate.classifier_features(fm.evaluate.train_classifier(data)) if images else None
-    return Contest(data, features, seconds, out / name, runs)
+    return Comparison(data, features, seconds, out / name, runs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what has no result yet, and write the tables and pictures."""
+    """Run the methods without a result, and write the tables and pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(SIZES), help="data sets, separated by commas (default: all)")
     parser.add_argument("--methods", default=",".join(row.name for row in LANDSCAPE), help="(default: all)")
@@ -251,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--reverse", action="store_true", help="begin with the last data set and the last method")
     parser.add_argument("--tables", action="store_true", help="only rebuild tables and pictures from the results")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/landscape"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/landscape"), help="where teachers are kept")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/landscape"), help="folder of the teachers")
     options = parser.parse_args(arguments)
     direction = -1 if options.reverse else 1
     rows = [row_of(name) for name in options.methods.split(",")][::direction]

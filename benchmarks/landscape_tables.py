@@ -1,4 +1,4 @@
-"""The table and the picture of `benchmarks.landscape`, from the results that it left."""
+"""The table and the picture of `benchmarks.landscape`, from its stored results."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ SHOWN = {"points": 1500, "images": 36}
 COLUMNS, PANEL = 8, 1.55
 KL = "kl_48"
 ONE_JUMP = {"progressive_distillation"}
-"""Methods that learn no more than one jump: the last grid is one step."""
+"""Methods that learn only one jump: the last grid is one step."""
 CHANGED = (
-    "Settings are the methods' defaults, but for ct (a grid that grows to 20 points, its target averaged at 0.9, as "
-    "steps are few), pfmm (five phases) and, on points, pixel_meanflow (its network predicts the denoised field)."
+    "Settings are the methods' defaults, with three exceptions: ct (a grid that grows to 20 points and an averaging "
+    "decay of 0.9, because the run is short), pfmm (five phases) and, on points, pixel_meanflow (its network predicts "
+    "the denoised field)."
 )
 
 Result = Mapping[str, Any]
 
 
 def write(data: fm.data.Data, out: Path) -> None:
-    """DATA.md and DATA.png beside the folder of results."""
+    """Write DATA.md and DATA.png beside the folder of results."""
     rows = sorted((row for row in LANDSCAPE if (out / f"{row.name}.json").exists()), key=lambda r: RULES.index(r.rule))
     results = {row: json.loads((out / f"{row.name}.json").read_text()) for row in rows}
     teachers = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("teacher-*.json"))}
@@ -51,7 +52,7 @@ def write(data: fm.data.Data, out: Path) -> None:
 
 
 def table(results: Mapping[Row, Result]) -> str:
-    """A row for each method, by rule; the column of the divergence where there is one."""
+    """A row for each method, by rule; with a column for the divergence if it is measured."""
     header = ["method", "rule", "learns from", *[f"{n} jump{'s' * (n > 1)}" for n in JUMPS], "above the floor", "KL"]
     header += ["passes", "time of a step", "steps", "CPU s"]
     lines = [cells(row, result) for row, result in results.items()]
@@ -60,7 +61,7 @@ def table(results: Mapping[Row, Result]) -> str:
 
 
 def cells(row: Row, result: Result) -> list[str]:
-    """What the table says of one method."""
+    """The cells of one method."""
     learns = {"distillation": "a teacher", "self-distillation": "itself"}.get(row.learning, "data")
     cost = [number(result.get(key), digits) for key, digits in (("relative", 2), ("steps", 0), ("cpu_seconds", 0))]
     about, cost = [row.name, row.rule, learns], [f"{row.shared:g}", *cost]
@@ -76,7 +77,7 @@ def cells(row: Row, result: Result) -> list[str]:
 
 
 def distance(row: Row, n: int, measured: Result | None) -> str:
-    """A distance with its standard error; in parentheses where the method is not made for so many jumps."""
+    """A distance with its standard error, in parentheses for a number of jumps outside of the method's design."""
     if measured is None:
         return "-"
     made_for = n == row.few_step if row.name in ONE_JUMP else n >= row.few_step
@@ -85,29 +86,29 @@ def distance(row: Row, n: int, measured: Result | None) -> str:
 
 
 def plus_minus(value: float | None, error: float | None) -> str:
-    """A value with its error, to the digits that the error leaves."""
+    """A value with its error, rounded to the significant digits."""
     return "" if value is None else words.plus_minus(value, error)
 
 
 def number(value: float | None, digits: int) -> str:
-    """To so many digits; nothing for nothing."""
+    """A number with this many digits; empty for None."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
 def notes(data: fm.data.Data, results: Mapping[Row, Result], teachers: Mapping[str, Result]) -> str:
-    """What the numbers are, the floor, the reference, and where they were measured."""
+    """Notes below the table: the measures, the floor, the reference, the machine."""
     some = next(result for result in results.values() if "evaluation" in result)
     found, last = some["evaluation"], max(results.values(), key=lambda result: result["machine"])
     lines = [
         f"Distance: {found['metric']}; mean and standard error over {found['draws']} draws of {found['samples']} "
-        f"samples. Data against data, the floor: {plus_minus(found['floor'], found['floor_stderr'])}.",
-        "Flow matching takes Euler steps, maps to t = 0 alone take restarts after the first jump, and maps from s = 1 "
-        "alone have one jump. In parentheses: fewer or other jumps than a method is made for. The distance above the "
-        "floor is that of the fewest that it is made for.",
+        f"samples. The floor is data against data: {plus_minus(found['floor'], found['floor_stderr'])}.",
+        "Flow matching uses Euler steps, maps to t = 0 alone use restarts after the first jump, and maps from s = 1 "
+        "alone have one jump. In parentheses: numbers of jumps that the method is not designed for. The distance above "
+        "the floor is for the smallest number of jumps that it is designed for.",
         *divergence(found),
         CHANGED,
-        "Passes: matrix products of a step, with the method's own shares of the batch, over those of a forward pass.",
-        f"Time of a step: processor time over that of flow matching, measured in turns ({1e3 * some['unit']:.2f} ms).",
+        "Passes: matrix products of a step with the method's own shares of the batch, in units of a forward pass.",
+        f"Time of a step: in units of a step of flow matching ({1e3 * some['unit']:.2f} ms), processor time in turns.",
         *many_steps(data, results, teachers),
     ]
     command = f"python -m benchmarks.landscape --only {data.name} --seconds {some['budget']:g}"
@@ -115,10 +116,10 @@ def notes(data: fm.data.Data, results: Mapping[Row, Result], teachers: Mapping[s
 
 
 def divergence(found: Mapping[str, Any]) -> Iterator[str]:
-    """What the column of the divergence is, where there is one."""
+    """A note on the column of the divergence, if there is one."""
     if KL in found["measures"]:
         floor = plus_minus(found[f"{KL}_floor"], found[f"{KL}_floor_stderr"])
-        yield f"KL: of as many jumps; {floor} for data. {found['measures'][KL]}."
+        yield f"KL: for the same number of jumps; {floor} for data. {found['measures'][KL]}."
 
 
 def many_steps(data: fm.data.Data, results: Mapping[Row, Result], teachers: Mapping[str, Result]) -> Iterator[str]:
@@ -151,13 +152,13 @@ def store(target: Path, x: Tensor, kind: str) -> None:
 
 
 def stored(source: Path) -> Tensor:
-    """The samples that `store` kept, as they were."""
+    """Read the samples written by `store`."""
     x = torch.from_numpy(np.load(source)["x"])
     return x / 127.5 - 1 if x.dtype == torch.uint8 else x.float()
 
 
 def picture(data: fm.data.Data, results: Mapping[Row, Result], out: Path) -> None:
-    """Samples of every method side by side, with their distances, after data and the reference."""
+    """Draw data, the reference and the samples of every method side by side, with their distances."""
     real = data.held_out(SHOWN[data.kind]).x0
     panels = [("data", real)]
     for row, result in results.items():
@@ -177,7 +178,7 @@ def picture(data: fm.data.Data, results: Mapping[Row, Result], out: Path) -> Non
 
 
 def panel(axis: Any, data: fm.data.Data, x: Tensor, extent: float) -> None:
-    """One cloud of points, or one grid of images."""
+    """Draw one cloud of points or one grid of images."""
     if data.kind == "images":
         axis.imshow(mosaic(enlarged(data.to_pixels(x), 24)).numpy())
     else:
@@ -186,7 +187,7 @@ def panel(axis: Any, data: fm.data.Data, x: Tensor, extent: float) -> None:
 
 
 def save(made: Any, target: Path) -> None:
-    """A PNG of few colours, which is a third of the size."""
+    """Write a PNG with few colours, a third of the size."""
     from PIL import Image
 
     buffer = BytesIO()

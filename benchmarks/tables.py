@@ -1,4 +1,4 @@
-"""Markdown tables and the line that says where they were measured."""
+"""Markdown tables, and a line with the date and machine of a measurement."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the pages take from the library and from measurements when the site is built.
+"""Fill the pages with tables from the library and from measurements when the site is built.
 
-A line `<!-- name arguments -->` of a page is replaced by what the function of that name in `INSERTS` returns, and names
-such as `fm.methods.imf` in backticks become links into the API.
+A line `<!-- name arguments -->` of a page is replaced by the result of the function of that name in `INSERTS`. Names
+such as `fm.methods.imf` in backticks become links to the API pages.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ NOT_MEASURED = "*This has not been measured in this version.*"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The pictures of the benchmarks belong to the site."""
+    """Add the pictures of the benchmarks to the site."""
     for picture in sorted((ROOT / RESULTS).rglob("*.png")):
         files.append(File.generated(config, picture.relative_to(ROOT).as_posix(), abs_src_path=str(picture)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill in the marked lines, then link the names."""
+    """Replace the marked lines, then link the names."""
     filled = re.sub(r"^<!-- (\w+) ?(.*?) -->$", lambda mark: INSERTS[mark[1]](*mark[2].split()), markdown, flags=re.M)
     text_and_code = re.split(r"(^ *```.*?^ *```$)", filled, flags=re.M | re.S)
     text_and_code[::2] = [
@@ -51,7 +51,7 @@ def _linked(name: re.Match[str]) -> str:
 
 
 def home(name: str) -> str:
-    """The full name of the place where an object is defined, under which the API pages know it."""
+    """Full name of an object where it is defined; the API pages use it as anchor."""
     found = resolve(name)
     if isinstance(found, ModuleType):
         return found.__name__
@@ -61,13 +61,13 @@ def home(name: str) -> str:
 
 
 def resolve(name: str) -> Any:
-    """The object behind `flowmaps.times.gap` or, as a user would write it, `fm.times.gap`."""
+    """Find the object named `flowmaps.times.gap` or `fm.times.gap`."""
     first, *rest = name.split(".")
     return functools.reduce(getattr, rest, flowmaps) if first == "fm" else pkgutil.resolve_name(name)
 
 
 def file(path: str) -> str:
-    """A file of the repository, with links that work from the top of the site."""
+    """Insert a file of the repository, with its links relative to the top of the site."""
     folder = posixpath.dirname(path)
 
     def relinked(link: re.Match[str]) -> str:
@@ -83,7 +83,7 @@ def file(path: str) -> str:
 
 
 def results(prefix: str) -> str:
-    """The tables and pictures of a benchmark as it wrote them, or a sentence where it has not been run."""
+    """Insert the tables and pictures of a benchmark, or a sentence if it has not been run."""
     found = [path for path in sorted((ROOT / RESULTS).rglob("*")) if _stem(path).startswith(prefix)]
     tables = [path.read_text().strip() for path in found if path.suffix == ".md"]
     pictures = [f"![{path.stem}]({path.relative_to(ROOT).as_posix()})" for path in found if path.suffix == ".png"]
@@ -95,16 +95,16 @@ def _stem(path: Path) -> str:
 
 
 def examples() -> str:
-    """The examples with the first sentences of their docstrings."""
+    """List the examples with the first line of their docstrings."""
     scripts = [path for path in sorted((ROOT / "examples").glob("*.py")) if not path.name.startswith("_")]
     return table(
-        ("run", "what it shows"),
+        ("command", "content"),
         [(f"`python examples/{path.name}`", path.read_text().removeprefix('"""').splitlines()[0]) for path in scripts],
     )
 
 
 def landscape() -> str:
-    """The whole table."""
+    """The table of all methods."""
     header = (
         "method", "rule", "learns by", "output", "notes", "cost in the post", "cost here", "with own shares", "paper",
     )  # fmt: skip
@@ -128,7 +128,7 @@ def landscape() -> str:
 
 
 def one_by_one() -> str:
-    """Every method under its rule: equation, what carries gradient, partial map, paper."""
+    """Every method under its rule: equation, gradient flow, limits, paper."""
     parts = []
     for rule in dict.fromkeys(row.rule for row in LANDSCAPE):
         parts += [f"### {rule.capitalize()}", *(_entry(row) for row in LANDSCAPE if row.rule == rule)]
@@ -150,19 +150,19 @@ def _entry(row: Row) -> str:
 
 def _limits(row: Row) -> Iterable[str]:
     if row.data_free:
-        yield "It sees no data."
+        yield "It learns without data."
     if row.only_source is not None:
-        yield f"A partial map: it starts from s = {row.only_source:g} only."
+        yield f"The map is partial: it starts only from s = {row.only_source:g}."
     if row.only_target is not None:
-        yield f"A partial map: it goes to t = {row.only_target:g} only."
+        yield f"The map is partial: it jumps only to t = {row.only_target:g}."
     if row.few_step > 1:
-        yield f"Made for {row.few_step} jumps, not for one."
+        yield f"It is designed for {row.few_step} jumps instead of one."
 
 
 def gradients() -> str:
-    """The parts that carry gradient, for every method: in words, and as the tests find them by probes."""
+    """The parts that carry gradient in every method: in words, and as the tests measure them with probes."""
     return table(
-        ("method", "what carries gradient", *COLUMNS.values()),
+        ("method", "parts that carry gradient", *COLUMNS.values()),
         [
             (f"`fm.methods.{row.name}`", row.gradient, *("✓" if part in row.gradient_of else "" for part in COLUMNS))
             for row in LANDSCAPE
@@ -172,15 +172,15 @@ def gradients() -> str:
 
 COLUMNS = {
     "value": "value",
-    "time": "slope in time",
-    "space": "slope in space",
+    "time": "derivative in time",
+    "space": "derivative in space",
     "diagonal": "diagonal",
     "teacher": "teacher's input",
 }
 
 
 def costs(choice: str) -> str:
-    """The rows of one of `CHOICES`: learning, cost, particulars."""
+    """The methods of one of `CHOICES`: learning, cost, notes."""
     return table(
         ("method", "rule", "learns by", "passes per step", "with own shares", "notes"),
         [
@@ -202,7 +202,7 @@ CHOICES: dict[str, Callable[[Row], bool]] = {
 
 
 def methods(*families: str) -> str:
-    """The methods of some files of `flowmaps/methods`, as a sentence."""
+    """The methods of some files in `flowmaps/methods`, as a sentence."""
     rows = {family.__name__.rpartition(".")[2]: rows_of(family) for family in FAMILIES}
     named = [
         f"`flowmaps/methods/{family}.py`: {', '.join(f'`flowmaps.methods.{row.name}`' for row in rows[family])}"
@@ -212,7 +212,7 @@ def methods(*families: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, columns of numbers to the right."""
+    """A Markdown table with right-aligned columns of numbers."""
     numeric = [all(re.fullmatch(r"[\d.]*", cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [header, ["---:" if right else "---" for right in numeric], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,8 +1,8 @@
-"""Steps as one would write them straight from the papers: plain PyTorch, `torch.func.jvp`, `detach`.
+"""Training steps written directly from the papers: plain PyTorch, `torch.func.jvp`, `detach`.
 
-Each module has `draw(x0)`, all that is random, and `loss(network, x0, *drawn)`, for a network that is called as
-network(x, s, t) with times (B,), 0 data and 1 noise, s the source. They are timed beside the library's own steps and
-tested against them.
+Each module has `draw(x0)`, which draws all random numbers, and `loss(network, x0, *drawn)`. The network is called as
+network(x, s, t) with times (B,): 0 is data, 1 is noise, s is the source time. The benchmarks time these steps beside
+the library's own steps; the tests compare them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.baselines import ect, flow_matching, imf, lsd, meanflow, psd, sh
 
 @dataclass(frozen=True)
 class Baseline:
-    """A plain step: draw(x0) -> what is random, loss(network, x0, *drawn) -> scalar."""
+    """A plain step: draw(x0) -> random numbers, loss(network, x0, *drawn) -> scalar."""
 
     draw: Callable[[Tensor], tuple[Tensor, ...]]
     loss: Callable[..., Tensor]
@@ -38,7 +38,7 @@ MODULES: dict[str, Any] = {
 
 
 def baseline(name: str, network: nn.Module) -> Baseline:
-    """The plain step of a method; where its target has averaged weights, with a copy of the network for them."""
+    """The plain step of a method, with a copy of the network if its target has averaged weights."""
     module = MODULES[name]
     given = {"averaged": copy.deepcopy(network)} if name == "shortcut" else {}
     return Baseline(module.draw, partial(module.loss, **given))

@@ -1,5 +1,8 @@
-"""Improved MeanFlow (Geng et al. 2025, arXiv 2512.02012): the derivative runs along the network's own velocity, and the
-regression is on the conditional one; whole batch, r = t in half of its rows."""
+"""Improved MeanFlow (Geng et al. 2025, arXiv 2512.02012).
+
+The derivative is along the network's own velocity, and the regression target is the conditional velocity. The whole
+batch is used, with r = t in half of its rows.
+"""
 
 from functools import partial
 

@@ -1,5 +1,7 @@
-"""MeanFlow (Geng et al. 2025, arXiv 2505.13447, algorithm 1), as it is usually written: the derivative of the whole
-batch, with r = t in three quarters of its rows."""
+"""MeanFlow (Geng et al. 2025, arXiv 2505.13447, algorithm 1) in its usual form.
+
+The derivative is computed for the whole batch, with r = t in three quarters of its rows.
+"""
 
 import torch
 from torch import Tensor, nn

@@ -1,5 +1,7 @@
-"""Progressive self-distillation with a uniform fraction (Boffi et al. 2025, arXiv 2505.18825): a quarter of the batch
-for the map, the rest for the velocity on the diagonal."""
+"""Progressive self-distillation with a uniform fraction (Boffi et al. 2025, arXiv 2505.18825).
+
+A quarter of the batch trains the map, the rest the velocity on the diagonal.
+"""
 
 import torch
 from torch import Tensor, nn

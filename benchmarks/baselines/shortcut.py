@@ -1,5 +1,7 @@
-"""Shortcut models (Frans et al. 2024, arXiv 2410.12557, algorithm 1): a quarter of the batch for jumps of 2h, whose
-target is two jumps of h by averaged weights, the rest for the velocity."""
+"""Shortcut models (Frans et al. 2024, arXiv 2410.12557, algorithm 1).
+
+A quarter of the batch trains jumps of 2h towards two jumps of h with averaged weights, the rest the velocity.
+"""
 
 import torch
 from torch import Tensor, nn

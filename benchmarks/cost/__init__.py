@@ -1,25 +1,27 @@
-"""What a training step costs, and what bounds it:  python -m benchmarks.cost [--parts A,B] [--networks C,D]
+"""The cost of a training step and its bounds:  python -m benchmarks.cost [--parts A,B] [--networks C,D]
 
-- steps: on an MLP, a DiT and a U-Net, loss and backward pass of every method over one forward pass of the same network
-  on the same batch, eager and compiled, beside the count of matrix products, the same step in plain PyTorch
-  (`benchmarks.baselines`) and in JAX, jitted, where it is installed (pip install flowmaps[bench]). All of them in turns
-  in one run, medians; processor time of one thread, or the time of the stream on a GPU. Memory is the most bytes of
-  tensors alive at once beside weights and batch, gradients included, from the events of torch's allocator; for JAX it
-  is what its programs plan for.
+- steps: loss and backward pass of every method on an MLP, a DiT and a U-Net, eager and compiled, in units of one
+  forward pass of the same network on the same batch. Beside them are the count of matrix products, the same step in
+  plain PyTorch (`benchmarks.baselines`), and the jitted step in JAX if it is installed (pip install flowmaps[bench]).
+  All steps take turns in one run, and the table has medians of the processor time of one thread, or of the time of the
+  stream on a GPU. Memory is the peak of live tensors besides weights and batch, with gradients, from the events of
+  torch's allocator; for JAX it is the plan of its programs.
 - roofline: the rate of matrix products on this machine.
-- sampling: one jump against ODEs of many steps, by batch size.
+- sampling: one jump against ODEs with many steps, by batch size.
 - growth: a step against batch, width and tokens.
 - streaming: the memory of training on a file that stays on disk.
 
-A part leaves its results in `--out` as JSON, and one that has them is not run again (--again: it is); --tables only
-writes tables and pictures. Programs that were compiled once are found again in inductor's cache.
+A part writes its results to `--out` as JSON. A part with results runs again only with --again; --tables only writes
+tables and pictures. Inductor's cache keeps compiled programs for later runs.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch: the profiler otherwise writes a line for each use
+os.environ.setdefault(
+    "KINETO_LOG_LEVEL", "99"
+)  # before torch is imported; otherwise the profiler prints a line at each use
 
 import argparse
 import shlex
@@ -41,7 +43,7 @@ PARTS = ("roofline", "steps", "sampling", "growth", "streaming")
 
 
 def names(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """A reader of comma-separated names: some of `known`, "all" or "none"."""
+    """A parser of comma-separated names: some of `known`, "all" or "none"."""
 
     def read(text: str) -> list[str]:
         chosen = list(known) if text == "all" else [] if text == "none" else text.split(",")
@@ -53,15 +55,15 @@ def names(known: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options."""
+    """Parse the options."""
     methods, plain = [row.name for row in LANDSCAPE], list(MODULES)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=names(PARTS), default=list(PARTS))
     parser.add_argument("--networks", type=names(list(CASES)), default=list(CASES))
-    parser.add_argument("--methods", type=names(methods), default=methods, help="that run eagerly")
-    parser.add_argument("--compiled", type=names(methods), help="that are compiled; by default some")
+    parser.add_argument("--methods", type=names(methods), default=methods, help="methods to run eagerly")
+    parser.add_argument("--compiled", type=names(methods), help="methods to compile (default: a selection)")
     parser.add_argument("--plain", type=names(plain), default=plain)
-    parser.add_argument("--compiled-plain", type=names(plain), help="by default some")
+    parser.add_argument("--compiled-plain", type=names(plain), help="(default: a selection)")
     parser.add_argument("--jax", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cost"))
@@ -71,7 +73,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what has no result yet, then write the tables."""
+    """Measure the parts without a result, then write the tables."""
     options, say = parsed(arguments), Progress()
     command = shlex.join(["python", "-m", "benchmarks.cost", *(sys.argv[1:] if arguments is None else arguments)])
     options.out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def chosen(options: argparse.Namespace, say: Progress) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Name of the result -> what measures it."""
+    """Yield the name of each chosen result and the function that measures it."""
     if "roofline" in options.parts:
         yield "roofline", partial(on_one_core()(roofline.measured), options.rounds, options.jax, say)
     for name in options.networks:
@@ -104,12 +106,12 @@ def chosen(options: argparse.Namespace, say: Progress) -> Iterator[tuple[str, Ca
 
 
 def on_network(name: str, chosen: steps.Choice, say: Progress) -> dict[str, Any]:
-    """The steps on one network."""
+    """Measure the steps on one network."""
     return steps.measured(name, CASES[name].setting(), chosen, say)
 
 
 def choice(options: argparse.Namespace, network: str) -> steps.Choice:
-    """The steps that are asked for on a network."""
+    """The chosen steps on a network."""
     return steps.Choice(
         eager=options.methods,
         compiled=steps.COMPILED[network] if options.compiled is None else options.compiled,

@@ -1,4 +1,4 @@
-"""How a step grows with the batch, the width and the tokens of a DiT, and with a data set that stays on disk."""
+"""Growth of a step with the batch, the width and the tokens of a DiT, and with a data set that stays on disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHODS = ("flow_matching", "meanflow", "imf", "lsd", "psd")
 BASE = {"batch": 8, "width": 192, "side": 16}
 AXES = {"batch": (4, 8, 16, 32), "width": (96, 192, 384, 576), "side": (8, 16, 24, 32)}
 PATCH, DEPTH = 2, 3
-MEGABYTES = (64, 128, 256, 512)  # a file is first looked through in pieces of 64
+MEGABYTES = (64, 128, 256, 512)  # a file is first checked in pieces of 64
 
 
 def case(batch: int, width: int, side: int) -> Case:
@@ -34,7 +34,7 @@ def case(batch: int, width: int, side: int) -> Case:
 
 
 def measured(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """axis -> value -> method -> seconds (a median), bytes and operations of a step, all methods in turns."""
+    """Measure axis -> value -> method -> median seconds, bytes and operations of a step, all methods in turns."""
     found: dict[str, Any] = {}
     for axis, values in AXES.items():
         found[axis] = {str(value): at(case(**(BASE | {axis: value})), rounds) for value in values}
@@ -43,7 +43,7 @@ def measured(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def at(point: Case, rounds: int) -> dict[str, dict[str, float]]:
-    """One point of an axis."""
+    """Measure one point of an axis."""
     given = point.setting()
     steps = {name: works.ours(name, given) for name in METHODS}
     found = {name: {"flops": counted(work), "bytes": peak_bytes(work)} for name, work in steps.items()}
@@ -55,7 +55,7 @@ def at(point: Case, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def streamed(say: Callable[[str], None]) -> dict[str, Any]:
-    """Megabytes of a data set -> what `benchmarks.cost.streaming` says, on disk and in memory."""
+    """Run `benchmarks.cost.streaming` for each size of a data set in megabytes, on disk and in memory."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for megabytes in MEGABYTES:
@@ -68,7 +68,7 @@ def streamed(say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def child(path: Path, where: str) -> dict[str, float]:
-    """A process that trains on the file."""
+    """Train on the file in a child process."""
     command = [sys.executable, "-m", "benchmarks.cost.streaming", str(path), where]
     done = subprocess.run(command, env=os.environ, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,7 +1,7 @@
 """The same steps in JAX, jitted:  python -m benchmarks.cost.jax_child NETWORK FILE, a child of `benchmarks.cost`.
 
-FILE holds weights, a batch, random numbers, and what torch's network and plain losses make of them; an output or a
-loss that differs is refused. Then each line NAME of the input is answered by the processor seconds of that step. The
+FILE holds weights, a batch, random numbers, and the output and losses of torch for them; a different output or loss in
+JAX is an error. For each line NAME of the standard input the child prints the processor seconds of this step. The
 shares of the batch are static slices, as in the library.
 """
 
@@ -63,7 +63,7 @@ LOSSES = {"flow_matching": flow_matching, "meanflow": meanflow, "lsd": lsd}
 
 
 def drawn(key: Array, x0: Array) -> tuple[Array, Array, Array]:
-    """Noise and two times, the later one first; the diagonal term does not look at the other one."""
+    """Draw noise and two times, the later one first; the diagonal term ignores the second."""
     for_noise, for_times = jax.random.split(key)
     a, b = jax.nn.sigmoid(jax.random.normal(for_times, (2, len(x0))) - 0.4)
     return jax.random.normal(for_noise, x0.shape), jnp.maximum(a, b), jnp.minimum(a, b)
@@ -74,7 +74,7 @@ def step(loss: Callable[..., Array], p: Weights, key: Array, x0: Array) -> tuple
 
 
 def works(V: Network, p: Weights, x0: Array, s: Array) -> dict[str, Any]:
-    """The compiled programs, ready to be called without arguments, and the bytes that each plans for."""
+    """Compile the programs; returns each with its arguments."""
     key = jax.random.key(0)
     programs = {"forward": (jax.jit(V), (p, x0, s, s))}
     for name, loss in LOSSES.items():
@@ -83,20 +83,20 @@ def works(V: Network, p: Weights, x0: Array, s: Array) -> dict[str, Any]:
 
 
 def planned_bytes(program: Any) -> int:
-    """Temporaries and results."""
+    """Planned bytes of temporaries and results."""
     plan = program.memory_analysis()
     return plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 
 def check(name: str, found: Any, expected: np.ndarray) -> None:
-    """SystemExit where JAX computes something else."""
+    """Raise SystemExit if JAX computes a different value."""
     error = float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
     if not error < TOLERANCE:
         raise SystemExit(f"{name} in JAX differs from torch by {error:.1e} of the largest value")
 
 
 def matrix_rate(size: int) -> float:
-    """Operations per second of one product of square matrices, the best of several."""
+    """Operations per second in a product of square matrices, the best of several runs."""
     a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)).astype("float32"))
     multiply = jax.jit(jnp.matmul)
     multiply(a, a).block_until_ready()
@@ -104,7 +104,7 @@ def matrix_rate(size: int) -> float:
 
 
 def timed(program: Any, given: tuple[Any, ...]) -> float:
-    """Processor seconds of one call; on a GPU the time until its results are there."""
+    """Processor seconds of one call; on a GPU the time until the result is ready."""
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     start = clock()
     jax.block_until_ready(program(*given))
@@ -112,7 +112,7 @@ def timed(program: Any, given: tuple[Any, ...]) -> float:
 
 
 def main() -> None:
-    """Check, say what is there, then answer."""
+    """Check the results, print the planned memory, then answer requests."""
     network, path = sys.argv[1:]
     V, stored = NETWORKS[network], dict(np.load(path))
     p = {key.removeprefix("p:"): jnp.asarray(value) for key, value in stored.items() if key.startswith("p:")}

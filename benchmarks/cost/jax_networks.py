@@ -1,6 +1,7 @@
-"""The networks of `flowmaps.networks` in jax.numpy, on weights named as there: layers as (in, out), convolutions HWIO.
+"""The networks of `flowmaps.networks` in jax.numpy, with the same names of weights.
 
-network(p, x, s, t) with p a dict of arrays. Images come and go as (B, C, H, W), and are (B, H, W, C) inside.
+network(p, x, s, t) with p a dict of arrays. Linear layers have weights (in, out), convolutions HWIO. Images are
+(B, C, H, W) at input and output, and (B, H, W, C) inside.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def conditioning(p: Weights, s: Array, t: Array) -> Array:
 
 
 def depth(p: Weights, name: str) -> int:
-    """How many blocks there are: name.0., name.1., ..."""
+    """Number of blocks: name.0., name.1., ..."""
     return next(i for i in count() if not any(key.startswith(f"{name}.{i}.") for key in p))
 
 

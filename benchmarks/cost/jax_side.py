@@ -1,4 +1,4 @@
-"""JAX in a process of its own, which answers one request at a time, so that its steps run in turns with torch's."""
+"""JAX in a child process that answers one request at a time, so its steps run in turns with torch's."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ON_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISIO
 
 
 def installed() -> bool:
-    """Whether there is a JAX to compare with."""
+    """Whether JAX is installed."""
     return importlib.util.find_spec("jax") is not None
 
 
 class Child:
-    """JAX with one network and its batch. `jax`: its version; `bytes`: what each program plans for."""
+    """A JAX process with one network and its batch. `jax`: its version; `bytes`: planned bytes of each program."""
 
     def __init__(self, name: str, setting: Setting) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +45,7 @@ class Child:
         self.jax, self.bytes = said["jax"], said["bytes"]
 
     def ask(self, request: str) -> float:
-        """The seconds of a step or of the forward pass, or the rate of a product of matrices of that size."""
+        """Ask for the seconds of a step or of the forward pass, or for the rate of a matrix product of a size."""
         self.process.stdin.write(f"{request}\n")
         self.process.stdin.flush()
         return self._answer()
@@ -62,13 +62,13 @@ class Child:
     def _answer(self) -> Any:
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("JAX ended before it answered, with the message that it printed")
+            raise RuntimeError("the JAX process ended without an answer; its message is above")
         return json.loads(line)
 
 
 @torch.no_grad()
 def given(setting: Setting) -> dict[str, np.ndarray]:
-    """What the child works on: weights as JAX lays them out, a batch, and what torch makes of it."""
+    """Input of the child: weights in the layout of JAX, a batch, and the results of torch for it."""
     network, x0 = setting.network, setting.x0
     eps, s, t = baseline("lsd", network).draw(x0)
     found = {f"p:{name}": value for name, value in weights(network).items()}
@@ -80,7 +80,7 @@ def given(setting: Setting) -> dict[str, np.ndarray]:
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
-    """The weights by name: of linear layers as (in, out), of convolutions as HWIO, and the positions of a DiT."""
+    """The weights by name: linear layers as (in, out), convolutions as HWIO, and the positions of a DiT."""
     found = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Linear):

@@ -1,4 +1,4 @@
-"""The marks that a step is held to: the worst case of each, met or missed, and what bounds it."""
+"""Targets for a training step: the worst case of each, met or missed, and its limit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from benchmarks.cost.networks import NAMES
 from benchmarks.cost.sampling import speed_up
 
 DETACHED = ("meanflow", "imf", "dmf", "rectified_meanflow", "pixel_meanflow", "ayf_lmd", "ayf_emd", "sct", "scd")
-"""Methods with one derivative that no gradient passes, and no second pass with a graph beside it."""
+"""Methods with one derivative without gradient, and no second pass with a graph."""
 NOISE = 1.02
-"""What two medians of the same work may differ by."""
+"""Tolerated ratio of two medians of the same work."""
 
 Found = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -21,27 +21,27 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Steps:
-    """The results on one network: rows by (kind, method), those that ran."""
+    """The results on one network: rows by (kind, method)."""
 
     found: Found
     peak: float | None
 
     @property
     def name(self) -> str:
-        """As in a table."""
+        """Name of the network in tables."""
         return NAMES[self.found["network"]]
 
     @property
     def rows(self) -> dict[tuple[str, str], Row]:
-        """What has times."""
+        """Rows with times."""
         return {(row["kind"], row["method"]): row for row in self.found["rows"] if "seconds" in row}
 
     def failures(self) -> dict[tuple[str, str], str]:
-        """Why the others have none."""
+        """Reasons of the steps that failed."""
         return {(row["kind"], row["method"]): row["failure"] for row in self.found["rows"] if "failure" in row}
 
     def counted(self, method: str) -> float | None:
-        """Operations of our step in forward passes; compiling does not change them."""
+        """Operations of the library's step in forward passes; compiling does not change them."""
         row = self.rows.get(("eager", method))
         return row["flops"] / self.found["forward_flops"] if row else None
 
@@ -56,28 +56,28 @@ class Steps:
         return time / cost if time and cost else None
 
     def over(self, key: tuple[str, str], other: tuple[str, str]) -> float | None:
-        """Time of one step over another's, round by round."""
+        """Median over rounds of the ratio of two steps' times."""
         a, b = self.rows.get(key), self.rows.get(other)
         return median(x / y for x, y in zip(a["seconds"], b["seconds"], strict=True)) if a and b else None
 
     def memory(self, kind: str, method: str) -> float | None:
-        """Peak memory over that of flow matching."""
+        """Peak memory divided by the peak memory of flow matching."""
         a, b = self.rows.get((kind, method)), self.rows.get((kind, "flow_matching"))
         return a["bytes"] / b["bytes"] if a and b else None
 
     def share(self, kind: str, method: str) -> float | None:
-        """Of the machine's peak matrix rate in float32."""
+        """Share of the machine's peak matrix rate in float32."""
         row, ours = self.rows.get((kind, method)), self.rows.get(("eager", method))
         return ours["flops"] / median(row["seconds"]) / self.peak if row and ours and self.peak else None
 
     def methods(self, kind: str) -> list[str]:
-        """With times of this kind."""
+        """Methods with times of this kind."""
         return [method for of, method in self.rows if of == kind]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One line: the worst value of `values` (what -> value) against a bound from above, or from below."""
+    """A target: the worst of `values` (name -> value) against an upper bound, or a lower one if `least`."""
 
     name: str
     where: str
@@ -88,21 +88,21 @@ class Mark:
 
     @property
     def worst(self) -> str:
-        """What comes nearest to the bound, or misses it most."""
+        """Name of the worst value."""
         return (min if self.least else max)(self.values, key=self.values.__getitem__)
 
     @property
     def missed(self) -> list[str]:
-        """All that miss it."""
+        """Names of all values that miss the bound."""
         return [name for name, value in self.values.items() if not self.keeps(value)]
 
     def keeps(self, value: float) -> bool:
-        """Whether a value is on the right side."""
+        """Whether a value meets the bound."""
         return value >= self.bound if self.least else value <= self.bound
 
 
 def marks(all_steps: Iterable[Steps], sampled: Iterable[Found], streamed: Found | None) -> Iterator[Mark]:
-    """All of them, for what was measured."""
+    """All targets for the measured parts."""
     for steps in all_steps:
         yield from (mark for mark in of_steps(steps) if mark.values)
     for found in sampled:
@@ -116,7 +116,7 @@ def marks(all_steps: Iterable[Steps], sampled: Iterable[Found], streamed: Found 
 
 
 def of_steps(steps: Steps) -> Iterator[Mark]:
-    """The marks on one network."""
+    """The targets on one network."""
     for kind, bound in (("compiled", 1.25), ("eager", 1.5)):
         if steps.found["network"] == "dit":
             yield mark(steps, f"time over counted cost, {kind}", bound, kind, steps.excess, steps.methods(kind))
@@ -134,18 +134,18 @@ def of_steps(steps: Steps) -> Iterator[Mark]:
 
 
 def mark(steps: Steps, name: str, bound: float, kind: str, measure: Any, methods: list[str]) -> Mark:
-    """A mark of one number for each method."""
+    """A target with one number for each method."""
     return Mark(name, steps.name, bound, known({m: measure(kind, m) for m in methods}), reason(steps, kind))
 
 
 def reason(steps: Steps, kind: str) -> str:
-    """What share of the machine's matrix rate flow matching reaches: what is above it is the price of a method."""
+    """The share of the machine's matrix rate that flow matching reaches, as a sentence."""
     share = steps.share(kind, "flow_matching")
     return f"flow matching itself runs at {share:.0%} of the matrix rate" if share else ""
 
 
 def of_sampling(found: Found) -> Mark:
-    """How much faster one jump is than N steps, in units of N."""
+    """Speed-up of one jump over N steps, divided by N."""
     values = {
         f"N = {steps}, {batch} rows": speed_up(times, steps) / int(steps)
         for batch, times in found["batches"].items()
@@ -156,5 +156,5 @@ def of_sampling(found: Found) -> Mark:
 
 
 def known(values: Mapping[str, float | None]) -> dict[str, float]:
-    """Without what was not measured."""
+    """Only the measured values."""
     return {name: value for name, value in values.items() if value is not None}

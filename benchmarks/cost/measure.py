@@ -16,19 +16,19 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from benchmarks.cost.networks import DEVICE
 
 Clock = Callable[[], float]
-"""Does the work once and returns the seconds it took."""
+"""Runs the work once and returns its seconds."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """run() is what is measured; clear() comes before it and is not."""
+    """A piece of work: run() is measured, clear() comes before it and is not measured."""
 
     run: Callable[[], object]
     clear: Callable[[], None] = lambda: None
 
 
 def seconds(work: Work) -> float:
-    """Of one run: processor time of this process, all its threads together, or the time of the stream on a GPU."""
+    """Seconds of one run: processor time of this process with all threads, or time of the stream on a GPU."""
     work.clear()
     if DEVICE.type == "cuda":
         return _stream_seconds(work)
@@ -48,8 +48,10 @@ def _stream_seconds(work: Work) -> float:
 
 
 def counted(work: Work) -> int:
-    """Floating-point operations in matrix products and convolutions; fused attention on CPUs, which torch leaves out,
-    as its two (backward: five) products."""
+    """Count the floating-point operations in matrix products and convolutions.
+
+    Fused attention on CPUs, which torch does not count, is its two (backward: five) products.
+    """
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     count_attention = {
         fused: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
@@ -64,8 +66,10 @@ def counted(work: Work) -> int:
 
 
 def peak_bytes(work: Work) -> int:
-    """The most bytes of tensors alive at once, over those alive before (weights, batch): from the events of torch's
-    allocator, so the number is the same at every run."""
+    """Peak bytes of live tensors during a run, besides the ones before it (weights, batch).
+
+    It comes from the events of torch's allocator, so it is the same in every run.
+    """
     work.clear()
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -86,7 +90,7 @@ def peak_bytes(work: Work) -> int:
 def in_turns(
     clocks: Mapping[str, tuple[Clock, Clock]], rounds: int, say: Callable[[str], None]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Every (unit, work) once in each round, one after the other: name -> [(seconds of the unit, of the work), ...]."""
+    """Time every (unit, work) once in each round: name -> [(seconds of the unit, seconds of the work), ...]."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in clocks}
     for i in range(rounds):
         for name, (unit, work) in clocks.items():
@@ -97,7 +101,7 @@ def in_turns(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch works in one thread inside, and what it compiles is made for one."""
+    """Context in which torch runs and compiles for one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -108,7 +112,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def on_one_core() -> Iterator[None]:
-    """Inside, this process and the children it starts stay on one core, where the system can do that."""
+    """Context in which this process and its children stay on one core, if the system supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -121,7 +125,7 @@ def on_one_core() -> Iterator[None]:
 
 
 class Progress:
-    """A line for each step of the way, with the minutes since the start."""
+    """Print progress messages with the minutes since the start."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()

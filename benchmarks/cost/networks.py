@@ -1,4 +1,4 @@
-"""The networks that are measured, each with the shape and the number of the rows it gets."""
+"""The measured networks, with the shape and number of their rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @dataclass(frozen=True)
 class Setting:
-    """What all steps on a network share: the network, a teacher of the same kind, and a batch."""
+    """The shared input of all steps on a network: the network, a teacher of the same kind, and a batch."""
 
     network: nn.Module
     teacher: nn.Module
@@ -29,15 +29,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """A network and its batch: `make()` builds it, rows have `shape`; `rows` of them on a CPU, 16 times as many on a
-    GPU."""
+    """A network and its batch: `make()` builds the network, `shape` is the shape of a row.
+
+    There are `rows` rows on a CPU and 16 times as many on a GPU.
+    """
 
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     rows: int
 
     def setting(self) -> Setting:
-        """With weights and data drawn anew. No weight is zero: outputs and gates that start there would say little."""
+        """Draw weights and data. No weight is zero: outputs and gates at zero would not be representative."""
         network, teacher = (filled(self.make()).to(DEVICE) for _ in range(2))
         rows = self.rows * (16 if DEVICE.type == "cuda" else 1)
         return Setting(network, teacher, torch.randn(rows, *self.shape, device=DEVICE))
@@ -53,7 +55,7 @@ NAMES = {"mlp": "MLP", "dit": "DiT", "unet": "U-Net"}
 
 @torch.no_grad()
 def filled(network: nn.Module) -> nn.Module:
-    """The same network with small normal numbers in place of weights that are all zero."""
+    """Replace weights that are all zero by small normal numbers."""
     for weight in network.parameters():
         if not weight.any():
             weight.normal_(std=0.02)

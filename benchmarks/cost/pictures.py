@@ -1,4 +1,4 @@
-"""Sampling throughput against batch size, and how a step grows."""
+"""Figures: sampling throughput against batch size, and the growth of a step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKERS = "osD^v"
 
 
 def throughput(found: Sequence[Found], path: Path) -> None:
-    """Samples per second against the batch, a panel for each network."""
+    """Draw samples per second against the batch size, a panel for each network."""
     with figure(light, 4.4 * len(found), 3.8, path, ncols=len(found), squeeze=False) as (made, axes):
         for panel, of_network in zip(axes[0], found, strict=True):
             for (steps, label), marker in zip(LABELS.items(), MARKERS, strict=False):
@@ -30,7 +30,7 @@ def throughput(found: Sequence[Found], path: Path) -> None:
 
 
 def growth(found: Found, path: Path) -> None:
-    """Time and memory of a step along each axis, a line for each method; where lines coincide their widths differ."""
+    """Draw time and memory of a step along each axis, a line for each method; widths separate coinciding lines."""
     with figure(light, 13, 7.2, path, nrows=2, ncols=len(SHOWN), squeeze=False) as (made, axes):
         for column, (axis, label) in enumerate(SHOWN.items()):
             points = found["axes"][axis]
@@ -49,7 +49,7 @@ def growth(found: Found, path: Path) -> None:
 
 
 def logarithmic(panel: Any, ticks: Sequence[int]) -> None:
-    """Both axes, with the measured places marked on the first."""
+    """Set both axes to logarithmic scale, with ticks at the measured values of x."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     panel.set(xscale="log", yscale="log")

@@ -20,7 +20,7 @@ SHARED = {row.name: row.shared for row in LANDSCAPE}
 
 
 def write(out: Path) -> None:
-    """Every table and picture that has its results in `out`; the marks are printed."""
+    """Write every table and picture with results in `out`, and print the targets."""
     rates, grown, streamed = (stored(out, name) for name in ("roofline", "growth", "streaming"))
     all_steps = [Steps(found, peak(rates) if rates else None) for found in each(out, "steps")]
     sampled = list(each(out, "sampling"))
@@ -46,13 +46,13 @@ def write(out: Path) -> None:
 
 
 def stored(out: Path, name: str) -> Found | None:
-    """A result, or None where that part was not measured."""
+    """Read a result; None if the part was not measured."""
     path = out / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def each(out: Path, part: str) -> Iterator[Found]:
-    """The results of a part on all networks."""
+    """Yield the results of a part on all networks."""
     for name in NAMES:
         if found := stored(out, f"{part}-{name}"):
             yield found
@@ -64,18 +64,18 @@ def keep(path: Path, text: str) -> None:
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """A number, or nothing where there is none."""
+    """Format a number; empty for None."""
     return "" if value is None else format(value, form)
 
 
 def megabytes(count: float | None) -> str:
-    """Bytes in a cell."""
+    """Format bytes as megabytes; empty for None."""
     return "" if count is None else f"{count / 2**20:.1f}"
 
 
 def of_marks(found: Iterable[Mark]) -> str:
-    """One line for each mark on each network."""
-    header = ["mark", "network", "bound", "worst", "of", "", "missed by", "what bounds it"]
+    """A row for each target on each network."""
+    header = ["target", "network", "bound", "worst", "of", "", "missed by", "limit"]
     lines = []
     for mark in found:
         missed = ", ".join(f"{name} {mark.values[name]:.2f}" for name in mark.missed)
@@ -87,7 +87,7 @@ def of_marks(found: Iterable[Mark]) -> str:
 
 
 def of_steps(steps: Steps) -> str:
-    """A line for each method: counted, timed, remembered."""
+    """A row for each method: counted cost, time and memory."""
     header = ["method", "landscape", "counted", "eager", "over counted", "over flow matching", "share of peak"]
     header += ["MB", "memory over flow matching"]
     header += ["compiled", "over counted", "over flow matching", "share of peak", "MB", "memory over flow matching"]
@@ -110,13 +110,13 @@ def of_steps(steps: Steps) -> str:
         f"{steps.name}, {steps.found['parameters'] / 1e6:.1f} million parameters, batch "
         f"{steps.found['rows_of_batch']}; a forward pass takes {steps.found['forward_flops'] / 1e9:.2f} GFLOP and "
         f"{megabytes(steps.found['forward_bytes'])} MB. "
-        "Costs and times in forward passes, compiled steps over the compiled one."
+        "Costs and times are in forward passes; compiled steps are compared with the compiled forward pass."
     )
     return "\n\n".join([about, markdown(header, lines), *failed])
 
 
 def beside(steps: Steps) -> str:
-    """Milliseconds and megabytes of ours, the plain step and JAX's."""
+    """Milliseconds and megabytes of the library's step, the plain step and the step in JAX."""
     kinds = ("eager", "compiled", "plain", "compiled plain", "jax")
     header = ["method", *[f"{kind}, ms" for kind in kinds], "eager over plain", "compiled over JAX"]
     header += [f"{kind}, MB" for kind in kinds]
@@ -143,7 +143,7 @@ def of_rates(found: Found) -> str:
 
 
 def of_sampling(found: Found) -> str:
-    """Milliseconds of a batch, and how much faster a jump is."""
+    """Milliseconds of a batch, and the speed-up of one jump."""
     lines = []
     for batch, times in found["batches"].items():
         middle = {steps: median(values) for steps, values in times.items()}
@@ -160,7 +160,7 @@ def of_sampling(found: Found) -> str:
 
 
 def of_growth(found: Found) -> str:
-    """Flow matching along each axis, the others as ratios to it."""
+    """Flow matching along each axis, and the ratios of other methods to it."""
     lines = []
     for axis, points in found["axes"].items():
         for value, methods in points.items():
@@ -177,7 +177,7 @@ def of_growth(found: Found) -> str:
 
 
 def of_streaming(found: Found) -> str:
-    """What a process holds beside the network, by where the data set lies."""
+    """Memory of a process besides the network, for a data set on disk and in memory."""
     lines = [
         [f"{size} MB", *[cell for at in (sizes["disk"], sizes["memory"]) for cell in cells(at)]]
         for size, sizes in found["megabytes"].items()
@@ -186,5 +186,5 @@ def of_streaming(found: Found) -> str:
 
 
 def cells(found: Found) -> list[str]:
-    """Memory and time of one run."""
+    """Cells with memory and time of one run."""
     return [megabytes(found["bytes"]), f"{1e3 * found['seconds']:.1f}"]

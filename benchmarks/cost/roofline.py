@@ -16,7 +16,7 @@ SIZES = (256, 512, 1024, 2048)
 
 
 def measured(rounds: int, jax: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """kind -> size -> operations per second, the best of all rounds."""
+    """Measure kind -> size -> operations per second, the best of all rounds."""
     sizes = [size * (4 if DEVICE.type == "cuda" else 1) for size in SIZES]
     rates = {kind: torch_rates(dtype, sizes, rounds) for kind, dtype in KINDS.items()}
     say("roofline: torch")
@@ -31,7 +31,7 @@ KINDS = {"float32 torch": torch.float32, "bfloat16 torch": torch.bfloat16}
 
 
 def torch_rates(dtype: torch.dtype, sizes: list[int], rounds: int) -> dict[str, float]:
-    """Of products of square matrices."""
+    """Rates of square matrix products, by size."""
     found = {}
     for size in sizes:
         a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))

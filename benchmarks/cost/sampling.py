@@ -1,4 +1,4 @@
-"""One jump against an ODE of many steps on the same network, at several batch sizes."""
+"""One jump against an ODE with many steps of the same network, at several batch sizes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.cost.networks import Case
 BATCHES = {"mlp": (1, 8, 64, 512), "dit": (1, 4, 16, 64), "unet": (1, 4, 16, 64)}
 STEPS = (1, 10, 100)
 MOST_ROWS = {"dit": 1600, "unet": 1600}
-"""Rows times steps of the longest run."""
+"""Largest product of rows and steps."""
 
 
 def measured(name: str, case: Case, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """For each batch: steps -> seconds in each round; one jump and the ODEs take turns."""
+    """Measure batch -> steps -> seconds in each round; one jump and the ODEs take turns."""
     setting = case.setting()
     flow = fm.FlowMap(setting.network)
     found = {}
@@ -38,12 +38,12 @@ def measured(name: str, case: Case, rounds: int, say: Callable[[str], None]) -> 
 
 
 def speed_up(times: dict[str, list[float]], steps: str) -> float:
-    """How many times faster one jump is than so many steps: the median over rounds of the ratio within a round."""
+    """Speed-up of one jump over `steps` steps: the median over rounds of the ratio within a round."""
     return median(ode / jump for ode, jump in zip(times[steps], times["1"], strict=True))
 
 
 def work(flow: fm.FlowMap, noise: torch.Tensor, steps: int) -> Work:
-    """One jump, or so many Euler steps."""
+    """Sampling by one jump, or by `steps` Euler steps."""
     step = fm.steps.jump if steps == 1 else fm.steps.euler
 
     def run() -> None:

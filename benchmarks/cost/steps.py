@@ -1,4 +1,4 @@
-"""A step of every method on one network: ours eager and compiled, the plain one, JAX's; all of them in turns."""
+"""A step of every method on one network: eager, compiled, plain, and in JAX; all of them in turns."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ COMPILED_PLAIN = {
     "dit": ("flow_matching", "meanflow", "psd"),
     "unet": ("flow_matching",),
 }
-"""What is compiled unless the options say otherwise; a U-Net of many blocks takes minutes for each."""
+"""Methods that are compiled by default; on the U-Net compiling takes minutes for each."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which steps: ours eager, ours compiled, plain, plain compiled, and whether JAX's; how many rounds."""
+    """The steps to measure: methods by kind (eager, compiled, plain, compiled plain), JAX or not, and rounds."""
 
     eager: Sequence[str]
     compiled: Sequence[str]
@@ -40,7 +40,7 @@ class Choice:
     rounds: int
 
     def works(self, given: Setting) -> Iterator[tuple[str, str, Callable[[], Work]]]:
-        """(kind, method, how to make it)."""
+        """Yield (kind, method, function that makes the step)."""
         kinds = (
             ("eager", self.eager, works.ours, False),
             ("plain", self.plain, works.plain, False),
@@ -53,7 +53,7 @@ class Choice:
 
 
 def measured(name: str, given: Setting, choice: Choice, say: Say) -> dict[str, Any]:
-    """Everything on one network: the forward pass of each kind and a row for each step, with what failed and why."""
+    """Measure one network: the forward pass of each kind and a row for each step, or the reason of its failure."""
     units = {"eager": works.forward(given)}
     if choice.compiled or choice.compiled_plain:
         units["compiled"] = works.forward(given, compiled=True)
@@ -88,7 +88,7 @@ def measured(name: str, given: Setting, choice: Choice, say: Say) -> dict[str, A
 
 
 def prepared(kind: str, method: str, make: Callable[[], Work]) -> tuple[dict[str, Any], Work | None]:
-    """The step, warm, with its row; without it, and with the reason, where it does not run."""
+    """Make and warm up a step; returns its row and the step, or the reason and None if it fails."""
     row: dict[str, Any] = {"kind": kind, "method": method}
     try:
         work = make()
@@ -96,24 +96,24 @@ def prepared(kind: str, method: str, make: Callable[[], Work]) -> tuple[dict[str
         work.run()
         row |= {"bytes": peak_bytes(work)}
         return row | ({} if "compiled" in kind else {"flops": counted(work)}), work
-    except Exception as error:  # a step that cannot run, or cannot be compiled, is a result
+    except Exception as error:  # a step that fails to run or to compile is a result
         return row | {"failure": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}, None
     finally:
         gc.collect()
 
 
 def unit_of(kind: str) -> str:
-    """Whose forward pass is the unit of a kind: compiled steps are held against the compiled one."""
+    """Kind of the forward pass that is the unit: compiled steps are compared with the compiled one."""
     return "compiled" if kind.startswith("compiled") else "eager"
 
 
 def clock(work: Work) -> Clock:
-    """The seconds of a run."""
+    """A clock for a piece of work."""
     return lambda: seconds(work)
 
 
 def timed(clocks: dict[str, tuple[Clock, Clock]], rows: list[dict[str, Any]], rounds: int, name: str, say: Say) -> None:
-    """Put `units` and `seconds` of all rounds into the rows."""
+    """Add `units` and `seconds` of all rounds to the rows."""
     found = in_turns(clocks, rounds, lambda text: say(f"{name}: {text}"))
     for row in rows:
         if times := found.get(f"{row['kind']}:{row['method']}"):
@@ -121,6 +121,6 @@ def timed(clocks: dict[str, tuple[Clock, Clock]], rows: list[dict[str, Any]], ro
 
 
 def fresh(seed: int = 0) -> None:
-    """Random numbers from the start, and programs of other networks forgotten."""
+    """Reset the random numbers and the compiled programs."""
     torch.manual_seed(seed)
     torch.compiler.reset()

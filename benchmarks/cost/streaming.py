@@ -1,7 +1,7 @@
 """Memory of training on a file:  python -m benchmarks.cost.streaming FILE disk|memory, a child of `benchmarks.cost`.
 
-Prints the most anonymous memory (pages that no file backs, what a process really holds) over that before the file was
-opened, sampled all the while, and the processor seconds of a step with the reading of its rows.
+Prints the peak of anonymous memory (pages without a file behind them) above its value before the file was opened, and
+the processor seconds of a step including the reading of its rows. The memory is sampled throughout.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ STEPS, BATCH = 20, 64
 
 
 def anonymous_bytes() -> int:
-    """Of this process, from /proc."""
+    """Anonymous memory of this process, from /proc."""
     [kilobytes] = re.findall(r"^RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(), flags=re.M)
     return 1024 * int(kilobytes)
 
 
 class Most(threading.Thread):
-    """The largest value while it runs."""
+    """A thread that records the largest value while it runs."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

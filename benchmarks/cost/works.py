@@ -1,4 +1,4 @@
-"""A step as something to measure: ours eager, ours compiled, the plain one, and the forward pass that is the unit."""
+"""Pieces of work to measure: the library's step, eager and compiled, the plain step, and the forward pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flowmaps.method import measure
 from flowmaps.training.compiling import Compiled
 
 PROGRESS = 0.5
-"""The moment of training at which a step is measured."""
+"""Progress of training at which a step is measured."""
 
 warnings.filterwarnings("ignore", message="attention runs unfused under torch's own forward mode")
 
@@ -31,8 +31,10 @@ def forward(given: Setting, compiled: bool = False) -> Work:
 
 
 def ours(name: str, given: Setting, compiled: bool = False) -> Work:
-    """Loss and backward pass of the library's method in the middle of its training. What is compiled is the loss
-    without its draws, as `train(compile=True)` does it."""
+    """Loss and backward pass of the library's method in the middle of its training.
+
+    As in `train(compile=True)`, the loss is compiled without its draws.
+    """
     row = row_of(name)
     flow = fm.FlowMap(given.network, **limits_of(row))
     method = method_of(row, fm.FlowMap(given.teacher, path=path_of(row)))
@@ -49,7 +51,7 @@ def ours(name: str, given: Setting, compiled: bool = False) -> Work:
 
 
 def plain(name: str, given: Setting, compiled: bool = False) -> Work:
-    """Loss and backward pass of the step as one would write it from the paper."""
+    """Loss and backward pass of the plain step."""
     written = baseline(name, given.network)
 
     def value(*drawn: Tensor) -> Tensor:
@@ -60,12 +62,12 @@ def plain(name: str, given: Setting, compiled: bool = False) -> Work:
 
 
 def forget(weights: list[nn.Parameter]) -> None:
-    """No gradients."""
+    """Remove the gradients."""
     for weight in weights:
         weight.grad = None
 
 
 def apart(function: Any) -> Any:
-    """The same function with code of its own: compiled programs are kept, and limited in number, by code."""
+    """Copy a function with its code, because torch keeps and limits compiled programs by code object."""
     code = function.__code__.replace()
     return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)

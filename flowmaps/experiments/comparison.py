@@ -1,11 +1,13 @@
 """`compare`: several methods on the same network, data and length; one table and one page.
 
-OUT/comparison.json   what all of them share; another configuration is refused
-OUT/METHOD/           a run folder each, with its evaluation.json
-OUT/teacher/          the diffusion model that distillation methods learn from, if none is given
-OUT/table.md, table.json, report.html
+The folder `out` holds:
 
-Finished parts are kept, so the same call goes on where it was stopped.
+- `comparison.json`: the configuration shared by all methods; a different one is refused
+- `METHOD/`: one run folder for each method, with its `evaluation.json`
+- `teacher/`: the diffusion model that distillation methods learn from, if none is given
+- `table.md`, `table.json`, `report.html`
+
+Finished parts are kept, so the same call continues an interrupted comparison.
 """
 
 from __future__ import annotations

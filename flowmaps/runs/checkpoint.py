@@ -1,8 +1,10 @@
 """Checkpoints: a folder per step, written whole or not at all, with checksums, readable without pickle.
 
-step_00001000/   state.json  optimizer.json
-                 flow.safetensors  ema.safetensors  method.safetensors  optimizer.safetensors
-                 or, where tensors are spread over processes, shards/shard-XXXXX-model-00001-of-00001.safetensors
+A folder such as `step_00001000/` holds:
+
+- `state.json`, `optimizer.json`
+- `flow.safetensors`, `ema.safetensors`, `method.safetensors`, `optimizer.safetensors`
+- instead of the four, if tensors are sharded over processes: `shards/shard-XXXXX-model-00001-of-00001.safetensors`
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_the_table_says_what_was_measured(results):
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert set(METHODS) <= lines.keys()
     assert lines["pid"].count(" - ") == 3
-    assert lines["fmm"].count("(") == 3, "fmm is made for eight jumps"
+    assert lines["fmm"].count("(") == 3, "fmm is designed for eight jumps"
     assert "The teacher on the linear path is flow matching after" in text
     assert "Reference, 100 Euler steps of flow matching" in text and "--only checkerboard" in text
 
@@ -59,7 +59,7 @@ def test_the_picture_is_a_picture(results):
 
 
 def test_what_has_a_result_is_not_run_again(results, monkeypatch):
-    monkeypatch.setattr(landscape.Contest, "attempt", lambda self, row: pytest.fail(f"{row.name} ran again"))
+    monkeypatch.setattr(landscape.Comparison, "attempt", lambda self, row: pytest.fail(f"{row.name} ran again"))
     run(results)
     before = (results / f"{NAME}.md").read_text()
     run(results, "--tables")
@@ -70,7 +70,7 @@ def test_a_method_that_fails_is_a_result(results, tmp_path, monkeypatch):
     def diverge(self, row):
         raise FloatingPointError("the loss of step 3 is not finite")
 
-    monkeypatch.setattr(landscape.Contest, "result", diverge)
+    monkeypatch.setattr(landscape.Comparison, "result", diverge)
     (tmp_path / NAME).mkdir()
     for source in (results / NAME).glob("flow_matching.*"):
         (tmp_path / NAME / source.name).write_bytes(source.read_bytes())
@@ -89,12 +89,12 @@ def test_stored_samples_come_back(tmp_path):
 
 
 def test_every_method_begins_with_the_same_weights_on_the_map_that_it_needs():
-    contest = landscape.Contest(fm.data.load(NAME), None, 1.0, None, None)
-    first, *others = [contest.flow(**landscape.limits_of(row)) for row in fm.methods.LANDSCAPE]
+    comparison = landscape.Comparison(fm.data.load(NAME), None, 1.0, None, None)
+    first, *others = [comparison.flow(**landscape.limits_of(row)) for row in fm.methods.LANDSCAPE]
     for row, flow in zip(fm.methods.LANDSCAPE[1:], others, strict=True):
         assert (flow.only_source, flow.only_target) == (row.only_source, row.only_target)
         assert all(torch.equal(a, b) for a, b in zip(first.parameters(), flow.parameters(), strict=True))
-    assert contest.flow(**landscape.limits_of(landscape.row_of("sct"))).path == fm.path.trigonometric
+    assert comparison.flow(**landscape.limits_of(landscape.row_of("sct"))).path == fm.path.trigonometric
 
 
 def test_the_teacher_is_kept_whole(results):

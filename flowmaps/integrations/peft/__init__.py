@@ -1,10 +1,10 @@
 """Training by LoRA (Hu et al. 2021, arXiv 2106.09685), with the layers of Hugging Face peft.
 
-lora(flow, rank)            a flow map with trained low-rank additions; a student's new embeddings are trained too
-base_of(flow)               its teacher, which shares the frozen weights in memory
-save_adapter, load_adapter  trained weights to a folder in diffusers' format, and onto a model of the same kind
-set_weight(flow, weight)    scale of the adapter: 0 is the base, 1 is as trained
-merged(flow)                an ordinary flow map with the additions merged into its weights
+- `lora(flow, rank)`: a flow map with trained low-rank additions; a student's new embeddings are trained too
+- `base_of(flow)`: its teacher, which shares the frozen weights in memory
+- `save_adapter`, `load_adapter`: write the trained weights in diffusers' format, load them onto a similar model
+- `set_weight(flow, weight)`: scale of the adapter: 0 is the base, 1 is the trained model
+- `merged(flow)`: an ordinary flow map with the additions merged into its weights
 """
 
 try:

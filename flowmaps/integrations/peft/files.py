@@ -1,8 +1,8 @@
 """An adapter in a folder: the trained weights without the frozen ones.
 
-pytorch_lora_weights.safetensors   the LoRA, which `load_lora_weights` of diffusers' pipelines reads
-flow_map.safetensors               a student's new embeddings, of the second time and of its numeric conditions
-flow_map_adapter.json              rank, alpha, layers, and the checksum of the base
+- `pytorch_lora_weights.safetensors`: the LoRA weights, which `load_lora_weights` of diffusers' pipelines reads
+- `flow_map.safetensors`: a student's new embeddings of the second time and of its numeric conditions
+- `flow_map_adapter.json`: rank, alpha, layers, and the checksum of the base
 """
 
 from __future__ import annotations
