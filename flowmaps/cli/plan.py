@@ -17,7 +17,7 @@ GB = 1e9
 
 
 def run_plan(options: Plan) -> None:
-    """Print an estimate; without a recipe, all that there are."""
+    """Print an estimate; without a recipe, list all recipes."""
     if options.recipe is None:
         return list_recipes(options.json)
     estimate = plan(**given(options))
@@ -37,7 +37,7 @@ def given(options: Plan) -> dict[str, Any]:
 
 
 def list_recipes(json: bool) -> None:
-    """Names, lengths and sources."""
+    """Print the names, lengths and sources of all recipes."""
     known: list[Planned] = [*RECIPES.values(), *PRETRAINED.values()]
     if json:
         return print_json([recipe.listed() for recipe in known])
@@ -49,12 +49,12 @@ def list_recipes(json: bool) -> None:
 
 
 def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> None:
-    """Three tables: the run, the memory of one GPU, the command lines."""
+    """Print the run, the memory of one GPU and the command lines."""
     recipe, cost = estimate.recipe, estimate.cost
     spread = "spread over them (FSDP2)" if estimate.shard else "whole on each (DDP)"
     frozen = f" trained, {cost.frozen / 1e6:,.1f} million frozen" if cost.frozen else ""
     parts = f" in {estimate.accumulate} parts" if estimate.accumulate > 1 else ""
-    time = "give --rate, what a GPU reaches" if hours is None else f"{hours:,.1f} at {options.rate:g} TFLOPS a GPU"
+    time = "pass --rate, the speed of a GPU" if hours is None else f"{hours:,.1f} at {options.rate:g} TFLOPS a GPU"
     rows = [
         ["method", f"{recipe.row.name}, {recipe.row.paper.short}"],
         ["data", recipe.data],
@@ -75,7 +75,7 @@ def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> No
 
 
 def fits(estimate: Estimate, memory: float | None) -> str:
-    """The share of the memory of a GPU that it takes, in words."""
+    """The used share of the memory of a GPU, in words."""
     if memory is None:
         return ""
     share = estimate.total / (memory * GB)

@@ -12,19 +12,19 @@ from .tables import say
 
 
 def run_train(options: Train) -> None:
-    """Train, then say what to do next."""
+    """Train, and print the next commands."""
     given = keywords(options)
     if options.seconds is not None:
         given["steps"] = None
     run = train(**given, say=say)
     if not run.steps:
-        say(f"The run in {run.folder} is complete: there is nothing left to train.")
+        say(f"The run in {run.folder} is already complete.")
     out = run.folder
     say(f"Next:  flowmaps sample {out} -o samples.png    flowmaps evaluate {out}    flowmaps report {out}")
 
 
 def defaults(options: Train) -> Train:
-    """The options with the values of a recipe, which hold if nothing else is typed.
+    """The options with the values of a recipe, as defaults for the options that are not given.
 
     Raises:
         ValueError: The recipe is unknown, or an option chooses a network.

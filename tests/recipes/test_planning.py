@@ -209,7 +209,7 @@ def test_the_command_line_in_words(capsys):
     options = ["--gpus", "2", "--accumulate", "4", "--batch-size", "64", "--shard", "--memory", "80", "--method", "imf"]
     options += ["--checkpoint"]
     text = output(capsys, "imagenet256-dit-b4-meanflow", *options)
-    for words in ("130.2 million", "in 4 parts: 8 at a time", "give --rate", "of 80 GB", "48.16", "RMS normalisation"):
+    for words in ("130.2 million", "in 4 parts: 8 at a time", "pass --rate", "of 80 GB", "48.16", "RMS normalisation"):
         assert words in text, words
     assert "torchrun --standalone --nproc_per_node 2" in text and "--checkpoint --shard --accumulate 4" in text
     assert "method      imf" in text and "accelerate" not in text
