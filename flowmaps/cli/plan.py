@@ -8,7 +8,7 @@ from ..experiments.build import row_of
 from ..experiments.planning import plan
 from ..recipes import PRETRAINED, RECIPES, find_any
 from ..recipes.planned import Planned
-from ..recipes.planning import Estimate
+from ..recipes.planning import CostEstimate
 from .arguments import keywords, method_arguments
 from .options import Plan
 from .tables import print_json, print_table
@@ -48,7 +48,7 @@ def list_recipes(json: bool) -> None:
     print_table("One in full: flowmaps plan RECIPE", ["recipe", "method", "steps", "batch", "rate", "from"], rows)
 
 
-def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> None:
+def print_estimate(estimate: CostEstimate, options: Plan, hours: float | None) -> None:
     """Print the run, the memory of one GPU and the command lines."""
     recipe, cost = estimate.recipe, estimate.cost
     spread = "spread over them (FSDP2)" if estimate.shard else "whole on each (DDP)"
@@ -74,7 +74,7 @@ def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> No
         print(line)
 
 
-def fits(estimate: Estimate, memory: float | None) -> str:
+def fits(estimate: CostEstimate, memory: float | None) -> str:
     """The used share of the memory of a GPU, in words."""
     if memory is None:
         return ""

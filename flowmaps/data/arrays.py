@@ -14,7 +14,7 @@ from torch import Tensor
 from .array_files import Array, read
 from .check import check_labels, check_names, refuse_non_finite
 from .core import IN_MEMORY, Batch, Data, Kind, kind_of
-from .sources import Rows, TensorRows, from_bytes, hold_out
+from .sources import IndexedRows, TensorRows, from_bytes, hold_out
 from .transforms import drawn_from_moments
 
 CHUNK = 64 * 2**20
@@ -69,7 +69,7 @@ class DiskRows:
         return len(self.array)
 
     def take(self, index: Tensor) -> Batch:
-        """Rows by number, as in `Rows`."""
+        """Rows by number, as in `sources.IndexedRows`."""
         x = from_bytes(self.form(self.array[index.numpy()]))
         given = {name: as_tensor(rows[index.numpy()]) for name, rows in (self.given or {}).items()}
         return Batch(x, None if self.label is None else self.label[index], given=given or None)
@@ -170,7 +170,7 @@ def array_data(
     targets, count = check_labels(label, len(array), name, classes)
     given = given or {}
     check_given(given, len(array), name)
-    rows: Rows
+    rows: IndexedRows
     if array.nbytes + sum(other.nbytes for other in given.values()) <= IN_MEMORY:
         conditions = {key: as_tensor(other) for key, other in given.items()}
         rows = TensorRows(form(array), targets, given=conditions or None)

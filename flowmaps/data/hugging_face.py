@@ -229,12 +229,12 @@ def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Ten
     """A column of arrays as data, in memory if it is small."""
     from .arrays import array_data
 
-    rows = Column([part.with_format("numpy") for part in parts], column, name)
+    rows = ArrayColumn([part.with_format("numpy") for part in parts], column, name)
     whole: Any = rows[:] if rows.nbytes <= IN_MEMORY else rows
     return array_data(whole, _tensor(label, name), name, class_names=names, held=held)
 
 
-class Column:
+class ArrayColumn:
     """A column of arrays with the interface of an array for `array_data`. Rows are read when they are taken.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .check import check_labels
 from .core import IN_MEMORY, Batch, Data
 from .prompts import Prompts
-from .sources import Rows, TensorRows, from_bytes, hold_out
+from .sources import IndexedRows, TensorRows, from_bytes, hold_out
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -107,7 +107,7 @@ class FileRows:
         return len(self.rows)
 
     def take(self, index: Tensor) -> Batch:
-        """Rows by number, as in `sources.Rows`. Raises ValueError if none can be read."""
+        """Rows by number, as in `sources.IndexedRows`. Raises ValueError if none can be read."""
         rows = self.rows[index].tolist()
         decoded = _parallel(lambda row: _attempt(self.pictures, row, self.shape), rows)
         self._enter([pixels for pixels in decoded if isinstance(pixels, str)])
@@ -178,7 +178,7 @@ def image_data(
     return replace(data, prompts=Prompts.of_rows([pictures.texts[row] for row in kept.tolist()]))
 
 
-def _rows(pictures: Pictures, readable: list[int], shape: Shape, skipped: list[str]) -> tuple[Rows, Tensor]:
+def _rows(pictures: Pictures, readable: list[int], shape: Shape, skipped: list[str]) -> tuple[IndexedRows, Tensor]:
     """The table of images and their numbers. Small sets are decoded now, which finds more broken images."""
     if len(readable) * torch.Size(shape.channels_first).numel() > IN_MEMORY:
         rows = torch.tensor(readable)

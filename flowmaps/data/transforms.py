@@ -19,7 +19,7 @@ from .core import ALL, NOISE, Batch, Data, Source, generator, kind_of
 
 
 @dataclass(frozen=True)
-class Draws:
+class BatchDraws:
     """Random numbers for some rows of a batch, drawn for the whole batch.
 
     Args:
@@ -42,7 +42,7 @@ class Draws:
         return torch.randn(shape, generator=self.generator, dtype=like.dtype)[self.rows].to(like.device)
 
 
-Transform = Callable[[Batch, Draws], Batch]
+Transform = Callable[[Batch, BatchDraws], Batch]
 
 
 def transformed(data: Data, *transforms: Transform) -> Data:
@@ -91,7 +91,7 @@ class LabelDropout:
     def __post_init__(self) -> None:
         _check_share(self.share)
 
-    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+    def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
         """Drop labels of a batch."""
         if batch.label is None:
             raise ValueError("there are no labels to leave out")
@@ -117,7 +117,7 @@ class TextDropout:
     def __post_init__(self) -> None:
         _check_share(self.share)
 
-    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+    def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
         """Drop texts of a batch."""
         given = dict(batch.given or {})
         if missing := self.null.keys() - given.keys():
@@ -171,7 +171,7 @@ class GuidanceScales:
                 f"the two ends of an interval are drawn from [a, b] and [c, d] in [0, 1], in order: got {self.interval}"
             )
 
-    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+    def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
         """Add the scale, and the interval if one is drawn, to the conditions of a batch."""
         given = {"guidance": self.scale(draws.uniform(batch.x0))}
         for name, (low, high) in zip(("guidance_from", "guidance_to"), self.interval or (), strict=False):
@@ -191,13 +191,13 @@ class GuidanceScales:
         return (self.low**power + u * (self.high**power - self.low**power)) ** (1 / power)
 
 
-def mirrored(batch: Batch, draws: Draws) -> Batch:
+def mirrored(batch: Batch, draws: BatchDraws) -> Batch:
     """Flip each image (C, H, W) from left to right with probability 1/2."""
     chosen = draws.uniform(batch.x0) < 0.5
     return batch._replace(x0=torch.where(chosen[:, None, None, None], batch.x0.flip(-1), batch.x0))
 
 
-def from_moments(batch: Batch, draws: Draws) -> Batch:
+def from_moments(batch: Batch, draws: BatchDraws) -> Batch:
     """Sample mean + std eps (C, H, W) from rows (2 C, H, W) of means and standard deviations."""
     mean, std = batch.x0.chunk(2, dim=1)
     return batch._replace(x0=mean + std * draws.normal(mean))
@@ -266,7 +266,7 @@ class Transformed:
 
     def _apply(self, batch: Batch, total: int, rows: slice, seed: int, index: int) -> Batch:
         """Apply the transforms to the batch with this number."""
-        draws = Draws(total, rows, generator(seed + (self.depth << 32), index, NOISE))
+        draws = BatchDraws(total, rows, generator(seed + (self.depth << 32), index, NOISE))
         for transform in self.transforms:
             batch = transform(batch, draws)
         return batch

@@ -19,7 +19,7 @@ from ..recipes.distillation import TIMES as NAMES
 from .build import MethodLike, check_method_arguments, for_row, row_of
 from .dry_run import DryRun, dry_run_of
 from .guide import Guide, Scales, scale_range, time_interval
-from .guided_run import EVERYWHERE, Interval
+from .guided_run import EVERYWHERE, TimeInterval
 from .pretrained_sources import FOR_PIPELINES, PretrainedSource, RunSource, SourceOptions
 from .trained_run import Say, TrainedRun, check_settings, settings_of_training, silent, train_into
 
@@ -39,7 +39,7 @@ def distill(
     lora: int | None = None,
     lora_targets: Sequence[str] = (),
     guidance: Scales | None = None,
-    guidance_interval: Interval | None = None,
+    guidance_interval: TimeInterval | None = None,
     times: Literal["added", "decoupled", "source"] | None = None,
     dropout: float = 0.0,
     classes: int | None = None,
@@ -146,7 +146,7 @@ def guide_of_distillation(
     source: PretrainedSource,
     data: Data,
     guidance: Scales | None,
-    interval: Interval | None,
+    interval: TimeInterval | None,
     negative_prompt: str | None,
     dropout: float,
 ) -> Guide:

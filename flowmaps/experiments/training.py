@@ -15,7 +15,7 @@ from ..flow_map import FlowMap
 from ..methods import Row
 from .build import (
     MethodLike,
-    Model,
+    ModelLike,
     NetworkName,
     OutputName,
     flow_of,
@@ -26,7 +26,7 @@ from .build import (
     row_of,
 )
 from .guide import Scales, guide_of_training
-from .guided_run import Interval
+from .guided_run import TimeInterval
 from .trained_run import Say, TrainedRun, check_settings, data_of, device, settings_of_training, silent, train_into
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ def train(
     output: OutputName = "auto",
     labels: bool = True,
     data_args: Mapping[str, Any] | None = None,
-    teacher: Model | Any = None,
+    teacher: ModelLike | Any = None,
     guidance: Scales | None = None,
-    guidance_interval: Interval | None = None,
+    guidance_interval: TimeInterval | None = None,
     label_dropout: float | None = None,
-    reflow: Model | None = None,
+    reflow: ModelLike | None = None,
     couplings: int = COUPLINGS,
     out: str | Path | None = None,
-    start: Model | None = None,
+    start: ModelLike | None = None,
     say: Say = silent,
     **settings: Any,
 ) -> TrainedRun:
@@ -178,8 +178,8 @@ def flow_to_train(
     data: Data,
     row: Row,
     recipe: Recipe | None,
-    start: Model | None,
-    teacher: Model | Any,
+    start: ModelLike | None,
+    teacher: ModelLike | Any,
     seed: int,
     *,
     labels: bool,
@@ -222,12 +222,12 @@ def check_network(**networks: Any) -> None:
             raise ValueError(f"a recipe brings a network of its own, so `{name}` does not apply")
 
 
-def _limited(start: Model, row: Row) -> FlowMap:
+def _limited(start: ModelLike, row: Row) -> FlowMap:
     """The map that a method learns, with the weights of another."""
     return for_row(flow_of(start), row)
 
 
-def couple(data: Data, model: Model, couplings: int, seed: int, say: Say = silent) -> Data:
+def couple(data: Data, model: ModelLike, couplings: int, seed: int, say: Say = silent) -> Data:
     """Couple noise with data by the ODE of a trained model.
 
     Args:

@@ -18,7 +18,7 @@ from flowmaps.integrations.peft import base_of
 from flowmaps.recipes import PRETRAINED
 from flowmaps.recipes.distillation import TIMES as recipe_times
 from flowmaps.recipes.distillation import condition_of, null_of
-from flowmaps.recipes.planning import Estimate
+from flowmaps.recipes.planning import CostEstimate
 from flowmaps.recipes.planning.counting import loss_and_backward, total_cost
 from tests.integrations import tiny
 
@@ -109,7 +109,7 @@ def test_the_page_says_what_is_planned(name):
     page = (Path(__file__).parents[2] / "docs" / "pretrained_recipes.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`") and line.count("|") > 8)
     assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{weights / 1e6:,.1f}", f"{trained / 1e6:,.1f}"]
-    lines = [line for shard in (False, True) for line in Estimate(recipe, 8, 1, shard, None).launch.values()]
+    lines = [line for shard in (False, True) for line in CostEstimate(recipe, 8, 1, shard, None).launch.values()]
     assert sum(line in page.splitlines() for line in lines) == 1
 
 
