@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .. import consistency, derivative, weight
-from ..data.check import did_you_mean
+from ..arguments import did_you_mean
 from ..experiments.build import check_method_arguments, row_of
 from ..times import samplers as times
 from .scales import interval_of, scales_of

@@ -10,7 +10,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from .core import TRAIN, Batch, Data, Kind, Source, at_least, generator, kind_of
+from ..arguments import at_least
+from .core import TRAIN, Batch, Data, Kind, Source, generator, kind_of
 from .prompts import Prompts
 from .tables import TensorTable
 from .transforms import Transformed

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..guidance.conditions import null_rows
 from .core import ALL, NOISE, Batch, Data, Source, generator, kind_of
+from .labels import condition_of
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,7 @@ class GuidanceScales:
         for name, (low, high) in zip(("guidance_from", "guidance_to"), self.interval or (), strict=False):
             given[name] = low + (high - low) * draws.uniform(batch.x0)
         if self.null is not None:
-            known = {**(batch.given or {}), **({} if batch.label is None else {"label": batch.label})}
-            null = null_rows(known, self.null, batch.x0)
+            null = null_rows(condition_of(batch, labels=True) or {}, self.null, batch.x0)
             off = {"guidance": 1.0, "guidance_from": 0.0, "guidance_to": 1.0}
             given = {name: value.masked_fill(null, off[name]) for name, value in given.items()}
         return batch._replace(given={**(batch.given or {}), **given})

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import nn
 
+from ..arguments import at_least, did_you_mean
 from ..data import Data
-from ..data.check import at_least, did_you_mean
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import LANDSCAPE, Row

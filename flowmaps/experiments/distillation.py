@@ -14,17 +14,13 @@ from ..data import Data
 from ..flow_map import FlowMap, GuidanceSpec
 from ..guidance.conditions import SCALE
 from ..methods import LANDSCAPE, Row
-from ..networks.embeddings import TimeConditioning
-from ..recipes.distillation import TIMES as NAMES
+from ..recipes.distillation import TIMES
 from .build import MethodLike, check_method_arguments, for_row, row_of
 from .dry_run import DryRun, dry_run_of
 from .guide import Guide, Scales, scale_range, time_interval
 from .guided_run import EVERYWHERE, TimeInterval
 from .pretrained_sources import FOR_PIPELINES, PretrainedSource, RunSource, SourceOptions
 from .trained_run import Say, TrainedRun, check_settings, settings_of_training, silent, train_into
-
-TIMES: dict[str, TimeConditioning] = {name: times for times, name in NAMES.items()}
-"""Ways in which each layer is given the target time of a jump, by name."""
 
 
 def distill(

@@ -87,10 +87,6 @@ def evaluate(
     return result
 
 
-evaluate_run = evaluate
-"""The name in `fm.evaluate`, where `evaluate` is the function of a flow map."""
-
-
 def run_data(run: str | Path) -> Data:
     """Load the data of a run again.
 

@@ -74,7 +74,7 @@ def sample(
     labels = labels_of(run, config, n, label)
     source, told = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
-    condition = told | ({} if labels is None else {"label": labels})
+    condition = told | sampling.by_name(labels)
     condition |= text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt, n)
     x = sampling.sample(source, noise, steps, step=function, condition=condition, seed=seed).cpu()
     if out is not None:

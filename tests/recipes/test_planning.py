@@ -19,7 +19,7 @@ from flowmaps.draws import Rows
 from flowmaps.experiments.planning import adapted
 from flowmaps.forward_mode import SCORES_PER_BLOCK
 from flowmaps.recipes import PRETRAINED, find, find_any
-from flowmaps.recipes.distillation import TIMES
+from flowmaps.recipes.distillation import NAME_OF_TIMES
 from flowmaps.recipes.planning import Cost, CostEstimate, cost_of, counter, plan
 
 B4 = find("imagenet256-dit-b4-meanflow").reduced()
@@ -241,7 +241,7 @@ def test_the_launch_line_of_a_distillation_is_what_the_recipe_says(recipe):
     assert (options.steps, options.batch_size, options.accumulate, options.shard) == (70, 16, 2, True)
     for name in ("lr", "ema", "clip", "precision", "checkpoint"):
         assert getattr(options, name) == getattr(recipe, name)
-    assert options.times == TIMES[recipe.times] and str(options.out) == f"runs/{recipe.name}"
+    assert options.times == NAME_OF_TIMES[recipe.times] and str(options.out) == f"runs/{recipe.name}"
     low, high = scales_of(options.guidance)
     assert recipe.guidance == (low if low == high else (low, high))
     assert recipe.row.needs_teacher and recipe.where and recipe.why

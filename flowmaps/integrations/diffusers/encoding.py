@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...data import Data
+from ...data.labels import condition_of
 from ...data.sources import Finite, IndexedRows, SubsetRows
 from .folder import Loaded, Saved
 from .latents import Latents
@@ -151,8 +152,7 @@ class Encoding:
         def encoded(part: range) -> dict[str, Tensor]:
             batch = table.rows.take(torch.arange(part.start, part.stop))
             x0 = batch.x0 if are_latents else self._latent(batch.x0.to(self.device))
-            label = {} if batch.label is None else {"label": batch.label}
-            return {"x0": x0, **label, **(batch.given or {})}
+            return {"x0": x0, **(condition_of(batch, labels=True) or {})}
 
         return self._joined(rows, encoded)
 

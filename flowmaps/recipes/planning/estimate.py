@@ -7,7 +7,7 @@ from typing import Any
 
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from ...data.core import at_least
+from ...arguments import at_least
 from ...draws import Rows
 from ..planned import Planned
 from .counting import Cost, total_cost
