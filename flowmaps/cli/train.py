@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..experiments.training import check_network, recipe_of, train
+from ..experiments.training import train
+from ..experiments.training_setup import check_network, recipe_of
 from ..training.config import TrainConfig, among, names
 from .arguments import keywords
 from .options import Train

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from .by_kind import to_levels
 from .cost import counting
 from .distances import (
     Estimate,
@@ -15,7 +16,6 @@ from .distances import (
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
 from .guided import Guided, GuidedSampler, accuracy, by_scale, diversity
-from .measures import to_levels
 from .run import evaluate
 from .truth import consistency_residuals, map_error
 

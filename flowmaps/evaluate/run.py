@@ -1,9 +1,10 @@
-"""Evaluate a flow map: the table that says how good one jump is, and how much it costs."""
+"""Evaluate a flow map: a table with the quality and the cost of each sampler."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,11 @@ from ..data.labels import condition_of, uses_labels
 from ..flow_map import FlowMap
 from ..sampling import sample
 from ..steps import Step
+from .by_kind import measures
 from .cost import Sampled, measured
 from .distances import Estimate
 from .features import Features, classifier_features, train_classifier
-from .measures import Measure, draw, measures
+from .measures import Draws, Measure, draw
 from .truth import map_error
 
 MOST_VALUES = 2**26
@@ -96,11 +98,11 @@ def evaluate(
 
     Returns:
         A dict that JSON can hold: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
-        "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of `measures.py`,
-        each under its key, which "measures" explains.
+        "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of the kind of
+        data, each under its key, which "measures" explains.
 
     Raises:
-        ValueError: If labels are asked for and the data have none, or if too few rows are held out.
+        ValueError: If `labels` is True and the data have none, or if too few rows are held out.
     """
     data = as_data(data)
     draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
@@ -111,33 +113,26 @@ def evaluate(
     labels = uses_labels(flow.network, data, labels)
     counts = [max(measure.least for measure in found), max(measure.wanted for measure in found)]
     setup = Setup.make(flow, data, *counts, seed=seed, batch_size=batch_size, labels=labels)
+    with _evaluating(flow):
+        table = [_row(setup, sampler, found) for sampler in samplers(flow, jumps, ode_steps)]
+        truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
+    return _result(table, truth, found) | _about(data, rows, setup) | {"measures": _titles(found)}
+
+
+@contextmanager
+def _evaluating(flow: FlowMap) -> Iterator[None]:
+    """Put a flow map into evaluation mode inside a `with` block."""
     was_training = flow.training
     flow.eval()
     try:
-        table = [_row(setup, sampler, found) for sampler in samplers(flow, jumps, ode_steps)]
-        truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
+        yield
     finally:
         flow.train(was_training)
-    main, *others = map(_in_head, found)
-    return {
-        "metric": found[0].title,
-        **main,
-        "rows": table,
-        **_merged(others),
-        **truth,
-        "data": data.name,
-        "samples": rows.n,
-        "draws": rows.wanted // rows.n,
-        "batch_size": setup.batch_size,
-        "device": str(setup.noise.device),
-        "threads": torch.get_num_threads(),
-        "measures": {measure.key: measure.title for measure in found},
-    }
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The part that all samplers of one table share.
+    """Everything that the samplers of one table share.
 
     Attributes:
         flow: The flow map.
@@ -195,6 +190,29 @@ class Setup:
         """Samples of all rows with their cost, or of the fewest that are enough if the sampler takes many steps."""
         n = len(self.noise) if sampler.steps * len(self.noise) <= MANY_CALLS else self.least
         return measured(self.flow.network, lambda rows: self.sample(sampler, rows), n, self.batch_size)
+
+
+def _result(table: list[dict[str, Any]], truth: dict[str, Any], found: Sequence[Measure]) -> dict[str, Any]:
+    """The metric with its floor, the table, the floors of the other measures, and the error of the map."""
+    main, *others = map(_in_head, found)
+    return {"metric": found[0].title, **main, "rows": table, **_merged(others), **truth}
+
+
+def _about(data: Data, rows: Draws, setup: Setup) -> dict[str, Any]:
+    """The data, the sample counts and the device of an evaluation."""
+    return {
+        "data": data.name,
+        "samples": rows.n,
+        "draws": rows.wanted // rows.n,
+        "batch_size": setup.batch_size,
+        "device": str(setup.noise.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _titles(found: Sequence[Measure]) -> dict[str, str]:
+    """The meaning of each measure by key."""
+    return {measure.key: measure.title for measure in found}
 
 
 def _row(setup: Setup, sampler: Sampler, found: Sequence[Measure]) -> dict[str, Any]:
