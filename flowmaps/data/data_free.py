@@ -14,7 +14,7 @@ from ..arguments import at_least
 from .core import TRAIN, Batch, Data, Kind, Source, generator, kind_of
 from .prompts import Prompts
 from .tables import TensorTable
-from .transforms import Transformed
+from .transformed import Transformed
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def test_large_arrays_stay_on_disk_and_give_the_same_rows(tmp_path, monkeypatch)
     within = load(tmp_path / "set")
     monkeypatch.setattr("flowmaps.data.hugging_face.IN_MEMORY", 0)
     monkeypatch.setattr("flowmaps.data.arrays.IN_MEMORY", 0)
-    monkeypatch.setattr("flowmaps.data.arrays.CHUNK", 100)  # looked through in several pieces
+    monkeypatch.setattr("flowmaps.data.array_format.CHUNK", 100)  # looked through in several pieces
     on_disk, sizes = load(tmp_path / "set"), []
     read = ArrayColumn._read
     monkeypatch.setattr(
