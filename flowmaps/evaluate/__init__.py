@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from .by_kind import to_levels
 from .class_measures import accuracy, diversity
 from .cost import counting
 from .distances import (
@@ -16,7 +17,6 @@ from .distances import (
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
 from .guided import Guided, GuidedSampler, by_scale
-from .measures import to_levels
 from .run import evaluate
 from .truth import consistency_residuals, map_error
 
