@@ -50,8 +50,8 @@ def refuse_unreduced(flow: nn.Module, method: nn.Module) -> None:
     if local:
         raise RuntimeError(
             f"the gradient of {local[0]}{f' and {len(local) - 1} more' if len(local) > 1 else ''} would not be "
-            f"averaged over the processes: the loss is computed outside a data-parallel module. {INSTEAD}. If you average "
-            "gradients yourself, pass rows=Rows(first, every, total)"
+            "averaged over the processes: the loss is computed outside a data-parallel module. "
+            f"{INSTEAD}. If you average gradients yourself, pass rows=Rows(first, every, total)"
         )
 
 
