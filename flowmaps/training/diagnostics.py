@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from ..data.labels import condition_of
-from ..distributed.shards import here, is_sharded
+from ..distributed.shards import is_sharded, local_part
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
 from ..method.term import TermLoss
@@ -37,7 +37,7 @@ def where(term: TermLoss) -> str:
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no entry of any floating-point tensor is NaN or infinite; of a sharded tensor, no entry that is here."""
-    floating = [here(tensor.detach()) for tensor in tensors if tensor.is_floating_point()]
+    floating = [local_part(tensor.detach()) for tensor in tensors if tensor.is_floating_point()]
     return not floating or bool(torch.stack([tensor.isfinite().all() for tensor in floating]).all())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data import Batch, Data
 from ..data.data_free import with_zero_rows
-from ..distributed.shards import everyone, together, unshard
+from ..distributed.shards import run_on_all, unshard, world_group
 from ..runs import checkpoint
 from ..runs.folder import Run
 from .learner import Learner
@@ -75,7 +75,7 @@ class Job:
         assert self.folder is not None
         checkpoints = self.folder.checkpoints
         # one process looks, so that all go on from the same one
-        [found, *_] = together(lambda: checkpoint.latest(checkpoints) if self.is_main else None, everyone())
+        [found, *_] = run_on_all(lambda: checkpoint.latest(checkpoints) if self.is_main else None, world_group())
         if found is not None:
             path, state = found
             self.learner.restore(path, state)

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data import Batch
 from ..data.labels import condition_of
 from ..distributed.processes import Processes
-from ..distributed.shards import release
+from ..distributed.shards import unshard_in_place
 from ..draws import seeded
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method, measure
@@ -153,7 +153,7 @@ class Learner:
         All of them have to do it.
         """
         self.agreement.finish()
-        release([self.flow, self.method, self.average.flow, *teachers(self.method)])
+        unshard_in_place([self.flow, self.method, self.average.flow, *teachers(self.method)])
 
     def is_finite(self) -> bool:
         """Whether the loss and everything that training has changed are numbers, as far as it is here. Waits for the

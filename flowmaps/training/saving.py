@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch.distributed as dist
 from torch import Tensor
 
-from ..distributed.shards import is_sharded, storage, together
+from ..distributed.shards import is_sharded, run_on_all, storage
 from ..runs.checkpoint import Snapshot, write
 
 PATIENCE = timedelta(minutes=10)
@@ -56,7 +56,7 @@ class Saving:
 
     def agreed(self, check: Callable[[], bool]) -> bool:
         """Whether a check holds on all processes that write together."""
-        return all(together(check, self._group))
+        return all(run_on_all(check, self._group))
 
     def start(self, taken: Snapshot) -> None:
         """Write a snapshot, as soon as the write before is done.
