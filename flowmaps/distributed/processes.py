@@ -61,6 +61,6 @@ class Processes:
             raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
         if batch_size < self.count * self.accumulate:
             raise ValueError(
-                f"batch_size counts the rows of all processes: {batch_size} rows are too few for {self.count} processes "
-                f"with {self.accumulate} parts each"
+                f"batch_size counts the rows of all processes: {batch_size} rows are too few for {self.count} "
+                f"processes with {self.accumulate} parts each"
             )

@@ -83,7 +83,9 @@ def spread():
         copied = unshard(state.ema).velocity(torch.zeros(3, 2, dtype=torch.float64), 0.5)
         if state.step == 2:
             break
-    with pytest.raises(ValueError, match=r"are spread over processes by an earlier run: take training.unshard\(flow\)"):
+    with pytest.raises(
+        ValueError, match=r"were sharded over processes by an earlier run: pass training.unshard\(flow\)"
+    ):
         train(flow, method, GAUSSIAN, shard=True, **PLAN, **QUIET)
     flow, method = unshard(flow), METHODS["phases"]()
     *_, state = train(flow, method, GAUSSIAN, shard=True, **PLAN, **QUIET)
