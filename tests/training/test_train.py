@@ -297,7 +297,7 @@ def test_arguments_that_cannot_be():
     refused("decay of the weight average", steps=1, ema=1.0)
     refused("keep must be at least 1", steps=1, keep=0)
     refused("needs the folder", steps=1, resume=True)
-    refused("tracker nonsense is not known", ImportError, steps=1, out="unused", trackers=("nonsense",))
+    refused("tracker nonsense is unknown", ImportError, steps=1, out="unused", trackers=("nonsense",))
     with pytest.raises(ValueError, match="nothing to train"):
         train(flow().requires_grad_(False), fm.methods.imf(), GAUSSIAN, steps=1, **QUIET)
 
