@@ -124,6 +124,11 @@ class GuidedVelocity(nn.Module):
         """The one target time of a partial first member."""
         return getattr(self.members[0], "only_target", None)
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the first member is a partial map."""
+        return self.only_source is not None or self.only_target is not None
+
     def member_condition(self) -> dict[str, Any]:
         """Conditions for the members, without the guidance conditions that are read here."""
         mine = (SCALE, FROM, TO) if self.scale is None else ()
