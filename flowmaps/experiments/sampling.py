@@ -13,8 +13,9 @@ from torch import Tensor
 
 from .. import sampling
 from .. import steps as steppers
+from ..arguments import did_you_mean
 from ..flow_map import FlowMap
-from ..guidance import Guided
+from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load
 from ..steps import Step
@@ -22,6 +23,9 @@ from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
 from .text_conditioning import decoded, has_pipeline, text_conditions
 from .trained_run import Say, device, silent
+
+STEP_NAMES = ("jump", "euler", "heun", "ancestral", "restart")
+"""Names of steps, beside "auto"."""
 
 
 def sample(
@@ -132,11 +136,20 @@ def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:
 
     Returns:
         The name and the function.
+
+    Raises:
+        ValueError: There is no such step.
     """
     if callable(step):
         return getattr(step, "__name__", "step"), step
     if step == "auto":
-        return step_of(steppers.euler if isinstance(flow, Guided) else steppers.default(flow, number), flow, number)
+        return step_of(
+            steppers.euler if isinstance(flow, GuidedVelocity) else steppers.default(flow, number), flow, number
+        )
+    if step not in STEP_NAMES:
+        raise ValueError(
+            f"unknown step {step!r}{did_you_mean(step, STEP_NAMES)}; known are auto, {', '.join(STEP_NAMES)}"
+        )
     return step, getattr(steppers, step)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import json
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ import torch
 import flowmaps as fm
 from flowmaps import experiments
 from flowmaps.cli import COMMANDS, main
+from flowmaps.cli.options import Sample
 from flowmaps.cli.tables import as_options
 from flowmaps.experiments import comparison_runs
 from flowmaps.experiments.build import row_of, rows_of
 from flowmaps.experiments.comparison import METHODS
+from flowmaps.experiments.sampling import STEP_NAMES
 from flowmaps.experiments.trained_run import LEARNING, settings_of_training
 from flowmaps.experiments.training_setup import METHOD, STEPS
 
@@ -120,6 +123,9 @@ def test_samples_are_those_of_the_command(plain, tmp_path):
     assert said == [f"6 samples of digits, 1 x euler: {tmp_path / 'x.png'}"]
     with pytest.raises(ValueError, match="it needs `guidance`"):
         experiments.sample(plain, guidance_interval=(0, 1))
+    with pytest.raises(ValueError, match=r"unknown step 'jmp' \(did you mean jump\?\); known are auto, jump"):
+        experiments.sample(plain, step="jmp")
+    assert STEP_NAMES == get_args(get_type_hints(Sample)["step"])[1:]  # the command line offers the same
 
 
 @pytest.mark.parametrize(("guidance", "text"), [(2.0, "2"), ((1, 8), "1:8")])
