@@ -219,8 +219,8 @@ def picture(result: dict[str, Any], runs: list[dict[str, Any]]) -> None:
         axis.set_yticks([])
         axis.set_xticks([])
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    told = f"the same noise and class in each column, guidance {result['scale']:g}"
-    axes[0].set_title(f"Students in one jump beside their teacher: {told}", fontsize=9)
+    note = f"the same noise and class in each column, guidance {result['scale']:g}"
+    axes[0].set_title(f"Students in one jump beside their teacher: {note}", fontsize=9)
     figure.tight_layout(pad=0.3, h_pad=0.1)
     figure.savefig(RESULTS / "samples.png", dpi=150, bbox_inches="tight")
 
