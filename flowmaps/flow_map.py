@@ -21,12 +21,11 @@ from .outputs import Output, average_velocity
 from .path import Path, Time, expand, linear
 from .serialise import describable
 
-INSTEAD = {
-    ("source", 1.0): "; it samples in a single step, steps=1",
-    ("target", 0.0): "; to sample it in several steps, pass step=steps.restart",
+ADVICE = {
+    "source": "it samples in a single step, steps=1, step=steps.jump",
+    "target": "to sample it in several steps, pass step=steps.restart",
 }
-"""What the partial maps in use can do instead."""
-
+"""How to sample a partial map, by the end of time that it knows."""
 
 Interval = tuple[float, float] | Callable[[Tensor], Tensor]
 """When guidance acts: from one time to another, or a function from s to the share that acts there."""
@@ -72,7 +71,7 @@ class GuidanceSpec:
 
     def __str__(self) -> str:
         low, high = self.range
-        scale = f"{low:g}" if low == high else "as told" if high == math.inf else f"{low:g} to {high:g}"
+        scale = f"{low:g}" if low == high else "as a condition" if high == math.inf else f"{low:g} to {high:g}"
         times = self.interval
         when = f"between times {times[0]:g} and {times[1]:g}" if isinstance(times, tuple) else str(times)
         return f"{self.kind}, scale {scale}, {when}"
@@ -84,14 +83,21 @@ def _is_number(value: Any) -> bool:
 
 @describable
 class FlowMap(nn.Module):
-    """A flow map around any network called as `network(x, s, t, **condition)` that returns a tensor of x's shape.
+    """A flow map around any network that is called as `network(x, s, t, **condition)`.
 
-    The network gets s and t as (B,) in x's dtype but never below float32, unscaled. `output` says what it predicts:
-    `average_velocity` (default), `Endpoint()`, `Position()`, `Rotation()`, `GaussianSkip.fit(x0)`, or any function
-    (value, x, s, t, path) -> V. A partial map knows one end only: `only_target=0.0` (a consistency model) or
-    `only_source=1.0` (a one-step generator from noise); other calls are refused with ValueError. ValueError also for
-    times outside [0, 1] or NaN and for a network output of another shape. guidance: the
-    guidance that the weights have learned, None if none; `train` sets it, and guiding such a map again warns.
+    Args:
+        network: Returns a tensor of x's shape. It gets s and t as (B,), unscaled, in x's dtype but never below float32.
+        output: The quantity that the network predicts: `average_velocity`, `Endpoint()`, `Position()`, `Rotation()`,
+            `GaussianSkip.fit(x0)`, or any function (value, x, s, t, path) -> V.
+        path: The path between data and noise; the linear one by default.
+        only_source: The one source time of a partial map, such as 1.0 for a one-step generator. None: any.
+        only_target: The one target time of a partial map, such as 0.0 for a consistency model. None: any.
+        guidance: The guidance that the weights have learned; None if they have learned none. `train` sets it, and
+            guiding such a map again warns.
+
+    Raises:
+        ValueError: In calls: a time is NaN, outside [0, 1] or unknown to a partial map, or the network returns another
+            shape.
     """
 
     def __init__(
@@ -113,14 +119,21 @@ class FlowMap(nn.Module):
         self.condition: dict[str, Any] = {}
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """F(x, s, t) = x + (t - s) V(x, s, t): x at time t. Shapes: x (B, ...); s, t a number, 0-d, (B,) or (B, 1, ...,
-        1).
+        """Jump: F(x, s, t) = x + (t - s) V(x, s, t), the state at time t.
+
+        Args:
+            x: State at time s, (B, ...).
+            s: Source time: a number, or a tensor of shape (), (B,) or (B, 1, ..., 1).
+            t: Target time, likewise.
+
+        Returns:
+            The state at time t, of the shape of x.
         """
         s, t = expand(s, x), expand(t, x)
         return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """V(x, s, t): the mean of v along the path from s to t; the velocity where s = t."""
+        """V(x, s, t): the mean of v along the path from s to t; the velocity if s = t."""
         s, t = expand(s, x), expand(t, x)
         self._check(s, t)
         value = self.network(x, s.reshape(x.shape[0]), t.reshape(x.shape[0]), **self.condition)
@@ -140,28 +153,29 @@ class FlowMap(nn.Module):
         return self.path.convert(self.velocity(x, t), x, t, paths.velocity, paths.data)
 
     def given(self, **condition: Any) -> FlowMap:
-        """The same weights with a condition bound (`flow.given(label=y)`): what comes back is a function of x, s and t
-        alone.
-        """
+        """The same weights with a condition bound: `flow.given(label=y)` is a function of x, s and t alone."""
         bound = self.around(self.network)
         bound.condition = {**self.condition, **condition}
         return bound
 
     def around(self, network: Callable[..., Tensor]) -> FlowMap:
-        """The same map (output, path, condition, limits) around another network: other weights, averaged or frozen
-        ones.
+        """The same output, path, condition, limits and guidance around another network.
+
+        Args:
+            network: Other weights, such as averaged or frozen ones.
+
+        Returns:
+            The flow map.
         """
         limits = {"only_source": self.only_source, "only_target": self.only_target}
-        # made anew, not copied, which torch's compiler could not follow
+        # made anew: torch.compile cannot follow a copy
         other = FlowMap(network, self.output, self.path, guidance=self.guidance, **limits)  # type: ignore[arg-type]
         other.condition, other.training = self.condition, self.training
         return other
 
     @property
     def like(self) -> Tensor:
-        """An empty tensor of the device and dtype for x: the widest of the weights, of which some may be frozen in a
-        narrow one.
-        """
+        """An empty tensor of the device and dtype for x: the widest dtype among the weights."""
         weights = list(self.parameters())
         dtypes = [weight.dtype for weight in weights if weight.is_floating_point()]
         dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
@@ -182,14 +196,15 @@ class FlowMap(nn.Module):
         return self.only_source in (None, s) and self.only_target in (None, t)
 
     def unlimited(self) -> FlowMap:
-        """The same weights without the limits of a partial map, for losses that train more than it is sampled with."""
+        """The same weights without the limits of a partial map, for losses that train it at other times too."""
         other = self.around(self.network)
         other.only_source = other.only_target = None
         return other
 
     def _check(self, s: Tensor, t: Tensor) -> None:
-        """Refuse times that are no times or that a partial map does not know. Reads values, so not while a graph is
-        traced and not on a GPU.
+        """Refuse values that are no times, and times that a partial map does not know.
+
+        It reads values, so it does nothing while a graph is traced and on a GPU.
         """
         if (
             torch.compiler.is_compiling()
@@ -202,10 +217,54 @@ class FlowMap(nn.Module):
             if not bool(((time >= 0) & (time <= 1)).all()):
                 raise ValueError(f"{name} times must lie in [0, 1] (0 is data, 1 is noise), got {_worst(time)}")
             if only is not None and not bool((time == only).all()):
-                raise ValueError(
-                    f"this is a partial flow map: it only knows the {name} time {only:g}, but it was asked for "
-                    f"{_other(time, only)}{INSTEAD.get((name, only), '')}"
-                )
+                raise ValueError(_unknown(name, only, _other(time, only)))
+
+
+def check_jump(flow: Any, s: float, t: float) -> None:
+    """Refuse a jump that a partial map does not know.
+
+    Args:
+        flow: A FlowMap, or anything else, which is taken to know all jumps.
+        s: Source time.
+        t: Target time.
+
+    Raises:
+        ValueError: The map does not know the jump.
+    """
+    # A FlowMap does so itself, except on a GPU, where it would have to wait for the times: here they are still numbers.
+    # A rule may give tensors, which the FlowMap checks.
+    for name, time in (("source", s), ("target", t)):
+        only = getattr(flow, f"only_{name}", None)
+        if only is not None and isinstance(time, int | float) and time != only:
+            raise ValueError(_unknown(name, only, f"{time:g}"))
+
+
+def check_velocity(flow: Any, need: str, advice: str = "") -> None:
+    """Refuse a partial map, which has no velocity.
+
+    Args:
+        flow: A FlowMap, or anything else, which is taken to have a velocity.
+        need: The caller's need, to start the message: "this step follows the velocity".
+        advice: The way out. Empty: how the map is sampled.
+
+    Raises:
+        ValueError: The map is partial.
+    """
+    for name in ("source", "target"):
+        only = getattr(flow, f"only_{name}", None)
+        if only is not None:
+            raise ValueError(
+                f"{need}, and a partial flow map has none: it only knows the {name} time {only:g}; "
+                f"{advice or ADVICE[name]}"
+            )
+
+
+def _unknown(name: str, only: float, asked: str) -> str:
+    """Compose the message for a time that a partial map does not know."""
+    return (
+        f"this is a partial flow map: it only knows the {name} time {only:g}, but it was asked for {asked}; "
+        f"{ADVICE[name]}"
+    )
 
 
 def _worst(time: Tensor) -> str:

@@ -14,7 +14,7 @@ shape. Random steps draw from torch's global generator.
 
 A partial map takes the steps that are valid for it and refuses the others (ValueError, on every device). With
 only_target=0 it takes one `jump`, or several `restart`s; with only_source=1 exactly one jump. The other steps follow
-the velocity V(x, t, t), which a partial map knows at one end of time at most.
+the velocity V(x, t, t), which a partial map knows at one end of time at most. `default(flow, steps)` chooses for a map.
 """
 
 from __future__ import annotations
@@ -26,20 +26,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .flow_map import check_jump, check_velocity
 from .path import expand
 
 Step = Callable[[Any, Tensor, float, float], Tensor]
 
+NEEDS_VELOCITY = "this step follows the velocity"
+
+
+def default(flow: Any, steps: int) -> Step:
+    """Choose the step that samples a map in a number of equal steps from t = 1 to t = 0.
+
+    Args:
+        flow: The flow map.
+        steps: Number of steps.
+
+    Returns:
+        `jump` if the map knows all jumps on the way, `restart` for several steps of a map to t = 0 alone.
+
+    Raises:
+        ValueError: The map does not take this number of steps: a map from s = 1 alone takes one.
+    """
+    check_jump(flow, 1.0, 0.0)
+    if steps == 1 or not getattr(flow, "is_partial", False):
+        return jump
+    check_jump(flow, 1 - 1 / steps, 0.0)
+    return restart
+
 
 def jump(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     """Jump by the flow map, F(x, s, t). One network call."""
-    _knows(flow, s, t)
+    check_jump(flow, s, t)
     return flow(x, s, t)
 
 
 def euler(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     """Euler step of the ODE, x + (t - s) v(x, s). One network call; the error of a whole solve falls like 1/steps."""
-    _has_velocity(flow)
+    check_velocity(flow, NEEDS_VELOCITY)
     return x + (t - s) * flow.velocity(x, s)
 
 
@@ -48,7 +71,7 @@ def heun(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
 
     Two network calls; the error of a whole solve falls like 1/steps^2.
     """
-    _has_velocity(flow)
+    check_velocity(flow, NEEDS_VELOCITY)
     v = flow.velocity(x, s)
     return x + (t - s) * (v + flow.velocity(x + (t - s) * v, t)) / 2
 
@@ -73,7 +96,7 @@ def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
         raise ImportError("steps.ode needs torchdiffeq: pip install flowmaps[ode]") from None
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
-        _has_velocity(flow)
+        check_velocity(flow, NEEDS_VELOCITY)
         times = torch.tensor([s, t], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         # solvers step past the ends by rounding, where there is no velocity
         return odeint(lambda u, y: flow.velocity(y, u.clamp(0, 1)), x, times, rtol=rtol, atol=atol, method=method)[-1]
@@ -87,7 +110,7 @@ def ancestral(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     It is exact in the limit of small steps. At t = 0 it returns f(x_s, s). Ho et al. 2020, arXiv 2006.11239.
     """
     _down(s, t)
-    _has_velocity(flow)
+    check_velocity(flow, NEEDS_VELOCITY)
     mean, std = flow.path.posterior(x, flow.denoise(x, s), s, t)
     return mean + (std * torch.randn_like(x)).to(x.dtype)
 
@@ -119,7 +142,7 @@ def sde(level: float = 1.0) -> Step:
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         _down(s, t)
-        _has_velocity(flow)
+        check_velocity(flow, NEEDS_VELOCITY)
         if s == t:
             return x  # r is 0/0 where there is no data or no noise
         path, x0, start, end = flow.path, flow.denoise(x, s), expand(s, x), expand(t, x)
@@ -138,7 +161,7 @@ def restart(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     This is the multi-step sampler of consistency models, which only know t = 0 (Song et al. 2023, arXiv 2303.01469).
     """
     _down(s, t)
-    _knows(flow, s, 0.0)
+    check_jump(flow, s, 0.0)
     x0 = flow(x, s, 0.0)
     return flow.path.renoise(x0, 0.0, t, torch.randn_like(x0))
 
@@ -163,7 +186,7 @@ def gamma(g: float) -> Step:
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         _down(s, t)
         below = t * math.sqrt(1 - g**2)
-        _knows(flow, s, below)
+        check_jump(flow, s, below)
         y = flow(x, s, below)
         return flow.path.renoise(y, below, t, torch.randn_like(y))
 
@@ -173,34 +196,3 @@ def gamma(g: float) -> Step:
 def _down(s: float, t: float) -> None:
     if t > s:
         raise ValueError(f"this step goes from noise to data, s >= t, but it was asked to go from {s:g} to {t:g}")
-
-
-INSTEAD = {
-    "source": "it samples in a single step, steps=1, step=steps.jump",
-    "target": "to sample it in several steps, pass step=steps.restart",
-}
-"""Advice for partial maps, by the end of time that they know."""
-
-
-def _knows(flow: Any, s: float, t: float) -> None:
-    """Refuse a jump that a partial map does not know."""
-    # A FlowMap does so itself, except on a GPU, where it would have to wait for the times: here they are still numbers.
-    # A rule may give tensors, which the FlowMap checks.
-    for name, time in (("source", s), ("target", t)):
-        only = getattr(flow, f"only_{name}", None)
-        if only is not None and isinstance(time, int | float) and time != only:
-            raise ValueError(
-                f"this is a partial flow map: it only knows the {name} time {only:g}, but it was asked for {time:g}; "
-                f"{INSTEAD[name]}"
-            )
-
-
-def _has_velocity(flow: Any) -> None:
-    """Refuse a partial map."""
-    for name in ("source", "target"):
-        only = getattr(flow, f"only_{name}", None)
-        if only is not None:
-            raise ValueError(
-                f"this step follows the velocity, and a partial flow map has none: it only knows the {name} time "
-                f"{only:g}; {INSTEAD[name]}"
-            )

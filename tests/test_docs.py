@@ -21,6 +21,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 INTERNAL = {
     "__main__",
+    "arguments",
     "serialise",
     "files",
     "runs",

@@ -1,4 +1,4 @@
-"""Teachers: every prediction on every schedule, read on every path, against exact mixtures; the ends; the errors."""
+"""Teachers: every prediction on every schedule and path against exact mixtures; the ends; the errors."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ T = torch.linspace(0.02, 0.98, 12, dtype=torch.float64)
 
 
 def exact(kind, schedule, scale=1.0, shift=0.0):
-    """What a perfect network of this kind predicts, on a clock of its own."""
+    """A perfect network with this kind of prediction, on its own clock."""
     law = mixture(schedule)
 
     def predict(x, time):
@@ -43,7 +43,7 @@ def exact(kind, schedule, scale=1.0, shift=0.0):
 
 
 def made(kind, name, path):
-    """The teacher of an exact network, which knows the times where its answer fixes the data."""
+    """The teacher of an exact network; the known times end before a prediction stops determining the data."""
     blind = kind in (paths.noise, paths.score) and name in ENDS_IN_NOISE
     known = (0.0, 0.95 if blind else 1.0)
     predict = exact(kind, SCHEDULES[name], 9.0, -1.0)
@@ -51,7 +51,7 @@ def made(kind, name, path):
 
 
 def inside(teacher, t):
-    """Those of our times whose noise level the network knows."""
+    """Mask of the times whose noise level lies in the known times of the network."""
     reading = teacher.reading
     low, high = (torch.tensor(u, dtype=torch.float64) for u in reading.known)
     ratio = reading.path.sigma(t) / reading.path.alpha(t)
@@ -74,7 +74,7 @@ def test_every_prediction_on_every_schedule_is_the_velocity_on_every_path(kind, 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_time_is_a_pole(kind, name):
-    """Both ends, and the times beside them, on every path; in half precision, and the derivatives in x and t too."""
+    """Both ends and the times beside them, on every path, in half precision and in the derivatives in x and t."""
     t = torch.tensor([0.0, 1e-9, 1e-4, 0.5, 0.9999, 1.0])
     for path, dtype in [*((path, torch.float32) for path in SCHEDULES.values()), (paths.linear, torch.bfloat16)]:
         teacher = made(kind, name, path)
@@ -89,7 +89,7 @@ def test_no_time_is_a_pole(kind, name):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_derivatives_of_both_engines_agree_with_the_truth(kind, name):
-    """Also at t = 1 where the network knows it, which is where one-step methods look."""
+    """Also at t = 1 if it is a known time, because one-step methods use it."""
     t = torch.tensor([0.1, 0.33, 0.5, 0.61, 0.75, 1.0], dtype=torch.float64)
     x = X[::2]
     for path in (paths.linear, SCHEDULES["discrete"])[: 2 if kind is paths.v_prediction else 1]:
@@ -155,7 +155,7 @@ def test_a_reading_is_an_output_and_can_be_described():
     again = build(describe(flow))
     again.load_state_dict(flow.state_dict())
     assert torch.equal(again(x, 0.9, 0.2), flow(x, 0.9, 0.2))
-    with pytest.raises(ValueError, match="read on the path Linear.*but its flow map is on Trigonometric"):
+    with pytest.raises(ValueError, match="converted to the path Linear.*but its flow map is on Trigonometric"):
         reading(value, x, s, t, paths.trigonometric)
 
 
@@ -175,10 +175,10 @@ def test_answers_of_another_shape_are_refused(predict, message):
     "arguments, error, message",
     [
         ((paths.noise, SCHEDULES["zero_snr"]), ValueError, "zero terminal SNR.*known="),
-        ((paths.noise, paths.linear), ValueError, "does not fix the data at the noisy end u = 1"),
+        ((paths.noise, paths.linear), ValueError, "does not determine the data at the noisy end u = 1"),
         ((paths.score, paths.trigonometric), ValueError, "zero terminal SNR"),
         ((paths.state, paths.linear), ValueError, "a multiple of the state"),
-        ((lambda path, u: u, paths.linear), TypeError, r"predicts must be a function.*gave a Tensor"),
+        ((lambda path, u: u, paths.linear), TypeError, r"predicts must be a function.*returned a Tensor"),
         ((lambda path, u: (1.0, u), paths.linear), TypeError, "predicts must be a function"),
         ((paths.velocity, paths.linear, paths.linear, (0.5, 0.2)), ValueError, "0 <= low < high <= 1"),
         ((paths.velocity, paths.linear, paths.linear, (0.0, 1.5)), ValueError, "0 <= low < high <= 1"),
@@ -191,7 +191,7 @@ def test_readings_that_cannot_be_are_refused(arguments, error, message):
 
 
 class Noise(nn.Module):
-    """A noise prediction with a condition, dropout and a batch norm, which a teacher must not be moved by."""
+    """A noise prediction with a condition, dropout and a batch norm, which must not change a teacher."""
 
     def __init__(self):
         super().__init__()

@@ -1,7 +1,10 @@
 """The public names, called as a user would call them."""
 
+import ast
 import math
+from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +49,12 @@ PUBLIC = {
         "gaussian_likelihood cauchy_likelihood"
     ),
 }
+
+SHARED = {
+    "Block": "the residual block of an MLP and of a DiT, each private to its network",
+    "FlowMapPipeline": "the class of an exported folder, with components of its own or of a pipeline of diffusers",
+}
+"""Class names that stand for two classes, and why."""
 
 
 class Mine(nn.Module):
@@ -99,6 +108,15 @@ def test_names_are_there():
         assert module in fm.__all__ and all(hasattr(getattr(fm, module), name) for name in names.split())
     with pytest.raises(AttributeError, match="module 'flowmaps' has no attribute 'flow_maps'"):
         fm.flow_maps  # noqa: B018
+
+
+def test_no_two_classes_share_a_name():
+    homes = defaultdict(list)
+    for path in Path(fm.__file__).parent.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(str(path))
+    assert {name for name, found in homes.items() if len(found) > 1} == SHARED.keys(), homes
 
 
 @pytest.mark.parametrize("name", NAMES)

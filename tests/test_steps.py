@@ -261,6 +261,23 @@ def test_a_map_from_noise_alone_makes_one_jump_anywhere():
     torch.testing.assert_close(fm.sample(part, x, times=[1.0, 0.4]), whole.flow_map(x, 1.0, 0.4))
 
 
+def test_the_default_step_samples_every_map():
+    """With the result of the exact map, and in as many steps as the map takes."""
+    whole, x = gaussian(), randn(6, 3)
+    to_data, from_noise = (partial_map(whole, **only) for only in ({"only_target": 0.0}, {"only_source": 1.0}))
+    assert [steps.default(flow, 1) for flow in (whole, fm.FlowMap(torch.nn.Identity()), to_data, from_noise)] == (
+        4 * [steps.jump]
+    )
+    assert steps.default(fm.FlowMap(torch.nn.Identity()), 4) is steps.default(whole, 4) is steps.jump
+    found = fm.sample(to_data, x, 4, step=steps.default(to_data, 4), seed=1)
+    torch.testing.assert_close(found, fm.sample(whole, x, 4, step=steps.restart, seed=1))
+    assert not torch.allclose(found, fm.sample(whole, x, 4))
+    with pytest.raises(ValueError, match="only knows the source time 1.*single step"):
+        steps.default(from_noise, 2)
+    with pytest.raises(ValueError, match="only knows the target time 0.3"):
+        steps.default(partial_map(whole, only_target=0.3), 1)
+
+
 @pytest.mark.parametrize("step", [*VELOCITY_STEPS, steps.restart, steps.gamma(0.5), steps.jump])
 def test_a_map_from_noise_alone_refuses_a_second_step(step):
     with pytest.raises(ValueError, match="it only knows the source time 1.*it samples in a single step, steps=1"):

@@ -34,11 +34,11 @@ RUN: dict[type, tuple[str, str]] = {
 """The module and function of each command, in the order of `flowmaps --help`."""
 COMMANDS = tuple(RUN)
 KEPT = {
-    Train: "; what was learned is kept, go on with --resume",
-    Distill: "; what was encoded and learned is kept, go on with --resume",
-    Compare: "; what was learned is kept, the same command goes on",
+    Train: "; the run is kept, go on with --resume",
+    Distill: "; the cache and the run are kept, go on with --resume",
+    Compare: "; finished parts are kept, the same command goes on",
 }
-"""What is kept if a command is stopped, for its last message."""
+"""Last words of a command that is stopped."""
 NAMES = {field.name for kind in COMMANDS for field in fields(kind)}
 """Names of all options."""
 DESCRIPTION = "Flow maps: learn the integral of a diffusion model, and sample it in one step."
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: The words after `flowmaps`. None: those of this process.
+        argv: The words after `flowmaps`. None: the arguments of this process.
 
     Returns:
         The exit code: 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C and 143 after SIGTERM.
@@ -75,14 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def in_options(error: Exception) -> str:
-    """The message of an error, with options in the place of arguments."""
+    """The message of an error, with names of arguments replaced by options."""
     from .tables import as_options
 
     return as_options(str(error), NAMES)
 
 
 def part() -> None:
-    """Leave the process group: threads that still wait for other processes would abort this one at its end."""
+    """Leave the process group: its waiting threads would abort this process at its end."""
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():
@@ -90,7 +90,7 @@ def part() -> None:
 
 
 def parse(argv: Sequence[str] | None) -> Command | Distill | Export:
-    """The options of the command that was typed. Leaves with exit code 2 for what cannot be read, 0 after --help."""
+    """Parse a command line. Exits with code 2 for a wrong command line, and 0 after --help."""
     options = _parse(argv)
     if not isinstance(options, Train) or options.recipe is None:
         return options
@@ -100,7 +100,7 @@ def parse(argv: Sequence[str] | None) -> Command | Distill | Export:
 
 
 def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command | Distill | Export:
-    """train: options of `train` with the values that hold where nothing is typed."""
+    """Parse a command line, with `train` as the defaults of the command of that name."""
     commands = tuple(Annotated[kind, tyro.conf.subcommand(kind.__name__.lower())] for kind in COMMANDS)
     if train is not None:
         commands = (Annotated[Train, tyro.conf.subcommand("train", default=train)], *commands[1:])
@@ -109,6 +109,6 @@ def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command | 
 
 
 def run(options: Any) -> None:
-    """Run a command; the packages that it needs are imported when it is called."""
+    """Run a command, importing the packages that it needs."""
     module, function = RUN[type(options)]
     getattr(import_module(f".{module}", __name__), function)(options)

@@ -1,4 +1,4 @@
-"""Arguments given as name=value: numbers and words, and the functions of this package written as in Python."""
+"""Arguments given as name=value: numbers, words, and functions of this package written as in Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .. import consistency, derivative, weight
-from ..data.check import did_you_mean
+from ..arguments import did_you_mean
 from ..experiments.build import check_method_arguments, row_of
 from ..times import samplers as times
 from .scales import interval_of, scales_of
@@ -35,7 +35,7 @@ def method_arguments(build: Callable[..., Any], pairs: Sequence[str]) -> dict[st
         Keyword arguments for `build`.
 
     Raises:
-        ValueError: It does not have one of the names, or a value is of another type.
+        ValueError: A name is not an argument of the function, or a value has the wrong type.
     """
     texts = dict(split_pairs(pairs))
     check_method_arguments(build, texts)
@@ -49,17 +49,17 @@ def method_arguments(build: Callable[..., Any], pairs: Sequence[str]) -> dict[st
 
 
 def keywords(options: Any, *without: str) -> dict[str, Any]:
-    """The options of a command as keyword arguments of its experiment, with their texts read.
+    """The options of a command as keyword arguments of its experiment, with their texts parsed.
 
     Args:
         options: The dataclass of the command.
-        without: Fields to leave out, beside `debug` and `json`.
+        *without: Fields to leave out, beside `debug` and `json`.
 
     Returns:
         The value of each field by name.
 
     Raises:
-        ValueError: A text cannot be read.
+        ValueError: A text cannot be parsed.
     """
     found = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     found = {name: value for name, value in found.items() if name not in ("debug", "json", *without)}
@@ -89,7 +89,7 @@ def split_pairs(pairs: Sequence[str]) -> Iterable[tuple[str, str]]:
 
 
 def seconds_of(budget: str) -> float:
-    """30s, 2m, 1.5h, 1h30m -> seconds. Raises ValueError for another text, and for no time at all."""
+    """30s, 2m, 1.5h, 1h30m -> seconds. Raises ValueError for any other text and for zero."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", budget)
     seconds = sum(float(number) * {"s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
     if "".join(map("".join, parts)) != budget or not seconds:
@@ -98,7 +98,7 @@ def seconds_of(budget: str) -> float:
 
 
 def literal(text: str) -> Any:
-    """A Python literal; true, false and none in any case; anything else is the text itself."""
+    """The value of a Python literal, or of true, false and none in any case; any other text is returned unchanged."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -117,10 +117,10 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
         annotation: Its annotation.
 
     Returns:
-        The value, a whole number as a float if that is wanted.
+        The value; a whole number becomes a float if the annotation is float.
 
     Raises:
-        ValueError: The value is of another type.
+        ValueError: The value has another type.
     """
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     allowed = [typing.get_origin(kind) or kind for kind in (typing.get_args(annotation) if union else [annotation])]
@@ -137,8 +137,8 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
 def function(home: types.ModuleType, text: str) -> Any:
     """Read `name` or `name(1, key=2)`: a function of a module of this package, or its result.
 
-    Nothing else is evaluated.
-    A function that makes a rule, a weight or times is called without its parentheses too: `adaptive` is `adaptive()`.
+    Nothing else is evaluated. A function that makes a rule, a weight or times is also called without parentheses:
+    `adaptive` is `adaptive()`.
 
     Args:
         home: The module.
@@ -148,7 +148,7 @@ def function(home: types.ModuleType, text: str) -> Any:
         The function, or its result.
 
     Raises:
-        ValueError: There is no such function, or an argument is no literal.
+        ValueError: The module has no such function, or an argument is not a literal.
     """
     try:
         node = ast.parse(text, mode="eval").body

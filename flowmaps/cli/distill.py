@@ -10,12 +10,12 @@ from .tables import print_table, say
 
 
 def run_distill(options: Distill) -> None:
-    """Distil, then say what to do next; of a dry run print the cost."""
+    """Distil and print the next commands, or the cost if it is a dry run."""
     run = distill(**keywords(options), say=say)
     if isinstance(run, DryRun):
-        print_table("A run as this one takes, about", ["", ""], run.table())
-        print(f"\n{STEPS} steps of {run.tried} rows went through, {run.seconds:.2g} s each; nothing was kept")
+        print_table("Approximate cost of this run", ["", ""], run.table())
+        print(f"\ntried {STEPS} steps of {run.tried} rows, {run.seconds:.2g} s each; nothing was written")
         return
     if not run.steps:
-        say(f"The run in {run.folder} is complete: there is nothing left to train.")
+        say(f"The run in {run.folder} is already complete.")
     say(f"Next:  flowmaps sample {run.folder} -o samples.png    flowmaps export {run.folder} FOLDER")

@@ -17,7 +17,7 @@ def square(s: Tensor, t: Tensor) -> list[str]:
     column = (s * WIDE).long().clamp(0, WIDE - 1)
     row = (t * HIGH).long().clamp(0, HIGH - 1)
     counts = torch.bincount(row * WIDE + column, minlength=WIDE * HIGH).reshape(HIGH, WIDE).double()
-    # by the square root, or a few full cells would leave all others empty
+    # the square root keeps sparse cells visible beside a few full ones
     share = (counts / counts.max()).sqrt()
     level = torch.where(counts > 0, (share * (len(SHADES) - 1)).ceil().long(), 0)
     lines = ["".join(SHADES[k] for k in cells) for cells in level.flip(0).tolist()]
@@ -48,7 +48,7 @@ def chart(
 
 
 def place(value: float, limits: tuple[float, float], cells: int) -> int:
-    """The cell of a value on a logarithmic axis with these limits and so many cells."""
+    """The index of a value's cell on a logarithmic axis with these limits and number of cells."""
     low, high = map(math.log, limits)
     return min(cells - 1, int((math.log(value) - low) / (high - low) * cells))
 
@@ -74,7 +74,7 @@ def framed(lines: Sequence[str], left: tuple[str, str, str], below: tuple[str, s
 
 
 def beside(blocks: Sequence[Sequence[str]], titles: Sequence[str], wide: int) -> list[str]:
-    """Put blocks of lines side by side, each under its title, as many as fit.
+    """Put as many blocks of lines side by side as fit, each under its title.
 
     Args:
         blocks: The blocks.
@@ -99,6 +99,6 @@ def even(lines: Sequence[str]) -> list[str]:
 
 
 def bar(shares: Mapping[str, float], wide: int = 60) -> list[str]:
-    """Draw shares of a whole, a bar of at most `wide` cells on a line for each."""
+    """Draw shares of a whole: one line for each, with a bar of at most `wide` cells."""
     name = max(map(len, shares))
     return [f"{key:<{name}}  {'█' * max(1, round(share * wide))} {share:.0%}" for key, share in shares.items()]

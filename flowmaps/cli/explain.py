@@ -1,4 +1,4 @@
-"""`flowmaps explain`: one method, read from its row of the landscape and from the method that it builds."""
+"""`flowmaps explain`: one method, from its row of the landscape and from its terms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHEN = {0.0: "at the start", 0.5: "half way", 1.0: "at the end"}
 
 
 def run_explain(options: Explain) -> None:
-    """Print one method, and draw it if a file is given."""
+    """Print one method, and draw it into a file if one is given."""
     row = row_of(options.method)
     method, stages = subject(row, options.method_args)
     if options.out is not None:
@@ -46,11 +46,11 @@ def run_explain(options: Explain) -> None:
 
 
 def subject(row: Row, arguments: tuple[str, ...]) -> tuple[Method, list[Stage]]:
-    """A method on a Gaussian in the plane, which is its data and its teacher, and its anatomy.
+    """Make a method and its anatomy; a Gaussian in the plane is its data and its teacher.
 
     Args:
         row: The row of the method.
-        arguments: Arguments of its function as the command line has them, such as `diagonal=0.5`.
+        arguments: Arguments of its function as texts, such as `diagonal=0.5`.
 
     Returns:
         The method, and its stages with their terms.
@@ -118,7 +118,7 @@ def facts(row: Row, method: Method) -> list[tuple[str, str]]:
 
 
 def needs(row: Row, method: Method) -> list[str]:
-    """Needs of a method beside the flow map and its data.
+    """Describe the needs of a method beside the flow map and its data.
 
     Args:
         row: The row of the method.
@@ -133,7 +133,7 @@ def needs(row: Row, method: Method) -> list[str]:
 
 
 def companion(part: Any) -> str:
-    """A part with weights of its own, in words; nothing for any other part."""
+    """Describe a part with its own weights; "" for any other part."""
     if isinstance(part, Averaged):
         decay = "a decay that changes" if callable(part.decay) else f"decay {part.decay:g}"
         return f"an average of its own weights ({decay})"
@@ -147,9 +147,9 @@ def companion(part: Any) -> str:
 
 
 def sampling(row: Row) -> str:
-    """The steps that are valid for the map that is learned."""
+    """Describe the steps that are valid for the learned map."""
     if row.rule == "diffusion":
-        return "steps of the ODE: it learns the velocity alone"
+        return "steps of the ODE: it learns only the velocity"
     if row.only_source is not None:
         return f"one jump from s = {row.only_source:g}: a partial map that knows no other source"
     if row.only_target is not None:
@@ -159,7 +159,7 @@ def sampling(row: Row) -> str:
 
 
 def drawn(part: Part) -> list[str]:
-    """One term: its times and its weight, side by side."""
+    """Draw one term: its times and its weight, side by side."""
     head = f"{part.name}: rule {part.rule}, velocity {part.velocity}"
     blocks = [drawings.square(s, t) for s, t in part.times.values()]
     several = len(part.times) > 1
@@ -174,18 +174,21 @@ def drawn(part: Part) -> list[str]:
 
 
 def change(values: Sequence[float | str]) -> str:
-    """How an option changes, in numbers if it is one."""
+    """Describe how an option changes, by its values if they are numbers."""
     numbers = [f"{value:g}" for value in values if isinstance(value, float)]
     return f"goes {' → '.join(numbers)}" if len(numbers) == len(values) else "changes"
 
 
 def as_json(row: Row, method: Method, stages: list[Stage]) -> dict[str, Any]:
-    """Everything that the page says, and the numbers that it draws.
+    """The content of the page for JSON, with the numbers of its drawings.
 
     Args:
         row: The row of the method.
         method: The method that its function made.
         stages: The anatomy of the method.
+
+    Returns:
+        Values by name.
     """
     about = {**row.as_dict(), "bibtex": row.bibtex, "needs": needs(row, method), "sampling": sampling(row)}
     return {
@@ -199,7 +202,7 @@ def as_json(row: Row, method: Method, stages: list[Stage]) -> dict[str, Any]:
 
 
 def part_json(part: Part) -> dict[str, Any]:
-    """One term."""
+    """One term for JSON."""
     return {
         "name": part.name,
         "share": part.share,

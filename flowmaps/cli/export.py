@@ -9,5 +9,5 @@ from .tables import say
 
 
 def run_export(options: Export) -> None:
-    """Write the folder, and the files that are asked for beside it."""
+    """Write the folder and the other requested files."""
     export(**keywords(options), say=say)

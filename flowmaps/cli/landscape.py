@@ -26,8 +26,8 @@ COLUMNS: dict[str, dict[str, Any]] = {
 }
 OUTPUTS = {"average velocity": "V", "position": "F"}
 TITLE = (
-    "output: V average velocity, F position. Cost of a training step in forward passes of the network: as the post has "
-    "it, counted with every term on the full batch, and counted with the method's own shares of it.\n"
+    "output: V average velocity, F position. Cost of a training step in forward passes of the network: in the post, "
+    "counted with every term on the full batch, and counted with the method's own shares of the batch.\n"
     "One method in full: flowmaps explain METHOD"
 )
 
@@ -42,7 +42,7 @@ def run_methods(options: Methods) -> None:
 
 
 def landscape_table() -> Table:
-    """A section for each rule."""
+    """The table of all methods, with a section for each rule."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column, look in COLUMNS.items():
         table.add_column(column, overflow="fold", **look)
@@ -55,12 +55,12 @@ def landscape_table() -> Table:
 
 
 def place(row: Row) -> int:
-    """Rules in the order in which the landscape first names them."""
+    """The position of a row's rule, in the order of the landscape."""
     return [other.rule for other in LANDSCAPE].index(row.rule)
 
 
 def cells(row: Row) -> list[str]:
-    """One method."""
+    """The cells of one method."""
     published = "" if row.published_cost is None else f"{row.published_cost:g}"
     costs = [published, f"{row.cost:g}", f"{row.shared:g}"]
     return [f"  {row.name}", row.learning, OUTPUTS.get(row.output, row.output), row.notes, *costs, row.reference]

@@ -1,4 +1,4 @@
-"""The commands and their options, as typed dataclasses: what `--help` shows."""
+"""The commands and their options as typed dataclasses; `--help` shows their docstrings."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .options_shared import Common, Keeping, Learning
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Learning):
-    """What `train` and `compare` share."""
+    """Options that `train` and `compare` share."""
 
     network: Literal["auto", "mlp", "dit", "unet"] = "auto"
-    """auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at most 1024 values,
-    a U-Net for larger images."""
+    """Kind of network. auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at
+    most 1024 values, a U-Net for larger images."""
     width: int | None = None
     """Width of the network. None: the network's own default."""
     depth: int | None = None
     """Blocks of the network (a U-Net: blocks per resolution). None: the network's own default."""
     output: Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"] = "auto"
-    """What the network predicts; gaussian-skip: the average velocity less that of a Gaussian fitted to the data.
-    auto: what the recipe for the data says, the average velocity where --network is given."""
+    """Prediction of the network. gaussian-skip: the average velocity minus the average velocity of a Gaussian fitted to
+    the data. auto: chosen by the recipe for the data, or the average velocity if --network is given."""
     labels: bool = True
-    """Make the network class-conditional where the data has class labels."""
+    """Make the network class-conditional if the data has class labels."""
     data_args: tuple[str, ...] = ()
     """Options of the data set, as name=value."""
     couplings: int = 50_000
-    """Couplings of noise and data that a model makes for methods which are trained on them."""
+    """Number of couplings of noise and data that a model makes, for methods that train on couplings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,11 @@ class Train(Keeping, Training):
     """checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits; a folder of images; a .npy, .npz or
     .safetensors file; or hf:NAME for a Hugging Face data set."""
     recipe: str | None = None
-    """Everything but the data as in this recipe, where no other option says otherwise; `flowmaps plan` lists them."""
+    """Recipe for everything except the data; options that are given take precedence. `flowmaps plan` lists recipes."""
     reduced: bool = False
-    """Try a recipe with a small network and three steps of eight rows."""
+    """Try the recipe with a small network and three steps of eight rows."""
     checkpoint: bool = False
-    """Let a recipe's network keep less for the backward pass, which computes the rest again."""
+    """Recompute activations of the recipe's network in the backward pass, to save memory."""
     method: str = "imf"
     """Name of the method; `flowmaps methods` lists them."""
     method_args: tuple[str, ...] = ()
@@ -57,23 +57,23 @@ class Train(Keeping, Training):
     steps: int = 5000
     """Training steps."""
     seconds: float | None = None
-    """Train for so many seconds instead of --steps. Such a run does not give the same numbers twice."""
+    """Train for this many seconds instead of --steps. Such a run does not give the same numbers twice."""
     teacher: Path | None = None
     """Run folder of the trained model that a distillation method learns from."""
     guidance: str | None = None
-    """Learn samples guided to their class: at one scale, 2, or told the scale, drawn from a range, 1:8. With --teacher,
-    the teacher is what is guided, and has to know the null class."""
+    """Learn samples guided towards their class: 2 bakes in one scale, 1:8 trains a guidance-conditioned network on
+    scales from this range. With --teacher the teacher is guided; it must know the null class."""
     guidance_interval: str | None = None
-    """The times between which guidance acts, such as 0.2:0.8. None: all."""
+    """Times between which guidance acts, such as 0.2:0.8. None: all."""
     label_dropout: float | None = None
-    """Share of rows whose label is left out, so that the network learns the null class, which guidance compares with.
-    None: 0.1 with --guidance and without --teacher, else 0."""
+    """Share of rows without their label, which teaches the network the null class that guidance needs. None: 0.1 with
+    --guidance and without --teacher, else 0."""
     reflow: Path | None = None
-    """Run folder of a model whose ODE couples noise with data: train on its couplings, which straighten the paths."""
+    """Run folder of a model that couples noise with data by its ODE. Training on these couplings straightens paths."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Run folder. None: runs/DATA-METHOD."""
     start: Path | None = None
-    """Run folder of a model to start from; its network and output are taken over."""
+    """Run folder of a model to start from, with its network and output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,25 +86,25 @@ class Sample(Common):
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run folder."""
     steps: int = 1
-    """Steps from noise to data; one jump is what a flow map is for."""
+    """Number of steps from noise to data; a flow map needs one jump."""
     n: Annotated[int, arg(aliases=["-n"])] = 64
-    """How many samples."""
+    """Number of samples."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("samples.png")
-    """A picture (.png), of latents through the VAE of their pipeline, or the samples themselves as an array (.npy)."""
+    """A picture (.png), where latents are decoded by the VAE of their pipeline, or an array of the samples (.npy)."""
     step: Literal["auto", "jump", "euler", "heun", "ancestral", "restart"] = "auto"
-    """How a step is made: a jump of the flow map; Euler or Heun steps of its velocity; a random step. auto: jumps, or
-    restarts for several steps of a map that knows t = 0 alone."""
+    """Kind of step: a jump of the flow map, an Euler or Heun step of its velocity, or a random step. auto: jumps,
+    restarts for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity."""
     label: int | None = None
     """Class to draw. None: the classes take turns."""
     prompt: tuple[str, ...] = ()
-    """What to draw, of a run that is told a text. Several prompts take turns."""
+    """Prompt, for a run with text conditioning. Several prompts take turns."""
     guidance: float | None = None
-    """Scale of guidance, for a run that is told it, or the velocity of one that knows the null class. None: 1, or what
+    """Scale of guidance, for a guidance-conditioned run or a run that knows the null class. None: 1, or the scale that
     is baked in."""
     guidance_interval: str | None = None
-    """The times between which guidance acts, such as 0.2:0.8. None: all."""
+    """Times between which guidance acts, such as 0.2:0.8. None: all."""
     seed: int = 0
-    """Fixes the noise."""
+    """Seed of the noise and of random steps."""
     ema: bool = True
     """Use the averaged weights."""
 
@@ -119,18 +119,18 @@ class Evaluate(Common):
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run folder."""
     reference: Path | None = None
-    """Another run, on the same data, to stand in the same table."""
+    """Another run on the same data, for the same table."""
     guidance: tuple[float, ...] | None = None
-    """Scales of guidance for the table of a run with guidance. None: those of 1, 2 and 4 that it was trained on."""
+    """Scales of guidance for the table of a run with guidance. None: 1, 2 and 4, as far as it was trained on them."""
     guidance_interval: str | None = None
-    """The times between which guidance acts, such as 0.2:0.8. None: all."""
+    """Times between which guidance acts, such as 0.2:0.8. None: all."""
     json: bool = False
     """Print JSON instead of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Common):
-    """Write report.html for a run: one page with the table, samples, loss curves and more, that needs no network."""
+    """Write report.html for a run: one self-contained page with the table, samples, loss curves and more."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run folder."""
@@ -146,7 +146,7 @@ class Methods(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Explain(Common):
-    """Show one method: its equation, what carries gradient, its terms with their times, weights and shares, its cost.
+    """Show one method: its equation, its gradient, its terms with their times, weights and shares, and its cost.
 
     Example: flowmaps explain imf --out imf.png
     """
@@ -156,17 +156,17 @@ class Explain(Common):
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as for `train`."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Write the pictures to this .png (or .svg, .pdf) file too."""
+    """Also draw the method into this .png, .svg or .pdf file."""
     json: bool = False
     """Print JSON instead of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(Training):
-    """Train several methods on the same network, data and length, evaluate each, write one table and one page.
+    """Train several methods on the same network, data and length, evaluate each, and write one table and one page.
 
-    What is finished in the folder already is kept, so the same command goes on where it was stopped. Distillation
-    methods learn from --teacher, or else from a diffusion model that is trained first, for the same length.
+    Finished parts in the folder are kept, so the same command resumes an interrupted comparison. Distillation methods
+    learn from --teacher, or else from a diffusion model that is trained first, for the same length.
 
     Example: flowmaps compare eight_gaussians --methods meanflow,lsd,shortcut --budget 2m
     """
@@ -174,14 +174,13 @@ class Compare(Training):
     data: Annotated[Positional[str], arg(metavar="DATA")]
     """As for `train`."""
     methods: str = "meanflow,imf,lsd,shortcut"
-    """Names of methods, with commas between them."""
+    """Names of methods, separated by commas."""
     budget: str | None = None
-    """Time to train each method: 30s, 2m, 1h30m. Such runs do not give the same numbers twice."""
+    """Training time of each method: 30s, 2m, 1h30m. Such runs do not give the same numbers twice."""
     steps: int | None = None
-    """Training steps of each method instead of a --budget. None: 5000 where there is no budget."""
+    """Training steps of each method, instead of --budget. None: 5000 without a budget."""
     teacher: Path | None = None
-    """Run folder of the trained model that distillation methods learn from, and that makes couplings. None: one is
-    trained for them."""
+    """Run folder of the model that distillation methods learn from and that makes couplings. None: one is trained."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Folder for the runs, table.md, table.json and report.html. None: runs/DATA-compare."""
     json: bool = False
@@ -190,7 +189,7 @@ class Compare(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Common):
-    """Show what a recipe takes: parameters, memory of a GPU, operations, time, command lines. Without one, list them.
+    """Show the cost of a recipe: parameters, memory of a GPU, operations, time, command lines. No recipe: list all.
 
     Nothing is trained, and no GPU is needed.
 
@@ -200,23 +199,23 @@ class Plan(Common):
     recipe: Annotated[Positional[str | None], arg(metavar="RECIPE")] = None
     """Name of the recipe."""
     gpus: int = 8
-    """How many GPUs share a batch."""
+    """Number of GPUs that share a batch."""
     rate: float | None = None
-    """What one GPU reaches in real steps, in TFLOPS (not what its data sheet says)."""
+    """Measured speed of one GPU in training steps, in TFLOPS (its data sheet has a higher one). None: no hours."""
     memory: float | None = None
-    """What one GPU has, in GB."""
+    """Memory of one GPU, in GB."""
     shard: bool = False
-    """Spread weights, gradients, optimizer states and averages over the GPUs."""
+    """Shard weights, gradients, optimizer states and averages over the GPUs."""
     accumulate: int = 1
-    """Parts of a GPU's rows that go one after another."""
+    """Number of parts in which a GPU processes its share of a batch."""
     checkpoint: bool = False
-    """The network keeps less for the backward pass, which computes the rest again."""
+    """Recompute activations in the backward pass, to save memory."""
     batch_size: int | None = None
     """Rows of a step, over all GPUs. None: the recipe's."""
     steps: int | None = None
     """Training steps. None: the recipe's."""
     precision: Literal["no", "bf16"] | None = None
-    """None: the recipe's."""
+    """Precision of training. None: the recipe's."""
     method: str | None = None
     """Another method for the same network and data."""
     method_args: tuple[str, ...] = ()

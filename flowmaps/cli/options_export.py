@@ -21,18 +21,18 @@ class Export(Common):
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run folder."""
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
-    """Where it is written; an earlier export there is replaced, anything else is left alone."""
+    """The folder to write; an earlier export there is replaced, anything else is refused."""
     base: str | None = None
-    """The pipeline (a folder, or a name on the hub) whose other parts are copied. None: the one of the run."""
+    """Pipeline (a folder, or a name on the hub) with the other parts, which are copied. None: the run's pipeline."""
     onnx: bool = False
     """Also write one_step.onnx: noise to samples, compared in onnxruntime."""
     program: bool = False
     """Also write one_step.pt2: noise to samples, for torch.export.load."""
     adapter_only: bool = False
-    """Of a run with --lora: write the adapter alone."""
+    """Write the adapter alone, of a run with --lora."""
     ema: bool = True
     """Use the averaged weights."""
     push_to_hub: str | None = None
     """Upload the folder as this model of the Hugging Face hub, OWNER/NAME, after it has been loaded once."""
     public: bool = False
-    """Let everybody see what is uploaded; by default it is private."""
+    """Make the uploaded model public; by default it is private."""

@@ -8,7 +8,7 @@ from ..experiments.build import row_of
 from ..experiments.planning import plan
 from ..recipes import PRETRAINED, RECIPES, find_any
 from ..recipes.planned import Planned
-from ..recipes.planning import Estimate
+from ..recipes.planning import CostEstimate
 from .arguments import keywords, method_arguments
 from .options import Plan
 from .tables import print_json, print_table
@@ -17,7 +17,7 @@ GB = 1e9
 
 
 def run_plan(options: Plan) -> None:
-    """Print an estimate; without a recipe, all that there are."""
+    """Print an estimate; without a recipe, list all recipes."""
     if options.recipe is None:
         return list_recipes(options.json)
     estimate = plan(**given(options))
@@ -37,7 +37,7 @@ def given(options: Plan) -> dict[str, Any]:
 
 
 def list_recipes(json: bool) -> None:
-    """Names, lengths and sources."""
+    """Print the names, lengths and sources of all recipes."""
     known: list[Planned] = [*RECIPES.values(), *PRETRAINED.values()]
     if json:
         return print_json([recipe.listed() for recipe in known])
@@ -48,13 +48,13 @@ def list_recipes(json: bool) -> None:
     print_table("One in full: flowmaps plan RECIPE", ["recipe", "method", "steps", "batch", "rate", "from"], rows)
 
 
-def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> None:
-    """Three tables: the run, the memory of one GPU, the command lines."""
+def print_estimate(estimate: CostEstimate, options: Plan, hours: float | None) -> None:
+    """Print the run, the memory of one GPU and the command lines."""
     recipe, cost = estimate.recipe, estimate.cost
     spread = "spread over them (FSDP2)" if estimate.shard else "whole on each (DDP)"
     frozen = f" trained, {cost.frozen / 1e6:,.1f} million frozen" if cost.frozen else ""
     parts = f" in {estimate.accumulate} parts" if estimate.accumulate > 1 else ""
-    time = "give --rate, what a GPU reaches" if hours is None else f"{hours:,.1f} at {options.rate:g} TFLOPS a GPU"
+    time = "pass --rate, the speed of a GPU" if hours is None else f"{hours:,.1f} at {options.rate:g} TFLOPS a GPU"
     rows = [
         ["method", f"{recipe.row.name}, {recipe.row.paper.short}"],
         ["data", recipe.data],
@@ -74,8 +74,8 @@ def print_estimate(estimate: Estimate, options: Plan, hours: float | None) -> No
         print(line)
 
 
-def fits(estimate: Estimate, memory: float | None) -> str:
-    """The share of the memory of a GPU that it takes, in words."""
+def fits(estimate: CostEstimate, memory: float | None) -> str:
+    """The used share of the memory of a GPU, in words."""
     if memory is None:
         return ""
     share = estimate.total / (memory * GB)

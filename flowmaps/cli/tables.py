@@ -1,4 +1,4 @@
-"""Messages, tables and JSON for people: results on standard output, the rest on standard error."""
+"""Printed messages, tables and JSON: results on standard output, the rest on standard error."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.table import Table
 
 
 def say(text: str) -> None:
-    """Print a message on standard error; of several processes the first speaks for all."""
+    """Print a message on standard error; of several processes only the first prints."""
     if os.environ.get("RANK", "0") == "0":
         print(text, file=sys.stderr)
 
 
 def as_options(message: str, known: Iterable[str]) -> str:
-    """A message of an experiment in the words of the command line.
+    """A message of an experiment with names of arguments replaced by options.
 
     Args:
         message: A text with arguments in backticks: `name` or `name=value`.
-        known: Names of options, which alone are replaced.
+        known: Names of options; only these are replaced.
 
     Returns:
-        The text with --name, --name value or, for name=False, --no-name in their place.
+        The text with --name, --name value or, for name=False, --no-name.
     """
     names = set(known)
 
@@ -42,12 +42,12 @@ def as_options(message: str, known: Iterable[str]) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     print(json.dumps(value, indent=2))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A line, then a plain table; nothing is cut where the output is no terminal."""
+    """Print a title and a plain table; nothing is cut if the output is not a terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
     for place, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=place == 0)
@@ -59,20 +59,20 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
-    """The rows of an evaluation, under the metric and its floor."""
+    """Print the rows of an evaluation, under the metric and its floor."""
     named = any("run" in row for row in result["rows"])
     columns = ["run"] * named + ["sampler", "steps", "distance", "+-", "time per sample", "network calls"]
     rows = [[str(row.get("run", "this run"))] * named + cells(row) for row in result["rows"]]
     print_table(heading(result), columns, rows)
     if "map_error" in result:
         anywhere, whole = (number(result[key]) for key in ("map_error", "map_error_one_jump"))
-        print(f"error against the true flow map: {anywhere} between times that it knows, {whole} from noise to data")
+        print(f"error against the exact flow map: {anywhere} over the times it knows, {whole} from noise to data")
     if "guidance" in result:
         print_guidance(result["guidance"])
 
 
 def print_guidance(found: Mapping[str, Any]) -> None:
-    """The measures by scale of guidance, under what held-out data get."""
+    """Print the measures by scale of guidance, under the values of held-out data."""
     keys = list(found["measures"])
     columns = ["run", "sampler", "steps", "scale", *(part for key in keys for part in (key.replace("_", " "), "+-"))]
     data = {"run": "held-out data", "sampler": "", "steps": "", "scale": "", **found["data"]}

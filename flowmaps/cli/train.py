@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..experiments.training import check_network, recipe_of, train
+from ..experiments.training import train
+from ..experiments.training_setup import check_network, recipe_of
 from ..training.config import TrainConfig, among, names
 from .arguments import keywords
 from .options import Train
@@ -12,19 +13,19 @@ from .tables import say
 
 
 def run_train(options: Train) -> None:
-    """Train, then say what to do next."""
+    """Train, and print the next commands."""
     given = keywords(options)
     if options.seconds is not None:
         given["steps"] = None
     run = train(**given, say=say)
     if not run.steps:
-        say(f"The run in {run.folder} is complete: there is nothing left to train.")
+        say(f"The run in {run.folder} is already complete.")
     out = run.folder
     say(f"Next:  flowmaps sample {out} -o samples.png    flowmaps evaluate {out}    flowmaps report {out}")
 
 
 def defaults(options: Train) -> Train:
-    """The options with the values of a recipe, which hold if nothing else is typed.
+    """The options with the values of a recipe, as defaults for the options that are not given.
 
     Raises:
         ValueError: The recipe is unknown, or an option chooses a network.

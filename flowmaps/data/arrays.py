@@ -1,4 +1,4 @@
-"""Rows from a numpy array or an array file: layouts, value ranges and their checks."""
+"""Rows from a numpy array or an array file."""
 
 from __future__ import annotations
 
@@ -12,41 +12,11 @@ import torch
 from torch import Tensor
 
 from .array_files import Array, read
-from .check import check_labels, check_names, refuse_non_finite
-from .core import IN_MEMORY, Batch, Data, Kind, kind_of
-from .sources import Rows, TensorRows, from_bytes, hold_out
+from .array_format import ArrayFormat, check_values, finite_range, format_of, layout_of
+from .check import check_labels, check_names
+from .core import IN_MEMORY, Batch, Data, Kind
+from .sources import IndexedRows, TensorRows, from_bytes, hold_out
 from .transforms import drawn_from_moments
-
-CHUNK = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class Format:
-    """Layout of the rows of an array, and their conversion to tensors.
-
-    Args:
-        shape: Shape of one row as a tensor.
-        kind: Kind of the rows.
-        layout: "NHWC" or "NHW"; for anything else rows have the layout of the tensor.
-        span: Values that become -1 and 1. None: values are unchanged.
-    """
-
-    shape: tuple[int, ...]
-    kind: Kind
-    layout: str
-    span: tuple[float, float] | None
-
-    def __call__(self, rows: Array) -> Tensor:
-        """Convert array rows to a tensor (B, *shape): bytes of images stay bytes, others take the default dtype."""
-        if self.layout == "NHWC":
-            rows = np.moveaxis(rows, -1, 1)
-        rows = rows.reshape(-1, *self.shape)
-        if rows.dtype == np.uint8 and self.kind == "images" and self.span == (0, 255):
-            return torch.from_numpy(np.array(rows, order="C"))
-        x = torch.from_numpy(
-            np.array(rows, np.float64 if torch.get_default_dtype() == torch.float64 else np.float32, order="C")
-        )
-        return x if self.span is None else (x - self.span[0]) * (2 / (self.span[1] - self.span[0])) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +31,7 @@ class DiskRows:
     """
 
     array: Array
-    form: Format
+    form: ArrayFormat
     label: Tensor | None
     given: Mapping[str, Array] | None = None
 
@@ -69,7 +39,7 @@ class DiskRows:
         return len(self.array)
 
     def take(self, index: Tensor) -> Batch:
-        """Rows by number, as in `Rows`."""
+        """Rows by number, as in `sources.IndexedRows`."""
         x = from_bytes(self.form(self.array[index.numpy()]))
         given = {name: as_tensor(rows[index.numpy()]) for name, rows in (self.given or {}).items()}
         return Batch(x, None if self.label is None else self.label[index], given=given or None)
@@ -165,12 +135,12 @@ def array_data(
     """
     if array.dtype.kind not in "uif" or array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} must hold rows of real numbers, got shape {array.shape} and dtype {array.dtype}")
-    form = _form(array, name, _layout(array, name, layout), kind, value_range)
-    _inspect(array, form, name)
+    form = format_of(array, name, layout_of(array, name, layout), kind, value_range)
+    check_values(array, form, name)
     targets, count = check_labels(label, len(array), name, classes)
     given = given or {}
     check_given(given, len(array), name)
-    rows: Rows
+    rows: IndexedRows
     if array.nbytes + sum(other.nbytes for other in given.values()) <= IN_MEMORY:
         conditions = {key: as_tensor(other) for key, other in given.items()}
         rows = TensorRows(form(array), targets, given=conditions or None)
@@ -199,69 +169,4 @@ def check_given(given: Mapping[str, Array], rows: int, where: str) -> None:
         if values.dtype.kind not in "uifb":
             raise ValueError(f"{name} of {where} must hold numbers, got dtype {values.dtype}")
         if values.dtype.kind == "f":
-            _all_finite(values, f"{name} of {where}")
-
-
-def _channels(array: Array) -> tuple[int, ...]:
-    """Possible numbers of channels of an image: bytes are an image, other numbers may be latents."""
-    return (1, 2, 3, 4) if array.dtype == np.uint8 else (1, 3)
-
-
-def _layout(array: Array, name: str, layout: str | None) -> str:
-    """The requested layout, or the one that the shape implies; see `array_file`."""
-    if layout not in (None, "NHWC", "NCHW", "NHW"):
-        raise ValueError(f'layout must be "NHWC", "NCHW" or "NHW", got "{layout}"')
-    if layout is not None and len(layout) != array.ndim:
-        raise ValueError(f"layout {layout} has {len(layout)} dimensions, and {name} has shape {array.shape}")
-    if layout is not None or array.ndim != 4:
-        return layout or ("NHW" if array.ndim == 3 else "")
-    first, last = (array.shape[axis] in _channels(array) for axis in (1, 3))
-    if first and last:
-        raise ValueError(
-            f'{name} has shape {array.shape}: are channels first or last? pass layout="NCHW" or layout="NHWC"'
-        )
-    return "NHWC" if last else "NCHW"
-
-
-def _form(array: Array, name: str, layout: str, kind: Kind | None, span: tuple[float, float] | None) -> Format:
-    """Shape, kind and value range of the rows; see `array_file`."""
-    shape = tuple(array.shape[1:]) or (1,)
-    if layout == "NHW" and kind != "vectors":
-        shape = (1, *shape)
-    elif layout == "NHWC":
-        shape = (shape[-1], *shape[:-1])
-    image = len(shape) == 3 and shape[0] in _channels(array)
-    if kind not in (None, "images", "vectors"):
-        raise ValueError(f'kind must be "images" or "vectors", got "{kind}"')
-    if kind == "images" and len(shape) != 3:
-        raise ValueError(f"rows of {name} have shape {shape} and cannot be images, which are (C, H, W)")
-    chosen: Kind = kind or ("images" if image else kind_of(shape))
-    if span is None and chosen == "images" and array.dtype.kind in "ui":
-        span = (0, 255)
-    if span is not None and not (len(span) == 2 and span[0] < span[1]):
-        raise ValueError(f"value_range must be (low, high) with low < high, got {span}")
-    return Format(shape, chosen, layout, None if span is None else (span[0], span[1]))
-
-
-def _inspect(array: Array, form: Format, name: str) -> None:
-    """Raise ValueError unless all values are finite, and images lie within their range."""
-    least, most = _all_finite(array, name)
-    low, high = form.span or (-1, 1)
-    slack = 1e-4 * (high - low)
-    if form.kind == "images" and (least < low - slack or most > high + slack):
-        raise ValueError(
-            f"images of {name} must lie in [{low:g}, {high:g}], and their values reach from {least:g} to {most:g}: "
-            'pass value_range=(low, high), the values that become -1 and 1, or kind="vectors"'
-        )
-
-
-def _all_finite(array: Array, name: str) -> tuple[float, float]:
-    """The smallest and the largest value, searched in chunks. Raises ValueError unless all are finite."""
-    nan = infinite = 0
-    least, most = np.inf, -np.inf
-    step = max(1, CHUNK * len(array) // array.nbytes)
-    for chunk in (array[at : at + step] for at in range(0, len(array), step)):
-        nan, infinite = nan + int(np.isnan(chunk).sum()), infinite + int(np.isinf(chunk).sum())
-        least, most = min(least, float(chunk.min())), max(most, float(chunk.max()))
-    refuse_non_finite(nan, infinite, array.size, name)
-    return least, most
+            finite_range(values, f"{name} of {where}")

@@ -23,7 +23,7 @@ from .core import Batch, Data
 from .data_free import no_data
 from .prompts import Prompts
 from .sources import hold_out
-from .tables import Table
+from .tables import TensorTable
 from .transforms import drawn_from_moments
 
 MANIFEST, TEXTS = "cache.json", "prompts.json"
@@ -41,7 +41,7 @@ class CachedRows:
         prompts: Texts of the rows, which several rows may share.
     """
 
-    rows: Table
+    rows: TensorTable
     prompts: Prompts | None
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class CachedRows:
         return (*(name for name in self.rows.names if name not in OWN), *of_text)
 
     def take(self, index: Tensor) -> Batch:
-        """Rows by number, as in `sources.Rows`."""
+        """Rows by number, as in `sources.IndexedRows`."""
         found = self.rows.take(index)
         given = {name: value for name, value in found.items() if name not in OWN}
         if self.prompts is not None and "prompt" in found:
@@ -88,7 +88,9 @@ def cache_folder(path: str, /) -> Data:
     if not manifest["complete"]:
         raise ValueError(f"the cache in {folder} is not complete: make it again with the same arguments, which goes on")
     check_sizes(folder, manifest)
-    texts, rows = (Table.mapped([folder / shard["file"] for shard in manifest["tables"][name]]) for name in TABLES)
+    texts, rows = (
+        TensorTable.mapped([folder / shard["file"] for shard in manifest["tables"][name]]) for name in TABLES
+    )
     known = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
     index = rows.column("prompt") if "prompt" in rows.names else None
     return _data(manifest["data"], CachedRows(rows, Prompts(known, index, texts) if known else None))

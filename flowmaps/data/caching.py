@@ -18,7 +18,7 @@ from .check import check_finite
 from .core import Data
 from .load import load
 
-Report = Callable[[str, int, int], None]
+ShardReport = Callable[[str, int, int], None]
 """Called after each shard with the name of the table, the number of finished rows, and the number of all rows."""
 MARK = "made"
 """Metadata key of a shard: a digest of its origin, and its rows. A single entry, so that the file is deterministic."""
@@ -50,7 +50,7 @@ def make_cache(
     about: Callable[[], Mapping[str, Any]],
     texts: Sequence[str],
     tables: Mapping[str, Content],
-    report: Report = lambda name, done, rows: None,
+    report: ShardReport = lambda name, done, rows: None,
 ) -> Data:
     """Write a cache folder, or complete one whose writing was interrupted.
 
@@ -133,7 +133,7 @@ def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, A
         )
 
 
-def fill(folder: Path, manifest: dict[str, Any], name: str, content: Content, key: str, report: Report) -> None:
+def fill(folder: Path, manifest: dict[str, Any], name: str, content: Content, key: str, report: ShardReport) -> None:
     """Write the missing shards of a table and enter each in the manifest.
 
     Args:

@@ -1,10 +1,9 @@
-"""Checks of data and of arguments, and the names that columns usually have."""
+"""Checks of data, and the names that columns usually have."""
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,19 +15,6 @@ TEXT_NAMES = ("text", "caption", "prompt", "captions", "txt")
 """Usual names of a column of texts."""
 HELD_OUT_NAMES = ("test", "validation", "valid", "val")
 """Usual names of a held-out split or folder."""
-
-
-def at_least(least: int, **arguments: int) -> None:
-    """Raise ValueError for an argument below `least`, naming it."""
-    for name, value in arguments.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Hint for an unknown word in an error message: " (did you mean ...?)", or "" where no known word is close."""
-    near = difflib.get_close_matches(word, list(words))
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def check_finite(x: Tensor, where: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .check import at_least
+from ..arguments import at_least
 from .prompts import Prompts
 
 Kind = Literal["points", "images", "vectors"]

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import at_least
 from ..flow_map import FlowMap
 from ..path import linear
 from ..sampling import sample
 from ..serialise import public_name
 from ..steps import Step, heun
 from .check import check_finite
-from .core import NOISE, Batch, Data, at_least, generator
+from .core import NOISE, Batch, Data, generator
 from .labels import takes_labels
 from .objects import as_data
 from .sources import Finite, TensorRows

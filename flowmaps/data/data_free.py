@@ -10,10 +10,11 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from .core import TRAIN, Batch, Data, Kind, Source, at_least, generator, kind_of
+from ..arguments import at_least
+from .core import TRAIN, Batch, Data, Kind, Source, generator, kind_of
 from .prompts import Prompts
-from .tables import Table
-from .transforms import Transformed
+from .tables import TensorTable
+from .transformed import Transformed
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def no_data(
         at_least(1, classes=classes)
     if prompts is not None and not len(prompts):
         raise ValueError("prompts= holds no prompts")
-    known = Prompts((), table=Table([prompts])) if isinstance(prompts, Mapping) else prompts
+    known = Prompts((), table=TensorTable([prompts])) if isinstance(prompts, Mapping) else prompts
     given = () if known is None else known.table.names
     source = ZeroRows(shape, classes, known)
     return Data("nothing", shape, source, kind or kind_of(shape), classes, given=given, prompts=known)

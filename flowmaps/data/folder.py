@@ -8,7 +8,8 @@ import torch
 
 from .check import HELD_OUT_NAMES
 from .core import Data
-from .pictures import Pictures, image_data, pillow
+from .decoding import Pictures, pillow
+from .pictures import image_data
 from .prompts import captions_of
 
 SUFFIXES = frozenset(".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm".split())

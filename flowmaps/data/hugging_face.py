@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .check import HELD_OUT_NAMES, LABEL_NAMES, TEXT_NAMES
+from .check import HELD_OUT_NAMES
 from .core import IN_MEMORY, Data
-from .pictures import Pictures, image_data, pillow
+from .decoding import Pictures, pillow
+from .hugging_face_columns import ArrayColumn, label_column, label_tensor, rows_column, texts_of
+from .pictures import image_data
 from .prompts import Prompts
 
 MARKS = ("dataset_info.json", "dataset_dict.json", "state.json")
-ARRAYS = ("List", "LargeList", "Sequence", "Array2D", "Array3D", "Array4D", "Array5D")
 
 
 def is_saved(path: Path) -> bool:
@@ -114,14 +113,14 @@ def dataset_data(
     """
     parts = _splits(loaded, name, split, held_out)
     features = parts[0].features
-    images = type(features[_column(features, column, name)]).__name__ == "Image"
-    column, label_column = _column(features, column, name), _label_column(features, labels, name)
-    label = None if label_column is None else [value for part in parts for value in part[label_column]]
-    names = getattr(features[label_column], "names", None) if label_column is not None else None
+    images = type(features[rows_column(features, column, name)]).__name__ == "Image"
+    column, labelled = rows_column(features, column, name), label_column(features, labels, name)
+    label = None if labelled is None else [value for part in parts for value in part[labelled]]
+    names = getattr(features[labelled], "names", None) if labelled is not None else None
     held = None if len(parts) == 1 else torch.arange(sum(map(len, parts))) >= len(parts[0])
-    texts = _texts(parts, captions, name) if captions else None
+    texts = texts_of(parts, captions, name) if captions else None
     if images:
-        pictures = replace(_pictures(parts, column, _tensor(label, name), held), texts=texts)
+        pictures = replace(_pictures(parts, column, label_tensor(label, name), held), texts=texts)
         return image_data(pictures, name, class_names=names, size=size, mode=mode)
     if size is not None or mode is not None:
         raise ValueError(f'size and mode are for images, and column "{column}" of {name} holds arrays of numbers')
@@ -145,71 +144,6 @@ def _splits(loaded: Any, name: str, split: str | None, held_out: str | None) -> 
     return [loaded[key] for key in (split, held_out) if key is not None]
 
 
-def _column(features: Any, column: str | None, name: str) -> str:
-    """The column of rows: the requested one, or the only one of images, or the only one of arrays."""
-    kinds = {key: type(feature).__name__ for key, feature in features.items()}
-    listing = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
-    if column is None:
-        found = [key for key, kind in kinds.items() if kind == "Image"] or [
-            key for key, kind in kinds.items() if kind in ARRAYS
-        ]
-        if len(found) != 1:
-            raise ValueError(
-                f"{name} needs one column of images or arrays and has {len(found)}; pass column=NAME, one of: {listing}"
-            )
-        return found[0]
-    if kinds.get(column) not in ("Image", *ARRAYS):
-        raise ValueError(f'{name} has no column "{column}" of images or arrays; its columns are: {listing}')
-    return column
-
-
-def _label_column(features: Any, labels: str | bool | None, name: str) -> str | None:
-    """The column of class labels: the requested one, the only ClassLabel, or integers with a usual name."""
-    if labels is False:
-        return None
-    if isinstance(labels, str):
-        if labels not in features:
-            raise ValueError(f'{name} has no column "{labels}", it has {", ".join(features)}')
-        return labels
-    named = [key for key, feature in features.items() if type(feature).__name__ == "ClassLabel"]
-    if len(named) > 1:
-        raise ValueError(
-            f"{name} has several columns of class labels, pass labels=NAME or labels=False: {', '.join(named)}"
-        )
-    whole = [key for key in LABEL_NAMES if key in features and "int" in str(getattr(features[key], "dtype", ""))]
-    found = next(iter(named + whole), None)
-    if labels is True and found is None:
-        raise ValueError(f"labels=True, and {name} has no column of class labels among {', '.join(features)}")
-    return found
-
-
-def _texts(parts: Sequence[Any], column: str | bool, name: str) -> list[str]:
-    """The texts of the requested column, or of the only one with a usual name."""
-    kinds = {key: getattr(feature, "dtype", None) for key, feature in parts[0].features.items()}
-    if column is True:
-        found = [key for key in TEXT_NAMES if key in kinds]
-        if len(found) != 1:
-            raise ValueError(
-                f"{name} needs one column of texts and has {len(found)} of a usual name; pass captions=NAME, one of: "
-                + ", ".join(kinds)
-            )
-        column = found[0]
-    if kinds.get(str(column)) not in ("string", "large_string"):
-        raise ValueError(f'{name} has no column "{column}" of texts; its columns are: {", ".join(kinds)}')
-    return [text or "" for part in parts for text in part[column]]
-
-
-def _tensor(label: list[Any] | None, name: str) -> Tensor | None:
-    """Labels as a tensor. Raises ValueError where some are missing or are no numbers."""
-    if label is None:
-        return None
-    wrong = [row for row, value in enumerate(label) if isinstance(value, bool) or not isinstance(value, (int, float))]
-    if wrong:
-        got = f"the first in row {wrong[0]}: {label[wrong[0]]!r}"
-        raise ValueError(f"labels of {name} must be whole numbers; {len(wrong)} are not, {got}")
-    return torch.tensor(label)
-
-
 def _pictures(parts: Sequence[Any], column: str, label: Tensor | None, held: Tensor | None) -> Pictures:
     """Encoded images, opened by row number, so that a broken one can be named and left out."""
     import datasets
@@ -229,54 +163,6 @@ def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Ten
     """A column of arrays as data, in memory if it is small."""
     from .arrays import array_data
 
-    rows = Column([part.with_format("numpy") for part in parts], column, name)
+    rows = ArrayColumn([part.with_format("numpy") for part in parts], column, name)
     whole: Any = rows[:] if rows.nbytes <= IN_MEMORY else rows
-    return array_data(whole, _tensor(label, name), name, class_names=names, held=held)
-
-
-class Column:
-    """A column of arrays with the interface of an array for `array_data`. Rows are read when they are taken.
-
-    Args:
-        tables: Consecutive tables with the column.
-        column: Name of the column.
-        name: Name of the data set in messages.
-
-    Raises:
-        ValueError: Rows are not numbers of one shape.
-    """
-
-    def __init__(self, tables: Sequence[Any], column: str, name: str) -> None:
-        self.tables, self.column, self.name = tables, column, name
-        self.ends = np.cumsum([len(table) for table in tables])
-        first = self._read(0, [0])
-        self.dtype, self.shape = first.dtype, (len(self), *first.shape[1:])
-        self.ndim, self.size = len(self.shape), math.prod(self.shape)
-        self.nbytes = self.size * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return int(self.ends[-1])
-
-    def __getitem__(self, index: Any) -> Any:
-        """Rows by a slice or by an array of row numbers."""
-        rows = np.arange(len(self))[index]
-        which = np.searchsorted(self.ends, rows, side="right")
-        taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for part in np.unique(which):
-            start = self.ends[part] - len(self.tables[part])
-            found = self._read(part, (rows[which == part] - start).tolist())
-            if found.shape[1:] != self.shape[1:]:
-                raise self._refusal()
-            taken[which == part] = found
-        return taken
-
-    def _read(self, part: int, rows: list[int]) -> Any:
-        """Rows of one table. Raises ValueError unless they are numbers of one shape."""
-        found = np.asarray(self.tables[part][rows][self.column])
-        if found.dtype == object:
-            raise self._refusal()
-        return found
-
-    def _refusal(self) -> ValueError:
-        """The error for rows of mixed shapes or of no numbers."""
-        return ValueError(f'rows of column "{self.column}" of {self.name} must all be numbers of one shape')
+    return array_data(whole, label_tensor(label, name), name, class_names=names, held=held)

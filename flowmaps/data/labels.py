@@ -7,6 +7,7 @@ import inspect
 from torch import Tensor, nn
 
 from ..networks.embeddings import LabelEmbedding
+from ..sampling import by_name
 from .core import Batch, Data
 
 
@@ -29,13 +30,13 @@ def uses_labels(network: nn.Module, data: Data, wanted: bool | None = None) -> b
     Args:
         network: The network of a flow map.
         data: The data set, with `classes` None if it has no labels.
-        wanted: True or False decides; None uses labels if the network takes them.
+        wanted: Whether labels are used. None: if the network takes them.
 
     Returns:
-        True if labels are handed to the network.
+        Whether labels are passed to the network.
 
     Raises:
-        ValueError: If labels are wanted and the data have none.
+        ValueError: Labels are wanted and the data have none.
     """
     if wanted and data.classes is None:
         raise ValueError(f"labels=True needs data with class labels, and {data.name} has none")
@@ -50,7 +51,6 @@ def condition_of(batch: Batch, labels: bool) -> dict[str, Tensor] | None:
         labels: Whether the class label is one of the conditions.
 
     Returns:
-        {"label": (B,)} with the conditions that the batch gives by name, or None if there are none.
+        The label and the given conditions by name; None if there are none.
     """
-    label = {"label": batch.label} if labels and batch.label is not None else {}
-    return {**label, **(batch.given or {})} or None
+    return {**by_name(batch.label if labels else None), **(batch.given or {})} or None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .check import did_you_mean
+from ..arguments import did_you_mean
 from .core import Data
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 

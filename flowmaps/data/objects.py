@@ -148,7 +148,11 @@ class ItemRows:
         return len(self.dataset)
 
     def take(self, index: Tensor) -> Batch:
-        """Rows by number, as in `Rows`. Raises ValueError for rows of mixed shapes, not finite, or wrong labels."""
+        """Rows by number, as in `sources.IndexedRows`.
+
+        Raises:
+            ValueError: Rows have mixed shapes or are not finite, or labels are wrong.
+        """
         items = [_item(self.dataset[row], self.name) for row in index.tolist()]
         shapes = {tuple(x.shape) for x, _ in items}
         if len(shapes) > 1:

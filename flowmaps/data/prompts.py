@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .check import TEXT_NAMES
-from .tables import Table
+from .tables import TensorTable
 
 METADATA, CAPTIONS = "metadata.jsonl", "captions.txt"
 
@@ -29,7 +29,7 @@ class Prompts:
 
     texts: Sequence[str]
     index: Tensor | None = None
-    table: Table = field(default_factory=lambda: Table(()))
+    table: TensorTable = field(default_factory=lambda: TensorTable(()))
 
     @classmethod
     def of_rows(cls, texts: Sequence[str]) -> Prompts:

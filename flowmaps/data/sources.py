@@ -38,7 +38,7 @@ class Fresh:
         return self.sample(n, generator(seed, 0, HELD_OUT))
 
 
-class Rows(Protocol):
+class IndexedRows(Protocol):
     """A finite table of rows."""
 
     def __len__(self) -> int: ...
@@ -67,7 +67,7 @@ class TensorRows:
         return len(self.x)
 
     def take(self, index: Tensor) -> Batch:
-        """Rows by number, as in `Rows`."""
+        """Rows by number, as in `IndexedRows`."""
         taken = Batch(self.x, self.label, self.noise, self.given).rows(index.to(self.x.device))
         return taken._replace(x0=from_bytes(taken.x0))
 
@@ -78,7 +78,7 @@ def from_bytes(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class SubsetRows:
     """A subset of a table.
 
     Args:
@@ -86,14 +86,14 @@ class Part:
         index: Numbers of the rows of the subset (N,).
     """
 
-    rows: Rows
+    rows: IndexedRows
     index: Tensor
 
     def __len__(self) -> int:
         return len(self.index)
 
     def take(self, index: Tensor) -> Batch:
-        """Rows by number, as in `Rows`."""
+        """Rows by number, as in `IndexedRows`."""
         return self.rows.take(self.index[index])
 
 
@@ -106,8 +106,8 @@ class Finite:
         test: Held-out rows; None if there are none.
     """
 
-    train: Rows
-    test: Rows | None
+    train: IndexedRows
+    test: IndexedRows | None
 
     @property
     def size(self) -> int:
@@ -147,7 +147,7 @@ def _orders(rows: int, batch_size: int, seed: int, start: int) -> Iterator[Tenso
         yield order[position * batch_size :][:batch_size]
 
 
-def hold_out(rows: Rows, held: Tensor | None = None) -> Finite:
+def hold_out(rows: IndexedRows, held: Tensor | None = None) -> Finite:
     """Split a table into training and held-out rows.
 
     Args:
@@ -160,11 +160,11 @@ def hold_out(rows: Rows, held: Tensor | None = None) -> Finite:
         The finite source.
     """
     if held is not None and bool(held.any()) and not bool(held.all()):
-        return Finite(Part(rows, (~held).nonzero()[:, 0]), Part(rows, held.nonzero()[:, 0]))
+        return Finite(SubsetRows(rows, (~held).nonzero()[:, 0]), SubsetRows(rows, held.nonzero()[:, 0]))
     n = len(rows)
     kept = min(max(n // 5, 1), 10_000) if n > 1 else 0
     order = torch.randperm(n, generator=generator(0, 0, HELD_OUT))
-    return Finite(Part(rows, order[: n - kept]), Part(rows, order[n - kept :]) if kept else None)
+    return Finite(SubsetRows(rows, order[: n - kept]), SubsetRows(rows, order[n - kept :]) if kept else None)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class TensorTable:
     """A table of named tensors, rows first, in consecutive parts.
 
     Args:
@@ -22,7 +22,7 @@ class Table:
     parts: Sequence[Mapping[str, Tensor]]
 
     @classmethod
-    def mapped(cls, files: Sequence[Path]) -> Table:
+    def mapped(cls, files: Sequence[Path]) -> TensorTable:
         """Open safetensors files, memory-mapped.
 
         Args:

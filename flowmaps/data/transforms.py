@@ -6,68 +6,22 @@ the row, so neither resuming a run nor the number of processes changes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..guidance.conditions import null_rows
-from .core import ALL, NOISE, Batch, Data, Source, generator, kind_of
+from .core import Batch, Data, kind_of
+from .labels import condition_of
+from .transformed import BatchDraws, Transform, Transformed, transformed, transforms_of
 
-
-@dataclass(frozen=True)
-class Draws:
-    """Random numbers for some rows of a batch, drawn for the whole batch.
-
-    Args:
-        total: Number of rows of the whole batch.
-        rows: Rows that are here.
-        generator: Source of the numbers.
-    """
-
-    total: int
-    rows: slice
-    generator: torch.Generator
-
-    def uniform(self, like: Tensor) -> Tensor:
-        """U[0, 1], one number for each row: (B,), on the device of `like`."""
-        return torch.rand(self.total, generator=self.generator)[self.rows].to(like.device)
-
-    def normal(self, like: Tensor) -> Tensor:
-        """N(0, 1) for every entry, in the shape and dtype of `like`."""
-        shape = (self.total, *like.shape[1:])
-        return torch.randn(shape, generator=self.generator, dtype=like.dtype)[self.rows].to(like.device)
-
-
-Transform = Callable[[Batch, Draws], Batch]
-
-
-def transformed(data: Data, *transforms: Transform) -> Data:
-    """Apply transforms to every training batch of a data set.
-
-    Args:
-        data: The data set. Rows from `draw` and `held_out` are left as they are.
-        *transforms: Functions (batch, draws) -> batch, applied in this order.
-
-    Returns:
-        A data set with the same rows and transformed training batches.
-    """
-    return replace(data, source=Transformed(data.source, transforms))
-
-
-def transforms_of(data: Data) -> list[Transform]:
-    """The transforms that `transformed` added to a data set, in the order in which they are applied."""
-    return _transforms(data.source)
-
-
-def _transforms(source: Source) -> list[Transform]:
-    """The transforms of training batches alone, innermost first."""
-    if not isinstance(source, Transformed):
-        return []
-    return [*_transforms(source.source), *(() if source.everywhere else source.transforms)]
+__all__ = [
+    "BatchDraws", "GuidanceScales", "LabelDropout", "TextDropout", "Transform", "Transformed", "drawn_from_moments",
+    "from_moments", "mirrored", "transformed", "transforms_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,7 +45,7 @@ class LabelDropout:
     def __post_init__(self) -> None:
         _check_share(self.share)
 
-    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+    def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
         """Drop labels of a batch."""
         if batch.label is None:
             raise ValueError("there are no labels to leave out")
@@ -117,7 +71,7 @@ class TextDropout:
     def __post_init__(self) -> None:
         _check_share(self.share)
 
-    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+    def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
         """Drop texts of a batch."""
         given = dict(batch.given or {})
         if missing := self.null.keys() - given.keys():
@@ -171,14 +125,13 @@ class GuidanceScales:
                 f"the two ends of an interval are drawn from [a, b] and [c, d] in [0, 1], in order: got {self.interval}"
             )
 
-    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+    def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
         """Add the scale, and the interval if one is drawn, to the conditions of a batch."""
         given = {"guidance": self.scale(draws.uniform(batch.x0))}
         for name, (low, high) in zip(("guidance_from", "guidance_to"), self.interval or (), strict=False):
             given[name] = low + (high - low) * draws.uniform(batch.x0)
         if self.null is not None:
-            known = {**(batch.given or {}), **({} if batch.label is None else {"label": batch.label})}
-            null = null_rows(known, self.null, batch.x0)
+            null = null_rows(condition_of(batch, labels=True) or {}, self.null, batch.x0)
             off = {"guidance": 1.0, "guidance_from": 0.0, "guidance_to": 1.0}
             given = {name: value.masked_fill(null, off[name]) for name, value in given.items()}
         return batch._replace(given={**(batch.given or {}), **given})
@@ -191,13 +144,13 @@ class GuidanceScales:
         return (self.low**power + u * (self.high**power - self.low**power)) ** (1 / power)
 
 
-def mirrored(batch: Batch, draws: Draws) -> Batch:
+def mirrored(batch: Batch, draws: BatchDraws) -> Batch:
     """Flip each image (C, H, W) from left to right with probability 1/2."""
     chosen = draws.uniform(batch.x0) < 0.5
     return batch._replace(x0=torch.where(chosen[:, None, None, None], batch.x0.flip(-1), batch.x0))
 
 
-def from_moments(batch: Batch, draws: Draws) -> Batch:
+def from_moments(batch: Batch, draws: BatchDraws) -> Batch:
     """Sample mean + std eps (C, H, W) from rows (2 C, H, W) of means and standard deviations."""
     mean, std = batch.x0.chunk(2, dim=1)
     return batch._replace(x0=mean + std * draws.normal(mean))
@@ -221,52 +174,3 @@ def drawn_from_moments(data: Data) -> Data:
     shape = (first // 2, *others)
     source = Transformed(data.source, (from_moments,), everywhere=True)
     return replace(data, shape=shape, kind=kind_of(shape), source=source)
-
-
-@dataclass(frozen=True, eq=False)
-class Transformed:
-    """A source whose batches pass through transforms. Nested ones have independent random numbers.
-
-    Args:
-        source: The source of the rows.
-        transforms: Applied in this order.
-        everywhere: Transform rows from `draw` and `held_out` too, for transforms that define a row.
-    """
-
-    source: Source
-    transforms: tuple[Transform, ...]
-    everywhere: bool = False
-
-    @property
-    def size(self) -> int | None:
-        """Number of training rows of the source."""
-        return self.source.size
-
-    @property
-    def depth(self) -> int:
-        """Number of transformed sources below this one."""
-        return self.source.depth + 1 if isinstance(self.source, Transformed) else 0
-
-    def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
-        """Transformed training batches, as in `Source`."""
-        numbered = zip(count(start), self.source.batches(batch_size, seed, start, rows), strict=False)
-        return (self._apply(batch, batch_size, rows, seed, index) for index, batch in numbered)
-
-    def draw(self, n: int, seed: int) -> Batch:
-        """Training rows, as in `Source`."""
-        return self._once(self.source.draw(n, seed), seed)
-
-    def held_out(self, n: int, seed: int) -> Batch:
-        """Held-out rows, as in `Source`."""
-        return self._once(self.source.held_out(n, seed), seed)
-
-    def _once(self, batch: Batch, seed: int) -> Batch:
-        """Transform a batch that is no training batch, where transforms apply everywhere."""
-        return self._apply(batch, len(batch.x0), ALL, seed, 0) if self.everywhere else batch
-
-    def _apply(self, batch: Batch, total: int, rows: slice, seed: int, index: int) -> Batch:
-        """Apply the transforms to the batch with this number."""
-        draws = Draws(total, rows, generator(seed + (self.depth << 32), index, NOISE))
-        for transform in self.transforms:
-            batch = transform(batch, draws)
-        return batch

@@ -1,4 +1,4 @@
-"""Several processes: which rows of a batch each one takes, weights sharded over them, and weights gathered again."""
+"""Training on several processes: the rows of each process, sharded weights, and gathering them."""
 
 from .processes import Processes
 from .shards import unshard

@@ -1,4 +1,4 @@
-"""Processes that train together, and which rows of a batch each one takes."""
+"""The processes of a training run, and the rows of a batch that each one takes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from ..draws import Rows
 
 @dataclass(frozen=True)
 class Processes:
-    """Process `index` of `count`, each of which takes its rows of a batch in `accumulate` parts one after another.
+    """One of several processes that share a batch, each in one or more accumulated parts.
 
     With P processes and K parts, part k of process p holds the rows p + k P, p + k P + K P, ... of the batch. For any P
-    and K the mean of their losses is the loss of a single process, and so is the mean of their gradients.
+    and K, the average of the losses and of the gradients over all parts is the result of a single process.
+
+    Args:
+        index: Rank of this process.
+        count: Number of processes.
+        accumulate: Number of parts in which a process computes its rows, one after another.
     """
 
     index: int = 0
@@ -24,19 +29,19 @@ class Processes:
 
     @property
     def mine(self) -> slice:
-        """The rows of a batch that this process reads."""
+        """Slice of a batch that this process reads."""
         return slice(self.index, None, self.count)
 
     def part(self, k: int) -> slice:
-        """The k-th part of the rows that this process has read."""
+        """Return the k-th part, as a slice of the rows of this process."""
         return slice(k, None, self.accumulate)
 
     def rows(self, k: int, total: int) -> Rows:
-        """The rows of a batch of `total` that the k-th part holds."""
+        """Return the rows of the k-th part, out of a batch of `total`."""
         return Rows(self.index + k * self.count, self.count * self.accumulate, total, self.mean)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Average a detached tensor over the processes, all of which call this."""
+        """Average a detached tensor over the processes; all of them call it."""
         if self.count == 1:
             return value
         value = value.clone()
@@ -44,7 +49,7 @@ class Processes:
         return value / self.count
 
     def check(self, batch_size: int) -> None:
-        """Check that each part gets a row.
+        """Check that each part gets at least one row.
 
         Args:
             batch_size: Rows of a step, over all processes.
@@ -56,6 +61,6 @@ class Processes:
             raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
         if batch_size < self.count * self.accumulate:
             raise ValueError(
-                f"batch_size is that of all processes: {batch_size} rows are too few for {self.count} processes with "
-                f"{self.accumulate} parts each"
+                f"batch_size counts the rows of all processes: {batch_size} rows are too few for {self.count} "
+                f"processes with {self.accumulate} parts each"
             )

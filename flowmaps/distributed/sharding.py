@@ -1,8 +1,8 @@
-"""Sharded weights: each process keeps a share of every weight, of its gradient and of its optimizer state.
+"""Sharded training: each process keeps a share of every weight, of its gradient and of its optimizer state.
 
-`fully_shard` of torch gathers and shards, but not in the hooks of a module's call: a loss calls its networks in ways
-that no such hook sees right (with dual numbers, with other weights in their place, with a derivative taken in the
-middle). All weights are gathered before the loss, once for all its passes, and sharded again after the backward pass.
+torch's `fully_shard` does the gathering and sharding, but not by its forward hooks: a loss calls its networks with dual
+numbers, with replaced weights and inside derivatives, for which these hooks are wrong. All weights are gathered once
+before the loss, and sharded again after the backward pass.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 
-class Shelf(nn.Module):
-    """Weights that are gathered and sharded together. It is never called, so that no hook of its module runs."""
+class ShardGroup(nn.Module):
+    """Weights that are gathered and sharded together. It is never called, so its forward hooks never run."""
 
-    def __init__(self, held: nn.Module) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.held = held
+        self.module = module
 
 
 class Sharded(nn.Module):
-    """A module that returns a loss, with its weights sharded over the processes of a mesh.
+    """Wrapper of a module that returns a loss: its weights are sharded over the processes of a mesh.
 
-    All processes start from the weights of the first one. Optimizers are made afterwards.
+    All processes start from the weights of the first one. Create optimizers after the wrapper.
 
     Args:
         module: The module.
-        networks: Its parts, and other modules that it uses (teachers), which are sharded block by block.
+        networks: Networks that are sharded block by block: parts of the module, and others that it uses (teachers).
         mesh: The processes.
     """
 
@@ -43,23 +43,23 @@ class Sharded(nn.Module):
         for tensor in (*used.parameters(), *used.buffers()):
             dist.broadcast(tensor.data, 0)
         self.module = module
-        self.shelves = nn.ModuleList()
-        for unit, weights in units(used):
-            shelf = Shelf(unit)
-            fully_shard(shelf, mesh=mesh, ignored_params=set(used.parameters()) - weights)
-            self.shelves.append(shelf)
+        self.groups = nn.ModuleList()
+        for holder, weights in shard_groups(used):
+            group = ShardGroup(holder)
+            fully_shard(group, mesh=mesh, ignored_params=set(used.parameters()) - weights)
+            self.groups.append(group)
         fully_shard(self, mesh=mesh, ignored_params=set(self.parameters()))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Gather all weights, then call the module; the backward pass shards weights and gradients again."""
-        for shelf in self.shelves:
-            assert isinstance(shelf, FSDPModule)
-            shelf.unshard()  # one after another, or the buffers of all would be there at once
+        """Gather all weights and call the module; the backward pass shards weights and gradients again."""
+        for group in self.groups:
+            assert isinstance(group, FSDPModule)
+            group.unshard()  # one after another, so that only one communication buffer exists at a time
         return self.module(*args, **kwargs)
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """Inside, gradients are added up where they are, and weights stay gathered."""
+        """Accumulate gradients without communication, and keep the weights gathered (context manager)."""
         self._last(False)
         try:
             yield
@@ -67,48 +67,48 @@ class Sharded(nn.Module):
             self._last(True)
 
     def _last(self, last: bool) -> None:
-        """Whether the next backward pass is the last one of a step."""
+        """Set whether the next backward pass is the last one of a step."""
         assert isinstance(self, FSDPModule)
         self.set_requires_gradient_sync(last)
         self.set_reshard_after_backward(last)
         self.set_is_last_backward(last)
 
 
-def units(used: nn.ModuleList) -> list[tuple[nn.Module, set[nn.Parameter]]]:
+def shard_groups(used: nn.ModuleList) -> list[tuple[nn.Module, set[nn.Parameter]]]:
     """Divide weights into groups that are gathered together: each block of a network, and the rest of each network.
 
-    Weights shared by several modules (frozen ones, by an average or a teacher) are gathered once.
+    Weights shared by several modules are gathered once, such as frozen ones that an average or a teacher shares.
 
     Args:
-        used: The networks, and last the module that uses them.
+        used: The networks, followed by the module that uses them.
 
     Returns:
-        For each group the module that holds it, and its weights.
+        For each group a module that holds its weights, and the weights.
     """
-    everywhere, taken, found = places(used), set[nn.Parameter](), []
+    total, grouped, found = use_counts(used), set[nn.Parameter](), []
     for unit in (*(block for network in list(used)[:-1] for block in blocks(network)), *used):
-        here = places(unit)
-        mine = here.keys() - taken
-        if mine:
-            elsewhere = {weight for weight in mine if here[weight] < everywhere[weight]}
-            found.append((nn.ModuleList([unit, *holders(used, elsewhere)]) if elsewhere else unit, mine))
-            taken |= mine
+        counts = use_counts(unit)
+        weights = counts.keys() - grouped
+        if weights:
+            shared = {weight for weight in weights if counts[weight] < total[weight]}
+            found.append((nn.ModuleList([unit, *owners(used, shared)]) if shared else unit, weights))
+            grouped |= weights
     return found
 
 
-def holders(module: nn.Module, weights: set[nn.Parameter]) -> list[nn.Module]:
-    """The parts of a module that hold one of these weights themselves."""
+def owners(module: nn.Module, weights: set[nn.Parameter]) -> list[nn.Module]:
+    """Find the submodules that directly hold one of these weights."""
     return [part for part in module.modules() if any(weight in weights for weight in part.parameters(recurse=False))]
 
 
-def places(module: nn.Module) -> Counter[nn.Parameter]:
-    """Count the places of each weight in a module."""
+def use_counts(module: nn.Module) -> Counter[nn.Parameter]:
+    """Count how many submodules hold each weight."""
     parts = (part.named_parameters(recurse=False, remove_duplicate=False) for part in module.modules())
     return Counter(weight for named in parts for _, weight in named)
 
 
 def blocks(module: nn.Module, inside: bool = False) -> Iterator[nn.Module]:
-    """The modules in the outermost lists (`nn.ModuleList`) of a network."""
+    """Find the blocks of a network: the modules in its outermost `nn.ModuleList`s."""
     for child in module.children():
         if inside and not isinstance(child, nn.ModuleList):
             yield child

@@ -1,7 +1,7 @@
-"""Sharded tensors: recognise them, gather them again, and write and read them as parts of a checkpoint.
+"""Sharded tensors: detect them, gather them, and write and read them as parts of a checkpoint.
 
-Checkpoints are written by torch.distributed.checkpoint as safetensors. Its own file format is not used, because it
-keeps its index as a pickle; nothing here writes or reads one.
+torch.distributed.checkpoint writes the shards as safetensors. Its default file format is not used, because its index is
+a pickle; no pickle is written or read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from ..files import checksum, load_tensors
 
 FOLDER = "shards"
+"""Folder of the shards in a checkpoint."""
 Parts = Mapping[str, Mapping[str, Tensor]]
+"""Tensors of each part of a checkpoint, by name."""
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
 
 def is_sharded(tensor: Any) -> bool:
-    """Whether a tensor is sharded over processes. DTensor is imported only if there are several processes."""
+    """Whether a tensor is sharded over processes. DTensor is imported only in a process group."""
     if not (dist.is_available() and dist.is_initialized()):
         return False
     from torch.distributed.tensor import DTensor
@@ -33,23 +35,23 @@ def is_sharded(tensor: Any) -> bool:
     return isinstance(tensor, DTensor)
 
 
-def everyone() -> Any:
-    """The group of all processes; None for a single one."""
+def world_group() -> Any:
+    """The group of all processes; None without a process group."""
     return dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
 
 
-def together(work: Callable[[], T], group: Any = None) -> list[T]:
-    """Do some work on each process of a group, and exchange the results.
+def run_on_all(work: Callable[[], T], group: Any = None) -> list[T]:
+    """Call a function on each process of a group, and gather the results on all of them.
 
     Args:
-        work: The function to call.
-        group: The processes, all of which call this. None: this one alone.
+        work: The function.
+        group: The processes; all of them call this. None: only this process.
 
     Returns:
-        What `work` returned on each process.
+        The result of `work` on each process.
 
     Raises:
-        OSError: On all processes, if `work` raised an Exception on any of them, with the reasons.
+        OSError: On all processes, if `work` raised an exception on any of them; it lists the reasons.
     """
     if group is None:
         return [work()]
@@ -66,13 +68,13 @@ def together(work: Callable[[], T], group: Any = None) -> list[T]:
     return [result for result, _ in found]
 
 
-def here(tensor: Any) -> Tensor:
-    """The part of a tensor that this process holds."""
+def local_part(tensor: Any) -> Tensor:
+    """Return the shard of a tensor on this process, or the tensor if it is not sharded."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def unshard(module: M) -> M:
-    """Copy a module with all its weights whole, for sampling; all processes call it together.
+    """Copy a module with all its weights gathered, for sampling; all processes call it together.
 
     Args:
         module: A module, sharded or not.
@@ -80,56 +82,56 @@ def unshard(module: M) -> M:
     Returns:
         The copy, or the module itself if nothing in it is sharded.
     """
-    spread = {id(weight): weight for weight in module.parameters() if is_sharded(weight)}
-    return copy.deepcopy(module, {key: gathered(weight) for key, weight in spread.items()}) if spread else module
+    sharded = {id(weight): weight for weight in module.parameters() if is_sharded(weight)}
+    return copy.deepcopy(module, {key: gathered(weight) for key, weight in sharded.items()}) if sharded else module
 
 
-def release(modules: Iterable[nn.Module]) -> None:
-    """Make the weights of modules whole in place, as before they were sharded; all processes call it together."""
-    places = [
+def unshard_in_place(modules: Iterable[nn.Module]) -> None:
+    """Replace the sharded weights of modules by gathered ones; all processes call it together."""
+    uses = [
         (part, name, weight)
         for module in modules
         for part in module.modules()
         for name, weight in part.named_parameters(recurse=False, remove_duplicate=False)
         if is_sharded(weight)
     ]
-    spread = {id(weight): weight for _, _, weight in places}
-    known = {key: gathered(weight) for key, weight in spread.items()}
-    for part, name, weight in places:
-        setattr(part, name, known[id(weight)])
+    sharded = {id(weight): weight for _, _, weight in uses}
+    whole = {key: gathered(weight) for key, weight in sharded.items()}
+    for part, name, weight in uses:
+        setattr(part, name, whole[id(weight)])
 
 
 def gathered(weight: Any) -> nn.Parameter:
-    """A sharded weight, made whole."""
+    """Gather a sharded weight into a new parameter."""
     return nn.Parameter(weight.detach().full_tensor(), weight.requires_grad)
 
 
 def storage() -> Any:
-    """Import torch's module for shards as safetensors.
+    """Import torch's module that stores shards as safetensors.
 
     Raises:
-        ImportError: If this torch has none.
+        ImportError: If this version of torch does not have it.
     """
     try:
         from torch.distributed.checkpoint import hf_storage
     except ImportError:
         raise ImportError(
-            "checkpoints of weights that are spread over processes need torch.distributed.checkpoint.hf_storage, which "
-            f"torch {torch.__version__} has not: use a newer torch, or train without shard=True"
+            "checkpoints of sharded weights need torch.distributed.checkpoint.hf_storage, which torch "
+            f"{torch.__version__} does not have: use a newer torch, or train without shard=True"
         ) from None
     return hf_storage
 
 
 def write_shards(folder: Path, parts: Parts, group: Any) -> dict[str, str]:
-    """Write the tensors that this process holds into `folder`/shards; those that all of them hold are written once.
+    """Write the tensors of this process into `folder`/shards. Tensors that all processes hold are written once.
 
     Args:
         folder: The folder of the checkpoint.
         parts: The tensors of each part of the checkpoint, by name.
-        group: The processes, all of which call this.
+        group: The processes; all of them call this.
 
     Returns:
-        The checksums of the files that were written here.
+        Checksums of the files that this process wrote, by name.
 
     Raises:
         OSError: On all processes, if one of them fails.
@@ -149,29 +151,29 @@ def write_shards(folder: Path, parts: Parts, group: Any) -> dict[str, str]:
 
 
 def read_part(checkpoint: Path, part: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read the tensors of one part of a checkpoint, written whole or in shards. Needs no other process.
+    """Read the tensors of one part of a checkpoint, written whole or in shards. Other processes are not needed.
 
     Args:
         checkpoint: The folder of the checkpoint.
         part: The name of the part.
-        like: Tensors by name. One that is read for a sharded tensor of the same size comes back sharded like it, and
-            only the share of this process is read.
+        like: Tensors by name. If one is sharded and has the size of the tensor that is read, the result is sharded in
+            the same way, and only the shard of this process is read.
 
     Returns:
-        The tensors by name, on the CPU if they are not sharded.
+        The tensors by name; on the CPU unless they are sharded.
     """
     if not (checkpoint / FOLDER).is_dir():
         found = load_tensors(checkpoint / f"{part}.safetensors")
-        return {name: spread(tensor, like.get(name)) for name, tensor in found.items()}
+        return {name: shard_like(tensor, like.get(name)) for name, tensor in found.items()}
     return _read_shards(checkpoint / FOLDER, part, like)
 
 
-def spread(tensor: Tensor, like: Tensor | None) -> Tensor:
-    """Shard a tensor that this process has whole.
+def shard_like(tensor: Tensor, like: Tensor | None) -> Tensor:
+    """Shard a whole tensor like another tensor.
 
     Args:
         tensor: The tensor.
-        like: A sharded tensor of the same size, whose placement it gets.
+        like: A sharded tensor of the same size.
 
     Returns:
         The sharded tensor, or `tensor` itself if `like` is not sharded or has another size.
@@ -185,14 +187,14 @@ def spread(tensor: Tensor, like: Tensor | None) -> Tensor:
 
 
 def _read_shards(folder: Path, part: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one part that was written in shards."""
+    """Read the tensors of one part that was written in shards."""
     from torch.distributed.checkpoint import load
 
     reader = storage().HuggingFaceStorageReader(str(folder))
     known = reader.read_metadata().state_dict_metadata
     start = f"{part}."
     tensors = {
-        name: _room(entry.size, entry.properties.dtype, like.get(name.removeprefix(start)))
+        name: _empty_like(entry.size, entry.properties.dtype, like.get(name.removeprefix(start)))
         for name, entry in known.items()
         if name.startswith(start)
     }
@@ -202,15 +204,15 @@ def _read_shards(folder: Path, part: str, like: Mapping[str, Tensor]) -> dict[st
     return {name.removeprefix(start): tensor for name, tensor in tensors.items()}
 
 
-def _room(size: torch.Size, dtype: torch.dtype, like: Tensor | None) -> Tensor:
-    """An empty tensor to read into, sharded like another one of its size."""
+def _empty_like(size: torch.Size, dtype: torch.dtype, like: Tensor | None) -> Tensor:
+    """Create an empty tensor to read into, sharded like `like` if the sizes agree."""
     if is_sharded(like) and like is not None and like.shape == size:
         return torch.empty_like(like, dtype=dtype, requires_grad=False)
     return torch.empty(size, dtype=dtype)
 
 
-def copies(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Contiguous copies of tensors in the memory of the CPU, sharded as they were."""
+def cpu_copies(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Copy tensors to contiguous CPU memory; sharded tensors stay sharded."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, tensor in tensors
     }

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from .by_kind import to_levels
+from .class_measures import accuracy, diversity
 from .cost import counting
 from .distances import (
     Estimate,
@@ -14,8 +16,7 @@ from .distances import (
     sliced_energy_distance,
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
-from .guided import Guided, GuidedSampler, accuracy, by_scale, diversity
-from .measures import to_levels
+from .guided import Guided, GuidedSampler, by_scale
 from .run import evaluate
 from .truth import consistency_residuals, map_error
 

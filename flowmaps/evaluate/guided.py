@@ -1,14 +1,13 @@
 """The effect of guidance on samples, scale by scale: accuracy by a classifier, diversity in a class, distance to data.
 
-Guidance trades the last two for the first, so none of them says anything alone.
+Guidance raises accuracy at the cost of diversity and distance, so read the three measures together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,19 +17,31 @@ from ..data import Data
 from ..flow_map import FlowMap
 from ..sampling import sample
 from ..steps import Step
+from .class_measures import Column, accuracy, columns, diversity
 from .cost import Sampled, measured
 from .distances import Estimate, frechet_distance
 from .features import Classifier, Features, classifier_features
-from .measures import Draws, between, draw, mean_and_stderr
+from .measures import draw, mean_and_stderr
+
+__all__ = [
+    "SCALES",
+    "Column",
+    "Guided",
+    "GuidedSampler",
+    "accuracy",
+    "by_scale",
+    "columns",
+    "diversity",
+    "on_its_device",
+]
 
 SCALES = (1.0, 2.0, 4.0)
-MOST_OF_A_CLASS = 1024
-"""Rows of a class whose pairs are compared, which bounds the memory."""
+"""Guidance scales that are compared by default."""
 
 
 @dataclass(frozen=True)
 class GuidedSampler:
-    """A sampler at one scale of guidance: a row of the table.
+    """A sampler at one guidance scale: a row of the table.
 
     Attributes:
         name: The name of the step.
@@ -75,87 +86,7 @@ class GuidedSampler:
 
 
 Guided = GuidedSampler
-
-
-def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
-    """The share of rows that the classifier assigns to their label.
-
-    Args:
-        classifier: The classifier.
-        x: Images (N, C, H, W).
-        label: Their labels (N,).
-
-    Returns:
-        The share, and as its standard error the deviation of its posterior under a uniform prior, which is never 0.
-    """
-    right, n = round(classifier.accuracy(x, label) * len(x)), len(x)
-    likely = (right + 1) / (n + 2)
-    return Estimate(right / n, math.sqrt(likely * (1 - likely) / (n + 3)))
-
-
-def diversity(rows: Tensor, label: Tensor) -> Estimate:
-    """The mean distance |a - b| of two rows of one class, each class counting alike; unbiased.
-
-    The standard error is the one of a U-statistic, 4 Var E[|a - b| given a] / n for each class (Hoeffding 1948, doi
-    10.1214/aoms/1177730196). Classes with a single row are left out.
-
-    Args:
-        rows: Features (N, K).
-        label: Classes (N,).
-
-    Returns:
-        The distance and its standard error.
-
-    Raises:
-        ValueError: If no class has two rows.
-    """
-    means, variances = [], []
-    for k in label.unique():
-        of_class = rows[label == k][:MOST_OF_A_CLASS].flatten(1).double()
-        if (n := len(of_class)) > 1:
-            others = torch.cdist(of_class, of_class).sum(1) / (n - 1)
-            means.append(float(others.mean()))
-            variances.append(4 * float(others.var()) / n)
-    if not means:
-        raise ValueError("the diversity of a class needs two of its rows at least")
-    return Estimate(sum(means) / len(means), math.sqrt(sum(variances)) / len(means))
-
-
-@dataclass(frozen=True)
-class Column:
-    """A measure of samples (N, *shape) with their labels (N,), and its value for held-out data."""
-
-    key: str
-    title: str
-    estimate: Callable[[Tensor, Tensor], Estimate]
-    data: Estimate
-
-
-def columns(data: Data, rows: Draws, classifier: Classifier, features: Features, n: int, seed: int) -> Iterator[Column]:
-    """The measures: accuracy, diversity, distance.
-
-    Args:
-        data: Images with classes.
-        rows: Draws of the data for the distance; its floor is the distance between training and held-out rows.
-        classifier: The classifier of accuracy and diversity.
-        features: The features of the distance.
-        n: Held-out rows for accuracy and diversity of the data.
-        seed: Fixes these rows.
-
-    Yields:
-        One measure after another.
-    """
-    held_out = data.held_out(n, seed)
-    assert held_out.label is not None
-    of_class = "a small classifier trained on the data's labels"
-    recognised = partial(accuracy, classifier)
-    title = f"share of samples that {of_class} takes for the class asked for"
-    yield Column("accuracy", title, recognised, recognised(held_out.x0, held_out.label))
-    spread = lambda x, label: diversity(classifier_features(classifier)(x), label)  # noqa: E731
-    title = f"mean distance of two samples of one class, in the whitened features of {of_class}"
-    yield Column("diversity", title, spread, spread(held_out.x0, held_out.label))
-    far = between("distance", f"Fréchet distance in {features.name}", frechet_distance, rows, features)
-    yield Column(far.key, far.title, lambda x, label: far.estimate(x), far.floor)
+"""The former name of `GuidedSampler`."""
 
 
 def by_scale(
@@ -175,7 +106,7 @@ def by_scale(
         samplers: The samplers.
         data: Images with classes.
         classifier: A classifier of these classes.
-        features: The features of the distance; None takes those of the classifier.
+        features: The features of the distance; None takes the features of the classifier.
         n: Rows on either side of a distance.
         draws: The number of disjoint draws of n samples over which a distance is averaged.
         seed: Fixes noise, labels and rows.
@@ -199,13 +130,8 @@ def by_scale(
         sampled = one.draw(*on_its_device(one, noise, label), batch_size)
         seen.append(features(sampled.x).split(rows.n))
         table.append(_row(one, sampled, {column.key: column.estimate(sampled.x, label) for column in found}))
-    of_reference = {one.scale: mine for one, mine in zip(samplers, seen, strict=True) if one.reference}
-    of_reference = {} if all(one.reference for one in samplers) else of_reference
-    for one, mine, row in zip(samplers, seen, table, strict=True):
-        if one.scale in of_reference:
-            row.update(_pair("to_reference", _apart(mine, of_reference[one.scale])))
     titles = {column.key: column.title for column in found}
-    if of_reference:
+    if _compare_with_reference(samplers, seen, table):
         titles["to_reference"] = "the same distance, to samples of the reference at the same scale, from other noise"
     known = {name: value for column in found for name, value in _pair(column.key, column.data).items()}
     return {"rows": table, "data": known, "measures": titles, "samples": rows.n, "draws": count // rows.n}
@@ -227,8 +153,21 @@ def on_its_device(one: GuidedSampler, noise: Tensor, label: Tensor) -> tuple[Ten
     return noise.to(like), label.to(like.device)
 
 
-def _apart(rows: Sequence[Tensor], others: Sequence[Tensor]) -> Estimate:
-    """The mean distance of each draw to the next draw of the others; the draw of the same number has the same noise."""
+def _compare_with_reference(
+    samplers: Sequence[GuidedSampler], seen: Sequence[Sequence[Tensor]], table: Sequence[dict[str, Any]]
+) -> bool:
+    """Add to each row the distance to the reference samples of its scale. Returns whether there is a reference."""
+    if all(one.reference for one in samplers):
+        return False
+    references = {one.scale: rows for one, rows in zip(samplers, seen, strict=True) if one.reference}
+    for one, rows, row in zip(samplers, seen, table, strict=True):
+        if one.scale in references:
+            row.update(_pair("to_reference", _distance_to_next(rows, references[one.scale])))
+    return bool(references)
+
+
+def _distance_to_next(rows: Sequence[Tensor], others: Sequence[Tensor]) -> Estimate:
+    """The mean distance of draw k to draw k + 1 of the others, because draw k of the others has the same noise."""
     return mean_and_stderr([frechet_distance(*pair) for pair in zip(rows, others[1:], strict=False)])
 
 
@@ -246,6 +185,6 @@ def _row(one: GuidedSampler, sampled: Sampled, found: dict[str, Estimate]) -> di
 
 
 def _pair(key: str, estimate: Estimate) -> dict[str, float | None]:
-    """A measure with its standard error, by key; JSON has no NaN, which is the error of a single draw."""
+    """A measure and its standard error, by key. The error of a single draw is NaN, which becomes None for JSON."""
     values = (value if math.isfinite(value) else None for value in estimate)
     return dict(zip((key, f"{key}_stderr"), values, strict=True))

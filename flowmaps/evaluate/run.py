@@ -1,66 +1,26 @@
-"""Evaluate a flow map: the table that says how good one jump is, and how much it costs."""
+"""Evaluate a flow map: a table with the quality and the cost of each sampler."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from .. import steps as step_functions
 from ..data import Data, as_data
-from ..data.labels import condition_of, uses_labels
+from ..data.labels import uses_labels
 from ..flow_map import FlowMap
-from ..sampling import sample
-from ..steps import Step
-from .cost import Sampled, measured
+from .by_kind import measures
 from .distances import Estimate
 from .features import Features, classifier_features, train_classifier
-from .measures import Measure, draw, measures
+from .measures import Draws, Measure, draw
+from .samplers import Sampler, Setup, samplers
 from .truth import map_error
 
 MOST_VALUES = 2**26
-"""Largest number of values in the samples of one row of the table, which bounds the memory; fewer draws are made beyond
-it.
-"""
-MANY_CALLS = 2**19
-"""Steps times samples beyond which a sampler draws only as many samples as the measures need at least."""
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """A row of the table: the name, the number of steps, and the step."""
-
-    name: str
-    steps: int
-    step: Step
-
-
-def samplers(flow: FlowMap, jumps: Sequence[int], ode_steps: Sequence[int]) -> list[Sampler]:
-    """The samplers that are valid for a map.
-
-    A full map jumps and follows its ODE by Euler steps. A map to t = 0 alone jumps once or restarts. A map from s = 1
-    alone jumps once.
-
-    Args:
-        flow: The flow map.
-        jumps: Numbers of jumps.
-        ode_steps: Numbers of Euler steps.
-
-    Returns:
-        The rows of the table.
-    """
-    if flow.only_source is not None:
-        return [Sampler("jump", 1, step_functions.jump)] if 1 in jumps else []
-    if flow.only_target is not None:
-        named = (("jump", step_functions.jump), ("restart", step_functions.restart))
-        return [Sampler(named[n > 1][0], n, named[n > 1][1]) for n in jumps]
-    return [Sampler("jump", n, step_functions.jump) for n in jumps] + [
-        Sampler("euler", n, step_functions.euler) for n in ode_steps
-    ]
+"""Largest number of values in the samples of one row of the table. It bounds the memory: beyond it draws are fewer."""
 
 
 def evaluate(
@@ -96,11 +56,11 @@ def evaluate(
 
     Returns:
         A dict that JSON can hold: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
-        "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of `measures.py`,
-        each under its key, which "measures" explains.
+        "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of the kind of
+        data, each under its key, which "measures" explains.
 
     Raises:
-        ValueError: If labels are asked for and the data have none, or if too few rows are held out.
+        ValueError: If `labels` is True and the data have none, or if too few rows are held out.
     """
     data = as_data(data)
     draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
@@ -111,90 +71,44 @@ def evaluate(
     labels = uses_labels(flow.network, data, labels)
     counts = [max(measure.least for measure in found), max(measure.wanted for measure in found)]
     setup = Setup.make(flow, data, *counts, seed=seed, batch_size=batch_size, labels=labels)
+    with _evaluating(flow):
+        table = [_row(setup, sampler, found) for sampler in samplers(flow, jumps, ode_steps)]
+        truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
+    return _result(table, truth, found) | _about(data, rows, setup) | {"measures": _titles(found)}
+
+
+@contextmanager
+def _evaluating(flow: FlowMap) -> Iterator[None]:
+    """Put a flow map into evaluation mode inside a `with` block."""
     was_training = flow.training
     flow.eval()
     try:
-        table = [_row(setup, sampler, found) for sampler in samplers(flow, jumps, ode_steps)]
-        truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
+        yield
     finally:
         flow.train(was_training)
+
+
+def _result(table: list[dict[str, Any]], truth: dict[str, Any], found: Sequence[Measure]) -> dict[str, Any]:
+    """The metric with its floor, the table, the floors of the other measures, and the error of the map."""
     main, *others = map(_in_head, found)
+    return {"metric": found[0].title, **main, "rows": table, **_merged(others), **truth}
+
+
+def _about(data: Data, rows: Draws, setup: Setup) -> dict[str, Any]:
+    """The data, the sample counts and the device of an evaluation."""
     return {
-        "metric": found[0].title,
-        **main,
-        "rows": table,
-        **_merged(others),
-        **truth,
         "data": data.name,
         "samples": rows.n,
         "draws": rows.wanted // rows.n,
         "batch_size": setup.batch_size,
         "device": str(setup.noise.device),
         "threads": torch.get_num_threads(),
-        "measures": {measure.key: measure.title for measure in found},
     }
 
 
-@dataclass(frozen=True)
-class Setup:
-    """The part that all samplers of one table share.
-
-    Attributes:
-        flow: The flow map.
-        least: The fewest samples that are enough.
-        noise: The states at t = 1, (N, *shape).
-        condition: The conditions of each row, or None.
-        batch_size: Samples at a time.
-    """
-
-    flow: FlowMap
-    least: int
-    noise: Tensor
-    condition: dict[str, Tensor] | None
-    batch_size: int
-
-    @classmethod
-    def make(
-        cls, flow: FlowMap, data: Data, least: int, n: int, *, seed: int, batch_size: int | None, labels: bool
-    ) -> Setup:
-        """Draw noise of the flow's scale at t = 1, on its device, in its precision, and conditions from the data.
-
-        Args:
-            flow: The flow map.
-            data: The data set.
-            least: The fewest samples that are enough.
-            n: The number of samples.
-            seed: Fixes noise and conditions.
-            batch_size: Samples at a time; None takes 2048 for small samples and 256 for others.
-            labels: Whether the network is conditioned on labels.
-
-        Returns:
-            The setup.
-        """
-        parameter = flow.like
-        noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
-        condition = condition_of(data.draw(n, seed), labels) if labels or data.given else None
-        values = noise[0].numel()
-        noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter)
-        return cls(
-            flow,
-            least,
-            noise,
-            condition and {name: value.to(noise.device) for name, value in condition.items()},
-            batch_size or (2048 if values <= 16 else 256),
-        )
-
-    def sample(self, sampler: Sampler, rows: slice) -> Tensor:
-        """Samples of some rows."""
-        condition = self.condition and {name: value[rows] for name, value in self.condition.items()}
-        return sample(
-            self.flow, self.noise[rows], sampler.steps, step=sampler.step, condition=condition, seed=rows.start
-        )
-
-    def run(self, sampler: Sampler) -> Sampled:
-        """Samples of all rows with their cost, or of the fewest that are enough if the sampler takes many steps."""
-        n = len(self.noise) if sampler.steps * len(self.noise) <= MANY_CALLS else self.least
-        return measured(self.flow.network, lambda rows: self.sample(sampler, rows), n, self.batch_size)
+def _titles(found: Sequence[Measure]) -> dict[str, str]:
+    """The meaning of each measure by key."""
+    return {measure.key: measure.title for measure in found}
 
 
 def _row(setup: Setup, sampler: Sampler, found: Sequence[Measure]) -> dict[str, Any]:

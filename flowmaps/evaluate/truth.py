@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..consistency import Rule, eulerian, lagrangian
 from ..exact import Exact
-from ..flow_map import FlowMap
+from ..flow_map import FlowMap, check_velocity
 from ..sampling import Condition, by_name
 
 
@@ -94,10 +94,11 @@ def consistency_residuals(
     Raises:
         ValueError: If a partial map has no teacher.
     """
-    if teacher is None and flow.is_partial:
-        raise ValueError(
-            "a partial flow map has no velocity of its own to be consistent with: give teacher=, anything with "
-            "velocity(x, t), such as the model that it was distilled from"
+    if teacher is None:
+        check_velocity(
+            flow,
+            "without a teacher a map is compared with its own velocity",
+            "give teacher=, anything with velocity(x, t), such as the model that it was distilled from",
         )
     times = torch.linspace(0, 1, grid) if isinstance(grid, int) else grid
     rule = rule or (lagrangian if flow.only_target is None else eulerian)

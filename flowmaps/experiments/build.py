@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import nn
 
+from ..arguments import at_least, did_you_mean
 from ..data import Data
-from ..data.check import at_least, did_you_mean
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import LANDSCAPE, Row
@@ -26,7 +26,7 @@ NetworkName = Literal["auto", "mlp", "dit", "unet"]
 OutputName = Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"]
 MethodLike = str | Row | Method | Callable[..., Method]
 """A method by its name, its row of the landscape, its function, or made already."""
-Model = str | PathLike[str] | FlowMap
+ModelLike = str | PathLike[str] | FlowMap
 """A flow map, or the folder of a run that has one."""
 
 
@@ -84,7 +84,7 @@ def check_method_arguments(build: Callable[..., Any], names: Iterable[str]) -> N
 def make_method(
     method: MethodLike,
     arguments: Mapping[str, Any] | None = None,
-    teacher: Model | Any = None,
+    teacher: ModelLike | Any = None,
     build: Callable[..., Method] | None = None,
     prepare: Callable[[Any], Any] = lambda teacher: teacher,
 ) -> Method:
@@ -124,7 +124,7 @@ def is_path(model: Any) -> TypeGuard[str | PathLike[str]]:
     return isinstance(model, str | PathLike)
 
 
-def flow_of(model: Model) -> FlowMap:
+def flow_of(model: ModelLike) -> FlowMap:
     """A flow map to start from: loaded from a run folder, or a copy of one in memory."""
     return copy.deepcopy(model) if isinstance(model, FlowMap) else load(Path(model))
 

@@ -28,7 +28,7 @@ from .build import MethodLike, NetworkName, OutputName, rows_of
 from .comparison_runs import ComparisonRuns
 from .reporting import comparison_report
 from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, settings_of_training, silent
-from .training import COUPLINGS, STEPS, length_of
+from .training_setup import COUPLINGS, STEPS, length_of
 
 METHODS = ("meanflow", "imf", "lsd", "shortcut")
 

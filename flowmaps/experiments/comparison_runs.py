@@ -20,7 +20,7 @@ from ..runs.loading import load
 from .build import make_flow, make_method, row_of
 from .evaluation import run_features
 from .trained_run import Say, device, silent, train_into
-from .training import couple
+from .training_setup import couple
 
 TEACHER = "flow_matching"
 ODE_STEPS = (1, 2, 4, 8, 16, 100)

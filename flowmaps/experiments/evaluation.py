@@ -25,7 +25,7 @@ from ..files import write_json
 from ..flow_map import FlowMap
 from ..runs.folder import EVALUATION, newest_step, read_config
 from ..runs.loading import load
-from .guided_run import EVERYWHERE, MANY, Interval, guided_samplers, teacher_of
+from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
 
 CLASSIFIER = "classifier.safetensors"
 """File of a run folder with the classifier that its evaluations share."""
@@ -39,7 +39,7 @@ def evaluate(
     network: nn.Module | None = None,
     device: str = "cpu",
     guidance: Sequence[float] | None = None,
-    guidance_interval: Interval = EVERYWHERE,
+    guidance_interval: TimeInterval = EVERYWHERE,
     **options: Any,
 ) -> dict[str, Any]:
     """Evaluate the flow map of a run folder on its data; the result is kept there as evaluation.json.
@@ -85,10 +85,6 @@ def evaluate(
     result["step"] = newest_step(run)
     write_json(run / EVALUATION, result)
     return result
-
-
-evaluate_run = evaluate
-"""The name in `fm.evaluate`, where `evaluate` is the function of a flow map."""
 
 
 def run_data(run: str | Path) -> Data:

@@ -16,8 +16,8 @@ from ..guidance.conditions import SCALE
 from ..method.method import Method
 from ..runs.folder import read_config
 from ..students import student
-from .build import Model, is_path
-from .guided_run import EVERYWHERE, Interval, is_conditioned, knows_null
+from .build import ModelLike, is_path
+from .guided_run import EVERYWHERE, TimeInterval, is_conditioned, knows_null
 
 LABEL_DROPOUT = 0.1
 """Share of rows without a label in guided training (Ho and Salimans 2022)."""
@@ -43,7 +43,7 @@ class Guide:
 
     low: float = 1.0
     high: float = 1.0
-    interval: Interval = EVERYWHERE
+    interval: TimeInterval = EVERYWHERE
     null: Mapping[str, Any] | None = None
     empty: Mapping[str, Any] | None = None
     dropout: float = 0.0
@@ -124,7 +124,7 @@ def scale_range(scales: Scales) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def time_interval(interval: Interval | None) -> Interval:
+def time_interval(interval: TimeInterval | None) -> TimeInterval:
     """Check the times between which guidance acts.
 
     Args:
@@ -153,10 +153,10 @@ def guide_of_training(
     data: Data,
     *,
     guidance: Scales | None = None,
-    guidance_interval: Interval | None = None,
+    guidance_interval: TimeInterval | None = None,
     label_dropout: float | None = None,
     labels: bool = True,
-    teacher: Model | Any = None,
+    teacher: ModelLike | Any = None,
     recipe: Any = None,
 ) -> Guide:
     """The guidance of a training run.
@@ -204,7 +204,7 @@ def guide_of_training(
     )
 
 
-def check_teacher(teacher: Model | Any) -> None:
+def check_teacher(teacher: ModelLike | Any) -> None:
     """Raise ValueError for the run of a teacher that does not know the null class; a flow map is trusted."""
     if not is_path(teacher):
         return

@@ -22,8 +22,8 @@ from ..runs.loading import load
 from ..serialise import public_name
 from ..steps import euler, jump
 
-Interval = tuple[float, float]
-EVERYWHERE: Interval = (0.0, 1.0)
+TimeInterval = tuple[float, float]
+EVERYWHERE: TimeInterval = (0.0, 1.0)
 MANY = 100
 
 
@@ -33,7 +33,7 @@ def guided_samplers(
     data: Data,
     *,
     scales: Sequence[float] | None = None,
-    interval: Interval = EVERYWHERE,
+    interval: TimeInterval = EVERYWHERE,
     steps: int = MANY,
     reference: Path | None = None,
 ) -> list[GuidedSampler]:
@@ -67,7 +67,7 @@ def guided_samplers(
 
 
 def _samplers(
-    flow: FlowMap, config: Mapping[str, Any], scales: Sequence[float] | None, interval: Interval, steps: int
+    flow: FlowMap, config: Mapping[str, Any], scales: Sequence[float] | None, interval: TimeInterval, steps: int
 ) -> Iterator[GuidedSampler]:
     """The samplers of one run."""
     ways = [("euler", steps, euler)] * (not flow.is_partial)
@@ -146,7 +146,7 @@ def condition_names(network: nn.Module) -> set[str]:
 
 
 def at_scale(
-    flow: FlowMap, config: Mapping[str, Any], scale: float, interval: Interval = EVERYWHERE
+    flow: FlowMap, config: Mapping[str, Any], scale: float, interval: TimeInterval = EVERYWHERE
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """Guide a run at a scale.
 
@@ -182,7 +182,7 @@ def at_scale(
     return classifier_free(flow, scale, null={"label": config["data"]["classes"]}, interval=interval), {}
 
 
-def guidance_condition(network: nn.Module, scale: float, interval: Interval) -> dict[str, torch.Tensor]:
+def guidance_condition(network: nn.Module, scale: float, interval: TimeInterval) -> dict[str, torch.Tensor]:
     """The guidance conditions of a guidance-conditioned network, of one row each.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 from ..recipes import find_any
 from ..recipes import planning as counted
 from ..recipes.planned import Planned
-from ..recipes.planning import Estimate
+from ..recipes.planning import CostEstimate
 from ..training.config import Precision
 from .build import MethodLike, check_method_arguments, row_of
 
@@ -26,7 +26,7 @@ def plan(
     precision: Precision | None = None,
     method: MethodLike | None = None,
     method_args: Mapping[str, Any] | None = None,
-) -> Estimate:
+) -> CostEstimate:
     """Count the cost of a recipe: parameters, memory of a GPU, operations, command lines, as `flowmaps plan` does.
 
     Nothing is trained, and no GPU is needed. `estimate.hours(rate)` is the time at a rate that you measured.

@@ -19,7 +19,7 @@ from ..runs.folder import read_config
 from ..runs.loading import load
 from ..steps import Step
 from .guide import time_interval
-from .guided_run import Interval, at_scale, is_conditioned, trained_scales
+from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
 from .text_conditioning import decoded, has_pipeline, text_conditions
 from .trained_run import Say, device, silent
 
@@ -34,7 +34,7 @@ def sample(
     label: int | None = None,
     prompt: str | Sequence[str] = (),
     guidance: float | None = None,
-    guidance_interval: Interval | None = None,
+    guidance_interval: TimeInterval | None = None,
     seed: int = 0,
     ema: bool = True,
     say: Say = silent,
@@ -74,7 +74,7 @@ def sample(
     labels = labels_of(run, config, n, label)
     source, told = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
-    condition = told | ({} if labels is None else {"label": labels})
+    condition = told | sampling.by_name(labels)
     condition |= text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt, n)
     x = sampling.sample(source, noise, steps, step=function, condition=condition, seed=seed).cpu()
     if out is not None:
@@ -92,7 +92,7 @@ def _check(out: str | Path | None, n: int) -> None:
 
 
 def guided(
-    flow: FlowMap, config: Mapping[str, Any], n: int, scale: float | None, interval: Interval | None
+    flow: FlowMap, config: Mapping[str, Any], n: int, scale: float | None, interval: TimeInterval | None
 ) -> tuple[Any, dict[str, Tensor]]:
     """The velocity or flow map that samples follow at a scale of guidance.
 
@@ -136,8 +136,7 @@ def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:
     if callable(step):
         return getattr(step, "__name__", "step"), step
     if step == "auto":
-        restarts = not isinstance(flow, Guided) and flow.only_target == 0.0 and number > 1
-        step = "euler" if isinstance(flow, Guided) else "restart" if restarts else "jump"
+        return step_of(steppers.euler if isinstance(flow, Guided) else steppers.default(flow, number), flow, number)
     return step, getattr(steppers, step)
 
 

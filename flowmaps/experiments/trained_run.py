@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from ..arguments import did_you_mean
 from ..data import Data, as_data
 from ..data import load as load_data
-from ..data.check import did_you_mean
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..runs.folder import read_config

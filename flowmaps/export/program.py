@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from ..files import replacing
 from ..flow_map import FlowMap
 
-Conditions = Mapping[str, Tensor]
-
 
 def _searchsorted(points: Tensor, x: Tensor, *, right: bool = False, **_: Any) -> Tensor:
     """Count the points below x; with `right` the points not above x."""
@@ -50,7 +48,7 @@ class OneStep(nn.Module):
         return flow(noise * self.scale, 1.0, 0.0)
 
 
-def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditions | None = None) -> Path:
+def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[str, Tensor] | None = None) -> Path:
     """Write the one-step sampler as a program of `torch.export` (.pt2), for torch.export.load(file).module().
 
     The program accepts any number of rows, unless the network has a limit (a UNet of diffusers: 63 rows). Before it is
@@ -76,7 +74,7 @@ def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Condi
     return Path(file)
 
 
-def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditions | None = None) -> Path:
+def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[str, Tensor] | None = None) -> Path:
     """Write the one-step sampler as ONNX: inputs `noise` and the conditions by name, output `samples`.
 
     The sampler accepts any number of rows. Before the file is kept it is run in onnxruntime and compared with the flow
@@ -110,7 +108,7 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Conditio
             raise ValueError(f"ONNX cannot hold this network: {_cause(error)}") from error
         session = onnxruntime.InferenceSession(str(beside), providers=["CPUExecutionProvider"])
 
-        def run(x: Tensor, given: Conditions) -> Tensor:
+        def run(x: Tensor, given: Mapping[str, Tensor]) -> Tensor:
             values = dict(zip(names, (x, *given.values()), strict=True))
             return torch.from_numpy(session.run(None, {name: value.numpy() for name, value in values.items()})[0])
 
@@ -125,7 +123,7 @@ def _cause(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _program(flow: FlowMap, noise: Tensor, conditions: Conditions) -> torch.export.ExportedProgram:
+def _program(flow: FlowMap, noise: Tensor, conditions: Mapping[str, Tensor]) -> torch.export.ExportedProgram:
     if len(noise) < 2 or any(len(value) != len(noise) for value in conditions.values()):
         raise ValueError("the example needs at least two rows, as many in each condition as in the noise")
     rows = torch.export.Dim.AUTO  # as many as the network allows; _compare fails if that is a single number
@@ -139,7 +137,7 @@ def _program(flow: FlowMap, noise: Tensor, conditions: Conditions) -> torch.expo
 
 
 @torch.no_grad()
-def _compare(flow: FlowMap, run: Any, noise: Tensor, conditions: Conditions, tolerance: float) -> None:
+def _compare(flow: FlowMap, run: Any, noise: Tensor, conditions: Mapping[str, Tensor], tolerance: float) -> None:
     """Check that samples agree for the example and for two other numbers of rows; ValueError otherwise."""
     sampler = OneStep(flow, tuple(conditions)).eval()
     for rows in (list(range(len(noise))), [0], [0, *range(len(noise))]):

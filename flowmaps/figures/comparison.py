@@ -89,14 +89,14 @@ def any_evaluation(document: Document) -> Mapping[str, Any] | None:
     return next((entry["evaluation"] for entry in known if "evaluation" in entry), None)
 
 
-def at(entry: Entry, steps: int) -> words.Row | None:
+def at(entry: Entry, steps: int) -> words.EvaluationRow | None:
     """The row of an entry with so many jumps (ODE steps for a diffusion model); None if there is none."""
     rows = [row for row in entry["evaluation"]["rows"] if row["steps"] == steps]
     jumps = [row for row in entry["evaluation"]["rows"] if row["sampler"] != "euler"]
     return next((row for row in rows if not jumps or row["sampler"] != "euler"), None)
 
 
-def many_steps(entry: Entry | None) -> words.Row | None:
+def many_steps(entry: Entry | None) -> words.EvaluationRow | None:
     """The row of the longest ODE solution of an entry; None if there is none."""
     return words.longest_ode(entry["evaluation"]["rows"]) if entry and "evaluation" in entry else None
 

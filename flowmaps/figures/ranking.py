@@ -18,7 +18,7 @@ MARKS = ("o", "s", "D", "^")
 
 
 def ranking(
-    methods: Mapping[str, Mapping[int, words.Row]],
+    methods: Mapping[str, Mapping[int, words.EvaluationRow]],
     path: str | Path | None = None,
     *,
     lines: Mapping[str, float] | None = None,
@@ -58,18 +58,18 @@ def ranking(
     return made
 
 
-def _first(rows: Mapping[int, words.Row]) -> float:
+def _first(rows: Mapping[int, words.EvaluationRow]) -> float:
     """The distance with the fewest jumps, by which methods are sorted."""
     row = rows.get(min(rows, default=0))
     return row["distance"] if _known(row) and row is not None else math.inf
 
 
-def _known(row: words.Row | None) -> bool:
+def _known(row: words.EvaluationRow | None) -> bool:
     """Whether a row has a distance."""
     return row is not None and row["distance"] is not None
 
 
-def _scale(axis: Any, rows: Sequence[words.Row], lines: Sequence[float]) -> None:
+def _scale(axis: Any, rows: Sequence[words.EvaluationRow], lines: Sequence[float]) -> None:
     """Make the axis logarithmic; with distances that are not positive, linear up to the largest standard error."""
     distances = [row["distance"] for row in rows if _known(row)]
     if min([*distances, *lines], default=1.0) > 0:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = Mapping[str, Any]
+EvaluationRow = Mapping[str, Any]
 
 NOUNS = {"images": "images", "points": "points", "vectors": "samples"}
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
-def name(row: Row) -> str:
+def name(row: EvaluationRow) -> str:
     """Name the sampler of a row: "1 jump", "100 ODE steps", with the run's name for rows of a reference."""
     nouns = {"jump": "jump", "euler": "ODE step", "restart": "restarted jump"}
     sampler = count(row["steps"], nouns[row["sampler"]])
@@ -46,18 +46,18 @@ def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
     return f"| {' | '.join([cells[0].ljust(widths[0]), *others])} |"
 
 
-def one_jump(rows: Sequence[Row]) -> Row | None:
+def one_jump(rows: Sequence[EvaluationRow]) -> EvaluationRow | None:
     """The row of the one-step sampler."""
     return next((row for row in rows if row["sampler"] == "jump" and row["steps"] == 1 and "run" not in row), None)
 
 
-def longest_ode(rows: Sequence[Row]) -> Row | None:
+def longest_ode(rows: Sequence[EvaluationRow]) -> EvaluationRow | None:
     """The ODE with the most steps: of the run itself, or of the reference where the run has none."""
     found = [row for row in rows if row["sampler"] == "euler"]
     return max(found, key=lambda row: ("run" not in row, row["steps"])) if found else None
 
 
-def reference_ode(rows: Sequence[Row]) -> Row | None:
+def reference_ode(rows: Sequence[EvaluationRow]) -> EvaluationRow | None:
     """The ODE of the reference run with the most steps."""
     found = [row for row in rows if row["sampler"] == "euler" and "run" in row]
     return max(found, key=lambda row: row["steps"]) if found else None
@@ -87,7 +87,7 @@ def headline(evaluation: Mapping[str, Any], kind: str) -> str:
     return f"{calls} makes {noun} {faster:.0f} times faster, {verdict(jump, ode)}."
 
 
-def verdict(a: Row, b: Row) -> str:
+def verdict(a: EvaluationRow, b: EvaluationRow) -> str:
     """Compare two distances, given their standard errors.
 
     Args:
@@ -120,7 +120,7 @@ def explanation(evaluation: Mapping[str, Any]) -> str:
     return f"Distance to real data that it was not trained on: {found} ({lower} {floor(evaluation)})."
 
 
-def pair(row: Row) -> str:
+def pair(row: EvaluationRow) -> str:
     """Write the distance of a row with its standard error."""
     return plus_minus(row["distance"], row["stderr"])
 
@@ -155,7 +155,7 @@ def seconds(value: float) -> str:
     return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
 
 
-def speed_up(row: Row, ode: Row | None) -> str:
+def speed_up(row: EvaluationRow, ode: EvaluationRow | None) -> str:
     """How many times faster a row is than the longest ODE solution, such as "12×"; empty if there is none."""
     if ode is None:
         return ""

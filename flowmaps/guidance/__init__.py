@@ -1,21 +1,22 @@
-"""Guidance: velocities made of velocities, and velocities that a flow map learns guided.
+"""Guidance: guided velocities of given models, and training of flow maps towards guided velocities.
 
-A flow map in a few jumps has no steps at which a velocity could be changed, so it has to learn from one that is guided.
+A flow map samples in a few jumps, so it cannot be guided step by step. It has to learn a guided velocity.
 
-- Velocities, which are teachers and follow their ODE: `classifier_free`, `autoguidance`, `model_guidance`, `mixture`.
-- Training without a teacher, by `guided(method, source)`: the sources `meanflow`, `dmf`, `soflow`, `imf`, `tvm`, `gft`,
-  `lsd` are named after the papers and methods that they are from.
+- Guided velocities, which are teachers and can be sampled by ODE steps: `classifier_free`, `autoguidance`,
+  `model_guidance`, `mixture`.
+- Training without a teacher, by `guided(method, source)`. The sources `meanflow`, `dmf`, `soflow`, `imf`, `tvm`, `gft`
+  and `lsd` have the names of their papers or methods.
 
-A scale is always the effective one: scale w is the velocity v(null) + w [v(c) - v(null)], and 1 is no guidance. Papers
-that count from 0 (LCM), or by the weights of a mixture, are converted in the docstrings.
+A scale is always the effective one: scale w is the velocity v(null) + w [v(c) - v(null)], and 1 is no guidance. The
+docstrings convert the conventions of papers that count from 0 (LCM), or by the weights of a mixture.
 """
 
 from ..flow_map import GuidanceSpec
-from .base import Guided
-from .conditions import Fading, Within
-from .pairs import FromPairs
+from .base import GuidedVelocity
+from .intervals import Fading, Within
+from .pairs import GuidedConditional
 from .schemes import dmf, gft, guided, imf, lsd, meanflow, soflow, tvm
-from .teachers import OfConsistency
+from .self_distillation import GuidedSelfDistillation
 from .velocities import (
     Autoguidance,
     ClassifierFree,
@@ -27,8 +28,17 @@ from .velocities import (
     model_guidance,
 )
 
+FromPairs = GuidedConditional
+"""The former name of `GuidedConditional`."""
+
+Guided = GuidedVelocity
+"""The former name of `GuidedVelocity`."""
+
+OfConsistency = GuidedSelfDistillation
+"""The former name of `GuidedSelfDistillation`."""
+
 __all__ = [
-    "Autoguidance", "ClassifierFree", "Fading", "FromPairs", "Guided", "GuidanceSpec", "Mixture", "ModelGuidance",
-    "OfConsistency", "Within", "autoguidance", "classifier_free", "dmf", "gft", "guided", "imf", "lsd", "meanflow",
-    "mixture", "model_guidance", "soflow", "tvm",
+    "Autoguidance", "ClassifierFree", "Fading", "FromPairs", "Guided", "GuidanceSpec", "GuidedConditional",
+    "GuidedSelfDistillation", "GuidedVelocity", "Mixture", "ModelGuidance", "OfConsistency", "Within", "autoguidance",
+    "classifier_free", "dmf", "gft", "guided", "imf", "lsd", "meanflow", "mixture", "model_guidance", "soflow", "tvm",
 ]  # fmt: skip

@@ -1,9 +1,9 @@
-"""What guided velocities share: they are teachers like those that they are made of."""
+"""Base class of guided velocities, which are teachers like the models that they combine."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,28 +13,40 @@ from .. import path as paths
 from ..flow_map import GuidanceSpec
 from ..path import Path, Time, expand, linear
 from ..velocity import constant
-from .conditions import FROM, SCALE, TO, Ask, of_average_velocity, of_velocity, spec_of, told_interval, told_scale
+from .conditions import (
+    FROM,
+    SCALE,
+    TO,
+    Evaluate,
+    average_velocity_of,
+    conditioned_interval,
+    conditioned_scale,
+    velocity_of,
+)
+from .intervals import Activity, guidance_spec
 
 JUMPS = (
-    "guidance of jumps: this mixture of a flow map's jumps is no jump of the guided velocity, as velocities would have "
-    "to be mixed at every time. Follow the velocity (step=steps.euler), or train a flow map of it (docs/guidance.md)"
+    "guidance of jumps: a mixture of a flow map's jumps is not a jump of the guided velocity, because velocities have "
+    "to be mixed at every time. Follow the velocity (step=steps.euler), or train a flow map on it (docs/guidance.md)"
 )
 
 
-class Guided(nn.Module):
-    """A velocity made of the velocities of its members, the first of which is guided by the others.
+class GuidedVelocity(nn.Module):
+    """Velocity that combines the velocities of its members; the first member is guided by the others.
 
-    It is what they are: velocity(x, t), denoise(x, t), given(**condition), path. `given` binds conditions for all
-    members. `average_velocity` and calls mix the members' jumps, or Euler steps where they have none; no jump of the
-    guided velocity, of which a warning tells.
+    It has the interface of its members: velocity(x, t), denoise(x, t), given(**condition), path. `given` binds
+    conditions for all members. `average_velocity` and calls combine the members' jumps, or Euler steps of members
+    without jumps. The result is not a jump of the guided velocity, and a warning says so.
+
+    Args:
+        members: Objects with velocity(x, t).
+        scale: Guidance scale; 1 is no guidance. None: the condition `guidance` of each row.
+        interval: Function from t to the share of the guidance that acts there.
+        condition: Conditions by name.
     """
 
     def __init__(
-        self,
-        members: Sequence[Any],
-        scale: float | None,
-        interval: Callable[[Tensor], Tensor],
-        condition: Mapping[str, Any],
+        self, members: Sequence[Any], scale: float | None, interval: Activity, condition: Mapping[str, Any]
     ) -> None:
         super().__init__()
         self.members, self.scale, self.interval = tuple(members), scale, interval
@@ -43,88 +55,96 @@ class Guided(nn.Module):
                 self.add_module(f"member_{k}", member)  # not in a list, whose entries count as blocks of a network
         self.condition = dict(condition)
 
-    def mixed(self, ask: Ask, x: Tensor, *times: Any) -> Tensor:
-        """The formula, of `ask(member, x, *times)`."""
+    def combine(self, evaluate: Evaluate, x: Tensor, *times: Any) -> Tensor:
+        """Apply the formula to the answers `evaluate(member, x, *times)`."""
         raise NotImplementedError
 
-    def around(self, members: Sequence[Any], condition: Mapping[str, Any]) -> Guided:
-        """The same of other members, or under another condition."""
+    def around(self, members: Sequence[Any], condition: Mapping[str, Any]) -> GuidedVelocity:
+        """Make the same guided velocity with other members or conditions."""
         raise NotImplementedError
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
-        """v(x, t), in x's shape."""
-        return self.mixed(of_velocity, x, t)
+        """Guided velocity v(x, t), of x's shape."""
+        return self.combine(velocity_of, x, t)
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """The formula with the members' average velocities in the place of their velocities."""
+        """Apply the formula to the members' average velocities; warns, because no guided jump comes out."""
         if any(hasattr(member, "average_velocity") for member in self.members):
             warnings.warn(JUMPS, stacklevel=2)
-        return self.mixed(of_average_velocity, x, s, t)
+        return self.combine(average_velocity_of, x, s, t)
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """x + (t - s) average_velocity(x, s, t)."""
+        """Jump x + (t - s) average_velocity(x, s, t)."""
         return x + ((expand(t, x) - expand(s, x)) * self.average_velocity(x, s, t)).to(x.dtype)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
-        """E[x_0 | x_t = x] as the guided velocity has it; on the linear path x - t v(x, t)."""
+        """Denoised state of the guided velocity; on the linear path x - t v(x, t)."""
         return self.path.convert(self.velocity(x, t), x, t, paths.velocity, paths.data)
 
-    def given(self, **condition: Any) -> Guided:
-        """The same with a condition bound."""
+    def given(self, **condition: Any) -> GuidedVelocity:
+        """Bind conditions for all members. Returns another guided velocity with the same members."""
         return self.around(self.members, {**self.condition, **condition})
 
-    def with_constant_weights(self) -> Guided:
-        """The same with all weights as constants: gradients still pass through x and t."""
+    def with_constant_weights(self) -> GuidedVelocity:
+        """Make all weights constants: gradients still pass through x and t."""
         return self.around([constant(member) for member in self.members], self.condition)
 
     @property
     def guidance(self) -> GuidanceSpec:
-        """The guidance that a flow map learns from this velocity."""
-        return spec_of(self.scale, self.interval, getattr(self, "null", {}), type(self).__name__)
+        """Guidance that a flow map learns from this velocity."""
+        return guidance_spec(self.scale, self.interval, getattr(self, "null", {}), type(self).__name__)
 
     @property
     def guided(self) -> str:
-        """The same in words."""
+        """Guidance in words."""
         return str(self.guidance)
 
     @property
     def path(self) -> Path:
+        """Path of the first member."""
         return getattr(self.members[0], "path", linear)
 
     @property
     def like(self) -> Tensor:
-        """An empty tensor of the device and dtype for x: those of the first member."""
+        """Empty tensor with the device and dtype that the first member takes."""
         return getattr(self.members[0], "like", torch.empty(0))
 
     @property
     def network(self) -> Any:
-        """That of the first member."""
+        """Network of the first member."""
         return getattr(self.members[0], "network", None)
 
     @property
     def only_source(self) -> float | None:
+        """The one source time of a partial first member."""
         return getattr(self.members[0], "only_source", None)
 
     @property
     def only_target(self) -> float | None:
+        """The one target time of a partial first member."""
         return getattr(self.members[0], "only_target", None)
 
-    def for_members(self) -> dict[str, Any]:
-        """The conditions without those that are read here."""
+    @property
+    def is_partial(self) -> bool:
+        """Whether the first member is a partial map."""
+        return self.only_source is not None or self.only_target is not None
+
+    def member_condition(self) -> dict[str, Any]:
+        """Conditions for the members, without the guidance conditions that are read here."""
         mine = (SCALE, FROM, TO) if self.scale is None else ()
         return {name: value for name, value in self.condition.items() if name not in mine}
 
-    def share(self, x: Tensor, s: Time) -> Tensor:
-        """How much of the guidance acts at s, in [0, 1], (B, 1, ..., 1)."""
+    def activity(self, x: Tensor, s: Time) -> Tensor:
+        """Share of the guidance that acts at s, in [0, 1], (B, 1, ..., 1)."""
         s = expand(s, x)
         share = self.interval(s)
-        return share * told_interval(self.condition, s, x) if self.scale is None else share
+        return share * conditioned_interval(self.condition, s, x) if self.scale is None else share
 
     def scale_at(self, x: Tensor, s: Time) -> Tensor:
-        """The scale where all of the guidance acts, 1 where none of it does."""
-        scale = told_scale(self.condition, x) if self.scale is None else self.scale
-        return 1 + self.share(x, s) * (scale - 1)
+        """Effective scale at s: 1 if no guidance acts there, (B, 1, ..., 1)."""
+        scale = conditioned_scale(self.condition, x) if self.scale is None else self.scale
+        return 1 + self.activity(x, s) * (scale - 1)
 
-    def idle(self, s: Time) -> bool:
-        """Whether no guidance acts at a time that is a number, so that the other members need not be asked."""
+    def is_inactive(self, s: Time) -> bool:
+        """Whether no guidance acts at a time given as a number, so that the other members are not evaluated."""
         return isinstance(s, int | float) and float(self.interval(torch.tensor(float(s)))) == 0

@@ -1,4 +1,10 @@
-"""The guidance of the papers, as sources for `guided`."""
+"""The guidance schemes of the papers, as sources for `guided`.
+
+Common arguments: `null` holds the null conditions by name, such as {"label": 10}; `scale` is the effective scale w;
+`interval` is the first and last time s at which guidance acts, or a function from s to the share of (w - 1) that acts
+there. In the formulas, u is the conditional velocity of the pair, V(c) and V(null) are the network's velocities without
+gradient, and V(c, w) is the velocity of a guidance-conditioned network.
+"""
 
 from __future__ import annotations
 
@@ -7,100 +13,179 @@ from typing import Any
 
 from ..method.method import Method
 from ..method.stages import Stages
-from .conditions import Fading, Interval, as_interval
-from .pairs import AtAllTimes, FromPairs, WhereItActs, averaged_target, balanced, none
-from .teachers import OfConsistency
+from .intervals import Fading, Interval, as_interval
+from .pairs import ActiveShare, ConstantShare, GuidedConditional, averaged_target, balanced_share, zero_share
+from .self_distillation import GuidedSelfDistillation
 
 
-def guided(method: Method, source: FromPairs | OfConsistency) -> Method:
-    """The method with a source of guidance in it: in the place of the velocity of sampled pairs, also where a
-    derivative runs along it.
+def guided(method: Method, source: GuidedConditional | GuidedSelfDistillation) -> Method:
+    """Train a method towards a guided velocity: `source` replaces the conditional velocity in all of its terms.
 
-    So MeanFlow, AlphaFlow, SoFlow and DMF take the guided velocity twice, and improved MeanFlow's derivative goes on to
-    run along the flow's own velocity, which is the guided one. Raises ValueError for a method without such a velocity:
-    a distillation method gets a guided teacher instead.
+    The source also replaces the direction of a derivative. So MeanFlow, AlphaFlow, SoFlow and DMF take the guided
+    velocity twice. Improved MeanFlow's derivative is still along the flow's own velocity, which is the guided one.
+
+    Args:
+        method: A method that learns from data.
+        source: A guidance scheme of this module.
+
+    Returns:
+        The guided method.
+
+    Raises:
+        ValueError: The method has no velocity that the source could replace. A distillation method takes a guided
+            teacher instead.
     """
-    put = _put(method, source)
-    if all(new.velocity is old.velocity for new, old in zip(put.terms, method.terms, strict=True)):
+    found = _guided(method, source)
+    if all(new.velocity is old.velocity for new, old in zip(found.terms, method.terms, strict=True)):
         raise ValueError(
-            f"{method.name} has no velocity that this guidance could take the place of: a method that learns from a "
-            "teacher gets a guided one, teacher=guidance.classifier_free(...)"
+            f"{method.name} has no velocity that this guidance could replace: give a method that learns from a teacher "
+            "a guided teacher, teacher=guidance.classifier_free(...)"
         )
-    return put
+    return found
 
 
-def _put(method: Method, source: FromPairs | OfConsistency) -> Method:
+def _guided(method: Method, source: GuidedConditional | GuidedSelfDistillation) -> Method:
+    """Guide all terms of a method, stage by stage."""
     if isinstance(method, Stages):
         lengths = (end - start for start, end in zip((0.0, *method.ends), method.ends, strict=False))
-        stages = [_put(method.method(k), source) for k in range(len(method.ends))]
+        stages = [_guided(method.method(k), source) for k in range(len(method.ends))]
         return Stages(*zip(lengths, stages, strict=True), name=method.name)
-    return Method(*(source.into(term, method) for term in method.terms), name=method.name)
+    return Method(*(source.guide_term(term, method) for term in method.terms), name=method.name)
 
 
 def meanflow(
     scale: float = 2.0, kappa: float = 0.5, *, null: Mapping[str, Any], interval: Interval = (0.0, 1.0)
-) -> FromPairs:
-    """MeanFlow's mixture, omega u + kappa V(c) + (1 - omega - kappa) V(null) for s in `interval`, u elsewhere, at omega
-    = scale (1 - kappa): the effective scale omega/(1 - kappa) is the one that is asked for. AlphaFlow's too.
+) -> GuidedConditional:
+    """Guidance of MeanFlow and AlphaFlow: omega u + kappa V(c) + (1 - omega - kappa) V(null).
 
-    The paper's omega = 1, kappa = 0.5 is scale 2, and omega = 0.2, kappa = 0.92 is scale 2.5. ValueError for kappa
-    outside [0, 1). Geng et al. 2025, arXiv 2505.13447.
+    Here omega = scale (1 - kappa), so the effective scale omega/(1 - kappa) is `scale`. The paper's omega = 1,
+    kappa = 0.5 is scale 2, and omega = 0.2, kappa = 0.92 is scale 2.5.
+
+    Args:
+        scale: Effective scale.
+        kappa: Share of the network's own velocity, in [0, 1).
+        null: Null conditions by name.
+        interval: Times at which guidance acts. Elsewhere the target is u.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: kappa is outside [0, 1), or the scale is not positive.
+
+    Geng et al. 2025, arXiv 2505.13447.
     """
     if not 0 <= kappa < 1:
         raise ValueError(f"the share kappa of the network's own velocity must lie in [0, 1), got {kappa}")
-    return FromPairs(null, scale, WhereItActs(kappa), as_interval(interval))
+    return GuidedConditional(null, scale, ActiveShare(kappa), as_interval(interval))
 
 
-def dmf(scale: float = 2.5, *, null: Mapping[str, Any], interval: Interval = (0.0, 0.7)) -> FromPairs:
-    """Model guidance, u + omega (V(c) - V(null)) for s in `interval`, u elsewhere, at omega = 1 - 1/scale.
+def dmf(scale: float = 2.5, *, null: Mapping[str, Any], interval: Interval = (0.0, 0.7)) -> GuidedConditional:
+    """Model guidance, as in decoupled MeanFlow: u + omega (V(c) - V(null)) with omega = 1 - 1/scale.
 
-    The omega = 0.6 of decoupled MeanFlow is scale 2.5. Tang et al. 2025, arXiv 2502.12154; Lee, Yu and Shin 2025, arXiv
-    2510.24474.
+    Decoupled MeanFlow's omega = 0.6 is scale 2.5.
+
+    Args:
+        scale: Effective scale.
+        null: Null conditions by name.
+        interval: Times at which guidance acts. Elsewhere the target is u.
+
+    Returns:
+        The source.
+
+    Tang et al. 2025, arXiv 2502.12154; Lee, Yu and Shin 2025, arXiv 2510.24474.
     """
-    return FromPairs(null, scale, balanced, as_interval(interval))
+    return GuidedConditional(null, scale, balanced_share, as_interval(interval))
 
 
 def soflow(
     scale: float = 3.0, mix: float = 0.25, *, null: Mapping[str, Any], interval: Interval = Fading()
-) -> FromPairs:
-    """SoFlow's,  m [u + g(s) (scale - 1)(u - V(null))] + (1 - m) V(c),  m = mix; g fades out above s = 0.8
-    (`conditions.Fading`), as the rule takes a derivative in s. Luo, Yuan and Liu 2025, arXiv 2512.15657.
+) -> GuidedConditional:
+    """Guidance of SoFlow: m [u + g(s) (scale - 1)(u - V(null))] + (1 - m) V(c).
+
+    Args:
+        scale: Effective scale where g = 1.
+        mix: Weight m of the pair.
+        null: Null conditions by name.
+        interval: The function g. By default it fades out above s = 0.8, because the rule takes a derivative in s.
+
+    Returns:
+        The source.
+
+    Luo, Yuan and Liu 2025, arXiv 2512.15657.
     """
-    return FromPairs(null, scale, AtAllTimes(1 - mix), as_interval(interval))
+    return GuidedConditional(null, scale, ConstantShare(1 - mix), as_interval(interval))
 
 
-def imf(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> FromPairs:
-    """Improved MeanFlow's,  u + (1 - 1/w)(V(c, w) - V(null, 1)),  w the condition `guidance` of the row, acting for s
-    between its `guidance_from` and `guidance_to` where they are given (`data.transforms.GuidanceScales` draws
-    all three).
+def imf(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> GuidedConditional:
+    """Guidance of improved MeanFlow: u + (1 - 1/w)(V(c, w) - V(null, 1)).
 
-    On the diagonal the interval is all times, so V(x, s, s; c, w) is guided everywhere. Geng et al. 2025, arXiv
-    2512.02012.
+    On the diagonal guidance acts at all times, so V(x, s, s; c, w) is guided everywhere.
+
+    Args:
+        null: Null conditions by name.
+        scale: Scale w. None: each row's condition `guidance`, at times s between its conditions `guidance_from` and
+            `guidance_to` if they are given. `data.transforms.GuidanceScales` draws all three.
+        interval: Times at which guidance acts.
+
+    Returns:
+        The source.
+
+    Geng et al. 2025, arXiv 2512.02012.
     """
-    return FromPairs(null, scale, balanced, as_interval(interval))
+    return GuidedConditional(null, scale, balanced_share, as_interval(interval))
 
 
-def tvm(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> FromPairs:
-    """Terminal velocity matching's,  w u + (1 - w) V*(null, 1)  of the averaged weights, all residuals divided by w.
+def tvm(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> GuidedConditional:
+    """Guidance of terminal velocity matching: w u + (1 - w) V*(null, 1) with averaged weights V*, residuals over w.
 
-    The diagonal is the guided velocity, so that what the other term asks for is guided too. Zhou, Parger, Haque and
-    Song 2025, arXiv 2511.19797.
+    The diagonal learns the guided velocity, so the other term, which compares with the diagonal, is guided too.
+
+    Args:
+        null: Null conditions by name.
+        scale: Scale w. None: each row's condition `guidance`.
+        interval: Times at which guidance acts.
+
+    Returns:
+        The source.
+
+    Zhou, Parger, Haque and Song 2025, arXiv 2511.19797.
     """
-    return FromPairs(null, scale, none, as_interval(interval), averaged_target, over_scale=True)
+    return GuidedConditional(null, scale, zero_share, as_interval(interval), averaged_target, over_scale=True)
 
 
-def gft(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> FromPairs:
-    """Guidance-free training,  b V(c, w) + (1 - b) V(null, 1) - u  with b = 1/w: the residual of  w u + (1 - w)
-    V(null, 1)  divided by w. Chen et al. 2025, arXiv 2501.15420.
+def gft(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> GuidedConditional:
+    """Guidance-free training: the residual b V(c, w) + (1 - b) V(null, 1) - u with b = 1/w.
+
+    This is the residual of the target w u + (1 - w) V(null, 1), divided by w.
+
+    Args:
+        null: Null conditions by name.
+        scale: Scale w. None: each row's condition `guidance`.
+        interval: Times at which guidance acts.
+
+    Returns:
+        The source.
+
+    Chen et al. 2025, arXiv 2501.15420.
     """
-    return FromPairs(null, scale, none, as_interval(interval), over_scale=True)
+    return GuidedConditional(null, scale, zero_share, as_interval(interval), over_scale=True)
 
 
-def lsd(*, null: Mapping[str, Any], interval: Interval = (0.0, 1.0)) -> OfConsistency:
-    """For self-distillation:  the consistency term learns from  V(null, 1) + w [V(c, 1) - V(null, 1)]  at the row's
-    scale w, the condition `guidance`, and the diagonal from pairs at scale 1.
+def lsd(*, null: Mapping[str, Any], interval: Interval = (0.0, 1.0)) -> GuidedSelfDistillation:
+    """Guidance of self-distillation: the consistency term learns from V(null, 1) + w [V(c, 1) - V(null, 1)].
 
-    So V(x, s, s; c, 1) is not guided and V(x, s, t; c, w) is the average velocity of scale w. For methods whose rule
-    asks for a velocity (lsd, esd). Boffi, Albergo and Vanden-Eijnden 2025, arXiv 2505.18825, appendix F.5.
+    The scale w of a row is its condition `guidance`. The diagonal learns from pairs at scale 1. So V(x, s, s; c, 1) is
+    not guided, and V(x, s, t; c, w) is the average velocity of scale w. It is for methods whose rule compares with a
+    velocity of the flow (lsd, esd).
+
+    Args:
+        null: Null conditions by name.
+        interval: Times at which guidance acts.
+
+    Returns:
+        The source.
+
+    Boffi, Albergo and Vanden-Eijnden 2025, arXiv 2505.18825, appendix F.5.
     """
-    return OfConsistency(null, as_interval(interval))
+    return GuidedSelfDistillation(null, as_interval(interval))

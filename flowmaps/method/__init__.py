@@ -1,10 +1,11 @@
-"""Method = terms with shares of the batch; term = rule x velocity source x times x weight.
+"""Methods and their terms: a method is a sum of terms, a term is a rule with velocity source, times and weight.
 
 loss = sum over terms of  share * mean over its rows of  weight(rule(flow, teacher, x_s, s, t), s, t)
 """
 
 from . import balance, stages, term
-from .method import Loss, Method, measure, split_rows
+from .batch import split_rows
+from .method import Loss, Method, measure
 from .stages import Stages
 from .term import Term, TermLoss
 

@@ -1,7 +1,7 @@
-"""Losses held in proportion: functions (first loss of the method, this loss, flow) -> a factor for this one.
+"""Adaptive factors that keep two losses in proportion: functions (first loss, this loss, flow) -> factor.
 
-Sizes are means over the whole batch, also where processes share it; where a process takes its rows in several parts,
-over the parts that are taken together.
+The first loss is the method's first. Averages are taken over the whole batch, including the rows of other processes.
+If a process splits its rows into accumulated parts, each average is over one part of all processes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,14 @@ from .term import Balance, TermLoss
 
 
 def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:
-    """strength * mean |r_first| / (mean |r| + c), so that both residuals push equally hard (FreeFlow, arXiv
-    2511.19428).
+    """Factor strength * mean |r_first| / (mean |r| + c), which makes both residuals equally large.
+
+    Args:
+        strength: Factor of the ratio.
+        c: Small constant against division by zero.
+
+    Returns:
+        The balance. FreeFlow, arXiv 2511.19428.
     """
 
     def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
@@ -26,14 +32,22 @@ def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:
 
 
 def gradient_ratio(strength: float = 1.0, low: float = 0.0, high: float = 10.0) -> Balance:
-    """strength * |grad L_first| / |grad L| for the weights of the network's last layer, held between `low` and `high`
-    (Esser et al. 2021, arXiv 2012.09841, eq. 7; CTM, arXiv 2310.02279).
+    """Factor strength * |grad L_first| / |grad L|, with gradients of the last weight matrix of the network.
+
+    Args:
+        strength: Factor of the ratio.
+        low: Least value of the ratio.
+        high: Largest value of the ratio.
+
+    Returns:
+        The balance, which raises ValueError if the network has no trainable weight matrix. Esser et al. 2021, arXiv
+        2012.09841, eq. 7; CTM, arXiv 2310.02279.
     """
 
     def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
         matrices = [weight for weight in flow.network.parameters() if weight.requires_grad and weight.ndim > 1]
         if not matrices:
-            raise ValueError("losses can only be held in proportion where the network has a matrix of weights")
+            raise ValueError("gradient_ratio needs a network with a trainable weight matrix, but this one has none")
         sizes = [loss.rows.mean(_gradient(loss.value, matrices[-1])).norm() for loss in (first, this)]
         return strength * (sizes[0] / (sizes[1] + 1e-8)).clamp(low, high)
 
@@ -41,5 +55,6 @@ def gradient_ratio(strength: float = 1.0, low: float = 0.0, high: float = 10.0) 
 
 
 def _gradient(value: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of a loss with respect to a weight; zero if the loss does not depend on it."""
     (gradient,) = torch.autograd.grad(value, weight, retain_graph=True, allow_unused=True)
     return torch.zeros_like(weight) if gradient is None else gradient

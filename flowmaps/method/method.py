@@ -1,14 +1,14 @@
-"""Method = terms with shares of the batch; term = rule x velocity source x times x weight.
+"""A method: terms that share a batch, and the loss that is their weighted sum.
 
     loss = sum over terms of  share * mean over its rows of  weight(rule(flow, teacher, x_s, s, t), s, t)
 
-The batch is split between the terms, statically, instead of every term seeing all rows under a mask: the expectation is
-the same and no row is paid for twice.
+Each term gets its own rows of the batch; no term sees all rows under a mask. The expectation is the same, and each row
+is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,26 +17,42 @@ from torch import Tensor, nn
 
 from ..draws import Rows, normal
 from ..flow_map import FlowMap
-from ..path import Time, expand
-from ..sampling import by_name
+from ..path import Time
 from ..velocity import Auxiliary, Companion, Pair
+from .batch import checked_condition, checked_rows, checked_times, rows_of, split_batch
 from .term import Term, TermLoss
-from .wrapped import refuse_lost, refuse_wrapped
+from .wrapped import refuse_unreduced, refuse_wrapped
 
 
 @dataclass(frozen=True)
 class Loss:
-    """value: the scalar to call backward() on. terms: name -> TermLoss."""
+    """The loss of a method on a batch.
+
+    Attributes:
+        value: Scalar to call backward() on.
+        terms: Loss of each term, by name.
+    """
 
     value: Tensor
     terms: dict[str, TermLoss]
 
 
 class Method(nn.Module):
-    """One or more terms. A module, because learned weights and averaged targets have weights: optimise
-    `method.parameters()` with the flow's.
+    """A learning method: one or more terms, whose loss is `method.loss(flow, x0)`.
 
-    `method.loss(flow, x0)` is all that a training loop needs.
+    It is a module because learned loss weights and averaged targets have parameters: optimise `method.parameters()`
+    together with the flow's.
+
+    Args:
+        *terms: The terms.
+        name: Name of the method.
+
+    Attributes:
+        terms: The terms, with distinct names: a second `compositional` becomes `compositional_2`.
+        parts: Modules among the velocity sources and weights of the terms.
+
+    Raises:
+        ValueError: There is no term.
     """
 
     def __init__(self, *terms: Term, name: str = "method") -> None:
@@ -49,12 +65,12 @@ class Method(nn.Module):
 
     @property
     def data_free(self) -> bool:
-        """Whether no term reads data: x0 then only says shape, dtype and device."""
+        """Whether no term reads data. Then only the shape, dtype and device of x0 are used."""
         return not any(term.reads_data for term in self.terms)
 
     @property
     def auxiliaries(self) -> list[Auxiliary]:
-        """The networks beside the flow that need optimisers of their own."""
+        """Networks trained along with the flow by optimisers of their own."""
         return [part for part in self.modules() if isinstance(part, Auxiliary)]
 
     def loss(
@@ -68,20 +84,31 @@ class Method(nn.Module):
         progress: float = 0.0,
         rows: Rows = Rows(),
     ) -> Loss:
-        """The loss on a batch of data x0 (B, ...): `follow`, `draw` and `measure`.
+        """Compute the loss on a batch: `follow`, `draw` and `measure`.
 
-        condition: a dict of what the network takes beside x, s, t (tensors have B rows, or are 0-d), or a tensor, which
-        means {"label": tensor}. noise: fixes eps. times=(s, t): overrides the samplers of all terms, and then every
-        term sees the whole batch. progress: the share of training that is done, for curricula. rows: which rows of a
-        larger batch these are.
-        Raises ValueError for data that is not a floating-point batch, noise of another shape, times outside [0, 1] or
-        NaN, a condition with another number of rows, a batch with fewer rows than terms, and for what `FlowMap`
-        refuses. Raises RuntimeError where several processes train and nobody would average these gradients.
+        Args:
+            flow: The flow map in training.
+            x0: Data (B, ...), floating-point.
+            condition: Keyword arguments of the network besides x, s and t, as a dict; tensors are 0-d or have B rows. A
+                tensor stands for {"label": tensor}. None: no condition.
+            noise: Noise eps of the shape of x0. None: standard normal.
+            times: Times (s, t), numbers or (B,), instead of the samplers of the terms. Every term then sees the whole
+                batch.
+            progress: Share of training that is done, in [0, 1], for curricula.
+            rows: Rows of a larger batch that x0 holds, if processes or accumulated parts share it.
+
+        Returns:
+            The loss.
+
+        Raises:
+            ValueError: Invalid data, noise, times or conditions (type, shape, number of rows, times outside [0, 1]), a
+                batch with fewer rows than terms, or a call that `FlowMap` refuses.
+            RuntimeError: Several processes train, and the gradients of this loss would not be averaged over them.
         """
         refuse_wrapped(flow)
         self.follow(flow, progress)
         if rows.every == 1:
-            refuse_lost(flow, self)
+            refuse_unreduced(flow, self)
         pairs = self.draw(flow, x0, condition, noise=noise, times=times, progress=progress, rows=rows)
         return self.measure(flow, pairs, progress)
 
@@ -96,38 +123,47 @@ class Method(nn.Module):
         progress: float = 0.0,
         rows: Rows = Rows(),
     ) -> tuple[Pair, ...]:
-        """Everything random of a step: noise, times and the rules' own numbers, on each term's rows of the batch.
-        Arguments as for `loss`.
+        """Draw everything random of a step: noise, times and the random numbers of the rules.
+
+        It has the arguments and errors of `loss`.
+
+        Returns:
+            One pair for each term, with the term's rows of the batch.
         """
-        rows = _checked(x0, noise, rows)
+        rows = checked_rows(x0, noise, rows)
         eps = rows.draw(normal, x0) if noise is None else noise
-        known = _condition(condition, len(x0))
-        given = None if times is None else _given(times, x0)
+        conditions = checked_condition(condition, len(x0))
+        given = None if times is None else checked_times(times, x0)
         terms = self.now(progress)
         pairs = []
-        for term, (here, of_term) in zip(terms, self._shares(rows, whole=given is not None), strict=True):
-            own = {key: _take(item, here) for key, item in known.items()}
-            pairs.append(term.draw(Pair(x0[here], eps[here], flow.path, own, rows=of_term), progress, given))
+        for term, (part, of_term) in zip(terms, split_batch(self.terms, rows, whole=given is not None), strict=True):
+            own = {key: rows_of(value, part) for key, value in conditions.items()}
+            pairs.append(term.draw(Pair(x0[part], eps[part], flow.path, own, rows=of_term), progress, given))
         return tuple(pairs)
 
     def measure(self, flow: FlowMap, pairs: Sequence[Pair], progress: float = 0.0) -> Loss:
-        """The loss on what was drawn. Nothing is random here, but for what the network draws itself (dropout)."""
+        """Compute the loss on drawn pairs. It is deterministic, except for random layers of the network (dropout)."""
         return measure(flow, self.now(progress), pairs)
 
     def now(self, progress: float) -> tuple[Term, ...]:
-        """The terms at this moment of training."""
+        """Return the terms at a share `progress` of training, in [0, 1]."""
         return tuple(term.at(progress) for term in self.terms)
 
     def forward(
         self, flow: FlowMap, x0: Tensor, condition: Tensor | Mapping[str, Any] | None = None, **options: Any
     ) -> Loss:
-        """The same as `loss`."""
+        """Compute `loss`."""
         return self.loss(flow, x0, condition, **options)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
-        """Make what has weights beside the flow, and move it where the flow's weights or the phase have changed. `loss`
-        does it; a compiled loss needs it called outside, and optimisers are made after it. moved: whether the weights
-        have changed since the last call, which a training loop knows; else their norms are compared.
+        """Create or update the companions: averaged targets, auxiliary networks, phased teachers.
+
+        `loss` calls it. Call it yourself before a compiled loss, and before optimisers are made.
+
+        Args:
+            flow: The flow map in training.
+            progress: Share of training that is done, in [0, 1].
+            moved: Whether the flow's weights have changed since the last call. None: their norms are compared.
         """
         if not torch.compiler.is_compiling():
             for part in self.parts:
@@ -135,37 +171,27 @@ class Method(nn.Module):
                     part.follow(flow, progress, moved)
 
     def begin(self, flow: FlowMap) -> None:
-        """Before the first step of a run: what has weights beside the flow forgets the run before."""
+        """Reset the companions before the first step of a run."""
         for part in self.modules():
             if isinstance(part, Companion):
                 part.restart(flow)
-
-    def _shares(self, rows: Rows, whole: bool) -> Iterator[tuple[slice, Rows]]:
-        """The rows of each term, as a slice of those here: all, or consecutive parts in proportion to the shares.
-
-        Raises ValueError for a term that has no row here.
-        """
-        total = rows.total or 0
-        counts = [total] * len(self.terms) if whole else split_rows(total, [term.share for term in self.terms])
-        start = offset = 0
-        for term, count in zip(self.terms, counts, strict=True):
-            if count < rows.every:
-                raise ValueError(
-                    f"{rows.every} processes or parts share a batch of {total}, and one of them has no row for the "
-                    f"term {term.name}, which has {count}: take a larger batch"
-                )
-            of_term = rows.of(count, offset)
-            yield slice(start, start + len(of_term)), of_term
-            if not whole:
-                start, offset = start + len(of_term), offset + count
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{term.name}: {term.share:g}' for term in self.terms)})"
 
 
 def measure(flow: FlowMap, terms: Sequence[Term], pairs: Sequence[Pair]) -> Loss:
-    """The sum of the terms' losses on what each has drawn. This is the function to compile: curricula have chosen the
-    terms outside of it, so that it is the same program at every step.
+    """Sum the losses of terms on their drawn pairs; the function to compile.
+
+    Curricula choose the terms before the call, so the compiled program is the same at every step.
+
+    Args:
+        flow: The flow map in training.
+        terms: The terms of the current step, `method.now(progress)`.
+        pairs: The pair of each term, `method.draw(...)`.
+
+    Returns:
+        The loss.
     """
     value = pairs[0].x0.new_zeros(())
     losses: dict[str, TermLoss] = {}
@@ -178,24 +204,8 @@ def measure(flow: FlowMap, terms: Sequence[Term], pairs: Sequence[Pair]) -> Loss
     return Loss(value, losses)
 
 
-def split_rows(batch: int, shares: Sequence[float]) -> list[int]:
-    """`batch` rows in proportion to the shares (largest remainders), at least one each. Raises ValueError for fewer
-    rows than shares.
-    """
-    if batch < len(shares):
-        raise ValueError(f"a batch of {batch} cannot be shared by {len(shares)} terms: it needs a row for each")
-    exact = [share / sum(shares) * batch for share in shares]
-    counts = [max(1, int(e)) for e in exact]
-    while sum(counts) != batch:
-        short = sum(counts) < batch
-        gaps = [e - c for e, c in zip(exact, counts, strict=True)]
-        i = gaps.index(max(gaps)) if short else min((i for i, c in enumerate(counts) if c > 1), key=gaps.__getitem__)
-        counts[i] += 1 if short else -1
-    return counts
-
-
 def _named(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Terms with names of their own: a second `compositional` becomes `compositional_2`."""
+    """Make the names of terms distinct: a second `compositional` becomes `compositional_2`."""
     named: dict[str, Term] = {}
     for term in terms:
         name = _numbered(term.name, named)
@@ -204,44 +214,9 @@ def _named(terms: Sequence[Term]) -> tuple[Term, ...]:
 
 
 def _numbered(name: str, taken: Container[str]) -> str:
-    """The name, or where it is taken the first of name_2, name_3, ... that is not."""
+    """Return the name if it is free, else the first free one of name_2, name_3, ..."""
     new, count = name, 1
     while new in taken:
         count += 1
         new = f"{name}_{count}"
     return new
-
-
-def _condition(condition: Tensor | Mapping[str, Any] | None, batch: int) -> dict[str, Any]:
-    known = by_name(condition)
-    for key, value in known.items():
-        if isinstance(value, Tensor) and value.ndim and len(value) != batch:
-            raise ValueError(
-                f"the condition {key!r} needs a row for each of the {batch} of x0, got {tuple(value.shape)}"
-            )
-    return known
-
-
-def _take(value: Any, rows: slice) -> Any:
-    return value[rows] if isinstance(value, Tensor) and value.ndim else value
-
-
-def _given(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
-    if not isinstance(times, Sequence) or len(times) != 2:
-        raise ValueError(f"times must be a pair (s, t) of a source and a target time, got {times}")
-    s, t = (expand(time, x0).reshape(len(x0)) for time in times)
-    for name, time in (("source", s), ("target", t)):
-        outside = time[~((time >= 0) & (time <= 1))]
-        if len(outside):
-            raise ValueError(f"{name} times must lie in [0, 1] (0 is data, 1 is noise), got {outside[0].item():g}")
-    return s, t
-
-
-def _checked(x0: Tensor, noise: Tensor | None, rows: Rows) -> Rows:
-    """The rows with their total known, once data and noise are checked."""
-    if not isinstance(x0, Tensor) or x0.ndim < 2 or not x0.is_floating_point():
-        got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
-        raise ValueError(f"x0 must be a batch of floating-point data, (B, ...), got {got}")
-    if noise is not None and noise.shape != x0.shape:
-        raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")
-    return rows.of_batch(len(x0))

@@ -1,4 +1,4 @@
-"""Stages of one run: a method that is one method after another."""
+"""Stages of a run: a method that trains by several methods, one after another."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ from .term import Term
 
 
 class Stages(Method):
-    """Methods one after another, each for its share of training:  Stages((0.3, cmt(teacher)), (0.7, meanflow())).
+    """Methods one after another, each for a share of training: Stages((0.3, cmt(teacher)), (0.7, meanflow())).
 
-    A stage sees its own progress from 0 to 1, so its curricula and phases fit into it. What has weights beside the flow
-    is made for all stages at once, and starts from the flow again when its stage begins; the stage is part of the state
-    dict, so a run that stops goes on within it. Shares are relative. ValueError without stages, or for a share that is
-    not positive.
+    Each stage sees its own progress from 0 to 1, so its curricula and phases fit into it. The companions of all stages
+    (averaged targets, auxiliary networks) are created together, and restart from the flow when their stage begins. The
+    stage is part of the state dict, so a resumed run continues in its stage.
+
+    Args:
+        *stages: Pairs (share, method). Shares are relative.
+        name: Name of the method.
+
+    Attributes:
+        stages: The method of each stage.
+        ends: Progress at the end of each stage.
+        stage: The current stage, counted from 0.
+
+    Raises:
+        ValueError: There is no stage, or a share is not positive.
     """
 
     stage: Tensor
@@ -37,30 +48,31 @@ class Stages(Method):
         total = sum(share for share, _ in stages)
         self.ends = [sum(share for share, _ in stages[: k + 1]) / total for k in range(len(stages))]
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
-        self._now = 0  # the same number, to read without waiting for the device
+        self._now = 0  # the same number, read without waiting for the device
 
     def at(self, progress: float) -> tuple[int, float]:
-        """The stage, from 0, and the progress within it."""
+        """Return the stage at `progress`, counted from 0, and the progress within it."""
         now = next((k for k, end in enumerate(self.ends) if progress < end - 1e-9), len(self.ends) - 1)
         start = self.ends[now - 1] if now else 0.0
         return now, min(1.0, max(0.0, (progress - start) / (self.ends[now] - start)))
 
     def draw(self, flow: FlowMap, *batch: Any, progress: float = 0.0, **options: Any) -> tuple[Pair, ...]:
-        """For the stage at `progress`; arguments as for `Method.loss`."""
+        """Draw for the stage at `progress`; arguments as for `Method.draw`."""
         now, inner = self.at(progress)
         return self.method(now).draw(flow, *batch, progress=inner, **options)
 
     def now(self, progress: float) -> tuple[Term, ...]:
-        """The terms of the stage at `progress`."""
+        """Return the terms of the stage at `progress`."""
         stage, inner = self.at(progress)
         return self.method(stage).now(inner)
 
     def begin(self, flow: FlowMap) -> None:
+        """Reset the companions and go to the first stage."""
         super().begin(flow)
         self._enter(0)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
-        """Make all companions, begin those of a stage that begins, move those of the current one."""
+        """Create all companions, restart the ones of a new stage, and update the ones of the current stage."""
         if torch.compiler.is_compiling():
             return
         for part in self.modules():
@@ -83,7 +95,7 @@ class Stages(Method):
         self._now = int(self.stage)
 
     def method(self, stage: int) -> Method:
-        """The method of a stage."""
+        """Return the method of a stage."""
         found = self.stages[stage]
         assert isinstance(found, Method)
         return found

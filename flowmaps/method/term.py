@@ -1,4 +1,4 @@
-"""A term: rule x velocity source x times x weight, on its share of the batch."""
+"""A term of a method: a rule with its velocity source, times and weight, on a share of the batch."""
 
 from __future__ import annotations
 
@@ -19,53 +19,61 @@ from ..velocity import Pair, VelocitySource, conditional, is_conditional
 from ..weight import Weight, squared
 
 Start = Callable[[Pair, Tensor], Tensor]
+"""(pair, s) -> the state x_s at which a rule is evaluated, (B, ...)."""
 
 
 def from_data(pair: Pair, s: Tensor) -> Tensor:
-    """x_s = alpha(s) x_0 + sigma(s) eps."""
+    """Return x_s = alpha(s) x_0 + sigma(s) eps."""
     return pair.path.interpolate(pair.x0, pair.eps, s)
 
 
 def noise_alone(pair: Pair, s: Tensor) -> Tensor:
-    """x_1 = sigma(1) eps, whatever s: the data do not enter."""
+    """Return x_1 = sigma(1) eps for every s; data are not used."""
     return pair.path.interpolate(torch.zeros_like(pair.eps), pair.eps, 1.0)
 
 
 def from_noise(pair: Pair, s: Tensor) -> Tensor:
-    """x_1 = sigma(1) eps where s = 1: the data do not enter. (Source times below 1, which only a caller gives, need
-    them.)
+    """Return x_1 = sigma(1) eps in rows with s = 1, which use no data, and x_s of `from_data` in the others.
+
+    The samplers of data-free methods draw only s = 1; smaller source times come only from `Method.loss(times=...)`.
     """
     return torch.where(expand(s, pair.x0) == 1, noise_alone(pair, s), from_data(pair, s))
 
 
 def as_drawn(pair: Pair) -> Pair:
-    """Each row of the data with the noise that was drawn with it."""
+    """Return the pair unchanged: each data row keeps the noise that was drawn for it."""
     return pair
 
 
 Balance = Callable[["TermLoss", "TermLoss", FlowMap], Tensor]
+"""(first loss of the method, this loss, flow) -> factor of this loss, a scalar."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A residual and how it enters a loss.
+    """A term: the residual of a rule, and how it enters the loss.
 
-    - rule: a function of `consistency` or `finite_steps` (options bound with functools.partial), or any rule(flow,
-      teacher, x, s, t) that returns a residual (B, ...); where one computation gives several, a dict of them by name
-    - velocity: the source of the teacher that the rule compares with (`velocity`)
-    - share: its part of the batch, and its weight in the sum
-    - times: the sampler of (s, t)
-    - weight: from the residual to one number for each row; where there are several, one for all or a dict by name
-    - draws: random numbers that the rule takes, by the name of its option, such as {"g": draws.uniform}
-    - sources: more teachers, by the name of the rule's option that takes them, such as {"along": own}
-    - curriculum: (term, progress in [0, 1]) -> the term at that moment of training
-    - start: (pair, s) -> x_s; `from_noise` for methods without data
-    - couple: pair -> pair: which data go with which noise, and under which condition; by default as drawn
-    - factor: pair -> what the residuals of each row are multiplied with, (B,)
-    - balance: by name, (first loss of the method, this one, flow) -> a factor, for losses that are held in proportion
-    - name: in `loss.terms`; the rule's name by default
+    Args:
+        rule: Function of `consistency` or `finite_steps` (options bound by functools.partial), or any rule(flow,
+            teacher, x, s, t) that returns a residual (B, ...), or a dict of several residuals by name.
+        velocity: Source of the teacher that the rule compares with (`velocity`).
+        share: Share of the batch in (0, 1], and weight of the term in the sum.
+        times: Sampler of (s, t).
+        weight: Function from a residual to one number for each row. A dict by name for different weights of several
+            residuals.
+        draws: Random numbers that the rule takes, by the name of its option, such as {"g": draws.uniform}.
+        sources: More teachers, by the name of the rule's option that takes them, such as {"along": own}.
+        curriculum: Function (term, progress in [0, 1]) -> the term at that moment of training. None: always the same.
+        start: Function (pair, s) -> x_s; `from_noise` for methods without data.
+        couple: Function pair -> pair that pairs data with noise or changes conditions. By default nothing changes.
+        factor: Function pair -> factor (B,) of the residuals. None: 1.
+        balance: Functions by the name of a residual, (first loss of the method, this loss, flow) -> factor of this
+            loss, see `balance`.
+        name: Key in `loss.terms`. "": the name of the rule.
 
-    Raises ValueError for a rule that would be wrong with these velocities, saying why, and for a share outside (0, 1].
+    Raises:
+        ValueError: The rule is wrong with these velocities (the message has the reason), or the share is outside
+            (0, 1].
     """
 
     rule: Rule
@@ -90,39 +98,59 @@ class Term:
             object.__setattr__(self, "name", function_of(self.rule).__name__)
 
     def at(self, progress: float) -> Term:
-        """The term at this moment of training."""
+        """Return the term at a share `progress` of training."""
         return self.curriculum(self, progress) if self.curriculum else self
 
     def given(self, **options: Any) -> Term:
-        """The same term with options of its rule bound."""
+        """Return the same term with options of its rule bound."""
         return replace(self, rule=functools.partial(self.rule, **options))
 
     @property
     def diagonal(self) -> bool:
-        """Whether the rule lives on the diagonal, t = s."""
+        """Whether the rule uses the diagonal t = s only."""
         return is_diagonal(self.rule)
 
     @property
     def reads_data(self) -> bool:
-        """Whether the values of x_0 enter."""
+        """Whether the loss depends on the values of x_0."""
         return self.start not in (from_noise, noise_alone) or any(
             map(is_conditional, (self.velocity, *self.sources.values()))
         )
 
     @property
     def parts(self) -> list[nn.Module]:
-        """What has weights: sources, weights."""
+        """The velocity sources and loss weights that are modules."""
         weights = self.weight.values() if isinstance(self.weight, Mapping) else [self.weight]
         return [part for part in (self.velocity, *self.sources.values(), *weights) if isinstance(part, nn.Module)]
 
     def draw(self, pair: Pair, progress: float = 0.0, times: tuple[Tensor, Tensor] | None = None) -> Pair:
-        """The pair with everything random that the term adds: times, unless given as (B,), and the rule's numbers."""
+        """Add everything random of this term to a pair: times and the random numbers of the rule.
+
+        Args:
+            pair: Data, noise and condition of the term's rows.
+            progress: Share of training that is done, in [0, 1].
+            times: Times (s, t), each (B,). None: drawn.
+
+        Returns:
+            The completed pair.
+        """
         draw = functools.partial(pair.rows.draw, like=pair.x0)
         s, t = draw(lambda n, like: self.times(n, progress, like)) if times is None else times
         return replace(pair, s=s, t=s if self.diagonal else t, numbers={k: draw(one) for k, one in self.draws.items()})
 
     def losses(self, flow: FlowMap, pair: Pair) -> dict[str, TermLoss]:
-        """The residuals of a pair that `draw` has completed, and their weighted means, by name."""
+        """Compute the weighted mean of each residual.
+
+        Args:
+            flow: The flow map in training.
+            pair: A pair completed by `draw`.
+
+        Returns:
+            The loss of each residual, by name.
+
+        Raises:
+            ValueError: A balance or a weight does not match the names of the residuals.
+        """
         pair = self.couple(pair)
         s, t, x = pair.s, pair.t, self.start(pair, pair.s)
         flow = flow.given(**pair.condition) if pair.condition else flow
@@ -133,11 +161,12 @@ class Term:
             factor = self.factor(pair)
             residuals = {name: expand(factor, r).to(r.dtype) * r for name, r in residuals.items()}
         if unknown := self.balance.keys() - residuals.keys():
-            raise ValueError(f"the balance of {sorted(unknown)} fits no loss of this term: {', '.join(residuals)}")
+            raise ValueError(f"the balance of {sorted(unknown)} matches no loss of this term: {', '.join(residuals)}")
         mean = {name: pair.rows.scale * self._weigh(name, r, s, t).mean() for name, r in residuals.items()}
         return {name: TermLoss(mean[name], r, s, t, pair.rows) for name, r in residuals.items()}
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Apply the weight of a residual: (B, ...) -> (B,)."""
         if not isinstance(self.weight, Mapping):
             return self.weight(residual, s, t)
         if name not in self.weight:
@@ -147,9 +176,15 @@ class Term:
 
 @dataclass(frozen=True)
 class TermLoss:
-    """What one term saw: value (scalar), residual (B, ...) on the graph, s and t (B,), and which rows these are.
+    """The loss of one residual.
 
-    Where only some rows are here, the mean of `value` over all parts of the batch is the value of the whole batch.
+    Attributes:
+        value: Scalar. For one part of a batch, it is scaled so that the average over all parts is the loss of the whole
+            batch.
+        residual: Residual (B, ...), with its graph.
+        s: Source times (B,).
+        t: Target times (B,).
+        rows: Rows of the batch that these are.
     """
 
     value: Tensor
@@ -159,5 +194,5 @@ class TermLoss:
     rows: Rows = Rows()
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of detached values (B,) over all rows of the term, those of other processes too."""
+        """Average detached values (B,) over all rows of the term, including the rows of other processes."""
         return self.rows.mean(self.rows.scale * values.mean())

@@ -1,8 +1,8 @@
-"""Losses on several processes: a gradient that would stay in its process is refused.
+"""Losses on several processes: refuse a loss whose gradient would not be averaged over the processes.
 
-`DistributedDataParallel` averages gradients only after its own forward has announced a backward pass, and `fully_shard`
-gathers weights only in hooks of a module's forward. A loss that calls `ddp.module.velocity`, puts other weights in a
-module's place or gives it dual numbers passes these by, without a word.
+`DistributedDataParallel` averages gradients only if its own forward has been called, and `fully_shard` gathers weights
+only in the hooks of a module's forward. Both are bypassed, without an error, by a loss that calls
+`ddp.module.velocity`, replaces the weights of a module or passes dual numbers through it.
 """
 
 from __future__ import annotations
@@ -16,48 +16,57 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-INSTEAD = (
-    "Wrap what computes the loss, DistributedDataParallel(training.LossModule(flow, method)), or use training.train"
-)
+INSTEAD = "Wrap the whole loss, DistributedDataParallel(training.LossModule(flow, method)), or use training.train"
 
 
 def refuse_wrapped(flow: Any) -> None:
-    """Raise TypeError for a wrapped flow map, RuntimeError for one with weights that are spread over processes."""
+    """Refuse a flow map that is wrapped for data parallelism or has sharded weights.
+
+    Raises:
+        TypeError: The flow map is inside a `DistributedDataParallel`.
+        RuntimeError: Its weights are sharded over processes.
+    """
     if isinstance(flow, DistributedDataParallel):
-        raise TypeError(f"a loss needs the FlowMap itself, and got it in a DistributedDataParallel. {INSTEAD}")
-    if several() and any(map(is_spread, flow.parameters())):
+        raise TypeError(f"a loss needs the FlowMap itself, but got it in a DistributedDataParallel. {INSTEAD}")
+    if is_distributed() and any(map(is_sharded, flow.parameters())):
         raise RuntimeError(
-            "the weights of this flow map are spread over processes (fully_shard), and a loss calls its network in "
-            "ways that the hooks of a sharded module do not see: use training.train(..., shard=True)"
+            "the weights of this flow map are sharded over processes (fully_shard), but a loss calls the network in "
+            "ways that bypass the hooks of a sharded module: use training.train(..., shard=True)"
         )
 
 
-def refuse_lost(flow: nn.Module, method: nn.Module) -> None:
-    """Raise RuntimeError where weights of a flow map or a method would get the gradient of this process alone."""
-    if not (several() and torch.is_grad_enabled()):
+def refuse_unreduced(flow: nn.Module, method: nn.Module) -> None:
+    """Refuse a loss on one of several processes if some gradients would not be averaged over them.
+
+    Raises:
+        RuntimeError: A trained weight of the flow map or the method is in no active data-parallel module.
+    """
+    if not (is_distributed() and torch.is_grad_enabled()):
         return
-    inside = [part for part in flow.modules() if isinstance(part, DistributedDataParallel)]
+    wrappers = [part for part in flow.modules() if isinstance(part, DistributedDataParallel)]
     active = DistributedDataParallel._get_active_ddp_module()
-    heard = set(chain.from_iterable(part.parameters() for part in (*inside, *([active] if active else []))))
-    lost = [name for name, weight in named(flow, method) if weight.requires_grad and weight not in heard]
-    if lost:
+    reduced = set(chain.from_iterable(part.parameters() for part in (*wrappers, *([active] if active else []))))
+    local = [name for name, weight in named_weights(flow, method) if weight.requires_grad and weight not in reduced]
+    if local:
         raise RuntimeError(
-            f"the gradient of {lost[0]}{f' and {len(lost) - 1} more' if len(lost) > 1 else ''} would be that of this "
-            f"process alone: no data-parallel module hears of this loss. {INSTEAD}. To average gradients yourself, say "
-            "which rows are here: rows=Rows(first, every, total)"
+            f"the gradient of {local[0]}{f' and {len(local) - 1} more' if len(local) > 1 else ''} would not be "
+            "averaged over the processes: the loss is computed outside a data-parallel module. "
+            f"{INSTEAD}. If you average gradients yourself, pass rows=Rows(first, every, total)"
         )
 
 
-def named(flow: nn.Module, method: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+def named_weights(flow: nn.Module, method: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    """The weights of a flow map and of a method, by name."""
     return chain(flow.named_parameters("flow"), method.named_parameters("method"))
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this process trains with others."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def is_spread(weight: nn.Parameter) -> bool:
+def is_sharded(weight: nn.Parameter) -> bool:
+    """Whether a weight is sharded over processes."""
     from torch.distributed.tensor import DTensor
 
     return isinstance(weight, DTensor)

@@ -22,12 +22,13 @@ from ..training.config import Precision
 from .model import Model, default_dtype, move_to_cpu
 from .planned import TrainingStep, row_of
 
-TIMES: Mapping[TimeConditioning, str] = {
-    students.added: "added",
-    students.decoupled: "decoupled",
-    students.source_only: "source",
+TIMES: Mapping[str, TimeConditioning] = {
+    "added": students.added,
+    "decoupled": students.decoupled,
+    "source": students.source_only,
 }
-"""Names of the time conditionings in `flowmaps distill --times`."""
+"""Time conditionings of a student by their names in `flowmaps distill --times`."""
+NAME_OF_TIMES = {times: name for name, times in TIMES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ class Distillation:
             "method": self.row.name,
             "data": "DATA",
             "prompts": "PROMPTS",
-            "times": TIMES[self.times],
+            "times": NAME_OF_TIMES[self.times],
         }
         numbers = getattr(self.method, "keywords", {}).items()
         given |= {"method-args": " ".join(f"{name}={value!r}" for name, value in numbers) or None}
@@ -131,8 +132,9 @@ class Distillation:
     def listed(self) -> dict[str, Any]:
         """All settings, for JSON."""
         found = asdict(replace(self, model=Model(self.model.class_name, {})))
-        known = {"model": {"class_name": self.model.class_name, "config": dict(self.model.config)}}
-        return {**found, **known, "method": self.row.name, "times": TIMES[self.times], "paper": self.row.paper.short}
+        known: dict[str, Any] = {"model": {"class_name": self.model.class_name, "config": dict(self.model.config)}}
+        known |= {"method": self.row.name, "times": NAME_OF_TIMES[self.times], "paper": self.row.paper.short}
+        return found | known
 
     def checkpointed(self) -> Distillation:
         """The same run with activation checkpointing."""
@@ -210,8 +212,8 @@ class Distillation:
 
         def made() -> TrainingStep:
             move_to_cpu(flow, teacher)
-            condition = condition_of(self, teacher.network, rows)
-            method = self.build(teacher, null_of(condition))
+            condition = placeholder_conditions(self, teacher.network, rows)
+            method = self.build(teacher, null_conditions(condition))
             return TrainingStep(flow.train(), method, torch.zeros(rows, *self.shape), condition)
 
         return made
@@ -224,8 +226,8 @@ def _base_of(flow: FlowMap) -> Any:
     return base_of(flow)
 
 
-def condition_of(recipe: Distillation, network: nn.Module, rows: int) -> dict[str, Tensor]:
-    """Placeholder conditions of a batch.
+def placeholder_conditions(recipe: Distillation, network: nn.Module, rows: int) -> dict[str, Tensor]:
+    """Make placeholder conditions of a batch, for a plan.
 
     Args:
         recipe: The distillation.
@@ -242,7 +244,7 @@ def condition_of(recipe: Distillation, network: nn.Module, rows: int) -> dict[st
     return condition | ({SCALE: torch.ones(rows)} if recipe.guidance_conditioned else {})
 
 
-def null_of(condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def null_conditions(condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Null conditions of guidance, as in `flowmaps distill`: no prompt, at the same size and scale."""
     return {name: value[:1] for name, value in condition.items() if name not in ("size", SCALE)}
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .. import guidance
-from ..data.check import did_you_mean
+from ..arguments import did_you_mean
 from ..data.transforms import LabelDropout, mirrored
 from ..methods import ayf_emd, ect, flow_matching, imf, meanflow, papers
 from ..networks import DiT, UNet, gap

@@ -95,12 +95,12 @@ def _boards(material: Comparison) -> dict[str, list[Picture]]:
     return boards
 
 
-def _note(row: words.Row) -> str:
+def _note(row: words.EvaluationRow) -> str:
     """The sampler and the distance, for a caption."""
     return f"{words.name(row)}: {words.pair(row)}"
 
 
-def _drawn(material: Comparison, run: str, row: words.Row, n: int) -> Tensor:
+def _drawn(material: Comparison, run: str, row: words.EvaluationRow, n: int) -> Tensor:
     """Samples of a run by the sampler of a row of its evaluation."""
     flow, labels = material.flow(run)
     noise, label = start(flow, material.data, n, labels)

@@ -71,7 +71,7 @@ def section(samplers: Sequence[GuidedSampler], data: Data, found: Mapping[str, A
     )
 
 
-def board(one: GuidedSampler, data: Data, row: words.Row) -> Picture:
+def board(one: GuidedSampler, data: Data, row: words.EvaluationRow) -> Picture:
     """Draw a grid of samples with a row for each class.
 
     Args:

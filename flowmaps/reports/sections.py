@@ -25,7 +25,7 @@ from .page import Picture, drawing, image
 
 SHOWN = {"images": 25, "points": 4000}
 ODE_STEPS = 100
-TIMES = tuple(k / 10 for k in range(10, -1, -1))
+STRIP_TIMES = tuple(k / 10 for k in range(10, -1, -1))
 SMALL, GAP = 256, 5
 
 
@@ -140,13 +140,13 @@ def becoming(material: Material) -> list[Picture]:
     flow = material.flow if label is None else material.flow.given(label=label)
     if material.data.kind == "points":
         return _lines(material.data, states, [noise, flow(noise, 1.0, 0.0)])
-    chosen = [states[round((1 - t) * ODE_STEPS)] for t in TIMES]
-    ends = [flow(x, t, 0.0) for x, t in zip(chosen, TIMES, strict=True)]
+    chosen = [states[round((1 - t) * ODE_STEPS)] for t in STRIP_TIMES]
+    ends = [flow(x, t, 0.0) for x, t in zip(chosen, STRIP_TIMES, strict=True)]
     pixels = lambda x: enlarged(material.data.to_pixels(x))  # noqa: E731
     pairs = [torch.stack((pixels(x), pixels(end)), 1).flatten(0, 1) for x, end in zip(chosen, ends, strict=True)]
     names = ["on its way", "one jump"] * len(noise)
     alt = "Samples on their way from noise to an image, each with the image that one jump makes from there."
-    return [drawing(lambda theme: path_strip(pairs, TIMES, names=names, gap=GAP, theme=theme), alt, kind="strip")]
+    return [drawing(lambda theme: path_strip(pairs, STRIP_TIMES, names=names, gap=GAP, theme=theme), alt, kind="strip")]
 
 
 def _lines(data: Data, ode: list[Tensor], jump: list[Tensor]) -> list[Picture]:

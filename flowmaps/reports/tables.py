@@ -22,7 +22,7 @@ class Others:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSection:
     """The length of training, and the loss curves."""
 
     steps: int
@@ -62,13 +62,13 @@ def others(evaluation: Mapping[str, Any]) -> Others | None:
     return Others(Table(["sampler", *names], lines), dict(zip(names, titles.values(), strict=True)))
 
 
-def training(rows: Sequence[Mapping[str, Any]]) -> Training | None:
+def training(rows: Sequence[Mapping[str, Any]]) -> TrainingSection | None:
     """Length of training and loss curves, from the rows of metrics.jsonl; None if there are none."""
     if not rows:
         return None
     steps, seconds = rows[-1]["step"], rows[-1]["seconds"]
     alt = f"Loss over {steps} training steps, one curve for each term."
-    return Training(steps, f"{seconds:.0f}", drawing(lambda theme: loss_curves(rows, theme=theme), alt))
+    return TrainingSection(steps, f"{seconds:.0f}", drawing(lambda theme: loss_curves(rows, theme=theme), alt))
 
 
 def configuration(config: Mapping[str, Any], flow: FlowMap, data: Data) -> dict[str, str]:

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..distributed.shards import FOLDER, copies, is_sharded, read_part, together, write_shards
+from ..distributed.shards import FOLDER, cpu_copies, is_sharded, read_part, run_on_all, write_shards
 from ..files import checksum, flush, join, remove, save_tensors, split, write_json
 
 MODELS = ("flow", "ema", "method")
@@ -67,7 +67,7 @@ def snapshot(
     """
     found: dict[str, Tensor] = {}
     skeleton = split(optimizers, found)
-    parts = {name: copies(part.items()) for name, part in {**models, "optimizer": found}.items()}
+    parts = {name: cpu_copies(part.items()) for name, part in {**models, "optimizer": found}.items()}
     return Snapshot(step, parts, json.loads(json.dumps(skeleton)), state)
 
 
@@ -90,9 +90,9 @@ def write(folder: Path, taken: Snapshot, keep: int, group: Any = None) -> Path:
     temporary = folder / f".{target.name}.tmp"
     main = group is None or dist.get_rank(group) == 0
     try:
-        together(lambda: _prepare(temporary) if main else None, group)
-        sums = together(lambda: _write_parts(temporary, taken, group), group)
-        together(lambda: _finish(temporary, target, taken, sums, keep) if main else None, group)
+        run_on_all(lambda: _prepare(temporary) if main else None, group)
+        sums = run_on_all(lambda: _write_parts(temporary, taken, group), group)
+        run_on_all(lambda: _finish(temporary, target, taken, sums, keep) if main else None, group)
     except (OSError, SafetensorError) as error:
         if main:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -66,7 +66,7 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config, config)
 
-    def forget_after(self, step: int) -> None:
+    def drop_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run is going to repeat."""
         rows = [row for row in read_metrics(self.path) if row["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))

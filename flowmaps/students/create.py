@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..flow_map import FlowMap
+from ..flow_map import FlowMap, check_velocity
 from ..networks.embeddings import TimeConditioning, gap
 from ..outputs import Output
 from ..path import Path
@@ -75,8 +75,7 @@ def _parts(teacher: Any) -> tuple[nn.Module, Reading | None, Output, Path]:
             f"a student starts from the weights of a network, but the teacher is a {type(teacher).__name__}: give a "
             "FlowMap, or a model with its schedule, fm.teacher(model, predicts, schedule)"
         )
-    if teacher.only_source is not None or teacher.only_target is not None:
-        raise ValueError("this teacher is a partial flow map, which does not know its velocity")
+    check_velocity(teacher, "a student starts from its teacher's velocity", "take a teacher that knows all times")
     return Diagonal(teacher.network), None, teacher.output, teacher.path
 
 

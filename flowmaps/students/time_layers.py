@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..arguments import did_you_mean
 from ..networks import MLP, ConcatMLP, DiT, InBasis, UNet
 from ..networks.embeddings import time_features
 
@@ -284,13 +284,7 @@ def named(network: nn.Module, pattern: str) -> list[nn.Module]:
     expression = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
     found = [module for name, module in network.named_modules() if expression.fullmatch(name)]
     if not found:
-        close = list(_close(pattern, [name for name, _ in network.named_modules() if name]))
-        raise ValueError(
-            f"{type(network).__name__} has no part {pattern!r}"
-            + (f"; the closest are {', '.join(close)}" if close else "")
-        )
+        names = [name for name, _ in network.named_modules() if name]
+        hint = did_you_mean(pattern, names, cutoff=0.3)
+        raise ValueError(f"{type(network).__name__} has no part {pattern!r}{hint}")
     return found
-
-
-def _close(name: str, names: Sequence[str]) -> Iterator[str]:
-    yield from difflib.get_close_matches(name, names, n=3, cutoff=0.3)

@@ -1,4 +1,4 @@
-"""Training: the loop, its settings, its run folder, and the flow map that is read from it."""
+"""Training of flow maps: the loop, its settings, and run folders."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ __all__ = [
     "load", "read_config", "read_metrics", "train", "unshard", "whole",
 ]  # fmt: skip
 
-# These import accelerate, for which the command line does not wait before it has a run to train.
+# These import accelerate. They load on first use, so that the command line starts fast.
 _LAZY = {"LossModule": "learner", "State": "loop", "train": "loop"}
 
 

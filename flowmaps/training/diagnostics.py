@@ -1,4 +1,4 @@
-"""Diagnostics of training that goes wrong: a loss that is not finite and its cause, and a process that is gone."""
+"""Diagnostics of failures in training: a loss that is not finite, and a lost process."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from ..data.labels import condition_of
-from ..distributed.shards import here, is_sharded
+from ..distributed.shards import is_sharded, local_part
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
 from ..method.term import TermLoss
 from ..path import expand
-from .teachers import given_to
+from .teachers import teacher_of
 
 
 def not_finite(loss: Loss) -> list[str]:
-    """One line for each term of a loss that is not finite."""
-    return [f"{name}: {where(term)}" for name, term in loss.terms.items() if not math.isfinite(term.value.item())]
+    """Describe each term of a loss that is not finite, in one line."""
+    return [
+        f"{name}: {describe_rows(term)}" for name, term in loss.terms.items() if not math.isfinite(term.value.item())
+    ]
 
 
-def where(term: TermLoss) -> str:
-    """The rows of a term that are not finite, and their times, in words."""
+def describe_rows(term: TermLoss) -> str:
+    """Describe the rows of a term that are not finite, with their times."""
     bad = ~term.residual.isfinite().reshape(len(term.residual), -1).all(1)
     rows, reason = int(bad.sum()), "its residual is not finite"
     if rows == 0:
@@ -36,49 +38,49 @@ def where(term: TermLoss) -> str:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no entry of any floating-point tensor is NaN or infinite; of a sharded tensor, no entry that is here."""
-    floating = [here(tensor.detach()) for tensor in tensors if tensor.is_floating_point()]
+    """Whether floating-point tensors have only finite entries; of sharded tensors, the shards of this process."""
+    floating = [local_part(tensor.detach()) for tensor in tensors if tensor.is_floating_point()]
     return not floating or bool(torch.stack([tensor.isfinite().all() for tensor in floating]).all())
 
 
-def cause(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> str:
-    """Find out why a loss was not finite, by a second look at everything that went into it.
+def find_cause(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> str:
+    """Find out why a loss was not finite, by a check of everything that it depends on.
 
     Args:
         flow: The flow map in training.
         method: The method, with its teachers.
-        batch: The rows that the loss was computed on.
-        labels: Whether the network is given class labels.
+        batch: The rows of the loss.
+        labels: Whether the network gets class labels.
 
     Returns:
-        Which of batch, weights and teachers is not finite, in words, with advice.
+        A sentence that names the values that are not finite (batch, weights or teacher), with advice.
     """
     parts = [part for part in (*batch[:3], *(batch.given or {}).values()) if part is not None]
     if rows := [str(row) for row in range(len(batch.x0)) if not all_finite(part[row] for part in parts)]:
-        return f"the batch holds values that are not finite, in rows {', '.join(rows)}: look at the data"
+        return f"the batch holds values that are not finite, in rows {', '.join(rows)}: check the data"
     named = [item for part in (flow, method) for item in part.named_parameters()]
     if broken := [name for name, weight in named if not all_finite([weight])]:
         return (
-            f"weights are not finite ({', '.join(broken[:2])}), so that the gradient of the step before was not: "
+            f"weights are not finite ({', '.join(broken[:2])}), so the gradient of the step before was not finite: "
             "clip=1.0 or a smaller lr may help"
         )
-    if teacher := next(failing(flow, method, batch, labels), None):
-        return f"the teacher {type(teacher).__name__} answers with values that are not finite: look at it"
+    if teacher := next(failing_teachers(flow, method, batch, labels), None):
+        return f"the teacher {type(teacher).__name__} returns values that are not finite: check it"
     return "batch, weights and teachers are finite"
 
 
 @torch.no_grad()
-def failing(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> Iterator[Any]:
-    """Ask every teacher for its velocity at x_t with t = 1/2B, 3/2B, ..., one time for each of B rows.
+def failing_teachers(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> Iterator[Any]:
+    """Evaluate the velocity of every teacher at x_t with t = 1/2B, 3/2B, ..., one time for each of B rows.
 
     Args:
-        flow: The flow map in training, whose path and dtype are used.
+        flow: The flow map in training; its path and dtype are used.
         method: The method, with its teachers.
-        batch: The rows to ask about.
-        labels: Whether the network is given class labels.
+        batch: The rows to evaluate.
+        labels: Whether the network gets class labels.
 
     Yields:
-        The teachers whose velocity is not finite.
+        The teachers with a velocity that is not finite.
     """
     weight = flow.like
     batch = batch.each(lambda part: part.to(weight.device, weight.dtype if part.is_floating_point() else None))
@@ -88,28 +90,32 @@ def failing(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> Iterat
     x = flow.path.interpolate(x0, eps, t)
     for term in method.terms:
         for source in (term.velocity, *term.sources.values()):
-            teacher = given_to(source)
-            if teacher is not None and not _in_shards(teacher) and not all_finite([_answer(teacher, x, t, condition)]):
+            teacher = teacher_of(source)
+            if (
+                teacher is not None
+                and not _is_sharded(teacher)
+                and not all_finite([_velocity(teacher, x, t, condition)])
+            ):
                 yield teacher
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether an error means that another process has ended or does not answer.
+    """Whether an error means that another process has ended or does not respond.
 
-    gloo has no error class of its own, other backends raise `torch.distributed.DistError`.
+    gloo raises a RuntimeError, recognised by its text; other backends raise `torch.distributed.DistError`.
     """
     return dist.is_available() and (isinstance(error, dist.DistError) or "gloo" in str(error))
 
 
-def lost(error: Exception, kept: str) -> ConnectionError:
-    """Reword an error about a lost process.
+def lost_process(error: Exception, kept: str) -> ConnectionError:
+    """Convert an error of the backend about a lost process.
 
     Args:
         error: The error of the backend.
-        kept: The words about the last checkpoint.
+        kept: Note about the last checkpoint.
 
     Returns:
-        An error that says what to do.
+        An error with advice.
     """
     reason = str(error).partition("\n")[0]
     return ConnectionError(
@@ -119,15 +125,15 @@ def lost(error: Exception, kept: str) -> ConnectionError:
 
 
 def _span(values: Tensor) -> str:
-    """The smallest and the largest value."""
+    """Format the interval from the smallest to the largest value."""
     return f"[{values.min().item():.4g}, {values.max().item():.4g}]"
 
 
-def _answer(teacher: Any, x: Tensor, t: Tensor, condition: dict[str, Tensor] | None) -> Tensor:
-    """The teacher's velocity, under the condition if it takes one."""
+def _velocity(teacher: Any, x: Tensor, t: Tensor, condition: dict[str, Tensor] | None) -> Tensor:
+    """Evaluate the velocity of a teacher, with the condition if it takes one."""
     return (teacher.given(**condition) if condition and hasattr(teacher, "given") else teacher).velocity(x, t)
 
 
-def _in_shards(teacher: Any) -> bool:
-    """Whether a teacher's weights are sharded, so that one process alone cannot ask it."""
+def _is_sharded(teacher: Any) -> bool:
+    """Whether the weights of a teacher are sharded, so that a single process cannot evaluate it."""
     return isinstance(teacher, nn.Module) and any(is_sharded(weight) for weight in teacher.parameters())

@@ -1,4 +1,4 @@
-"""The average of the weights that is kept for evaluation and sampling; no loss looks at it."""
+"""Averaged weights for evaluation and sampling; no loss depends on them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..velocity.copies import copied, pairs
 
 
 class Average:
-    """Exponential moving average of the weights, with a short memory first.
+    """Exponential moving average of the weights, with a smaller decay at first.
 
-    The formula is w* <- d w* + (1 - d) w with d = min(decay, (1 + k)/(10 + k)) at the k-th update. Weights that are not
-    trained are shared with the flow map, buffers are copied as they are.
+    The update is w* <- d w* + (1 - d) w with d = min(decay, (1 + k)/(10 + k)) at the k-th update. Frozen weights are
+    shared with the flow map; buffers are copied.
 
     Args:
         flow: The flow map in training.
@@ -23,7 +23,7 @@ class Average:
         updates: Number of updates so far.
 
     Raises:
-        ValueError: For a decay outside [0, 1).
+        ValueError: If the decay is outside [0, 1).
     """
 
     def __init__(self, flow: FlowMap, decay: float) -> None:
@@ -40,7 +40,7 @@ class Average:
     def update(self) -> None:
         """Move the average towards the weights of the flow."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        if self._mine:  # torch's lists of tensors must not be empty
+        if self._mine:  # torch._foreach functions refuse empty lists
             torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._their_buffers)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: finish the step, keep what was learned, leave."""
+"""Ctrl-C and SIGTERM during training: finish the step, write a checkpoint, then stop."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .agreement import SIGNALS, Agreement
 
 
 class Interrupts:
-    """Let SIGINT and SIGTERM wait for the end of a running step (context manager).
+    """Defer SIGINT and SIGTERM to the end of a running step (context manager).
 
-    Between steps, and at the second signal during one, they act at once: SIGINT raises KeyboardInterrupt, SIGTERM
-    raises SystemExit(143). During a step (`busy`) they are noted, and `leave` raises afterwards. Several processes
-    leave together, or one would wait for the others' gradients for ever: a signal is always noted, and all of them
-    leave at the end of a step in which they agreed about it. Outside the main thread, and for a signal that the process
-    ignores, nothing is installed. The handlers of before come back at the end.
+    Between steps, and at the second signal during one, they act immediately: SIGINT raises KeyboardInterrupt, SIGTERM
+    raises SystemExit(143). During a step (`busy`) they are recorded, and `leave` raises afterwards. Several processes
+    must stop together, because otherwise one would wait forever for the gradients of the others: a signal is always
+    recorded, and all processes stop at the end of a step in which they agreed about it. No handler is installed outside
+    the main thread or for an ignored signal. The previous handlers are restored at the end.
 
     Args:
         agreement: Agreement of the processes about signals.
@@ -43,27 +43,27 @@ class Interrupts:
             if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == self._handle:
                 signal.signal(number, handler)
         if kind is None and self.together and self.agreement.pending is not None:
-            raise leaving(self.agreement.pending)  # it came after the last step, and there is nobody left to wait for
+            raise exception_of(self.agreement.pending)  # received after the last step, so no process waits
 
     def leave(self) -> None:
-        """Leave if a signal came; several processes leave if they agreed about one.
+        """Stop if a signal was received; several processes stop if they agreed about one.
 
         Raises:
             KeyboardInterrupt: For SIGINT.
             SystemExit: For SIGTERM, with exit code 143.
         """
-        came = self.agreement.agreed if self.together else self.agreement.pending
-        if came is not None:
-            raise leaving(came)
+        received = self.agreement.agreed if self.together else self.agreement.pending
+        if received is not None:
+            raise exception_of(received)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal, or leave."""
+        """Record a signal, or stop immediately."""
         if (self.busy or self.together) and self.agreement.pending is None:
             self.agreement.pending = number
         else:
-            raise leaving(number)
+            raise exception_of(number)
 
 
-def leaving(number: int) -> BaseException:
-    """The exception for a signal: KeyboardInterrupt for SIGINT, else SystemExit with code 128 + its number."""
+def exception_of(number: int) -> BaseException:
+    """Return the exception for a signal: KeyboardInterrupt for SIGINT, else SystemExit with code 128 + its number."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""A learner with its data, its clock and its folder."""
+"""A training job: a learner with its data, its time budget and its run folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data import Batch, Data
 from ..data.data_free import with_zero_rows
-from ..distributed.shards import everyone, together, unshard
+from ..distributed.shards import run_on_all, unshard, world_group
 from ..runs import checkpoint
 from ..runs.folder import Run
 from .learner import Learner
@@ -15,11 +15,27 @@ from .pictures import draw
 from .saving import Saving
 
 WARM_UP = 3
-"""Steps of a process that its clock does not count: in them the loss is compiled and memory is found."""
+"""First steps of a process, which do not count as training time: they compile the loss and allocate memory."""
 
 
 class Job:
-    """A learner with its data and its folder."""
+    """A learner with its data and its run folder.
+
+    Args:
+        learner: The learner.
+        data: The data set.
+        folder: The run folder. None: nothing is written.
+        config: The content of config.json.
+        checkpoint_every: Steps between checkpoints.
+        keep: Number of checkpoints to keep.
+        sample_every: Steps between pictures of samples. 0: none.
+
+    Attributes:
+        seconds: Time spent on steps, without the first ones of each process.
+        saved: Step of the last checkpoint.
+        steps_here: Number of steps that this process has taken since it started.
+        is_main: Whether this process writes the folder.
+    """
 
     def __init__(
         self,
@@ -36,24 +52,23 @@ class Job:
         self.saving = Saving(folder.checkpoints, keep) if folder is not None else None
         self.seconds = 0.0
         self.saved = 0
-        self.here = 0
+        self.steps_here = 0
         self.is_main = learner.accelerator.is_main_process
 
     def batches(self) -> Iterator[Batch]:
-        """This process's rows of the batches from the next step on; where the method reads no data, of what is left
-        without rows.
-        """
+        """Iterate over this process's rows of the batches from the next step on; zeros if the method reads no data."""
         data = with_zero_rows(self.data) if self.learner.method.data_free else self.data
         plan = self.learner.plan
         return data.batches(plan.batch_size, plan.seed, self.learner.step, self.learner.processes.mine)
 
     @property
     def progress(self) -> float:
+        """Share of training that is done, in [0, 1]."""
         return self.learner.plan.progress(self.learner.step, self.seconds)
 
     @property
-    def kept(self) -> str:
-        """What an error says about the last checkpoint. Waits for it to be on disk."""
+    def checkpoint_note(self) -> str:
+        """Note about the last checkpoint for an error message, once that checkpoint is on disk."""
         if self.folder is None:
             return ""
         try:
@@ -61,46 +76,50 @@ class Job:
         except OSError as error:
             return f"; {error}"
         except RuntimeError:
-            pass  # the processes that wrote together do so no more
+            pass  # a process of the group that writes the checkpoint is lost
         step = checkpoint.newest(self.folder.checkpoints)
         return "" if step is None else f"; the checkpoint of step {step} is kept"
 
     def begin(self) -> None:
-        """Make the run folder; called after the first step, so that arguments that fail there leave nothing behind."""
+        """Create the run folder; called after the first step, so that invalid arguments leave no folder."""
         if self.folder is not None and self.is_main and not self.folder.config.exists():
             self.folder.begin(self.config)
 
     def restore(self) -> None:
-        """Go on from the newest whole checkpoint; from the start where there is none."""
+        """Continue from the newest valid checkpoint, or from the start if there is no checkpoint."""
         assert self.folder is not None
         checkpoints = self.folder.checkpoints
-        # one process looks, so that all go on from the same one
-        [found, *_] = together(lambda: checkpoint.latest(checkpoints) if self.is_main else None, everyone())
+        # one process chooses, so that all continue from the same checkpoint
+        [found, *_] = run_on_all(lambda: checkpoint.latest(checkpoints) if self.is_main else None, world_group())
         if found is not None:
             path, state = found
             self.learner.restore(path, state)
             self.seconds, self.saved = state["seconds"], state["step"]
         if self.is_main:
-            self.folder.forget_after(self.learner.step)
+            self.folder.drop_metrics_after(self.learner.step)
 
     def count(self, seconds: float) -> None:
-        """Count a step that took so many seconds. The first steps do not count."""
-        self.here += 1
-        if self.here > WARM_UP:
+        """Add the duration of a step to the training time, except for the first steps."""
+        self.steps_here += 1
+        if self.steps_here > WARM_UP:
             self.seconds += seconds
 
     def read(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch. Raises OSError where a file is gone or broken, with what to do."""
+        """Read the next batch.
+
+        Raises:
+            OSError: If a data file is missing or broken, with advice.
+        """
         try:
             return next(batches)
         except OSError as error:
             raise OSError(
-                f"the batch of step {self.learner.step + 1} cannot be read: {error}{self.kept}. "
+                f"the batch of step {self.learner.step + 1} cannot be read: {error}{self.checkpoint_note}. "
                 "Restore the file, then go on with --resume, resume=True"
             ) from error
 
-    def keep_up(self, last: bool) -> None:
-        """Write the checkpoint and the picture that are due."""
+    def write_due(self, last: bool) -> None:
+        """Write a checkpoint and a picture of samples, if they are due or this is the last step."""
         step = self.learner.step
         if last or step % self.checkpoint_every == 0:
             self.save()
@@ -113,8 +132,11 @@ class Job:
                 draw(picture, flow, self.learner.method, self.data, bool(self.learner.plan.labels))
 
     def save(self) -> None:
-        """Begin to write a checkpoint, unless this step has one. Raises FloatingPointError for weights that are not
-        finite, and writes nothing; OSError where the one before could not be written.
+        """Start to write a checkpoint, unless this step already has one.
+
+        Raises:
+            FloatingPointError: If weights are not finite; nothing is written.
+            OSError: If the previous checkpoint could not be written.
         """
         step = self.learner.step
         if self.saving is None or step == self.saved:
@@ -125,13 +147,18 @@ class Job:
         self.saving.finish()
         if not self.saving.agreed(self.learner.is_finite):
             raise FloatingPointError(
-                f"after step {step} there are weights that are not finite, though the loss was: its gradient is not"
+                f"after step {step} there are weights that are not finite, though its loss was: its gradient is not "
+                "finite"
             )
         state = {"seconds": self.seconds, **self.learner.state()}
         self.saving.start(checkpoint.snapshot(step, models, self.learner.optimizers.state_dicts(), state))
         self.saved = step
 
     def finish(self) -> None:
-        """Wait until the last checkpoint is on disk. Raises OSError where it could not be written."""
+        """Wait until the last checkpoint is on disk.
+
+        Raises:
+            OSError: If it could not be written.
+        """
         if self.saving is not None:
             self.saving.finish()

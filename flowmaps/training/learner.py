@@ -1,4 +1,4 @@
-"""One training step, and everything that a step changes."""
+"""One training step, and all state that it changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data import Batch
 from ..data.labels import condition_of
 from ..distributed.processes import Processes
-from ..distributed.shards import release
+from ..distributed.shards import unshard_in_place
 from ..draws import seeded
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method, measure
@@ -26,15 +26,21 @@ from ..velocity import Companion, Pair
 from .agreement import Agreement
 from .compiling import Compiled
 from .config import Precision, TrainConfig
-from .diagnostics import all_finite, cause
+from .diagnostics import all_finite, find_cause
 from .ema import Average
 from .optimizers import Optimizers
 from .teachers import move_teachers, teachers
 
 
 class LossModule(nn.Module):
-    """The whole loss as a module's forward: what a data-parallel wrapper has to wrap, so that no part of the loss
-    passes its hooks by, and what is compiled.
+    """The whole loss as the forward of a module, for data-parallel wrappers and for compiling.
+
+    A wrapper around the flow map or its network would be bypassed by other calls of the loss, such as `velocity`.
+
+    Args:
+        flow: The flow map in training.
+        method: The method.
+        precision: "bf16" for autocast to bfloat16.
     """
 
     def __init__(self, flow: FlowMap, method: Method, precision: Precision = "no") -> None:
@@ -43,14 +49,35 @@ class LossModule(nn.Module):
         self.measure: Callable[..., Loss] = measure
 
     def forward(self, pairs: Sequence[Pair], progress: float = 0.0) -> Loss:
-        """`Method.measure` on the pairs of `Method.draw`: a value to call backward() on, its terms detached."""
+        """Compute the loss on drawn pairs, `Method.measure`.
+
+        Args:
+            pairs: The result of `Method.draw`.
+            progress: Share of training that is done, in [0, 1].
+
+        Returns:
+            The loss. Only its value has a graph, for backward(); its terms are detached.
+        """
         device = pairs[0].x0.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return detached(self.measure(self.flow, self.method.now(progress), pairs))
 
 
 class Learner:
-    """Flow, method, optimizers and average, moved forward one batch at a time by `take`."""
+    """The state of training: flow map, method, optimizers and weight average; `take` does one step.
+
+    Args:
+        flow: The flow map. It is trained in place.
+        method: The method.
+        plan: The settings of the run.
+        accelerator: The accelerator of the run.
+        processes: The processes that share a batch.
+        shard: Whether to shard the weights over the processes.
+
+    Attributes:
+        step: Number of steps taken.
+        average: The weight average.
+    """
 
     def __init__(
         self,
@@ -81,14 +108,18 @@ class Learner:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the last step, of the flow's first group of weights."""
+        """Learning rate of the last step, in the first parameter group of the flow."""
         return self.optimizers.lr
 
     def take(self, batch: Batch, progress: float) -> Loss:
-        """One step of the optimizers and of the average, on the rows of a batch that this process has.
+        """Take one step of the optimizers and of the average.
+
+        Args:
+            batch: The rows of the batch that belong to this process.
+            progress: Share of training that is done, in [0, 1].
 
         Returns:
-            The loss, detached: values are means over the whole batch, residuals belong to the rows here.
+            The loss, detached. Values are averages over the whole batch; residuals are the ones of this process.
 
         Raises:
             FloatingPointError: If the loss is not finite, with the cause.
@@ -103,7 +134,7 @@ class Learner:
                 raise
             losses = self.backward(batch, progress)
         if self._first and not self._all_used():
-            # averaging waits for the gradients of all weights, unless it is told that some are left out
+            # DistributedDataParallel waits for the gradients of all weights, unless it searches for unused ones
             handler = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
             self.accelerator.ddp_handler = handler
             self.module = self.accelerator.prepare_model(self.raw)
@@ -112,7 +143,7 @@ class Learner:
         try:
             loss = self.agreement(self.step + 1, losses)
         except FloatingPointError as error:
-            found = cause(self.flow, self.method, batch, bool(self.plan.labels))
+            found = find_cause(self.flow, self.method, batch, bool(self.plan.labels))
             raise FloatingPointError(f"{error}; {found}") from None
         self.optimizers.step(self.accelerator, self.plan.clip)
         self.average.update()
@@ -120,10 +151,17 @@ class Learner:
         return loss
 
     def backward(self, batch: Batch, progress: float) -> list[Loss]:
-        """The gradient of the batch, part after part; between processes it travels with the last one.
+        """Accumulate the gradient of a batch, part by part; the last part averages it over the processes.
 
-        Random numbers are drawn for the whole batch, alike in all processes. A network's own (dropout) differ from
-        part to part.
+        The random numbers of the loss are drawn for the whole batch, equally in all processes. The random layers of a
+        network (dropout) draw other numbers in each part.
+
+        Args:
+            batch: The rows of the batch that belong to this process.
+            progress: Share of training that is done, in [0, 1].
+
+        Returns:
+            The loss of each part, detached.
         """
         self.optimizers.zero_grad()
         processes, seed, losses = self.processes, self.plan.seed, []
@@ -132,41 +170,44 @@ class Learner:
             last, condition = k == processes.accumulate - 1, condition_of(part, bool(self.plan.labels))
             with seeded(self.device, seed, self.step):
                 pairs = self.method.draw(self.flow, part.x0, condition, noise=part.noise, progress=progress, rows=rows)
-            unsent = nullcontext() if last else self.accelerator.no_sync(self.module)
-            with unsent, seeded(self.device, seed, self.step, rows.first):
+            local = nullcontext() if last else self.accelerator.no_sync(self.module)
+            with local, seeded(self.device, seed, self.step, rows.first):
                 loss = self.module(pairs, progress)
                 self.accelerator.backward(loss.value / processes.accumulate)
             losses.append(Loss(loss.value.detach(), loss.terms))
         return losses
 
     def _dtype_of(self, part: Tensor) -> torch.dtype | None:
-        """Numbers come in the dtype of the weights, labels in their own."""
+        """Return the dtype of the weights for floating-point tensors; None, for no conversion, for labels."""
         return self.dtype if part.is_floating_point() else None
 
     def _all_used(self) -> bool:
-        """Whether the wrapper that averages gradients has seen one of every weight, or does not wait for it."""
+        """Whether every weight has a gradient, or the data-parallel wrapper does not wait for all of them."""
         waits = isinstance(self.module, DistributedDataParallel) and not self.module.find_unused_parameters
         return not waits or all(weight.grad is not None for weights in self.optimizers.weights() for weight in weights)
 
     def release(self) -> None:
-        """The end of training: look at the last loss, and make all weights whole again that were spread over processes.
-        All of them have to do it.
-        """
+        """End training: check the last loss, and gather sharded weights. All processes call it."""
         self.agreement.finish()
-        release([self.flow, self.method, self.average.flow, *teachers(self.method)])
+        unshard_in_place([self.flow, self.method, self.average.flow, *teachers(self.method)])
 
     def is_finite(self) -> bool:
-        """Whether the loss and everything that training has changed are numbers, as far as it is here. Waits for the
-        device.
+        """Whether the last loss, all trained weights and the optimizer states on this process are finite.
+
+        It waits for the device.
         """
         self.agreement.finish()
         fixed = {id(weight) for weight in self.flow.parameters() if not weight.requires_grad}
         weights = (weight for part in (self.flow, self.method, self.average.flow) for weight in part.parameters())
-        return all_finite([*(weight for weight in weights if id(weight) not in fixed), *self.optimizers.memory()])
+        return all_finite(
+            [*(weight for weight in weights if id(weight) not in fixed), *self.optimizers.state_tensors()]
+        )
 
     def models(self) -> dict[str, dict[str, Tensor]]:
-        """The state dicts that go into a checkpoint. All processes come here, so they look at the last loss together.
-        Raises FloatingPointError where it was not finite.
+        """Return the state dict of each model for a checkpoint, by name. All processes call it.
+
+        Raises:
+            FloatingPointError: If the last loss was not finite.
         """
         self.agreement.finish()
         return {
@@ -176,13 +217,18 @@ class Learner:
         }
 
     def state(self) -> dict[str, Any]:
-        """The numbers that go into a checkpoint."""
+        """Return the numbers for a checkpoint."""
         return {"average_updates": self.average.updates}
 
     def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint.
+
+        Args:
+            checkpoint: The folder of the checkpoint.
+            state: The content of its state.json.
+        """
         self.method.load_state_dict(read_model(checkpoint, "method", self.method.state_dict()))
-        # after the method, whose averaged targets then see that the weights have moved, as they would have
+        # after the method, so that its averaged targets detect the change of the weights
         self.flow.load_state_dict(read_model(checkpoint, "flow", self.flow.state_dict()))
         self.average.flow.load_state_dict(read_model(checkpoint, "ema", self.average.flow.state_dict()))
         self.average.updates = state["average_updates"]
@@ -191,7 +237,7 @@ class Learner:
 
 
 def detached(loss: Loss) -> Loss:
-    """The same loss with its terms without the graph, which a caller may keep."""
+    """Detach the terms of a loss, so that keeping them does not keep the graph."""
     terms = {
         name: replace(t, value=t.value.detach(), residual=t.residual.detach(), s=t.s.detach(), t=t.t.detach())
         for name, t in loss.terms.items()
@@ -200,12 +246,12 @@ def detached(loss: Loss) -> Loss:
 
 
 def sharded(module: LossModule, device: torch.device) -> nn.Module:
-    """The loss with all weights that it uses spread over the processes."""
+    """Shard all weights that a loss uses over the processes."""
     from torch.distributed.device_mesh import init_device_mesh
 
     from ..distributed.sharding import Sharded
 
     method = module.method
-    beside = [part.network for part in method.modules() if isinstance(part, Companion) and part.network is not None]
+    companions = [part.network for part in method.modules() if isinstance(part, Companion) and part.network is not None]
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    return Sharded(module, [module.flow.network, *beside, *teachers(method)], mesh)
+    return Sharded(module, [module.flow.network, *companions, *teachers(method)], mesh)

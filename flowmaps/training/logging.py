@@ -1,4 +1,4 @@
-"""Logging of a run while it trains: metrics.jsonl, trackers, and a progress bar with loss, speed and time left."""
+"""Logging during training: metrics.jsonl, trackers, and a progress bar with loss, speed and remaining time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .config import TrainConfig
 
 
 class Monitor:
-    """Write metrics, trackers and the progress bar; a context, in which `after` is called after every step.
+    """Write metrics, trackers and the progress bar (context manager); call `after` after every step.
 
-    The loss is read from the device only when something is written.
+    The loss is read from the device only if something is written.
 
     Args:
         run: The run folder. None: no metrics are written.
-        accelerator: The accelerator of the run. Its trackers are started and finished here, unless it is the user's.
+        accelerator: The accelerator of the run. Its trackers are started and finished, unless the user created it.
         config: The settings of the run.
     """
 
@@ -48,12 +48,12 @@ class Monitor:
         self._stack.close()
 
     def after(self, step: int, loss: Loss, lr: float, seconds: float, last: bool) -> None:
-        """Write a row of metrics when it is due, and show how far training is.
+        """Write a row of metrics and update the progress bar, if they are due.
 
         Args:
             step: Number of steps taken.
-            loss: The loss of the last one.
-            lr: Its learning rate.
+            loss: Loss of the last step.
+            lr: Learning rate of the last step.
             seconds: Time spent training.
             last: Whether training has ended.
         """
@@ -70,7 +70,7 @@ class Monitor:
             self.display.show(step, loss.value.item(), seconds, now)
 
     def _write(self, step: int, loss: Loss, lr: float, seconds: float, speed: float | None) -> None:
-        """Write one row everywhere."""
+        """Write one row to metrics.jsonl and the trackers."""
         value, terms = loss.value.item(), {name: term.value.item() for name, term in loss.terms.items()}
         if self.run is not None:
             row = {
@@ -89,9 +89,9 @@ class Monitor:
         self.accelerator.log(scalars if speed is None else {**scalars, "steps_per_second": speed}, step=step)
 
     def _start_trackers(self, step: int) -> None:
-        """Start trackers at the first row, so that a run that fails before leaves nothing.
+        """Start the trackers; called at the first row, so that a run that fails earlier leaves no files.
 
-        TensorBoard drops its rows of the steps to come.
+        TensorBoard discards rows of later steps, which a resumed run repeats.
         """
         self.accelerator.init_trackers("flowmaps", init_kwargs={"tensorboard": {"purge_step": step}})
         for tracker in self.accelerator.trackers:
@@ -99,7 +99,7 @@ class Monitor:
 
 
 class Display:
-    """The progress bar, a context: a bar on a terminal or in a notebook, elsewhere a line every ten seconds.
+    """The progress bar on a terminal or in a notebook; elsewhere one line every ten seconds (context manager).
 
     Args:
         config: The settings of the run, with its length.
@@ -129,27 +129,27 @@ class Display:
             self._bar.stop()
 
     def begin(self, step: int, seconds: float, now: float) -> None:
-        """Begin to count speed and time left, at the end of the first step, in which things are compiled.
+        """Start the measurement of speed and remaining time, after the first step, which may compile the loss.
 
         Args:
             step: Number of steps taken.
             seconds: Time spent training.
-            now: The clock.
+            now: Current value of the clock.
         """
         self._start = step, now, self.config.progress(step, seconds)
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time to show something again."""
+        """Whether the next update is due."""
         return now - self._shown >= self._period
 
     def show(self, step: int, loss: float, seconds: float, now: float) -> None:
-        """Draw the bar, or print a line.
+        """Update the bar, or print a line.
 
         Args:
             step: Number of steps taken.
-            loss: The value of the last loss.
+            loss: Value of the last loss.
             seconds: Time spent training.
-            now: The clock.
+            now: Current value of the clock.
         """
         self._shown = now
         progress = self.config.progress(step, seconds)
@@ -160,7 +160,7 @@ class Display:
             self.console.print(f"{100 * progress:3.0f}%  {text}", highlight=False, soft_wrap=True)
 
     def _text(self, step: int, loss: float, progress: float, now: float) -> str:
-        """As in step 1200/5000  loss 0.1234  350 steps/s  0:11 left."""
+        """Format the state as in "step 1200/5000  loss 0.1234  350 steps/s  0:11 left"."""
         of = "" if self.config.steps is None else f"/{self.config.steps}"
         words = [f"step {step}{of}", f"loss {loss:.4g}"]
         first_step, first_time, first_progress = self._start

@@ -1,4 +1,4 @@
-"""`train`: a generator over steps."""
+"""The training loop: `train`, an iterator over steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
 from .config import TrainConfig, takes
-from .diagnostics import is_lost, lost
+from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
@@ -35,13 +35,20 @@ from .teachers import guidance_of
 
 @dataclass(frozen=True)
 class State:
-    """Where training is after `step` steps.
+    """The state of training after a step.
 
-    loss: the `Loss` of the last step, detached; with several processes its values are those of the whole batch, its
-    residuals those of the rows here. flow: the flow map in training, itself. ema: the one with averaged weights, in
-    evaluation mode; both change with the next step. With shard=True they are spread over the processes until training
-    has ended: `training.unshard(state.ema)`, on all processes, is a copy to sample from. seconds: time spent training.
-    progress: the share that is done, in [0, 1].
+    `flow` and `ema` are not copies and change with the next step. With shard=True their weights are sharded until
+    training has ended; `training.unshard(state.ema)`, called on all processes, returns a copy to sample from.
+
+    Attributes:
+        step: Number of steps taken.
+        loss: The `Loss` of the last step, detached. With several processes, its values are averages over the whole
+            batch, and its residuals are the ones of this process.
+        flow: The flow map in training.
+        ema: The flow map with averaged weights, in evaluation mode.
+        lr: Learning rate of the last step.
+        seconds: Time spent training.
+        progress: Share of training that is done, in [0, 1].
     """
 
     step: int
@@ -55,29 +62,30 @@ class State:
 
 @takes(TrainConfig)
 def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator[State]:
-    """Train a flow map; each item is the `State` after one step:  `for state in train(flow, method, data, steps=1000)`.
+    """Train a flow map in place, and iterate over the state after each step.
 
-    The weights of `flow` and `method` are trained in place. A caller may stop at any step.
+    The loop is `for state in fm.train(flow, method, data, steps=1000): ...`; it may be left at any step. The weights of
+    `flow` and `method` are trained in place.
 
-    Started by `accelerate launch` or `torchrun`, processes share the batch: the numbers are the same as with a single
-    process, except for dropout and for layers that look at several rows at once (batch normalisation). Ctrl-C and
-    SIGTERM end the step, write a checkpoint, then leave (KeyboardInterrupt, SystemExit(143)).
+    Processes started by `accelerate launch` or `torchrun` share the batch. The numbers are the same as with a single
+    process, except for dropout and for layers that mix rows (batch normalisation). Ctrl-C and SIGTERM finish the step,
+    write a checkpoint and then stop (KeyboardInterrupt, SystemExit(143)).
 
     Args:
         flow: The flow map, on any device.
-        method: How it learns; see `flowmaps.methods`.
+        method: The learning method; see `flowmaps.methods`.
         data: A `Data`, or anything that `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...
-            A method that needs none (`method.data_free`) draws none from it, and `data.no_data(shape)` will do.
+            For a data-free method (`method.data_free`) `data.no_data(shape)` is enough.
         **settings: The fields of `TrainConfig`, by name.
 
     Returns:
         An iterator over the states after each step.
 
     Raises:
-        FloatingPointError: For a loss that is not finite, with step, term and times; the checkpoint before is kept.
-        FileExistsError: For a folder with a run, when not resuming.
-        FileNotFoundError: For a folder without a run, when resuming.
-        ValueError: For a run of another configuration, naming what differs, and for arguments that cannot be.
+        FloatingPointError: If the loss is not finite, with step, term and times; the previous checkpoint is kept.
+        FileExistsError: If the folder has a run already, and resume is not set.
+        FileNotFoundError: If the folder has no run, and resume is set.
+        ValueError: If an argument is invalid, or the run to resume has another configuration; it lists the differences.
     """
     plan, data = TrainConfig(**settings), as_data(data)
     plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
@@ -89,7 +97,7 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
     folder = open_folder(plan.out, config, plan.resume)
     if any(map(is_sharded, flow.parameters())):
         raise ValueError(
-            "the weights of this flow map are spread over processes by an earlier run: take training.unshard(flow)"
+            "the weights of this flow map were sharded over processes by an earlier run: pass training.unshard(flow)"
         )
     learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1)
     job = Job(learner, data, folder, config, plan.checkpoint_every, plan.keep, plan.sample_every)
@@ -99,27 +107,53 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
 
 
 def processes_of(accelerator: Accelerator, accumulate: int, plan: TrainConfig) -> Processes:
-    """Who shares a batch. Raises ValueError for what cannot be with several processes, or with this accelerator."""
+    """Return the processes that share a batch.
+
+    Args:
+        accelerator: The accelerator of the run.
+        accumulate: Number of accumulated parts of a step.
+        plan: The settings of the run.
+
+    Returns:
+        This process among all of them.
+
+    Raises:
+        ValueError: If the settings are invalid for several processes or for this accelerator.
+    """
     kind, own = accelerator.distributed_type, accelerator.gradient_accumulation_steps
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ValueError(f"weights cannot be spread by accelerate's {kind.value}: start without it and pass shard=True")
+        raise ValueError(f"accelerate's {kind.value} cannot shard the weights: start without it and pass shard=True")
     if own > 1:
         raise ValueError(f"the accelerator accumulates {own} gradients: pass accumulate={own} instead")
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != accelerator.num_processes:
         raise ValueError(
-            f"{started} processes were started, and the accelerator of each knows of {accelerator.num_processes}: on "
-            "processors it has to be made with Accelerator(cpu=True)"
+            f"{started} processes were started, but the accelerator of each counts {accelerator.num_processes}: on "
+            "CPUs create it with Accelerator(cpu=True)"
         )
     processes = Processes(accelerator.process_index, accelerator.num_processes, accumulate)
     processes.check(plan.batch_size)
     if plan.seconds is not None and processes.count > 1:
-        raise ValueError("a time budget needs a single process, since clocks differ: give steps= instead")
+        raise ValueError("a time budget needs a single process, because clocks differ: pass steps= instead")
     return processes
 
 
 def open_folder(out: str | Path | None, config: dict[str, Any], resume: bool) -> Run | None:
-    """The run folder, checked but not yet made."""
+    """Check the run folder, without creating it.
+
+    Args:
+        out: The folder. None: the run has no folder.
+        config: The configuration of the run.
+        resume: Whether to continue a run in the folder.
+
+    Returns:
+        The run folder, or None.
+
+    Raises:
+        FileExistsError: If the folder has a run already, and resume is not set.
+        FileNotFoundError: If the folder has no run, and resume is set.
+        ValueError: If the run to resume has another configuration, or resume is set without a folder.
+    """
     if out is None:
         if resume:
             raise ValueError("resume=True needs the folder of the run, out=")
@@ -128,12 +162,21 @@ def open_folder(out: str | Path | None, config: dict[str, Any], resume: bool) ->
 
 
 def make_accelerator(out: str | Path | None, trackers: Sequence[Any], staged: bool) -> Accelerator:
-    """An accelerator that logs into the run folder; with stages its processes expect weights that a loss leaves out.
+    """Create an accelerator that logs to the run folder.
 
-    Raises ImportError for a tracker that is not installed.
+    Args:
+        out: The run folder. None: no logging.
+        trackers: Names of experiment trackers, or trackers.
+        staged: Whether the method has stages, so that weights of other stages get no gradient.
+
+    Returns:
+        The accelerator.
+
+    Raises:
+        ImportError: If a tracker is not installed.
     """
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=staged, gradient_as_bucket_view=True)]
-    # without it, accelerate overlooks that torchrun has started several processes on processors
+    # without cpu=True, accelerate does not detect several processes that torchrun started on CPUs
     cpu = not torch.accelerator.is_available()
     if out is None:
         return Accelerator(cpu=cpu, kwargs_handlers=handlers)
@@ -141,13 +184,13 @@ def make_accelerator(out: str | Path | None, trackers: Sequence[Any], staged: bo
     for name in trackers:
         if isinstance(name, str) and name not in installed:
             known = ", ".join(installed) or "none"
-            raise ImportError(f"the tracker {name} is not known or not installed; installed are {known}")
+            raise ImportError(f"the tracker {name} is unknown or not installed; installed trackers: {known}")
     project = ProjectConfiguration(project_dir=str(out), logging_dir=str(Path(out) / "tensorboard"))
     return Accelerator(cpu=cpu, log_with=list(trackers) or None, project_config=project, kwargs_handlers=handlers)
 
 
 def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
-    """The loop itself."""
+    """Run the training loop, and yield the state after each step."""
     learner = job.learner
     batches = job.batches()
     with Interrupts(learner.agreement) as interrupts, monitor, job.saving or nullcontext():
@@ -157,11 +200,11 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
                 start = time.perf_counter()
                 loss = learner.take(job.read(batches), job.progress)
                 job.count(time.perf_counter() - start)
-                if job.here == 1:
+                if job.steps_here == 1:
                     job.begin()
                 last = job.progress >= 1
                 monitor.after(learner.step, loss, learner.lr, job.seconds, last)
-                job.keep_up(last)
+                job.write_due(last)
                 interrupts.busy = False
                 interrupts.leave()
                 yield State(
@@ -169,10 +212,10 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
                 )
             learner.release()
         except FloatingPointError as error:
-            raise FloatingPointError(f"{error}{job.kept}") from None
+            raise FloatingPointError(f"{error}{job.checkpoint_note}") from None
         except RuntimeError as error:
             if is_lost(error):
-                raise lost(error, job.kept) from error
+                raise lost_process(error, job.checkpoint_note) from error
             raise
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             if not interrupts.busy:

@@ -1,4 +1,4 @@
-"""The flow's optimizer, and one for each network that is trained beside the flow."""
+"""Optimizers of the flow and of the auxiliary networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from .config import TrainConfig
 
 @dataclass
 class Group:
-    """An optimizer, the weights that it moves, and the learning rates it was made with."""
+    """An optimizer with its weights.
+
+    Attributes:
+        weights: The weights.
+        optimizer: The optimizer.
+        rates: Initial learning rate of each parameter group.
+    """
 
     weights: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -26,10 +32,10 @@ class Group:
 
 
 class Optimizers:
-    """One optimizer for the flow with the method's own weights, and one for each of `method.auxiliaries`.
+    """One optimizer for the flow and the method's own weights, and one for each of `method.auxiliaries`.
 
-    A single backward pass gives all gradients; each optimizer clips and moves the weights that are its own. All follow
-    the same schedule.
+    A single backward pass computes all gradients. Each optimizer clips and updates its own weights; all have the same
+    schedule.
 
     Args:
         flow: The flow map in training.
@@ -37,19 +43,19 @@ class Optimizers:
         config: The settings of the run: `optimizer`, `lr`.
 
     Raises:
-        ValueError: If no weight requires a gradient, and for a weight that two optimizers would move.
+        ValueError: If no weight requires a gradient, or two optimizers would share a weight.
     """
 
     def __init__(self, flow: FlowMap, method: Method, config: TrainConfig) -> None:
-        ordinary = config.optimizer or adamw(config.lr)
-        beside = [(list(trained([part])), part.optimizer or ordinary) for part in method.auxiliaries]
-        apart = {id(weight) for weights, _ in beside for weight in weights}
-        if sum(len(weights) for weights, _ in beside) > len(apart) or any(id(w) in apart for w in flow.parameters()):
+        default = config.optimizer or adamw(config.lr)
+        auxiliary = [(list(trained([part])), part.optimizer or default) for part in method.auxiliaries]
+        known = {id(weight) for weights, _ in auxiliary for weight in weights}
+        if sum(len(weights) for weights, _ in auxiliary) > len(known) or any(id(w) in known for w in flow.parameters()):
             raise ValueError("an auxiliary network shares a weight with the flow or another one: give it a copy")
-        main = [weight for weight in trained([flow, method]) if id(weight) not in apart]
+        main = [weight for weight in trained([flow, method]) if id(weight) not in known]
         if not main:
-            raise ValueError("there is nothing to train: no weight of the flow map or the method requires a gradient")
-        self.groups = [group(main, ordinary), *(group(weights, make) for weights, make in beside if weights)]
+            raise ValueError("nothing to train: no weight of the flow map or the method requires a gradient")
+        self.groups = [group(main, default), *(group(weights, make) for weights, make in auxiliary if weights)]
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Let the accelerator wrap every optimizer."""
@@ -58,26 +64,26 @@ class Optimizers:
 
     @property
     def lr(self) -> float:
-        """Learning rate of the flow's first group of weights."""
+        """Learning rate of the first parameter group of the flow."""
         return self.groups[0].optimizer.param_groups[0]["lr"]
 
     def schedule(self, factor: float) -> None:
-        """Set every learning rate to `factor` times its first value."""
+        """Set every learning rate to `factor` times its initial value."""
         for part in self.groups:
             for settings, rate in zip(part.optimizer.param_groups, part.rates, strict=True):
                 settings["lr"] = rate * factor
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         for part in self.groups:
             part.optimizer.zero_grad()
 
     def step(self, accelerator: Accelerator, clip: float | None) -> None:
-        """Clip the gradients, then move all weights.
+        """Clip the gradients, then update all weights.
 
         Args:
-            accelerator: The accelerator of the run, which knows the shares of a gradient on other processes.
-            clip: Largest norm of each optimizer's gradient. None: no clipping.
+            accelerator: The accelerator of the run, which clips sharded gradients too.
+            clip: Largest gradient norm, for each optimizer. None: no clipping.
         """
         for part in self.groups:
             if clip is not None:
@@ -85,37 +91,37 @@ class Optimizers:
             part.optimizer.step()
 
     def state_dicts(self) -> list[dict[str, Any]]:
-        """The state dicts: the flow's optimizer first, then the auxiliaries in their order."""
+        """Return the state dict of each optimizer, the flow's first, then the auxiliaries' in order."""
         return [part.optimizer.state_dict() for part in self.groups]
 
     def weights(self) -> list[list[nn.Parameter]]:
-        """The weights of each optimizer, in the order of its groups, by which its state dict numbers them."""
+        """Return the weights of each optimizer, in the order in which its state dict numbers them."""
         return [[w for settings in part.optimizer.param_groups for w in settings["params"]] for part in self.groups]
 
-    def memory(self) -> Iterator[Tensor]:
-        """The tensors in the states of the optimizers: momentum, mean squares."""
+    def state_tensors(self) -> Iterator[Tensor]:
+        """Iterate over the tensors in the states of the optimizers, such as momenta."""
         entries = (entry for part in self.groups for entry in part.optimizer.state.values())
         return (value for entry in entries for value in entry.values() if isinstance(value, Tensor))
 
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
-        """Restore the state dicts that `state_dicts` returned."""
+        """Restore state dicts returned by `state_dicts`."""
         for part, state in zip(self.groups, states, strict=True):
             part.optimizer.load_state_dict(state)
 
 
 def trained(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
-    """The weights that require a gradient."""
+    """Iterate over the weights of modules that require a gradient."""
     return (weight for module in modules for weight in module.parameters() if weight.requires_grad)
 
 
 def group(weights: list[nn.Parameter], make: MakeOptimizer) -> Group:
-    """Make an optimizer of some weights."""
+    """Create an optimizer of some weights."""
     optimizer = make(weights)
     return Group(weights, optimizer, [settings["lr"] for settings in optimizer.param_groups])
 
 
 def adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
-    """AdamW with betas (0.9, 0.95) and no weight decay, as a function from weights to an optimizer."""
+    """Return a function that creates AdamW with betas (0.9, 0.95) and no weight decay."""
 
     def make(weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         weights = list(weights)

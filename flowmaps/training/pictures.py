@@ -1,4 +1,4 @@
-"""Samples along the way."""
+"""Pictures of samples during training."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..steps import euler, jump
 
 
 def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) -> None:
-    """Save a picture of samples from one fixed noise: a grid of 64 images or 2000 points; nothing for other data.
+    """Save a picture of samples from a fixed noise: a grid of 64 images, or 2000 points. Other data have no picture.
 
-    Samples take one jump, or as many as the method is made for, and 16 Euler steps if it learns no jumps. The classes
-    take turns.
+    The number of jumps is the method's own, usually one; a method without jumps takes 16 Euler steps. The samples have
+    the classes 0, 1, 2, ... in turn.
 
     Args:
-        path: The PNG file; it is replaced as a whole.
+        path: The PNG file; it is replaced atomically.
         flow: The flow map to sample.
         method: The method that trains it.
-        data: The data set, which gives shape, classes and conditions.
+        data: The data set, for shape, classes and conditions.
         labels: Whether the network is conditioned on class labels.
     """
     if data.kind == "vectors":
@@ -40,7 +40,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
     steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
     known = {} if label is None else {"label": label}
-    # from a training batch, because transforms may add conditions to it
+    # conditions of a training batch, because transforms may add some
     given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
     condition = {**known, **{name: value.to(weight.device) for name, value in (given or {}).items()}}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
@@ -55,11 +55,11 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
 
 
 def learns_jumps(flow: FlowMap, method: Method) -> bool:
-    """Whether the flow map learns more than the velocity: it is a partial map, or some term is off the diagonal."""
+    """Whether the flow map learns jumps: it is a partial map, or some term is off the diagonal."""
     return flow.is_partial or any(not term.diagonal for term in method.terms)
 
 
 def jumps_of(method: Method) -> int:
-    """The number of jumps that a method of the landscape is made for, in its last stage; 1 for any other method."""
+    """Number of sampling steps of a method of the landscape, for its last stage; 1 for any other method."""
     last = method.method(len(method.stages) - 1) if isinstance(method, Stages) else method
     return next((row.few_step for row in LANDSCAPE if row.name == last.name), 1)

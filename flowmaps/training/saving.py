@@ -1,4 +1,4 @@
-"""Checkpoints written behind the running training."""
+"""Checkpoints written in the background during training."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import Any, Self
 import torch.distributed as dist
 from torch import Tensor
 
-from ..distributed.shards import is_sharded, storage, together
+from ..distributed.shards import is_sharded, run_on_all, storage
 from ..runs.checkpoint import Snapshot, write
 
 PATIENCE = timedelta(minutes=10)
-"""How much longer than another process one may take to write its part."""
+"""Timeout of the exchange between processes that write a checkpoint together."""
 LEAVING = (GeneratorExit, KeyboardInterrupt, SystemExit)
-"""Exceptions that leave a loop in which nothing failed."""
+"""Exceptions that end a loop without a failure."""
 
 
 class Saving:
-    """Write one snapshot at a time in a thread of its own, while training goes on (context manager).
+    """Write one snapshot at a time in a background thread (context manager).
 
-    Leaving the context waits for the write that is under way. An error there is raised by the next `start` or `finish`,
-    or when the context is left; if another error leaves the context, it becomes a note of that error. Processes with
-    sharded tensors talk about the writing in a group of their own, beside the group of the gradients.
+    Leaving the context waits for a running write. An error of a write is raised by the next `start` or `finish`, or at
+    the end of the context; if another exception leaves the context, the error becomes a note of that exception.
+    Processes with sharded tensors communicate about a write in a separate process group, not in the one of the
+    gradients.
 
     Args:
         folder: The folder of the checkpoints.
@@ -40,35 +41,41 @@ class Saving:
         self._group: Any = None
 
     def is_joint(self, models: Mapping[str, Mapping[str, Tensor]]) -> bool:
-        """Whether the processes write together, because models are sharded; all of them ask.
+        """Whether all processes write a checkpoint together, because models are sharded; all of them call it.
 
         Args:
             models: The state dict of each model, by name.
 
+        Returns:
+            Whether some tensor is sharded.
+
         Raises:
-            ImportError: If this torch cannot write shards.
+            ImportError: If this version of torch cannot write shards.
         """
-        shared = any(is_sharded(tensor) for part in models.values() for tensor in part.values())
-        if shared and self._group is None:
+        joint = any(is_sharded(tensor) for part in models.values() for tensor in part.values())
+        if joint and self._group is None:
             storage()
             self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
-        return shared
+        return joint
 
     def agreed(self, check: Callable[[], bool]) -> bool:
-        """Whether a check holds on all processes that write together."""
-        return all(together(check, self._group))
+        """Whether a check is true on all processes that write together."""
+        return all(run_on_all(check, self._group))
 
     def start(self, taken: Snapshot) -> None:
-        """Write a snapshot, as soon as the write before is done.
+        """Start to write a snapshot, after the end of the previous write.
+
+        Args:
+            taken: The snapshot.
 
         Raises:
-            OSError: If the write before failed.
+            OSError: If the previous write failed.
         """
         self.finish()
         self._running = self._thread.submit(write, self.folder, taken, self.keep, self._group)
 
     def finish(self) -> None:
-        """Wait for the write that is under way.
+        """Wait for a running write.
 
         Raises:
             OSError: If it failed.

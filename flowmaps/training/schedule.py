@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of progress in [0, 1] -> factor of the learning rate."""
+"""Learning-rate schedules: functions from progress in [0, 1] to a factor of the learning rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WarmUpDecay:
         final: The factor at the start and at the end, in [0, 1].
 
     Raises:
-        ValueError: For values outside these intervals.
+        ValueError: If a value is outside its interval.
     """
 
     warmup: float = 0.02
@@ -27,7 +27,7 @@ class WarmUpDecay:
             )
 
     def __call__(self, progress: float) -> float:
-        """The factor at a share `progress` of training."""
+        """Compute the factor at a share `progress` of training."""
         if progress < self.warmup:
             share = progress / self.warmup
         else:
@@ -36,7 +36,7 @@ class WarmUpDecay:
 
 
 def constant(progress: float) -> float:
-    """The factor 1 throughout."""
+    """Return the factor 1."""
     return 1.0
 
 
@@ -48,7 +48,7 @@ class WarmUp:
         warmup: Share of training in which the factor rises, in (0, 1).
 
     Raises:
-        ValueError: For a warmup outside (0, 1).
+        ValueError: If warmup is outside (0, 1).
     """
 
     warmup: float
@@ -58,5 +58,5 @@ class WarmUp:
             raise ValueError(f"warmup must lie between 0 and 1, got {self.warmup}")
 
     def __call__(self, progress: float) -> float:
-        """The factor at a share `progress` of training."""
+        """Compute the factor at a share `progress` of training."""
         return min(progress / self.warmup, 1.0)

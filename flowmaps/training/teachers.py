@@ -1,4 +1,4 @@
-"""Teachers that a method was given: they are no part of its weights, and still belong on its device."""
+"""Teachers of a method: models that are not registered as its submodules, but must be on its device."""
 
 from __future__ import annotations
 
@@ -17,35 +17,49 @@ from ..velocity import Auxiliary, Fixed, Phased
 
 
 def teachers(method: Method) -> Iterator[nn.Module]:
-    """The teachers of all terms, of all stages, that are modules: `method.to(device)` leaves them where they are."""
+    """Iterate over the teachers of all terms and stages that are modules; `method.to(device)` does not move them."""
     for term in method.terms:
         for source in (term.velocity, *term.sources.values()):
-            given = given_to(source)
-            if isinstance(given, nn.Module):
-                yield given
+            teacher = teacher_of(source)
+            if isinstance(teacher, nn.Module):
+                yield teacher
 
 
 def move_teachers(method: Method, device: torch.device) -> None:
-    """Move the teachers to a device."""
+    """Move the teachers of a method to a device."""
     for teacher in teachers(method):
         teacher.to(device)
 
 
-def given_to(source: Any) -> Any:
-    """The model that a source was made with and does not keep as a part: a teacher, the first one where it changes with
-    the phases of training; what an auxiliary network started from, whose output it uses. None for other sources.
+def teacher_of(source: Any) -> Any:
+    """Return the model that a velocity source holds but does not register as a submodule.
+
+    Args:
+        source: A velocity source.
+
+    Returns:
+        The teacher of a `Fixed`, the first teacher of a `Phased`, the start of an `Auxiliary` (its output and path are
+        used); None for other sources.
     """
     if isinstance(source, Phased):
-        return given_to(source.first)
+        return teacher_of(source.first)
     if isinstance(source, Auxiliary):
         return source._start
     return source.teacher if isinstance(source, Fixed) else None
 
 
 def guidance_of(method: Method, data: Data) -> GuidanceSpec | None:
-    """The guidance that a flow map learns: of its sources or teachers, at the scales that the data draw."""
+    """Find the guidance that a flow map learns from a method.
+
+    Args:
+        method: The method; its velocity sources or teachers have the guidance.
+        data: The data set; its `GuidanceScales` give the range of a guidance-conditioned scale.
+
+    Returns:
+        The guidance, or None if there is none.
+    """
     sources = (source for term in method.terms for source in (term.velocity, *term.sources.values()))
-    known = (getattr(one, "guidance", None) for source in sources for one in (source, given_to(source)))
+    known = (getattr(one, "guidance", None) for source in sources for one in (source, teacher_of(source)))
     found = next((spec for spec in known if isinstance(spec, GuidanceSpec)), None)
     if found is None or not found.is_conditioned:
         return found

@@ -293,6 +293,6 @@ def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation
     print_evaluation(result)
     assert "jump" in (text := capsys.readouterr().out) and "data against data" in text
     print_evaluation({**result, "map_error": None, "map_error_one_jump": 0.25})
-    assert "true flow map: - between times that it knows, 0.25 from noise to data" in capsys.readouterr().out
+    assert "exact flow map: - over the times it knows, 0.25 from noise to data" in capsys.readouterr().out
     assert main(["evaluate", str(board), "--reference", str(board)]) == 0
     assert "this run" in (text := capsys.readouterr().out) and text.count("board") > text.count("checkerboard")

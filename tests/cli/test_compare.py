@@ -24,8 +24,8 @@ def small():
     """The same evaluation with few samples, without the error of the map."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flowmaps.evaluate.run.map_error", lambda *_, **__: {})
-        patch.setattr("flowmaps.evaluate.measures.DENSITY_SAMPLES", 256)
-        patch.setattr("flowmaps.evaluate.measures.LEAST_DENSITY", 256)
+        patch.setattr("flowmaps.evaluate.by_kind.DENSITY_SAMPLES", 256)
+        patch.setattr("flowmaps.evaluate.by_kind.LEAST_DENSITY", 256)
         patch.setattr(comparison_runs, "evaluate", functools.partial(fm.evaluate.evaluate, n=64, draws=2))
         yield
 

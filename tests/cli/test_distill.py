@@ -140,7 +140,7 @@ def test_a_dry_run_says_what_it_takes_and_keeps_nothing(home, tmp_path, capsys, 
     monkeypatch.chdir(tmp_path)
     assert main(["distill", str(home / "unet"), "--data", str(home / "x.npz"), "--dry-run", "--no-progress-bar"]) == 0
     said = capsys.readouterr().out
-    assert "3 steps of 2 rows went through" in said and "activations, for each of 64 rows" in said
+    assert "tried 3 steps of 2 rows" in said and "activations, for each of 64 rows" in said
     assert not list(tmp_path.iterdir())
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowmaps.data import arrays, load
+from flowmaps.data import array_format, arrays, load
 
 RNG = np.random.default_rng(0)
 
@@ -123,7 +123,7 @@ def test_large_arrays_stay_on_disk_and_give_the_same_rows(tmp_path, monkeypatch)
     path = save(tmp_path / "a.npy", array)
     small = load(path)
     monkeypatch.setattr(arrays, "IN_MEMORY", 100)
-    monkeypatch.setattr(arrays, "CHUNK", 200)
+    monkeypatch.setattr(array_format, "CHUNK", 200)
     large = load(path)
     assert isinstance(large.source.train.rows, arrays.DiskRows)
     assert isinstance(large.source.train.rows.array, np.memmap)

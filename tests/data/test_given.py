@@ -14,7 +14,7 @@ import flowmaps as fm
 from flowmaps.data import load
 from flowmaps.data.data_free import with_zero_rows
 from flowmaps.data.prompts import Prompts, read_lines
-from flowmaps.data.tables import Table
+from flowmaps.data.tables import TensorTable
 from flowmaps.data.transforms import TextDropout, drawn_from_moments, transformed
 
 N = 30
@@ -56,15 +56,15 @@ def test_conditions_that_cannot_be(tmp_path):
 def test_the_parts_of_a_table_are_one(tmp_path):
     for number, rows in enumerate((slice(0, 11), slice(11, 12), slice(12, N))):
         save_file({name: value[rows].clone() for name, value in GIVEN.items()}, tmp_path / f"{number}.safetensors")
-    table = Table.mapped(sorted(tmp_path.iterdir()))
+    table = TensorTable.mapped(sorted(tmp_path.iterdir()))
     index = torch.tensor([29, 0, 11, 10, 11, 12])
     assert len(table) == N and set(table.names) == set(GIVEN)
     assert all(torch.equal(value, GIVEN[name][index]) for name, value in table.take(index).items())
     assert torch.equal(table.column("mask"), GIVEN["mask"])
-    assert Table([{"x": torch.ones(2, dtype=torch.float16)}]).take(torch.tensor([1]))["x"].dtype == torch.float32
+    assert TensorTable([{"x": torch.ones(2, dtype=torch.float16)}]).take(torch.tensor([1]))["x"].dtype == torch.float32
     (tmp_path / "3.safetensors").write_bytes(b"none")
     with pytest.raises(ValueError, match="cannot be read as tensors"):
-        Table.mapped(sorted(tmp_path.iterdir()))
+        TensorTable.mapped(sorted(tmp_path.iterdir()))
 
 
 def test_texts_are_kept_once():
@@ -72,7 +72,7 @@ def test_texts_are_kept_once():
     assert list(prompts.texts) == ["a", "b", ""] and prompts.index.tolist() == [0, 1, 0, 2]
     with pytest.raises(ValueError, match="not encoded yet"):
         prompts.conditions("a")
-    prompts = Prompts(["a", "b"], None, Table([{"text": torch.eye(2)}]))
+    prompts = Prompts(["a", "b"], None, TensorTable([{"text": torch.eye(2)}]))
     assert prompts.conditions("b", 3)["text"].tolist() == [[0, 1]] * 3
     with pytest.raises(ValueError, match="the text 'c' is none of the 2"):
         prompts.conditions("c")

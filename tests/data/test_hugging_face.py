@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from flowmaps.data import as_data, load
-from flowmaps.data.hugging_face import Column
+from flowmaps.data.hugging_face import ArrayColumn
 
 RNG = np.random.default_rng(0)
 NAMES = ["ant", "bee", "cow"]
@@ -141,10 +141,12 @@ def test_large_arrays_stay_on_disk_and_give_the_same_rows(tmp_path, monkeypatch)
     within = load(tmp_path / "set")
     monkeypatch.setattr("flowmaps.data.hugging_face.IN_MEMORY", 0)
     monkeypatch.setattr("flowmaps.data.arrays.IN_MEMORY", 0)
-    monkeypatch.setattr("flowmaps.data.arrays.CHUNK", 100)  # looked through in several pieces
+    monkeypatch.setattr("flowmaps.data.array_format.CHUNK", 100)  # looked through in several pieces
     on_disk, sizes = load(tmp_path / "set"), []
-    read = Column._read
-    monkeypatch.setattr(Column, "_read", lambda self, part, rows: sizes.append(len(rows)) or read(self, part, rows))
+    read = ArrayColumn._read
+    monkeypatch.setattr(
+        ArrayColumn, "_read", lambda self, part, rows: sizes.append(len(rows)) or read(self, part, rows)
+    )
     assert torch.equal(on_disk.held_out(10).x0, within.held_out(10).x0)
     shares = on_disk.batches(8, seed=1, rows=slice(1, None, 2))
     for one, other in zip(shares, islice(within.batches(8, seed=1), 4), strict=False):

@@ -111,7 +111,7 @@ def test_launches_that_accelerate_would_get_wrong(monkeypatch):
     with pytest.raises(ValueError, match="accumulates 2 gradients: pass accumulate=2 instead"):
         fm.train(linear_flow(), fm.methods.imf(), GAUSSIAN, steps=1, accelerator=accelerator, **QUIET)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="2 processes were started, and the accelerator of each knows of 1"):
+    with pytest.raises(ValueError, match="2 processes were started, but the accelerator of each counts 1"):
         fm.train(linear_flow(), fm.methods.imf(), GAUSSIAN, steps=1, accelerator=Accelerator(), **QUIET)
 
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.distributed.shards import here, unshard
+from flowmaps.distributed.shards import local_part, unshard
 from flowmaps.training import read_metrics, train
 from tests.distributed.cases import METHODS, QUIET, network, teacher
 from tests.distributed.launch import run
@@ -79,11 +79,13 @@ def spread():
     flow, method, given = fm.FlowMap(network()), METHODS["phases"](), []
     for state in train(flow, method, GAUSSIAN, shard=True, **PLAN, **QUIET):
         given = [*flow.parameters(), *method.parameters(), *state.ema.parameters()]
-        numbers = sum(here(weight).numel() for weight in given), sum(weight.numel() for weight in given)
+        numbers = sum(local_part(weight).numel() for weight in given), sum(weight.numel() for weight in given)
         copied = unshard(state.ema).velocity(torch.zeros(3, 2, dtype=torch.float64), 0.5)
         if state.step == 2:
             break
-    with pytest.raises(ValueError, match=r"are spread over processes by an earlier run: take training.unshard\(flow\)"):
+    with pytest.raises(
+        ValueError, match=r"were sharded over processes by an earlier run: pass training.unshard\(flow\)"
+    ):
         train(flow, method, GAUSSIAN, shard=True, **PLAN, **QUIET)
     flow, method = unshard(flow), METHODS["phases"]()
     *_, state = train(flow, method, GAUSSIAN, shard=True, **PLAN, **QUIET)

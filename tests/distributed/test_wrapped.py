@@ -95,11 +95,11 @@ def test_a_gradient_is_right_or_refused():
     for found in run(outcomes, 2):
         assert found.pop("without a gradient") and found.pop("with rows")
         expected = {
-            "as_it_is": dict.fromkeys(METHODS, "would be that of this process alone"),
+            "as_it_is": dict.fromkeys(METHODS, "would not be averaged over the processes"),
             "network_wrapped": {name: "right" for name in METHODS} | dict.fromkeys(WITH_WEIGHTS, "gradient of method."),
-            "flow_wrapped": dict.fromkeys(METHODS, "no data-parallel module hears of this loss"),
+            "flow_wrapped": dict.fromkeys(METHODS, "computed outside a data-parallel module"),
             "flow_wrapped_and_given": dict.fromkeys(METHODS, "needs the FlowMap itself"),
-            "network_sharded": dict.fromkeys(METHODS, "are spread over processes"),
+            "network_sharded": dict.fromkeys(METHODS, "are sharded over processes"),
             "loss_wrapped": dict.fromkeys(METHODS, "right"),
         }
         expected["network_wrapped"]["stages"] = "gradient of method."

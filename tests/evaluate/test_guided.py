@@ -32,7 +32,7 @@ def test_classes_count_alike_and_are_not_mixed():
     triangle = 3 * torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, math.sqrt(0.75)]]) + 100
     rows = torch.cat((torch.tensor([[0.0, 0.0], [0.0, 1.0]]), triangle, torch.tensor([[-50.0, 0.0]])))
     assert diversity(rows, torch.tensor([4, 4, 7, 7, 7, 9])).value == pytest.approx((1 + 3) / 2, rel=1e-5)
-    with pytest.raises(ValueError, match="two of its rows"):
+    with pytest.raises(ValueError, match="at least two of its rows"):
         diversity(rows[:2], torch.tensor([0, 1]))
 
 

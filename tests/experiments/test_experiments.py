@@ -17,7 +17,7 @@ from flowmaps.experiments import comparison_runs
 from flowmaps.experiments.build import row_of, rows_of
 from flowmaps.experiments.comparison import METHODS
 from flowmaps.experiments.trained_run import LEARNING, settings_of_training
-from flowmaps.experiments.training import METHOD, STEPS
+from flowmaps.experiments.training_setup import METHOD, STEPS
 
 TINY = {"width": 8, "depth": 1, "batch_size": 16, "progress_bar": False}
 QUIET = {"trackers": (), "sample_every": 0}

@@ -47,7 +47,7 @@ def test_nan_in_a_batch(tmp_path):
     x[(x == order[-3]).all(1)] = torch.nan  # after the look that data takes at its rows, in row 13 of the fifth batch
     message = (
         r"the loss is nan at step 5; diffusion: its residual is not finite in 1 of \d+ rows, with s in \[0.*"
-        r"the batch holds values that are not finite, in rows 13: look at the data; the checkpoint of step 4 is kept"
+        r"the batch holds values that are not finite, in rows 13: check the data; the checkpoint of step 4 is kept"
     )
     with pytest.raises(FloatingPointError, match=message):
         run_with(tmp_path, fm.methods.flow_matching(), data)
@@ -67,8 +67,8 @@ def poisoned(step):
 
 def test_nan_in_a_gradient(tmp_path):
     message = (
-        r"the loss is nan at step 6; .*with s in \[0.*weights are not finite \(network\..*weight\), so that "
-        r"the gradient of the step before was not: clip=.* may help; the checkpoint of step 4 is kept"
+        r"the loss is nan at step 6; .*with s in \[0.*weights are not finite \(network\..*weight\), so the "
+        r"gradient of the step before was not finite: clip=.* may help; the checkpoint of step 4 is kept"
     )
     with pytest.raises(FloatingPointError, match=message):
         run_with(tmp_path, optimizer=poisoned(5))
@@ -97,7 +97,7 @@ def test_nan_in_a_teacher_and_the_run_goes_on_once_it_is_mended(tmp_path):
     with pytest.raises(FloatingPointError) as error:
         run_with(tmp_path, taught_by(FromFive()))
     assert "at step " in str(error.value) and "its residual is not finite in" in str(error.value)
-    assert "the teacher FromFive answers with values that are not finite" in str(error.value)
+    assert "the teacher FromFive returns values that are not finite" in str(error.value)
     assert "the checkpoint of step " in str(error.value) and kept(tmp_path)
     *_, state = run_with(tmp_path, taught_by(FromFive(broken=False)), resume=True)
     *_, whole = run_with(tmp_path, taught_by(FromFive(broken=False)), out=None)

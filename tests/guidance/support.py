@@ -1,5 +1,6 @@
-"""A conditional distribution whose guided velocity is known: the classes are the components of a mixture of Gaussians
-in one dimension, and the null class, the last one, is the mixture.
+"""A conditional distribution with a known guided velocity.
+
+The classes are the components of a mixture of Gaussians in one dimension. The null class, the last one, is the mixture.
 """
 
 import torch
@@ -15,21 +16,21 @@ NULL = {"label": len(CLASSES)}
 
 
 def of_class(question, label, *inputs):
-    """The answer of each row's own distribution to `question`, a method's name."""
+    """Call the method `question` of each row's own distribution."""
     answers = torch.stack([getattr(one, question)(*inputs) for one in (*CLASSES, MIXTURE)])
     return answers[label, torch.arange(len(label))]
 
 
 def guided(x, t, label, scale):
-    """v(null) + scale (v(c) - v(null)), the truth."""
+    """The exact guided velocity v(null) + scale (v(c) - v(null))."""
     null = MIXTURE.velocity(x, t)
     return null + expand(scale, x) * (of_class("velocity", label, x, t) - null)
 
 
 class Field(nn.Module):
-    """The exact guided velocity as a network told its label, for the diagonal.
+    """The exact guided velocity as a label-conditioned network, for the diagonal.
 
-    scale: of s, or None: the one it is told, which acts between the times it is told; `wrong` is added to it.
+    scale: a function of s, or None for the condition `guidance` in its interval; `wrong` is added to it.
     """
 
     def __init__(self, scale=None, wrong=0.0):
@@ -45,9 +46,8 @@ class Field(nn.Module):
         return 1 + acts * (guidance + self.wrong - 1)
 
     def forward(self, x, s, t, label, guidance=None, guidance_from=None, guidance_to=None):
-        told = {"label": label, "guidance": guidance, "from": guidance_from, "to": guidance_to}
-        self.calls.append(told | {"s": s, "t": t})
-
+        condition = {"label": label, "guidance": guidance, "from": guidance_from, "to": guidance_to}
+        self.calls.append(condition | {"s": s, "t": t})
         return guided(x, s, label, self.at(s, guidance, guidance_from, guidance_to))
 
 
@@ -60,18 +60,20 @@ def rows(n=24, seed=0):
 
 
 def mean_pair(x, s, label):
-    """(E[x_0 | x_s = x, c], E[eps | x_s = x, c]): a target that is linear in the pair has its mean there."""
+    """The mean pair (E[x_0 | x_s = x, c], E[eps | x_s = x, c]), at which a linear target takes its mean."""
     x0 = of_class("denoise", label, x, s)
     return x0, (x - (1 - s)[:, None] * x0) / s[:, None]
 
 
 class Jumps(nn.Module):
-    """The exact flow map of a guided velocity in closed form, as a network told its label: Gaussians of mean zero,
-    whose velocities are x g'/g with g(t)^2 = (1 - t)^2 std^2 + t^2, so that guidance between two times, a <= b, has
+    """The exact flow map of a guided velocity in closed form, as a label-conditioned network.
 
-        F(x, s, t) = x g_c(t)/g_c(s) [h(t)/h(s)]^(scale - 1),   h(t) = (g_c/g_null)(t held to [a, b]).
+    The classes are Gaussians of mean zero, with velocities x g'/g and g(t)^2 = (1 - t)^2 std^2 + t^2. So the flow map
+    of guidance between two times a <= b is
 
-    scale, interval: None for the ones it is told; `wrong` is added to the scale.
+        F(x, s, t) = x g_c(t)/g_c(s) [h(t)/h(s)]^(scale - 1),   h(t) = (g_c/g_null)(t clamped to [a, b]).
+
+    scale, interval: None for the guidance conditions; `wrong` is added to the scale.
     """
 
     def __init__(self, scale=None, interval=None, wrong=0.0):
@@ -87,7 +89,7 @@ class Jumps(nn.Module):
         return (t - (1 - t) * self.stds[label] ** 2) / self.g(label, t) ** 2
 
     def velocity(self, label, x, t, scale):
-        """The guided velocity; scale 1 is the class's own."""
+        """The guided velocity; at scale 1 the velocity of the class."""
         null = self.slope(torch.full_like(label, 3), t)
         return x * (null + scale * (self.slope(label, t) - null))[:, None]
 
@@ -102,17 +104,17 @@ class Jumps(nn.Module):
         if isinstance(s, torch.Tensor) and isinstance(t, torch.Tensor) and torch.equal(s, t):
             return self.velocity(label, x, s, torch.where((s >= a) & (s <= b), scale, 1.0))
 
-        def held(time):
+        def clamped(time):
             return torch.minimum(torch.maximum(time, a), b)
 
         def h(time):
-            return self.g(label, held(time)) / self.g(null, held(time))
+            return self.g(label, clamped(time)) / self.g(null, clamped(time))
 
         ratio = self.g(label, t) / self.g(label, s) * (h(t) / h(s)) ** (scale - 1)
         return x * ((ratio - 1) / (t - s))[:, None]
 
 
 def mean_pair_of_jumps(jumps, x, s, label):
-    """As `mean_pair`, for the Gaussians of `Jumps`."""
+    """The mean pair for the Gaussians of `Jumps`."""
     v = jumps.velocity(label, x, s, torch.ones_like(s))
     return x - s[:, None] * v, x + (1 - s)[:, None] * v

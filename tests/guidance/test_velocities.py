@@ -1,4 +1,4 @@
-"""Velocities made of velocities: their formulas, exactly, as teachers, under derivatives, and what is refused."""
+"""Guided velocities: their formulas, as teachers, under derivatives, and their errors."""
 
 import json
 import warnings
@@ -14,7 +14,7 @@ from flowmaps.training.teachers import guidance_of, move_teachers, teachers
 from tests.guidance.support import CLASSES, MIXTURE, NULL, Field, Jumps, guided, of_class, rows
 
 X, S, LABEL = rows()
-TOLD = torch.linspace(0, 6, len(X), dtype=torch.float64)
+ROW_SCALES = torch.linspace(0, 6, len(X), dtype=torch.float64)
 V, V_NULL = of_class("velocity", LABEL, X, S), MIXTURE.velocity(X, S)
 
 
@@ -24,7 +24,7 @@ def model(scale=1.0):
 
 
 class Network(torch.nn.Module):
-    """A small network with a label and, where it is told, a scale."""
+    """A small label-conditioned network."""
 
     def __init__(self, seed=0):
         super().__init__()
@@ -39,8 +39,8 @@ def test_the_scale_that_is_asked_for_comes_out():
     for scale in (0.0, 1.0, 2.5):
         v = guidance.classifier_free(model(), scale, null=NULL).given(label=LABEL)
         torch.testing.assert_close(v.velocity(X, S), guided(X, S, LABEL, scale), rtol=1e-12, atol=1e-12)
-    v = guidance.classifier_free(model(), null=NULL).given(label=LABEL, guidance=TOLD)
-    torch.testing.assert_close(v.velocity(X, S), guided(X, S, LABEL, TOLD), rtol=1e-12, atol=1e-12)
+    v = guidance.classifier_free(model(), null=NULL).given(label=LABEL, guidance=ROW_SCALES)
+    torch.testing.assert_close(v.velocity(X, S), guided(X, S, LABEL, ROW_SCALES), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(v.denoise(X, S), X - S[:, None] * v.velocity(X, S))
     unguided = guidance.classifier_free(model(), 1.0, null=NULL).given(label=LABEL)
     assert torch.equal(unguided.velocity(X, S), model().given(label=LABEL).velocity(X, S))
@@ -50,10 +50,10 @@ def test_guidance_acts_in_its_interval_alone():
     inside = (S >= 0.3) & (S <= 0.7)
     expected = guided(X, S, LABEL, torch.where(inside, 3.0, 1.0).double())
     fixed = guidance.classifier_free(model(), 3.0, null=NULL, interval=(0.3, 0.7)).given(label=LABEL)
-    told = guidance.classifier_free(model(), null=NULL).given(
+    conditioned = guidance.classifier_free(model(), null=NULL).given(
         label=LABEL, guidance=3.0, guidance_from=0.3, guidance_to=torch.full_like(S, 0.7)
     )
-    for v in (fixed, told):
+    for v in (fixed, conditioned):
         torch.testing.assert_close(v.velocity(X, S), expected)
         assert torch.equal(v.velocity(X, S)[~inside], model().given(label=LABEL).velocity(X, S)[~inside])
     faded = guidance.classifier_free(model(), 3.0, null=NULL, interval=guidance.Fading()).given(label=LABEL)
@@ -72,14 +72,14 @@ def test_both_passes_are_one_call_and_none_is_made_for_nothing():
 
 
 def test_negative_conditions_and_other_ones():
-    """Rows, numbers and single rows as null; what is not replaced is the same in both passes."""
+    """Null conditions as rows, numbers and single rows; all other conditions are the same in both passes."""
     negative = guidance.classifier_free(model(), 2.0, null={"label": LABEL.flip(0)}).given(label=LABEL)
     expected = 2 * V - of_class("velocity", LABEL.flip(0), X, S)
     torch.testing.assert_close(negative.velocity(X, S), expected)
     single = guidance.classifier_free(model(), 2.0, null={"label": torch.tensor([3])}).given(label=torch.tensor(1))
     torch.testing.assert_close(single.velocity(X, S), 2 * CLASSES[1].velocity(X, S) - V_NULL)
 
-    class Told:
+    class TextConditioned:
         def given(self, text, mask, mode):
             assert text.shape == (2 * len(X), 5, 2) and mode == "plain"
             assert torch.equal(mask[: len(X)], mask[len(X) :])
@@ -90,10 +90,10 @@ def test_negative_conditions_and_other_ones():
             return x * self.text[:, 0, :1]
 
     text, mask = torch.rand(len(X), 5, 2, dtype=torch.float64), torch.rand(len(X), 5)
-    v = guidance.classifier_free(Told(), 3.0, null={"text": torch.ones(1, 5, 2)})
+    v = guidance.classifier_free(TextConditioned(), 3.0, null={"text": torch.ones(1, 5, 2)})
     torch.testing.assert_close(v.given(text=text, mask=mask, mode="plain").velocity(X, S), X * (3 * text[:, 0, :1] - 2))
     with pytest.raises(ValueError, match=r"rows of \(5, 2\) and \(7, 2\): pad them"):
-        v = guidance.classifier_free(Told(), 3.0, null={"text": torch.ones(1, 7, 2)})
+        v = guidance.classifier_free(TextConditioned(), 3.0, null={"text": torch.ones(1, 7, 2)})
         v.given(text=text, mask=mask, mode="plain").velocity(X, S)
 
 
@@ -102,13 +102,13 @@ def test_autoguidance_model_guidance_and_mixtures():
     auto = guidance.autoguidance(model(), weak, 2.0, interval=(0.3, 1)).given(label=LABEL)
     expected = torch.where((S >= 0.3)[:, None], 2 * V - V_NULL, V)
     torch.testing.assert_close(auto.velocity(X, S), expected)
-    told = guidance.autoguidance(model(), weak).given(label=LABEL, guidance=TOLD)
-    torch.testing.assert_close(told.velocity(X, S), guided(X, S, LABEL, TOLD))
+    conditioned = guidance.autoguidance(model(), weak).given(label=LABEL, guidance=ROW_SCALES)
+    torch.testing.assert_close(conditioned.velocity(X, S), guided(X, S, LABEL, ROW_SCALES))
     other = guidance.model_guidance(MIXTURE, model(), 0.7, null=NULL, interval=(0, 0.5)).given(label=LABEL)
     expected = V_NULL + torch.where((S <= 0.5)[:, None], 0.7 * (V - V_NULL), 0)
     torch.testing.assert_close(other.velocity(X, S), expected)
-    itself = guidance.model_guidance(model(), model(), null=NULL).given(label=LABEL, guidance=TOLD)
-    torch.testing.assert_close(itself.velocity(X, S), guided(X, S, LABEL, 1 + TOLD))
+    itself = guidance.model_guidance(model(), model(), null=NULL).given(label=LABEL, guidance=ROW_SCALES)
+    torch.testing.assert_close(itself.velocity(X, S), guided(X, S, LABEL, 1 + ROW_SCALES))
     flow = model()
     both = guidance.mixture(
         {flow.given(label=LABEL): 1.5, flow.given(label=0 * LABEL): 1.0, flow.given(label=0 * LABEL + 3): -1.5}
@@ -152,7 +152,7 @@ def test_samplers_follow_the_guided_velocity():
 
 def test_as_a_teacher_its_weights_are_constants():
     weak, strong = fm.FlowMap(Network(1)), fm.FlowMap(Network(2))
-    told = {"label": LABEL, "guidance": TOLD}
+    scaled = {"label": LABEL, "guidance": ROW_SCALES}
     inner = guidance.classifier_free(strong, 2.0, null=NULL)
     for teacher in (
         guidance.classifier_free(strong, null=NULL),
@@ -160,7 +160,7 @@ def test_as_a_teacher_its_weights_are_constants():
         guidance.model_guidance(strong, weak, null=NULL),
         guidance.mixture({inner: 0.5, weak: 0.5}),
     ):
-        condition = told if getattr(teacher, "scale", 1) is None else {"label": LABEL}
+        condition = scaled if getattr(teacher, "scale", 1) is None else {"label": LABEL}
         seen = []
 
         class Student(Network):
@@ -173,7 +173,7 @@ def test_as_a_teacher_its_weights_are_constants():
         method.loss(student, X, condition).value.backward()
         assert all(weight.grad is None for flow in (weak, strong) for weight in flow.parameters())
         assert all(weight.grad is not None for weight in student.parameters())
-        assert all((given is None) == (condition is not told) for given in seen)
+        assert all((given is None) == (condition is not scaled) for given in seen)
         [held] = teachers(method)
         held_weights = {id(weight) for weight in held.parameters()}
         assert {id(weight) for weight in strong.parameters()} <= held_weights
@@ -181,7 +181,7 @@ def test_as_a_teacher_its_weights_are_constants():
         assert guidance_of(method, fm.data.as_data(X)) == teacher.guidance
 
 
-def test_the_gradient_through_a_teacher_is_that_of_its_velocity():
+def test_the_gradient_through_a_teacher_is_the_gradient_of_its_velocity():
     """LMD differentiates its teacher at F."""
     flow, x = fm.FlowMap(Network()), X.clone().requires_grad_()
     pair = fm.velocity.Pair(X, X, flow.path, {"label": LABEL})
@@ -218,8 +218,8 @@ def test_warnings():
         methods.lmd(flow).loss(fm.FlowMap(Network()), X, LABEL)
 
 
-def test_what_guidance_a_teacher_has_is_written_down():
-    """So that a run is not resumed with another one; and it can be built again."""
+def test_the_guidance_of_a_teacher_is_recorded():
+    """So a run is not resumed with another one, and the teacher can be built again."""
     network = fm.networks.MLP(1, width=8, depth=1, classes=3)
     v = guidance.classifier_free(fm.FlowMap(network), 2.0, null=NULL, interval=(0.0, 0.5))
     seen = fingerprint(methods.lmd(v).terms)[0]["arguments"]["velocity"]["arguments"]["teacher"]["arguments"]
@@ -231,12 +231,12 @@ def test_what_guidance_a_teacher_has_is_written_down():
     assert again.guided == v.guided == "ClassifierFree, scale 2, between times 0 and 0.5"
 
 
-def test_what_is_refused():
+def test_errors():
     with pytest.raises(TypeError, match="needs velocities, objects with velocity"):
         guidance.classifier_free(torch.nn.Linear(1, 1), 2.0, null=NULL)
     with pytest.raises(TypeError, match=r"needs a teacher with given\(\*\*condition\)"):
         guidance.classifier_free(MIXTURE, 2.0, null=NULL).given(label=LABEL).velocity(X, S)
-    with pytest.raises(ValueError, match="another 'label'"):
+    with pytest.raises(ValueError, match="'label' is missing"):
         guidance.classifier_free(model(), 2.0, null=NULL).velocity(X, S)
     with pytest.raises(ValueError, match="the condition 'guidance'"):
         guidance.classifier_free(model(), null=NULL).given(label=LABEL).velocity(X, S)

@@ -340,7 +340,9 @@ def test_residuals_of_one_name_in_two_terms_are_numbered():
 def test_a_balance_that_fits_no_loss_is_refused():
     for rule in (both, diffusion):
         term = fm.Term(rule, balance={"jmp": fm.balance.residual_ratio()})
-        with pytest.raises(ValueError, match=r"balance of \['jmp'\] fits no loss of this term: (jump, size|diffusion)"):
+        with pytest.raises(
+            ValueError, match=r"balance of \['jmp'\] matches no loss of this term: (jump, size|diffusion)"
+        ):
             fm.Method(term).loss(fm.FlowMap(Network()), X0)
 
 

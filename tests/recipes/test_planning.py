@@ -19,8 +19,8 @@ from flowmaps.draws import Rows
 from flowmaps.experiments.planning import adapted
 from flowmaps.forward_mode import SCORES_PER_BLOCK
 from flowmaps.recipes import PRETRAINED, find, find_any
-from flowmaps.recipes.distillation import TIMES
-from flowmaps.recipes.planning import Cost, Estimate, cost_of, counter, plan
+from flowmaps.recipes.distillation import NAME_OF_TIMES
+from flowmaps.recipes.planning import Cost, CostEstimate, cost_of, counter, plan
 
 B4 = find("imagenet256-dit-b4-meanflow").reduced()
 UNET = find("cifar10-unet-meanflow").reduced()
@@ -164,7 +164,7 @@ def test_memory_whole_and_spread():
     w, alike = cost.weights, {"targets": cost.targets, "teachers": 400}
 
     def memory(gpus, accumulate=1, shard=False):
-        return Estimate(B4, gpus, accumulate, shard, cost).memory
+        return CostEstimate(B4, gpus, accumulate, shard, cost).memory
 
     assert memory(1) == {
         "weights": w,
@@ -179,7 +179,7 @@ def test_memory_whole_and_spread():
     step = {name: memory(1)[name] for name in ("gradients", "activations")}
     gathered = {"gathered weights": w + cost.targets + 400}
     assert memory(4, shard=True) == memory(4, 2, True) == {**spread, **gathered, **step}
-    assert Estimate(B4, 4, 2, True, cost).total == sum(memory(4, 2, True).values())
+    assert CostEstimate(B4, 4, 2, True, cost).total == sum(memory(4, 2, True).values())
 
 
 def test_nothing_is_left_behind():
@@ -209,7 +209,7 @@ def test_the_command_line_in_words(capsys):
     options = ["--gpus", "2", "--accumulate", "4", "--batch-size", "64", "--shard", "--memory", "80", "--method", "imf"]
     options += ["--checkpoint"]
     text = output(capsys, "imagenet256-dit-b4-meanflow", *options)
-    for words in ("130.2 million", "in 4 parts: 8 at a time", "give --rate", "of 80 GB", "48.16", "RMS normalisation"):
+    for words in ("130.2 million", "in 4 parts: 8 at a time", "pass --rate", "of 80 GB", "48.16", "RMS normalisation"):
         assert words in text, words
     assert "torchrun --standalone --nproc_per_node 2" in text and "--checkpoint --shard --accumulate 4" in text
     assert "method      imf" in text and "accelerate" not in text
@@ -233,7 +233,7 @@ def test_the_page_says_what_the_command_prints(capsys):
 @pytest.mark.parametrize("recipe", PRETRAINED.values(), ids=PRETRAINED)
 def test_the_launch_line_of_a_distillation_is_what_the_recipe_says(recipe):
     """As `flowmaps distill` reads it."""
-    estimate = Estimate(replace(recipe, steps=70, batch_size=16), 8, 2, True, None)
+    estimate = CostEstimate(replace(recipe, steps=70, batch_size=16), 8, 2, True, None)
     launcher, _, line = estimate.launch["torchrun"].partition(" -m flowmaps ")
     options = parse(shlex.split(line))
     assert launcher == "torchrun --standalone --nproc_per_node 8"
@@ -241,7 +241,7 @@ def test_the_launch_line_of_a_distillation_is_what_the_recipe_says(recipe):
     assert (options.steps, options.batch_size, options.accumulate, options.shard) == (70, 16, 2, True)
     for name in ("lr", "ema", "clip", "precision", "checkpoint"):
         assert getattr(options, name) == getattr(recipe, name)
-    assert options.times == TIMES[recipe.times] and str(options.out) == f"runs/{recipe.name}"
+    assert options.times == NAME_OF_TIMES[recipe.times] and str(options.out) == f"runs/{recipe.name}"
     low, high = scales_of(options.guidance)
     assert recipe.guidance == (low if low == high else (low, high))
     assert recipe.row.needs_teacher and recipe.where and recipe.why
@@ -254,7 +254,7 @@ def test_what_a_distillation_takes_is_said(capsys):
     asked = {name: given(options)[name] for name in ("method", "method_args", "steps", "checkpoint")}
     recipe = adapted(find_any("sdxl-lora"), **asked)
     cost = Cost(2_500_000, 7_500_000, 10**14, *[10**9] * 7)
-    estimate = Estimate(recipe, 8, 1, False, cost)
+    estimate = CostEstimate(recipe, 8, 1, False, cost)
     print_estimate(estimate, options, estimate.hours(2e14))
     text = capsys.readouterr().out
     for words in ("2.5 million trained, 7.5 million frozen", "0.7 at 200 TFLOPS", "stable-diffusion-xl"):

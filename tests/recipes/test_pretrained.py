@@ -5,6 +5,7 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,13 +13,12 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import main
+from flowmaps.cli.options_distill import Distill
 from flowmaps.draws import Rows
-from flowmaps.experiments.distillation import TIMES
 from flowmaps.integrations.peft import base_of
 from flowmaps.recipes import PRETRAINED
-from flowmaps.recipes.distillation import TIMES as recipe_times
-from flowmaps.recipes.distillation import condition_of, null_of
-from flowmaps.recipes.planning import Estimate
+from flowmaps.recipes.distillation import NAME_OF_TIMES, TIMES, null_conditions, placeholder_conditions
+from flowmaps.recipes.planning import CostEstimate
 from flowmaps.recipes.planning.counting import loss_and_backward, total_cost
 from tests.integrations import tiny
 
@@ -63,7 +63,9 @@ def test_its_launch_line_trains_a_map_that_loads_and_jumps(case, capsys):
     planned = list(recipe.without_memory()[1].parameters())
     counts = sum(w.numel() for w in planned), sum(w.numel() for w in planned if w.requires_grad)
     assert learned.groups() == tuple(f"{count:,}" for count in counts)
-    condition = {name: torch.ones_like(value) for name, value in condition_of(recipe, flow.network, 4).items()}
+    condition = {
+        name: torch.ones_like(value) for name, value in placeholder_conditions(recipe, flow.network, 4).items()
+    }
     x = fm.sample(flow.given(**condition), torch.randn(4, *recipe.shape))
     assert x.shape == (4, *recipe.shape) and x.isfinite().all()
     config = json.loads((home / "run" / "config.json").read_text())
@@ -78,8 +80,8 @@ def real_step(recipe):
     network = recipe.model.network().to(torch.bfloat16 if recipe.lora else torch.float32)
     teacher = fm.Pretrained(network, recipe.reading())
     flow = recipe.student(teacher).train()
-    condition = condition_of(recipe, network, len(ROWS))
-    method = recipe.build(base_of(flow) if recipe.lora else teacher, null_of(condition))
+    condition = placeholder_conditions(recipe, network, len(ROWS))
+    method = recipe.build(base_of(flow) if recipe.lora else teacher, null_conditions(condition))
     method.begin(flow)
     step = loss_and_backward(flow, method, torch.randn(len(ROWS), *recipe.shape), condition, ROWS, recipe.precision)
     return *step, sum(weight.numel() for weight in flow.parameters() if weight.requires_grad)
@@ -109,9 +111,10 @@ def test_the_page_says_what_is_planned(name):
     page = (Path(__file__).parents[2] / "docs" / "pretrained_recipes.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`") and line.count("|") > 8)
     assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{weights / 1e6:,.1f}", f"{trained / 1e6:,.1f}"]
-    lines = [line for shard in (False, True) for line in Estimate(recipe, 8, 1, shard, None).launch.values()]
+    lines = [line for shard in (False, True) for line in CostEstimate(recipe, 8, 1, shard, None).launch.values()]
     assert sum(line in page.splitlines() for line in lines) == 1
 
 
 def test_times_are_called_as_on_the_command_line():
-    assert {name: times for times, name in recipe_times.items()} == TIMES
+    names, _ = get_args(get_type_hints(Distill)["times"])
+    assert set(get_args(names)) == TIMES.keys() and {NAME_OF_TIMES[times] for times in TIMES.values()} == TIMES.keys()

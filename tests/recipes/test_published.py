@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import flowmaps as fm
 from flowmaps.cli import main, parse
-from flowmaps.experiments.training import recipe_of
+from flowmaps.experiments.training_setup import recipe_of
 from flowmaps.recipes import RECIPES, find
 from flowmaps.training import WarmUp
 

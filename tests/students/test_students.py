@@ -549,7 +549,7 @@ class Unknown(nn.Module):
     ("places", "message"),
     [
         (None, r"set its attribute flow_map_places.*time_embedding, linear"),
-        (students.TimeLayers("time_embeding"), r"no part 'time_embeding'; the closest are time_embedding"),
+        (students.TimeLayers("time_embeding"), r"no part 'time_embeding' \(did you mean time_embedding"),
         (students.TimeLayers("linear"), r"cannot be called on times \(B,\).*features"),
         (students.TimeLayers("time_embedding", layers="layers.*"), r"no part 'layers\.\*'"),
     ],

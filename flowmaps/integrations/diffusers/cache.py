@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ...data import Data, as_data, load
 from ...data.cache import is_cache, read_manifest
-from ...data.caching import Content, Report, make_cache, refuse_other
+from ...data.caching import Content, ShardReport, make_cache, refuse_other
 from ...data.prompts import Prompts, read_lines
-from .encoding import Encoding, Table, table_of
+from .encoding import AllRows, Encoding, all_rows
 from .fingerprints import of_pipeline, of_rows, of_texts
 from .folder import Loaded, Saved, opened
 
@@ -37,7 +37,7 @@ def cached(
     batch_size: int = 16,
     device: str | torch.device | None = None,
     variant: str | None = None,
-    report: Report = lambda name, done, rows: None,
+    report: ShardReport = lambda name, done, rows: None,
 ) -> Data:
     """Make training data for the network of a diffusers pipeline, encoded once and stored in a folder.
 
@@ -73,7 +73,7 @@ def cached(
     """
     pipeline = opened(folder_or_pipeline, variant)
     data = None if images is None else _loaded(images, pipeline.has("text_encoder") and prompts is None)
-    table = None if data is None else table_of(data)
+    table = None if data is None else all_rows(data)
     known = texts_of(pipeline, data, table, prompts, negative)
     made = {
         "pipeline": of_pipeline(pipeline),
@@ -93,7 +93,7 @@ def cached(
     return make_cache(out, made, lambda: encode.about(data, classes), known.texts, tables, report)
 
 
-def _rows(encode: Encoding, data: Data | None, table: Table | None, index: Tensor | None) -> Content:
+def _rows(encode: Encoding, data: Data | None, table: AllRows | None, index: Tensor | None) -> Content:
     """Make the content of the cache's rows; prompts alone if there are no images."""
     prompt = {} if index is None else {"prompt": index}
     if data is None or table is None:
@@ -121,7 +121,7 @@ def _loaded(images: Any, captions: bool) -> Data:
 def texts_of(
     pipeline: Saved | Loaded,
     data: Data | None,
-    table: Table | None,
+    table: AllRows | None,
     prompts: Sequence[str] | str | Path | None,
     negative: str | None,
 ) -> Prompts:

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from ...data import Data
-from ...data.sources import Finite, Part, Rows
+from ...data.labels import condition_of
+from ...data.sources import Finite, IndexedRows, SubsetRows
 from .folder import Loaded, Saved
 from .latents import Latents
 from .text import Texts
 
 
 @dataclass(frozen=True)
-class Table:
+class AllRows:
     """All rows of a data set, in their original order.
 
     Attributes:
@@ -27,11 +28,11 @@ class Table:
         held: (N,), whether a row is held out.
     """
 
-    rows: Rows
+    rows: IndexedRows
     held: Tensor
 
 
-def table_of(data: Data) -> Table:
+def all_rows(data: Data) -> AllRows:
     """Return all rows of a finite data set.
 
     Raises:
@@ -44,13 +45,13 @@ def table_of(data: Data) -> Table:
             "of images, an array or a Hugging Face data set"
         )
     train, test = source.train, source.test
-    if not isinstance(train, Part):
+    if not isinstance(train, SubsetRows):
         raise ValueError(f"the rows of {data.name} cannot be read in their order")
     held = torch.ones(len(train.rows), dtype=torch.bool)
     held[train.index] = False
-    if isinstance(test, Part):
+    if isinstance(test, SubsetRows):
         assert test.rows is train.rows, "both parts of a set that was split are parts of one table"
-    return Table(train.rows, held)
+    return AllRows(train.rows, held)
 
 
 @dataclass
@@ -136,7 +137,7 @@ class Encoding:
         """
         return self._joined(rows, lambda part: self.encoder.encode([texts[i] for i in part]))
 
-    def images(self, table: Table, are_latents: bool, rows: range) -> dict[str, Tensor]:
+    def images(self, table: AllRows, are_latents: bool, rows: range) -> dict[str, Tensor]:
         """Encode some of the images to latents, with the labels and conditions of their rows.
 
         Args:
@@ -151,8 +152,7 @@ class Encoding:
         def encoded(part: range) -> dict[str, Tensor]:
             batch = table.rows.take(torch.arange(part.start, part.stop))
             x0 = batch.x0 if are_latents else self._latent(batch.x0.to(self.device))
-            label = {} if batch.label is None else {"label": batch.label}
-            return {"x0": x0, **label, **(batch.given or {})}
+            return {"x0": x0, **(condition_of(batch, labels=True) or {})}
 
         return self._joined(rows, encoded)
 

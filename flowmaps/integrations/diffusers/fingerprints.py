@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data import Data
-from ...data.sources import Rows
+from ...data.sources import IndexedRows
 from .folder import Loaded, Saved
 
 ENCODERS = ("vae", "text_encoder", "tokenizer")
@@ -43,7 +43,7 @@ def of_pipeline(pipeline: Saved | Loaded) -> dict[str, str]:
     return {name: _of_files(Path(pipeline.name) / name) for name in names}
 
 
-def of_rows(rows: Rows, data: Data, held: Tensor) -> dict[str, Any]:
+def of_rows(rows: IndexedRows, data: Data, held: Tensor) -> dict[str, Any]:
     """Describe the rows of a data set.
 
     Args:

@@ -81,7 +81,7 @@ def flux(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Te
 
 
 @dataclass(frozen=True)
-class Kind:
+class NetworkKind:
     """The call of the models of one class, and their conditions.
 
     Attributes:
@@ -117,18 +117,18 @@ def _square(model: Any) -> tuple[int, ...]:
     return (model.config.patch_size,) * 2
 
 
-KINDS: dict[str, Kind] = {
-    "UNet2DModel": Kind(unet, _label),
-    "UNet2DConditionModel": Kind(text_unet, _text_unet_needs, _mask),
-    "DiTTransformer2DModel": Kind(dit, lambda model: {"label": ()}, patch=_square),
-    "SD3Transformer2DModel": Kind(
+KINDS: dict[str, NetworkKind] = {
+    "UNet2DModel": NetworkKind(unet, _label),
+    "UNet2DConditionModel": NetworkKind(text_unet, _text_unet_needs, _mask),
+    "DiTTransformer2DModel": NetworkKind(dit, lambda model: {"label": ()}, patch=_square),
+    "SD3Transformer2DModel": NetworkKind(
         sd3,
         lambda model: {
             "text": (None, model.config.joint_attention_dim), "pooled": (model.config.pooled_projection_dim,)
         },
         patch=_square,
     ),
-    "FluxTransformer2DModel": Kind(
+    "FluxTransformer2DModel": NetworkKind(
         flux,
         lambda model: {
             "text": (None, model.config.joint_attention_dim), "pooled": (model.config.pooled_projection_dim,)
@@ -136,14 +136,14 @@ KINDS: dict[str, Kind] = {
         lambda model: {"guidance": ()} if model.config.guidance_embeds else {},
         patch=lambda model: (2, 2),
     ),
-    "PixArtTransformer2DModel": Kind(
+    "PixArtTransformer2DModel": NetworkKind(
         pixart,
         lambda model: {"text": (None, model.config.caption_channels)}
         | ({"size": (3,)} if model.use_additional_conditions else {}),
         _mask,
         patch=_square,
     ),
-    "WanTransformer3DModel": Kind(
+    "WanTransformer3DModel": NetworkKind(
         wan,
         lambda model: {"text": (None, model.config.text_dim)},
         patch=lambda model: tuple(model.config.patch_size),

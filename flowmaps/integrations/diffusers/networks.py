@@ -15,7 +15,7 @@ from ...files import weights_checksum
 from ...serialise import describable
 from ...students import TimeLayers
 from .errors import explained
-from .kinds import KINDS, Kind, Shapes, flux
+from .kinds import KINDS, NetworkKind, Shapes, flux
 from .time_layers import time_layers
 
 
@@ -75,7 +75,7 @@ class DiffusersNetwork(nn.Module):
         return network
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> NetworkKind:
         """The call and the conditions of its class."""
         return KINDS[self.class_name]
 

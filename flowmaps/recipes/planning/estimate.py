@@ -7,14 +7,14 @@ from typing import Any
 
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from ...data.core import at_least
+from ...arguments import at_least
 from ...draws import Rows
 from ..planned import Planned
 from .counting import Cost, total_cost
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """The cost of a recipe on each GPU.
 
     Args:
@@ -124,8 +124,8 @@ class Estimate:
         }
 
 
-def plan(recipe: Planned, *, gpus: int = 8, accumulate: int = 1, shard: bool = False) -> Estimate:
-    """Estimate the cost of a recipe.
+def plan(recipe: Planned, *, gpus: int = 8, accumulate: int = 1, shard: bool = False) -> CostEstimate:
+    """CostEstimate the cost of a recipe.
 
     The loss and its backward pass run once on tensors without memory, for the rows of the first GPU, in eager mode and
     as on a CPU. A compiled step, or GPU kernels that store less, need less memory.
@@ -147,4 +147,4 @@ def plan(recipe: Planned, *, gpus: int = 8, accumulate: int = 1, shard: bool = F
         cost = total_cost(recipe, Rows(0, gpus * accumulate, recipe.batch_size))
     except DataDependentOutputException as error:
         raise ValueError(f"{recipe.row.name} cannot be planned: it decides by numbers of the batch ({error})") from None
-    return Estimate(recipe, gpus, accumulate, shard, cost)
+    return CostEstimate(recipe, gpus, accumulate, shard, cost)

@@ -1,0 +1,108 @@
+"""Measures of class-conditional samples: accuracy by a classifier, diversity within a class, distance to data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..data import Data
+from .distances import Estimate, frechet_distance
+from .features import Classifier, Features, classifier_features
+from .measures import Draws, between
+
+MOST_OF_A_CLASS = 1024
+"""Largest number of rows of a class whose pairs are compared, which bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measure of labelled samples.
+
+    Attributes:
+        key: Its key in a row of the table.
+        title: Its meaning.
+        estimate: The function of samples (N, *shape) and their labels (N,).
+        data: Its value for held-out data.
+    """
+
+    key: str
+    title: str
+    estimate: Callable[[Tensor, Tensor], Estimate]
+    data: Estimate
+
+
+def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
+    """The share of rows that the classifier assigns to their label.
+
+    Args:
+        classifier: The classifier.
+        x: Images (N, C, H, W).
+        label: Their labels (N,).
+
+    Returns:
+        The share. Its standard error is the standard deviation of its posterior under a uniform prior, which is never
+        0.
+    """
+    right, n = round(classifier.accuracy(x, label) * len(x)), len(x)
+    likely = (right + 1) / (n + 2)
+    return Estimate(right / n, math.sqrt(likely * (1 - likely) / (n + 3)))
+
+
+def diversity(rows: Tensor, label: Tensor) -> Estimate:
+    """The mean distance |a - b| of two rows of one class, unbiased and with equal weight for every class.
+
+    The standard error is the one of a U-statistic, 4 Var E[|a - b| given a] / n for each class (Hoeffding 1948, doi
+    10.1214/aoms/1177730196). Classes with a single row are left out.
+
+    Args:
+        rows: Features (N, K).
+        label: Classes (N,).
+
+    Returns:
+        The distance and its standard error.
+
+    Raises:
+        ValueError: If no class has two rows.
+    """
+    means, variances = [], []
+    for k in label.unique():
+        of_class = rows[label == k][:MOST_OF_A_CLASS].flatten(1).double()
+        if (n := len(of_class)) > 1:
+            others = torch.cdist(of_class, of_class).sum(1) / (n - 1)
+            means.append(float(others.mean()))
+            variances.append(4 * float(others.var()) / n)
+    if not means:
+        raise ValueError("the diversity of a class needs at least two of its rows")
+    return Estimate(sum(means) / len(means), math.sqrt(sum(variances)) / len(means))
+
+
+def columns(data: Data, rows: Draws, classifier: Classifier, features: Features, n: int, seed: int) -> Iterator[Column]:
+    """The measures: accuracy, diversity, distance.
+
+    Args:
+        data: Images with classes.
+        rows: Draws of the data for the distance; its floor is the distance between training and held-out rows.
+        classifier: The classifier of accuracy and diversity.
+        features: The features of the distance.
+        n: Held-out rows for accuracy and diversity of the data.
+        seed: Fixes these rows.
+
+    Yields:
+        One measure after another.
+    """
+    held_out = data.held_out(n, seed)
+    assert held_out.label is not None
+    name = "a small classifier trained on the data's labels"
+    recognised = partial(accuracy, classifier)
+    title = f"share of samples that {name} takes for the class asked for"
+    yield Column("accuracy", title, recognised, recognised(held_out.x0, held_out.label))
+    spread = lambda x, label: diversity(classifier_features(classifier)(x), label)  # noqa: E731
+    title = f"mean distance of two samples of one class, in the whitened features of {name}"
+    yield Column("diversity", title, spread, spread(held_out.x0, held_out.label))
+    far = between("distance", f"Fréchet distance in {features.name}", frechet_distance, rows, features)
+    yield Column(far.key, far.title, lambda x, label: far.estimate(x), far.floor)

@@ -1,0 +1,155 @@
+"""The parts of a distillation: the pretrained model, its guidance, and the student with its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from .. import students
+from ..data import Data
+from ..flow_map import FlowMap, GuidanceSpec
+from ..guidance.conditions import SCALE
+from ..methods import LANDSCAPE, Row
+from ..recipes.distillation import TIMES
+from .build import MethodLike, for_row, row_of
+from .guide import Guide, Scales, scale_range, time_interval
+from .guided_run import EVERYWHERE, TimeInterval
+from .pretrained_sources import FOR_PIPELINES, PretrainedSource, RunSource, SourceOptions
+
+
+def distiller(method: MethodLike) -> Row:
+    """The row of a distillation method. Raises ValueError for a method that learns without a teacher."""
+    row = row_of(method)
+    if not row.needs_teacher:
+        known = ", ".join(row.name for row in LANDSCAPE if row.needs_teacher)
+        raise ValueError(f"{row.name} is no distillation method, it learns from data alone; those that distil: {known}")
+    return row
+
+
+def guide_of_distillation(
+    source: PretrainedSource,
+    data: Data,
+    guidance: Scales | None,
+    interval: TimeInterval | None,
+    negative_prompt: str | None,
+    dropout: float,
+) -> Guide:
+    """The guidance of a distillation.
+
+    Args:
+        source: The pretrained model.
+        data: Its data set.
+        guidance: Scale, or range of scales.
+        interval: Times between which it acts.
+        negative_prompt: Prompt to guide away from.
+        dropout: Share of rows without their class or text.
+
+    Returns:
+        The guidance.
+
+    Raises:
+        ValueError: The model has no null condition, there is an interval or a negative prompt without guidance, or the
+            network takes the scale itself and cannot use them.
+    """
+    empty = source.empty(data) if dropout else None
+    if guidance is None:
+        for name, value in (("guidance_interval", interval), ("negative_prompt", negative_prompt)):
+            if value is not None:
+                raise ValueError(f"`{name}` says how to guide: it needs `guidance`")
+        return Guide(empty=empty, dropout=dropout)
+    (low, high), times = scale_range(guidance), time_interval(interval)
+    if SCALE not in source.takes:
+        return Guide(low, high, times, source.null(data), empty, dropout, taught=True)
+    if times != EVERYWHERE or negative_prompt is not None:
+        raise ValueError(
+            "this network is told the scale of its guidance, which knows no interval and no negative prompt: leave "
+            "`guidance_interval` and `negative_prompt` out"
+        )
+    return Guide(low, high, times, None, empty, dropout, taught=True, built_in=True)
+
+
+def student_of(
+    source: PretrainedSource,
+    row: Row,
+    guide: Guide,
+    *,
+    times: str | None = None,
+    lora: int | None = None,
+    targets: Sequence[str] = (),
+    checkpoint: bool = False,
+) -> tuple[FlowMap, Any]:
+    """The flow map to train and its teacher: two networks, or with LoRA the same weights, with additions and without.
+
+    Args:
+        source: The pretrained model.
+        row: The row of the method.
+        guide: The guidance.
+        times: Name of the time conditioning. None: the one for the method.
+        lora: Rank of LoRA. None: all weights are trained.
+        targets: Layers of LoRA. Empty: the default ones.
+        checkpoint: Whether activations are computed again in the backward pass.
+
+    Returns:
+        The flow map and the teacher's velocity.
+
+    Raises:
+        ValueError: The method cannot learn with these times, or there are targets without LoRA.
+        ImportError: peft is missing.
+    """
+    chosen = times or ("source" if row.only_target == 0.0 else "added")
+    if chosen == "source" and row.only_target != 0.0:
+        raise ValueError(
+            f"{row.name} learns jumps to every time, which `times=source` leaves out: take added or decoupled, or a "
+            "method of maps to the data, such as lcm"
+        )
+    teacher = source.teacher()
+    flow = for_row(students.student(teacher, TIMES[chosen], told=(SCALE,) if guide.conditioned else ()), row)
+    if guide.built_in:
+        flow.guidance = GuidanceSpec((guide.low, guide.high), kind="by the network itself")
+    if checkpoint:
+        from ..integrations.diffusers import checkpoint as checkpointed
+
+        checkpointed(flow)
+    if lora is None:
+        if targets:
+            raise ValueError("`lora_targets` says which layers `lora` adds to: it needs `lora`")
+        _forget_folder(flow)
+        return flow, teacher
+    from ..integrations import peft
+
+    flow = peft.lora(flow, lora, targets=targets or None)
+    return flow, peft.base_of(flow)
+
+
+def _forget_folder(flow: FlowMap) -> None:
+    """Let a flow map be loaded without the folder of its pipeline: its checkpoints hold all weights."""
+    if any(type(part).__name__ == "DiffusersNetwork" for part in flow.modules()):
+        from ..integrations.diffusers.networks import forget_folder
+
+        forget_folder(flow)
+
+
+def source_of(folder: str | PathLike[str], options: SourceOptions) -> PretrainedSource:
+    """Open a pretrained model.
+
+    Args:
+        folder: A run folder, the folder of a pipeline, or its name on the Hugging Face hub.
+        options: Options of the model.
+
+    Returns:
+        A run if the folder is one, else a pipeline.
+
+    Raises:
+        ValueError: An option is for pipelines and this is a run, or the folder is neither.
+    """
+    path = Path(folder)
+    if not (path / "config.json").is_file() or (path / "model_index.json").is_file():
+        from .pipeline_source import PipelineSource
+
+        return PipelineSource(str(folder), options)
+    for name in FOR_PIPELINES:
+        if getattr(options, name):
+            raise ValueError(f"`{name}` is for pipelines, and {folder} is a run or one model")
+    return RunSource(path, options)

@@ -1,0 +1,105 @@
+"""The batch of a method: checks of the input, and the split of the rows between terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..draws import Rows
+from ..path import Time, expand
+from ..sampling import by_name
+from .term import Term
+
+
+def split_batch(terms: Sequence[Term], rows: Rows, whole: bool) -> Iterator[tuple[slice, Rows]]:
+    """Split the rows of a batch between the terms, in proportion to their shares.
+
+    Args:
+        terms: The terms.
+        rows: The rows of this part of the batch.
+        whole: Whether each term gets all rows instead.
+
+    Yields:
+        For each term a slice of the rows of this part, and these rows as a part of all rows of the term.
+
+    Raises:
+        ValueError: A term has no row in some part.
+    """
+    total = rows.total or 0
+    counts = [total] * len(terms) if whole else split_rows(total, [term.share for term in terms])
+    start = offset = 0
+    for term, count in zip(terms, counts, strict=True):
+        if count < rows.every:
+            raise ValueError(
+                f"{rows.every} processes or parts share a batch of {total}, and one of them has no row for the "
+                f"term {term.name}, which has {count}: take a larger batch"
+            )
+        of_term = rows.of(count, offset)
+        yield slice(start, start + len(of_term)), of_term
+        if not whole:
+            start, offset = start + len(of_term), offset + count
+
+
+def split_rows(batch: int, shares: Sequence[float]) -> list[int]:
+    """Split `batch` rows in proportion to shares, by largest remainders, with at least one row each.
+
+    Args:
+        batch: Number of rows.
+        shares: Relative shares.
+
+    Returns:
+        The number of rows of each share.
+
+    Raises:
+        ValueError: There are fewer rows than shares.
+    """
+    if batch < len(shares):
+        raise ValueError(f"a batch of {batch} cannot be shared by {len(shares)} terms: it needs a row for each")
+    exact = [share / sum(shares) * batch for share in shares]
+    counts = [max(1, int(e)) for e in exact]
+    while sum(counts) != batch:
+        short = sum(counts) < batch
+        gaps = [e - c for e, c in zip(exact, counts, strict=True)]
+        i = gaps.index(max(gaps)) if short else min((i for i, c in enumerate(counts) if c > 1), key=gaps.__getitem__)
+        counts[i] += 1 if short else -1
+    return counts
+
+
+def checked_condition(condition: Tensor | Mapping[str, Any] | None, batch: int) -> dict[str, Any]:
+    """Return the conditions by name, after a check of their numbers of rows."""
+    known = by_name(condition)
+    for key, value in known.items():
+        if isinstance(value, Tensor) and value.ndim and len(value) != batch:
+            raise ValueError(
+                f"the condition {key!r} needs a row for each of the {batch} of x0, got {tuple(value.shape)}"
+            )
+    return known
+
+
+def rows_of(value: Any, rows: slice) -> Any:
+    """Return some rows of a condition; a value without rows is returned unchanged."""
+    return value[rows] if isinstance(value, Tensor) and value.ndim else value
+
+
+def checked_times(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
+    """Return given times (s, t) as (B,), after a check that they lie in [0, 1]."""
+    if not isinstance(times, Sequence) or len(times) != 2:
+        raise ValueError(f"times must be a pair (s, t) of a source and a target time, got {times}")
+    s, t = (expand(time, x0).reshape(len(x0)) for time in times)
+    for name, time in (("source", s), ("target", t)):
+        outside = time[~((time >= 0) & (time <= 1))]
+        if len(outside):
+            raise ValueError(f"{name} times must lie in [0, 1] (0 is data, 1 is noise), got {outside[0].item():g}")
+    return s, t
+
+
+def checked_rows(x0: Tensor, noise: Tensor | None, rows: Rows) -> Rows:
+    """Return the rows with their total number, after a check of data and noise."""
+    if not isinstance(x0, Tensor) or x0.ndim < 2 or not x0.is_floating_point():
+        got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
+        raise ValueError(f"x0 must be a batch of floating-point data, (B, ...), got {got}")
+    if noise is not None and noise.shape != x0.shape:
+        raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")
+    return rows.of_batch(len(x0))
