@@ -47,7 +47,7 @@ Parts = tuple[fm.FlowMap, fm.Method, fm.data.Data]
 
 def teacher(data: fm.data.Data, runs: Path, seed: int) -> Parts:
     """Flow matching with the null class."""
-    return small_images(data, classes=10), fm.methods.flow_matching(times=UNIFORM), without_labels(data)
+    return small_images(data, classes=10), fm.methods.flow_matching(times=UNIFORM), with_label_dropout(data)
 
 
 def distilled(data: fm.data.Data, runs: Path, seed: int) -> Parts:
@@ -63,8 +63,8 @@ def scratch(data: fm.data.Data, runs: Path, seed: int) -> Parts:
     """Improved MeanFlow, guided by its own prediction for the null class."""
     method = fm.methods.imf(diagonal=0.75, times=UNIFORM, power=0)
     flow = fm.student(small_images(data, classes=10), told=("guidance",), tame=False)
-    told = transformed(without_labels(data), GuidanceScales(*RANGE, null=NULL))
-    return flow, guidance.guided(method, guidance.imf(null=NULL)), told
+    scaled = transformed(with_label_dropout(data), GuidanceScales(*RANGE, null=NULL))
+    return flow, guidance.guided(method, guidance.imf(null=NULL)), scaled
 
 
 MODELS: dict[str, Callable[[fm.data.Data, Path, int], Parts]] = {
@@ -74,7 +74,7 @@ MODELS: dict[str, Callable[[fm.data.Data, Path, int], Parts]] = {
 }
 
 
-def without_labels(data: fm.data.Data) -> fm.data.Data:
+def with_label_dropout(data: fm.data.Data) -> fm.data.Data:
     """The data with a label dropout of 10%."""
     return transformed(data, LabelDropout(0.1, NULL["label"]))
 
@@ -170,7 +170,7 @@ def by_seed(results: Sequence[dict[str, Any]]) -> str:
             rows = [row for row in result["rows"] if (row["run"], row["sampler"]) == (name, "jump")]
             values = [f"{row[key]:.3f}" for key in ("accuracy", "to_reference") for row in rows]
             lines.append([str(result["seed"]), NAMES[name], *values, str(result["training"][name]["step"])])
-    columns = [f"{what} at {w:g}" for what in ("recognised", "to the teacher") for w in SCALES]
+    columns = [f"{measure} at {w:g}" for measure in ("recognised", "to the teacher") for w in SCALES]
     return markdown(["seed", "one jump", *columns, "training steps"], lines)
 
 
@@ -211,7 +211,7 @@ def report(runs: Path, seeds: Sequence[int], out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train what has no run yet, measure what has no result yet, then write tables and pictures."""
+    """Train the models without a run, measure the seeds without a result, then write tables and pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--seconds", type=float, default=180.0, help="training time of each model (default: 180)")

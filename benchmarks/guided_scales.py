@@ -45,8 +45,8 @@ def distances(runs: Path, name: str, seed: int, features: Features) -> list[list
     odes = [
         drawn(GuidedSampler("euler", STEPS, fm.steps.euler, w, v, source, {}), features, 1) for w, v in guided.items()
     ]
-    told = [{"guidance": torch.tensor([w])} for w in SCALES]
-    jumps = [drawn(GuidedSampler("jump", 1, fm.steps.jump, 1.0, flow, flow, one), features, 0) for one in told]
+    conditions = [{"guidance": torch.tensor([w])} for w in SCALES]
+    jumps = [drawn(GuidedSampler("jump", 1, fm.steps.jump, 1.0, flow, flow, one), features, 0) for one in conditions]
     return [[fm.evaluate.frechet_distance(jump, ode) for ode in odes] for jump in jumps]
 
 

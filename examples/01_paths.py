@@ -21,7 +21,7 @@ SAMPLERS = {"Stochastic: ancestral": fm.steps.ancestral, "Deterministic: ODE": f
 
 def main(out: Path, steps: int = 400) -> dict[str, float]:
     noise = torch.randn(20_000, 1, dtype=torch.float64)
-    noise[:5, 0] = torch.tensor([-1.7, -0.8, 0.1, 0.9, 1.9])  # the five that are drawn
+    noise[:5, 0] = torch.tensor([-1.7, -0.8, 0.1, 0.9, 1.9])  # the five drawn paths
     states = {
         name: torch.stack(fm.trajectory(DATA, noise, steps, step=step, seed=0)).squeeze(2)  # (times, samples)
         for name, step in SAMPLERS.items()

@@ -10,8 +10,8 @@ An exact mixture of Gaussians answers all four questions, as a `FlowMap` around 
     f(x, t)     the denoiser E[x_0 | x_t = x], here x - t v(x, t)         flow.denoise(x, t)
 
 Left: all four at one point. The velocity points along the tangent, which meets t = 0 at the denoised x; the average
-velocity is the slope of the chord, which meets the path. Right: jumps end at the same point, for any number of them;
-Euler steps leave the path, by less the smaller they are.
+velocity is the slope of the chord, which meets the path. Right: any number of jumps ends at the same point. Euler steps
+leave the path, and the error shrinks with the step.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Section 3 of the post, "To backprop or not to backprop?": the derivative inside a loss, and what it costs.
+"""Section 3 of the post, "To backprop or not to backprop?": the derivative inside a loss, and its cost.
 
     python examples/04_derivatives.py
 
@@ -55,7 +55,7 @@ def main(out: Path, steps: int = 12) -> dict[str, float]:
 
 
 def cost(derivative):
-    """Matrix products of a loss with this derivative and its backward pass, over those of one forward pass."""
+    """Matrix products of a loss with this derivative and its backward pass, in units of one forward pass."""
     flow = fm.FlowMap(fm.networks.ConcatMLP(256, width=256, depth=8))
     x, s, t = torch.randn(8, 256), torch.full((8, 1), 0.7), torch.full((8, 1), 0.3)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
@@ -71,9 +71,7 @@ def draw(out, sizes, curves, floor, costs):
         for (name, values), colour in zip(curves.items(), light.series[:2] * 2, strict=True):
             axes[0].loglog(sizes, values, "-o" if "64" in name else ":o", color=colour, markersize=4, label=name)
         axes[0].axhline(floor, color=light.text, linestyle="--", label="JVP, float64")
-        axes[0].set(
-            title="Finite differences are as good as their step", xlabel="step h", ylabel="error of dV/ds + ..."
-        )
+        axes[0].set(title="Error of finite differences by step", xlabel="step h", ylabel="error of dV/ds + ...")
         axes[0].legend(fontsize=10)
         bars = axes[1].barh(list(costs), list(costs.values()), color=light.series[0])
         axes[1].bar_label(bars, fmt=" %.1f")

@@ -67,7 +67,7 @@ def at_the_exact_map():
         {
             "W - v at the exact map, with (s - t)": square(V + (s - t) * slope - v) ** 0.5,
             "W - v at the exact map, with (t - s)": square(V + (t - s) * slope - v) ** 0.5,
-            "2 (V - v), which is what the other sign leaves": 2 * square(V - v) ** 0.5,
+            "2 (V - v), the error of the other sign": 2 * square(V - v) ** 0.5,
         },
     )
 

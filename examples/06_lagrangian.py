@@ -2,12 +2,12 @@
 
     python examples/06_lagrangian.py
 
-Four ways to distil the velocity of eight Gaussians into jumps, each trained for some seconds:
+Four ways to distil the velocity of eight Gaussians into jumps, each trained for a few seconds:
 
 - LMD keeps every gradient, through the derivative and through the teacher too
-- AYF-LMD stops all gradients but the one through V, and normalises the residual
-- PID and BOOT see no data: they start from noise alone (s = 1), and take the derivative by finite differences, PID with
-  gradients, BOOT as one Euler step of the teacher at the end of a jump
+- AYF-LMD stops all gradients except the one through V, and normalises the residual
+- PID and BOOT learn without data: they start from noise alone (s = 1) and use finite differences, PID with gradients,
+  BOOT as one Euler step of the teacher at the end of a jump
 
 Left is the exact flow map. Dots of one colour come from noise that belongs to one Gaussian, so a good one-jump picture
 has eight clusters of one colour each. At the exact map the loss of LMD is zero. The losses of PID and BOOT are zero up

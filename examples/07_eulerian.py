@@ -2,11 +2,11 @@
 
     python examples/07_eulerian.py
 
-Four ways to distil the velocity of eight Gaussians into jumps, each trained for some seconds:
+Four ways to distil the velocity of eight Gaussians into jumps, each trained for a few seconds:
 
 - EMD keeps the gradient through the derivative
-- AYF-EMD stops all gradients but the one through V, and normalises the residual
-- FACM does so towards t = 0, and anchors the map to the velocity by a second loss
+- AYF-EMD stops all gradients except the one through V, and normalises the residual
+- FACM does the same for t = 0 only, and anchors the map to the velocity by a second loss
 - CTM compares two jumps that start a finite step apart, after a further jump to t = 0
 
 Left is the exact flow map. Dots of one colour come from noise that belongs to one Gaussian, so a good one-jump picture

@@ -2,7 +2,7 @@
 
     python examples/08_compositional.py
 
-Three ways to distil the velocity of eight Gaussians into jumps, and one from scratch, each trained for some seconds:
+Three ways to distil the velocity of eight Gaussians into jumps, and one from scratch, each trained for a few seconds:
 
 - SplitMeanFlow takes the velocity from the teacher on half of the rows, and splits jumps anywhere on the others
 - PFMM doubles the longest jump from phase to phase; its teacher is the flow itself at the end of the previous phase

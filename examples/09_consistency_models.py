@@ -1,4 +1,4 @@
-"""Section 5 of the post, "What about consistency models?": maps that only know t = 0, and the bias of a finite step.
+"""Section 5 of the post, "What about consistency models?": maps to t = 0 alone, and the bias of a finite step.
 
     python examples/09_consistency_models.py
 
@@ -7,7 +7,7 @@ the velocity of a teacher, CT and ECT from the sampled pair itself. CD and CT us
 the bias of CT pulls its dots together; ECT shrinks its step in training. Such a map can only jump to data, so several
 steps need re-noising, and samples change colour on the way (second picture).
 
-On the right is the bias of the mean target at the exact map of a mixture, over the step s - m. The bias of CT is of
+The last panel is the bias of the mean target at the exact map of a mixture, over the step s - m. The bias of CT is of
 first order, because the endpoint is not linear in the velocity. The bias of CD is of first order by its Euler step; a
 better solver raises the order. MeanFlow's target is linear in the velocity, so its mean is right. (Means given x_s, by
 quadrature.)
@@ -24,7 +24,7 @@ from flowmaps.consistency import eulerian
 from flowmaps.figures.style import figure, light
 from flowmaps.velocity import Conditional, Pair
 
-METHODS = {  # targets by the map itself, for an average is too slow for a short training
+METHODS = {  # targets from the map itself, because an average is too slow for a short training
     "CD": fm.methods.cd(DATA.exact, points=20, ema=0.0),
     "CT": fm.methods.ct(points=lambda progress: 20, ema=0.0),
     "ECT": fm.methods.ect(),

@@ -56,10 +56,10 @@ def main(out: Path, steps: int = 400) -> dict[str, float]:
         axes[1, 1].legend()
         r = torch.linspace(0, 2.5, 100)[:, None].requires_grad_()
         for name, weight in WEIGHTS.items():
-            [pull] = torch.autograd.grad(weight(r, r[:, 0], r[:, 0]).sum(), r)
-            axes[1, 2].plot(r.detach(), pull, label=name)
-            found[f"pull of a residual of 2.5, {name}"] = float(pull[-1])
-        axes[1, 2].set(title="Weights: how hard a residual pulls", xlabel="residual r", ylabel="gradient", ylim=(0, 5))
+            [slope] = torch.autograd.grad(weight(r, r[:, 0], r[:, 0]).sum(), r)
+            axes[1, 2].plot(r.detach(), slope, label=name)
+            found[f"gradient of a residual of 2.5, {name}"] = float(slope[-1])
+        axes[1, 2].set(title="Weights: gradient of a residual", xlabel="residual r", ylabel="gradient", ylim=(0, 5))
         axes[1, 2].legend(fontsize=10)
         for name, curve in curves.items():
             axes[1, 3].plot(*zip(*curve.items(), strict=True), label=name)
@@ -70,7 +70,7 @@ def main(out: Path, steps: int = 400) -> dict[str, float]:
 
 
 def learning_curves(steps):
-    """Step of LSD -> distance of one jump from the exact one, from new weights and from a denoiser's."""
+    """Step of LSD -> distance of one jump from the exact one, from new weights and from the weights of a denoiser."""
     noise = torch.randn(1000, 2)
     truth = destination(noise)
     one_time = fm.FlowMap(ConcatMLP(2, width=128, depth=3, times=source_only, data_std=DATA.std))

@@ -3,8 +3,9 @@
     python examples/11_landscape.py
 
 Prints the table from `fm.methods.LANDSCAPE`. Costs are in forward passes: matrix products of the loss and its backward
-pass over those of one forward pass. For two methods they are counted here, on a network of your choice. The picture
-shows the post's costs, our costs for a loss on the whole batch, and our costs if each term takes its share of it.
+pass, divided by the matrix products of one forward pass. For two methods the script counts them again. The picture
+shows the costs of the post, the costs of this library with every term on the whole batch, and its costs if each term
+takes its share of the batch.
 """
 
 from pathlib import Path
@@ -36,14 +37,14 @@ def main(out: Path, steps: int = 1) -> dict[str, float]:
     draw(out)
     rows = {row.name: row for row in LANDSCAPE}
     return {"methods": len(LANDSCAPE)} | {
-        f"cost of {name}, {what}": number
+        f"cost of {name}, {source}": number
         for name in ("lsd", "shortcut")
-        for what, number in (("in the table", rows[name].cost), ("counted", counted(rows[name].build())))
+        for source, number in (("in the table", rows[name].cost), ("counted", counted(rows[name].build())))
     }
 
 
 def counted(method):
-    """Matrix products of a loss with all terms on the whole batch and its backward pass, over one forward pass's."""
+    """Matrix products of a loss with all terms on the whole batch and its backward pass, in forward passes."""
     flow = fm.FlowMap(fm.networks.ConcatMLP(16, width=512, depth=8))
     x0 = torch.randn(32, 16)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
@@ -67,7 +68,7 @@ def draw(out):
             axis.plot(costs, places, linestyle="", markeredgewidth=2, label=name, **style)
         axis.set_yticks(places, [f"{row.name}  ({row.rule})" for row in rows], fontsize=10)
         axis.invert_yaxis()
-        axis.set(title="What a training step costs, in forward passes", xlim=(0, None))
+        axis.set(title="Cost of a training step, in forward passes", xlim=(0, None))
         made.legend(loc="outside lower center", ncols=3)
 
 

@@ -2,7 +2,7 @@
 
     python examples/12_faster_sampling.py
 
-Trains iMF on handwritten digits for some seconds (`examples/demo.py` does so for two minutes), then samples digits from
+Trains iMF on handwritten digits for a few seconds (`examples/demo.py` trains for two minutes), then samples digits from
 the same noise by jumps and by Euler steps, at one network call each. One jump is about as close to real digits
 as the ODE with a hundred steps, in a hundredth of the time.
 """

@@ -3,7 +3,7 @@
     python examples/13_inversion.py
 
 Distils the velocity of eight Gaussians by LMD, in both directions of time (`times.both_directions`; most maps are only
-trained to go to data). One jump then takes data to its noise, and another takes it back. The interpolation between two
+trained towards data). One jump then takes data to its noise, and another takes it back. The interpolation between two
 data points follows the great circle between their noises. Colours mark the Gaussians of the data.
 """
 
@@ -29,7 +29,7 @@ def main(out: Path, steps: int = 1200) -> dict[str, float]:
     there_and_back = [fm.sample(flow, fm.invert(flow, x)) for x in (a, b)]
     return {
         "size of the data": distance(x0, 0 * x0),
-        "distance of data from where two jumps bring it back to": distance(back, x0),
+        "distance of data from the result of two jumps, there and back": distance(back, x0),
         "distance of its noise from the exact one": distance(noise, exact),
         "standard deviation of the noise": float(noise.std()),
         "standard deviation of the exact noise": float(exact.std()),

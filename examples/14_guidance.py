@@ -5,7 +5,7 @@
 The classes are three overlapping Gaussians in the plane. Their exact velocities, and the velocity of their mixture,
 make the guided velocity v(null) + w (v(c) - v(null)). Top: the ODE of the guided velocity, in many steps. Middle: one
 jump of a guidance-conditioned flow map (EMD, with the scale w drawn anew for each row). Bottom: a mixture of the exact
-jumps in place of the velocities, which gives other samples.
+jumps instead of the velocities, which gives different samples.
 """
 
 from pathlib import Path
@@ -37,18 +37,18 @@ class Classes:
     def given(self, label):
         return Classes(label)
 
-    def _of_each(self, question, x, *times):
-        answers = torch.stack([getattr(one, question)(x, *times) for one in self.known])
-        return answers[self.label, torch.arange(len(x))]
+    def _by_class(self, name, x, *times):
+        values = torch.stack([getattr(one, name)(x, *times) for one in self.known])
+        return values[self.label, torch.arange(len(x))]
 
     def velocity(self, x, t):
-        return self._of_each("velocity", x, t)
+        return self._by_class("velocity", x, t)
 
     def average_velocity(self, x, s, t):
-        return self._of_each("average_velocity", x, s, t)
+        return self._by_class("average_velocity", x, s, t)
 
 
-class Told(nn.Module):
+class Conditioned(nn.Module):
     """Guidance-conditioned network, with an input for each class and one for the scale, 1 - 1/w."""
 
     def __init__(self, width=128):
@@ -63,22 +63,22 @@ class Told(nn.Module):
 def main(out: Path, steps: int = 1000) -> dict[str, float]:
     label = torch.arange(30_000) % len(MEANS)
     rows = (MEANS[label] + STD * torch.randn(len(label), 2), label)
-    teacher = fm.guidance.classifier_free(Classes(), null=NULL)  # at the scale that each row is told
+    teacher = fm.guidance.classifier_free(Classes(), null=NULL)  # at the scale of each row
     data = transformed(fm.data.as_data(rows), GuidanceScales(1.0, 5.0))
-    flow = trained(fm.FlowMap(Told()), fm.methods.emd(teacher), data, steps)
-    noise, asked = torch.randn(900, 2), torch.arange(900) % len(MEANS)
+    flow = trained(fm.FlowMap(Conditioned()), fm.methods.emd(teacher), data, steps)
+    noise, classes = torch.randn(900, 2), torch.arange(900) % len(MEANS)
     found, drawn = {}, []
     for scale in SCALES:
-        told = {"label": asked, "guidance": torch.full((900,), scale)}
-        ode = solve(teacher.given(**told).velocity, noise, 1.0, 0.0, tolerance=1e-5)
-        jump = fm.sample(flow, noise, condition=told)
-        mixed = noise - mixture_of_jumps(noise, **told)
+        condition = {"label": classes, "guidance": torch.full((900,), scale)}
+        ode = solve(teacher.given(**condition).velocity, noise, 1.0, 0.0, tolerance=1e-5)
+        jump = fm.sample(flow, noise, condition=condition)
+        mixed = noise - mixture_of_jumps(noise, **condition)
         drawn.append((ode, jump, mixed))
         found[f"distance of one jump from the ODE, scale {scale:g}"] = distance(jump, ode)
         found[f"distance of mixed jumps from the ODE, scale {scale:g}"] = distance(mixed, ode)
-        found[f"share nearest to the class asked for, ODE, scale {scale:g}"] = share(ode, asked)
-        found[f"share nearest to the class asked for, one jump, scale {scale:g}"] = share(jump, asked)
-    draw(out, drawn, [COLOURS[k] for k in asked])
+        found[f"share nearest to the requested class, ODE, scale {scale:g}"] = share(ode, classes)
+        found[f"share nearest to the requested class, one jump, scale {scale:g}"] = share(jump, classes)
+    draw(out, drawn, [COLOURS[k] for k in classes])
     return found
 
 
@@ -89,7 +89,7 @@ def mixture_of_jumps(noise, label, guidance):
 
 
 def share(x, label):
-    """Share of the rows with the mean of their own class nearest."""
+    """Share of the rows whose nearest mean is the mean of their class."""
     return float((torch.cdist(x, MEANS).argmin(1) == label).double().mean())
 
 

@@ -22,20 +22,20 @@ COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7
 
 
 def run(main: Callable[[Path, int], dict[str, float]]) -> None:
-    """Run main(out, steps) from the command line. It draws into `out` and returns numbers, which are printed."""
+    """Run main(out, steps) from the command line; it draws into `out` and returns numbers, which are printed."""
     name = Path(inspect.getfile(main)).stem
     parser = argparse.ArgumentParser(
         description=inspect.getmodule(main).__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = inspect.signature(main).parameters["steps"].default
     parser.add_argument("--out", type=Path, default=Path(f"runs/examples/{name}.png"), help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=default, help="fewer are faster and worse (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=default, help="fewer: faster, but worse (default: %(default)s)")
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)  # small matrices are faster on one core
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    for what, number in main(options.out, options.steps).items():
-        print(f"{what:<72}{number:>12.4g}")
+    for name, number in main(options.out, options.steps).items():
+        print(f"{name:<72}{number:>12.4g}")
     print(f"wrote {options.out}")
 
 
@@ -56,7 +56,7 @@ def destination(noise):
 
 
 def colours(truth):
-    """Colour of each row, by the Gaussian that it belongs to."""
+    """Colour of each row, by its nearest Gaussian."""
     return [COLOURS[k] for k in torch.cdist(truth, DATA.exact.means.to(truth)).argmin(1)]
 
 
@@ -77,7 +77,7 @@ class Truth(nn.Module):
     def __init__(self, exact):
         super().__init__()
         self.exact = exact
-        self.error = nn.Parameter(torch.zeros(()))  # a weight, for averages and copies of the network need one
+        self.error = nn.Parameter(torch.zeros(()))  # a weight, because averages and copies of the network need one
 
     def forward(self, x, s, t):
         return self.exact.average_velocity(x, s, t) + self.error

@@ -1,4 +1,4 @@
-"""The demo of the README: train a flow map on handwritten digits, sample it in one step, look at it.
+"""The demo of the README: train a flow map on handwritten digits, sample it in one step, and write a report.
 
     python examples/demo.py
 
@@ -32,7 +32,7 @@ def main() -> None:
     ):  # fmt: skip
         pass
 
-    print("Measuring one jump, a few jumps, and the same network followed in many small steps ...", flush=True)
+    print("Measuring one jump, a few jumps, and many small steps of the same network ...", flush=True)
     fm.visualise.report(options.out)
     print_evaluation(fm.evaluate.read_evaluation(options.out))
 

@@ -3,8 +3,8 @@
     python examples/first_figure.py [--out docs/images/first_figure.png]
 
 No network and no training: the velocity, the denoiser and the density of a mixture of two Gaussians are closed forms.
-Both samplers start from the same noise and pass through the same distribution p(x_t) at every time t, along very
-different paths.
+Both samplers start from the same noise and have the same distribution p(x_t) at every time t, but very different
+paths.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PLANE = fm.exact.GaussianMixture([0.5, 0.5], torch.tensor([[-2.4, -1.2], [2.4, 1
 PLANE_NOISE = torch.tensor([[-0.9, 1.3], [-1.5, -0.5], [0.5, -1.4], [1.6, -0.3], [0.35, 1.1]], dtype=torch.float64)
 CROWD = torch.randn(20_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
-# On the linear path no data is left at t = 1, and the reverse SDE forgets x at once there: start just below.
+# At t = 1 the linear path contains no data, and the reverse SDE forgets x immediately: start just below.
 TIMES = torch.linspace(0.99, 0, 401, dtype=torch.float64).tolist()
 SAMPLERS = {
     "$\\bf{Stochastic\\ sampling}$\nfresh noise at every step: jagged, no fixed end": fm.steps.sde(level=0.2),
@@ -38,12 +38,12 @@ END = {"marker": "o", "markersize": 10, "markeredgecolor": "white", "markeredgew
 
 
 def paths(distribution, noise, step, seed):
-    """The states of each row of noise at all times, (times, B, D)."""
+    """States of each row of noise at all times, (times, B, D)."""
     return torch.stack(fm.trajectory(distribution, noise, times=TIMES, step=step, seed=seed))
 
 
 def draw_paths(axes, x, y):
-    """One coloured line a path, (times, B) each; an open circle where it starts, a filled one where it ends."""
+    """Draw each path, (times, B), as a coloured line from an open circle (start) to a filled one (end)."""
     for i, colour in enumerate(COLOURS):
         axes.plot(x[:, i], y[:, i], color=colour, linewidth=1.5, path_effects=HALO)
         axes.plot(x[0, i], y[0, i], color=colour, zorder=5, clip_on=False, **START)

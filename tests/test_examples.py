@@ -103,7 +103,7 @@ def test_from_scratch_the_sign_of_imf_and_its_loss(example):
     found = example("05_from_scratch", 2)
     assert found["W - v at the exact map, with (s - t)"] < 1e-8
     wrong = found["W - v at the exact map, with (t - s)"]
-    assert wrong > 0.5 and wrong == pytest.approx(found["2 (V - v), which is what the other sign leaves"], rel=1e-6)
+    assert wrong > 0.5 and wrong == pytest.approx(found["2 (V - v), the error of the other sign"], rel=1e-6)
     loss = {name: found[f"loss at the exact map for s = 0.8, t = 0, {name}"] for name in ("flow matching", "iMF")}
     assert loss["iMF"] == pytest.approx(loss["flow matching"], rel=1e-6)
     assert found["loss at the exact map for s = 0.8, t = 0, MeanFlow"] > loss["iMF"]
@@ -155,7 +155,8 @@ def test_tricks_do_what_their_formulas_say(example):
     for progress in (0.05, 0.2, 0.4):  # the widest gap is twice the progress, and is reached
         assert found[f"largest gap after {progress:.0%} of training"] == pytest.approx(2 * progress, abs=1e-6)
     r = 2.5
-    assert {name.split(", ")[1]: pull for name, pull in found.items() if name.startswith("pull")} == pytest.approx(
+    slopes = {name.split(", ")[1]: slope for name, slope in found.items() if name.startswith("gradient")}
+    assert slopes == pytest.approx(
         {
             "squared": 2 * r,
             "adaptive: MeanFlow": 2 * r / (r**2 + 0.01) ** 0.5,
@@ -190,7 +191,7 @@ def test_inversion_and_interpolation_meet_at_the_ends(example):
 
 def test_guidance_sharpens_and_jumps_cannot_be_mixed(example):
     found = example("14_guidance", 2)
-    ode = [found[f"share nearest to the class asked for, ODE, scale {scale}"] for scale in (1, 2, 4)]
+    ode = [found[f"share nearest to the requested class, ODE, scale {scale}"] for scale in (1, 2, 4)]
     assert 0.8 < ode[0] < 0.95 < ode[1] <= ode[2]
     mixed = [found[f"distance of mixed jumps from the ODE, scale {scale}"] for scale in (1, 2, 4)]
     assert mixed[0] < 1e-4 and mixed[1] > 0.3 and mixed[2] > 1.5

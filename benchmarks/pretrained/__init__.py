@@ -1,8 +1,8 @@
-"""A model of diffusers, distilled, exported, sampled by plain diffusers:  python -m benchmarks.pretrained"""
+"""A diffusers model distilled, exported and sampled with unmodified diffusers:  python -m benchmarks.pretrained"""
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     from benchmarks.pretrained.run import main as run
 
     run()

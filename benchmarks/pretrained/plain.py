@@ -1,8 +1,8 @@
-"""Samples of a folder by diffusers alone, in a process of its own:  python plain.py FOLDER IN OUT --steps 1 2 4
+"""Sample a pipeline folder with diffusers alone, in a separate process:  python plain.py FOLDER IN OUT --steps 1 2 4
 
-IN is a .npz with noise (N, 1, 8, 8) and label (N,). OUT becomes a .npz with samples and seconds for each number of
-steps. With --guidance the folder is the teacher's, sampled by its own scheduler with classifier-free guidance;
-otherwise it is an export, sampled as it is. Nothing of flowmaps is imported, here or by what is loaded.
+IN is a .npz with noise (N, 1, 8, 8) and label (N,). OUT is a .npz with samples and seconds for each number of steps.
+With --guidance the folder is the teacher's, sampled with its own scheduler and classifier-free guidance; otherwise it
+is an export, sampled by calling the pipeline. Neither this script nor the loaded code imports flowmaps.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-sys.modules["flowmaps"] = None  # an import of it fails
+sys.modules["flowmaps"] = None  # makes its import fail
 
 NULL = 10
 BATCH = 256
@@ -20,7 +20,7 @@ BATCH = 256
 
 @torch.no_grad()
 def by_its_scheduler(pipeline, noise, label, steps, guidance):
-    """The loop of diffusers' pipelines for a network that is told classes, which none of them is."""
+    """The loop of diffusers' pipelines for this class-conditional network; diffusers has no such pipeline."""
     unet, scheduler = pipeline.unet, pipeline.scheduler
     scheduler.set_timesteps(steps)
     x = noise * scheduler.init_noise_sigma
@@ -36,7 +36,7 @@ def by_its_scheduler(pipeline, noise, label, steps, guidance):
 
 
 def by_jumps(pipeline, noise, label, steps, guidance):
-    """The exported pipeline."""
+    """Call the exported pipeline."""
     return pipeline(class_labels=label, latents=noise, num_inference_steps=steps, output_type="latent").images
 
 
@@ -52,14 +52,14 @@ def main():
     parser.add_argument("--guidance", type=float)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(1)  # not that of the noise which samples start from
+    torch.manual_seed(1)  # another seed than the initial noise
     pipeline = DiffusionPipeline.from_pretrained(options.folder, trust_remote_code=options.guidance is None)
     pipeline.set_progress_bar_config(disable=True)
     made = by_jumps if options.guidance is None else by_its_scheduler
     given = np.load(options.given)
     noise, label = torch.from_numpy(given["noise"]), torch.from_numpy(given["label"])
     found = {}
-    made(pipeline, noise[:8], label[:8], 1, options.guidance)  # the first call pays for what is prepared once
+    made(pipeline, noise[:8], label[:8], 1, options.guidance)  # the first call includes one-time preparation
     for steps in options.steps:
         start = time.perf_counter()
         parts = [

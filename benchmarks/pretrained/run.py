@@ -1,9 +1,9 @@
-"""A model of diffusers, distilled, exported, and sampled by diffusers alone:  python -m benchmarks.pretrained
+"""A diffusers model distilled, exported and sampled with diffusers alone:  python -m benchmarks.pretrained
 
-The teacher is trained by diffusers' own means (`teacher.py`). It is distilled by one method of each family, one of them
-without data, once with all its weights and once as LoRA; each run is exported by `flowmaps export`, and every sample
-below is drawn by plain diffusers in a process where flowmaps cannot be imported (`plain.py`): the students by jumps,
-the teacher by its own scheduler (DDIM) with classifier-free guidance, which the students have learned.
+The teacher is trained with diffusers alone (`teacher.py`). One method of each family distils it, one of them without
+data, once with all weights and once with LoRA. `flowmaps export` exports each run. All samples are drawn with diffusers
+in a process that cannot import flowmaps (`plain.py`): the students by jumps, the teacher by its own scheduler (DDIM)
+with classifier-free guidance, which the students have learned.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MODES: dict[str, list[str]] = {
 
 
 def command(*words: Any) -> None:
-    """Run a command with one thread. Raises SystemExit with what it said where it fails."""
+    """Run a command with one thread; raise SystemExit with its output if it fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -55,7 +55,7 @@ def command(*words: Any) -> None:
 
 
 def distilled(method: str, mode: str, steps: int) -> Path:
-    """The run folder, made where there is none yet."""
+    """Distil unless the run folder exists; returns the run folder."""
     run = RUNS / f"{method}-{mode}"
     if not (run / "config.json").exists():
         data = ["--classes", 10] if method == "pid" else ["--data", "digits"]
@@ -67,7 +67,7 @@ def distilled(method: str, mode: str, steps: int) -> Path:
 
 
 def sampled(folder: Path, name: str, *options: Any) -> Path:
-    """The samples of a folder by plain diffusers, made where there are none yet."""
+    """Sample a folder with diffusers alone unless the file exists; returns the file."""
     out = RUNS / "samples" / f"{name}.npz"
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def sampled(folder: Path, name: str, *options: Any) -> Path:
 
 
 def given() -> Path:
-    """Noise and labels, the same for all."""
+    """The file of noise and labels, the same for all models."""
     path = RUNS / "given.npz"
     if not path.exists():
         noise = torch.randn(SAMPLES, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -85,7 +85,7 @@ def given() -> Path:
 
 
 def one(method: str, mode: str, steps: int) -> dict[str, Any]:
-    """Distil, export, sample: where the samples are, and what was trained."""
+    """Distil, export and sample one model; returns the file of samples and facts about the training."""
     run = distilled(method, mode, steps)
     folder = RUNS / "exports" / run.name
     if not folder.exists():
@@ -106,18 +106,18 @@ def one(method: str, mode: str, steps: int) -> dict[str, Any]:
 
 
 def jumps_of(run: Path) -> tuple[int, ...]:
-    """1, 2 and 4, or a single one where the map starts from noise alone."""
+    """Numbers of jumps: 1, 2 and 4, or 1 if the map starts from noise alone."""
     return JUMPS if fm.training.read_config(run)["flow"]["only_source"] is None else (1,)
 
 
 def trained_bytes(run: Path) -> int:
-    """Bytes of the weights that training changed."""
+    """Bytes of the trained weights."""
     flow = fm.load(run)
     return sum(w.numel() * w.element_size() for w in flow.parameters() if w.requires_grad)
 
 
 class Judge:
-    """What is measured of samples of the labels in `given`."""
+    """Measures samples with the labels of `given`."""
 
     def __init__(self) -> None:
         data = fm.data.load("digits")
@@ -128,12 +128,14 @@ class Judge:
         self.columns = list(fm.evaluate.guided.columns(data, rows, self.classifier, self.features, SAMPLES, seed=0))
 
     def floor(self) -> dict[str, float]:
-        """What data get."""
+        """Measures of real data."""
         return {key: value for c in self.columns for key, value in pair(c.key, c.data).items()}
 
     def __call__(self, x: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:
-        """Each measure with its standard error; to_teacher: the distance to the teacher's samples in many steps, from
-        other noise; apart: the root mean square difference from its samples of the same noise.
+        """Each measure with its standard error.
+
+        `to_teacher` is the distance to the teacher's samples in many steps from other noise, `apart` the root mean
+        square difference from the teacher's samples from the same noise.
         """
         found = {key: value for c in self.columns for key, value in pair(c.key, c.estimate(x, self.label)).items()}
         mine, theirs = self.features(x).split(DRAW), self.features(reference).split(DRAW)
@@ -147,7 +149,7 @@ def pair(key: str, estimate: Any) -> dict[str, float]:
 
 
 def measured(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """All rows of the table."""
+    """Measure all rows of the table."""
     judge = Judge()
     of_teacher = np.load(sampled(FOLDER, "teacher", "--steps", *TEACHER_STEPS, "--guidance", SCALE))
     reference = torch.from_numpy(of_teacher[f"x_{TEACHER_STEPS[-1]}"])
@@ -204,7 +206,7 @@ HEADER = [
 
 
 def picture(result: dict[str, Any], runs: list[dict[str, Any]]) -> None:
-    """The same noise through all models: a row for each, a column for each class twice."""
+    """Draw samples from the same noise by all models: a row for each model, two columns for each class."""
     import matplotlib.pyplot as plt
 
     of_teacher = np.load(RUNS / "samples" / "teacher.npz")
@@ -217,14 +219,14 @@ def picture(result: dict[str, Any], runs: list[dict[str, Any]]) -> None:
         axis.set_yticks([])
         axis.set_xticks([])
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    told = f"the same noise and class in each column, guidance {result['scale']:g}"
-    axes[0].set_title(f"Students in one jump beside their teacher: {told}", fontsize=9)
+    note = f"the same noise and class in each column, guidance {result['scale']:g}"
+    axes[0].set_title(f"Students in one jump beside their teacher: {note}", fontsize=9)
     figure.tight_layout(pad=0.3, h_pad=0.1)
     figure.savefig(RESULTS / "samples.png", dpi=150, bbox_inches="tight")
 
 
 def main() -> None:
-    """Everything that is not there yet, then the table."""
+    """Run the missing parts, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=1)

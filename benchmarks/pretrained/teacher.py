@@ -1,10 +1,9 @@
-"""The model to distil: a class-conditional U-Net of diffusers, trained by diffusers' own means on the handwritten
-digits, and saved as a pipeline:  python -m benchmarks.pretrained.teacher
+"""The teacher: a class-conditional diffusers U-Net of the handwritten digits:  python -m benchmarks.pretrained.teacher
 
-Nothing of flowmaps takes part but the split of the digits: the network (UNet2DModel), the noise schedule
-(DDPMScheduler, linear betas, v-prediction), the average of the weights (EMAModel), the learning rate
-(get_cosine_schedule_with_warmup) and the loop of add_noise, forward, mean squared error are those of the tutorials of
-diffusers. A tenth of the labels is replaced by an eleventh class, so that guidance is possible.
+It is trained with diffusers alone and saved as a pipeline; flowmaps only provides the split of the digits. The network
+(UNet2DModel), the noise schedule (DDPMScheduler, linear betas, v-prediction), the average of the weights (EMAModel),
+the learning rate (get_cosine_schedule_with_warmup) and the loop of add_noise, forward and mean squared error are from
+the tutorials of diffusers. A label dropout of 10%, with an eleventh class as null class, makes guidance possible.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from benchmarks.tables import machine
 
 FOLDER = Path("runs/pretrained/teacher")
 NULL = 10
-"""The class of an unknown digit."""
+"""The null class."""
 
 
 def network() -> UNet2DModel:
@@ -47,7 +46,7 @@ def network() -> UNet2DModel:
 
 
 def train(folder: Path, steps: int, batch_size: int = 64, lr: float = 1e-3, seed: int = 0) -> None:
-    """Train and save the pipeline, the weights being the averaged ones."""
+    """Train the network and save a pipeline with the averaged weights."""
     torch.manual_seed(seed)
     rows = next(fm.data.load("digits").batches(1437))
     loader = DataLoader(TensorDataset(rows.x0, rows.label), batch_size=batch_size, shuffle=True, drop_last=True)
