@@ -1,8 +1,10 @@
 """Checkpoints: one folder for each step, written atomically, with checksums and without pickle.
 
-step_00001000/   state.json  optimizer.json
-                 flow.safetensors  ema.safetensors  method.safetensors  optimizer.safetensors
-                 or, for sharded tensors, shards/shard-XXXXX-model-00001-of-00001.safetensors
+A folder such as `step_00001000/` holds:
+
+- `state.json`, `optimizer.json`
+- `flow.safetensors`, `ema.safetensors`, `method.safetensors`, `optimizer.safetensors`
+- instead of the four, if tensors are sharded over processes: `shards/shard-XXXXX-model-00001-of-00001.safetensors`
 """
 
 from __future__ import annotations
