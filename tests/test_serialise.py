@@ -10,8 +10,8 @@ import torch
 
 import flowmaps as fm
 from flowmaps import networks, weight
-from flowmaps import serialise as module
 from flowmaps.serialise import build, current, describable, describe, differences, find, public_name
+from flowmaps.serialise import names as module
 from tests.oracles import PATHS
 
 OUTPUTS = {
@@ -105,7 +105,7 @@ def test_a_subclass_of_a_describable_class_is_foreign():
         ({"type": "networks.Gone", "arguments": {}}, "has no public 'networks.Gone'.* from another version"),
         ({"type": "flowmaps.gone:MLP", "arguments": {}}, "from another version"),
         ({"type": "flowmaps.outputs:average_velocity", "arguments": {}}, "public classes of flowmaps"),
-        ({"function": "networks.MLP"}, "public functions of flowmaps, and 'networks.MLP' is none"),
+        ({"function": "networks.MLP"}, "public functions of flowmaps, and 'networks.MLP' is not one"),
         ({"type": "flowmaps.serialise:Tensor", "arguments": {}}, "has no public 'flowmaps.serialise:Tensor'"),
         ({"function": "flowmaps.serialise:importlib"}, "has no public 'flowmaps.serialise:importlib'"),
         ({"function": "networks.layers"}, "public functions of flowmaps"),
@@ -121,7 +121,7 @@ def test_a_subclass_of_a_describable_class_is_foreign():
         ({"type": "networks.MLP", "arguments": {"width": 8}}, "do not fit networks.MLP: missing a required argument"),
         ({"type": "networks.MLP", "arguments": {"shape": 2, "widht": 8}}, "unexpected keyword argument 'widht'"),
         ({"type": "networks.MLP", "arguments": [2]}, "do not fit networks.MLP"),
-        ({"tensor": [2], "dtype": "load"}, "'load' in this description is no dtype"),
+        ({"tensor": [2], "dtype": "load"}, "'load' in this description is not a dtype"),
     ],
 )
 def test_only_public_parts_of_the_package_are_built(description, message):
@@ -165,7 +165,7 @@ def named(description):
 @pytest.mark.parametrize("place", module.PUBLIC)
 def test_every_public_class_that_can_be_described_is_found_by_its_name(place):
     found = importlib.import_module(f"flowmaps.{place}")
-    known = [thing for name in dir(found) if module._is_named(thing := getattr(found, name))]
+    known = [thing for name in dir(found) if module.is_named(thing := getattr(found, name))]
     assert place in {"draws", "exact"} or any(module.public_module(thing.__module__[9:]) == place for thing in known)
     for thing in known:
         assert find(public_name(thing)) is thing

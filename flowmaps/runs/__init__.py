@@ -1,4 +1,4 @@
-"""Run folders: configuration, metrics, checkpoints, and the flow map that is read from them."""
+"""Run folders: configuration, metrics, checkpoints, and loading the flow map of a run."""
 
 from .folder import Run, read_config, read_metrics
 from .loading import load

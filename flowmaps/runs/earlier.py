@@ -1,4 +1,4 @@
-"""Run folders of version 0.1.0: the guidance that their config.json gives in words and notes, as data."""
+"""Run folders of version 0.1.0: their config.json describes the guidance in a sentence, converted to data."""
 
 from __future__ import annotations
 
@@ -8,23 +8,32 @@ from collections.abc import Iterator
 from typing import Any
 
 WORDS = re.compile(r"(?P<kind>.*), scale (?P<scale>told|[\d.e+-]+(?::[\d.e+-]+)?)(, between times (?P<times>.*))?")
+"""The sentence; "told" stands for a guidance-conditioned network."""
 
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """The content of a config.json of format 1 as format 2 has it: the flow's "guided" becomes "guidance"."""
+    """Convert the content of a config.json from format 1 to format 2: "guided" of the flow becomes "guidance".
+
+    Args:
+        config: The content in format 1.
+
+    Returns:
+        The content in format 2.
+    """
     flow = dict(config["flow"])
     words = flow.pop("guided", None)
     return {**config, "format": 2, "flow": {**flow, "guidance": _guidance(words, config) if words else None}}
 
 
 def _guidance(words: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a `GuidanceSpec` from the sentence about it and the configuration."""
     found = WORDS.fullmatch(words)
     arguments: dict[str, Any] = {"scale": None, "interval": [0.0, 1.0], "null": {}, "kind": words}
     if found:
         low, _, high = found["scale"].partition(":")
         drawn = (one["arguments"] for one in config["data"].get("changes") or () if "WithGuidance" in one["type"])
-        told = next(([one["low"], one["high"]] for one in drawn), [0.0, math.inf])
-        scale = told if low == "told" else [float(low), float(high)] if high else float(low)
+        interval = next(([one["low"], one["high"]] for one in drawn), [0.0, math.inf])
+        scale = interval if low == "told" else [float(low), float(high)] if high else float(low)
         times = [float(time) for time in found["times"].split(" and ")] if found["times"] else [0.0, 1.0]
         nulls = (null for null in _named("null", config["method"]) if isinstance(null, dict))
         null = {name: value for name, value in next(nulls, {}).items() if isinstance(value, int | float)}
@@ -33,7 +42,7 @@ def _guidance(words: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named(key: str, value: Any) -> Iterator[Any]:
-    """All entries of this name in nested dicts and lists."""
+    """Iterate over all entries with a key in nested dicts and lists."""
     if isinstance(value, dict):
         if key in value:
             yield value[key]

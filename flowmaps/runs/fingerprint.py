@@ -1,6 +1,7 @@
-"""Fingerprint: any object as JSON for config.json, to read, and to notice that a resumed run is given something else.
+"""Fingerprints: any object as JSON in config.json, readable, and to detect changed settings of a resumed run.
 
-Unlike `flowmaps.serialise` it accepts anything and cannot be turned back into the object. Names are the public ones.
+Unlike a description of `flowmaps.serialise`, a fingerprint exists for any object and cannot be converted back. Things
+have their public names.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ def fingerprint(value: Any) -> Any:
     """Describe any object by nested dicts, lists, numbers and strings.
 
     Args:
-        value: Anything. Closures and partial functions show their values, tensors their shape and dtype.
+        value: Any object. Closures and partial functions are described with their values, tensors by shape and dtype.
 
     Returns:
-        JSON, the same for equal settings of the same version.
+        JSON, equal for equal settings of one version.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -47,23 +48,23 @@ def fingerprint(value: Any) -> Any:
 
 
 def _named(function: Any, values: Any) -> Any:
-    """A function or class by its name, with the values that it keeps."""
+    """Describe a function or class by its name and its bound values."""
     name = public_name(function)
     return {"function": name, "with": fingerprint(values)} if values else name
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """An object by the name of its class, with the arguments that are known of it."""
+    """Describe an object by the name of its class and its known arguments."""
     known: dict[str, Any] = {"type": public_name(type(value))}
     if hasattr(value, "_arguments"):
         known["arguments"] = fingerprint(value._arguments)
     elif dataclasses.is_dataclass(value):
         known["arguments"] = {f.name: fingerprint(getattr(value, f.name)) for f in dataclasses.fields(value)}
     elif isinstance(value, nn.Module):
-        known["arguments"] = {name: item for name, item in vars(value).items() if _tells(name, item)}
+        known["arguments"] = {name: item for name, item in vars(value).items() if _is_setting(name, item)}
     return known
 
 
-def _tells(name: str, item: Any) -> bool:
-    """Whether an attribute of a module is a setting of it."""
+def _is_setting(name: str, item: Any) -> bool:
+    """Whether an attribute of a module is one of its settings."""
     return not name.startswith("_") and name != "training" and isinstance(item, (bool, int, float, str))

@@ -1,4 +1,4 @@
-"""The run folder that a training run leaves behind.
+"""The run folder: the files that a training run writes.
 
 config.json  metrics.jsonl  tensorboard/  checkpoints/step_XXXXXXXX/  samples/step_XXXXXXXX.png
 """
@@ -26,13 +26,13 @@ from .earlier import upgraded
 from .fingerprint import fingerprint
 
 FORMAT = 2
-"""Of config.json. 1 (version 0.1.0) named things by their module and name, 2 names them by their public name."""
+"""Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""
 
 EVALUATION = "evaluation.json"
-"""File of a run folder with the result of its last evaluation."""
+"""File with the result of the last evaluation."""
 
 COMPARED = ("data", "method", "training", "flow")
-"""Parts of config.json that a resumed run shares with the first one."""
+"""Parts of config.json that must be equal in a resumed run."""
 
 
 @dataclass(frozen=True)
@@ -43,31 +43,31 @@ class Run:
 
     @property
     def config(self) -> Path:
-        """The configuration, JSON."""
+        """The configuration, a JSON file."""
         return self.path / "config.json"
 
     @property
     def metrics(self) -> Path:
-        """Losses and speed, one JSON object a line."""
+        """Losses and speed, one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder with a folder for each checkpoint."""
+        """The folder of the checkpoints, with one folder for each."""
         return self.path / "checkpoints"
 
     @property
     def samples(self) -> Path:
-        """The folder of the pictures of samples."""
+        """The folder of pictures of samples."""
         return self.path / "samples"
 
     def begin(self, config: dict[str, Any]) -> None:
-        """Make the folder with its config.json."""
+        """Create the folder with its config.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config, config)
 
     def drop_metrics_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed run is going to repeat."""
+        """Remove the metrics of later steps, which a resumed run repeats."""
         rows = [row for row in read_metrics(self.path) if row["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -81,11 +81,11 @@ def configuration(
         flow: The flow map that is trained.
         method: The method that trains it.
         data: The data set.
-        training: The settings that decide the numbers of the run, as JSON.
-        notes: Anything else to keep.
+        training: The settings that determine the numbers of the run, as JSON.
+        notes: Additional entries.
 
     Returns:
-        JSON, with everything named by its public name.
+        The content as JSON, in which things have their public names.
     """
     return {
         "format": FORMAT,
@@ -110,7 +110,7 @@ def configuration(
 
 
 def described(part: Any) -> Any:
-    """The description of a part of a flow map, or its fingerprint under "unknown" if it cannot be rebuilt."""
+    """Describe a part of a flow map; a part that cannot be rebuilt gets its fingerprint below "unknown"."""
     try:
         return describe(part)
     except TypeError:
@@ -118,7 +118,7 @@ def described(part: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that the numbers of a run depend on."""
+    """Return the versions of Python and of the packages that affect the numbers of a run."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in ("flowmaps", "accelerate", "safetensors"):
         try:
@@ -129,41 +129,41 @@ def versions() -> dict[str, str]:
 
 
 def new(out: Path) -> Run:
-    """A run in a new folder, which is not made yet.
+    """Return a run in a new folder, without creating it.
 
     Args:
-        out: A path where nothing is, except possibly a config.json that was cut off while it was written.
+        out: The folder. It must not exist, or hold nothing but temporary files of an interrupted write of config.json.
 
     Returns:
         The paths of the run.
 
     Raises:
-        FileExistsError: If something is there already.
+        FileExistsError: If the folder or another file exists already.
     """
     if out.is_dir() and all(path.match(".config.json.*.tmp") for path in out.iterdir()):
         return Run(out)
     if (out / "config.json").is_file():
         raise FileExistsError(
-            f"there is a run in {out} already: go on with it (--resume, resume=True) or choose another folder (--out)"
+            f"there is a run in {out} already: continue it (--resume, resume=True) or choose another folder (--out)"
         )
     if out.exists():
-        raise FileExistsError(f"{out} exists and is no run of flowmaps: choose another folder (--out)")
+        raise FileExistsError(f"{out} exists and is not a run of flowmaps: choose another folder (--out)")
     return Run(out)
 
 
 def existing(out: Path, config: dict[str, Any]) -> Run:
-    """The run in a folder, to be resumed.
+    """Return the run in a folder, to resume it.
 
     Args:
         out: The run folder.
-        config: The configuration of today, as `configuration` collects it.
+        config: The current configuration, as returned by `configuration`.
 
     Returns:
         The paths of the run.
 
     Raises:
         FileNotFoundError: If there is no run.
-        ValueError: If the run has another configuration; it names the differences.
+        ValueError: If the run has another configuration; it lists the differences.
     """
     before = read_config(out)
     now = json.loads(json.dumps(config))
@@ -172,7 +172,7 @@ def existing(out: Path, config: dict[str, Any]) -> Run:
         raise ValueError(
             f"the run in {out} was started with another configuration and cannot be resumed with this one: "
             f"{shown(changed)}. "
-            "Use the arguments of then, or start a new run in another folder (--out)"
+            "Use the original arguments, or start a new run in another folder (--out)"
         )
     return Run(out)
 
@@ -184,7 +184,7 @@ def read_config(run: str | Path) -> dict[str, Any]:
         run: The run folder, written by this version or an earlier one.
 
     Returns:
-        The configuration, with everything named as this version names it.
+        The configuration, in which things have the public names of this version.
 
     Raises:
         FileNotFoundError: If there is no run.
@@ -192,19 +192,18 @@ def read_config(run: str | Path) -> dict[str, Any]:
     """
     path = Path(run) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{run} is no run folder: " + ("it has no config.json" if Path(run).is_dir() else "there is no such folder")
-        )
+        reason = "it has no config.json" if Path(run).is_dir() else "there is no such folder"
+        raise FileNotFoundError(f"{run} is not a run folder: {reason}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
         config = upgraded(config) if config.get("format") == 1 else config
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if config.get("format", 1) > FORMAT:
         raise ValueError(
-            f"{path} has format {config['format']}, and this version of flowmaps reads at most {FORMAT}: it was "
+            f"{path} has format {config['format']}, but this version of flowmaps reads at most {FORMAT}: it was "
             "written by a later version"
         )
     return current(config)
@@ -217,11 +216,11 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
         run: The run folder.
 
     Returns:
-        One row for each logged step, oldest first: step, loss, terms, lr, steps_per_second, seconds. A last line that
-        was cut off is left out.
+        One row for each logged step, oldest first: step, loss, terms, lr, steps_per_second, seconds. An incomplete last
+        line is ignored.
 
     Raises:
-        ValueError: If another line cannot be read.
+        ValueError: If a complete line cannot be read.
     """
     path = Path(run) / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
@@ -234,12 +233,12 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
 
 
 def newest_step(run: Path) -> int:
-    """The step of the newest checkpoint."""
+    """Return the step of the newest checkpoint of a run."""
     return max(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
 
 
 def read_evaluation(run: str | Path) -> dict[str, Any] | None:
-    """The content of evaluation.json, or None if it is missing or older than the newest checkpoint."""
+    """Read evaluation.json of a run; None if it is missing or older than the newest checkpoint."""
     path = Path(run) / EVALUATION
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Load the flow map of a run folder."""
+"""Loading the flow map of a run folder."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .folder import Run, read_config
 
 
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
-    """Load the flow map of a run folder from its newest whole checkpoint.
+    """Load the flow map of a run folder, from its newest valid checkpoint.
 
-    Nothing is unpickled. A damaged checkpoint is passed over with a warning.
+    Nothing is unpickled. A damaged checkpoint is skipped with a warning.
 
     Args:
         run: The run folder.
-        network: Needed if the network of the run is not part of flowmaps. A whole FlowMap if its output or path is not
-            either.
-        ema: Whether to take the averaged weights, or the weights as they were trained.
+        network: The network, if it is not part of flowmaps; a whole FlowMap if its output or path is not part of
+            flowmaps. None: built from config.json.
+        ema: Whether to load the averaged weights instead of the trained weights.
 
     Returns:
         The flow map, on the CPU, in evaluation mode.
 
     Raises:
         FileNotFoundError: If there is no run or no checkpoint.
-        OSError: If the folder of the model is gone that the run was trained on and does not hold itself.
-        ValueError: If all checkpoints are damaged, a network is needed, or the weights do not fit it.
+        OSError: If the network refers to the folder of a pretrained model, and that folder is missing.
+        ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
     """
     flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)
     found = latest(Run(Path(run)).checkpoints)
@@ -47,18 +47,18 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
 
 
 def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
-    """Build a flow map from the "flow" part of config.json, with new weights.
+    """Build a flow map from the "flow" entry of config.json, with untrained weights.
 
     Args:
-        config: The part of the configuration.
-        network: The network to put in the place of the one that is described. None: the one that is described.
+        config: The entry.
+        network: The network to use instead of the described one. None: the described one.
 
     Returns:
         The flow map.
 
     Raises:
-        ValueError: If a part is described that is not part of flowmaps.
-        OSError: If the model that a network was made from cannot be had.
+        ValueError: If a described part does not belong to flowmaps.
+        OSError: If the pretrained model of the network cannot be loaded.
     """
     parts = dict(config)
     if network is not None:
@@ -67,20 +67,20 @@ def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
         if isinstance(part, dict) and "unknown" in part:
             instead = "network=" if name == "network" else "a whole FlowMap as network="
             raise ValueError(
-                f"the {name} of this run cannot be rebuilt from a file, not being part of flowmaps: pass {instead} "
+                f"the {name} of this run is not part of flowmaps and cannot be rebuilt from a file: pass {instead} "
                 f"({part['unknown']})"
             )
     try:
         built = {name: build(part) for name, part in parts.items()}
     except OSError as error:
         raise type(error)(
-            f"what this run was trained on cannot be had: {error}. If it is elsewhere now, pass the whole FlowMap "
-            "around it as network="
+            f"the pretrained model of this run cannot be loaded: {error}. If it has moved, pass a whole FlowMap around "
+            "it as network="
         ) from error
     around = built["network"] if network is None else network
     return FlowMap(around, built["output"], built["path"], **_options(built))
 
 
 def _options(built: dict[str, Any]) -> dict[str, Any]:
-    """The times and the guidance that a map knows, which older runs do not say."""
+    """Return the options of a flow map; older runs have no guidance."""
     return {name: built[name] for name in ("only_source", "only_target")} | {"guidance": built.get("guidance")}

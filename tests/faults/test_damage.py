@@ -57,11 +57,11 @@ def test_a_damaged_file_is_named_and_the_run_goes_on_from_the_checkpoint_before(
 def test_every_flipped_bit_of_the_state_is_seen(run):
     """Those that change no value leave the same state."""
     file = run / "checkpoints" / "step_00000004" / "state.json"
-    state, whole = checkpoint.state_of(file.parent), file.read_bytes()
+    state, whole = checkpoint.read_state(file.parent), file.read_bytes()
     for bit in range(0, 8 * len(whole), 7):
         file.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
         try:
-            assert checkpoint.state_of(file.parent) == state
+            assert checkpoint.read_state(file.parent) == state
         except ValueError as error:
             assert "is damaged" in str(error)
 
@@ -102,7 +102,7 @@ def vouch(path):
 def test_a_pickle_under_the_name_of_weights_does_not_run(name, dump, run, tmp_path):
     path = run / "checkpoints" / "step_00000004"
     dump(Bomb(tmp_path / "ran"), path / name)
-    with pytest.warns(UserWarning, match=f"step_00000004 is damaged: {name} is not what was written"):
+    with pytest.warns(UserWarning, match=f"step_00000004 is damaged: {name} has changed since it was written"):
         assert fm.load(run) is not None
     vouch(path)
     with pytest.raises(ValueError, match=f"{name} is a pickle, which may hold code; it was not opened: restore"):

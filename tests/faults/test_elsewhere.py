@@ -84,7 +84,7 @@ def test_another_order_of_hashes_changes_no_number(tmp_path):
 
 def test_another_seed_by_argument_is_refused_by_name(tmp_path):
     half(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"training\.seed was 0 and is 1\. Use the arguments of then"):
+    with pytest.raises(ValueError, match=r"training\.seed was 0 and is 1\. Use the original arguments"):
         go_on(tmp_path / "run", steps=20, seed=1)
 
 

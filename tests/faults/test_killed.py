@@ -23,7 +23,7 @@ def newest(run):
         warnings.simplefilter("error")
         found = checkpoint.latest(run / "checkpoints")
     for path in checkpoint.complete(run / "checkpoints"):
-        checkpoint.state_of(path)
+        checkpoint.read_state(path)
     return 0 if found is None else found[1]["step"]
 
 

@@ -37,7 +37,7 @@ def kept(tmp_path):
     for path in found:
         for file in path.glob("*.safetensors"):
             assert all(tensor.isfinite().all() for tensor in load_file(file).values())
-    return [checkpoint.state_of(path)["step"] for path in found]
+    return [checkpoint.read_state(path)["step"] for path in found]
 
 
 def test_nan_in_a_batch(tmp_path):

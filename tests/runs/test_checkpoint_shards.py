@@ -130,7 +130,7 @@ def test_nothing_is_unpickled(sharded, monkeypatch):
 
 def test_a_folder_that_only_some_processes_see_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_write_parts", lambda *_: {"shards/shard-00002": "written on another machine"})
-    with pytest.raises(OSError, match="shards/shard-00002 is not there: the run folder has to lie where all"):
+    with pytest.raises(OSError, match="shards/shard-00002 is missing: the run folder must be visible to all"):
         checkpoint.write(tmp_path, checkpoint.snapshot(1, {}, [], {}), keep=1)
     assert list(tmp_path.iterdir()) == []
 

@@ -95,5 +95,5 @@ def test_a_run_is_written_in_format_2_and_one_of_a_later_version_is_refused(tmp_
     assert config["format"] == 2 and config == read_config(tmp_path / "run")
     assert config["flow"]["network"]["type"] == "networks.MLP" and "flowmaps." not in json.dumps(config)
     path.write_text(json.dumps({**config, "format": 3}))
-    with pytest.raises(ValueError, match="has format 3, and this version of flowmaps reads at most 2"):
+    with pytest.raises(ValueError, match="has format 3, but this version of flowmaps reads at most 2"):
         read_config(tmp_path / "run")

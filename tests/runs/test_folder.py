@@ -94,7 +94,7 @@ def test_no_whole_checkpoint_is_an_error(trained):
     run, _ = trained
     for path in checkpoint.complete(run / "checkpoints"):
         damage(path / "ema.safetensors")
-    with pytest.raises(ValueError, match="no checkpoint in .* is whole: .*step_00000004 .*step_00000002"):
+    with pytest.raises(ValueError, match="no checkpoint in .* is valid: .*step_00000004 .*step_00000002"):
         fm.load(run)
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
@@ -120,7 +120,7 @@ def test_a_folder_with_something_in_it_is_not_written_to(tmp_path, trained):
         train(flow, fm.methods.imf(), GAUSSIAN, out=run, **QUIET)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="is no run of flowmaps"):
+    with pytest.raises(FileExistsError, match="is not a run of flowmaps"):
         train(flow, fm.methods.imf(), GAUSSIAN, out=tmp_path / "notes", **QUIET)
     assert [path.name for path in (tmp_path / "notes").iterdir()] == ["mine.txt"]
     (tmp_path / "empty").mkdir()

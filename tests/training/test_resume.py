@@ -135,7 +135,7 @@ def test_another_configuration_is_named(tmp_path):
     assert "flow" not in str(error.value).partition("with this one")[2].partition("Use")[0]
     with pytest.raises(ValueError, match=r"method\.name was imf and is lsd"):
         train(*start(fm.methods.lsd), labelled(), steps=2, out=tmp_path / "run", resume=True, **QUIET)
-    with pytest.raises(ValueError, match=r"data\.name was .*; and \d+ more\. Use the arguments of then"):
+    with pytest.raises(ValueError, match=r"data\.name was .*; and \d+ more\. Use the original arguments"):
         train(*start(fm.methods.lsd), "checkerboard", steps=2, out=tmp_path / "run", resume=True, **QUIET)
     with pytest.raises(ValueError, match=r"share was 0\.5 and is 0\.75"):
         train(

@@ -268,7 +268,7 @@ def test_killed_and_resumed_from_another_process(tmp_path):
         process.stdout.read()
         assert process.wait() == 143
     [left] = checkpoint.complete(tmp_path / "run" / "checkpoints")
-    step = checkpoint.state_of(left)["step"]
+    step = checkpoint.read_state(left)["step"]
     assert step >= 5
     data = fm.exact.Gaussian(torch.zeros(2), torch.ones(2))
 
