@@ -1,4 +1,4 @@
-"""Atomic writes, checksums, safetensors, and nested values as JSON beside safetensors."""
+"""Files: atomic writes, checksums, safetensors, and nested values split into JSON and tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 PICKLES = (b"\x80", b"PK\x03\x04")
 """First bytes of a pickle, and of the archive in which `torch.save` stores one."""
 SAMPLES_OF_A_WEIGHT = 64
-"""Numbers of each weight, evenly spread, that enter `weights_checksum`."""
+"""Number of evenly spaced entries of each weight in `weights_checksum`."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -32,8 +32,8 @@ def write_text(path: Path, text: str) -> None:
     The text goes to a temporary file, which is flushed to disk and then renamed.
 
     Args:
-        path: the file.
-        text: its content.
+        path: The file.
+        text: Its content.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -44,7 +44,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary file that replaces `path` at the end; after an error the old file stays."""
+    """Replace a file atomically (context manager): write to the yielded temporary file; an error keeps the old file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
@@ -56,7 +56,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on disk; only POSIX systems can open a folder."""
+    """Wait until a file, or the entries of a folder, are on disk; folders only on POSIX systems."""
     if path.is_dir() and os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -83,11 +83,11 @@ def checksum(path: Path) -> str:
 def weights_checksum(weights: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 over names, shapes and SAMPLES_OF_A_WEIGHT numbers of each weight.
 
-    Training changes more numbers than these, so a few identify the weights. The dtype does not enter, so that weights
-    in half precision equal the same weights in float32.
+    Training changes almost all numbers, so these identify the weights. The dtype is not included, so weights in half
+    precision have the checksum of the same weights in float32.
 
     Args:
-        weights: tensors by name.
+        weights: Tensors by name.
 
     Returns:
         The checksum in hexadecimal; "" for tensors without memory.
@@ -113,17 +113,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file, the inverse of `save_tensors`. Pickles are never loaded.
 
     Raises:
-        ValueError: for a file of another kind.
+        ValueError: If the file is of another kind.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         with path.open("rb") as start:
             pickled = start.read(4).startswith(PICKLES)
-        kind = "a pickle, which may hold code; it was not opened" if pickled else f"no safetensors file ({error})"
+        kind = "a pickle, which may hold code; it was not opened" if pickled else f"not a safetensors file ({error})"
         raise ValueError(f"{path} is {kind}: restore the file that training wrote, or remove this checkpoint") from None
 
 
@@ -131,14 +131,14 @@ def split(value: Any, tensors: dict[str, Tensor]) -> Any:
     """Split a nested value into a JSON-able skeleton and its tensors.
 
     Args:
-        value: nested dicts, lists, tuples, numbers, strings and tensors.
-        tensors: the tensors are added here, with numbers as names.
+        value: Nested dicts, lists, tuples, numbers, strings and tensors.
+        tensors: Dict to which the tensors are added, with numbers as names.
 
     Returns:
         The skeleton.
 
     Raises:
-        TypeError: for anything else in the value.
+        TypeError: If the value contains anything else.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -155,11 +155,11 @@ def split(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def join(skeleton: Any, tensors: Mapping[str, Any]) -> Any:
-    """Put a nested value together again, the inverse of `split`.
+    """Rebuild a nested value, the inverse of `split`.
 
     Args:
-        skeleton: the skeleton.
-        tensors: the tensors by name, or anything that replaces them.
+        skeleton: The skeleton.
+        tensors: The tensors by name, or objects that replace them.
 
     Returns:
         The nested value.

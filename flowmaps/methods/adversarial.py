@@ -43,21 +43,26 @@ def adversarial(
     """
     data, samples = teacher.pair.x0, flow(x, s, t)
     condition = teacher.pair.condition
-    judge = constant(discriminator, condition)
-    (on_real, real_slope), (on_fake, fake_slope) = (judged(discriminator, condition, stop(z)) for z in (data, samples))
+    fixed = with_constant_weights(discriminator, condition)
+    (on_real, real_slope), (on_fake, fake_slope) = (
+        logits_and_slope(discriminator, condition, stop(z)) for z in (data, samples)
+    )
     return {
-        "adversarial": F.softplus(stop(judge)(data) - judge(samples)),
+        "adversarial": F.softplus(stop(fixed)(data) - fixed(samples)),
         "discriminator": F.softplus(on_fake - on_real) + penalty / 2 * (real_slope + fake_slope),
     }
 
 
 def adversarial_term(discriminator: Discriminator, share: float, strength: float = 1.0) -> Term:
-    """`adversarial` on one-jump samples as a term, held to the first loss by the gradients of the last layer.
+    """Term of `adversarial` on one-jump samples, balanced with the first loss by last-layer gradients.
 
     Args:
         discriminator: The network D with its optimizer.
         share: Share of the batch.
-        strength: Size of the flow's gradient in proportion to the first loss.
+        strength: Ratio of its gradient to the gradient of the first loss.
+
+    Returns:
+        The term.
     """
     return Term(
         adversarial,
@@ -71,14 +76,14 @@ def adversarial_term(discriminator: Discriminator, share: float, strength: float
     )
 
 
-def constant(network: Any, condition: dict[str, Any]) -> Any:
-    """The network under its condition, with its weights as constants: gradients pass through its input."""
+def with_constant_weights(network: Any, condition: dict[str, Any]) -> Any:
+    """Bind a network to its condition, with constant weights; gradients pass through its input."""
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
     return lambda x: _rows(torch.func.functional_call(network, weights, (x,), condition))
 
 
-def judged(discriminator: Any, condition: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
-    """The discriminator's judgement and its slope, with gradients to the weights.
+def logits_and_slope(discriminator: Any, condition: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Evaluate the discriminator and its squared gradient, with gradients to the weights.
 
     Args:
         discriminator: The network D, (x, condition) -> logits.
@@ -94,11 +99,11 @@ def judged(discriminator: Any, condition: dict[str, Any], x: Tensor) -> tuple[Te
 
 
 def _rows(logits: Tensor) -> Tensor:
-    """Logits of any shape, a row for each sample."""
+    """Reshape logits of any shape to one row for each sample."""
     return logits.reshape(len(logits), -1)
 
 
 def _one_jump(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Every row from s = 1 to t = 0."""
+    """Sample s = 1 and t = 0 in every row."""
     t = torch.zeros(n, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
     return torch.ones_like(t), t

@@ -49,8 +49,8 @@ def shortcut(*, diagonal: float = 0.75, levels: int = 7, ema: float = 0.999, wei
         E || V(x_s, s, s - 2h) - sg[mean of two jumps of h] ||^2  +  E || V(x_s, s, s) - u ||^2,
         jumps by averaged weights, times on a dyadic grid of 2^levels steps
 
-    In the paper the step is embedded by its logarithm, and the diffusion rows are labelled with the smallest step; here
-    the times are continuous and the diagonal is the diagonal. Frans et al. 2024, arXiv 2410.12557.
+    Unlike in the paper, where the network sees the logarithm of the step and diffusion rows have the smallest step,
+    times are continuous and diffusion rows have t = s. Frans et al. 2024, arXiv 2410.12557.
 
     Args:
         diagonal: Share of the batch for the second term.
@@ -212,11 +212,11 @@ def pfmm(
 
         E || V(x_s, s, t) - [(1 - g) V'(x_s, s, m) + g V'(F'(x_s, s, m), m, t)] ||^2,  V', F' the teacher's jumps
 
-    With phases > 1 the widest gap doubles from phase to phase, up to 1 in the last, and from the second on the teacher
-    is the flow itself as it was when the phase before ended. Boffi, Albergo and Vanden-Eijnden 2024, arXiv 2406.07507.
+    With phases > 1 the widest gap doubles in each phase, up to 1 in the last. From the second phase on, the teacher is
+    the flow at the end of the previous phase. Boffi, Albergo and Vanden-Eijnden 2024, arXiv 2406.07507.
 
     Args:
-        teacher: A FlowMap that is right over half the gap; an object with velocity(x, t) alone makes each jump by one
+        teacher: A FlowMap that is accurate over half the gap. An object with velocity(x, t) only makes each jump by one
             Euler step.
         phases: Number of equal phases of training.
         split: Sampler of g; by default 1/2.
@@ -237,19 +237,19 @@ def pfmm(
     shared=5,
     paper="salimans2022progressive",
     equation="E | V(x_s, s, t) - (V'(x_s, s, m) + V'(F'(x_s, s, m), m, t))/2 |^2,  V' the teacher's, then "
-    "the flow's own of the phase before",
+    "the flow's at the end of the previous phase",
     gradient="V",
 )
 def progressive_distillation(teacher: Any = None, *, levels: int = 7, weight: Weight = squared) -> Method:
     """Progressive distillation.
 
         E || V(x_s, s, t) - (V'(x_s, s, m) + V'(F'(x_s, s, m), m, t))/2 ||^2,  m = (s + t)/2:
-        one step in the place of two of the teacher's
+        one step replaces two steps of the teacher
 
-    On a uniform grid of 2^levels steps, half as many from phase to phase, down to one; in the first phase the teacher
-    makes Euler steps of its velocity (DDIM on the linear path), then the flow is its own teacher as it was when the
-    phase before ended. Start the flow from the teacher. The map knows the steps of its last grid alone. Salimans and
-    Ho 2022, arXiv 2202.00512.
+    The grid is uniform, with 2^levels steps at first and half as many in each later phase, down to one step. In the
+    first phase the teacher makes Euler steps of its velocity (DDIM on the linear path); later the teacher is the flow
+    at the end of the previous phase. Start the flow from the teacher. The trained map knows only the steps of its last
+    grid. Salimans and Ho 2022, arXiv 2202.00512.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).

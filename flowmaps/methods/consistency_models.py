@@ -80,7 +80,7 @@ def edm_grid(points: int) -> Tensor:
     """EDM's grid (`grids.karras`) by the number of its points, as these papers count.
 
     Raises:
-        ValueError: For fewer than two points.
+        ValueError: If there are fewer than two points.
     """
     if points < 2:
         raise ValueError(f"a consistency model needs a grid of at least two points, got {points}")
@@ -136,7 +136,7 @@ def cd(
         teacher: A FlowMap or any object with velocity(x, t).
         points: Size of the grid.
         ema: Decay of the averaged weights, for each step.
-        solver: Step of the ODE from x_s: `steps.euler` by default, `steps.heun` for one call of the teacher more.
+        solver: Step of the ODE from x_s: `steps.euler` by default; `steps.heun` calls the teacher once more.
         weight: Distance and weight of the residual; by default the mean square.
         compare: Difference of two positions; by default their difference. Another distance, such as
             `perceptual.lpips()`, goes with `weight.plain`.
@@ -176,15 +176,14 @@ def ctm(
         x_m a step of the teacher's ODE
 
     F' has averaged weights, constant, while gradients pass through its input. The losses of `denoising` and
-    `discriminator` are held in proportion to the first by the gradients of the last layer. Kim et al. 2023, arXiv
-    2310.02279.
+    `discriminator` are balanced with the first one by last-layer gradients. Kim et al. 2023, arXiv 2310.02279.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).
         points: Size of the grid.
         ema: Decay of the averaged weights, for each step.
-        solver: Step of the ODE from x_s; by default Euler's. `finite_steps.several(steps.heun, k)` makes k smaller
-            ones.
+        solver: Step of the ODE from x_s; by default Euler's. `finite_steps.several(steps.heun, k)` takes k smaller
+            steps.
         denoising: Share of the batch for the paper's denoising loss on the diagonal; 0 for none.
         discriminator: A network x -> logits for the paper's adversarial loss; None for none.
         weight: Distance and weight of the first residual; by default the mean square.
@@ -233,12 +232,12 @@ def lcm(
     solver: Step = euler,
     weight: Weight = huber_each(0.001),
 ) -> Method:
-    """Latent consistency models: consistency distillation on a uniform grid, whose steps are long ones of the schedule.
+    """Latent consistency models: consistency distillation with long steps on a uniform grid.
 
         E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m = s - 1/points, x_m a step of the teacher's ODE
 
-    F* has averaged weights. The teacher brings its guidance. The step is DDIM's, which is Euler's on the linear path.
-    Luo et al. 2023, arXiv 2310.04378.
+    F* has averaged weights. For guidance pass a guided teacher. The step is DDIM's, which is Euler's on the linear
+    path. Luo et al. 2023, arXiv 2310.04378.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).

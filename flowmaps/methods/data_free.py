@@ -1,4 +1,4 @@
-"""Lagrangian methods without data: everything starts from noise, at s = 1, the only source that their maps know."""
+"""Lagrangian methods without data: they start from noise at s = 1, the only source time of their maps."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def freeflow(
     the ratio of the mean residuals. Tong, Ma, Xie and Jaakkola 2025, arXiv 2511.19428.
 
     Args:
-        teacher: A FlowMap or any object with velocity(x, t). The auxiliary network starts from it where it is a
-            FlowMap, from the flow otherwise.
+        teacher: A FlowMap or any object with velocity(x, t). The auxiliary network starts from it if it is a FlowMap,
+            else from the flow.
         correction: Share of the batch for the correction and the auxiliary loss.
         strength: Factor of lambda.
         times: Sampler of t in the first loss; by default uniform.
         noise_levels: Sampler of r; by default logit-normal, towards noise.
         weight: Distance and weight of the residuals; by default the mean square.
-        optimizer: Makes the optimizer of the auxiliary network; by default one like the flow's.
+        optimizer: Function that makes the optimizer of the auxiliary network; by default one like the flow's.
         derivative: Mode of dV/dt; by default a one-sided finite difference without gradient.
     """
     auxiliary = Auxiliary(teacher if isinstance(teacher, FlowMap) else None, optimizer)
@@ -105,8 +105,8 @@ def correct(
         auxiliary:   w(x_t, t) - u
 
     Both are at x_t, the sample F(x_s, s, 0) noised to t. The square of the correction has the gradient of 2 <V, w - v>.
-    With w the velocity of the samples' own distribution it moves them down the gradient of the divergence from it to
-    the teacher's.
+    If w is the velocity of the distribution of samples, this moves the samples down the gradient of the divergence from
+    their distribution to the teacher's.
 
     Args:
         flow: The flow map.
@@ -158,7 +158,7 @@ def pid(
 
         E || V(eps, 1, t) + (t - 1) dV/dt - sg[v(F(eps, 1, t), t)] ||^2,  v the teacher's velocity
 
-    Both branches of the finite difference carry gradient. The paper's network predicts a position (`Endpoint` here).
+    Both branches of the finite difference carry gradient. The paper's network predicts a position (`Endpoint`).
     Tee et al. 2024, Transactions on Machine Learning Research.
 
     Args:
@@ -166,8 +166,8 @@ def pid(
         times: Sampler of t; by default uniform.
         weight: Distance and weight of the residual; by default the mean square. `weight.plain` with compare=.
         derivative: Mode of dV/dt; by default a one-sided finite difference with gradient.
-        compare: Distance of images in the paper's units, such as `perceptual.lpips()`: between denoised fields, where
-            the residual is t times this one. None for the residual in units of velocity.
+        compare: Distance between denoised fields, as in the paper, such as `perceptual.lpips()`; their difference is t
+            times the residual above. None for this residual, in units of velocity.
     """
     rule = partial(lagrangian, derivative=derivative, slope=keep, target=stop)
     if compare is not None:
@@ -193,7 +193,7 @@ def denoised_residual(
         compare: Distance of two fields.
 
     Returns:
-        What `compare` returns, (B, ...).
+        The distance returned by `compare`, (B, ...).
     """
     V, dV = derivative(flow.average_velocity, (x, s, t), (0, 0, 1))
     end = x + (t - s) * V
@@ -224,9 +224,9 @@ def boot(
 
         E || V(eps, 1, t) - sg[((1 - m) V(eps, 1, m) + (m - t) v(F(eps, 1, m), m)) / (1 - t)] ||^2,  m = t + step
 
-    v is the teacher's velocity. The paper's signal y = (x_t - t eps)/(1 - t) is eps - V(eps, 1, t); an Euler step of x
-    is, in terms of V, this convex combination, which has no pole at t = 1 and holds the boundary there by itself; the
-    paper's Euler step of y has 1/(1 - m) for 1/(1 - t). Gu et al. 2023, arXiv 2306.05544.
+    v is the teacher's velocity. The paper's signal y = (x_t - t eps)/(1 - t) is eps - V(eps, 1, t). An Euler step of x
+    is this convex combination of V and v, which has no pole at t = 1 and satisfies the boundary condition there. The
+    paper's Euler step of y has 1/(1 - m) instead of 1/(1 - t). Gu et al. 2023, arXiv 2306.05544.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).

@@ -120,9 +120,9 @@ def ayf_emd(
 
         E || V - sg[v(x_s, s) + r (t - s)(dV/ds + grad_x V . v)] ||^2,  v the teacher's velocity
 
-    With a discriminator the last part of training is the paper's second stage: an adversarial loss on one-jump samples
-    joins in (`methods.adversarial`), held in proportion by the gradients of the last layer. Sabour, Fidler and Kreis
-    2025, arXiv 2506.14603.
+    With a discriminator the last part of training is the paper's second stage, which adds an adversarial loss on
+    one-jump samples (`methods.adversarial`), balanced by last-layer gradients. Sabour, Fidler and Kreis 2025, arXiv
+    2506.14603.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).
@@ -176,8 +176,8 @@ def facm(
           +  E || V(x_s, s, s) - v ||^2  +  E [1 - cos(V(x_s, s, s), v)]  for the anchor
 
     v is the teacher's velocity, a(s) = 1 - (1 - s)^relax. The paper's single time in [0, 2], which keeps the two tasks
-    apart, is a network's `times=embeddings.expanded`. The map is one to t = 0: several steps are restarts. The cosine
-    is taken over all values of a row, so that it means something for few channels too. Peng et al. 2025, arXiv
+    apart, is a network's `times=embeddings.expanded`. The map goes to t = 0 only, so several steps are restarts. The
+    cosine is taken over all values of a row, so that it is meaningful for few channels too. Peng et al. 2025, arXiv
     2507.03738.
 
     Args:

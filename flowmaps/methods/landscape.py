@@ -27,12 +27,12 @@ FAMILIES: tuple[ModuleType, ...] = (
 
 
 def rows_of(family: ModuleType) -> list[Row]:
-    """The rows of the methods that a file lists in its `__all__`."""
+    """Return the rows of the methods in `__all__` of a module."""
     return [getattr(family, name).row for name in family.__all__]
 
 
 def in_order(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """The rows as they come, but for those that say which row they follow."""
+    """Order rows: each one in its given place, or directly after the row named by its `after`."""
     placed: list[Row] = []
     for row in sorted(rows, key=lambda row: row.after != ""):
         names = [other.name for other in placed]

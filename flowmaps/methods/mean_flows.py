@@ -120,12 +120,12 @@ def dmf(
     weight: Weight | None = None,
     derivative: Derivative = detached,
 ) -> Method:
-    """Decoupled MeanFlow: MeanFlow's two terms, on draws of their own, under a learned Cauchy loss.
+    """Decoupled MeanFlow: the two terms of MeanFlow with separate times, under a learned Cauchy loss.
 
         log(exp(-p(s, t)) |r|^2/D + 1) + p(s, t)/2,  r the residual of MeanFlow or of flow matching
 
-    For a network whose early layers see s and the late ones t (`networks.embeddings.decoupled`), which may start from a
-    velocity network as it is. Lee, Yu and Shin 2025, arXiv 2510.24474.
+    The early layers of the network see s and the late ones t (`networks.embeddings.decoupled`), so it may start from a
+    velocity network without changes. Lee, Yu and Shin 2025, arXiv 2510.24474.
 
     Args:
         diagonal: Share of the batch for flow matching.
@@ -205,7 +205,7 @@ def pixel_meanflow(
         times: Sampler of (s, t); by default two logit-normal draws towards noise, sorted.
         power: Power of the adaptive weight.
         weight: Another distance and weight of the first residual; None for `weight.adaptive(power)`.
-        compare: The distance d, as `perceptual` has them; None for the first term alone.
+        compare: The distance d, such as `perceptual.lpips()`; None for the first term only.
         perceptual: Share of the batch for the distance.
         until: Largest source time at which the distance counts.
         derivative: Mode of the slope; by default forward mode without gradient.
@@ -236,6 +236,6 @@ def denoised(flow: object, teacher: object, x: Tensor, s: Tensor, t: Tensor, *, 
         compare: Distance of two fields; by default their difference.
 
     Returns:
-        What `compare` returns, (B, ...).
+        The distance returned by `compare`, (B, ...).
     """
     return compare(x - s * flow.average_velocity(x, s, t), teacher.pair.x0)  # type: ignore[attr-defined]

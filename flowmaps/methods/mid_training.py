@@ -68,7 +68,7 @@ def groups(rows: int, size: int) -> int:
 
 @dataclass(frozen=True)
 class OncePerGroup(Fixed):
-    """A given teacher under the conditions of the first row of each group of `size` rows."""
+    """A given teacher, bound to the conditions of the first row of each group of `size` rows."""
 
     size: int
 
@@ -78,14 +78,14 @@ class OncePerGroup(Fixed):
 
 
 def in_groups(size: int) -> Callable[[Pair], Pair]:
-    """The same noise and condition for all rows of a group.
+    """Return a coupling that gives all rows of a group the same noise and condition.
 
     Args:
         size: Rows of a group.
 
     Returns:
-        pair -> pair, for `Term.couple`. It raises ValueError if several processes or parts share a batch whose
-        groups they cannot share.
+        Function pair -> pair, for `Term.couple`. It raises ValueError if the groups of a batch cannot be split equally
+        between the processes or parts that share it.
     """
 
     def couple(pair: Pair) -> Pair:
@@ -102,15 +102,15 @@ def in_groups(size: int) -> Callable[[Pair], Pair]:
 
 
 def _rows(condition: dict[str, Any], rows: Any) -> dict[str, Any]:
-    """These rows of a condition."""
+    """Return some rows of a condition."""
     return {k: v[rows] if isinstance(v, Tensor) and v.ndim else v for k, v in condition.items()}
 
 
 def trajectory_times(points: int) -> Times:
-    """(s, t) on a uniform grid: every source 1/points, ..., 1 equally often, t uniform on the points below."""
+    """Sampler of (s, t) on a uniform grid: s = 1/points, ..., 1 equally often, t uniform on the points below s."""
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        # from a random one on, so that a batch with fewer rows than points leaves none out for good
+        # start at a random point, so that batches with fewer rows than points reach every point
         first = torch.randint(points, (1,), device=like.device)
         within = torch.arange(n, device=like.device) // groups(n, points)
         index = points - (first + within) % points
@@ -141,19 +141,19 @@ def along_trajectory(
         The residual, of the shape of x.
 
     Raises:
-        ValueError: For times off the grid.
+        ValueError: If a time is not on the grid.
     """
     i, j = ((time.flatten() * points).round().long() for time in (s, t))
     if not torch.compiler.is_compiling() and bool(
         ((i - s.flatten() * points).abs() > 1e-3).any() | ((j - t.flatten() * points).abs() > 1e-3).any()
     ):
-        raise ValueError(f"mid-training knows the times of its grid, multiples of 1/{points}, alone")
+        raise ValueError(f"mid-training needs times on its grid, multiples of 1/{points}")
     count = groups(len(x), points)
     states = stop(trajectory)(teacher, x[:count], points, solver)
     which = torch.arange(len(x), device=x.device) % count
-    here, there = states[i, which], states[j, which]
+    at_s, at_t = states[i, which], states[j, which]
     gap = torch.where(s == t, torch.ones_like(s), s - t)
-    return flow.average_velocity(here, s, t) - (here - there) / gap
+    return flow.average_velocity(at_s, s, t) - (at_s - at_t) / gap
 
 
 def trajectory(teacher: Any, noise: Tensor, points: int, solver: Step) -> Tensor:

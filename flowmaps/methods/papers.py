@@ -14,10 +14,10 @@ class Paper:
 
     Args:
         key: The key of its BibTeX entry.
-        authors: Names as "Last, First"; the last name alone where the first is not known.
+        authors: Names as "Last, First"; only the last name if the first is not known.
         title: The title.
         year: Year of the first version.
-        arxiv: Its number on arXiv; empty where only the venue is known.
+        arxiv: Its number on arXiv; "" if only the venue is known.
         venue: Journal or conference, for papers without a number.
     """
 
@@ -30,7 +30,7 @@ class Paper:
 
     @property
     def short(self) -> str:
-        """First author, year, and where to find it."""
+        """First author, year, and arXiv number or venue."""
         first = self.authors[0].split(",")[0]
         others = "" if len(self.authors) == 1 else " et al."
         return f"{first}{others} {self.year}, {f'arXiv {self.arxiv}' if self.arxiv else self.venue}"
@@ -45,7 +45,7 @@ class Paper:
 
 
 def cite(key: str) -> Paper:
-    """The paper with this key in `references.bib`. Raises ValueError for an unknown key."""
+    """Return the paper with a key in `references.bib`. Raises ValueError for an unknown key."""
     if key not in references():
         raise ValueError(f"references.bib has no entry {key!r}; it has {', '.join(references())}")
     return references()[key]
@@ -53,7 +53,7 @@ def cite(key: str) -> Paper:
 
 @cache
 def references() -> dict[str, Paper]:
-    """The papers of `references.bib` by key."""
+    """Return the papers of `references.bib` by key."""
     text = resources.files(__package__).joinpath("references.bib").read_text(encoding="utf-8")
     return {paper.key: paper for paper in read_bibtex(text, "references.bib")}
 
@@ -63,14 +63,14 @@ def read_bibtex(text: str, source: str = "BibTeX") -> list[Paper]:
 
     Args:
         text: Entries such as `@misc{key, author = {...}, title = {{...}}, year = {2025}, eprint = {2505.13447}}`;
-            values stand in braces, in quotes, or are plain numbers.
+            values are in braces, in quotes, or plain numbers.
         source: Name of the text in errors.
 
     Returns:
         The papers in the order of the text.
 
     Raises:
-        ValueError: For a malformed or incomplete entry and for a key that comes twice, with its line.
+        ValueError: If an entry is malformed or incomplete, or a key is repeated; the message names the line.
     """
     papers: dict[str, Paper] = {}
     place = 0
@@ -89,7 +89,7 @@ def read_bibtex(text: str, source: str = "BibTeX") -> list[Paper]:
             place = field.end()
         place = end.end()
         if key in papers:
-            raise ValueError(f"{where}: entry {key} comes twice")
+            raise ValueError(f"{where}: entry {key} is repeated")
         papers[key] = _paper(key, fields, where)
     return list(papers.values())
 
@@ -101,7 +101,7 @@ _END = re.compile(r"\s*\}")
 
 
 def _paper(key: str, fields: dict[str, str], where: str) -> Paper:
-    """The paper of an entry."""
+    """Convert an entry to a paper."""
     venue = fields.get("journal") or fields.get("booktitle", "")
     missing = [name for name in ("author", "title", "year") if not fields.get(name)]
     missing += [] if fields.get("eprint") or venue else ["eprint or journal"]
@@ -113,7 +113,7 @@ def _paper(key: str, fields: dict[str, str], where: str) -> Paper:
 
 
 def __getattr__(name: str) -> Paper:
-    """`papers.GENG2025MEAN` is `cite("geng2025mean")`."""
+    """Return the paper of a key in upper case: `papers.GENG2025MEAN` is `cite("geng2025mean")`."""
     if name.isupper() and name.lower() in references():
         return cite(name.lower())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

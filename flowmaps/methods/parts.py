@@ -1,4 +1,4 @@
-"""Parts that several methods share."""
+"""Parts of several methods."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from ..times.samplers import Times
 
 
 def with_diffusion(share: float, term: Term, times: Times | None = None) -> tuple[Term, Term]:
-    """The diffusion rule on a share of the rows, under the term's weight, and the term on the others.
+    """Add a diffusion term to a term, with the same weight.
 
     Args:
         share: Share of the diffusion term, which learns the diagonal.
         term: The other term.
-        times: Sampler of the diagonal; by default the term's own, of which it takes s.
+        times: Sampler of the diagonal; by default s of the other term's sampler.
+
+    Returns:
+        The diffusion term, and the other term on the remaining rows.
     """
     diagonal = Term(diffusion, share=share, times=times or term.times, weight=term.weight)
     return diagonal, replace(term, share=1 - share)

@@ -1,4 +1,4 @@
-"""A method's row in the landscape, written above its function."""
+"""Rows of the landscape: a decorator describes each method above its function."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ Build = TypeVar("Build", bound=Callable[..., Method])
 class Row:
     """One row of the landscape: a method, its loss, its paper and its cost.
 
-    Costs are in forward-pass equivalents: the matrix products of the loss and its backward pass over those of one
-    forward pass (as in the post, a forward pass is 1, a backward pass 2, a derivative with its forward pass 2, a
-    backward pass through both 4). The diagonal of meanflow and imf is not a term of its own in this count: in the
-    papers it is a share of the rows of the Eulerian one. The tests count both costs.
+    Costs are in forward-pass equivalents: the number of matrix products in the loss and its backward pass, divided by
+    the number in one forward pass. As in the post, a forward pass is 1, a backward pass 2, a derivative with its
+    forward pass 2, a backward pass through both 4. The diagonal of meanflow and imf is not counted as a separate term,
+    because in the papers it is a share of the rows of the Eulerian term. The tests count both costs.
 
     Args:
         name: Name of the method and of its function.
         build: The function, options -> `Method`.
-        rule: The rule that its main term applies, the name of that term.
-        learning: Where the velocity comes from: `SELF`, `MARGINAL` or `TEACHER`.
-        notes: The particulars of the method, in a few words.
+        rule: Rule of the main term, and name of that term.
+        learning: Origin of the velocity: `SELF`, `MARGINAL` or `TEACHER`.
+        notes: Characteristics of the method, in a few words.
         cost: Cost of a training step with the full batch in every term.
         shared: Cost with the method's own shares of the batch.
-        paper: The paper that the method is from.
+        paper: Paper of the method.
         equation: The loss.
         gradient: The parts of the loss that carry gradient, in words.
-        gradient_of: The same for the main term, by the names of `PARTS`; the tests probe them.
+        gradient_of: The same for the main term, as names in `PARTS`; the tests check them.
         output: Prediction of the network in the paper.
-        published_cost: Cost in the post; None for methods that its table does not have.
+        published_cost: Cost in the post; None if its table does not have the method.
         only_source: The one source time that the map knows; None for a map of all sources.
         only_target: The one target time that the map knows; None for a map of all targets.
-        few_step: Number of jumps that the method is made for.
+        few_step: Number of jumps for sampling.
         data_free: Whether it trains without data.
         coupled: Whether it trains on couplings made by a teacher (`data.reflow`).
-        after: The row that it follows in the post's order; empty for its place in the order of the files.
+        after: Name of the row before it in the post's order; "": its place in its file.
     """
 
     name: str

@@ -50,8 +50,8 @@ def soflow(
         E w <V(x_s, s, t), sg[D]>,  D = (F(x_s, s, t) - F(x_m, m, t))/(m - s),  m = s + r (t - s),
           x_m = x_s + (m - s) u,  and  E || V(x_s, s, s) - u ||^2
 
-    The gradient of the first is that of || V - sg[r u + (1 - r) V(x_m, m, t)] ||^2 / r up to a constant. Luo, Yuan and
-    Liu 2025, arXiv 2512.15657.
+    The first loss has the gradient of || V - sg[r u + (1 - r) V(x_m, m, t)] ||^2 / r, up to a constant factor. Luo,
+    Yuan and Liu 2025, arXiv 2512.15657.
 
     Args:
         diagonal: Share of the batch for the second term.

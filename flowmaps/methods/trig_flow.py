@@ -80,7 +80,7 @@ def scd(
 ) -> Method:
     """Continuous-time consistency distillation (sCD): as `sct`, with the derivative along the teacher's velocity.
 
-    The residual has no noise here, so the learned weight evens out values that differ by orders of magnitude; for small
+    The residual has no noise, so the learned weight equalises values that differ by orders of magnitude. For small
     networks `weight.squared` may learn faster. Lu and Song 2024, arXiv 2410.11081.
 
     Args:
@@ -103,7 +103,7 @@ def _scm(
     weight: Weight | None,
     derivative: Derivative,
 ) -> Method:
-    """Both methods."""
+    """Create `sct` or `scd`."""
     rule = partial(tangent, derivative=derivative, c=c)
     weight = Learned() if weight is None else weight
     now = (lambda term, progress: term.given(ramp=min(1.0, progress / warm_up))) if warm_up else None
@@ -139,7 +139,7 @@ def tangent(
         s: Source times, (B, 1, ...).
         t: Target times, (B, 1, ...), other than s: at t = s the jump does not contain N.
         derivative: Mode of the slope.
-        c: Constant of the tangent normalisation; 0 leaves g as it is.
+        c: Constant of the tangent normalisation; 0 leaves g unchanged.
         ramp: Factor of the second half of g.
 
     Returns:

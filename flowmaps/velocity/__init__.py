@@ -1,17 +1,16 @@
-"""Sources of the velocity in a rule.
+"""Velocity sources: the velocity that a rule compares the flow with.
 
-A *velocity source* is a function (flow, pair) -> teacher, bound anew for each batch. A *teacher* is any object with
-`velocity(x, t)`, and with `average_velocity(x, s, t)` for rules that need jumps. So an exact distribution, a FlowMap or
-a pretrained model is a teacher as it is.
+A *velocity source* is a function (flow, pair) -> teacher, called for each batch. A *teacher* is any object with
+`velocity(x, t)`, and with `average_velocity(x, s, t)` for rules that need jumps. Exact distributions, FlowMaps and
+pretrained models are teachers.
 
-- `conditional`: u = alpha' x_0 + sigma' eps of the sampled pair, unbiased at x_s only, and only where the residual is
-  linear in it
+- `conditional`: u = alpha' x_0 + sigma' eps of the sampled pair; unbiased only at x_s, in residuals linear in u
 - `own`: the flow itself (the post's self-distillation)
-- `frozen`: the flow's weights as constants; gradients still pass through its input
-- `averaged(decay)`: an exponential moving average of the flow's weights, kept by the method
+- `frozen`: the flow with constant weights; gradients still pass through its input
+- `averaged(decay)`: the flow with an exponential moving average of its weights, kept by the method
 - `fixed(model)`: a given teacher; `by_velocity(model)`: the same, with Euler steps as jumps
-- `Phased(teacher, phases)`: a teacher that is replaced by the flow itself, phase after phase
-- `Auxiliary()`: a second flow map, with an optimiser of its own; `Discriminator(network)` likewise
+- `Phased(teacher, phases)`: a given teacher, replaced by the flow at the end of each phase of training
+- `Auxiliary()`: a second flow map with a separate optimiser; `Discriminator(network)`: a network with a separate one
 """
 
 from .companions import Auxiliary, Averaged, Companion, Discriminator, MakeOptimizer, Phased, averaged

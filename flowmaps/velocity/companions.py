@@ -1,4 +1,4 @@
-"""Velocity sources with weights of their own, which the method keeps beside the flow's."""
+"""Companions: velocity sources with weights of their own, kept by the method."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from .copies import copied, copy_weights, trainable_copy
 from .sources import Fixed, Pair
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+"""Function from weights to an optimizer."""
 
 
 class Companion(nn.Module):
-    """Velocity source with weights beside the flow's, made once the flow is known and updated by `Method.follow`."""
+    """Velocity source with its own weights, created from the flow and updated by `Method.follow`."""
 
     network: nn.Module | None
 
     def make(self, flow: FlowMap) -> None:
-        """Make the network, if there is none yet: a copy of the flow's that shares its frozen weights."""
+        """Create the network unless it exists: a copy of the flow's that shares its frozen weights."""
         if self.network is None:
             self.network = copied(flow.network)
 
     def restart(self, flow: FlowMap) -> None:
-        """Start a new run: forget the flow of another run."""
+        """Start a new run: replace the network by a copy of the flow's."""
         self.network = None
         self.make(flow)
 
     def begin(self, flow: FlowMap) -> None:
-        """Start from the flow as it is now. It is called at the begin of the companion's stage."""
+        """Restart from the current flow; called at the beginning of the companion's stage."""
 
     def follow(self, flow: FlowMap, progress: float, moved: bool | None = None) -> None:
-        """Update the weights. It is called before every loss.
+        """Update the weights; called before every loss.
 
         Args:
             flow: The flow map in training.
@@ -53,7 +54,7 @@ class Averaged(Companion):
     Raises:
         ValueError: The decay is outside [0, 1).
 
-    This average is a *target* of the loss. It is neither the average that is kept for evaluation nor a teacher's.
+    This average is a *target* of the loss, unlike the average for evaluation (`TrainConfig.ema`).
     """
 
     def __init__(self, decay: float | Callable[[float], float]) -> None:
@@ -65,7 +66,7 @@ class Averaged(Companion):
         self._followed: tuple[nn.Module, Tensor | None] | None = None
 
     def make(self, flow: FlowMap) -> None:
-        """Make the network, if there is none yet: a frozen copy of the flow's."""
+        """Create the network unless it exists: a frozen copy of the flow's."""
         if self.network is None:
             super().make(flow)
             assert self.network is not None
@@ -73,12 +74,12 @@ class Averaged(Companion):
             self._remember(flow, _norms(flow.network))
 
     def begin(self, flow: FlowMap) -> None:
-        """Start from the flow as it is now."""
-        copy_weights(_made(self), flow.network)
+        """Restart from the current flow."""
+        copy_weights(_network_of(self), flow.network)
         self._remember(flow, None)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
-        """Start as a copy of the flow's network, then move towards it whenever its weights have changed.
+        """Create the average at the first call, then update it whenever the flow's weights have changed.
 
         Args:
             flow: The flow map in training.
@@ -95,33 +96,33 @@ class Averaged(Companion):
             moved = before is None or before[1] is None or not torch.equal(before[1], norms)
         if moved:
             decay = self.decay(progress) if callable(self.decay) else self.decay
-            copy_weights(_made(self), flow.network, 1 - decay)
+            copy_weights(_network_of(self), flow.network, 1 - decay)
 
     def _remember(self, flow: FlowMap, norms: Tensor | None) -> None:
         object.__setattr__(self, "_followed", (flow.network, norms))  # not registered as a submodule
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._followed = None  # a checkpoint is written after a step: its weights are still to be followed
+        self._followed = None  # a checkpoint is written after a step, before the average is updated
 
     def forward(self, flow: FlowMap, pair: Pair) -> FlowMap:
         """Flow map with the averaged weights."""
-        return flow.around(_made(self))
+        return flow.around(_network_of(self))
 
 
 def _norms(network: nn.Module) -> Tensor:
-    """Norms of the trained weights, to detect a change; fused optimizers do not raise version counters."""
+    """Compute the norms of the trained weights, to detect changes; fused optimizers keep version counters unchanged."""
     weights = [weight.detach() for weight in network.parameters() if weight.requires_grad]
     return torch.stack(torch._foreach_norm(weights)) if weights else torch.zeros(1)
 
 
-def _made(companion: Companion) -> nn.Module:
-    assert companion.network is not None, "Method.loss follows the flow before it binds the sources"
+def _network_of(companion: Companion) -> nn.Module:
+    assert companion.network is not None, "Method.follow creates the networks before the loss binds the sources"
     return companion.network
 
 
 def averaged(decay: float | Callable[[float], float]) -> Averaged:
-    """Velocity source: the flow with weights averaged over its training, see `Averaged`."""
+    """Velocity source: the flow with averaged weights, see `Averaged`."""
     return Averaged(decay)
 
 
@@ -133,10 +134,10 @@ class Phased(Companion):
         phases: Number of equal parts of training.
 
     Raises:
-        ValueError: There is less than one phase.
+        ValueError: The number of phases is less than 1.
 
-    The phase and the weights of its teacher are in the method's state dict, so a resumed run continues with the same
-    teacher.
+    The phase and the weights of its teacher are in the state dict of the method, so a resumed run continues with the
+    same teacher.
     """
 
     phase: Tensor
@@ -149,12 +150,12 @@ class Phased(Companion):
         self.network: nn.Module | None = None
         self.register_buffer("phase", torch.zeros((), dtype=torch.long))
         self._now = 0  # the same number, read without waiting for the device
-        self._replaced = False  # the loss reads this alone, so that a compiled one is the same in all later phases
+        self._replaced = False  # the only value that the loss reads: one compiled program for all later phases
 
     def make(self, flow: FlowMap) -> None:
-        """Make the network, if there is none yet: a frozen copy of the flow's."""
+        """Create the network unless it exists: a frozen copy of the flow's."""
         super().make(flow)
-        _made(self).requires_grad_(False)
+        _network_of(self).requires_grad_(False)
 
     def restart(self, flow: FlowMap) -> None:
         """Start a new run in the first phase."""
@@ -166,11 +167,11 @@ class Phased(Companion):
         self._enter(0)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
-        """Take the flow as the teacher at the begin of each later phase."""
+        """Make the flow the teacher at the beginning of each later phase."""
         self.make(flow)
         now = phase_of(progress, self.phases)
         if now > self._now:
-            copy_weights(_made(self), flow.network)
+            copy_weights(_network_of(self), flow.network)
             self._enter(now)
 
     def _enter(self, phase: int) -> None:
@@ -183,19 +184,20 @@ class Phased(Companion):
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
         """Teacher of the current phase."""
-        return flow.around(_made(self)) if self._replaced else self.first(flow, pair)
+        return flow.around(_network_of(self)) if self._replaced else self.first(flow, pair)
 
 
 class Auxiliary(Companion):
-    """Velocity source: a second flow map beside the flow, trained by an optimiser of its own.
+    """Velocity source: a second flow map, trained along with the flow by a separate optimiser.
 
     Args:
-        start: FlowMap to start from, with its output and path. None: a copy of the flow, made at the first `follow`,
-            which a training loop calls before it makes its optimisers. Frozen weights stay frozen and are shared; if
-            every weight is frozen, all are copied and made trainable.
+        start: FlowMap to start from; its output and path are used too. None: a copy of the flow, created at the first
+            `follow`, which a training loop calls before it creates optimisers. Frozen weights stay frozen and are
+            shared; if every weight is frozen, all are copied and made trainable.
         optimizer: Function from weights to an optimizer. None: one like the flow's.
 
-    Its losses must stop the flow, and the flow's losses must stop it: then one backward pass serves both.
+    Its losses must stop gradients to the flow, and the flow's losses must stop gradients to it: then one backward pass
+    serves both.
     """
 
     def __init__(self, start: FlowMap | None = None, optimizer: MakeOptimizer | None = None) -> None:
@@ -206,28 +208,28 @@ class Auxiliary(Companion):
         object.__setattr__(self, "_start", start)  # not a submodule: only its output and path are used
 
     def restart(self, flow: FlowMap) -> None:
-        """Start a new run from the start, or from a copy of the flow."""
+        """Start a new run from a copy of `start`, or of the flow."""
         self.network = None if self._start is None else trainable_copy(self._start.network)
         self.make(flow)
 
     def begin(self, flow: FlowMap) -> None:
-        """Start from the flow as it is now, unless there is a start of its own."""
+        """Restart from the current flow, unless `start` was given."""
         if self._start is None:
-            copy_weights(_made(self), flow.network)
+            copy_weights(_network_of(self), flow.network)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
-        """Make the network, if there is none yet; its own optimiser moves it."""
+        """Create the network unless it exists; its own optimiser updates it."""
         self.make(flow)
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
         """Second flow map, bound to the condition."""
         start = self._start
         like = flow if start is None else start.given(**pair.condition)
-        return like.around(_made(self)).unlimited()  # it gives velocities, even if the flow is partial
+        return like.around(_network_of(self)).unlimited()  # it computes velocities, even if the flow is partial
 
 
 class Discriminator(Auxiliary):
-    """Network that tells data from samples, with an optimiser of its own.
+    """Network that distinguishes data from samples, trained by a separate optimiser.
 
     Args:
         network: Called as network(x, **condition) -> logits, (B,) or (B, 1).
@@ -239,11 +241,11 @@ class Discriminator(Auxiliary):
         self.network = network
 
     def restart(self, flow: FlowMap) -> None:
-        """Keep the network, which is no copy of the flow."""
+        """Keep the network, which is not a copy of the flow."""
 
     def begin(self, flow: FlowMap) -> None:
-        """Keep the network, which is no copy of the flow."""
+        """Keep the network, which is not a copy of the flow."""
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
         """The network."""
-        return _made(self)
+        return _network_of(self)

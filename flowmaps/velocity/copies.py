@@ -1,4 +1,4 @@
-"""Copies of a network that follow its weights. Weights that are not trained are shared by all copies."""
+"""Copies of a network that follow its weights. All copies share the frozen weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def copied(module: M) -> M:
-    """Deep copy of a module that shares the weights that require no gradient.
+    """Deep copy of a module that shares the weights without gradient.
 
-    Shared weights are the same parameters, not only the same numbers: moved to another device or dtype in one of the
-    modules, they are moved in all.
+    Shared weights are the same parameters: if one of the modules is moved to another device or dtype, they move in all
+    of them.
     """
     return copy.deepcopy(module, {id(weight): weight for weight in module.parameters() if not weight.requires_grad})
 
@@ -32,16 +32,16 @@ def copy_weights(target: nn.Module, source: nn.Module, share: float = 1.0) -> No
     """Move a copy towards its source, target <- (1 - share) target + share source, and copy the buffers.
 
     Args:
-        target: The copy. Weights that it shares with the source stay.
+        target: The copy. Shared weights are unchanged.
         source: The network to follow.
         share: Weight of the source; 1 copies it.
 
     Raises:
-        RuntimeError: A shared weight requires a gradient now.
+        RuntimeError: A shared weight has been made trainable.
     """
     moved = list(pairs(target, source))
     mine, theirs = [a for a, _ in moved], [b for _, b in moved]
-    if mine and share < 1:  # torch's lists of tensors must not be empty
+    if mine and share < 1:  # torch._foreach functions refuse empty lists
         torch._foreach_lerp_(mine, theirs, share)
     else:
         for a, b in moved:
@@ -51,7 +51,7 @@ def copy_weights(target: nn.Module, source: nn.Module, share: float = 1.0) -> No
 
 
 def pairs(target: nn.Module, source: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-    """Weights of a copy and of its source, pair by pair, without the shared ones.
+    """Iterate over pairs of a weight of a copy and the same weight of its source, without shared weights.
 
     Args:
         target: The copy.
@@ -61,13 +61,13 @@ def pairs(target: nn.Module, source: nn.Module) -> Iterator[tuple[Tensor, Tensor
         A weight of the copy and the same weight of the source.
 
     Raises:
-        RuntimeError: A shared weight requires a gradient now.
+        RuntimeError: A shared weight has been made trainable.
     """
     for a, b in zip(target.parameters(), source.parameters(), strict=True):
         if a is not b:
             yield a, b
         elif b.requires_grad:
             raise RuntimeError(
-                "a weight that was frozen requires a gradient now, and a copy of the network was made in between that "
-                "shares it: decide what is trained before the first loss"
+                "a frozen weight requires a gradient now, but an earlier copy of the network shares it: set "
+                "requires_grad before the first loss"
             )

@@ -1,4 +1,4 @@
-"""Sources without weights of their own, and teachers."""
+"""Velocity sources without their own weights, and teachers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Pair:
-    """One draw of a training step: data, noise and their condition, and the times at which a term looks at them.
+    """One draw of a training step: data, noise, condition and times.
 
     Attributes:
         x0: Data (B, ...).
@@ -34,7 +34,7 @@ class Pair:
         s: Source times (B,).
         t: Target times (B,).
         numbers: Random numbers of the rule, by the name of its option.
-        rows: The rows of the batch that these are.
+        rows: Rows of the batch that the pair holds.
     """
 
     x0: Tensor
@@ -48,6 +48,7 @@ class Pair:
 
 
 VelocitySource = Callable[[FlowMap, Pair], Any]
+"""(flow, pair) -> teacher."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def frozen(flow: FlowMap, pair: Pair) -> FlowMap:
 
 
 def constant(teacher: Any) -> Any:
-    """Make the weights of a FlowMap, or of a teacher made of FlowMaps, constants; other teachers are returned as is."""
+    """Return a FlowMap, or a teacher made of FlowMaps, with constant weights; other teachers are returned unchanged."""
     if not isinstance(teacher, FlowMap):
         return teacher.with_constant_weights() if hasattr(teacher, "with_constant_weights") else teacher
     weights = {name: value.detach() for name, value in teacher.network.named_parameters()}
@@ -148,23 +149,24 @@ class Checked:
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """Velocity v(x, t). Raises ValueError if it does not have x's shape."""
-        return _answer(self.teacher.velocity, x, t)
+        return _checked_call(self.teacher.velocity, x, t)
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Average velocity V(x, s, t). Raises ValueError if it does not have x's shape."""
         jumps = getattr(self.teacher, "average_velocity", None)
-        return self.velocity(x, s) if jumps is None else _answer(jumps, x, s, t)
+        return self.velocity(x, s) if jumps is None else _checked_call(jumps, x, s, t)
 
     def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Jump F(x, s, t)."""
         return x + (expand(t, x) - expand(s, x)) * self.average_velocity(x, s, t)
 
 
-def _answer(question: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:
+def _checked_call(function: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:
+    """Call a method of a teacher. Raises ValueError if it refuses the call, or returns another shape."""
     try:
-        value = question(x, *times)
+        value = function(x, *times)
     except ValueError as error:
-        raise ValueError(f"the teacher cannot answer: {error}") from error
+        raise ValueError(f"the teacher refuses this call: {error}") from error
     if value.shape != x.shape:
         raise ValueError(
             f"the teacher must return the shape of x, {tuple(x.shape)}, but it returned {tuple(value.shape)}"
@@ -189,7 +191,7 @@ def fixed(teacher: Any) -> Fixed:
 
 @dataclass(frozen=True)
 class ByVelocity(Fixed):
-    """Velocity source: a given teacher with Euler steps as jumps, which are DDIM's on the linear path."""
+    """Velocity source: a given teacher with Euler steps as jumps, which are DDIM steps on the linear path."""
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Any:
         """Bind the teacher to the condition. Raises ValueError if it is on another path."""
@@ -198,6 +200,8 @@ class ByVelocity(Fixed):
 
 @dataclass(frozen=True)
 class _EulerSteps(Checked):
+    """Teacher with single Euler steps as jumps."""
+
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         return self.velocity(x, s)
 

@@ -58,7 +58,7 @@ GOOD = "author = {A}, title = {T}, year = {2025}, eprint = {1}"
         ("@misc{, " + GOOD + "}", "line 1: an entry starts with @type{key"),
         ("@misc{a, author = {A}, year = {2025}}", "line 1: entry a needs title, eprint or journal"),
         ("@misc{a, " + GOOD.replace("2025", "soon") + "}", "line 1: entry a needs a number for its year"),
-        ("@misc{a, " + GOOD + "}\n@misc{a, " + GOOD + "}", "line 2: entry a comes twice"),
+        ("@misc{a, " + GOOD + "}\n@misc{a, " + GOOD + "}", "line 2: entry a is repeated"),
     ],
 )
 def test_a_malformed_entry_is_refused_with_its_place(text, message):

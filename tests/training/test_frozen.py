@@ -101,7 +101,7 @@ def test_a_weight_that_is_thawed_after_it_was_shared_is_refused():
     flow, target = half(), averaged(0.5)
     target.make(flow)
     flow.requires_grad_()
-    with pytest.raises(RuntimeError, match="decide what is trained before the first loss"):
+    with pytest.raises(RuntimeError, match="set requires_grad before the first loss"):
         target.follow(flow, moved=True)
 
 

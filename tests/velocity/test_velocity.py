@@ -164,9 +164,9 @@ def test_a_teacher_needs_a_velocity():
 
 def test_a_teacher_that_cannot_answer_is_named():
     small = velocity.fixed(fm.FlowMap(fm.networks.MLP(2, width=8, depth=1)))(None, pair())
-    with pytest.raises(ValueError, match=r"the teacher cannot answer: .* x of shape \(B, 2\), got \(12, 3\)"):
+    with pytest.raises(ValueError, match=r"the teacher refuses this call: .* x of shape \(B, 2\), got \(12, 3\)"):
         small.velocity(X0, S)
-    with pytest.raises(ValueError, match="the teacher cannot answer: .*takes no label"):
+    with pytest.raises(ValueError, match="the teacher refuses this call: .*takes no label"):
         velocity.fixed(fm.FlowMap(fm.networks.MLP(3)))(None, pair(condition={"label": S})).average_velocity(X0, S, T)
 
     class Narrow:
