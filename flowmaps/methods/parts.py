@@ -37,7 +37,7 @@ def tangent_warm_up(until: float, largest: float) -> Callable[[Term, float], Ter
         largest: Value of r at the end.
 
     Returns:
-        The curriculum of a `Term`; None where until = 0.
+        The curriculum of a `Term`; None if until = 0.
     """
     if until == 0:
         return None

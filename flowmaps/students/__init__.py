@@ -1,7 +1,7 @@
 """Students: a pretrained network of one time, v(x, s), as the start of a flow map of two, V(x, s, t).
 
-`student(teacher)` copies the teacher's network and shows its layers two times, so that V(x, s, s) is the teacher's
-velocity before the first training step. Each layer sees its first time through the pretrained embedding E, and the
+`student(teacher)` copies the teacher's network and gives its layers two times, such that V(x, s, s) is the teacher's
+velocity before the first training step. Each layer gets its first time through the pretrained embedding E, and the
 others through a new embedding G that starts at zero:
 
     added        every layer sees (s, s - t):       E(s) + G(s - t)

@@ -1,4 +1,4 @@
-"""Make a student of a teacher."""
+"""Creation of a student from a teacher."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..networks.embeddings import TimeConditioning, gap
 from ..outputs import Output
 from ..path import Path
 from ..pretrained import Pretrained, Reading
+from .embedders import common_width
 from .student import Diagonal, Student, at_times, clock
 from .tame import ROUGH, Tame
-from .time_layers import TimeLayers, common_width, time_layers_of
+from .time_layers import TimeLayers, time_layers_of
 
 
 def student(
@@ -27,31 +28,31 @@ def student(
     tame: bool = True,
     places: TimeLayers | None = None,
 ) -> FlowMap:
-    """Make a flow map to train from a copy of the teacher's weights.
+    """Create a flow map to train from a copy of the teacher's weights.
 
-    Before the first training step V(x, s, s) equals the teacher's velocity exactly, up to the last digit: torch uses
-    other kernels for some layers if their weights are trained. From a FlowMap only the velocity is kept, V(x, s, s).
+    Before the first training step V(x, s, s) equals the teacher's velocity, up to the last digit: torch uses other
+    kernels for some layers if their weights are trained. Of a FlowMap only the velocity V(x, s, s) is kept.
 
     Args:
-        teacher: a pretrained model, `fm.teacher(...)`, or a FlowMap.
-        times: which layer sees which time. `students.added`: V(x, s, t) starts as the velocity at s for every t.
+        teacher: A pretrained model, `fm.teacher(...)`, or a FlowMap.
+        times: Which layer sees which time. `students.added`: V(x, s, t) starts as the velocity at s for every t.
             `students.decoupled` or `students.Decoupled(share)`: no new weights (Lee et al. 2025, arXiv 2510.24474).
             `students.source_only`: a partial map to t = 0, as in latent consistency models (Luo et al. 2023, arXiv
             2310.04378).
-        told: names of numeric conditions that the student takes besides, such as ("guidance",) for a
-            guidance-conditioned student; they have no effect before training.
-        tame: whether to differentiate a smooth fit of the time embedding if the embedding oscillates fast in t, as an
+        told: Names of additional numeric conditions, such as ("guidance",) for a guidance-conditioned student; they
+            have no effect before training.
+        tame: Whether to differentiate a smooth fit of the time embedding if the embedding oscillates fast in t, as an
             embedding of 1000 t does; values are unchanged. Derivatives are then not the limits of finite differences
             (`derivative.finite_difference`). The embedding is frozen, and a smooth function is trained in addition; see
             `students.Tame`.
-        places: time embedding and layers of the network. None: found by its attribute `flow_map_places` or its class.
+        places: Time embedding and layers of the network. None: found by its attribute `flow_map_places` or its class.
 
     Returns:
         The student, with the teacher's path, conditions and training mode.
 
     Raises:
-        TypeError: for a teacher without a network.
-        ValueError: for a network with unknown time layers, and for a partial flow map.
+        TypeError: If the teacher has no network.
+        ValueError: If the time layers of the network are unknown, or the teacher is a partial flow map.
     """
     network, reading, output, path = _parts(teacher)
     network = copy.deepcopy(network)
@@ -83,9 +84,9 @@ def roughness(network: nn.Module, reading: Reading | None, layers: TimeLayers) -
     """Compute the largest ratio of an embedding's time derivative to the derivative of its smooth fit.
 
     Args:
-        network: the network of one time.
-        reading: how it is called. None: with our times.
-        layers: its time layers.
+        network: The network of one time.
+        reading: Conversion of x and times to its input. None: they are passed unchanged.
+        layers: Its time layers.
 
     Returns:
         The largest ratio over its embeddings.
@@ -97,5 +98,5 @@ def roughness(network: nn.Module, reading: Reading | None, layers: TimeLayers) -
 
 
 def sees_target(times: TimeConditioning, depth: int) -> bool:
-    """Tell whether any of `depth` layers sees t."""
+    """Whether any of `depth` layers sees t."""
     return times(0.5, 0.0, depth) != times(0.5, 1.0, depth)

@@ -1,4 +1,4 @@
-"""Hooks that show the layers of a network other times than the one it is called with."""
+"""Hooks that give the layers of a network other times than the one in the call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .time_layers import Embedder, OurTimeLayers, TimeLayers
+from .embedders import Embedder
+from .time_layers import OurTimeLayers, TimeLayers
 
 
 class View(NamedTuple):
@@ -30,7 +31,7 @@ class Call:
     """The state of one forward pass: its views, the index of the current one, and the shifts of the later views.
 
     Args:
-        views: the views, from the input to the output.
+        views: The views, from the input to the output.
     """
 
     def __init__(self, views: Sequence[View]) -> None:
@@ -39,24 +40,24 @@ class Call:
         self.on_argument: list[Tensor] = []
 
 
-ASIDE = Call(())
-"""The call during which hooks do nothing, because they call a part of the network themselves."""
+INACTIVE = Call(())
+"""The call during which hooks do nothing, because they evaluate parts of the network."""
 
 
 class Hooks:
     """The hooks on a network, active only within `during(call)`.
 
-    The embedding of each call becomes E(view's time) + new, with the smooth derivative. Layers after the first view
-    get E(their time) - E(s), plus the difference of the new embeddings, added to their argument; this is zero where the
-    times are equal.
+    The embedding of each call becomes E(view's time) + new, with the smooth derivative. In layers of the later views,
+    E(their time) - E(s) plus the difference of the new embeddings is added to the argument; this is zero if the times
+    are equal.
 
     Args:
-        network: the network.
-        layers: its time layers.
-        embedders: its time embeddings.
-        tame: the smooth embeddings, one for each embedding. None: the pretrained derivative.
-        shares: number of layers of each view.
-        acts: whether the embedding changes even if there is a single view.
+        network: The network.
+        layers: Its time layers.
+        embedders: Its time embeddings.
+        tame: The smooth embeddings, one for each embedding. None: the pretrained derivative.
+        shares: Number of layers of each view.
+        acts: Whether the hooks change the embedding even for a single view.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Hooks:
         if several and isinstance(layers, OurTimeLayers):
             layers.shared(network).register_forward_hook(self.shared_out)
         elif several:
-            self._on_layers(shares)
+            self._register_on_layers(shares)
 
     @contextmanager
     def during(self, call: Call | None) -> Iterator[None]:
@@ -97,14 +98,14 @@ class Hooks:
             call.on_embedding = [self.shift(0, view, call.views[0]) for view in call.views[1:]]
             call.on_argument = call.on_embedding
 
-    def old(self, i: int, clock: Tensor) -> Tensor:
+    def pretrained(self, i: int, clock: Tensor) -> Tensor:
         """Evaluate the i-th pretrained embedding at times (B,) on the network's clock: (B, width)."""
-        with self.during(ASIDE):
+        with self.during(INACTIVE):
             value = self.embedders[i](clock)
         return value if self.tame is None else value.detach()
 
     def added(self, i: int, view: View) -> Tensor | None:
-        """Sum the new and smooth embeddings of a view, to be added to the i-th pretrained one; None if absent."""
+        """Add the new and the smooth embedding of a view, for the i-th pretrained one; None if both are absent."""
         parts = [
             part for part in (view.new, None if self.tame is None else self.tame[i](view.time)) if part is not None
         ]
@@ -112,25 +113,25 @@ class Hooks:
 
     def shift(self, i: int, view: View, first: View) -> Tensor:
         """Compute the i-th embedding of a view minus the embedding of the first view, (B, width)."""
-        old = self.old(i, view.clock) - self.old(i, first.clock)
+        old = self.pretrained(i, view.clock) - self.pretrained(i, first.clock)
         new, before = self.added(i, view), self.added(i, first)
         return old if new is None or before is None else old + (new - before).to(old.dtype)
 
     def embedded(self, i: int, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
         """Forward hook of an embedding: replace the network's E(s) by E(s) + new."""
-        call = self._now()
+        call = self._current_call()
         if call is None:
             return None
         view, first = call.views[call.current], call.views[0]
         value = output if self.tame is None else output.detach()
         added = self.added(i, first if self.adds or call.current == 0 else view)
         if call.current and not isinstance(self.layers, OurTimeLayers):  # an embedding within a layer
-            value = value + (self.old(i, view.clock) - self.old(i, first.clock)).to(value.dtype)
+            value = value + (self.pretrained(i, view.clock) - self.pretrained(i, first.clock)).to(value.dtype)
         return value if added is None else value + added.to(value.dtype)
 
     def shared_out(self, module: Any, args: Any, output: list[tuple[Tensor, int]]) -> list[tuple[Tensor, int]] | None:
-        """Forward hook of our `Conditioning`: join its list (embedding, layers) from one call for each view."""
-        if (call := self._now()) is None:
+        """Forward hook of the `Conditioning` of flowmaps: join its lists (embedding, layers) for all views."""
+        if (call := self._current_call()) is None:
             return None
         result, start = cut(output, 0, call.views[0].layers), call.views[0].layers
         for k, view in enumerate(call.views[1:], start=1):
@@ -139,13 +140,14 @@ class Hooks:
             start += view.layers
         return result
 
-    def _on_layers(self, shares: Sequence[int]) -> None:
+    def _register_on_layers(self, shares: Sequence[int]) -> None:
+        """Register the hooks of layers that get the embedding as an argument, or have one each."""
         names, modules = self.layers, self.layers.layers_of(self.network)
         self.adds = bool(names.argument)
         if self.adds and len(self.embedders) > 1:
             raise ValueError(
-                f"layers that are given the embedding need a single one, but {names.embedding} names "
-                f"{len(self.embedders)}; if each layer has its own, say so by TimeLayers(argument='')"
+                f"layers with the embedding as an argument need a single embedding, but {names.embedding} names "
+                f"{len(self.embedders)}; if each layer has its own, pass TimeLayers(argument='')"
             )
         of_layer = [k for k, count in enumerate(shares) for _ in range(count)]
         for k, layer in zip(of_layer, modules, strict=True):
@@ -162,16 +164,16 @@ class Hooks:
         """Pre-hook of a layer of view k: add the shift of view k to its argument.
 
         Args:
-            k: index of the view.
-            place: position and name of the embedding among the arguments. None: the layer takes none.
-            module: the layer.
-            args: its arguments.
-            named: its keyword arguments.
+            k: Index of the view.
+            place: Position and name of the embedding among the arguments. None: it is not an argument.
+            module: The layer.
+            args: Its arguments.
+            named: Its keyword arguments.
 
         Returns:
-            The changed arguments, or None if they stay.
+            The changed arguments, or None if they are unchanged.
         """
-        if (call := self._now()) is None:
+        if (call := self._current_call()) is None:
             return None
         call.current = k
         if k == 0 or place is None:
@@ -183,33 +185,34 @@ class Hooks:
         return (*args[:position], given, *args[position + 1 :]), named
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Forward hook of the last layer: everything after it sees the last view."""
-        if self.call is not None and self.call is not ASIDE:
+        """Forward hook of the last layer: modules after it get the last view."""
+        if self.call is not None and self.call is not INACTIVE:
             self.call.current = len(self.call.views) - 1
 
     def project(self, module: nn.Module, args: Any) -> None:
-        """Pre-hook of the projection: project the shifts of the later views too."""
-        if (call := self._now()) is None:
+        """Pre-hook of the projection: compute the projected shifts of the later views."""
+        if (call := self._current_call()) is None:
             return
-        with self.during(ASIDE):
-            way = functools.partial(functools.reduce, lambda h, module: module(h), self.projection)
-            before = way(args[0])
-            call.on_argument = [way(args[0] + shift.to(args[0].dtype)) - before for shift in call.on_embedding]
+        with self.during(INACTIVE):
+            projection = functools.partial(functools.reduce, lambda h, module: module(h), self.projection)
+            before = projection(args[0])
+            call.on_argument = [projection(args[0] + shift.to(args[0].dtype)) - before for shift in call.on_embedding]
 
     def to_head(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook of `head`: shift the embedding that the output layer reads."""
-        if (call := self._now()) is None:
+        if (call := self._current_call()) is None:
             return None
         member = self.layers.head[1]
         return tuple(shifted(part, call.on_embedding[-1]) if i == member else part for i, part in enumerate(output))
 
-    def _now(self) -> Call | None:
+    def _current_call(self) -> Call | None:
+        """Return the running call, or None while the hooks are inactive."""
         if self.call is None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
             raise RuntimeError(
-                "a layer of a student is computed again in the backward pass without the times of its call: give its "
-                "network Student.checkpointed as the function that checkpoints its layers"
+                "a layer of a student is computed again in the backward pass without the times of its call: set "
+                "Student.checkpointed as the checkpoint function of its network"
             )
-        return None if self.call is ASIDE else self.call
+        return None if self.call is INACTIVE else self.call
 
 
 def shifted(argument: Tensor, shift: Tensor) -> Tensor:
@@ -221,9 +224,9 @@ def cut(groups: list[tuple[Tensor, int]], start: int, count: int) -> list[tuple[
     """Cut a list (embedding, layers) to some of the layers.
 
     Args:
-        groups: embeddings with numbers of consecutive layers.
-        start: index of the first layer.
-        count: number of layers.
+        groups: Embeddings with numbers of consecutive layers.
+        start: Index of the first layer.
+        count: Number of layers.
 
     Returns:
         The list for these layers.

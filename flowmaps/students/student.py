@@ -1,4 +1,4 @@
-"""The network of a student: a pretrained network of one time whose layers see two times."""
+"""The network of a student: a pretrained network of one time, with layers that see two times."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from ..networks.initialise import where_the_source_is
 from ..networks.layers import by_parts, under_torch_func, zero
 from ..pretrained import Reading
 from ..serialise import describable
+from .embedders import Embedder, common_width
 from .hooks import Call, Hooks, View
 from .tame import Tame
-from .time_layers import Embedder, TimeLayers, common_width, time_layers_of
+from .time_layers import TimeLayers, time_layers_of
 
 UNGUIDED = {"guidance": 1.0, "guidance_from": 0.0, "guidance_to": 1.0}
-"""Guidance conditions of a call that gives none: the unguided distribution."""
+"""Default guidance conditions, for the unguided distribution."""
 
 
 @describable
 class Diagonal(nn.Module):
-    """A network of two times as a network of one: network(x, s, s), the velocity of its flow map."""
+    """A network of two times as a network of one time: network(x, s, s), the velocity of its flow map."""
 
     passes_time_to = "network"
 
@@ -42,23 +43,23 @@ class Student(nn.Module):
     """A network of one time, network(x', clock, **condition), as a network of two: student(x, s, t, **condition).
 
     Each layer sees its first time through the pretrained embedding. Its other times and the numeric conditions `told`
-    enter through the embedding `new`, which starts at zero. The condition `guidance` enters as 1 - 1/guidance, others
-    unchanged; none of them is passed on to the network. A call without guidance conditions is unguided.
+    enter through the embedding `new`, which starts at zero. The condition `guidance` enters as 1 - 1/guidance, the
+    others unchanged; none of them is passed to the network. A call without guidance conditions is unguided.
 
-    The network gets hooks and no other change: its weights keep their names, below `network.`, and called by itself it
-    returns the same as before. `fm.student` makes a student of a teacher.
+    The network gets hooks but no other change: its weights keep their names, below `network.`, and a direct call
+    returns the same as before. `fm.student` creates a student from a teacher.
 
     Args:
-        network: the network of one time.
-        reading: converts x and times to the network's input. None: they are passed unchanged.
-        times: which layer sees which time; s must come first.
-        told: names of numeric conditions, one number for each row.
-        tame: whether the derivative in time is the derivative of a smooth embedding, see `Tame`.
-        places: time embedding and layers of the network. None: found by its attribute `flow_map_places` or its class.
+        network: The network of one time.
+        reading: Converts x and times to the network's input. None: they are passed unchanged.
+        times: Which layer sees which time; s must come first.
+        told: Names of additional numeric conditions, one number for each row.
+        tame: Whether the derivative in time is the derivative of a smooth embedding, see `Tame`.
+        places: Time embedding and layers of the network. None: found by its attribute `flow_map_places` or its class.
 
     Raises:
-        ValueError: for times that do not show s first, time layers that the network does not have, and a call without
-            one of the conditions `told`.
+        ValueError: If `times` does not have s first, or the network does not have the time layers. A call raises it if
+            a condition in `told` is missing.
     """
 
     def __init__(
@@ -88,22 +89,22 @@ class Student(nn.Module):
         self._hooks = Hooks(network, layers, embedders, self.tame, shares, acts=tame or self.new is not None)
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
-        """Evaluate V at x (B, *shape) with times s and t (B,), the conditions `told` and the network's own ones."""
+        """Evaluate V at x (B, *shape), times s and t (B,), with the conditions in `told` and the network's own ones."""
         condition = {**{name: value for name, value in UNGUIDED.items() if name in self.told}, **condition}
         if missing := [name for name in self.told if name not in condition]:
             raise ValueError(
-                f"this student is told {', '.join(self.told)}, but the call does not give {', '.join(missing)}: bind "
+                f"this student needs the conditions {', '.join(self.told)}, but {', '.join(missing)} is missing: bind "
                 f"it, flow.given({missing[0]}=...)"
             )
-        told = tuple(number(name, condition.pop(name), s) for name in self.told)
-        asked, at = (x, s) if self.reading is None else self.reading.asked(x, s)
-        call = Call([self._view(seen, layers, told) for seen, layers in self.times(s, t, self.depth)])
+        numbers = tuple(number(name, condition.pop(name), s) for name in self.told)
+        state, time = (x, s) if self.reading is None else self.reading.asked(x, s)
+        call = Call([self._view(seen, layers, numbers) for seen, layers in self.times(s, t, self.depth)])
         self._hooks.start(call)
         with self._hooks.during(call):
-            return self.network(asked, at, **condition)
+            return self.network(state, time, **condition)
 
     def fit(self) -> None:
-        """Fit the smooth embeddings to the pretrained ones and freeze these; the `Tame` modules are trained instead."""
+        """Fit the smooth embeddings to the pretrained ones, and freeze the pretrained ones."""
         for smooth, embedder in zip(self.tame or (), self._hooks.embedders, strict=False):
             assert isinstance(smooth, Tame)
             smooth.fit(at_times(embedder, self.reading))
@@ -112,12 +113,12 @@ class Student(nn.Module):
     def checkpointed(self, layer: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
         """Call layer(*inputs) and recompute it in the backward pass with the times of this call.
 
-        Networks that checkpoint layers use it instead of torch's function.
+        Networks with checkpointed layers call it instead of torch's function.
 
         Args:
-            layer: the layer.
-            *inputs: its inputs; dual numbers are allowed.
-            **named: its keyword arguments.
+            layer: The layer.
+            *inputs: Its inputs; dual numbers are allowed.
+            **named: Its keyword arguments.
 
         Returns:
             The output of the layer.
@@ -133,19 +134,20 @@ class Student(nn.Module):
         of_parts, parts = by_parts(again, inputs)
         return checkpoint(of_parts, *parts, use_reentrant=False)
 
-    def _view(self, seen: Times, layers: int, told: Times) -> View:
+    def _view(self, seen: Times, layers: int, numbers: Times) -> View:
+        """Create the view of some layers from their times and the numeric conditions."""
         time, *others = seen
-        new = None if self.new is None else self.new((*others, *told))
+        new = None if self.new is None else self.new((*others, *numbers))
         return View(time, clock(self.reading, time), new, layers)
 
 
 def clock(reading: Reading | None, time: Tensor) -> Tensor:
-    """Convert our times (B,) to the network's clock."""
+    """Convert times (B,) of the flow map to the network's clock."""
     return time if reading is None else reading.asked(time, time)[1]
 
 
 def at_times(embedder: Embedder, reading: Reading | None) -> Callable[[Tensor], Tensor]:
-    """Return the pretrained embedding as a function of our times (n,)."""
+    """Return the pretrained embedding as a function of times (n,) of the flow map."""
     return lambda s: embedder(clock(reading, s))
 
 
@@ -153,37 +155,37 @@ def times_seen(times: TimeConditioning, depth: int) -> int:
     """Count the times that each layer sees.
 
     Args:
-        times: which layer sees which time.
-        depth: number of layers.
+        times: Which layer sees which time.
+        depth: Number of layers.
 
     Returns:
         The number of times.
 
     Raises:
-        ValueError: if the first is not s on the diagonal.
+        ValueError: If the first one is not s on the diagonal.
     """
     position, count, shift = where_the_source_is(times, depth)
     if position or shift:
         raise ValueError(
-            "the pretrained embedding must see s where s = t: times must show it first, as students.added, decoupled "
-            "and source_only do"
+            "the pretrained embedding must get s if s = t: the first time of each layer must be s, as in "
+            "students.added, decoupled and source_only"
         )
     return count
 
 
 def number(name: str, value: Any, s: Tensor) -> Tensor:
-    """Convert a numeric condition to the input of the new embedding.
+    """Convert a numeric condition to an input (B,) of the new embedding.
 
     Args:
-        name: name of the condition; "guidance" enters as 1 - 1/value.
-        value: a number, or one for each row.
-        s: times (B,).
+        name: Name of the condition; "guidance" enters as 1 - 1/value.
+        value: A number, or one for each row.
+        s: Times (B,).
 
     Returns:
         (B,).
 
     Raises:
-        ValueError: for any other number of values.
+        ValueError: If there is another number of values.
     """
     value = torch.as_tensor(value, dtype=s.dtype, device=s.device).reshape(-1)
     given, rows = value.shape[0], s.shape[0]  # len would fix the number of rows of an exported program

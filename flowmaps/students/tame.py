@@ -20,23 +20,23 @@ from ..networks.layers import full_precision
 GRID = 1000
 """Number of intervals between the times of the fit."""
 RIDGE = 1e-6
-"""Weight of the squared coefficients in the fit, beside the mean square of the residual."""
+"""Weight of the squared coefficients in the fit, relative to the mean square of the residual."""
 ROUGH = 2.0
 """An embedding is rough if its derivative is larger than the derivative of its smooth fit by this factor."""
 
 features = Fourier(frequencies=16, low=1.0, high=30.0)
-"""Features of the smooth embedding, beside 1 and s; they resolve time differences of about 1/30."""
+"""Features of the smooth embedding, in addition to 1 and s; they resolve time differences of about 1/30."""
 
 
 class Tame(nn.Module):
-    """The correction that gives an embedding E(s) a smooth derivative, D phi(s) + C (phi(s) - sg[phi(s)]).
+    """Correction that gives an embedding E(s) a smooth derivative, D phi(s) + C (phi(s) - sg[phi(s)]).
 
     It is added to sg[E(s)]. phi(s) = (1, s, sin w_i s, cos w_i s), w_i from 1 to 30; C phi is the least-squares fit of
     E; D starts at zero and is trained instead of E. The value is E(s) + D phi(s), at first exactly E(s). The derivative
     is the derivative of (C + D) phi: the residual E - C phi counts as a constant.
 
     Args:
-        width: width of the embedding.
+        width: Width of the embedding.
     """
 
     fitted: Tensor
@@ -79,8 +79,8 @@ def least_squares(at: Tensor, values: Tensor) -> Tensor:
     """Minimise mean |C phi - values|^2 + RIDGE |C|^2.
 
     Args:
-        at: rows phi (n, m).
-        values: rows (n, width).
+        at: Rows phi (n, m).
+        values: Rows (n, width).
 
     Returns:
         C (width, m).

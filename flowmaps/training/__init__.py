@@ -20,8 +20,8 @@ from .config import KeepingConfig, LearningConfig, TrainConfig
 from .schedule import WarmUp, WarmUpDecay, constant
 
 if TYPE_CHECKING:
-    from .learner import LossModule
     from .loop import State, train
+    from .loss_module import LossModule
 
 whole = unshard
 """The earlier name of `unshard`."""
@@ -32,7 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 # These import accelerate. They load on first use, so that the command line starts fast.
-_LAZY = {"LossModule": "learner", "State": "loop", "train": "loop"}
+_LAZY = {"LossModule": "loss_module", "State": "loop", "train": "loop"}
 
 
 def __getattr__(name: str) -> Any:

@@ -104,7 +104,7 @@ def test_data_made_from_an_object_must_be_passed(tmp_path):
 
 
 def test_no_run_is_no_evaluation(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no run folder"):
+    with pytest.raises(FileNotFoundError, match="not a run folder"):
         evaluate_run(tmp_path / "nothing")
 
 

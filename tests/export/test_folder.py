@@ -91,7 +91,7 @@ def test_the_use_on_the_card_runs(run, tmp_path, monkeypatch):
 def test_commands_that_cannot_be_are_refused(run, tmp_path, capsys):
     (tmp_path / "taken").write_text("a file")
     for arguments, said in (
-        ([str(tmp_path / "no_run"), "out"], "no run folder"),
+        ([str(tmp_path / "no_run"), "out"], "not a run folder"),
         ([str(run), str(tmp_path / "taken")], "is no export of flowmaps"),
         ([str(run), str(tmp_path / "out"), "--push-to-hub", "name"], "OWNER/NAME, got 'name'"),
     ):
