@@ -91,6 +91,7 @@ class Config(TypedDict):
     training: TrainingEntry
     notes: Notes
     versions: dict[str, str]
+    processes: NotRequired[dict[str, Any]]
 
 
 class LoggedRow(TypedDict):
@@ -146,6 +147,8 @@ class Evaluation(TypedDict):
     floor_stderr: Number
     rows: list[EvaluatedRow]
     measures: dict[str, str]
+    samples: int
+    device: str
     guidance: NotRequired[GuidanceTable]
     map_error: NotRequired[Number]
     map_error_one_jump: NotRequired[Number]
@@ -171,7 +174,10 @@ def check(document: Any, hint: Any, path: Path, place: str = "") -> None:
 def check_config(config: Any, path: Path) -> None:
     """Check the content of config.json, of any format. Raises ValueError, naming the file and the entry."""
     if isinstance(config, dict) and "flow" not in config and "_class_name" in config:
-        raise ValueError(f"{path} is not the config.json of a run, but of a model of diffusers")
+        raise ValueError(
+            f"{path.parent} is neither a run nor a pipeline, but one model of diffusers: give the folder of the "
+            "pipeline around it, with model_index.json"
+        )
     check(config, Config, path)
     data = config["data"]
     if not data["shape"] or min(data["shape"]) < 1 or math.prod(data["shape"]) > MOST_VALUES:

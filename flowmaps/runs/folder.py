@@ -22,6 +22,7 @@ from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
 from ..serialise import current, describe, differences, shown
+from .checkpoint_reading import newest
 from .documents import LoggedRow, check, check_config, check_evaluation
 from .earlier import upgraded
 from .fingerprint import fingerprint
@@ -238,17 +239,36 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
 
 
 def newest_step(run: Path) -> int:
-    """Return the step of the newest checkpoint of a run."""
-    return max(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
+    """Return the step of the newest checkpoint of a run. Raises FileNotFoundError if there is none."""
+    found = newest(run / "checkpoints")
+    if found is None:
+        raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
+    return found
 
 
 def read_evaluation(run: str | Path) -> dict[str, Any] | None:
     """Read evaluation.json of a run; None if it is missing or older than the newest checkpoint."""
     path = Path(run) / EVALUATION
+    return read_measures(path, newest_step(Path(run))) if path.is_file() else None
+
+
+def read_measures(path: Path, step: int) -> dict[str, Any] | None:
+    """Read an evaluation.
+
+    Args:
+        path: The file.
+        step: Step of the checkpoint that is measured.
+
+    Returns:
+        Its content; None if it is missing or of another step.
+
+    Raises:
+        ValueError: If the file is broken, or lacks an entry.
+    """
     if not path.is_file():
         return None
-    result = read_json(path)
-    if isinstance(result, dict) and result.get("step") != newest_step(Path(run)):
+    found = read_json(path)
+    if isinstance(found, dict) and found.get("step") != step:
         return None
-    check_evaluation(result, path)
-    return result
+    check_evaluation(found, path)
+    return found
