@@ -8,8 +8,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import main, parse
-from flowmaps.cli.arguments import keywords
-from flowmaps.cli.scales import interval_of, scales_of
+from flowmaps.cli.arguments import interval_of, keywords, scales_of
 from flowmaps.cli.tables import print_evaluation
 from flowmaps.evaluate import evaluate_run, read_evaluation, train_classifier
 from flowmaps.evaluate.features import save_classifier
