@@ -95,7 +95,7 @@ def test_a_velocity_that_knows_the_null_class_is_guided(runs, tmp_path):
 
 def test_a_scale_that_was_never_seen_is_said(runs, tmp_path, capsys):
     drawn(runs["distilled"], tmp_path / "x.npy", "--guidance", "4")
-    assert "was trained with scales from 1 to 3, and never saw 4" in capsys.readouterr().err
+    assert "was trained with scales from 1 to 3, and 4 is outside" in capsys.readouterr().err
     drawn(runs["distilled"], tmp_path / "x.npy", "--guidance", "3")
     assert "warning" not in capsys.readouterr().err
 
@@ -106,7 +106,7 @@ def test_what_a_run_does_not_know_is_refused(runs, capsys):
 
     assert "does not know the null class" in sample("ignorant", "--guidance", "2")
     assert "guidance of scale 2 is baked into this run" in sample("fixed", "--guidance", "3")
-    assert "cannot be told an interval" in sample("told", "--guidance", "2", "--guidance-interval", "0:0.5")
+    assert "takes no interval" in sample("told", "--guidance", "2", "--guidance-interval", "0:0.5")
     assert "it needs --guidance" in sample("plain", "--guidance-interval", "0:0.5")
     with pytest.raises(ValueError, match="has no guidance"):
         evaluate_run(runs["ignorant"], guidance=(2.0,), features=fm.evaluate.Features("none", lambda x: x))

@@ -196,7 +196,7 @@ def test_pipelines_without_a_vae_or_without_text(tmp_path):
     labels = cached(dit, classes=10, out=tmp_path / "b", **EXACT)
     batch = next(labels.batches(50))
     assert labels.shape == (4, 8, 8) and batch.given is None and batch.label.max() < 10
-    with pytest.raises(ValueError, match="the network of .*dit is not told a text, so no prompts apply"):
+    with pytest.raises(ValueError, match="the network of .*dit has no text conditioning, so it takes no prompts"):
         cached(dit, prompts=["a cat"], out=tmp_path / "c")
 
 
@@ -204,8 +204,8 @@ def test_what_cannot_be(folder, pictures, tmp_path):
     out = tmp_path / "cache"
     plain = torch.rand(N, 3, 16, 16) - 0.5
     for images, prompts, message in (
-        (None, None, "is told a text, so it needs --prompts FILE"),
-        (plain, None, "is told a text, and tensor has no captions: write them beside the images"),
+        (None, None, "needs texts: pass --prompts FILE"),
+        (plain, None, "needs texts, and tensor has no captions: write them beside the images"),
         (plain, ["a", "b"], "there are 2 prompts for 10 images of tensor: one for each is needed"),
         (
             torch.rand(N, 1, 16, 16),

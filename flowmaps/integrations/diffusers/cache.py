@@ -143,14 +143,14 @@ def texts_of(
     """
     if not pipeline.has("text_encoder"):
         if prompts is not None or negative is not None:
-            raise ValueError(f"the network of {pipeline.name} is not told a text, so no prompts apply")
+            raise ValueError(f"the network of {pipeline.name} has no text conditioning, so it takes no prompts")
         return Prompts(())
     lines = read_lines(prompts) if isinstance(prompts, str | Path) else prompts
     own = Prompts((), torch.empty(0, dtype=torch.int64)) if lines is None else Prompts.of_rows(lines)
     if data is not None and table is not None:
         own = _of_images(data, len(table.rows), own)
     elif not len(own):
-        raise ValueError(f"the network of {pipeline.name} is told a text, so it needs --prompts FILE, prompts=")
+        raise ValueError(f"the network of {pipeline.name} needs texts: pass --prompts FILE, or prompts=")
     texts = dict.fromkeys([*own.texts, "", *([] if negative is None else [negative])])
     return Prompts(list(texts), own.index)
 
@@ -160,8 +160,8 @@ def _of_images(data: Data, rows: int, own: Prompts) -> Prompts:
     if not len(own):
         if data.prompts is None and "text" not in data.given:
             raise ValueError(
-                f"the network is told a text, and {data.name} has no captions: write them beside the images (see "
-                "data.image_folder), or give a prompt for each image by --prompts FILE, prompts="
+                f"the network needs texts, and {data.name} has no captions: write them beside the images (see "
+                "data.image_folder), or pass a prompt for each image by --prompts FILE, or prompts="
             )
         return Prompts(()) if data.prompts is None else data.prompts
     if len(own) == 1:
