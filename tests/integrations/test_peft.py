@@ -350,7 +350,7 @@ def test_merged_it_is_an_ordinary_student_with_weights_of_its_own(weight):
 def test_a_student_that_was_trained_before_it_was_adapted_has_no_weight_but_1():
     flow = lora(moved(student_of(mlp())), 2)
     set_weight(flow, 1.0)
-    with pytest.raises(ValueError, match="can only act by the weight 1"):
+    with pytest.raises(ValueError, match="its weight must be 1"):
         set_weight(flow, 0.5)
 
 

@@ -17,17 +17,17 @@ from .interval import interval
 class FlowMapModel(Stock):
     """The average velocity V(x, s, t) of a flow map: x_t = x_s + (t - s) V(x_s, s, t), t = 0 is data and t = 1 noise.
 
-    It is called like its class in diffusers, from `timestep` to r_timestep. The pipeline sets `schedule`, the scheduler
-    whose next timestep is the default of r_timestep, and `told`, numeric conditions by name, such as guidance, which
-    take precedence over arguments of that name.
+    It is called like its class in diffusers, from `timestep` to `r_timestep`. The pipeline sets `schedule`, the
+    scheduler that gives the default of `r_timestep`, its next timestep, and `told`, numeric conditions by name, such as
+    guidance, which take precedence over arguments of that name.
 
     Args:
-        *args: arguments of its class.
-        flow_map: description of the student: its times, its reading and its clock.
-        shape: shape of one sample.
-        image: whether a sample is an image.
-        noise_scale: standard deviation of the noise at t = 1.
-        **config: arguments of its class.
+        *args: Arguments of its class.
+        flow_map: Description of the student: its times, its reading and its clock.
+        shape: Shape of one sample.
+        image: Whether a sample is an image.
+        noise_scale: Standard deviation of the noise at t = 1.
+        **config: Arguments of its class.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class FlowMapModel(Stock):
         s, t = interval(timestep, r_timestep, self.schedule, x)
         for time, only in zip((s, t), self.config.flow_map["only"], strict=True):
             if only is not None and bool((time != only).any()):
-                raise ValueError("this map knows one jump only, from noise to data: num_inference_steps=1")
+                raise ValueError("this map only jumps from noise to data: num_inference_steps=1")
         others = {name: value for name, value in list(call.items())[2:] if name != "timestep"}
         others |= {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in told.items()}
         value = student(x, s, t, **others)
