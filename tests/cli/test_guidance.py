@@ -183,7 +183,7 @@ def test_evaluation_and_report_by_scale_beside_the_guided_teacher(runs, classifi
     own = [(None, name, n, w) for name, n in (("jump", 1), ("euler", 2)) for w in (1.0, 2.0)]
     assert rows == own + [("plain", "euler", 2, w) for w in (1.0, 2.0, 4.0)]
     assert "to_reference" in found["rows"][0] and found["reference"] == str(runs["plain"])
-    assert "What guidance does" in text and "1 jump, scale 2" in text and "2 ODE steps of plain, scale 4" in text
+    assert "Effect of guidance" in text and "1 jump, scale 2" in text and "2 ODE steps of plain, scale 4" in text
     assert text.count("A grid of images, a row for each class") == 7
     print_evaluation(read_evaluation(runs["distilled"]))
     printed = capsys.readouterr().out
