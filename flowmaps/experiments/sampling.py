@@ -72,9 +72,9 @@ def sample(
     noise = torch.randn(n, *config["data"]["shape"], generator=torch.Generator().manual_seed(seed))
     noise = (noise * flow.path.sigma(torch.ones(()))).to(flow.like)
     labels = labels_of(run, config, n, label)
-    source, told = guided(flow, config, n, guidance, guidance_interval)
+    source, condition = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
-    condition = told | sampling.by_name(labels)
+    condition |= sampling.by_name(labels)
     condition |= text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt, n)
     x = sampling.sample(source, noise, steps, step=function, condition=condition, seed=seed).cpu()
     if out is not None:
@@ -118,8 +118,8 @@ def guided(
         warnings.warn(
             f"this run was trained with scales from {low:g} to {high:g}, and {scale:g} is outside", stacklevel=3
         )
-    source, told = at_scale(flow, config, scale, time_interval(interval))
-    return source, {name: value.to(flow.like.device).expand(n) for name, value in told.items()}
+    source, condition = at_scale(flow, config, scale, time_interval(interval))
+    return source, {name: value.to(flow.like.device).expand(n) for name, value in condition.items()}
 
 
 def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:

@@ -175,7 +175,7 @@ def test_what_cannot_be(home, tmp_path, capsys, monkeypatch):
 def test_the_cache_of_another_pipeline_is_refused(home, tmp_path, capsys):
     given = ["--data", home / "rgb.npy", "--prompts", home / "prompts.txt", "--cache", tmp_path / "cache"]
     distil(home, "sd", tmp_path / "run", *given, "--lora", "2")
-    assert "was made from something else" in refused(capsys, home / "flux", *given)
-    assert "was made from something else" in refused(capsys, home / "flux", "--data", tmp_path / "cache")
+    assert "has another origin" in refused(capsys, home / "flux", *given)
+    assert "has another origin" in refused(capsys, home / "flux", "--data", tmp_path / "cache")
     manifest = json.loads((tmp_path / "cache" / "cache.json").read_text())
     assert manifest["complete"] and set(manifest["made"]["pipeline"]) == {"vae", "text_encoder", "tokenizer"}

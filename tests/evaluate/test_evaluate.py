@@ -156,7 +156,7 @@ def test_residual_against_a_teacher_sees_a_wrong_velocity():
 
 @pytest.mark.parametrize("only", [{"only_source": 1.0}, {"only_target": 0.0}])
 def test_partial_maps_have_no_velocity_to_be_consistent_with(only):
-    with pytest.raises(ValueError, match="no velocity of its own to be consistent with: give teacher="):
+    with pytest.raises(ValueError, match="no velocity to be consistent with: pass teacher="):
         consistency_residuals(partial(WIDE, **only), WIDE.sample(4))
 
 

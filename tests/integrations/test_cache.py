@@ -114,12 +114,12 @@ def test_a_cache_of_another_pipeline_or_of_other_images_is_refused(folder, pictu
     other = tiny.sdxl(tmp_path / "sdxl")
     made = tmp_path / "cache"
     cached(folder, pictures, negative="ugly", out=made, **EXACT)
-    with pytest.raises(ValueError, match="was made from something else: its.pipeline.text_encoder was .* Choose anoth"):
+    with pytest.raises(ValueError, match="has another origin: its.pipeline.text_encoder was .* Choose anoth"):
         cached(other, pictures, negative="ugly", out=made, **EXACT)
-    with pytest.raises(ValueError, match="was made from something else: its.texts.count was 9 and is 8"):
+    with pytest.raises(ValueError, match="has another origin: its.texts.count was 9 and is 8"):
         cached(folder, pictures, out=made, **EXACT)
     less = load(pictures, captions=True, labels=False)
-    with pytest.raises(ValueError, match="was made from something else: its.images.classes was 2 and is None"):
+    with pytest.raises(ValueError, match="has another origin: its.images.classes was 2 and is None"):
         cached(folder, less, negative="ugly", out=made, **EXACT)
     vae = folder / "vae" / "config.json"
     before = vae.read_text()
@@ -136,7 +136,7 @@ def test_other_processes_take_what_the_first_one_made(folder, pictures, whole, t
     monkeypatch.setenv("RANK", "1")
     data = cached(folder, pictures, negative="ugly", out=out, **EXACT)
     assert torch.equal(data.draw(8).x0, whole.draw(8).x0)
-    with pytest.raises(ValueError, match="was made from something else"):
+    with pytest.raises(ValueError, match="has another origin"):
         cached(folder, pictures, out=out, **EXACT)
 
 

@@ -525,7 +525,7 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"lora_A.weight is \(2, 8\) in the file and \(2, 16\) in the network"):
         load_adapter(wide, tmp_path)
     told = fm.students.student(mlp(), told=("guidance",))
-    with pytest.raises(ValueError, match="new.inner.weight is .* with the same second time and the same conditions"):
+    with pytest.raises(ValueError, match="new.inner.weight is .* with the same time conditioning and the same conditions"):
         load_adapter(told, tmp_path)
     alone = fm.students.student(mlp(), students.source_only)
     with pytest.raises(ValueError, match="the network has no new.inner.bias"):

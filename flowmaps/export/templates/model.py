@@ -44,7 +44,7 @@ class FlowMapModel(Stock):
         self.reading = made(flow_map["reading"])
         student = Student(_Whole(self), self.reading, **made(flow_map["student"]))
         self.flow_map_new, self.flow_map_tame = student.new, student.tame
-        self.student = (student,)  # in a tuple, because this module is a part of it
+        self.student = (student,)  # in a tuple: the student contains this module
         self.schedule: Any = None
         self.told: dict[str, Any] = {}
 

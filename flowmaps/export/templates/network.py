@@ -40,7 +40,7 @@ class FlowMapNetwork(ModelMixin, ConfigMixin):
         r_timestep: Any = None,
         class_labels: Tensor | None = None,
         return_dict: bool = True,
-        **told: Any,
+        **given: Any,
     ) -> UNet2DOutput | tuple[Tensor]:
         """Evaluate V.
 
@@ -50,7 +50,7 @@ class FlowMapNetwork(ModelMixin, ConfigMixin):
             r_timestep: 1000 times the target time. None: the next timestep of `schedule`.
             class_labels: (B,). None: the null class.
             return_dict: Whether to return an object instead of a tuple.
-            **told: Numeric conditions, such as guidance.
+            **given: Numeric conditions, such as guidance.
 
         Returns:
             V (B, *shape), as `sample`.
@@ -62,7 +62,7 @@ class FlowMapNetwork(ModelMixin, ConfigMixin):
         for time, only in zip((s, t), self.only, strict=True):
             if only is not None and bool((time != only).any()):
                 raise ValueError("this map only jumps from noise to data: num_inference_steps=1")
-        condition = {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in told.items()}
+        condition = {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in given.items()}
         if class_labels is not None:
             condition["label"] = class_labels
         value = self.network(sample, s, t, **condition).to(sample.dtype)

@@ -15,7 +15,7 @@ def explained(name: str, part: str | None = None, variant: str | None = None) ->
 
     Args:
         name: The folder or hub repository.
-        part: A component or a file of it.
+        part: A component, or a file in it.
         variant: Variant of the weight files.
 
     Raises:

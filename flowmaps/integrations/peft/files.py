@@ -131,7 +131,7 @@ def _misfit(folder: Path, settings: Mapping[str, Any], flow: FlowMap, reason: st
     core = type(core_of(flow.network)).__name__
     return ValueError(
         f"the adapter in {folder} belongs to a {settings['model']} and does not fit this {core}: {reason}. Give a "
-        "student of the same kind of model, with the same second time and the same conditions told="
+        "student of the same kind of model, with the same time conditioning and the same conditions told="
     )
 
 
