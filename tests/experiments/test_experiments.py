@@ -159,7 +159,7 @@ def test_distill_is_the_command(plain, tmp_path):
     assert same(run, tmp_path / "shell") and run.config == fm.training.read_config(tmp_path / "shell")
     cost = experiments.distill(plain, guidance=2, dry_run=True, **quiet)
     assert isinstance(cost, experiments.DryRun) and cost.batch_size == 4 and cost.total > 0
-    assert ["weights that are trained", f"{cost.trained:,}"] in cost.table()
+    assert ["trained weights", f"{cost.trained:,}"] in cost.table()
 
 
 def test_a_comparison_without_a_shell(tmp_path, monkeypatch):
@@ -208,14 +208,14 @@ def test_arguments_that_cannot_be(tmp_path, plain):
         ({"guidance": (3, 1)}, ValueError, "checkerboard has no class labels"),
         ({"reduced": True}, ValueError, "`reduced` is for recipes"),
         ({"method": "lmd"}, ValueError, "`teacher=RUN`"),
-        ({"method": fm.methods.imf(), "method_args": {"diagonal": 0.5}}, ValueError, "is made already"),
+        ({"method": fm.methods.imf(), "method_args": {"diagonal": 0.5}}, ValueError, "is already a method"),
         ({"recipe": "cifar10-unet-meanflow", "width": 8}, ValueError, "`width` does not apply"),
     ):
         with pytest.raises(error, match=message):
             experiments.train("checkerboard", out=out, **arguments)
     with pytest.raises(ValueError, match="`guidance` is a positive scale, .* got 3:1"):
         experiments.train("digits", out=out, guidance=(3, 1))
-    with pytest.raises(ValueError, match="`data_args` are options of a data set that is named"):
+    with pytest.raises(ValueError, match="`data_args` are for a data set that is given by name"):
         experiments.train(fm.data.load("digits"), out=out, data_args={"n": 3})
     with pytest.raises(TypeError, match="unexpected keyword argument 'accumulate'"):
         experiments.compare("checkerboard", out=out, accumulate=2)
