@@ -3,8 +3,8 @@
     cache.json                  origin of the rows, the shards with their checksums, whether all are written
     prompts.json                the texts, each once
     texts-00000.safetensors     their encodings, one row for each
-    rows-00000.safetensors      x0, held (whether it is held out), and label and prompt (the number of the text) if
-                                there are some; a cache without images has prompt alone
+    rows-00000.safetensors      x0, held (whether the row is held out), and label and prompt (the number of the text)
+                                if present; a cache without images has prompt alone
 
 `caching.make_cache` writes it, `load` reads it.
 """
@@ -86,7 +86,7 @@ def cache_folder(path: str, /) -> Data:
     folder = Path(path)
     manifest = read_manifest(folder)
     if not manifest["complete"]:
-        raise ValueError(f"the cache in {folder} is not complete: make it again with the same arguments, which goes on")
+        raise ValueError(f"the cache in {folder} is not complete: make it again with the same arguments to complete it")
     check_sizes(folder, manifest)
     texts, rows = (
         TensorTable.mapped([folder / shard["file"] for shard in manifest["tables"][name]]) for name in TABLES
@@ -131,9 +131,9 @@ def check_sizes(folder: Path, manifest: Mapping[str, Any]) -> None:
     for shard in (shard for name in TABLES for shard in manifest["tables"][name]):
         path = folder / shard["file"]
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is gone: make the cache again, which makes what is missing")
+            raise FileNotFoundError(f"{path} is gone: make the cache again, which makes the missing shards")
         if path.stat().st_size != shard["bytes"]:
             raise ValueError(
                 f"{path} is damaged, {path.stat().st_size} bytes instead of {shard['bytes']}: remove it and make the "
-                "cache again, which makes what is missing"
+                "cache again, which makes the missing shards"
             )

@@ -52,7 +52,7 @@ def make_cache(
     tables: Mapping[str, Content],
     report: ShardReport = lambda name, done, rows: None,
 ) -> Data:
-    """Write a cache folder, or complete one whose writing was interrupted.
+    """Write a cache folder, or complete an interrupted one.
 
     Args:
         folder: The folder.
@@ -108,7 +108,7 @@ def begin(
             manifest["complete"] = False
         return manifest
     if folder.exists() and not (folder.is_dir() and all(map(_left_over, folder.iterdir()))):
-        raise FileExistsError(f"{folder} exists and is no cache: choose another folder (--cache)")
+        raise FileExistsError(f"{folder} exists and is not a cache: choose another folder (--cache)")
     known = about()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / TEXTS, json.dumps(list(texts), ensure_ascii=False, indent=0) + "\n")
@@ -119,7 +119,7 @@ def begin(
 
 
 def _left_over(path: Path) -> bool:
-    """Whether an interrupted run that wrote no manifest left this file."""
+    """Whether this file is left over from an interrupted run without a manifest."""
     return path.name == TEXTS or path.match(".*.tmp")
 
 
@@ -128,8 +128,8 @@ def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, A
     changed = list(differences(manifest["made"], json.loads(json.dumps(made)), "its"))
     if changed:
         raise ValueError(
-            f"the cache in {folder} was made from something else: {shown(changed)}. Choose another "
-            "folder (--cache), or remove this one"
+            f"the cache in {folder} has another origin: {shown(changed)}. Choose another folder (--cache), or remove "
+            "this one"
         )
 
 
@@ -208,8 +208,8 @@ def check_cache(folder: str | Path) -> None:
     for shard in (shard for name in TABLES for shard in manifest["tables"][name]):
         if checksum(folder / shard["file"]) != shard["sha256"]:
             raise ValueError(
-                f"{folder / shard['file']} is damaged: its checksum is another. Remove this file and make the cache "
-                "again, which makes what is missing"
+                f"{folder / shard['file']} is damaged: its checksum has changed. Remove this file and make the cache "
+                "again, which makes the missing shards"
             )
 
 

@@ -1,4 +1,4 @@
-"""Features by which images are compared: of a small classifier trained on the data's labels, or of Inception."""
+"""Features to compare images by: of a small classifier trained on the data's labels, or of Inception."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Classifier(nn.Module):
         self.axes.copy_(axes / variances.clamp(min=1e-3 * float(variances.max())).sqrt())
 
     def accuracy(self, x: Tensor, label: Tensor) -> float:
-        """The share of rows of x whose largest logit belongs to their label (B,)."""
+        """The share of rows of x with the largest logit at their label (B,)."""
         with torch.no_grad():
             return float((self(x).argmax(1).cpu() == label.cpu()).double().mean())
 
@@ -174,7 +174,7 @@ def load_classifier(path: str | Path) -> Classifier:
 
 
 def classifier_features(classifier: Classifier) -> Features:
-    """The features of a `Classifier`, named after its training data."""
+    """The features of a `Classifier`, named by its training data."""
     trained = "classifier trained on the data's labels"
     untrained = "network with random weights (the data has no labels)"
     name = f"whitened features of a small {trained if classifier.classes > 1 else untrained}"

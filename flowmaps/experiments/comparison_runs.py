@@ -1,4 +1,4 @@
-"""The runs of a comparison: train and evaluate what is not trained and evaluated yet."""
+"""The runs of a comparison: train and evaluate the missing ones."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class ComparisonRuns:
         length: {"steps": n} or {"seconds": t}, the length of each training.
         networks: Arguments of `make_flow`, the seed included.
         settings: Other keyword arguments of `flowmaps.train`.
-        given: Run folder of the teacher, if there is one.
+        given: Run folder of the teacher. None: one is trained if a method needs it.
         couplings: Number of couplings that the teacher makes.
-        say: Receives messages on the way.
+        say: Receives progress messages.
     """
 
     data: Data
@@ -50,14 +50,14 @@ class ComparisonRuns:
     say: Say = silent
 
     def check(self, rows: Sequence[Row]) -> None:
-        """Refuse before the first training, so that a mistake costs no time.
+        """Check everything before the first training, so that a mistake costs no time.
 
         Args:
             rows: The rows of the methods.
 
         Raises:
             ValueError: A network or a method cannot be built, or the teacher is a run on other data.
-            FileNotFoundError: The teacher is no run.
+            FileNotFoundError: The teacher is not a run.
         """
         for row in rows:
             make_flow(self.data, row, **self.networks)
@@ -87,7 +87,7 @@ class ComparisonRuns:
     def teacher(self, rows: Sequence[Row]) -> Path | None:
         """The run of the teacher; None if no method needs one.
 
-        It is the one given, else the diffusion model among the methods, else one that is trained for them.
+        It is the given run, else the diffusion model among the methods, else a run that is trained first.
         """
         if self.given is not None:
             return self.given
@@ -96,7 +96,7 @@ class ComparisonRuns:
         return self.out / "teacher" if any(map(learns_from_another, rows)) else None
 
     def entry(self, row: Row, run: Path, teacher: Path | None) -> dict[str, Any]:
-        """Train and measure one method. A failure is kept beside the run as METHOD.failure.json and not tried again.
+        """Train and measure one method; a failure is kept beside the run as METHOD.failure.json and not tried again.
 
         Args:
             row: The row of the method.
@@ -135,8 +135,7 @@ class ComparisonRuns:
     def _evaluation(self, run: Path, kept: Path, diffusion: bool) -> dict[str, Any]:
         """The evaluation of a run, kept as a file until the run has a newer checkpoint.
 
-        Images are compared by one classifier for all methods. A diffusion model, which knows no jumps, takes steps of
-        its ODE.
+        All methods share one classifier for images. A diffusion model is sampled by steps of its ODE.
         """
         step = newest_step(run)
         if (known := read_measures(kept, step)) is not None:
@@ -152,7 +151,7 @@ class ComparisonRuns:
         return result
 
     def _reference(self, run: Path) -> dict[str, Any]:
-        """The entry of the diffusion model. The measures of a run from elsewhere are kept in this folder."""
+        """The entry of the diffusion model; the measures of a run in another folder are kept in this one."""
         if run.parent == self.out:
             return self.entry(row_of(TEACHER), run, None)
         evaluation = self._evaluation(run, self.out / "reference.json", True)
@@ -160,7 +159,7 @@ class ComparisonRuns:
 
 
 def learns_from_another(row: Row) -> bool:
-    """Whether the method needs a trained model: as its teacher, or for the couplings that it trains on."""
+    """Whether the method needs a trained model, as its teacher or to make its couplings."""
     return row.needs_teacher or row.coupled
 
 
@@ -178,6 +177,6 @@ def failure_file(run: Path) -> Path:
 
 
 def failure(run: Path | None) -> str | None:
-    """The reason why a run failed, if it did."""
+    """The reason why a run failed; None if it did not."""
     path = None if run is None else failure_file(run)
     return str(read_json(path)) if path is not None and path.is_file() else None

@@ -1,4 +1,4 @@
-"""Reports of run folders: gather everything that a page shows, draw it, and write report.html."""
+"""Reports of run folders: gather the content of a page, draw it, and write report.html."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def report(
     network: nn.Module | None = None,
     **options: Any,
 ) -> Path:
-    """Write report.html into a run folder: one page that opens anywhere, without a network.
+    """Write report.html into a run folder: one self-contained page.
 
     The run is evaluated first if its evaluation.json is missing, older than its newest checkpoint or without the
     reference, or if there are options.
 
     Args:
         run: The run folder.
-        reference: Another run on the same data, whose samples by many steps stand beside.
-        data: In place of the data of the run; needed if these were made from an object.
+        reference: Another run on the same data, to compare with by samples of many steps.
+        data: Data instead of the data of the run; needed if these were made from an object.
         network: The network, if the run cannot build it.
         **options: As for `evaluate` of flow maps.
 
@@ -44,9 +44,9 @@ def report(
         The path of the page.
 
     Raises:
-        FileNotFoundError: If there is no run or no checkpoint.
-        ValueError: If the data cannot be loaded again, or the reference is a run on data of another shape.
-        ImportError: If jinja2 or matplotlib is not installed.
+        FileNotFoundError: The folder has no run or no checkpoint.
+        ValueError: The data cannot be loaded again, or the reference is a run on data of another shape.
+        ImportError: jinja2 or matplotlib is not installed.
     """
     run = Path(run)
     evaluation = read_evaluation(run)
@@ -67,7 +67,7 @@ def _has(evaluation: dict[str, Any], reference: str) -> bool:
 
 
 def comparison_report(out: str | Path, document: Document, data: Data) -> Path:
-    """Write report.html into the folder of a comparison, whose runs it samples.
+    """Write report.html into the folder of a comparison, with samples of its runs.
 
     Args:
         out: The folder, with comparison.json and a run folder for each method.

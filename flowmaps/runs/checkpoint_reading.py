@@ -25,7 +25,7 @@ NAME = rf"({FOLDER}/)?\w[\w.-]*"
 """Pattern of the names of files in a checkpoint."""
 
 
-class State(TypedDict):
+class CheckpointState(TypedDict):
     """The content of state.json, as far as a checkpoint is read by it."""
 
     step: int
@@ -61,7 +61,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         state = read_json(path / "state.json")
-        if wrong := mismatch(state, State, ""):
+        if wrong := mismatch(state, CheckpointState, ""):
             raise ValueError(wrong)
     except (OSError, ValueError) as error:
         raise ValueError(f"checkpoint {path} is damaged: state.json cannot be read ({error})") from None

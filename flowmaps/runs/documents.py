@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
+from ..arguments import MOST_CLASSES, MOST_VALUES
 from ..serialise import mismatch, shown_value
 
-MOST_VALUES = 2**28
-"""Largest number of values in a row of data."""
-MOST_CLASSES = 2**24
-"""Largest number of classes."""
 MOST_STEPS = 10**6
 """Largest number of steps of a sampler in evaluation.json."""
 

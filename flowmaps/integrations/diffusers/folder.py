@@ -1,4 +1,4 @@
-"""The folder of a pipeline, whose components are loaded one by one when they are needed.
+"""The folder of a pipeline, with components that are loaded one by one when they are needed.
 
     model_index.json    the class of the pipeline and of every component
     unet/, transformer/ config.json and the weights of the network
@@ -31,16 +31,16 @@ def opened(folder_or_pipeline: Any, variant: str | None = None) -> Saved | Loade
     """Open a pipeline to load its components.
 
     Args:
-        folder_or_pipeline: a folder, a name on the hub, or a loaded pipeline.
-        variant: which files of weights, such as "fp16".
+        folder_or_pipeline: A folder, a name on the hub, or a loaded pipeline.
+        variant: Variant of the weight files, such as "fp16".
 
     Returns:
         The opened pipeline.
 
     Raises:
-        TypeError: for anything else.
-        OSError: if there is no pipeline; see `explained`.
-        ValueError: for a broken model_index.json.
+        TypeError: For anything else.
+        OSError: If there is no pipeline; see `explained`.
+        ValueError: For a broken model_index.json.
     """
     if isinstance(folder_or_pipeline, Saved | Loaded):
         return folder_or_pipeline
@@ -60,7 +60,7 @@ def networks(pipeline: Saved | Loaded) -> list[str]:
     """Name the components that are networks.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there is none.
     """
     if found := [name for name in NETWORKS if pipeline.has(name)]:
         return found
@@ -75,9 +75,9 @@ class Saved:
     """A pipeline in a folder or on the hub.
 
     Attributes:
-        name: the folder or the name on the hub.
-        index: its model_index.json.
-        variant: which files of weights.
+        name: The folder or the name on the hub.
+        index: Its model_index.json.
+        variant: Variant of the weight files.
     """
 
     name: str
@@ -127,11 +127,11 @@ class Saved:
             return cls.from_pretrained(self.name, subfolder=name, **variant)
 
     def only(self, *kinds: str, dtype: torch.dtype | None = None) -> Any:
-        """Load the pipeline with only some components.
+        """Load the pipeline with some of its components.
 
         Args:
-            *kinds: prefixes of the components; the others are None.
-            dtype: dtype of the weights. None: float32.
+            *kinds: Prefixes of the components; the others are None.
+            dtype: Dtype of the weights. None: float32.
 
         Returns:
             The pipeline.
@@ -170,7 +170,7 @@ class Loaded:
     """A pipeline in memory, with the interface of `Saved`.
 
     Attributes:
-        pipeline: the pipeline of diffusers.
+        pipeline: The pipeline of diffusers.
     """
 
     pipeline: Any
@@ -210,14 +210,14 @@ class Loaded:
         """Return a network.
 
         Args:
-            name: the component.
-            dtype: its dtype, which cannot be changed here. None: its own.
+            name: The component.
+            dtype: Its dtype, which cannot be changed here. None: its own.
 
         Returns:
             The network around the component.
 
         Raises:
-            ValueError: for another dtype.
+            ValueError: For another dtype.
         """
         model = self.part(name)
         if dtype not in (None, model.dtype):
@@ -228,7 +228,7 @@ class Loaded:
         """Return a component.
 
         Raises:
-            ValueError: if there is none of this name.
+            ValueError: If there is none of this name.
         """
         if not self.has(name):
             raise ValueError(f"{self.name} has no component {name!r}; it has {', '.join(self.names)}")

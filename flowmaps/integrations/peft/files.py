@@ -42,14 +42,14 @@ def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
     """Write the trained weights of an adapted flow map, as they are at weight 1.
 
     Args:
-        flow: an adapted flow map, or an average of one.
-        folder: the folder, created if missing.
+        flow: An adapted flow map, or an average of one.
+        folder: The folder, created if missing.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for a flow map without an adapter.
+        ValueError: For a flow map without an adapter.
     """
     adapted, folder = adapted_of(flow), Path(folder)
     core = core_of(adapted)
@@ -83,17 +83,17 @@ def load_adapter(flow: FlowMap, folder: str | Path, weight: float = 1.0) -> Flow
     """Load an adapter from a folder.
 
     Args:
-        flow: a student like the trained one, of the same base or another fine-tune of it, which is unchanged (see
+        flow: A student like the trained one, with the same base or another fine-tune of it, which is unchanged (see
             `lora`); or an adapted flow map with the same layers, into which the adapter is loaded.
-        folder: the folder of the adapter.
-        weight: scale of the adapter, see `set_weight`.
+        folder: The folder of the adapter.
+        weight: Scale of the adapter, see `set_weight`.
 
     Returns:
         The adapted flow map.
 
     Raises:
-        FileNotFoundError: if the folder has no adapter.
-        ValueError: if it does not match the network, or its files are broken.
+        FileNotFoundError: If the folder has no adapter.
+        ValueError: If it does not match the network, or its files are broken.
     """
     folder = Path(folder)
     settings = _settings(folder)
@@ -153,7 +153,7 @@ def _misfit(folder: Path, settings: Mapping[str, Any], flow: FlowMap, reason: st
     core = type(core_of(flow.network)).__name__
     return ValueError(
         f"the adapter in {folder} belongs to a {settings['model']} and does not fit this {core}: {reason}. Give a "
-        "student of the same kind of model, with the same second time and the same conditions told="
+        "student of the same kind of model, with the same time conditioning and the same conditions told="
     )
 
 
