@@ -84,7 +84,7 @@ class DiT(nn.Module):
 
     Raises:
         ValueError: for sides that are not multiples of `patch`, a width that is not a multiple of `heads` and 4, and
-            sizes that are not positive, or beyond the limits of `flowmaps.arguments`.
+            sizes that are not positive, or too large.
     """
 
     positions: Tensor

@@ -72,7 +72,7 @@ class MLP(nn.Module):
             labels.
 
     Raises:
-        ValueError: for sizes that are not positive, or beyond the limits of `flowmaps.arguments`.
+        ValueError: for sizes that are not positive, or too large.
     """
 
     def __init__(
@@ -142,8 +142,7 @@ class ConcatMLP(nn.Module):
         data_std: standard deviation of the data, which divides the input and multiplies the output.
 
     Raises:
-        ValueError: for decoupled times, and for sizes that are not positive, or beyond the limits of
-            `flowmaps.arguments`.
+        ValueError: for decoupled times, and for sizes that are not positive, or too large.
     """
 
     def __init__(

@@ -114,7 +114,7 @@ class UNet(nn.Module):
 
     Raises:
         ValueError: for sides that cannot be halved for every level, an attention height that no level has, and sizes
-            that are not positive, or beyond the limits of `flowmaps.arguments`.
+            that are not positive, or too large.
     """
 
     def __init__(
