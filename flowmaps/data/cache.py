@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +18,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ..files import read_json
+from ..serialise import fits
 from .core import Batch, Data
 from .data_free import no_data
+from .manifest import check_manifest
 from .prompts import Prompts
 from .sources import hold_out
 from .tables import TensorTable
@@ -28,6 +30,8 @@ from .transforms import drawn_from_moments
 
 MANIFEST, TEXTS = "cache.json", "prompts.json"
 TABLES = ("texts", "rows")
+LARGEST_TEXTS = 2**32
+"""Largest size of the texts in bytes."""
 OWN = ("x0", "label", "held", "prompt")
 """Names in the table of rows that are not conditions."""
 
@@ -91,9 +95,16 @@ def cache_folder(path: str, /) -> Data:
     texts, rows = (
         TensorTable.mapped([folder / shard["file"] for shard in manifest["tables"][name]]) for name in TABLES
     )
-    known = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
+    known = read_json(folder / TEXTS, LARGEST_TEXTS)
     index = rows.column("prompt") if "prompt" in rows.names else None
+    if not fits(known, list[str]) or (index is not None and not _is_index(index, len(known))):
+        raise ValueError(f"{folder / TEXTS} cannot be used: it must hold the texts that the rows of the cache name")
     return _data(manifest["data"], CachedRows(rows, Prompts(known, index, texts) if known else None))
+
+
+def _is_index(index: Tensor, texts: int) -> bool:
+    """Whether the entries of a tensor are numbers of texts."""
+    return index.ndim == 1 and not index.is_floating_point() and bool(((index >= 0) & (index < texts)).all())
 
 
 def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
@@ -113,11 +124,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read cache.json. Raises ValueError if it cannot be read or has another format."""
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): remove the folder and make the cache again") from None
-    if manifest.get("format") != 1:
+    if isinstance(manifest, dict) and manifest.get("format") != 1:
         raise ValueError(f"{path} has another format than this version of flowmaps reads: make the cache again")
+    check_manifest(manifest, path)
     return manifest
 
 
