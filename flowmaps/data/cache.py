@@ -114,6 +114,8 @@ def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
     if "x0" not in table.rows.names:
         drawn = prompts if "prompt" in table.rows.names else None
         return replace(no_data(shape, classes, prompts=drawn, kind=kind), name=name, prompts=prompts)
+    if tuple(table.rows.parts[0]["x0"].shape[1:]) != shape or "held" not in table.rows.names:
+        raise ValueError(f"the rows of the cache {name} do not have the shape {shape} of its manifest")
     names = None if about["class_names"] is None else tuple(about["class_names"])
     source = hold_out(table, table.rows.column("held"))
     data = Data(name, shape, source, kind, classes, names, levels=about["levels"], given=table.given, prompts=prompts)

@@ -66,7 +66,8 @@ def check_manifest(found: Any, path: Path) -> None:
     about = found["data"]
     if min(about["shape"], default=0) < 1 or math.prod(about["shape"]) > MOST_VALUES:
         raise ValueError(
-            f"{path} cannot be used: data.shape must be positive numbers, got {shown_value(about['shape'])}"
+            f"{path} cannot be used: data.shape must be positive numbers with a product of at most {MOST_VALUES}, got "
+            f"{shown_value(about['shape'])}"
         )
     if about["classes"] is not None and not 0 < about["classes"] <= MOST_CLASSES:
         raise ValueError(f"{path} cannot be used: data.classes must be 1 to {MOST_CLASSES}, got {about['classes']}")
