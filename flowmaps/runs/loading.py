@@ -44,7 +44,7 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
         flow = network
     else:
         entry, file = config["flow"], Run(Path(run)).config
-        check_outline(lambda: rebuild(entry, network, file), part_shapes(found[0], name), found[0])
+        check_outline(lambda: rebuild(entry, network, file), part_shapes(found[0], name), found[0], file)
         flow = rebuild(entry, network, file)
     weights = read_model(found[0], name)
     for name, value in flow.state_dict(keep_vars=True).items():
@@ -84,6 +84,9 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
         built = {name: build(part, f"flow.{name}") for name, part in parts.items()}
         built = {"network": network, **built}
         check_arguments(FlowMap, "FlowMap", built, "flow")
+        for name in ("only_source", "only_target"):
+            if built[name] is not None and not 0 <= built[name] <= 1:
+                raise ValueError(f"flow.{name} must be a time in [0, 1], got {built[name]}")
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
     except OSError as error:
