@@ -80,6 +80,36 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def add_tensor(digest: Any, tensor: Tensor) -> None:
+    """Add dtype, shape and all bytes of a tensor to a digest of hashlib."""
+    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+
+def json_checksum(content: Any) -> str:
+    """Compute the SHA-256 of a JSON value, in hexadecimal. Line breaks and the order of keys do not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a JSON object the entry "checksum", with the checksum of its other entries."""
+    plain = json.loads(json.dumps(content))
+    return {**plain, "checksum": json_checksum(plain)}
+
+
+def unsealed(content: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Take the checksum out of a JSON object, the inverse of `sealed`.
+
+    Args:
+        content: The object.
+
+    Returns:
+        The other entries, and whether they are the ones that were written; True for an object without a checksum.
+    """
+    plain = {name: value for name, value in content.items() if name != "checksum"}
+    return plain, content.get("checksum", None) in (None, json_checksum(plain))
+
+
 def weights_checksum(weights: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 over names, shapes and SAMPLES_OF_A_WEIGHT numbers of each weight.
 

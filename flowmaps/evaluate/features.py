@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Data
+from ..files import add_tensor, replacing
 
 WHITENING = 10_000
 
@@ -126,10 +129,10 @@ def save_classifier(classifier: Classifier, path: str | Path) -> None:
     """Write weights and arguments of a classifier to a safetensors file (no pickle), whole or not at all."""
     from safetensors.torch import save_file
 
-    arguments = json.dumps({"shape": list(classifier.shape), "classes": classifier.classes})
-    temporary = Path(path).with_suffix(".tmp")
-    save_file(classifier.state_dict(), temporary, metadata={"classifier": arguments})
-    temporary.replace(path)
+    arguments = {"shape": list(classifier.shape), "classes": classifier.classes}
+    known = json.dumps({**arguments, "sha256": _digest(arguments, classifier.state_dict())})
+    with replacing(path) as temporary:
+        save_file(classifier.state_dict(), temporary, metadata={"classifier": known})
 
 
 def load_classifier(path: str | Path) -> Classifier:
@@ -142,7 +145,7 @@ def load_classifier(path: str | Path) -> Classifier:
         The classifier, frozen.
 
     Raises:
-        ValueError: If the file is of another kind.
+        ValueError: If the file is of another kind, or is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -150,11 +153,26 @@ def load_classifier(path: str | Path) -> Classifier:
         with safe_open(str(path), framework="pt") as file:
             arguments = json.loads((file.metadata() or {})["classifier"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError) as error:
+        expected = arguments.pop("sha256", None)  # not in a file of version 0.1.0
+    except (SafetensorError, KeyError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} holds no classifier of flowmaps ({error}); delete it to have one trained") from None
-    classifier = Classifier(tuple(arguments["shape"]), arguments["classes"])
-    classifier.load_state_dict(tensors)
+    if expected is not None and expected != _digest(arguments, tensors):
+        raise ValueError(f"{path} is damaged, it has changed since it was written; delete it to have one trained")
+    try:
+        classifier = Classifier(tuple(arguments["shape"]), arguments["classes"])
+        classifier.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no classifier of flowmaps ({error}); delete it to have one trained") from None
     return classifier.eval().requires_grad_(False)
+
+
+def _digest(arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 of a classifier: its arguments, and its tensors with their names."""
+    digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        add_tensor(digest, tensor)
+    return digest.hexdigest()
 
 
 def classifier_features(classifier: Classifier) -> Features:

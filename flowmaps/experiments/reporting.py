@@ -13,9 +13,10 @@ from ..figures.comparison import Document
 from ..files import write_text
 from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
-from ..runs.folder import read_config, read_evaluation, read_metrics
-from ..runs.loading import load
-from .evaluation import evaluate, guided_again, run_data
+from ..runs.folder import read_config
+from ..runs.loading import load, load_with_step
+from ..runs.records import read_evaluation, read_metrics
+from .evaluation import guided_again, measure, run_data
 from .guided_run import baked_scale
 
 PAGE = "report.html"
@@ -31,8 +32,8 @@ def report(
 ) -> Path:
     """Write report.html into a run folder: one page that opens anywhere, without a network.
 
-    The run is evaluated first if its evaluation.json is missing, older than its newest checkpoint or without the
-    reference, or if there are options.
+    The run is evaluated first if its evaluation.json is missing, damaged, of another step than the weights or without
+    the reference, or if there are options.
 
     Args:
         run: The run folder.
@@ -50,11 +51,12 @@ def report(
         ImportError: If jinja2 or matplotlib is not installed.
     """
     run = Path(run)
-    evaluation = read_evaluation(run)
-    if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
-        evaluation = evaluate(run, reference, data=data, network=network, **options)
+    loaded = load_with_step(run, network)
     source = run_data(run) if data is None else as_data(data)
-    flow, config = load(run, network).float(), read_config(run)
+    evaluation = read_evaluation(run, loaded.step)
+    if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
+        evaluation = measure(run, loaded, source, reference, **options)
+    flow, config = loaded.flow.to("cpu").float(), read_config(run)
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0

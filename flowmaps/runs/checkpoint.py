@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..distributed.shards import cpu_copies, run_on_all, write_shards
-from ..files import checksum, flush, remove, save_tensors, split, write_json
+from ..files import checksum, flush, remove, save_tensors, sealed, split, write_json
 from .checkpoint_reading import (
+    FORMAT,
     MODELS,
     complete,
     latest,
@@ -30,7 +31,6 @@ from .checkpoint_reading import (
     read_model,
     read_optimizers,
     read_state,
-    state_checksum,
 )
 
 __all__ = [
@@ -136,8 +136,8 @@ def _finish(temporary: Path, target: Path, taken: Snapshot, sums: list[dict[str,
         raise OSError(f"{missing[0]} is missing: the run folder must be visible to all processes")
     for path in temporary.rglob("*"):
         flush(path)
-    state = {"step": taken.step, **taken.state, "files": files}
-    write_json(temporary / "state.json", {**state, "checksum": state_checksum(state)})
+    state = {"format": FORMAT, "step": taken.step, **taken.state, "files": files}
+    write_json(temporary / "state.json", sealed(state))
     if target.exists():
         remove(target)
     temporary.rename(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,31 @@ from .checkpoint import latest, read_model
 from .folder import Run, read_config
 
 
+@dataclass(frozen=True)
+class LoadedFlow:
+    """A flow map with the checkpoint that its weights were read from.
+
+    Attributes:
+        flow: The flow map, on the CPU, in evaluation mode.
+        step: Number of training steps of the checkpoint.
+        ema: Whether the weights are the averaged ones.
+    """
+
+    flow: FlowMap
+    step: int
+    ema: bool
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The step and the kind of the weights, for records of what was measured."""
+        return {"step": self.step, "ema": self.ema}
+
+
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
     """Load the flow map of a run folder, from its newest valid checkpoint.
 
-    Nothing is unpickled. A damaged checkpoint is skipped with a warning.
+    Nothing is unpickled. A checkpoint whose weights are damaged is skipped with a warning. Only the file with these
+    weights is read and checked.
 
     Args:
         run: The run folder.
@@ -32,18 +54,39 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
         OSError: If the network refers to the folder of a pretrained model, and that folder is missing.
         ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
     """
+    return load_with_step(run, network, ema=ema).flow
+
+
+def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> LoadedFlow:
+    """Load a flow map as `load` does, with the step of the checkpoint that was read.
+
+    Args:
+        run: The run folder.
+        network: As for `load`.
+        ema: As for `load`.
+
+    Returns:
+        The flow map and its step. A damaged newest checkpoint, or one that is written meanwhile, does not count.
+
+    Raises:
+        FileNotFoundError: As `load`.
+        OSError: As `load`.
+        ValueError: As `load`.
+    """
     flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)
-    found = latest(Run(Path(run)).checkpoints)
+    part = "ema" if ema else "flow"
+    found = latest(Run(Path(run)).checkpoints, (part,))
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
-    weights = read_model(found[0], "ema" if ema else "flow")
+    path, state = found
+    weights = read_model(path, part)
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:
         flow.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the weights in {found[0]} do not fit this network: {' '.join(str(error).split())}") from None
-    return flow.eval()
+        raise ValueError(f"the weights in {path} do not fit this network: {' '.join(str(error).split())}") from None
+    return LoadedFlow(flow.eval(), state["step"], ema)
 
 
 def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:

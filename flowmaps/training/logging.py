@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 from types import TracebackType
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ..method.method import Loss
 from ..runs.folder import Run
+from ..runs.records import metrics_line
 from .config import TrainConfig
 
 
@@ -82,7 +82,7 @@ class Monitor:
                 "seconds": round(seconds, 3),
             }
             with self.run.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(metrics_line(row))
         if self.trackers and self._logged is None:
             self._start_trackers(step)
         scalars = {"loss": value, **{f"terms/{name}": term for name, term in terms.items()}, "lr": lr}

@@ -24,6 +24,7 @@ from ..method.method import Loss, Method
 from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
+from ..runs.resuming import existing
 from .config import TrainConfig, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
@@ -92,7 +93,9 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
     accelerator = plan.accelerator or make_accelerator(plan.out, plan.trackers, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
     flow.guidance = guidance_of(method, data) or flow.guidance
-    config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {})
+    config: dict[str, Any] = {}
+    if plan.out is not None:
+        config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {}, plan.fingerprint)
     config["processes"] = {"count": processes.count, "accumulate": plan.accumulate, "shard": plan.shard}
     folder = open_folder(plan.out, config, plan.resume)
     if any(map(is_sharded, flow.parameters())):
@@ -100,8 +103,10 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
             "the weights of this flow map were sharded over processes by an earlier run: pass training.unshard(flow)"
         )
     learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1)
+    config["optimizers"] = learner.optimizers.options
     job = Job(learner, data, folder, config, plan.checkpoint_every, plan.keep, plan.sample_every)
-    if plan.resume:
+    if folder is not None and plan.resume:
+        existing(folder.path, config, ("optimizers",))
         job.restore()
     return steps_of(job, Monitor(folder, accelerator, plan))
 
@@ -158,7 +163,7 @@ def open_folder(out: str | Path | None, config: dict[str, Any], resume: bool) ->
         if resume:
             raise ValueError("resume=True needs the folder of the run, out=")
         return None
-    return run.existing(Path(out), config) if resume else run.new(Path(out))
+    return existing(Path(out), config) if resume else run.new(Path(out))
 
 
 def make_accelerator(out: str | Path | None, trackers: Sequence[Any], staged: bool) -> Accelerator:
