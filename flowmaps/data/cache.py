@@ -177,7 +177,8 @@ def check_sums(folder: Path, manifest: Mapping[str, Any], again: bool = False) -
     for name, whole in zip(names, intact, strict=True):
         if not whole:
             raise ValueError(
-                f"{folder / name} is damaged: its checksum is another. Make the cache again, which makes what is damaged"
+                f"{folder / name} is damaged: its checksum is another. Make the cache again, which makes what is "
+                "damaged"
             )
 
 

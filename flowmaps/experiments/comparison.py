@@ -13,6 +13,7 @@ Finished parts are kept, so the same call continues an interrupted comparison.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,14 @@ from typing import Any
 from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
-from ..files import write_json, write_text
-from ..runs.fingerprint import fingerprint
-from ..serialise import current, differences
+from ..files import json_checksum, write_json, write_text
+from ..runs.checkpoint import latest
+from ..runs.contents import contents
+from ..runs.fingerprint import fingerprint, short
+from ..runs.folder import versions
+from ..runs.records import read_object
+from ..runs.resuming import compare as compared
+from ..serialise import current
 from .build import MethodLike, NetworkName, OutputName, rows_of
 from .comparison_runs import ComparisonRuns
 from .reporting import comparison_report
@@ -162,10 +168,12 @@ def compare(
 
 def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, shared: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that must be the same for numbers to stand in one table; other methods may join."""
-    about = {name: getattr(data, name) for name in ("name", "shape", "recipe")}
+    about = {name: getattr(data, name) for name in ("name", "shape", "recipe")} | {"contents": contents(data)}
     found = {"data": about, "length": dict(length), "teacher": teacher and str(teacher), **shared}
     del found["progress_bar"]
-    return json.loads(json.dumps(fingerprint(found)))
+    if teacher is not None and (checkpoint := latest(teacher / "checkpoints", ("ema",))) is not None:
+        found["weights_sha256"] = short(json_checksum(checkpoint[1]["files"]))
+    return json.loads(json.dumps(fingerprint(found) | {"fingerprint": "samples", "versions": versions()}))
 
 
 def _begin(out: Path, now: dict[str, Any]) -> None:
@@ -179,9 +187,18 @@ def _begin(out: Path, now: dict[str, Any]) -> None:
             raise FileExistsError(f"{out} exists and is no comparison: choose another folder (`out`)")
         out.mkdir(parents=True, exist_ok=True)
         return write_json(path, now)
-    changed = list(differences(current(json.loads(path.read_text(encoding="utf-8"))), now, "comparison"))
+    before = current(read_object(path, "choose another folder (`out`)"))
+    changed, said, _ = compared(_apart(before), _apart(now), ("comparison",))
+    if said:
+        warnings.warn(f"the comparison in {out} goes on although this has changed: {'; '.join(said)}", stacklevel=3)
     if changed:
         raise ValueError(
             f"the comparison in {out} has another configuration: {'; '.join(changed)}. "
             "Use the options of then, or choose another folder (`out`)"
         )
+
+
+def _apart(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a comparison, beside the way in which contents are compared and the versions."""
+    beside = {name: found[name] for name in ("fingerprint", "versions") if name in found}
+    return {"comparison": {name: value for name, value in found.items() if name not in beside}, **beside}

@@ -69,8 +69,8 @@ def evaluate(
             given for a run without guidance.
     """
     run, data = Path(run), run_data(run) if data is None else as_data(data)
-    about = {"guidance": guidance, "guidance_interval": guidance_interval}
-    return measure(run, load_with_step(run, network), data, reference, device=device, **about, **options)
+    options |= {"device": device, "guidance": guidance, "guidance_interval": guidance_interval}
+    return measure(run, load_with_step(run, network), data, reference, **options)
 
 
 def measure(

@@ -84,7 +84,7 @@ def sample(
     x = sampling.sample(source, noise, steps, step=function, condition=condition, seed=seed).cpu()
     if out is not None:
         write(Path(out), x, config)
-        say(f"{n} samples of {config['data']['name']} from the weights of step {loaded.step}, {steps} x {name}: {out}")
+        say(f"{n} samples of {config['data']['name']}, weights of step {loaded.step}, {steps} x {name}: {out}")
     return x
 
 

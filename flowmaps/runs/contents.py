@@ -74,10 +74,9 @@ def _of_table(table: IndexedRows, index: Tensor, whole: bool) -> dict[str, Any]:
     if isinstance(table, (DecodedRows, FileRows)) and table.pictures.encoded is not None:
         return _of_pictures(table.pictures, table.rows[index].tolist(), whole)
     if isinstance(table, TensorRows):
-        given = {"x0": table.x, "label": table.label, "noise": table.noise, **(table.given or {})}
-        return {
-            name: _of_tensor(part, index, whole, name == "label") for name, part in given.items() if part is not None
-        }
+        parts = {"x0": table.x, "label": table.label, "noise": table.noise, **(table.given or {})}
+        there = {name: part for name, part in parts.items() if part is not None}
+        return {name: _of_tensor(part, index, whole, name == "label") for name, part in there.items()}
     if isinstance(table, CachedRows):
         return {"rows": len(index), "sha256": short(json_checksum([table.checksums, of_tensors([index])]))}
     if isinstance(table, ItemRows):

@@ -48,8 +48,8 @@ def existing(out: Path, config: Mapping[str, Any], names: Sequence[str] = COMPAR
         )
     if said:
         warnings.warn(
-            f"the run in {out} goes on although this has changed: {shown(said)}. Its settings and the contents that are "
-            'compared are the same; fingerprint="whole" compares every byte',
+            f"the run in {out} goes on although this has changed: {shown(said)}. Its settings are the same, and all "
+            'contents that are compared; a run with fingerprint="whole" compares every byte',
             stacklevel=3,
         )
     return Run(out)
@@ -71,6 +71,10 @@ def compare(
     now = json.loads(json.dumps(now))
     left = _not_compared(before, now)
     parts = [name for name in names if name in before]
+    if "optimizers" in parts:
+        options, current = (one["optimizers"] for one in (before, now))
+        before = {**before, "optimizers": _shared(options, current)}
+        now = {**now, "optimizers": _shared(current, options)}
 
     def found(without: frozenset[str], then: Mapping[str, Any] = before) -> list[str]:
         pairs = [(_without(then[name], without), _without(now[name], without), name) for name in parts]
@@ -91,6 +95,15 @@ def _not_compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> frozense
     pythons = {str(one.get("versions", {}).get("python")).rpartition(".")[0] for one in (before, now)}
     code = {"code_sha256"} if len(pythons) > 1 else set()  # bytecode differs between versions of Python
     return frozenset(code | ({"whole_sha256"} if how != {"whole"} else set()))
+
+
+def _shared(value: Any, other: Any) -> Any:
+    """Leave out options of optimizers that only one version of torch has."""
+    if isinstance(value, Mapping) and isinstance(other, Mapping):
+        return {name: _shared(item, other[name]) for name, item in value.items() if name in other}
+    if isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+        return [_shared(*pair) for pair in zip(value, other, strict=True)]
+    return value
 
 
 def _same_contents(before: Mapping[str, Any], now: Mapping[str, Any], left: frozenset[str]) -> bool:
