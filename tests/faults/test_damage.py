@@ -54,10 +54,10 @@ def test_a_damaged_file_is_named_and_the_run_goes_on_from_the_checkpoint_before(
         assert same(fm.load(run), finished[1].ema)
 
 
-def flips(file, every=7):
-    """Flip bits of a file, one at a time; the file is whole again at the end."""
+def flips(file, every=7, start=0, stop=None):
+    """Flip bits of a file, one at a time, from byte `start` to byte `stop`; the file is whole again at the end."""
     whole = file.read_bytes()
-    for bit in range(0, 8 * len(whole), every):
+    for bit in range(8 * start, 8 * (len(whole) if stop is None else stop), every):
         file.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
         yield bit
     file.write_bytes(whole)
