@@ -7,8 +7,10 @@ read. Nothing depends on where files lie, and their times of change are noted ap
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +34,8 @@ SMALL = 64 * 2**20
 """Bytes of a tensor up to which all rows are read. It is also the size of the parts that are read at a time."""
 IN_MEMORY, ON_DISK, ITEMS = 4096, 64, 16
 """Number of rows in a sample: of a larger tensor, of files, and of a data set of torch that reads item by item."""
+READABLE = 10_000
+"""Characters of JSON up to which an object is described in words."""
 
 
 def contents(data: Data, whole: bool = False) -> dict[str, Any]:
@@ -44,8 +48,13 @@ def contents(data: Data, whole: bool = False) -> dict[str, Any]:
     Returns:
         Digests by name; "unstable" for rows that differ each time they are read.
     """
-    texts = {} if data.prompts is None else {"prompts": _of_prompts(data.prompts)}
-    return _of_source(data.source, whole) | texts
+    found = _of_source(data.source, whole)
+    if data.prompts is not None:
+        found["prompts"] = _of_prompts(data.prompts)
+    place = (data.recipe or {}).get("name_or_path")
+    if isinstance(place, str) and Path(place).is_file():
+        found["modified"] = Path(place).stat().st_mtime_ns
+    return found
 
 
 def _of_source(source: Any, whole: bool) -> dict[str, Any]:
@@ -59,12 +68,18 @@ def _of_source(source: Any, whole: bool) -> dict[str, Any]:
     if isinstance(source, Finite):
         return _of_table(source.train, torch.arange(source.size), whole)
     if isinstance(source, Fresh):
-        return {"sampler": fingerprint(source.sample)}
+        return {"sampler": _bounded(fingerprint(source.sample))}
     if isinstance(source, ZeroRows):
         return {} if source.prompts is None else {"conditions": _of_prompts(source.prompts)}
     if isinstance(source, Stream):
         return _of_stream(source, whole)
-    return {"source": fingerprint(source)}
+    return {"source": _bounded(fingerprint(source))}
+
+
+def _bounded(found: Any) -> Any:
+    """A fingerprint, or its digest if it is long."""
+    text = json.dumps(found)
+    return found if len(text) <= READABLE else {"characters": len(text), "sha256": short(json_checksum(found))}
 
 
 def _of_table(table: IndexedRows, index: Tensor, whole: bool) -> dict[str, Any]:

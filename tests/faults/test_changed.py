@@ -14,6 +14,7 @@ from PIL import Image
 
 import flowmaps as fm
 from flowmaps.data import pictures
+from flowmaps.experiments import comparison
 from flowmaps.runs import checkpoint
 from tests.faults.children import same
 from tests.training.support import QUIET, chasing, linear_flow
@@ -302,3 +303,23 @@ def test_a_run_without_fingerprints_goes_on_as_before(tmp_path):
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     *_, state = rest(X, tmp_path / "run")
     assert same(state.flow, whole.flow)
+
+
+def test_a_comparison_of_other_data_or_with_another_teacher_is_refused(tmp_path):
+    """Its finished runs would stand in one table with runs on other data."""
+    half(X, tmp_path / "teacher")
+
+    def begin(data):
+        source, shared = fm.data.as_data(data), {"seed": 0, "progress_bar": False}
+        comparison._begin(tmp_path / "out", comparison._settings(source, {"steps": 1}, tmp_path / "teacher", shared))
+
+    begin((X, LABEL))
+    begin((X.clone(), LABEL))
+    with pytest.raises(ValueError, match=r"comparison\.data\.contents\.label\.sha256 was \w+ and is \w+"):
+        begin((X, swapped(LABEL)))
+    rest(X, tmp_path / "teacher")
+    with pytest.raises(ValueError, match=r"comparison\.weights_sha256 was \w+ and is \w+"):
+        begin((X, LABEL))
+    (tmp_path / "out" / "comparison.json").write_text("{")
+    with pytest.raises(ValueError, match=r"comparison\.json cannot be read"):
+        begin((X, LABEL))

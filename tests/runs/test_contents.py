@@ -1,7 +1,7 @@
 """The contents of every kind of data set: equal when they are read again, different when rows or labels change."""
 
 import json
-import random
+import os
 import warnings
 
 import numpy as np
@@ -125,25 +125,27 @@ def test_training_rows_alone_count():
     assert contents(as_data(other)) != contents(data)
 
 
-def test_a_mapped_array_is_sampled(tmp_path, monkeypatch):
+def test_a_mapped_array_is_sampled_and_its_time_of_change_is_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "IN_MEMORY", 0)
     x = torch.randn(1000, 2)
     index = load_npy(tmp_path, x).source.train.index
-    some = x.clone()
-    some[index[3]] = 9
-    assert contents(load_npy(tmp_path, some)) == contents(load_npy(tmp_path, x))
-    assert (
-        contents(load_npy(tmp_path, some), True)["whole_sha256"]
-        != contents(load_npy(tmp_path, x), True)["whole_sha256"]
-    )
-    some[index[0]] = 9
-    assert contents(load_npy(tmp_path, some)) != contents(load_npy(tmp_path, x))
+
+    def differing(row, whole=False):
+        other = x.clone()
+        other[row] = 9
+        one, two = (contents(load_npy(tmp_path, rows), whole) for rows in (x, other))
+        return {name for name in one if one[name] != two[name]}
+
+    assert differing(index[3]) == {"modified"} and differing(index[0]) == {"modified", "sha256"}
+    assert differing(index[3], whole=True) == {"modified", "whole_sha256"}
 
 
 def load_npy(folder, x):
-    number = random.getrandbits(64)
-    np.save(folder / f"{number}.npy", x.numpy())
-    return load(str(folder / f"{number}.npy"))
+    """Write rows to a file, with a time of change of its own, and load them."""
+    file = folder / f"{len(list(folder.iterdir()))}.npy"
+    np.save(file, x.numpy())
+    os.utime(file, ns=(0, len(list(folder.iterdir())) * 10**9))
+    return load(str(file))
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
