@@ -6,14 +6,24 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Data
+from ..files import opened_tensors, parse_json
+from ..serialise import mismatch
 
 WHITENING = 10_000
+
+
+class Arguments(TypedDict):
+    """The description of a classifier in its file."""
+
+    shape: tuple[int, int, int]
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -144,15 +154,21 @@ def load_classifier(path: str | Path) -> Classifier:
     Raises:
         ValueError: If the file is of another kind.
     """
-    from safetensors import SafetensorError, safe_open
-
+    path = Path(path)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            arguments = json.loads((file.metadata() or {})["classifier"])
+        with opened_tensors(path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError) as error:
+            found = parse_json((file.metadata() or {}).get("classifier", ""))
+        if wrong := mismatch(found, Arguments, "its description"):
+            raise ValueError(wrong)
+        # without memory first: the sizes of the description are those of the tensors
+        with torch.device("meta"):
+            outline = Classifier(tuple(found["shape"]), found["classes"]).state_dict()
+        if {name: value.shape for name, value in outline.items()} != {name: tensors[name].shape for name in tensors}:
+            raise ValueError("its description does not fit its tensors")
+    except (ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(f"{path} holds no classifier of flowmaps ({error}); delete it to have one trained") from None
-    classifier = Classifier(tuple(arguments["shape"]), arguments["classes"])
+    classifier = Classifier(tuple(found["shape"]), found["classes"])
     classifier.load_state_dict(tensors)
     return classifier.eval().requires_grad_(False)
 

@@ -21,7 +21,7 @@ from typing import Any
 from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
-from ..files import write_json, write_text
+from ..files import read_json, write_json, write_text
 from ..runs.fingerprint import fingerprint
 from ..serialise import current, differences
 from .build import MethodLike, NetworkName, OutputName, rows_of
@@ -180,7 +180,7 @@ def _begin(out: Path, now: dict[str, Any]) -> None:
             raise FileExistsError(f"{out} exists and is no comparison: choose another folder (`out`)")
         out.mkdir(parents=True, exist_ok=True)
         return write_json(path, now)
-    changed = list(differences(current(json.loads(path.read_text(encoding="utf-8"))), now, "comparison"))
+    changed = list(differences(current(read_json(path)), now, "comparison"))
     if changed:
         raise ValueError(
             f"the comparison in {out} has another configuration: {'; '.join(changed)}. "

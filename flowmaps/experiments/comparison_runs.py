@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 from ..data import Data
 from ..evaluate import evaluate
 from ..figures import comparison
-from ..files import write_json
+from ..files import read_json, write_json
 from ..methods import Row
 from ..runs.checkpoint import latest
-from ..runs.folder import EVALUATION, newest_step, read_config, read_metrics
+from ..runs.folder import EVALUATION, newest_step, read_config, read_measures, read_metrics
 from ..runs.loading import load
 from .build import make_flow, make_method, row_of
 from .evaluation import run_features
@@ -139,8 +138,8 @@ class ComparisonRuns:
         All methods share one classifier for images. A diffusion model is sampled by steps of its ODE.
         """
         step = newest_step(run)
-        if kept.is_file() and (result := json.loads(kept.read_text(encoding="utf-8")))["step"] == step:
-            return result
+        if (known := read_measures(kept, step)) is not None:
+            return known
         self.say(f"Measuring {run} (a large network takes minutes) ...")
         how: dict[str, Any] = {"labels": read_config(run)["training"]["labels"]}
         if self.data.kind == "images":
@@ -180,4 +179,4 @@ def failure_file(run: Path) -> Path:
 def failure(run: Path | None) -> str | None:
     """The reason why a run failed; None if it did not."""
     path = None if run is None else failure_file(run)
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
+    return str(read_json(path)) if path is not None and path.is_file() else None

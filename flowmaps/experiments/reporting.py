@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from ..data import Data, as_data
 from ..figures.comparison import Document
-from ..files import write_text
+from ..files import read_json, write_text
 from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
 from ..runs.folder import read_config, read_evaluation, read_metrics
@@ -83,7 +82,7 @@ def comparison_report(out: str | Path, document: Document, data: Data) -> Path:
     def flow(run: str) -> tuple[FlowMap, bool]:
         return load(out / run).float(), read_config(out / run)["training"]["labels"]
 
-    settings = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    settings = read_json(out / "comparison.json")
     metrics = {name: read_metrics(out / name) for name in document["methods"]}
     write_text(out / PAGE, comparison_page(Comparison(document, data, settings, metrics, flow)))
     return out / PAGE

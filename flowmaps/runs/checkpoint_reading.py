@@ -9,15 +9,29 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
 from ..distributed.shards import FOLDER, is_sharded, read_part
-from ..files import checksum, join
+from ..files import checksum, join, read_json
+from ..serialise import mismatch, shown_value
 
 MODELS = ("flow", "ema", "method")
 """Names of the models of a checkpoint."""
+
+
+NAME = rf"({FOLDER}/)?\w[\w.-]*"
+"""Pattern of the names of files in a checkpoint."""
+
+
+class CheckpointState(TypedDict):
+    """The content of state.json, as far as a checkpoint is read by it."""
+
+    step: int
+    seconds: float
+    files: dict[str, str]
+    checksum: str
 
 
 def complete(folder: Path) -> list[Path]:
@@ -46,13 +60,17 @@ def read_state(path: Path) -> dict[str, Any]:
         ValueError: If the checkpoint is damaged; the message names the damage.
     """
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        expected, sums = state.pop("checksum"), dict(state["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        state = read_json(path / "state.json")
+        if wrong := mismatch(state, CheckpointState, ""):
+            raise ValueError(wrong)
+    except (OSError, ValueError) as error:
         raise ValueError(f"checkpoint {path} is damaged: state.json cannot be read ({error})") from None
+    expected, sums = state.pop("checksum"), state["files"]
     if state_checksum(state) != expected:
         raise ValueError(f"checkpoint {path} is damaged: state.json has changed since it was written")
     for name, expected in sums.items():
+        if not re.fullmatch(NAME, name):
+            raise ValueError(f"checkpoint {path} is damaged: {shown_value(name)} is not the name of a file of it")
         if not (path / name).is_file():
             raise ValueError(f"checkpoint {path} is damaged: {name} is missing")
         if checksum(path / name) != expected:
@@ -131,13 +149,16 @@ def read_optimizers(path: Path, weights: Sequence[Sequence[Tensor]] = ()) -> lis
     Returns:
         The state dict of each optimizer, the flow's first.
     """
-    skeleton = json.loads((path / "optimizer.json").read_text(encoding="utf-8"))
+    skeleton = read_json(path / "optimizer.json")
     like: dict[str, Tensor] = {}
-    for state, its in zip(join(skeleton, _Placeholders()), weights, strict=False):
-        for index, entry in state["state"].items():
-            if is_sharded(its[index]):
-                like.update({value.name: its[index] for value in entry.values() if isinstance(value, _Placeholder)})
-    return join(skeleton, read_part(path, "optimizer", like))
+    try:
+        for state, its in zip(join(skeleton, _Placeholders()), weights, strict=False):
+            for index, entry in state["state"].items():
+                if is_sharded(its[index]):
+                    like.update({value.name: its[index] for value in entry.values() if isinstance(value, _Placeholder)})
+        return join(skeleton, read_part(path, "optimizer", like))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"checkpoint {path} is damaged: its optimizer cannot be read ({error!r})") from None
 
 
 @dataclass(frozen=True)

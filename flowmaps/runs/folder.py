@@ -17,11 +17,13 @@ import torch
 
 from ..data import Data
 from ..data.transforms import transforms_of
-from ..files import write_json, write_text
+from ..files import parse_json, read_json, write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
 from ..serialise import current, describe, differences, shown
+from .checkpoint_reading import newest
+from .documents import LoggedRow, check, check_config, check_evaluation
 from .earlier import upgraded
 from .fingerprint import fingerprint
 
@@ -188,25 +190,24 @@ def read_config(run: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no run.
-        ValueError: If the file is broken, or was written by a later version.
+        ValueError: If the file is broken, lacks an entry, or was written by a later version.
     """
     path = Path(run) / "config.json"
     if not path.is_file():
         reason = "it has no config.json" if Path(run).is_dir() else "there is no such folder"
         raise FileNotFoundError(f"{run} is not a run folder: {reason}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("it is not a JSON object")
-        config = upgraded(config) if config.get("format") == 1 else config
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    if config.get("format", 1) > FORMAT:
+    config = read_json(path)
+    written = config.get("format") if isinstance(config, dict) else None
+    if isinstance(written, int) and written > FORMAT:
         raise ValueError(
-            f"{path} has format {config['format']}, but this version of flowmaps reads at most {FORMAT}: it was "
-            "written by a later version"
+            f"{path} has format {written}, but this version of flowmaps reads at most {FORMAT}: it was written by a "
+            "later version"
         )
-    return current(config)
+    check_config(config, path)
+    try:
+        return current(upgraded(config) if written == 1 else config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be used: its guidance of format 1 is broken ({error!r})") from None
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
@@ -220,27 +221,54 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
         line is ignored.
 
     Raises:
-        ValueError: If a complete line cannot be read.
+        ValueError: If a complete line cannot be read, or has no such entries.
     """
     path = Path(run) / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
-    try:
-        return [json.loads(line) for line in lines[:-1]]
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): restore it, or move it away; checkpoints do not need it"
-        ) from None
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            row = parse_json(line)
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is damaged ({error}): restore it, or move it away; checkpoints do not need it"
+            ) from None
+        check(row, LoggedRow, path, f"line {number}")
+        rows.append(row)
+    return rows
 
 
 def newest_step(run: Path) -> int:
-    """Return the step of the newest checkpoint of a run."""
-    return max(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
+    """Return the step of the newest checkpoint of a run. Raises FileNotFoundError if there is none."""
+    found = newest(run / "checkpoints")
+    if found is None:
+        raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
+    return found
 
 
 def read_evaluation(run: str | Path) -> dict[str, Any] | None:
     """Read evaluation.json of a run; None if it is missing or older than the newest checkpoint."""
     path = Path(run) / EVALUATION
+    return read_measures(path, newest_step(Path(run))) if path.is_file() else None
+
+
+def read_measures(path: Path, step: int) -> dict[str, Any] | None:
+    """Read an evaluation.
+
+    Args:
+        path: The file.
+        step: Step of the checkpoint that is measured.
+
+    Returns:
+        Its content; None if it is missing or of another step.
+
+    Raises:
+        ValueError: If the file is broken, or lacks an entry.
+    """
     if not path.is_file():
         return None
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return result if result.get("step") == newest_step(Path(run)) else None
+    found = read_json(path)
+    if isinstance(found, dict) and found.get("step") != step:
+        return None
+    check_evaluation(found, path)
+    return found
