@@ -43,7 +43,7 @@ __all__ = [
     "data", "evaluate", "experiments", "export", "load", "planning", "recipes", "train", "training", "visualise",
 ]  # fmt: skip
 
-# These need more than torch, so they are imported when they are first asked for: name -> module, attribute.
+# These need more than torch, so they are imported on first use: name -> module, attribute.
 _LAZY = {
     "data": ("data", None),
     "evaluate": ("evaluate", None),

@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the report when it is first asked for: it needs more than the figures do."""
+    """Import the report on first use: it needs more packages than the figures."""
     if name != "report":
         raise AttributeError(f"module 'flowmaps.visualise' has no attribute {name!r}")
     from .experiments.reporting import report

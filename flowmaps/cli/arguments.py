@@ -1,4 +1,4 @@
-"""Arguments given as name=value: numbers, words, and functions of this package written as in Python."""
+"""Parsing of options: name=value, functions written as in Python, scales and times of guidance, budgets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 from .. import consistency, derivative, weight
 from ..arguments import did_you_mean
 from ..experiments.build import check_method_arguments, row_of
+from ..experiments.guide import scale_range, time_interval
 from ..times import samplers as times
-from .scales import interval_of, scales_of
+from .tables import as_options
 
 HOMES = {"times": times, "weight": weight, "split": consistency, "derivative": derivative}
 """The module with the functions for a parameter of this name."""
@@ -86,6 +87,40 @@ def split_pairs(pairs: Sequence[str]) -> Iterable[tuple[str, str]]:
         if not equals:
             raise ValueError(f"expected name=value, got {pair!r}")
         yield name.strip().replace("-", "_"), text.strip()
+
+
+def scales_of(text: str) -> tuple[float, float]:
+    """2 -> (2, 2), 1:8 -> (1, 8). Raises ValueError for another text and for scales that are not 0 < low <= high."""
+    numbers = _numbers("--guidance", text, "a scale such as 2, or a range such as 1:8", least=1)
+    return _naming_option("guidance", lambda: scale_range(numbers))
+
+
+def interval_of(text: str | None) -> tuple[float, float]:
+    """0.2:0.8 -> (0.2, 0.8), None -> (0, 1). Raises ValueError for another text and for times outside [0, 1]."""
+    if text is None:
+        return time_interval(None)
+    numbers = _numbers("--guidance-interval", text, "two times such as 0.2:0.8", least=2)
+    return _naming_option("guidance_interval", lambda: time_interval(numbers))
+
+
+def _naming_option(name: str, check: Callable[[], tuple[float, float]]) -> tuple[float, float]:
+    """The result of a check; its error names the option instead of the argument."""
+    try:
+        return check()
+    except ValueError as error:
+        raise ValueError(as_options(str(error), (name,))) from None
+
+
+def _numbers(option: str, text: str, expected: str, least: int) -> tuple[float, float]:
+    """Parse one or two numbers with a colon between them; a single number is returned twice."""
+    parts = text.split(":")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if not least <= len(numbers) <= 2:
+        raise ValueError(f"{option} is {expected}, got {text!r}")
+    return numbers[0], numbers[-1]
 
 
 def seconds_of(budget: str) -> float:

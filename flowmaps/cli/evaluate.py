@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import experiments
+from .arguments import interval_of
 from .options import Evaluate, Report
-from .scales import interval_of
 from .tables import print_evaluation, print_json, say
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share. Those of training are declared in `flowmaps.training.config`."""
+"""Options that several commands share; the training options are declared in `flowmaps.training.config`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class Learning(LearningConfig, Common):
-    """How a network learns."""
+    """Options of learning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping(KeepingConfig, Common):
-    """How one run is kept, and spread over processes."""
+    """Options of one run: its files, and its processes."""

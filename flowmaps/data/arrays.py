@@ -74,14 +74,14 @@ def array_file(
         x: Key of the rows in a .npz or .safetensors. None: "x", or the only array.
         labels: Key of the labels in a .npz or .safetensors, or the name of another .npy in the same folder. None: the
             first of "label", "labels", "target", "class" and "y" that exists. False: no labels.
-        given: Keys of other conditions, which are the names of the arguments of the network. None: if there is a
-            "text", those of "text", "mask", "pooled" and "size" that exist.
+        given: Keys of other conditions, which are names of arguments of the network. None: if there is a "text", all
+            existing keys among "text", "mask", "pooled" and "size".
         classes: Number of classes. None: the largest label plus one.
         layout: "NHWC", "NCHW" or "NHW". None: three dimensions are grey images (N, H, W). Of four dimensions the one
             that can be channels (size 1 or 3, for bytes 1 to 4) decides between (N, C, H, W) and (N, H, W, C). Pass the
             layout if both can be. If neither can, rows are read as they are.
         kind: "images" or "vectors", if the shape is misleading. None: rows that can have channels are images, others
-            are points or vectors, whose values are unchanged.
+            are points or vectors with unchanged values.
         value_range: (low, high), the values that become -1 and 1. None: (0, 255) for images of whole numbers;
             floating-point images must lie in [-1, 1] already.
         moments: Whether rows (2 C, H, W) are means and standard deviations, from which each x_0 is sampled anew.

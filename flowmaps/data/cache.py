@@ -3,8 +3,8 @@
     cache.json                  origin of the rows, the shards with their checksums, whether all are written
     prompts.json                the texts, each once
     texts-00000.safetensors     their encodings, one row for each
-    rows-00000.safetensors      x0, held (whether it is held out), and label and prompt (the number of the text) if
-                                there are some; a cache without images has prompt alone
+    rows-00000.safetensors      x0, held (whether the row is held out), and label and prompt (the number of the text)
+                                if present; a cache without images has prompt alone
 
 `caching.make_cache` writes it, `load` reads it.
 """
@@ -90,7 +90,7 @@ def cache_folder(path: str, /, *, check: bool = True) -> Data:
     folder = Path(path)
     manifest = read_manifest(folder)
     if not manifest["complete"]:
-        raise ValueError(f"the cache in {folder} is not complete: make it again with the same arguments, which goes on")
+        raise ValueError(f"the cache in {folder} is not complete: make it again with the same arguments to complete it")
     check_sizes(folder, manifest)
     if check:
         check_sums(folder, manifest)
@@ -151,11 +151,11 @@ def check_sizes(folder: Path, manifest: Mapping[str, Any]) -> None:
     for shard in shards_of(manifest):
         path = folder / shard["file"]
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is gone: make the cache again, which makes what is missing")
+            raise FileNotFoundError(f"{path} is gone: make the cache again, which makes the missing shards")
         if path.stat().st_size != shard["bytes"]:
             raise ValueError(
                 f"{path} is damaged, {path.stat().st_size} bytes instead of {shard['bytes']}: remove it and make the "
-                "cache again, which makes what is missing"
+                "cache again, which makes the missing shards"
             )
 
 
@@ -177,8 +177,8 @@ def check_sums(folder: Path, manifest: Mapping[str, Any], again: bool = False) -
     for name, whole in zip(names, intact, strict=True):
         if not whole:
             raise ValueError(
-                f"{folder / name} is damaged: its checksum is another. Make the cache again, which makes what is "
-                "damaged"
+                f"{folder / name} is damaged: its checksum has changed. Make the cache again, which makes the damaged "
+                "files"
             )
 
 

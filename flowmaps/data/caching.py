@@ -52,7 +52,7 @@ def make_cache(
     tables: Mapping[str, Content],
     report: ShardReport = lambda name, done, rows: None,
 ) -> Data:
-    """Write a cache folder, or complete one whose writing was interrupted.
+    """Write a cache folder, or complete an interrupted one.
 
     Args:
         folder: The folder.
@@ -111,7 +111,7 @@ def begin(
             write_text(folder / TEXTS, written)
         return manifest
     if folder.exists() and not (folder.is_dir() and all(map(_left_over, folder.iterdir()))):
-        raise FileExistsError(f"{folder} exists and is no cache: choose another folder (--cache)")
+        raise FileExistsError(f"{folder} exists and is not a cache: choose another folder (--cache)")
     known = about()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / TEXTS, written)
@@ -123,7 +123,7 @@ def begin(
 
 
 def _left_over(path: Path) -> bool:
-    """Whether an interrupted run that wrote no manifest left this file."""
+    """Whether this file is left over from an interrupted run without a manifest."""
     return path.name == TEXTS or path.match(".*.tmp")
 
 
@@ -132,8 +132,8 @@ def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, A
     changed = list(differences(manifest["made"], json.loads(json.dumps(made)), "its"))
     if changed:
         raise ValueError(
-            f"the cache in {folder} was made from something else: {shown(changed)}. Choose another "
-            "folder (--cache), or remove this one"
+            f"the cache in {folder} has another origin: {shown(changed)}. Choose another folder (--cache), or remove "
+            "this one"
         )
 
 

@@ -83,7 +83,7 @@ def check_labels(
 
 
 def _numbers(label: Any, where: str) -> Tensor:
-    """Labels as a tensor of real numbers. Raises ValueError where that is not possible."""
+    """Labels as a tensor of real numbers. Raises ValueError if that is not possible."""
     try:
         label = torch.as_tensor(label)
     except (TypeError, ValueError, RuntimeError) as error:

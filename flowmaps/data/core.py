@@ -193,7 +193,7 @@ def generator(seed: int, index: int, role: int) -> torch.Generator:
     Args:
         seed: Seed of the data set.
         index: Number of the batch or epoch.
-        role: One of TRAIN, DRAW, HELD_OUT and NOISE, whose generators never coincide.
+        role: One of TRAIN, DRAW, HELD_OUT and NOISE; generators of different roles never coincide.
 
     Returns:
         A generator on the CPU.

@@ -25,7 +25,7 @@ from .sources import Finite, TensorRows
 
 @dataclass(frozen=True, eq=False)
 class Coupled:
-    """A source whose training batches are couplings.
+    """A source with couplings as training batches.
 
     Args:
         pairs: Table of the couplings.
@@ -70,7 +70,7 @@ def reflow(
     batch_size: int = 1000,
     labels: bool | None = None,
 ) -> Data:
-    """Couple noise with the samples that a teacher's ODE makes of it, as training data for any method.
+    """Couple noise with the samples of a teacher's ODE from it, as training data for any method.
 
         eps ~ N(0, I),   x_0 = x(0)  where  dx/dt = v(x, t),  x(1) = sigma(1) eps
 
@@ -90,10 +90,10 @@ def reflow(
         seed: Seed of the noise and the labels.
         batch_size: Number of rows that the teacher computes at once.
         labels: Whether the teacher gets labels, drawn as in the training batches of the data. None: if it is a FlowMap
-            whose network takes them. Without labels the couplings have no classes.
+            and its network takes labels. Without labels the couplings have no classes.
 
     Returns:
-        A data set whose training batches have `noise`.
+        A data set with `noise` in its training batches.
 
     Raises:
         ValueError: Labels are requested and the data have none, or samples are not finite.

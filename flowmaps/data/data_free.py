@@ -45,7 +45,7 @@ class ZeroRows:
 
     def draw(self, n: int, seed: int) -> NoReturn:
         """Raise ValueError: there are no rows."""
-        raise ValueError("there are no rows to draw: this is data of which only the shape and the classes are known")
+        raise ValueError("there are no rows to draw: this data set has only a shape and classes")
 
     held_out = draw
 
@@ -69,7 +69,7 @@ def no_data(
         kind: "points", "images" or "vectors". None: chosen by the shape.
 
     Returns:
-        A data set whose `draw`, `held_out` and `std` raise ValueError.
+        A data set without rows: `draw`, `held_out` and `std` raise ValueError.
 
     Raises:
         ValueError: A size or the number of classes is below 1, or the prompts are empty.
@@ -89,8 +89,8 @@ def no_data(
 def with_zero_rows(data: Data) -> Data:
     """The data set with its rows replaced by zeros, for data-free methods.
 
-    Labels are drawn uniformly and the transforms of training batches are kept. A data set whose rows carry other
-    conditions, such as a text, is returned unchanged, because only its rows have them.
+    Labels are drawn uniformly and the transforms of training batches are kept. A data set with other conditions, such
+    as a text, is returned unchanged, because only its rows have them.
     """
     return data if data.given else replace(data, source=_zeros(data.source, data))
 

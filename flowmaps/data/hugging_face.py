@@ -48,9 +48,9 @@ def hugging_face(
         held_out: Split of held-out rows. None: "test" or "validation" if there is one; otherwise a fifth of the rows,
             at most 10000, is held out.
         column: Column of images or of arrays of numbers. None: the only one.
-        labels: Column of class labels, whose class names go into `data.class_names`. None: the only ClassLabel column,
-            or else a column of integers with a usual name (label, labels, target, class, y). False: no labels.
-        captions: Column of texts, which go into `data.prompts`; True: the only one with a usual name (text, caption,
+        labels: Column of class labels; its class names become `data.class_names`. None: the only ClassLabel column, or
+            else a column of integers with a usual name (label, labels, target, class, y). False: no labels.
+        captions: Column of texts, which become `data.prompts`. True: the only column with a usual name (text, caption,
             prompt, captions, txt).
         size: Size of images, as for a folder of images.
         mode: Mode of images, as for a folder of images.

@@ -71,7 +71,7 @@ def texts_of(parts: Sequence[Any], column: str | bool, name: str) -> list[str]:
 
 
 def label_tensor(label: list[Any] | None, name: str) -> Tensor | None:
-    """Labels as a tensor. Raises ValueError where some are missing or are no numbers."""
+    """Labels as a tensor. Raises ValueError if some are missing or are not numbers."""
     if label is None:
         return None
     wrong = [row for row, value in enumerate(label) if isinstance(value, bool) or not isinstance(value, (int, float))]

@@ -1,4 +1,4 @@
-"""Class labels as a condition: whether a network takes them, whether a run uses them, and a batch's condition."""
+"""Class labels as conditions: whether a network takes them, whether a run uses them, and the conditions of a batch."""
 
 from __future__ import annotations
 

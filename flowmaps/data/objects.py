@@ -25,7 +25,7 @@ def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | N
     - a `Data` (returned unchanged), or a name or path (as in `load`);
     - a distribution of `flowmaps.exact`, or a `datasets.Dataset`;
     - a tensor (N, *shape), or (tensor, labels); or a numpy array, or (array, labels), read like a .npy file;
-    - a torch map-style data set whose items are x0 or (x0, label);
+    - a torch map-style data set of items x0 or (x0, label);
     - a DataLoader, or any iterable of batches x0 or (x0, label) that can be read more than once.
 
     Tensors and items are images (C, H, W) in [-1, 1] (or uint8), or any other rows, and keep their floating-point

@@ -1,4 +1,4 @@
-"""Tables of named tensors, spread over files of which only the requested rows are read."""
+"""Tables of named tensors, spread over memory-mapped files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TensorTable:
             files: The parts of the table, in order.
 
         Returns:
-            A table whose pages the system reads when they are used.
+            A table that reads rows from the files when they are taken.
 
         Raises:
             ImportError: safetensors is not installed.

@@ -18,7 +18,7 @@ class BatchDraws:
 
     Args:
         total: Number of rows of the whole batch.
-        rows: Rows that are here.
+        rows: Rows of the batch on this process.
         generator: Source of the numbers.
     """
 
@@ -41,12 +41,12 @@ Transform = Callable[[Batch, BatchDraws], Batch]
 
 @dataclass(frozen=True, eq=False)
 class Transformed:
-    """A source whose batches pass through transforms. Nested ones have independent random numbers.
+    """A source that applies transforms to its batches. Nested ones have independent random numbers.
 
     Args:
         source: The source of the rows.
-        transforms: Applied in this order.
-        everywhere: Transform rows from `draw` and `held_out` too, for transforms that define a row.
+        transforms: The transforms, in the order of application.
+        everywhere: Whether rows from `draw` and `held_out` are transformed too, for transforms that define a row.
     """
 
     source: Source
@@ -77,7 +77,7 @@ class Transformed:
         return self._once(self.source.held_out(n, seed), seed)
 
     def _once(self, batch: Batch, seed: int) -> Batch:
-        """Transform a batch that is no training batch, where transforms apply everywhere."""
+        """Transform a batch that is not for training, if transforms apply everywhere."""
         return self._apply(batch, len(batch.x0), ALL, seed, 0) if self.everywhere else batch
 
     def _apply(self, batch: Batch, total: int, rows: slice, seed: int, index: int) -> Batch:

@@ -56,7 +56,7 @@ _ABOVE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the functions that read run folders when they are first asked for."""
+    """Import the functions that read run folders on first use."""
     if name not in _ABOVE:
         raise AttributeError(f"module 'flowmaps.evaluate' has no attribute {name!r}")
     module, attribute = _ABOVE[name]

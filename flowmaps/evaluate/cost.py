@@ -21,7 +21,7 @@ class Counter:
 
 @contextmanager
 def counting(network: nn.Module) -> Iterator[Counter]:
-    """Count the forward calls of `network` inside a `with` block, whoever makes them."""
+    """Count all forward calls of `network` inside a `with` block."""
     counter = Counter()
 
     def count(*_: object) -> None:
@@ -52,11 +52,11 @@ class Sampled:
 def measured(network: nn.Module, draw: Callable[[slice], Tensor], n: int, batch_size: int) -> Sampled:
     """Draw samples in batches, counting network calls and timing.
 
-    The first batch warms caches up and is not timed, and neither is a last, smaller one. If that leaves none, the first
-    batch is drawn twice.
+    The first batch warms up caches and is not timed, nor is a smaller last batch. If no other batch remains, the first
+    one is drawn twice.
 
     Args:
-        network: The network whose calls are counted.
+        network: The network; its calls are counted.
         draw: Draws the samples of a slice of 0..n.
         n: The number of samples.
         batch_size: Samples at a time.

@@ -1,4 +1,4 @@
-"""Features by which images are compared: of a small classifier trained on the data's labels, or of Inception."""
+"""Features to compare images by: of a small classifier trained on the data's labels, or of Inception."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Data
-from ..files import add_tensor, replacing
+from ..files import add_tensor, opened_tensors, parse_json, replacing
+from ..serialise import mismatch
 
 WHITENING = 10_000
+
+
+class Arguments(TypedDict):
+    """The description of a classifier in its file."""
+
+    shape: tuple[int, int, int]
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Classifier(nn.Module):
         self.axes.copy_(axes / variances.clamp(min=1e-3 * float(variances.max())).sqrt())
 
     def accuracy(self, x: Tensor, label: Tensor) -> float:
-        """The share of rows of x whose largest logit belongs to their label (B,)."""
+        """The share of rows of x with the largest logit at their label (B,)."""
         with torch.no_grad():
             return float((self(x).argmax(1).cpu() == label.cpu()).double().mean())
 
@@ -147,22 +155,25 @@ def load_classifier(path: str | Path) -> Classifier:
     Raises:
         ValueError: If the file is of another kind, or is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
+    path = Path(path)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            arguments = json.loads((file.metadata() or {})["classifier"])
+        with opened_tensors(path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        expected = arguments.pop("sha256", None)  # not in a file of version 0.1.0
-    except (SafetensorError, KeyError, ValueError, AttributeError, RuntimeError) as error:
+            found = parse_json((file.metadata() or {}).get("classifier", ""))
+        if wrong := mismatch(found, Arguments, "its description"):
+            raise ValueError(wrong)
+        expected = found.pop("sha256", None)
+        if expected is not None and expected != _digest(found, tensors):
+            raise ValueError("it is damaged: it has changed since it was written")
+        # without memory first: the sizes of the description are those of the tensors
+        with torch.device("meta"):
+            outline = Classifier(tuple(found["shape"]), found["classes"]).state_dict()
+        if {name: value.shape for name, value in outline.items()} != {name: tensors[name].shape for name in tensors}:
+            raise ValueError("its description does not fit its tensors")
+    except (ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(f"{path} holds no classifier of flowmaps ({error}); delete it to have one trained") from None
-    if expected is not None and expected != _digest(arguments, tensors):
-        raise ValueError(f"{path} is damaged, it has changed since it was written; delete it to have one trained")
-    try:
-        classifier = Classifier(tuple(arguments["shape"]), arguments["classes"])
-        classifier.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no classifier of flowmaps ({error}); delete it to have one trained") from None
+    classifier = Classifier(tuple(found["shape"]), found["classes"])
+    classifier.load_state_dict(tensors)
     return classifier.eval().requires_grad_(False)
 
 
@@ -176,7 +187,7 @@ def _digest(arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def classifier_features(classifier: Classifier) -> Features:
-    """The features of a `Classifier`, named after its training data."""
+    """The features of a `Classifier`, named by its training data."""
     trained = "classifier trained on the data's labels"
     untrained = "network with random weights (the data has no labels)"
     name = f"whitened features of a small {trained if classifier.classes > 1 else untrained}"

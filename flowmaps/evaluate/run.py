@@ -38,9 +38,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the distances of samples to held-out data, and their cost, for several samplers of one flow map.
 
-    All samplers start from the same noise and, if the network takes labels, the same labels, drawn like those of the
-    data. A partial map gets the samplers that are valid for it. Points are sampled less often by many steps, which
-    gives a larger standard error.
+    All samplers start from the same noise and, if the network takes labels, the same labels, drawn from the data. A
+    partial map gets the samplers that are valid for it. Samplers with many steps draw fewer points, which gives a
+    larger standard error.
 
     Args:
         flow: The flow map.
@@ -50,17 +50,17 @@ def evaluate(
         n: Rows on either side of a distance; fewer if fewer are held out.
         draws: The number of disjoint draws of n samples over which a distance is averaged.
         seed: Fixes noise, labels and rows.
-        features: The features by which images are compared; None trains a classifier on the labels for them.
-        batch_size: Samples at a time, to which the times refer; None takes 2048 for small samples and 256 for others.
-        labels: Whether the network is conditioned on labels; None decides as in training.
+        features: The features to compare images by. None: of a classifier trained on the labels.
+        batch_size: Samples at a time, to which the times refer. None: 2048 for small samples, 256 for others.
+        labels: Whether the network is conditioned on labels. None: as in training.
 
     Returns:
         A dict that JSON can hold: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
         "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of the kind of
-        data, each under its key, which "measures" explains.
+        data, each under its key; "measures" has their meanings.
 
     Raises:
-        ValueError: If `labels` is True and the data have none, or if too few rows are held out.
+        ValueError: `labels` is True and the data have none, or too few rows are held out.
     """
     data = as_data(data)
     draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))

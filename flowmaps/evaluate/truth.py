@@ -23,7 +23,7 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
 
     Args:
         flow: The flow map.
-        exact: The distribution whose flow map is known.
+        exact: The distribution, with an exact flow map.
         n: The number of samples.
         seed: Fixes samples and times.
 
@@ -80,19 +80,19 @@ def consistency_residuals(
     Args:
         flow: The flow map.
         x0: Data (B, ...); x_s comes from it and fresh noise, one draw for all times.
-        rule: `lagrangian`, `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`. None takes
-            `lagrangian`, and `eulerian` for a map to one target alone, whose target does not move.
-        teacher: Another velocity, anything with velocity(x, t). A partial map has none of its own and needs one.
+        rule: `lagrangian`, `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`. None: `eulerian` for a
+            map with a fixed target, else `lagrangian`.
+        teacher: Another velocity, anything with velocity(x, t). A partial map has no velocity and needs a teacher.
         grid: Sorted times, or their number, evenly over [0, 1].
         condition: The conditions by name, or a tensor of labels.
-        both: Also fill the entries with t > s (from data to noise), which few methods train.
+        both: Whether to fill the entries with t > s (from data to noise) too, which few methods train.
         seed: Fixes the noise.
 
     Returns:
         The residuals (S, T), entry [i, j] at s = grid[i], t = grid[j]; NaN for times that are left out or not known.
 
     Raises:
-        ValueError: If a partial map has no teacher.
+        ValueError: A partial map has no teacher.
     """
     if teacher is None:
         check_velocity(

@@ -5,28 +5,30 @@
     fm.experiments.compare("checkerboard", ["imf", "lsd"], steps=1000)      # a table, in a notebook too
     fast = fm.experiments.distill(run, method="ayf_emd")
 
-They write run folders, as the commands do, and go on where a folder was left. Nothing is printed but the progress bar;
-pass `say=print` for messages on the way. `flowmaps.train` and `flowmaps.sample` are the functions below them, for flow
-maps and methods of your own, with or without a folder.
+They write run folders, as the commands do, and resume interrupted ones. Only the progress bar is printed; pass
+`say=print` for messages. `flowmaps.train` and `flowmaps.sample` are the functions below them, for your own flow maps
+and methods, with or without a folder.
 """
 
 from importlib import import_module
 from typing import Any
 
 __all__ = [
-    "ComparisonResult", "DryRun", "Exported", "TrainedRun",
-    "compare", "distill", "evaluate", "export", "plan", "report", "sample", "train",
+    "ComparisonResult", "DryRun", "Explanation", "Exported", "TrainedRun",
+    "compare", "distill", "evaluate", "explain", "export", "plan", "report", "sample", "train",
 ]  # fmt: skip
 
-# Each needs other packages, so it is imported when it is first asked for: name -> module, attribute.
+# Each needs other packages, so it is imported on first use: name -> module, attribute.
 _LAZY = {
     "ComparisonResult": (".comparison", "ComparisonResult"),
     "DryRun": (".dry_run", "DryRun"),
+    "Explanation": (".explaining", "Explanation"),
     "Exported": (".exporting", "Exported"),
     "TrainedRun": (".trained_run", "TrainedRun"),
     "compare": (".comparison", "compare"),
     "distill": (".distillation", "distill"),
     "evaluate": (".evaluation", "evaluate"),
+    "explain": (".explaining", "explain"),
     "export": (".exporting", "export"),
     "plan": (".planning", "plan"),
     "report": (".reporting", "report"),

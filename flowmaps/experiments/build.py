@@ -25,22 +25,22 @@ from ..runs.loading import load
 NetworkName = Literal["auto", "mlp", "dit", "unet"]
 OutputName = Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"]
 MethodLike = str | Row | Method | Callable[..., Method]
-"""A method by its name, its row of the landscape, its function, or made already."""
+"""A method: its name, its row of the landscape, its function, or the method itself."""
 ModelLike = str | PathLike[str] | FlowMap
-"""A flow map, or the folder of a run that has one."""
+"""A flow map, or the folder of its run."""
 
 
 def row_of(method: MethodLike) -> Row:
-    """The row of the landscape of a method.
+    """Find the row of the landscape of a method.
 
     Args:
-        method: Its name, its row, its function, or a method that one of them made.
+        method: Its name, its row, its function, or the method itself.
 
     Returns:
         The row.
 
     Raises:
-        ValueError: There is no such method; the message has the closest names.
+        ValueError: The method is unknown; the message has the closest names.
     """
     if isinstance(method, Row):
         return method
@@ -55,7 +55,7 @@ def row_of(method: MethodLike) -> Row:
 
 
 def rows_of(methods: Sequence[MethodLike]) -> list[Row]:
-    """The rows of several methods, each once. Raises ValueError for an unknown one and for none."""
+    """Find the rows of several methods, each once. Raises ValueError for an unknown method and for an empty list."""
     rows = [row_of(method) for method in methods]
     if not rows:
         raise ValueError("`methods` needs at least one name")
@@ -91,11 +91,11 @@ def make_method(
     """Make a method, with its teacher loaded and prepared.
 
     Args:
-        method: The method, as for `row_of`; one that is made already is taken as it is.
+        method: The method, as for `row_of`; a `Method` is returned unchanged.
         arguments: Keyword arguments of its function.
-        teacher: A run folder, a flow map or another velocity to learn from; None for none.
+        teacher: A run folder, a flow map or another velocity to learn from. None: no teacher.
         build: Its function with some arguments bound. None: the function of the row.
-        prepare: Makes the velocity to learn from of the teacher, such as the guided one.
+        prepare: Function from the teacher to the velocity to learn from, such as a guided velocity.
 
     Returns:
         The method.
@@ -106,7 +106,9 @@ def make_method(
     row = row_of(method)
     if isinstance(method, Method):
         if arguments or teacher is not None:
-            raise ValueError(f"{row.name} is made already: give arguments and teacher to the function that made it")
+            raise ValueError(
+                f"{row.name} is already a method: give arguments and teacher to the function that makes it"
+            )
         return method
     found = dict(arguments or {})
     check_method_arguments(row.build, found)
@@ -120,12 +122,12 @@ def make_method(
 
 
 def is_path(model: Any) -> TypeGuard[str | PathLike[str]]:
-    """Whether a model is given by its run folder."""
+    """Whether a model is given as a run folder."""
     return isinstance(model, str | PathLike)
 
 
 def flow_of(model: ModelLike) -> FlowMap:
-    """A flow map to start from: loaded from a run folder, or a copy of one in memory."""
+    """A flow map to start from: loaded from a run folder, or a copy of the given one."""
     return copy.deepcopy(model) if isinstance(model, FlowMap) else load(Path(model))
 
 
@@ -140,15 +142,15 @@ def make_flow(
     labels: bool = True,
     seed: int = 0,
 ) -> FlowMap:
-    """A flow map with new weights: the recipe for the data, with the network and the output named in place of its own.
+    """Make a flow map with new weights by the recipe for the data, or with another network and output.
 
     Args:
         data: The data set, for shapes, spread and number of classes.
-        method: The method that will train it; a partial map if it learns no other.
+        method: The method that will train it; the flow map is partial if the method learns only that.
         network: Kind of network. "auto": `recipes.flow_for`.
         width: Width of the network. None: its default.
         depth: Blocks of the network (a U-Net: blocks per resolution). None: its default.
-        output: Prediction of the network. "auto": the recipe's, the average velocity if `network` is given.
+        output: Prediction of the network. "auto": the recipe's, or the average velocity if `network` is given.
         labels: Whether the network takes the class labels of the data.
         seed: Seed of the weights.
 
@@ -156,7 +158,7 @@ def make_flow(
         The flow map.
 
     Raises:
-        ValueError: A size is below 1, or an image network is asked for and the data are no images.
+        ValueError: A size is below 1, or the network is for images and the data are not.
     """
     torch.manual_seed(seed)
     classes = data.classes if labels else None
@@ -170,32 +172,32 @@ def make_flow(
 
 
 def for_row(flow: FlowMap, row: Row) -> FlowMap:
-    """The flow map that a method learns: the same network, output and path, with the limits of the method.
+    """Limit a flow map to the times that a method learns; network, output and path stay the same.
 
     Args:
         flow: Any flow map.
         row: The row of the method.
 
     Returns:
-        A partial map if the method knows one end of time only.
+        A partial map if the method learns a single source or target time.
     """
     return FlowMap(flow.network, flow.output, flow.path, only_source=row.only_source, only_target=row.only_target)
 
 
 def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: Any) -> nn.Module:
-    """An MLP, a DiT or a U-Net with new weights.
+    """Make an MLP, a DiT or a U-Net with new weights.
 
     Args:
         kind: "mlp", "dit" or "unet".
         data: The data set, for the shape of a row.
-        classes: Number of classes that the network takes. None: none.
+        classes: Number of classes of the network. None: it takes no labels.
         **sizes: width and depth.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: An image network is asked for and the data are no images.
+        ValueError: The network is for images and the data are not.
     """
     if kind == "mlp":
         return MLP(data.shape, data_std=data.std, classes=classes, **sizes)
@@ -211,7 +213,7 @@ def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: An
 
 
 def make_output(name: OutputName, data: Data) -> Output:
-    """The prediction of this name, fitted to the data if it has parameters."""
+    """Make the output of this name, fitted to the data if it has parameters."""
     if name == "gaussian-skip":
         return GaussianSkip.fit(data.draw(10_000).x0)
     if name == "position":

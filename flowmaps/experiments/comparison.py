@@ -22,12 +22,11 @@ from typing import Any
 from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
-from ..files import json_checksum, write_json, write_text
+from ..files import json_checksum, read_json, write_json, write_text
 from ..runs.checkpoint import latest
 from ..runs.contents import contents
 from ..runs.fingerprint import fingerprint, short
 from ..runs.folder import versions
-from ..runs.records import read_object
 from ..runs.resuming import compare as compared
 from ..serialise import current
 from .build import MethodLike, NetworkName, OutputName, rows_of
@@ -53,7 +52,7 @@ class ComparisonResult:
 
     @property
     def heading(self) -> str:
-        """Data, length, metric and noise floor, in a line."""
+        """Data, length, metric and noise floor, in one line."""
         return comparison.heading(dict(self.document))
 
     @property
@@ -63,12 +62,12 @@ class ComparisonResult:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The cells of the table, a row for each method and one for the reference."""
+        """The cells of the table: a row for each method and one for the reference."""
         return comparison.table(dict(self.document))[1]
 
     @property
     def notes(self) -> list[str]:
-        """Failures, methods that sample in another way, and the meaning of the columns."""
+        """Notes: failures, methods with other samplers, and the meaning of the columns."""
         return comparison.notes(dict(self.document))
 
     @property
@@ -111,26 +110,26 @@ def compare(
 ) -> ComparisonResult:
     """Train several methods on the same network, data and length, evaluate each, and write one table and one page.
 
-    Finished parts of the folder are kept, so that the same call goes on where it was stopped. Distillation methods
+    Finished parts of the folder are kept, so the same call resumes an interrupted comparison. Distillation methods
     learn from `teacher`, or else from a diffusion model that is trained first, for the same length. A method that
-    fails is an entry of the table, and the others go on.
+    fails becomes an entry of the table, and the other methods continue.
 
     Args:
         data: Name, folder or file of a data set as for `data.load`, or a `Data`, a tensor, ... as for `data.as_data`.
         methods: Names of methods, or their functions or rows.
-        steps: Training steps of each method. None: 5000 where there is no budget of `seconds`.
-        seconds: Time to train each method instead. Such runs do not give the same numbers twice.
+        steps: Training steps of each method. None: 5000, unless `seconds` is given.
+        seconds: Training time of each method, instead of `steps`. Such runs do not give the same numbers twice.
         network: As for `train`.
         width: As for `train`.
         depth: As for `train`.
         output: As for `train`.
         labels: As for `train`.
-        data_args: Options of a data set that is named.
-        couplings: Number of couplings for methods that are trained on them.
-        teacher: Run folder of the trained model that distillation methods learn from, and that makes couplings. None:
-            one is trained for them.
+        data_args: Options of a data set that is given by name.
+        couplings: Number of couplings, for methods that train on couplings.
+        teacher: Run folder of the model that distillation methods learn from and that makes couplings. None: one is
+            trained.
         out: Folder of the comparison. None: runs/DATA-compare.
-        say: Receives messages on the way.
+        say: Receives progress messages.
         **settings: Keyword arguments of `flowmaps.train` that all methods share: batch_size, lr, ema, clip, seed,
             precision, compile, progress_bar.
 
@@ -138,9 +137,8 @@ def compare(
         The comparison, with its table.
 
     Raises:
-        ValueError: Arguments do not fit together, name something unknown, or differ from those of the comparison that
-            is in the folder.
-        TypeError: A setting is unknown, or not one that all methods share.
+        ValueError: Arguments do not fit together, name something unknown, or differ from the comparison in the folder.
+        TypeError: A setting is unknown, or is not shared by all methods.
         FileExistsError: The folder holds something else.
     """
     check_settings("compare", settings, LEARNING)
@@ -167,7 +165,7 @@ def compare(
 
 
 def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that must be the same for numbers to stand in one table; other methods may join."""
+    """The settings that all methods of one table share, as JSON; further methods may be added later."""
     about = {name: getattr(data, name) for name in ("name", "shape", "recipe")} | {"contents": contents(data)}
     found = {"data": about, "length": dict(length), "teacher": teacher and str(teacher), **shared}
     del found["progress_bar"]
@@ -177,9 +175,11 @@ def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, share
 
 
 def _begin(out: Path, now: dict[str, Any]) -> None:
-    """Make the folder, or find the same comparison in it.
+    """Make the folder of a comparison, or check that it holds the same one.
 
-    Raises ValueError for another one, and FileExistsError for a folder with something else in it.
+    Raises:
+        ValueError: It holds another comparison.
+        FileExistsError: It holds something else.
     """
     path = out / "comparison.json"
     if not path.is_file():
@@ -187,14 +187,13 @@ def _begin(out: Path, now: dict[str, Any]) -> None:
             raise FileExistsError(f"{out} exists and is no comparison: choose another folder (`out`)")
         out.mkdir(parents=True, exist_ok=True)
         return write_json(path, now)
-    before = current(read_object(path, "choose another folder (`out`)"))
-    changed, said, _ = compared(_apart(before), _apart(now), ("comparison",))
+    changed, said, _ = compared(_apart(current(read_json(path))), _apart(now), ("comparison",))
     if said:
         warnings.warn(f"the comparison in {out} goes on although this has changed: {'; '.join(said)}", stacklevel=3)
     if changed:
         raise ValueError(
             f"the comparison in {out} has another configuration: {'; '.join(changed)}. "
-            "Use the options of then, or choose another folder (`out`)"
+            "Use its options, or choose another folder (`out`)"
         )
 
 

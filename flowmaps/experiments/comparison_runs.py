@@ -1,8 +1,7 @@
-"""The runs of a comparison: train and evaluate what is not trained and evaluated yet."""
+"""The runs of a comparison: train and evaluate the missing ones."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from typing import Any
 from ..data import Data
 from ..evaluate import evaluate
 from ..figures import comparison
-from ..files import write_json
+from ..files import read_json, write_json
 from ..methods import Row
 from ..runs.checkpoint import latest
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
-from ..runs.records import EVALUATION, measured_step, read_measured, read_metrics, write_evaluation
+from ..runs.records import EVALUATION, measured_step, read_measures, read_metrics, write_evaluation
 from .build import make_flow, make_method, row_of
 from .evaluation import run_features
 from .trained_run import Say, device, silent, train_into
@@ -37,9 +36,9 @@ class ComparisonRuns:
         length: {"steps": n} or {"seconds": t}, the length of each training.
         networks: Arguments of `make_flow`, the seed included.
         settings: Other keyword arguments of `flowmaps.train`.
-        given: Run folder of the teacher, if there is one.
+        given: Run folder of the teacher. None: one is trained if a method needs it.
         couplings: Number of couplings that the teacher makes.
-        say: Receives messages on the way.
+        say: Receives progress messages.
     """
 
     data: Data
@@ -52,14 +51,14 @@ class ComparisonRuns:
     say: Say = silent
 
     def check(self, rows: Sequence[Row]) -> None:
-        """Refuse before the first training, so that a mistake costs no time.
+        """Check everything before the first training, so that a mistake costs no time.
 
         Args:
             rows: The rows of the methods.
 
         Raises:
             ValueError: A network or a method cannot be built, or the teacher is a run on other data.
-            FileNotFoundError: The teacher is no run.
+            FileNotFoundError: The teacher is not a run.
         """
         for row in rows:
             make_flow(self.data, row, **self.networks)
@@ -89,7 +88,7 @@ class ComparisonRuns:
     def teacher(self, rows: Sequence[Row]) -> Path | None:
         """The run of the teacher; None if no method needs one.
 
-        It is the one given, else the diffusion model among the methods, else one that is trained for them.
+        It is the given run, else the diffusion model among the methods, else a run that is trained first.
         """
         if self.given is not None:
             return self.given
@@ -98,7 +97,7 @@ class ComparisonRuns:
         return self.out / "teacher" if any(map(learns_from_another, rows)) else None
 
     def entry(self, row: Row, run: Path, teacher: Path | None) -> dict[str, Any]:
-        """Train and measure one method. A failure is kept beside the run as METHOD.failure.json and not tried again.
+        """Train and measure one method; a failure is kept beside the run as METHOD.failure.json and not tried again.
 
         Args:
             row: The row of the method.
@@ -137,11 +136,10 @@ class ComparisonRuns:
     def _evaluation(self, run: Path, kept: Path, diffusion: bool) -> dict[str, Any]:
         """The evaluation of a run, kept as a file until the run has newer weights.
 
-        Images are compared by one classifier for all methods. A diffusion model, which knows no jumps, takes steps of
-        its ODE.
+        All methods share one classifier for images. A diffusion model is sampled by steps of its ODE.
         """
-        if kept.is_file() and (found := read_measured(kept, measured_step(run))) is not None:
-            return found
+        if (known := read_measures(kept, measured_step(run))) is not None:
+            return known
         self.say(f"Measuring {run} (a large network takes minutes) ...")
         how: dict[str, Any] = {"labels": read_config(run)["training"]["labels"]}
         if self.data.kind == "images":
@@ -154,7 +152,7 @@ class ComparisonRuns:
         return result
 
     def _reference(self, run: Path) -> dict[str, Any]:
-        """The entry of the diffusion model. The measures of a run from elsewhere are kept in this folder."""
+        """The entry of the diffusion model; the measures of a run in another folder are kept in this one."""
         if run.parent == self.out:
             return self.entry(row_of(TEACHER), run, None)
         evaluation = self._evaluation(run, self.out / "reference.json", True)
@@ -168,7 +166,7 @@ def _last_row(run: Path, step: int) -> dict[str, Any]:
 
 
 def learns_from_another(row: Row) -> bool:
-    """Whether the method needs a trained model: as its teacher, or for the couplings that it trains on."""
+    """Whether the method needs a trained model, as its teacher or to make its couplings."""
     return row.needs_teacher or row.coupled
 
 
@@ -186,6 +184,6 @@ def failure_file(run: Path) -> Path:
 
 
 def failure(run: Path | None) -> str | None:
-    """The reason why a run failed, if it did."""
+    """The reason why a run failed; None if it did not."""
     path = None if run is None else failure_file(run)
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
+    return str(read_json(path)) if path is not None and path.is_file() else None

@@ -1,4 +1,4 @@
-"""`distill`: a pretrained model made a flow map."""
+"""`distill`: a pretrained model into a flow map."""
 
 from __future__ import annotations
 
@@ -48,48 +48,49 @@ def distill(
     say: Say = silent,
     **settings: Any,
 ) -> TrainedRun | DryRun:
-    """Make a flow map of a pretrained model, in a run folder, as `flowmaps distill` does.
+    """Distil a pretrained model into a flow map, in a run folder, as `flowmaps distill` does.
 
     Args:
         folder: Folder of a pipeline of diffusers, its name on the Hugging Face hub, or a run folder.
         data: Images, latents, or a folder that an earlier `cache` made; as for `data.load`, or a `Data`. None: the
-            data of the run, or none for methods that learn without.
-        data_args: Options of a data set that is named.
-        prompts: File with a prompt on each line, or the prompts: one for each image, or alone without images. None:
-            the captions of the images.
-        negative_prompt: Prompt to guide away from. None: the empty one.
+            data of the run, or no data for data-free methods.
+        data_args: Options of a data set that is given by name.
+        prompts: File with a prompt on each line, or the prompts: one for each image, or prompts alone, without images.
+            None: the captions of the images.
+        negative_prompt: Prompt to guide away from. None: the empty prompt.
         method: A distillation method: its name, its function or its row.
         method_args: Keyword arguments of the method's function.
-        lora: Rank of low-rank additions to train. None: all weights are trained.
-        lora_targets: Last parts of the names of the layers that get them. Empty: attention and feed-forward layers.
+        lora: Rank of LoRA. None: all weights are trained.
+        lora_targets: Last parts of the names of the layers with LoRA. Empty: attention and feed-forward layers.
         guidance: Scale of guidance that is baked in, or (smallest, largest) for a guidance-conditioned student.
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
-        times: How layers are given the target time: "added", a new embedding; "decoupled", late layers see it;
-            "source", not at all, for maps to the data alone. None: "added", or "source" if the method learns no other.
+        times: Time conditioning: "added", a new embedding of the target time; "decoupled", late layers see the target
+            time; "source", none, for maps to the data alone. None: "source" if the method learns only such maps, else
+            "added".
         dropout: Share of rows without their class or text.
-        classes: Number of classes of a class-conditional pipeline. None: of the data or the model.
-        moments: Whether the latent of an image is drawn anew each time, instead of its mean.
+        classes: Number of classes of a class-conditional pipeline. None: taken from the data or the model.
+        moments: Whether the latent of an image is sampled anew each time, instead of using its mean.
         cache: Folder for encoded images and prompts. None: runs/cache-FOLDER-DATA.
-        component: Which network, of pipelines with two.
-        variant: Which files of weights, such as "fp16". None: the main ones.
-        checkpoint: Whether the network computes activations again in the backward pass, to save memory.
+        component: Name of the network to distil, for pipelines with two.
+        variant: Variant of the weight files, such as "fp16". None: the main files.
+        checkpoint: Whether activations are recomputed in the backward pass, to save memory.
         steps: Training steps.
         batch_size: Rows of a training step.
         lr: Largest learning rate.
         clip: Largest norm of the gradient. None: no clipping.
         out: Run folder. None: runs/FOLDER-METHOD.
-        dry_run: Whether to try three steps of a few rows, keep nothing, and count the cost of the whole run.
-        say: Receives messages on the way.
+        dry_run: Whether to try three steps of a few rows, write nothing, and count the cost of the whole run.
+        say: Receives progress messages.
         **settings: Other keyword arguments of `flowmaps.train`: ema, seed, precision, resume, trackers, ...
 
     Returns:
-        The run, or the cost of it for a dry run.
+        The run; for a dry run its cost.
 
     Raises:
         ValueError: Arguments do not fit together or do not fit the model, or name something unknown.
         TypeError: A setting is unknown.
-        FileExistsError: There is a run in the folder and `resume` is not set.
-        ImportError: LoRA without peft, or a pipeline without diffusers.
+        FileExistsError: The folder holds a run and `resume` is not set.
+        ImportError: peft is missing for LoRA, or diffusers for a pipeline.
     """
     check_settings("distill", settings)
     row = distiller(method)
@@ -115,7 +116,7 @@ def distill(
 
 
 def notes_of_distillation(source: PretrainedSource, guide: Guide, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The notes in config.json: the pretrained model, options that were chosen, and the guidance."""
+    """The notes for config.json: the pretrained model, the chosen options and the guidance."""
     notes = source.notes | {name: str(value) for name, value in chosen.items() if value}
     notes |= {"label_dropout": f"{guide.dropout:g}"} if guide.dropout else {}
     return notes | guide.notes()

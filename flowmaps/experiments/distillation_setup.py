@@ -24,7 +24,7 @@ def distiller(method: MethodLike) -> Row:
     row = row_of(method)
     if not row.needs_teacher:
         known = ", ".join(row.name for row in LANDSCAPE if row.needs_teacher)
-        raise ValueError(f"{row.name} is no distillation method, it learns from data alone; those that distil: {known}")
+        raise ValueError(f"{row.name} learns from data alone and is no distillation method; these are: {known}")
     return row
 
 
@@ -36,12 +36,12 @@ def guide_of_distillation(
     negative_prompt: str | None,
     dropout: float,
 ) -> Guide:
-    """The guidance of a distillation.
+    """Make the guidance of a distillation.
 
     Args:
         source: The pretrained model.
         data: Its data set.
-        guidance: Scale, or range of scales.
+        guidance: Scale, or range of scales. None: no guidance.
         interval: Times between which it acts.
         negative_prompt: Prompt to guide away from.
         dropout: Share of rows without their class or text.
@@ -57,14 +57,14 @@ def guide_of_distillation(
     if guidance is None:
         for name, value in (("guidance_interval", interval), ("negative_prompt", negative_prompt)):
             if value is not None:
-                raise ValueError(f"`{name}` says how to guide: it needs `guidance`")
+                raise ValueError(f"`{name}` applies to guidance: it needs `guidance`")
         return Guide(empty=empty, dropout=dropout)
     (low, high), times = scale_range(guidance), time_interval(interval)
     if SCALE not in source.takes:
         return Guide(low, high, times, source.null(data), empty, dropout, taught=True)
     if times != EVERYWHERE or negative_prompt is not None:
         raise ValueError(
-            "this network is told the scale of its guidance, which knows no interval and no negative prompt: leave "
+            "this network takes the guidance scale itself, without an interval or a negative prompt: leave "
             "`guidance_interval` and `negative_prompt` out"
         )
     return Guide(low, high, times, None, empty, dropout, taught=True, built_in=True)
@@ -80,29 +80,29 @@ def student_of(
     targets: Sequence[str] = (),
     checkpoint: bool = False,
 ) -> tuple[FlowMap, Any]:
-    """The flow map to train and its teacher: two networks, or with LoRA the same weights, with additions and without.
+    """Make the flow map to train and its teacher; with LoRA both share the pretrained weights.
 
     Args:
         source: The pretrained model.
         row: The row of the method.
         guide: The guidance.
-        times: Name of the time conditioning. None: the one for the method.
+        times: Name of the time conditioning. None: "source" if the method learns maps to the data alone, else "added".
         lora: Rank of LoRA. None: all weights are trained.
-        targets: Layers of LoRA. Empty: the default ones.
-        checkpoint: Whether activations are computed again in the backward pass.
+        targets: Layers with LoRA. Empty: attention and feed-forward layers.
+        checkpoint: Whether activations are recomputed in the backward pass.
 
     Returns:
         The flow map and the teacher's velocity.
 
     Raises:
-        ValueError: The method cannot learn with these times, or there are targets without LoRA.
+        ValueError: The method cannot learn with this time conditioning, or targets are given without LoRA.
         ImportError: peft is missing.
     """
     chosen = times or ("source" if row.only_target == 0.0 else "added")
     if chosen == "source" and row.only_target != 0.0:
         raise ValueError(
-            f"{row.name} learns jumps to every time, which `times=source` leaves out: take added or decoupled, or a "
-            "method of maps to the data, such as lcm"
+            f"{row.name} learns jumps to every time, and `times=source` has no target time: use added or decoupled, or "
+            "a method for maps to the data, such as lcm"
         )
     teacher = source.teacher()
     flow = for_row(students.student(teacher, TIMES[chosen], told=(SCALE,) if guide.conditioned else ()), row)
@@ -114,7 +114,7 @@ def student_of(
         checkpointed(flow)
     if lora is None:
         if targets:
-            raise ValueError("`lora_targets` says which layers `lora` adds to: it needs `lora`")
+            raise ValueError("`lora_targets` names layers for `lora`: it needs `lora`")
         _forget_folder(flow)
         return flow, teacher
     from ..integrations import peft
@@ -124,7 +124,7 @@ def student_of(
 
 
 def _forget_folder(flow: FlowMap) -> None:
-    """Let a flow map be loaded without the folder of its pipeline: its checkpoints hold all weights."""
+    """Forget the folder of the pipeline, which is not needed to load the flow map: checkpoints hold all weights."""
     if any(type(part).__name__ == "DiffusersNetwork" for part in flow.modules()):
         from ..integrations.diffusers.networks import forget_folder
 
@@ -139,10 +139,10 @@ def source_of(folder: str | PathLike[str], options: SourceOptions) -> Pretrained
         options: Options of the model.
 
     Returns:
-        A run if the folder is one, else a pipeline.
+        The run if the folder is one, else the pipeline.
 
     Raises:
-        ValueError: An option is for pipelines and this is a run, or the folder is neither.
+        ValueError: An option for pipelines is given with a run, or the folder is neither.
     """
     path = Path(folder)
     if not (path / "config.json").is_file() or (path / "model_index.json").is_file():
@@ -151,5 +151,5 @@ def source_of(folder: str | PathLike[str], options: SourceOptions) -> Pretrained
         return PipelineSource(str(folder), options)
     for name in FOR_PIPELINES:
         if getattr(options, name):
-            raise ValueError(f"`{name}` is for pipelines, and {folder} is a run or one model")
+            raise ValueError(f"`{name}` is for pipelines, and {folder} is a run or a single model")
     return RunSource(path, options)

@@ -1,4 +1,4 @@
-"""A dry run: every part of a training run once, and the cost of the whole."""
+"""A dry run: a few steps of a training run, and the estimated cost of the whole run."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class DryRun:
         trained: Number of weights that are trained.
         memory: Bytes by kind; "activations" is for one row.
         batch_size: Rows of a step of the whole run.
-        accumulate: Parts in which these are taken one after another.
+        accumulate: Number of parts in which these rows are processed.
         flops: Operations of one step of the whole run.
         steps: Number of steps of the whole run.
-        tried: Number of rows in each step that was tried.
-        seconds: Time of each of these steps.
+        tried: Number of rows of each tried step.
+        seconds: Time of each tried step.
     """
 
     trained: int
@@ -49,15 +49,15 @@ class DryRun:
 
     @property
     def total(self) -> int:
-        """Bytes of all parts together, with the activations of all rows that are taken at a time."""
+        """Bytes of all kinds together, with the activations of all rows that are processed at once."""
         return sum(self.memory.values()) + (self.batch_size // self.accumulate - 1) * self.memory["activations"]
 
     def table(self) -> list[list[str]]:
-        """The cost in words: rows of a name and a value."""
+        """The cost as rows of a name and a value."""
         names = {"activations": f"activations, for each of {self.batch_size} rows"}
         sizes = {names.get(name, name): size for name, size in self.memory.items()}
         return [
-            ["weights that are trained", f"{self.trained:,}"],
+            ["trained weights", f"{self.trained:,}"],
             *([name, _bytes(size)] for name, size in {**sizes, "together, on one process": self.total}.items()),
             ["operations of a step", f"{self.flops:.3g}"],
             [f"operations of {self.steps:,} steps", f"{self.steps * self.flops:.3g}"],
@@ -83,9 +83,9 @@ def dry_run_of(
         data: The data set.
         steps: Number of steps of the whole run.
         batch_size: Rows of its steps.
-        accumulate: Parts in which these are taken.
+        accumulate: Number of parts in which they are processed.
         precision: "no" or "bf16".
-        **settings: As for `flowmaps.train`; those that only keep files are left out.
+        **settings: As for `flowmaps.train`; settings about files are ignored.
 
     Returns:
         The cost.
@@ -111,7 +111,7 @@ def dry_run_of(
 
 
 def _counted(flow: FlowMap, method: Method, data: Data, rows: int, precision: str) -> tuple[int, int]:
-    """Operations of a step, and bytes that its forward pass stores, of one batch."""
+    """Count the operations of a step on one batch, and the bytes that its forward pass stores."""
     like = flow.like
     batch = next(data.batches(rows)).each(
         lambda part: part.to(like.device, like.dtype if part.is_floating_point() else None)

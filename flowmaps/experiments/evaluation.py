@@ -1,4 +1,4 @@
-"""Evaluate the flow map of a run folder; the classifier and the result are kept there."""
+"""Evaluate the flow map of a run folder; the classifier and the result are kept in the folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..runs.records import EVALUATION, write_evaluation
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
 
 CLASSIFIER = "classifier.safetensors"
-"""File of a run folder with the classifier that its evaluations share."""
+"""File in a run folder with the classifier for its evaluations."""
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
     guidance_interval: TimeInterval = EVERYWHERE,
     **options: Any,
 ) -> dict[str, Any]:
-    """Evaluate the flow map of a run folder on its data; the result is kept there as evaluation.json.
+    """Evaluate the flow map of a run folder on its data; the result is kept in the folder as evaluation.json.
 
     For a guided run on images with classes, "guidance" is the table of `evaluate.by_scale`. Its samplers are compared
     with many steps of the reference, or else of the run's own teacher.
@@ -52,11 +52,11 @@ def evaluate(
         reference: Another run on the same data. Its rows follow with "run", the name of its folder; they are measured
             with the classifier of the first run. If it learned only the diagonal (flow matching), only ODE steps are
             measured.
-        data: In place of the data of the run; needed if these were made from an object.
+        data: Data instead of the data of the run; needed if these were made from an object.
         network: The network, if the run cannot build it.
         device: The device to sample on.
-        guidance: The guidance scales; None takes those of `guided_run.known_scales`.
-        guidance_interval: The times at which guidance acts.
+        guidance: The guidance scales. None: `guided_run.known_scales`.
+        guidance_interval: The times between which guidance acts.
         **options: As for `fm.evaluate.evaluate`.
 
     Returns:
@@ -64,8 +64,8 @@ def evaluate(
         with the same of the reference.
 
     Raises:
-        FileNotFoundError: If there is no run or no checkpoint.
-        ValueError: If the data cannot be loaded again, the reference is a run on data of another shape, or scales are
+        FileNotFoundError: The folder has no run or no checkpoint.
+        ValueError: The data cannot be loaded again, the reference is a run on data of another shape, or scales are
             given for a run without guidance.
     """
     run, data = Path(run), run_data(run) if data is None else as_data(data)
@@ -131,23 +131,23 @@ def run_data(run: str | Path) -> Data:
         The data; without the exact distribution if the run was trained on couplings, which have another flow map.
 
     Raises:
-        ValueError: If the data of the run were made from an object instead of a name.
+        ValueError: The data of the run were made from an object instead of a name.
     """
     about = read_config(run)["data"]
     if about["recipe"] is None:
         raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
     data = load_data(**about["recipe"])
-    # couplings have the law of the data, but another flow map
+    # couplings have the distribution of the data, but another flow map
     return data if about.get("coupling") is None else replace(data, exact=None)
 
 
 def run_features(run: Path, data: Data) -> Features:
-    """The features of the run's classifier, by which images are compared."""
+    """The features of the run's classifier, to compare images by."""
     return classifier_features(run_classifier(run, data))
 
 
 def run_classifier(run: Path, data: Data) -> Classifier:
-    """The classifier that the run folder keeps, trained on the data now if there is none."""
+    """The classifier in the run folder, trained on the data now if it is missing."""
     if not (run / CLASSIFIER).is_file():
         save_classifier(train_classifier(data), run / CLASSIFIER)
     return load_classifier(run / CLASSIFIER)
@@ -156,7 +156,7 @@ def run_classifier(run: Path, data: Data) -> Classifier:
 def _guided(
     run: Path, flow: FlowMap, data: Data, reference: Path | None, about: dict[str, Any]
 ) -> tuple[list[GuidedSampler], dict[str, Any]]:
-    """The guided samplers of a run, and the arguments that make the same ones again."""
+    """The guided samplers of a run, and the arguments to make them again."""
     found = guided_samplers(run, flow, data, reference=reference, **about)
     if not found and about["scales"] is not None:
         raise ValueError(f"the run in {run} has no guidance, or its data are not images with classes")
@@ -174,7 +174,7 @@ def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any])
         found: The table "guidance" of its evaluation.
 
     Returns:
-        The samplers in the order of the table, without those of a reference that is gone.
+        The samplers in the order of the table, without the reference's samplers if its run is gone.
     """
     reference = found["reference"] and Path(found["reference"])
     about = {"scales": found["scales"], "interval": tuple(found["interval"]), "steps": found["steps"]}
@@ -185,7 +185,7 @@ def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any])
 def _reference_rows(
     reference: Path, data: Data, device: str, options: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows of a reference run with its name, and its name with the step that was measured."""
+    """The rows of a reference run, each with the name of the run, and that name with the step that was measured."""
     about = read_config(reference)
     if tuple(about["data"]["shape"]) != tuple(data.shape):
         expected, got = tuple(data.shape), tuple(about["data"]["shape"])

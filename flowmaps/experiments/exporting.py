@@ -20,9 +20,9 @@ class Exported:
 
     Args:
         folder: The pipeline folder, or the folder of the adapter.
-        onnx: The one-step sampler for onnxruntime, if it was asked for.
-        program: The one-step sampler for torch.export, if it was asked for.
-        address: The address on the hub, if it was uploaded.
+        onnx: The one-step sampler for onnxruntime. None: not written.
+        program: The one-step sampler for torch.export. None: not written.
+        address: The address on the hub. None: not uploaded.
     """
 
     folder: Path
@@ -49,27 +49,27 @@ def export(
     Args:
         run: Run folder, or a flow map.
         folder: Folder to write; an earlier export there is replaced, anything else is refused.
-        base: Pipeline (a folder, or a name on the hub) whose other parts are copied. None: the one of the run.
-        onnx: Whether to write one_step.onnx too, noise to samples.
-        program: Whether to write one_step.pt2 too, noise to samples, for `torch.export.load`.
-        adapter_only: Whether to write the adapter of a run with LoRA alone.
+        base: Pipeline (a folder, or a name on the hub) with the other parts, which are copied. None: the run's.
+        onnx: Whether to also write one_step.onnx, noise to samples.
+        program: Whether to also write one_step.pt2, noise to samples, for `torch.export.load`.
+        adapter_only: Whether to write the adapter alone, of a run with LoRA.
         ema: Whether to use the averaged weights.
         push_to_hub: Name on the Hugging Face hub, OWNER/NAME, to upload the folder to after it has been loaded once.
-        public: Whether everybody sees the upload.
+        public: Whether the upload is public.
         say: Receives a line for each file.
 
     Returns:
         The files.
 
     Raises:
-        FileNotFoundError: There is no run.
+        FileNotFoundError: The run does not exist.
         ValueError: The run cannot be exported, the folder holds something else, or the options do not fit together.
         ImportError: A package for the export is missing.
     """
     if push_to_hub is not None:
         check_name(push_to_hub)
     if adapter_only and (onnx or program):
-        raise ValueError("`adapter_only` writes no network: `onnx` and `program` need the whole of it")
+        raise ValueError("`adapter_only` writes no network, and `onnx` and `program` need one")
     known = read_run(run if isinstance(run, FlowMap) else Path(run), base, ema=ema)
     written = Exported((adapter if adapter_only else to_diffusers)(known, Path(folder)))
     load = "flowmaps.integrations.peft.load_adapter(student, {!r})"

@@ -1,4 +1,4 @@
-"""Guidance of an experiment: its effect on data, network, method and teacher."""
+"""The guidance of an experiment: its effect on data, network, method and teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .build import ModelLike, is_path
 from .guided_run import EVERYWHERE, TimeInterval, is_conditioned, knows_null
 
 LABEL_DROPOUT = 0.1
-"""Share of rows without a label in guided training (Ho and Salimans 2022)."""
+"""Share of rows without a label in guided training, as in Ho and Salimans 2022 (arXiv 2207.12598)."""
 
 Scales = float | tuple[float, float]
 """One scale of guidance, or the range that scales are drawn from."""
@@ -34,11 +34,11 @@ class Guide:
         low: The scale, or the smallest one.
         high: The largest scale; the network is guidance-conditioned if it differs from `low`.
         interval: The times between which guidance acts.
-        null: The conditions that guidance compares with, by name. None: nothing is compared.
+        null: The null conditions of guidance by name. None: no guided velocity is computed.
         empty: The conditions of rows without a class or text.
         dropout: Share of rows without their class or text.
-        taught: Whether a teacher is guided, not pairs of noise and data.
-        built_in: Whether the pretrained network takes the scale itself, so that nothing is compared.
+        taught: Whether the teacher is guided, instead of pairs of noise and data.
+        built_in: Whether the pretrained network takes the scale itself, so that no guided velocity is computed.
     """
 
     low: float = 1.0
@@ -52,7 +52,7 @@ class Guide:
 
     @property
     def conditioned(self) -> bool:
-        """Whether the network has to be made guidance-conditioned."""
+        """Whether the network must be made guidance-conditioned."""
         return self.low < self.high and not self.built_in
 
     @property
@@ -66,7 +66,7 @@ class Guide:
         return None if self.conditioned else self.low
 
     def data(self, data: Data) -> Data:
-        """The data with some conditions left out of training batches, and with scales as conditions."""
+        """The data with label or text dropout, and with scales as conditions."""
         transforms: list[Transform] = []
         if self.dropout and self.empty is not None:
             label = self.empty.get("label")
@@ -78,19 +78,19 @@ class Guide:
         return transformed(data, *transforms) if transforms else data
 
     def method(self, method: Method) -> Method:
-        """The method, learning from the guided velocity of pairs if no teacher is guided."""
+        """The method, with the guided velocity of pairs as its velocity if no teacher is guided."""
         if self.taught or self.null is None:
             return method
         return guidance.guided(method, guidance.imf(null=self.null, scale=self.scale, interval=self.interval))
 
     def teacher(self, teacher: Any) -> Any:
-        """The guided velocity of the teacher, or the teacher itself if nothing is compared."""
+        """The guided velocity of the teacher, or the teacher itself without null conditions."""
         if self.null is None:
             return teacher
         return guidance.classifier_free(teacher, self.scale, null=self.null, interval=self.interval)
 
     def flow(self, flow: FlowMap) -> FlowMap:
-        """The flow map, made guidance-conditioned if there are several scales."""
+        """The flow map, made guidance-conditioned if it learns a range of scales."""
         if not self.conditioned or is_conditioned(flow.network):
             return flow
         return flow.around(student(flow.unlimited(), told=(SCALE,), tame=False).network)
@@ -159,7 +159,7 @@ def guide_of_training(
     teacher: ModelLike | Any = None,
     recipe: Any = None,
 ) -> Guide:
-    """The guidance of a training run.
+    """Make the guidance of a training run.
 
     Args:
         data: The data set, for its classes.
@@ -167,18 +167,18 @@ def guide_of_training(
         guidance_interval: As for `train`.
         label_dropout: As for `train`.
         labels: Whether the network takes class labels.
-        teacher: Run folder or flow map of the teacher that is guided; None to guide pairs.
-        recipe: Recipe of the run, which has a guidance of its own.
+        teacher: Run folder or flow map of the teacher to guide. None: pairs are guided.
+        recipe: Recipe of the run, which brings its own guidance.
 
     Returns:
-        The guidance; one that changes nothing if none is asked for.
+        The guidance; it changes nothing if no guidance is requested.
 
     Raises:
         ValueError: The data have no classes, the network does not take them, the teacher does not know the null class,
-            there is a recipe, or an interval without guidance.
+            a recipe is given, or an interval is given without guidance.
     """
     if guidance is None and guidance_interval is not None:
-        raise ValueError("`guidance_interval` says when guidance acts, and there is none: it needs `guidance`")
+        raise ValueError("`guidance_interval` applies to guidance: it needs `guidance`")
     if guidance is None and not label_dropout:
         return Guide()
     if recipe is not None:
@@ -186,7 +186,7 @@ def guide_of_training(
     if data.classes is None or not labels:
         why = f"{data.name} has no class labels" if data.classes is None else "`labels=False` leaves them out"
         option = "`label_dropout`" if guidance is None else "`guidance`"
-        raise ValueError(f"{option} needs data with class labels and a network that is told them, and {why}")
+        raise ValueError(f"{option} needs data with class labels and a network that takes them, and {why}")
     low, high = (1.0, 1.0) if guidance is None else scale_range(guidance)
     interval, usual = time_interval(guidance_interval), LABEL_DROPOUT
     if teacher is not None and guidance is not None:
@@ -205,7 +205,7 @@ def guide_of_training(
 
 
 def check_teacher(teacher: ModelLike | Any) -> None:
-    """Raise ValueError for the run of a teacher that does not know the null class; a flow map is trusted."""
+    """Raise ValueError for the run of a teacher that does not know the null class; a flow map is not checked."""
     if not is_path(teacher):
         return
     config = read_config(Path(teacher))

@@ -1,4 +1,4 @@
-"""The guided samplers of a run folder, which depend on the guidance that the run was trained with."""
+"""The guided samplers of a run folder, which depend on the guidance in its training."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def guided_samplers(
     steps: int = MANY,
     reference: Path | None = None,
 ) -> list[GuidedSampler]:
-    """One jump and many Euler steps of a run at each scale, as far as the run has them.
+    """Make the samplers of a run at each scale: one jump and many Euler steps.
 
-    - guidance-conditioned run: both, at the scales inside the range that it was trained on
+    - guidance-conditioned run: both, at the scales inside the range of its training
     - run with a baked-in scale: both, at this scale
-    - run whose velocity knows the null class: Euler steps of `guidance.classifier_free`
+    - run that knows the null class: Euler steps of `guidance.classifier_free`
 
     Args:
         run: The run folder.
         flow: Its flow map.
         data: Its data.
-        scales: The scales; None takes those of `known_scales`.
-        interval: The times at which guidance acts, if it is not baked in.
+        scales: The scales. None: `known_scales`.
+        interval: The times between which guidance acts, if it is not baked in.
         steps: The number of Euler steps.
-        reference: Another run, whose Euler steps are the samplers to compare with; None takes those of the run itself.
+        reference: Another run that gives the Euler steps to compare with. None: the run itself.
 
     Returns:
         The samplers; none for a run without guidance, or on data that are not images with classes.
@@ -79,13 +79,13 @@ def _samplers(
             yield GuidedSampler(name, count, step, scale, guided, flow, condition)
 
 
-def known_scales(flow: FlowMap, config: Mapping[str, Any], asked: Sequence[float] | None) -> list[float]:
+def known_scales(flow: FlowMap, config: Mapping[str, Any], wanted: Sequence[float] | None) -> list[float]:
     """The scales at which a run can be sampled.
 
     Args:
         flow: The flow map of the run.
         config: The content of its config.json.
-        asked: The scales to choose from. None takes `SCALES`, restricted to the range of training if there is one.
+        wanted: The scales to choose from. None: `SCALES`, restricted to the range of training if there is one.
 
     Returns:
         The scales; none for a run without guidance.
@@ -97,17 +97,17 @@ def known_scales(flow: FlowMap, config: Mapping[str, Any], asked: Sequence[float
         return [baked]
     if is_conditioned(flow.network):
         low, high = trained_scales(flow)
-        return [scale for scale in SCALES if low <= scale <= high] if asked is None else list(asked)
-    return list(SCALES if asked is None else asked) if knows_null(config) else []
+        return [scale for scale in SCALES if low <= scale <= high] if wanted is None else list(wanted)
+    return list(SCALES if wanted is None else wanted) if knows_null(config) else []
 
 
 def jumps_are_guided(flow: FlowMap) -> bool:
-    """Whether the guidance is in the map itself, not only in a velocity that is made of two."""
+    """Whether the map itself has learned the guidance, so that its jumps are guided too."""
     return is_conditioned(flow.network) or baked_scale(flow) is not None
 
 
 def teacher_of(run: Path) -> Path | None:
-    """The run that a distilled run learned from, if its notes name one that is still there."""
+    """The run that a distilled run learned from; None if its notes name no existing run."""
     name = read_config(run)["notes"].get("teacher")
     return Path(name) if name and (Path(name) / "config.json").is_file() else None
 
@@ -125,11 +125,11 @@ def trained_scales(flow: FlowMap) -> tuple[float, float]:
 
 def knows_null(config: Mapping[str, Any]) -> bool:
     """Whether labels were dropped in training, so that the network knows the null class."""
-    return any(found["share"] > 0 for found in _changes(config, LabelDropout))
+    return any(found["share"] > 0 for found in _transforms(config, LabelDropout))
 
 
-def _changes(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
-    """The arguments of the changes of a kind that a run made of its data."""
+def _transforms(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
+    """The arguments of the transforms of a class in the data of a run."""
     known = config["data"].get("changes") or ()
     return (one["arguments"] for one in known if one["type"] == public_name(kind))
 
@@ -154,14 +154,14 @@ def at_scale(
         flow: The flow map.
         config: The content of config.json.
         scale: The guidance scale.
-        interval: The times at which guidance acts.
+        interval: The times between which guidance acts.
 
     Returns:
         The object to sample and its conditions beside the label: the flow map itself if it is guidance-conditioned or
         has the scale baked in, its guided velocity if it knows the null class.
 
     Raises:
-        ValueError: If the run has no guidance, or only another scale or interval.
+        ValueError: The run has no guidance, or only another scale or interval.
     """
     if is_conditioned(flow.network):
         return flow, guidance_condition(flow.network, scale, interval)
@@ -169,7 +169,7 @@ def at_scale(
     if baked is not None:
         if baked != scale:
             raise ValueError(
-                f"guidance of scale {baked:g} is baked into this run, and {scale:g} cannot be asked for: leave it out"
+                f"guidance of scale {baked:g} is baked into this run, so {scale:g} is not available: leave it out"
             )
         return flow, {}
     if not config["training"]["labels"]:
@@ -183,21 +183,21 @@ def at_scale(
 
 
 def guidance_condition(network: nn.Module, scale: float, interval: TimeInterval) -> dict[str, torch.Tensor]:
-    """The guidance conditions of a guidance-conditioned network, of one row each.
+    """The guidance conditions of a guidance-conditioned network, for one row.
 
     Args:
         network: The network.
         scale: The guidance scale.
-        interval: The times at which guidance acts.
+        interval: The times between which guidance acts.
 
     Returns:
-        The conditions by name.
+        The conditions (1,) by name.
 
     Raises:
-        ValueError: If an interval is given and the network takes none.
+        ValueError: An interval is given and the network takes none.
     """
     names = condition_names(network)
     if interval != EVERYWHERE and not {FROM, TO} <= names:
-        raise ValueError("this run was trained with guidance at all times, so it cannot be told an interval")
+        raise ValueError("this run was trained with guidance at all times, so it takes no interval")
     values = {SCALE: scale, FROM: interval[0], TO: interval[1]}
     return {name: torch.tensor([value]) for name, value in values.items() if name in names}

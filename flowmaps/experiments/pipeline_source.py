@@ -23,7 +23,7 @@ from .trained_run import data_of
 
 
 class PipelineSource:
-    """The network of a pipeline, its conditions, and the data for it, encoded if it needs that.
+    """The network of a pipeline, its conditions, and its data, encoded if needed.
 
     Args:
         folder: Folder of the pipeline, or its name on the Hugging Face hub.
@@ -56,18 +56,18 @@ class PipelineSource:
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """The conditions that its network may be given."""
+        """The conditions that its network accepts."""
         return tuple(self.read.network.takes)
 
     @property
     def embedded(self) -> int:
-        """Number of class embeddings of the network, the one for no class included."""
+        """Number of class embeddings of the network, including the null class."""
         config = self.read.network.model.config
         known = config.get("num_embeds_ada_norm")
         return int(config.get("num_class_embeds") or 0) if known is None else int(known) + 1
 
     def classes(self, data: Data | None) -> int | None:
-        """Number of classes: the option, or else of the data, or else of the network. None: it takes no class."""
+        """Number of classes: from the option, the data or the network, in this order; None if it takes no class."""
         if "label" not in self.takes:
             return None
         of_data = None if data is None else data.classes
@@ -75,7 +75,7 @@ class PipelineSource:
         return self.options.classes or of_data or self.embedded - of_dit
 
     def data(self, row: Row) -> Data:
-        """The rows that a method learns from, encoded if the pipeline needs that.
+        """The rows that a method learns from, encoded if needed.
 
         Args:
             row: The row of the method.
@@ -88,9 +88,9 @@ class PipelineSource:
         """
         options = self.options
         if options.data is None and not row.data_free:
-            raise ValueError(f"{row.name} learns from data: `data=IMAGES`, or choose a method that needs none, as pid")
+            raise ValueError(f"{row.name} learns from data: `data=IMAGES`, or choose a data-free method, such as pid")
         if "text" not in self.takes and (options.prompts is not None or options.negative_prompt is not None):
-            raise ValueError(f"the network of {self.pipeline.name} is not told a text, so no prompts apply")
+            raise ValueError(f"the network of {self.pipeline.name} has no text conditioning, so it takes no prompts")
         named = isinstance(options.data, str | Path)
         if named and is_cache(Path(options.data)):
             return self.fitting(self.encoded_before(Path(options.data)))
@@ -104,9 +104,10 @@ class PipelineSource:
         return no_data(Latents(self.pipeline).shape, self.classes(None), kind=kind)  # type: ignore[arg-type]
 
     def data_options(self, where: str) -> dict[str, Any]:
-        """Options of a data set: the given ones, before the usual ones for this pipeline.
+        """Options of a data set: defaults for this pipeline, updated with the given options.
 
-        These are captions if they are wanted and, for a folder of images, the size and channels of the pipeline.
+        The defaults are captions if the network needs texts and, for a folder of images, the size and channels of the
+        pipeline.
         """
         wanted: dict[str, Any] = {}
         if is_folder := Path(where).is_dir() and not is_saved(Path(where)):
@@ -127,17 +128,17 @@ class PipelineSource:
             The data set in the cache.
 
         Raises:
-            ValueError: There are data and the method learns without.
+            ValueError: Data are given and the method is data-free.
         """
         options = self.options
         if row.data_free and data is not None:
-            raise ValueError(f"{row.name} learns without data: leave `data` out, prompts are given by `prompts=FILE`")
+            raise ValueError(f"{row.name} is data-free: leave `data` out, and pass prompts as `prompts=FILE`")
         given = (options.data, options.prompts)
         known = next(
             (str(one) for one in given if isinstance(one, str | Path)), "prompts" if data is None else data.name
         )
         out = Path(options.cache or Path("runs") / f"cache-{self.name}-{last_part(known)}")
-        options.say(f"Images and prompts as {self.pipeline.name} encodes them are kept in {out}")
+        options.say(f"Encoding images and prompts by {self.pipeline.name} into {out}")
         return cached(
             self.pipeline,
             data,
@@ -160,18 +161,18 @@ class PipelineSource:
         """Check data against the network.
 
         Raises:
-            ValueError: The network does not know the channels or classes, or labels are missing.
+            ValueError: The channels or classes do not fit the network, or labels are missing.
         """
         network, where = self.read.network, self.pipeline.name
         if data.shape[0] != network.channels:
             raise ValueError(
-                f"the network of {where} knows rows of {network.channels} channels, and {data.name} has rows of "
+                f"the network of {where} takes rows of {network.channels} channels, and {data.name} has rows of shape "
                 f"{tuple(data.shape)}"
             )
         if "label" in network.needs and data.classes is None:
-            raise ValueError(f"the network of {where} is told a class, and {data.name} has no class labels")
+            raise ValueError(f"the network of {where} needs a class, and {data.name} has no class labels")
         if "label" in self.takes and data.classes and data.classes > self.embedded:
-            raise ValueError(f"{where} knows {self.embedded} classes, and {data.name} has {data.classes}")
+            raise ValueError(f"the network of {where} has {self.embedded} classes, and {data.name} {data.classes}")
         return data
 
     def empty(self, data: Data) -> dict[str, Any]:
@@ -180,14 +181,14 @@ class PipelineSource:
             return self.of_text(data, "")
         if "label" not in self.takes:
             raise ValueError(
-                f"guidance compares with another class or text, and the network of {self.pipeline.name} is told none"
+                f"guidance needs a null class or an empty text, and the network of {self.pipeline.name} takes neither"
             )
         classes = self.classes(data)
         if "num_embeds_ada_norm" not in self.read.network.model.config and self.embedded != (classes or 0) + 1:
             raise ValueError(
-                f"guidance compares with no class, the one after the {classes} classes, and the network of "
-                f"{self.pipeline.name} has embeddings of {self.embedded}: where the last one is that of no class, say "
-                f"`classes={self.embedded - 1}`; else train a model with one more, and labels left out at random"
+                f"guidance needs a null class after the {classes} classes, and the network of {self.pipeline.name} has "
+                f"{self.embedded} class embeddings: if the last one is the null class, pass "
+                f"`classes={self.embedded - 1}`; else train a model with a null class and label dropout"
             )
         return {"label": self.embedded - 1}
 
@@ -199,7 +200,7 @@ class PipelineSource:
     def of_text(self, data: Data, text: str) -> dict[str, Any]:
         """The conditions (1, ...) of a text, without the size. Raises ValueError if it was not encoded."""
         if data.prompts is None:
-            raise ValueError(f"{data.name} has no encoded prompts, so that there is no {text!r} among them")
+            raise ValueError(f"{data.name} has no encoded prompts, so {text!r} is not among them")
         return {name: value for name, value in data.prompts.conditions(text).items() if name != "size"}
 
 

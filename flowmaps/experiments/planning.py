@@ -1,4 +1,4 @@
-"""`plan`: the cost of a recipe before it is started."""
+"""`plan`: the cost of a recipe before training."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def plan(
 ) -> CostEstimate:
     """Count the cost of a recipe: parameters, memory of a GPU, operations, command lines, as `flowmaps plan` does.
 
-    Nothing is trained, and no GPU is needed. `estimate.hours(rate)` is the time at a rate that you measured.
+    Nothing is trained, and no GPU is needed. `estimate.hours(rate)` is the time at a measured rate.
 
     Args:
         recipe: Name of a recipe (`recipes.RECIPES`, `recipes.PRETRAINED`), or a recipe.
         gpus: Number of GPUs that share a batch.
-        shard: Whether weights, gradients, optimizer states and averages are spread over the GPUs.
-        accumulate: Parts in which a GPU takes its rows one after another.
-        checkpoint: Whether the network computes activations again in the backward pass.
+        shard: Whether weights, gradients, optimizer states and averages are sharded over the GPUs.
+        accumulate: Number of parts in which a GPU processes its share of a batch.
+        checkpoint: Whether activations are recomputed in the backward pass, to save memory.
         batch_size: Rows of a step, over all GPUs. None: the recipe's.
         steps: Training steps. None: the recipe's.
         precision: "no" or "bf16". None: the recipe's.
@@ -47,8 +47,8 @@ def plan(
         The estimate.
 
     Raises:
-        ValueError: The recipe or the method is unknown, the batch has too few rows, or the method decides by the
-            numbers of a batch.
+        ValueError: The recipe or the method is unknown, the batch has too few rows, or the method depends on the values
+            of the batch (`cmt`).
     """
     found = find_any(recipe) if isinstance(recipe, str) else recipe
     given = {"batch_size": batch_size, "steps": steps, "precision": precision}
@@ -64,12 +64,12 @@ def adapted(
     method_args: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> Planned:
-    """A variant of a recipe.
+    """Make a variant of a recipe.
 
     Args:
         recipe: The recipe.
-        checkpoint: Whether the network computes activations again in the backward pass.
-        method: Another method. None: its own.
+        checkpoint: Whether activations are recomputed in the backward pass.
+        method: Another method. None: the recipe's.
         method_args: Keyword arguments of the method's function.
         **values: Other fields, such as batch_size; None leaves a field as it is.
 

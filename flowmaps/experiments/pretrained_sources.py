@@ -1,4 +1,4 @@
-"""Pretrained models to distil, with the data that belong to them: a run of this package, or a pipeline of diffusers."""
+"""Pretrained models to distil, with their data: a run of this package, or a pipeline of diffusers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .trained_run import Say, data_of, silent
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """Options of a pretrained model, as for `distill`; those after `data_args` are for pipelines.
+    """Options of a pretrained model, as for `distill`; the options from `prompts` to `variant` are for pipelines.
 
     Args:
         half: Whether frozen weights are kept in bfloat16.
-        say: Receives a line for each part that is encoded.
+        say: Receives a line for each encoded part.
     """
 
     data: Any = None
@@ -45,7 +45,7 @@ FOR_PIPELINES = tuple(
 
 
 class PretrainedSource(Protocol):
-    """A pretrained model: its velocity, and the data that its network knows."""
+    """A pretrained model: its velocity and its data."""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class PretrainedSource(Protocol):
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """The conditions that its network may be given."""
+        """The conditions that its network accepts."""
         ...
 
     @property
@@ -66,7 +66,7 @@ class PretrainedSource(Protocol):
         """Its velocity."""
 
     def data(self, row: Row) -> Data:
-        """The rows that a method learns from, as its network knows them."""
+        """The rows that a method learns from, in the form that the network takes."""
         ...
 
     def empty(self, data: Data) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class PretrainedSource(Protocol):
         ...
 
     def null(self, data: Data) -> dict[str, Any]:
-        """The conditions that guidance compares with: a negative prompt, or the empty ones."""
+        """The null conditions of guidance: a negative prompt, or the conditions without class or text."""
         ...
 
 
@@ -91,11 +91,6 @@ class RunSource:
 
     def __init__(self, run: Path, options: SourceOptions) -> None:
         self.run, self.options, self.config = run, options, read_config(run)
-        if "flow" not in self.config:
-            raise ValueError(
-                f"{self.run} is neither a run nor a pipeline: where it is a model of diffusers, give the folder of the "
-                "pipeline around it, with model_index.json"
-            )
 
     @property
     def name(self) -> str:
@@ -117,13 +112,13 @@ class RunSource:
         flow = load(self.run)
         if any(isinstance(part, Student) for part in flow.modules()):
             raise ValueError(
-                f"{self.run} is a student already, which shares its layers between two times: distil what it was made "
-                "of" + (f", {known}" if (known := self.config["notes"].get("folder")) else "")
+                f"{self.run} is already a student of a pretrained model: distil the pretrained model"
+                + (f", {known}" if (known := self.config["notes"].get("folder")) else "")
             )
         return flow
 
     def data(self, row: Row) -> Data:
-        """The data given, or else the data of the run. Raises ValueError for rows of another shape."""
+        """The given data, or else the data of the run. Raises ValueError for rows of another shape."""
         about, options = self.config["data"], self.options
         if options.data is not None:
             data = data_of(options.data, options.data_args)
@@ -134,7 +129,7 @@ class RunSource:
             data = run_data(self.run)
         if tuple(data.shape) != tuple(about["shape"]):
             raise ValueError(
-                f"{self.run} knows rows of shape {tuple(about['shape'])}, and {data.name} has {tuple(data.shape)}"
+                f"{self.run} takes rows of shape {tuple(about['shape'])}, and {data.name} has {tuple(data.shape)}"
             )
         return data
 
@@ -142,8 +137,8 @@ class RunSource:
         """The null class. Raises ValueError if the run does not know it."""
         if not self.takes or not knows_null(self.config):
             raise ValueError(
-                f"the null class, which guidance compares with, is unknown to {self.run}, as it was trained with all "
-                "labels or with none: train one with `label_dropout=0.1`"
+                f"guidance needs the null class, which {self.run} does not know, as it was trained with all labels or "
+                "with none: train one with `label_dropout=0.1`"
             )
         return {"label": self.config["data"]["classes"]}
 

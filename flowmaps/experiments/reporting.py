@@ -1,8 +1,7 @@
-"""Reports of run folders: gather everything that a page shows, draw it, and write report.html."""
+"""Reports of run folders: gather the content of a page, draw it, and write report.html."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from ..data import Data, as_data
 from ..figures.comparison import Document
-from ..files import write_text
+from ..files import read_json, write_text
 from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
 from ..runs.folder import read_config
@@ -30,15 +29,15 @@ def report(
     network: nn.Module | None = None,
     **options: Any,
 ) -> Path:
-    """Write report.html into a run folder: one page that opens anywhere, without a network.
+    """Write report.html into a run folder: one self-contained page.
 
     The run is evaluated first if its evaluation.json is missing, damaged, of another step than the weights or without
     the reference, or if there are options.
 
     Args:
         run: The run folder.
-        reference: Another run on the same data, whose samples by many steps stand beside.
-        data: In place of the data of the run; needed if these were made from an object.
+        reference: Another run on the same data, to compare with by samples of many steps.
+        data: Data instead of the data of the run; needed if these were made from an object.
         network: The network, if the run cannot build it.
         **options: As for `evaluate` of flow maps.
 
@@ -46,9 +45,9 @@ def report(
         The path of the page.
 
     Raises:
-        FileNotFoundError: If there is no run or no checkpoint.
-        ValueError: If the data cannot be loaded again, or the reference is a run on data of another shape.
-        ImportError: If jinja2 or matplotlib is not installed.
+        FileNotFoundError: The folder has no run or no checkpoint.
+        ValueError: The data cannot be loaded again, or the reference is a run on data of another shape.
+        ImportError: jinja2 or matplotlib is not installed.
     """
     run = Path(run)
     loaded = load_with_step(run, network)
@@ -70,7 +69,7 @@ def _has(evaluation: dict[str, Any], reference: str) -> bool:
 
 
 def comparison_report(out: str | Path, document: Document, data: Data) -> Path:
-    """Write report.html into the folder of a comparison, whose runs it samples.
+    """Write report.html into the folder of a comparison, with samples of its runs.
 
     Args:
         out: The folder, with comparison.json and a run folder for each method.
@@ -85,7 +84,7 @@ def comparison_report(out: str | Path, document: Document, data: Data) -> Path:
     def flow(run: str) -> tuple[FlowMap, bool]:
         return load(out / run).float(), read_config(out / run)["training"]["labels"]
 
-    settings = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    settings = read_json(out / "comparison.json")
     metrics = {name: read_metrics(out / name) for name in document["methods"]}
     write_text(out / PAGE, comparison_page(Comparison(document, data, settings, metrics, flow)))
     return out / PAGE

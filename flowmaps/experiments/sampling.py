@@ -1,4 +1,4 @@
-"""`sample`: samples of a trained run, and the file that keeps them."""
+"""`sample`: samples of a trained run, and the file with them."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def sample(
         run: The run folder.
         steps: Steps from noise to data.
         n: Number of samples.
-        out: File that the samples are written to: a picture (.png), of latents through the VAE of their pipeline, or
-            an array (.npy). None: no file.
+        out: File for the samples: a picture (.png), where latents are decoded by the VAE of their pipeline, or an array
+            (.npy). None: no file.
         step: "jump", "euler", "heun", "ancestral", "restart" or a function of `flowmaps.steps`. "auto": jumps, restarts
-            for several steps of a map that knows t = 0 alone, Euler steps of a velocity that is guided.
+            for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity.
         label: Class to draw. None: the classes take turns.
-        prompt: Prompt, or several that take turns, of a run with text conditioning.
-        guidance: Scale of guidance of a guidance-conditioned run, or of the velocity of one that knows the null class.
-            None: 1, or the scale that is baked in.
+        prompt: Prompt, or several that take turns, for a run with text conditioning.
+        guidance: Scale of guidance, for a guidance-conditioned run or a run that knows the null class. None: 1, or the
+            scale that is baked in.
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
         seed: Seed of the noise and of random steps.
         ema: Whether to use the averaged weights.
@@ -66,7 +66,7 @@ def sample(
         The samples (n, ...) on the CPU; latents stay latents.
 
     Raises:
-        FileNotFoundError: There is no run.
+        FileNotFoundError: The run does not exist.
         ValueError: File type, number, label, prompt, guidance or step do not fit the run.
     """
     _check(out, n)
@@ -77,9 +77,9 @@ def sample(
     noise = torch.randn(n, *config["data"]["shape"], generator=torch.Generator().manual_seed(seed))
     noise = (noise * flow.path.sigma(torch.ones(()))).to(flow.like)
     labels = labels_of(run, config, n, label)
-    source, told = guided(flow, config, n, guidance, guidance_interval)
+    source, condition = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
-    condition = told | sampling.by_name(labels)
+    condition |= sampling.by_name(labels)
     condition |= text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt, n)
     x = sampling.sample(source, noise, steps, step=function, condition=condition, seed=seed).cpu()
     if out is not None:
@@ -89,7 +89,7 @@ def sample(
 
 
 def _check(out: str | Path | None, n: int) -> None:
-    """Refuse a file type and a number of samples before any work is done."""
+    """Raise ValueError for a wrong file type or number of samples before any work is done."""
     if out is not None and Path(out).suffix not in (".png", ".npy"):
         raise ValueError(f"samples are written as .png or .npy, got {out}")
     if n < 1:
@@ -99,40 +99,40 @@ def _check(out: str | Path | None, n: int) -> None:
 def guided(
     flow: FlowMap, config: Mapping[str, Any], n: int, scale: float | None, interval: TimeInterval | None
 ) -> tuple[Any, dict[str, Tensor]]:
-    """The velocity or flow map that samples follow at a scale of guidance.
+    """Guide a flow map at a scale.
 
     Args:
         flow: The flow map of a run.
         config: The content of its config.json.
         n: Number of rows.
-        scale: The scale. None: no guidance is asked for.
-        interval: The times between which it acts. None: all.
+        scale: The scale. None: no guidance.
+        interval: The times between which guidance acts. None: all.
 
     Returns:
-        The flow map, or its guided velocity, and the conditions (n,) beside the label.
+        The flow map or its guided velocity, and the conditions (n,) beside the label.
 
     Raises:
-        ValueError: There is an interval without guidance, or the run does not know the guidance.
+        ValueError: An interval is given without a scale, or the run cannot be guided like this.
     """
     if scale is None:
         if interval is not None:
-            raise ValueError("`guidance_interval` says when guidance acts, and there is none: it needs `guidance`")
+            raise ValueError("`guidance_interval` applies to guidance: it needs `guidance`")
         return flow, {}
     low, high = trained_scales(flow)
     if is_conditioned(flow.network) and not low <= scale <= high:
         warnings.warn(
-            f"this run was trained with scales from {low:g} to {high:g}, and never saw {scale:g}", stacklevel=3
+            f"this run was trained with scales from {low:g} to {high:g}, and {scale:g} is outside", stacklevel=3
         )
-    source, told = at_scale(flow, config, scale, time_interval(interval))
-    return source, {name: value.to(flow.like.device).expand(n) for name, value in told.items()}
+    source, condition = at_scale(flow, config, scale, time_interval(interval))
+    return source, {name: value.to(flow.like.device).expand(n) for name, value in condition.items()}
 
 
 def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:
-    """Choose how a step is made.
+    """Choose the step of the sampler.
 
     Args:
         step: A name or function of `flowmaps.steps`, or "auto".
-        flow: The flow map or guided velocity that is followed.
+        flow: The flow map or guided velocity to sample.
         number: Number of steps.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The pipeline behind a distilled run: it encodes prompts, and decodes latents."""
+"""The pipeline behind a distilled run, which encodes prompts and decodes latents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .guided_run import condition_names
 
 
 def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[str], n: int) -> dict[str, Tensor]:
-    """Encode prompts by the pipeline that a run was made of.
+    """Encode prompts by the pipeline of a distilled run.
 
     Args:
         flow: The flow map of the run.
@@ -24,14 +24,14 @@ def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[
         The conditions by name, (n, ...); none for a network without text conditioning.
 
     Raises:
-        ValueError: The network is conditioned on a text and there is none, or the other way round.
+        ValueError: The network has text conditioning and no prompt is given, or the other way round.
     """
     if "text" not in condition_names(flow.network):
         if prompts:
-            raise ValueError("the network of this run is not told a text, so `prompt` cannot be given")
+            raise ValueError("the network of this run has no text conditioning, so `prompt` cannot be given")
         return {}
     if not prompts:
-        raise ValueError("the network of this run is told a text: `prompt=TEXT`")
+        raise ValueError("the network of this run needs a text: `prompt=TEXT`")
     from ..integrations.diffusers import Texts
     from ..integrations.diffusers.folder import opened
     from ..integrations.diffusers.latents import factors
@@ -61,12 +61,12 @@ def decoded(config: Mapping[str, Any], x: Tensor) -> Tensor:
 
 
 def has_pipeline(config: Mapping[str, Any]) -> bool:
-    """Whether a run was made of a pipeline."""
+    """Whether a run was distilled from a pipeline."""
     return bool(config["notes"].get("folder"))
 
 
 def pipeline_of(config: Mapping[str, Any]) -> str:
-    """The pipeline that a run was made of. Raises ValueError if its notes name none."""
+    """The pipeline that a run was distilled from. Raises ValueError if its notes name none."""
     if not has_pipeline(config):
-        raise ValueError("this run does not say which pipeline it was made of, whose encoders it needs")
+        raise ValueError("this run needs the encoders of its pipeline, and its notes do not name the pipeline")
     return config["notes"]["folder"]

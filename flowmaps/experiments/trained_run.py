@@ -1,4 +1,4 @@
-"""Training into a run folder, and the run that it leaves."""
+"""Training into a run folder, and the resulting run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..training.config import LearningConfig, names
 
 Say = Callable[[str], None]
 LEARNING = names(LearningConfig)
-"""Settings of training that all methods of a comparison share."""
+"""Names of the training settings that all methods of a comparison share."""
 
 
 def silent(text: str) -> None:
@@ -33,12 +33,12 @@ def silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder that was trained. It stands for its path wherever a run folder is expected.
+    """A trained run; it can be used as a path wherever a run folder is expected.
 
     Args:
         folder: The run folder.
-        steps: Number of steps taken now; 0 if the run was complete before.
-        state: The state after the last of them, with the flow map in training and the averaged one. None without steps.
+        steps: Number of steps taken in this call; 0 if the run was already complete.
+        state: The state after the last step, with the flow map in training and the averaged one. None: no steps.
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class TrainedRun:
     state: State | None = field(default=None, repr=False)
 
     def __fspath__(self) -> str:
-        """The path, so that `Path(run)` is the folder."""
+        """The path of the folder, for `Path(run)`."""
         return str(self.folder)
 
     __str__ = __fspath__
@@ -95,12 +95,12 @@ def settings_of_training() -> dict[str, Any]:
 
 
 def check_settings(name: str, settings: Mapping[str, Any], known: Iterable[str] | None = None) -> None:
-    """Refuse unknown keyword arguments before any work is done.
+    """Raise TypeError for unknown keyword arguments before any work is done.
 
     Args:
         name: Name of the experiment in the message.
         settings: The keyword arguments.
-        known: Names that it takes. None: those of `flowmaps.train`.
+        known: Names that it takes. None: the settings of `flowmaps.train`.
 
     Raises:
         TypeError: One of them is unknown.
@@ -116,18 +116,18 @@ def data_of(data: Any, data_args: Mapping[str, Any] | None = None) -> Data:
 
     Args:
         data: A name, folder or file as for `flowmaps.data.load`, a `Data`, or anything that `data.as_data` takes.
-        data_args: Options of a data set that is named.
+        data_args: Options of a data set that is given by name.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: There are options for an object, or the data set does not take them.
+        ValueError: Options are given for an object, or the data set does not take them.
     """
     if isinstance(data, str | Path):
         return load_data(data, **(data_args or {}))
     if data_args:
-        raise ValueError(f"`data_args` are options of a data set that is named, and {type(data).__name__} is an object")
+        raise ValueError(f"`data_args` are for a data set that is given by name, not for a {type(data).__name__}")
     return as_data(data)
 
 

@@ -56,45 +56,44 @@ def train(
 ) -> TrainedRun:
     """Train a flow map and keep everything in a run folder, as `flowmaps train` does.
 
-    The seed fixes the initial weights too, by torch's global generator.
+    The seed also fixes the initial weights, by torch's global generator.
 
     Args:
         data: Name, folder or file of a data set as for `data.load`, or a `Data`, a tensor, ... as for `data.as_data`.
-        recipe: Recipe, or its name, that sets everything but the data; other arguments come before it.
+        recipe: Recipe, or its name, for everything except the data; other arguments take precedence.
         reduced: Whether to try the recipe with a small network and three steps of eight rows.
-        checkpoint: Whether the recipe's network computes activations again in the backward pass, to save memory.
-        method: Name of a method, its function, its row, or a method that such a function made. None: "imf", or the
-            method of the recipe.
+        checkpoint: Whether activations of the recipe's network are recomputed in the backward pass, to save memory.
+        method: Name of a method, its function, its row, or a `Method`. None: the method of the recipe, or "imf".
         method_args: Keyword arguments of the method's function.
-        steps: Training steps. None: 5000, or those of the recipe, where there is no budget of `seconds`.
-        seconds: Time to train instead of `steps`. Such a run does not give the same numbers twice.
+        steps: Training steps. None: the steps of the recipe or 5000, unless `seconds` is given.
+        seconds: Training time, instead of `steps`. Such a run does not give the same numbers twice.
         network: "mlp", "dit" or "unet". "auto": the recipe for the data, `recipes.flow_for`.
         width: Width of the network. None: its default.
         depth: Blocks of the network (a U-Net: blocks per resolution). None: its default.
-        output: Prediction of the network: "average-velocity", "endpoint", "position" or "gaussian-skip". "auto": the
-            one of the recipe for the data, the average velocity if `network` is given.
+        output: Prediction of the network: "average-velocity", "endpoint", "position" or "gaussian-skip". "auto": chosen
+            by the recipe for the data, or the average velocity if `network` is given.
         labels: Whether the network takes the class labels of the data.
-        data_args: Options of a data set that is named.
+        data_args: Options of a data set that is given by name.
         teacher: Run folder or flow map that a distillation method learns from.
-        guidance: Scale of guidance that is learned, or (smallest, largest) for a guidance-conditioned network. With
-            `teacher`, the teacher is guided, and has to know the null class.
+        guidance: Scale of guidance that is baked in, or (smallest, largest) for a guidance-conditioned network. With
+            `teacher` the teacher is guided; it must know the null class.
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
         label_dropout: Share of rows without their label, which teaches the null class. None: 0.1 with guidance and
             without teacher, else 0.
-        reflow: Run folder or flow map whose ODE couples noise with data; training is on these couplings.
+        reflow: Run folder or flow map that couples noise with data by its ODE; training uses these couplings.
         couplings: Number of couplings.
         out: Run folder. None: runs/DATA-METHOD, or runs/RECIPE.
-        start: Run folder or flow map to start from; network and output are taken over. A flow map is copied.
-        say: Receives messages on the way.
+        start: Run folder or flow map to start from, with its network and output. A flow map is copied.
+        say: Receives progress messages.
         **settings: Other keyword arguments of `flowmaps.train`: batch_size, lr, ema, seed, resume, trackers, ...
 
     Returns:
-        The run; its `steps` are 0 if it was complete before.
+        The run; its `steps` are 0 if it was already complete.
 
     Raises:
         ValueError: Arguments do not fit together, or name something unknown.
         TypeError: A setting is unknown.
-        FileExistsError: There is a run in the folder and `resume` is not set.
+        FileExistsError: The folder holds a run and `resume` is not set.
         FloatingPointError: The loss is not finite.
     """
     check_settings("train", settings)

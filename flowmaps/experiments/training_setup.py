@@ -31,17 +31,17 @@ def recipe_of(
     checkpoint: bool = False,
     lr: float | None = None,
 ) -> Recipe | None:
-    """Find a recipe, with the method and the learning rate that are asked for.
+    """Find a recipe, with another method or learning rate if given.
 
     Args:
-        recipe: The recipe or its name. None: none.
-        method: Another method for it, which is trained unguided. None: its own.
-        reduced: Whether to take a small network and three steps of eight rows.
-        checkpoint: Whether the network computes activations again in the backward pass.
-        lr: Another learning rate. None: its own.
+        recipe: The recipe or its name. None: no recipe.
+        method: Another method, trained without the recipe's guidance. None: the recipe's method.
+        reduced: Whether to use a small network and three steps of eight rows.
+        checkpoint: Whether activations are recomputed in the backward pass.
+        lr: Another learning rate. None: the recipe's.
 
     Returns:
-        The recipe, None if there is none.
+        The recipe; None without one.
 
     Raises:
         ValueError: The recipe or the method is unknown, or an argument needs a recipe.
@@ -72,12 +72,12 @@ def flow_to_train(
     labels: bool,
     **networks: Any,
 ) -> FlowMap:
-    """The flow map that training starts from: of another run, of a recipe, or with new weights.
+    """Make the flow map that training starts from: of another run, of a recipe, or with new weights.
 
     Args:
         data: The data set.
         row: The row of the method.
-        recipe: The recipe, if there is one.
+        recipe: The recipe. None: no recipe.
         start: Run folder or flow map to start from. None: new weights, or the teacher's if the recipe starts there.
         teacher: Run folder or flow map of the teacher.
         seed: Seed of new weights.
@@ -85,10 +85,10 @@ def flow_to_train(
         **networks: network, width, depth and output, as for `make_flow`.
 
     Returns:
-        The flow map, a partial one if the method learns no other.
+        The flow map; it is partial if the method learns only that.
 
     Raises:
-        ValueError: The recipe starts from a run and there is none.
+        ValueError: The recipe starts from a run and none is given.
     """
     torch.manual_seed(seed)
     if recipe is None:
@@ -103,14 +103,14 @@ def flow_to_train(
 
 
 def check_network(**networks: Any) -> None:
-    """Refuse a choice of network beside a recipe. Raises ValueError for a value that is not None or "auto"."""
+    """Raise ValueError for a choice of network beside a recipe, that is, for any value except None and "auto"."""
     for name, value in networks.items():
         if value not in (None, "auto"):
-            raise ValueError(f"a recipe brings a network of its own, so `{name}` does not apply")
+            raise ValueError(f"a recipe brings its own network, so `{name}` does not apply")
 
 
 def _limited(start: ModelLike, row: Row) -> FlowMap:
-    """The map that a method learns, with the weights of another."""
+    """The flow map of a method, with the weights of another flow map."""
     return for_row(flow_of(start), row)
 
 
@@ -122,10 +122,10 @@ def couple(data: Data, model: ModelLike, couplings: int, seed: int, say: Say = s
         model: Run folder or flow map.
         couplings: Number of couplings.
         seed: Seed of the noise.
-        say: Receives a line before they are made.
+        say: Receives a line before the couplings are made.
 
     Returns:
-        The data set of these couplings.
+        The data set of the couplings.
     """
     by = model if is_path(model) else "a flow map"
     say(f"Making {couplings} couplings of noise and data by {by} ...")
@@ -133,11 +133,11 @@ def couple(data: Data, model: ModelLike, couplings: int, seed: int, say: Say = s
 
 
 def length_of(steps: int | None, seconds: float | None, usual: int) -> dict[str, Any]:
-    """The length of training, as keyword arguments of `flowmaps.train`.
+    """The length of training as keyword arguments of `flowmaps.train`.
 
     Args:
-        steps: Number of steps.
-        seconds: Time on them.
+        steps: Number of steps. None: not given.
+        seconds: Training time. None: not given.
         usual: Number of steps if neither is given.
 
     Returns:
@@ -152,6 +152,6 @@ def length_of(steps: int | None, seconds: float | None, usual: int) -> dict[str,
 
 
 def notes_of(**origins: Any) -> dict[str, str]:
-    """The origins of a run that have a name, as text for config.json: recipes and run folders."""
+    """Recipes and run folders by role, as text for config.json; flow maps without a folder are left out."""
     found = {name: value if is_path(value) else getattr(value, "name", None) for name, value in origins.items()}
     return {name: str(value) for name, value in found.items() if value is not None}

@@ -29,7 +29,7 @@ them, in one pass. {trained}
 
 ## Licence
 
-None is stated here. Add `license:` to the head of this file before it is published{from_base}.
+No licence is stated here. Add `license:` to the head of this file before it is published{from_base}.
 """
 
 
@@ -38,8 +38,8 @@ class Card:
     """The parts of a model card that depend on the kind of export.
 
     Attributes:
-        use: the first call, as Python code.
-        task: the hub's name of the task, such as "text-to-image".
+        use: The first call, as Python code.
+        task: The hub's name of the task, such as "text-to-image".
     """
 
     use: str
@@ -58,12 +58,12 @@ def write_card(
     """Write README.md with the metadata that the Hugging Face hub reads.
 
     Args:
-        folder: the exported folder.
-        card: use and task.
-        title: title of the card.
-        config: config.json of the run; {} if unknown.
-        evaluation: evaluation.json of the run. None: not evaluated.
-        base: the model from which it was distilled. None: none.
+        folder: The exported folder.
+        card: Use and task.
+        title: Title of the card.
+        config: Content of the run's config.json; {} if unknown.
+        evaluation: Content of the run's evaluation.json. None: not evaluated.
+        base: The model from which it was distilled. None: not distilled.
         weights: "step" and "ema" of the weights; {} if unknown.
     """
     base = base if base is None or is_hub_name(base) else Path(base).name
@@ -92,7 +92,7 @@ def is_hub_name(base: str) -> bool:
 
 def _trained(config: Mapping[str, Any], base: str | None) -> str:
     if not config:
-        return "Nothing is known here of how it was trained."
+        return "Its training is not recorded here."
     method, data = config["method"]["name"], config["data"]["name"]
     source = "" if base is None else f", distilled from {base}"
     return f"Trained with flowmaps by `{method}` on {data}{source}."
@@ -140,7 +140,7 @@ def _settings(config: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> Any:
-    """A setting; a function or an object by its name, with the arguments that are known of it."""
+    """A setting; a function or an object by its name, with its known arguments."""
     if not isinstance(value, Mapping):
         return value
     arguments = value.get("arguments") or value.get("with") or {}

@@ -27,8 +27,8 @@ class Code:
     """One file of source code.
 
     Attributes:
-        stem: the name of the file without its checksum.
-        text: the code.
+        stem: The name of the file without its checksum.
+        text: The code.
     """
 
     stem: str
@@ -36,7 +36,7 @@ class Code:
 
     @property
     def name(self) -> str:
-        """The name of the module, with a checksum, because diffusers keeps the code of all loaded folders together."""
+        """The name of the module, with a checksum because diffusers keeps the code of all folders together."""
         return f"{self.stem}_{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
 
     def around(self, old: str, new: str) -> Code:
@@ -54,9 +54,9 @@ def code(stem: str, about: str, *names: Name) -> Code:
     """Gather definitions into one file that does not need flowmaps.
 
     Args:
-        stem: the name of the file without its checksum.
-        about: first line of its docstring.
-        *names: the definitions, pairs (module, name).
+        stem: The name of the file without its checksum.
+        about: First line of its docstring.
+        *names: The definitions, pairs (module, name).
 
     Returns:
         The file.
@@ -77,14 +77,14 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
     """Write a folder atomically: to a temporary name, renamed when it is complete. An earlier export is replaced.
 
     Args:
-        folder: the folder.
-        write: writes the content to a given folder.
+        folder: The folder.
+        write: Writes the content to a given folder.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: if something else is there.
+        FileExistsError: The folder holds something else.
     """
     folder = Path(folder)
     check_free(folder)
@@ -105,7 +105,7 @@ def check_free(folder: Path) -> None:
     """Check that a folder is missing, empty or an earlier export.
 
     Raises:
-        FileExistsError: otherwise.
+        FileExistsError: Otherwise.
     """
     if not folder.exists() or (folder / MARK).is_file() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -116,9 +116,9 @@ def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, T
     """Write config.json and the weights of one component.
 
     Args:
-        folder: the folder of the component, created if missing.
-        config: its config.
-        weights: its weights by name.
+        folder: The folder of the component, created if missing.
+        config: Its config.
+        weights: Its weights by name.
     """
     from safetensors.torch import save_file
 
@@ -133,10 +133,10 @@ def write_index(folder: Path, pipeline: list[str], components: Mapping[str, Any]
     """Write model_index.json and the scheduler, which restarts from noise for a map that only jumps to the data.
 
     Args:
-        folder: the folder of the pipeline.
-        pipeline: module and class of the pipeline.
-        components: entries of the other components.
-        flow: the flow map.
+        folder: The folder of the pipeline.
+        pipeline: Module and class of the pipeline.
+        components: Entries of the other components.
+        flow: The flow map.
     """
     import diffusers
 

@@ -27,11 +27,11 @@ class Trained:
     """A flow map to export, with the records of its training.
 
     Attributes:
-        flow: the flow map.
-        name: title of the model card.
-        config: config.json of the run; {} if unknown.
-        evaluation: evaluation.json of the run, if these weights were measured. None: not evaluated.
-        base: the pipeline of its network, a folder or a name on the hub. None: none.
+        flow: The flow map.
+        name: Title of the model card.
+        config: Content of the run's config.json; {} if unknown.
+        evaluation: Content of the run's evaluation.json, if these weights were measured. None: not evaluated.
+        base: The pipeline of its network, a folder or a name on the hub. None: no pipeline.
         weights: "step" and "ema" of the weights; {} if unknown.
     """
 
@@ -50,16 +50,16 @@ def read_run(flow_or_run: Exportable, base: str | Path | None = None, *, ema: bo
     """Read a run folder, or take a flow map without records.
 
     Args:
-        flow_or_run: a flow map, a run folder, or an object that this function returned.
-        base: the pipeline of its network, a folder or a name on the hub. None: found in the run or the network.
-        ema: whether to load the averaged weights of a run.
+        flow_or_run: A flow map, a run folder, or an object that this function returned.
+        base: The pipeline of its network, a folder or a name on the hub. None: found in the run or the network.
+        ema: Whether to load the averaged weights of a run.
 
     Returns:
         The flow map with its records.
 
     Raises:
-        FileNotFoundError: as `fm.load`, for a folder that is no run.
-        ValueError: as `fm.load`, for a run that cannot be loaded.
+        FileNotFoundError: The folder is not a run.
+        ValueError: The run cannot be loaded.
     """
     if isinstance(flow_or_run, Trained):
         run = flow_or_run
@@ -93,16 +93,16 @@ def to_diffusers(flow_or_run: Exportable, folder: str | Path, base: str | Path |
     pipeline. LoRA is merged into the weights, and also stored alone in `adapter`. The folder is written atomically.
 
     Args:
-        flow_or_run: a flow map, or a run folder.
-        folder: the folder to write; an earlier export is replaced.
-        base: the pipeline of a student's network, a folder or a name on the hub. None: found in the run or the network.
+        flow_or_run: A flow map, or a run folder.
+        folder: The folder to write; an earlier export is replaced.
+        base: The pipeline of a student's network, a folder or a name on the hub. None: found in the run or the network.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: if something else than an export is there.
-        ValueError: for a network that cannot become a pipeline; and the errors of `fm.load` for a run.
+        FileExistsError: The folder holds something else than an export.
+        ValueError: For a network that cannot become a pipeline; and the errors of `fm.load` for a run.
     """
     run = read_run(flow_or_run, base)
     return write_folder(folder, lambda beside: _write_pipeline(run, beside, Path(folder).name))
@@ -115,16 +115,16 @@ def adapter(flow_or_run: Exportable, folder: str | Path, base: str | Path | None
     `integrations.peft.load_adapter` reads both.
 
     Args:
-        flow_or_run: a flow map with LoRA, or a run folder.
-        folder: the folder to write; an earlier export is replaced.
-        base: the pipeline of its network, a folder or a name on the hub. None: found in the run or the network.
+        flow_or_run: A flow map with LoRA, or a run folder.
+        folder: The folder to write; an earlier export is replaced.
+        base: The pipeline of its network, a folder or a name on the hub. None: found in the run or the network.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: if something else than an export is there.
-        ValueError: for a flow map without an adapter; and the errors of `fm.load` for a run.
+        FileExistsError: The folder holds something else than an export.
+        ValueError: For a flow map without an adapter; and the errors of `fm.load` for a run.
     """
     run = read_run(flow_or_run, base)
 
@@ -150,7 +150,7 @@ def _write_pipeline(run: Trained, folder: Path, name: str) -> None:
         family = write_student(flow, folder, local(run.base), shape)
         call, task = family.call, family.task
     elif shape is None:
-        raise ValueError("the shape of a sample is not known: this network has no `shape`")
+        raise ValueError("the shape of a sample is unknown: this network has no `shape`")
     else:
         write_own(flow, folder, shape, image)
         call = "batch_size=2" if classes_of(flow) is None else "class_labels=[0, 1]"
@@ -197,7 +197,7 @@ def local(base: str | None) -> Path | None:
 
 
 def shape_of(run: Trained) -> tuple[int, ...] | None:
-    """Find the shape of one sample in the run's data or in the network; None if it is unknown."""
+    """Find the shape of one sample in the run's data or the network; None if it is unknown."""
     found = [run.config.get("data", {}).get("shape"), *(getattr(part, "shape", None) for part in run.flow.modules())]
     network = network_of(run.flow)
     side = None if network is None else getattr(network.model.config, "sample_size", None)
@@ -222,17 +222,17 @@ def example(run: Trained) -> tuple[Tensor, dict[str, Tensor]]:
     """Make noise and conditions of two rows, to trace the network.
 
     Args:
-        run: the flow map with its records.
+        run: The flow map with its records.
 
     Returns:
         Noise (2, *shape) and conditions by name.
 
     Raises:
-        ValueError: if the shape of a sample is not known.
+        ValueError: If the shape of a sample is not known.
     """
     shape, network = shape_of(run), network_of(run.flow)
     if shape is None:
-        raise ValueError("the shape of a sample is not known: call to_onnx or to_program with an example of the noise")
+        raise ValueError("the shape of a sample is unknown: call to_onnx or to_program with an example of the noise")
     needs = {} if network is None else network.needs
     given: dict[str, Tensor] = {}
     if "text" in needs:

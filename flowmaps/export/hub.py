@@ -19,26 +19,26 @@ def push_to_hub(
     endpoint: str | None = None,
     message: str = "A flow map, exported by flowmaps",
 ) -> str:
-    """Upload an exported folder to the Hugging Face hub; nothing is sent if it does not load.
+    """Upload an exported folder to the Hugging Face hub, if it loads.
 
     Args:
-        folder: the exported folder.
-        name: the name of the model, OWNER/NAME.
-        private: whether only its owner sees it.
-        update: whether to write into an existing repository.
-        token: access token. None: the token of `hf auth login` or HF_TOKEN.
-        endpoint: address of the hub. None: huggingface.co.
-        message: commit message.
+        folder: The exported folder.
+        name: The name of the model, OWNER/NAME.
+        private: Whether only the owner sees the model.
+        update: Whether to write into an existing repository.
+        token: Access token. None: the token of `hf auth login` or HF_TOKEN.
+        endpoint: Address of the hub. None: huggingface.co.
+        message: Commit message.
 
     Returns:
         The address of the model.
 
     Raises:
-        FileNotFoundError: for a folder that is no export.
-        ValueError: for a folder that does not load, and a name without an owner.
-        PermissionError: if there is no token or the hub refuses it.
-        FileExistsError: for an existing repository without `update`.
-        ConnectionError: if the hub cannot be reached.
+        FileNotFoundError: For a folder that is no export.
+        ValueError: For a folder that does not load, and a name without an owner.
+        PermissionError: If there is no token or the hub refuses it.
+        FileExistsError: For an existing repository without `update`.
+        ConnectionError: If the hub cannot be reached.
     """
     try:
         import huggingface_hub
@@ -67,11 +67,11 @@ def push_to_hub(
 
 
 def check(folder: str | Path) -> None:
-    """Load an exported folder as its user will, which reads all its files.
+    """Load an exported folder as its users do, which reads all its files.
 
     Raises:
-        FileNotFoundError: for a folder that is no export.
-        ValueError: if it does not load.
+        FileNotFoundError: For a folder that is no export.
+        ValueError: If it does not load.
     """
     folder = Path(folder)
     if not (folder / MARK).is_file():
@@ -87,11 +87,11 @@ def check_name(name: str) -> None:
     """Check the name of a repository.
 
     Raises:
-        ValueError: unless it has the form OWNER/NAME.
+        ValueError: Unless it has the form OWNER/NAME.
     """
     owner, slash, rest = name.partition("/")
     if not (owner and slash and rest) or "/" in rest or any(c.isspace() for c in name):
-        raise ValueError(f"a model on the hub is called OWNER/NAME, got {name!r}")
+        raise ValueError(f"the name of a model on the hub is OWNER/NAME, got {name!r}")
 
 
 def _load_pipeline(folder: Path) -> Any:
@@ -114,5 +114,5 @@ def _explained(error: Any, name: str) -> Exception:
     if status == 403:
         return PermissionError(f"this token may not write {name}: it needs write access there")
     if status == 409:
-        return FileExistsError(f"{name} is there already: choose another name, or pass update=True to write into it")
+        return FileExistsError(f"{name} already exists: choose another name, or pass update=True to write into it")
     return ConnectionError(f"the hub refused the upload of {name}: {said[-1] if said else error}")

@@ -22,13 +22,13 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
     """Write network, scheduler and pipeline.
 
     Args:
-        flow: the flow map.
-        folder: the folder of the pipeline.
-        shape: shape of one sample.
-        image: whether samples are images in [-1, 1].
+        flow: The flow map.
+        folder: The folder of the pipeline.
+        shape: Shape of one sample.
+        image: Whether samples are images in [-1, 1].
 
     Raises:
-        ValueError: for parts that are not of this package.
+        ValueError: For parts that are not of this package.
     """
     try:
         parts = described(flow)
@@ -54,7 +54,7 @@ def described(flow: FlowMap) -> dict[str, Any]:
     """Describe the parts of a flow map; the description of a student includes its time layers.
 
     Raises:
-        TypeError: for parts that are not of this package.
+        TypeError: For parts that are not of this package.
     """
     parts = {name: describe(getattr(flow, name)) for name in PARTS}
     if isinstance(flow.network, Student):

@@ -26,15 +26,15 @@ def _sigmoid(x: Tensor) -> Tensor:
 
 
 WRITTEN_OUT = {torch.ops.aten.searchsorted.Tensor: _searchsorted, torch.ops.aten.sigmoid.default: _sigmoid}
-"""Operations that ONNX lacks, and sigmoid, whose small values are inaccurate in onnxruntime."""
+"""Operations that ONNX lacks, and sigmoid, because onnxruntime computes its small values inaccurately."""
 
 
 class OneStep(nn.Module):
     """The one-step sampler F(x, 1, 0) as a function of standard normal noise (B, *shape) and conditions (B, ...).
 
     Args:
-        flow: the flow map.
-        names: names of the conditions, in the order of the arguments.
+        flow: The flow map.
+        names: Names of the conditions, in the order of the arguments.
     """
 
     def __init__(self, flow: FlowMap, names: tuple[str, ...]) -> None:
@@ -55,16 +55,16 @@ def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mappi
     kept it is loaded and compared with the flow map on the example.
 
     Args:
-        flow: the flow map.
-        file: the file to write.
-        noise: an example of the noise (B, *shape) with B > 1.
-        conditions: examples of the conditions (B, ...) by name. None: none.
+        flow: The flow map.
+        file: The file to write.
+        noise: An example of the noise (B, *shape) with B > 1.
+        conditions: Examples of the conditions (B, ...) by name. None: none.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: if the program differs, for an example of one row, and for a network that torch.export cannot
+        ValueError: If the program differs, for an example of one row, and for a network that torch.export cannot
             follow.
     """
     with replacing(file) as beside:
@@ -81,17 +81,17 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[
     map on the example.
 
     Args:
-        flow: the flow map.
-        file: the file to write.
-        noise: an example of the noise (B, *shape) with B > 1.
-        conditions: examples of the conditions (B, ...) by name. None: none.
+        flow: The flow map.
+        file: The file to write.
+        noise: An example of the noise (B, *shape) with B > 1.
+        conditions: Examples of the conditions (B, ...) by name. None: none.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: if the sampler differs, for an example of one row, and for a network that cannot be exported.
-        ImportError: without flowmaps[onnx].
+        ValueError: If the sampler differs, for an example of one row, and for a network that cannot be exported.
+        ImportError: Without flowmaps[onnx].
     """
     try:
         import onnxruntime
@@ -105,7 +105,7 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[
         try:
             torch.onnx.export(program, (), str(beside), dynamo=True, verbose=False, **options)
         except torch.onnx.OnnxExporterError as error:
-            raise ValueError(f"ONNX cannot hold this network: {_cause(error)}") from error
+            raise ValueError(f"ONNX cannot express this network: {_cause(error)}") from error
         session = onnxruntime.InferenceSession(str(beside), providers=["CPUExecutionProvider"])
 
         def run(x: Tensor, given: Mapping[str, Tensor]) -> Tensor:

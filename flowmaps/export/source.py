@@ -1,7 +1,7 @@
 """Gather the source of classes and functions, with everything that they use of this package, into one file.
 
-An exported network must run without flowmaps. A copy of each network beside its source could become outdated, the
-gathered definitions cannot. Names, docstrings and comments inside definitions are kept. Class methods are left out,
+An exported network must run without flowmaps. Gathered definitions cannot become outdated, unlike a copy of each
+network beside its source. Names, docstrings and comments inside definitions are kept. Class methods are left out,
 because they make networks for training.
 """
 
@@ -37,10 +37,10 @@ class Module:
     """A parsed module.
 
     Attributes:
-        lines: its text.
-        statements: the top-level statement that defines each name.
-        imports: the origin of each imported name.
-        package: whether it is a package.
+        lines: Its text.
+        statements: The top-level statement that defines each name.
+        imports: The origin of each imported name.
+        package: Whether it is a package.
     """
 
     lines: list[str]
@@ -54,9 +54,9 @@ class Gathered:
     """The content of the gathered file.
 
     Attributes:
-        imports: imports of other packages by name.
-        names: name of each definition in the file.
-        texts: texts of the definitions, in order.
+        imports: Imports of other packages by name.
+        names: Name of each definition in the file.
+        texts: Texts of the definitions, in order.
     """
 
     imports: dict[str, Name] = field(default_factory=dict)
@@ -77,13 +77,13 @@ def gathered(wanted: list[Name]) -> str:
     A definition that they use is renamed if its name is taken.
 
     Args:
-        wanted: pairs (module, name) of this package.
+        wanted: Pairs (module, name) of this package.
 
     Returns:
         The source.
 
     Raises:
-        ValueError: for two wanted definitions of one name, and for a name that its module does not define.
+        ValueError: For two wanted definitions of one name, and for a name that its module does not define.
     """
     found, homes = Gathered(), list(dict.fromkeys(_home(name) for name in wanted))
     for module, name in homes:
@@ -217,9 +217,9 @@ def import_line(name: str, source: str, attribute: str) -> str:
     """Write an import statement.
 
     Args:
-        name: the imported name.
-        source: the module.
-        attribute: the name in the module; "" for the module itself.
+        name: The imported name.
+        source: The module.
+        attribute: The name in the module; "" for the module itself.
 
     Returns:
         The statement.

@@ -23,10 +23,10 @@ class Family:
     """The call of a pipeline.
 
     Attributes:
-        component: the component that is the network.
-        task: the hub's name of the task.
-        call: arguments of a first call.
-        scale: the `guidance_scale` without guidance in sampling.
+        component: The component that is the network.
+        task: The hub's name of the task.
+        call: Arguments of a first call.
+        scale: The `guidance_scale` without guidance in sampling.
     """
 
     component: str
@@ -58,21 +58,21 @@ def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[i
     """Write network, scheduler and pipeline, and copy the other components.
 
     Args:
-        flow: a student with a network of diffusers.
-        folder: the folder of the pipeline.
-        base: the pipeline of the network. None: for networks without other components.
-        shape: shape of one sample. None: unknown.
+        flow: A student with a network of diffusers.
+        folder: The folder of the pipeline.
+        base: The pipeline of the network. None: for networks without other components.
+        shape: Shape of one sample. None: unknown.
 
     Returns:
         The call of the pipeline.
 
     Raises:
-        ValueError: for a flow map that is not a student, an unknown pipeline, and a missing one.
+        ValueError: For a flow map that is not a student, an unknown pipeline, and a missing one.
     """
     if not isinstance(flow.network, Student) or flow.network.reading is None:
         raise ValueError(
-            "a network of diffusers becomes a pipeline folder as the student of a teacher, fm.student(...), but around "
-            f"the one of this flow map is a {type(flow.network).__name__}"
+            "a network of diffusers becomes a pipeline folder as the student of a teacher, fm.student(...), but this "
+            f"flow map has a {type(flow.network).__name__} around it"
         )
     network = network_of(flow)
     if network.class_name == "UNet2DModel":
@@ -80,7 +80,7 @@ def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[i
         family = Family("unet", "unconditional-image-generation", call)
         module, name, stock, others = "pipeline", "FlowMapUNetPipeline", "", {}
     elif base is None:
-        raise ValueError("the pipeline that this network came from is not known: pass base=, its folder (--base)")
+        raise ValueError("the pipeline of this network is unknown: pass its folder as base= (--base)")
     else:
         index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
         stock = index["_class_name"]
@@ -97,7 +97,7 @@ def family_of(pipeline: Any) -> Family:
     """Find the call of a pipeline by its class.
 
     Raises:
-        ValueError: for a pipeline that is not in FAMILIES.
+        ValueError: For a pipeline that is not in FAMILIES.
     """
     if not isinstance(pipeline, str) or pipeline not in FAMILIES:
         raise ValueError(f"a flow map cannot be put into a {pipeline}; known are {', '.join(FAMILIES)}")
@@ -108,10 +108,10 @@ def copied(index: Mapping[str, Any], base: Path, folder: Path, network: str) -> 
     """Copy the components of a pipeline besides the network and the scheduler.
 
     Args:
-        index: its model_index.json.
-        base: its folder.
-        folder: the folder to write to.
-        network: the component that is the network.
+        index: Its model_index.json.
+        base: Its folder.
+        folder: The folder to write to.
+        network: The component that is the network.
 
     Returns:
         The entries of model_index.json.
@@ -127,10 +127,10 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
     """Write config.json, weights and source of the network.
 
     Args:
-        flow: the student.
-        folder: the folder of the component.
-        shape: shape of one sample. None: unknown.
-        family: the call of the pipeline.
+        flow: The student.
+        folder: The folder of the component.
+        shape: Shape of one sample. None: unknown.
+        family: The call of the pipeline.
 
     Returns:
         The name of the module.
@@ -144,7 +144,7 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
         (f"{TEMPLATES}.model", "FlowMapModel"),
         *definitions(described),
     )
-    # a student with a guidance condition of its own still gives the model's embedded guidance its default
+    # beside the student's own guidance condition the model's embedded guidance keeps its default
     own_guidance = "guidance" in student.told and bool(network.model.config.get("guidance_embeds"))
     flow_map = {
         **local_names(described),

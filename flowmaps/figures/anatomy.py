@@ -19,7 +19,7 @@ from ..velocity import Pair
 from ..weight import Weight
 
 MOMENTS = (0.0, 0.5, 1.0)
-"""Shares of training at which curricula are looked at."""
+"""Shares of training at which curricula are evaluated."""
 ROWS, CURVE_ROWS = 2048, 64
 SIZES = torch.logspace(-2, 2, 41, dtype=torch.float64)
 
@@ -31,7 +31,7 @@ class Curve:
     Attributes:
         sizes: Root mean square of the residual per coordinate.
         loss: The loss of one row.
-        pull: The derivative of the loss with respect to the size: how hard a row pulls on the network.
+        pull: The derivative of the loss with respect to the size, the strength of a row's gradient.
     """
 
     sizes: Tensor
@@ -179,7 +179,7 @@ def weight_of(term: Term, name: str) -> Weight:
 
 
 def curve(weight: Weight, like: Tensor, s: Tensor, t: Tensor) -> Curve:
-    """Weigh residuals that have the same size in every coordinate.
+    """Apply a weight to residuals of growing size, the same in every coordinate.
 
     Args:
         weight: The weight.
@@ -201,7 +201,7 @@ def curve(weight: Weight, like: Tensor, s: Tensor, t: Tensor) -> Curve:
 
 
 def grouped(curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Put losses with equal weights under one name, for drawing."""
+    """Merge losses with equal weights under one name, for drawing."""
     found: dict[str, Curve] = {}
     for name, one in curves.items():
         same = next((key for key, other in found.items() if torch.equal(one.loss, other.loss)), None)
@@ -213,6 +213,6 @@ def grouped(curves: Mapping[str, Curve]) -> dict[str, Curve]:
 
 
 def name_of(source: Any) -> str:
-    """A velocity source in a word: own, conditional, averaged, fixed, ..."""
+    """The name of a velocity source: own, conditional, averaged, fixed, ..."""
     source = source.func if isinstance(source, partial) else source
     return str(getattr(source, "__name__", type(source).__name__.lower()))

@@ -29,7 +29,7 @@ def loss_curves(
 
     Args:
         rows: Rows of metrics.jsonl ("step", "loss", "terms").
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         size: Width and height in inches.
         theme: The colours.
 
@@ -95,7 +95,7 @@ def heat_map(
     Args:
         values: The amounts (S, T) at s = times[i], t = times[j]; NaN is left empty.
         times: The sorted times.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         name: The name of the amount.
         theme: The colours.
 

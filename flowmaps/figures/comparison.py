@@ -1,4 +1,4 @@
-"""A comparison of methods in numbers and words: the content of table.json, and the table that is made of it.
+"""A comparison of methods in numbers and words: the content of table.json, and its table.
 
     {"data", "kind", "length": {"steps" or "seconds": ...}, "reference": entry or None, "methods": {name: entry}}
 
@@ -18,7 +18,7 @@ from . import words
 JUMPS = (1, 2, 4, 8)
 PASSES = (
     "passes: the cost of a training step in forward passes of the network for the whole batch, with the method's own "
-    "shares of it (a backward pass counts 2)."
+    "shares of the batch (a backward pass counts 2)."
 )
 
 Document = dict[str, Any]
@@ -51,7 +51,7 @@ def about(row: Row, run: Path) -> dict[str, Any]:
 
     Args:
         row: The method's row of the landscape.
-        run: Its run folder, whose name is kept.
+        run: Its run folder; the name is kept.
 
     Returns:
         The first part of an entry.
@@ -84,13 +84,13 @@ def evaluated(document: Document) -> dict[str, Entry]:
 
 
 def any_evaluation(document: Document) -> Mapping[str, Any] | None:
-    """One of the evaluations, for the values that all share: the metric and its floor."""
+    """Any of the evaluations, for the metric and the floor that all share."""
     known = [*evaluated(document).values(), document["reference"] or {}]
     return next((entry["evaluation"] for entry in known if "evaluation" in entry), None)
 
 
 def at(entry: Entry, steps: int) -> words.EvaluationRow | None:
-    """The row of an entry with so many jumps (ODE steps for a diffusion model); None if there is none."""
+    """The row of an entry with this number of jumps (ODE steps for a diffusion model); None if there is none."""
     rows = [row for row in entry["evaluation"]["rows"] if row["steps"] == steps]
     jumps = [row for row in entry["evaluation"]["rows"] if row["sampler"] != "euler"]
     return next((row for row in rows if not jumps or row["sampler"] != "euler"), None)
@@ -142,7 +142,7 @@ def cells(entry: Entry) -> list[str]:
 
 
 def notes(document: Document) -> list[str]:
-    """Notes under the table: failures, methods that sample in another way, the meaning of the columns."""
+    """Notes under the table: failures, methods with other samplers, the meaning of the columns."""
     found = evaluated(document)
     failed = [f"{name} failed: {e['failure']}." for name, e in document["methods"].items() if "failure" in e]
     restarting = [name for name, entry in found.items() if _samples_by(entry, "restart")]
@@ -152,7 +152,7 @@ def notes(document: Document) -> list[str]:
     sentences = {
         "Maps to t = 0 alone, which in several jumps add noise again after each": restarting,
         "Maps from t = 1 alone, which jump once": single,
-        "Diffusion models, with steps of the ODE in the place of jumps": solving,
+        "Diffusion models, with steps of the ODE instead of jumps": solving,
         "Made for several jumps": several,
     }
     return [*failed, *(f"{text}: {', '.join(names)}." for text, names in sentences.items() if names), PASSES]

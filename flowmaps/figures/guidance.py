@@ -35,6 +35,7 @@ def summary(found: Mapping[str, Any]) -> str:
 
 
 def _worth(row: Mapping[str, Any]) -> str:
+    """Accuracy and distance of a row in words."""
     distance = words.plus_minus(row["distance"], row["distance_stderr"])
     return f"{percent(row)} are recognised and the distance is {distance}"
 
@@ -50,7 +51,7 @@ def scale_curves(
 
     Args:
         found: The result of `evaluate.by_scale`.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         keys: The measures, an axis for each, with a line for each sampler.
         theme: The colours.
 

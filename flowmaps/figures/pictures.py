@@ -29,7 +29,7 @@ def mosaic(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
         The picture (height, width, 4), in red, green, blue and opacity.
 
     Raises:
-        ValueError: If the shape is another one.
+        ValueError: The images have another shape.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or not len(images):
         raise ValueError(f"a grid needs images (N, C, H, W) with 1, 3 or 4 channels, got {tuple(images.shape)}")
@@ -62,7 +62,7 @@ def enlarged(images: Tensor, side: int = 56) -> Tensor:
 
 
 def png(board: Tensor) -> bytes:
-    """The bytes of a PNG file of a mosaic (height, width, 4), one pixel for one."""
+    """The bytes of a PNG file of a mosaic (height, width, 4), pixel by pixel."""
     from PIL import Image
 
     buffer = BytesIO()
@@ -75,7 +75,7 @@ def grid(images: Tensor, path: str | Path | None = None, *, columns: int | None 
 
     Args:
         images: Images (N, C, H, W) in [0, 1].
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         columns: Images in a row; None takes about as many as rows.
         theme: The colours.
 
@@ -98,12 +98,12 @@ def path_strip(
     gap: int = 1,
     theme: Theme = light,
 ) -> Figure:
-    """Draw how noise becomes data: a column for each time, a row for each sample.
+    """Draw the way from noise to data: a column for each time, a row for each sample.
 
     Args:
         states: Images (B, C, H, W) in [0, 1] at each time.
         times: The times, as the names of the columns.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         names: The names of the B rows; none by default.
         gap: Pixels between neighbours.
         theme: The colours.

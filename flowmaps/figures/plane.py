@@ -28,9 +28,9 @@ def points(
 
     Args:
         x: The samples.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         beside: Other points (M, 2), such as real data, for a second panel.
-        extent: Half the width of the square that is shown; None fits it to the points, those of `beside` if given.
+        extent: Half the width of the square that is shown. None: fitted to the points, or to `beside` if given.
         theme: The colours.
 
     Returns:
@@ -57,9 +57,9 @@ def paths(
 
     Args:
         states: The states of all samples, (N, 2) each.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         data: Real data (M, 2), drawn as a shadow.
-        extent: Half the width of the square that is shown; None fits it to the states.
+        extent: Half the width of the square that is shown. None: fitted to the states.
         theme: The colours.
 
     Returns:
@@ -86,7 +86,7 @@ def field(
     Args:
         flow: Anything with velocity(x, t), such as a flow map.
         t: The time.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         extent: Half the width of the square of arrows.
         count: Arrows along each side.
         theme: The colours.
@@ -111,12 +111,12 @@ def plane(axis: Any, extent: float) -> None:
 
 
 def dots(axis: Any, x: Tensor, colour: str) -> None:
-    """Draw points as small dots, smaller the more there are; as one picture, so that a vector file stays small.
+    """Draw points as dots, smaller for more points, and as pixels, so that a vector file stays small.
 
     Args:
         axis: The matplotlib axis.
         x: The points (N, 2).
-        colour: The colour of all.
+        colour: The colour of the dots.
     """
     size = max(0.5, min(5.0, 5000 / len(x)))
     x = x.detach().cpu()

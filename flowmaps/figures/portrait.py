@@ -35,7 +35,7 @@ def portrait(
 
     Args:
         stages: The stages of the method, as `anatomy` reads them.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         title: A large title, such as the name of the method.
         subtitle: A second title, such as its equation.
         theme: The colours.
@@ -64,7 +64,7 @@ def portrait(
 
 
 def _merged(made: Figure, row: Any) -> Any:
-    """One wide panel in the place of a row of them."""
+    """Replace a row of panels by a single wide one."""
     place = row[0].get_gridspec()[0, :]
     for axis in row:
         axis.remove()
@@ -72,7 +72,7 @@ def _merged(made: Figure, row: Any) -> Any:
 
 
 def _shares(axis: Any, stages: Sequence[Stage], theme: Theme) -> None:
-    """A bar for each stage, cut into the shares of its terms."""
+    """Draw a bar for each stage, divided into the shares of its terms."""
     colours = iter(theme.series * 10)
     for k, stage in enumerate(stages):
         total, left = sum(part.share for part in stage.parts), 0.0
@@ -91,7 +91,7 @@ def _shares(axis: Any, stages: Sequence[Stage], theme: Theme) -> None:
 
 
 def _row(axes: Any, part: Part, colour: str, theme: Theme, stage: str) -> None:
-    """The times of one term, then its weight; panels that are left over stay empty."""
+    """Draw the times of one term, then its weight; remaining panels stay empty."""
     name = f"{stage}: {part.name}" if stage else part.name
     for axis, (moment, (s, t)) in zip(axes, part.times.items(), strict=False):
         _times(axis, s, t, colour, theme)
@@ -103,7 +103,7 @@ def _row(axes: Any, part: Part, colour: str, theme: Theme, stage: str) -> None:
 
 
 def _times(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None:
-    """Draws of (s, t) on the unit square, source to the right, target upwards; larger dots for values that repeat."""
+    """Draw (s, t) on the unit square, source to the right, target upwards, with larger dots for repeated values."""
     pairs, counts = torch.stack((s, t), 1).mul(1e4).round().unique(dim=0, return_counts=True)
     few = len(pairs) < len(s) / 4
     size = 600 * counts / counts.sum() * len(pairs) ** 0.5 if few else 6
@@ -117,7 +117,7 @@ def _times(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None:
 
 
 def _density(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None:
-    """For draws on one line: the density along it, as bars, and the name of the line."""
+    """Draw the density along a line as bars, with the name of the line, if all draws lie on it."""
     lines = {"t = s: the diagonal": s == t, "t = 0: jumps to data": t == 0, "s = 1: jumps from noise": s == 1}
     name = next((name for name, on in lines.items() if bool(on.all())), "")
     if name:
@@ -133,7 +133,7 @@ def _density(axis: Any, s: Tensor, t: Tensor, colour: str, theme: Theme) -> None
 
 
 def _weights(axis: Any, curves: Mapping[str, Curve], colour: str, theme: Theme) -> None:
-    """Loss of a row, and its slope (the pull), against the size of its residual."""
+    """Draw the loss of a row and its slope, the pull, against the size of the residual."""
     for k, (name, curve) in enumerate(grouped(curves).items()):
         shade = theme.series[(theme.series.index(colour) + k) % len(theme.series)]
         label = f"loss ({name})" if len(curves) > 1 else "loss"

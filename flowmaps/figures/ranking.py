@@ -1,4 +1,4 @@
-"""One line for each method, one mark for each number of jumps: who comes how close, at a glance."""
+"""Distances of several methods in one chart: a line for each method, a mark for each number of jumps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ranking(
 
     Args:
         methods: Rows of evaluations ("distance", "stderr") by name and number of jumps.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        path: The file to save; its suffix chooses the format. None: not saved.
         lines: Distances to compare with by name, such as the floor, drawn as vertical lines.
         name: The name of the axis.
         theme: The colours.
@@ -59,7 +59,7 @@ def ranking(
 
 
 def _first(rows: Mapping[int, words.EvaluationRow]) -> float:
-    """The distance with the fewest jumps, by which methods are sorted."""
+    """The distance with the fewest jumps, to sort methods by."""
     row = rows.get(min(rows, default=0))
     return row["distance"] if _known(row) and row is not None else math.inf
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHADES = "cividis"
-"""The colour map for amounts: from dark to bright in even steps, also without red or green."""
+"""The colour map for amounts: from dark to bright in even steps, readable with colour blindness."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Theme:
     """Colours of a figure.
 
     Attributes:
-        background: Of the page.
-        text: Of labels and titles.
-        muted: Of ticks and secondary marks.
-        rule: Of axes and grids.
-        series: Of lines and marks, in order (Okabe and Ito 2008, lightened for the dark theme).
+        background: Colour of the page.
+        text: Colour of labels and titles.
+        muted: Colour of ticks and secondary marks.
+        rule: Colour of axes and grids.
+        series: Colours of lines and marks, in order (Okabe and Ito 2008, lightened for the dark theme).
     """
 
     background: str
@@ -80,9 +80,9 @@ def figure(
 
     Args:
         theme: The colours.
-        width: In inches.
-        height: In inches.
-        path: The file to save, whose ending chooses the format; None saves nothing.
+        width: Width in inches.
+        height: Height in inches.
+        path: The file to save; its suffix chooses the format. None: not saved.
         **layout: Rows, columns and ratios, as for `Figure.subplots`.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Numbers into words: the sentences of a report, made from the rows of an evaluation."""
+"""The sentences and numbers of a report, from the rows of an evaluation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def one_jump(rows: Sequence[EvaluationRow]) -> EvaluationRow | None:
 
 
 def longest_ode(rows: Sequence[EvaluationRow]) -> EvaluationRow | None:
-    """The ODE with the most steps: of the run itself, or of the reference where the run has none."""
+    """The ODE with the most steps: of the run itself, or of the reference if the run has none."""
     found = [row for row in rows if row["sampler"] == "euler"]
     return max(found, key=lambda row: ("run" not in row, row["steps"])) if found else None
 
@@ -64,7 +64,7 @@ def reference_ode(rows: Sequence[EvaluationRow]) -> EvaluationRow | None:
 
 
 def headline(evaluation: Mapping[str, Any], kind: str) -> str:
-    """Say in one sentence how good one jump is and how much faster, from the numbers alone.
+    """Summarise quality and speed of one jump in one sentence.
 
     Args:
         evaluation: The content of evaluation.json.
@@ -121,17 +121,17 @@ def explanation(evaluation: Mapping[str, Any]) -> str:
 
 
 def pair(row: EvaluationRow) -> str:
-    """Write the distance of a row with its standard error."""
+    """The distance of a row with its standard error."""
     return plus_minus(row["distance"], row["stderr"])
 
 
 def floor(evaluation: Mapping[str, Any]) -> str:
-    """Write the floor with its standard error."""
+    """The floor with its standard error."""
     return plus_minus(evaluation["floor"], evaluation.get("floor_stderr"))
 
 
 def plus_minus(value: float | None, error: float | None) -> str:
-    """Write a value with its error, to the digits that the error leaves.
+    """Format a value with its error, to the digits that the error allows.
 
     Args:
         value: The value, or None if it is not known.
@@ -149,14 +149,14 @@ def plus_minus(value: float | None, error: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """Write a time in the unit that suits it, to two digits."""
+    """Format a time in a suitable unit, to two digits."""
     scale, unit = next(((scale, unit) for scale, unit in UNITS if value >= scale), UNITS[-1])
     amount = value / scale
     return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
 
 
 def speed_up(row: EvaluationRow, ode: EvaluationRow | None) -> str:
-    """How many times faster a row is than the longest ODE solution, such as "12×"; empty if there is none."""
+    """The speed of a row relative to the longest ODE solution, such as "12×"; "" without one."""
     if ode is None:
         return ""
     ratio = ode["seconds_per_sample"] / row["seconds_per_sample"]

@@ -23,7 +23,7 @@ class Preconditioned(Path):
 
     Attributes:
         sigma_max: EDM's noise level sigma_e at t = 1.
-        data_std: standard deviation d of the data.
+        data_std: Standard deviation d of the data.
     """
 
     sigma_max: float = 80.0

@@ -208,7 +208,11 @@ class Distillation:
     def step(self, rows: int) -> Callable[[], TrainingStep]:
         """Prepare a training step, for a plan. With LoRA teacher and student share weights."""
         pretrained, flow = self.without_memory()
-        teacher: Any = pretrained if self.lora is None else _base_of(flow)
+        teacher: Any = pretrained
+        if self.lora is not None:
+            from ..integrations.peft import base_of
+
+            teacher = base_of(flow)
 
         def made() -> TrainingStep:
             move_to_cpu(flow, teacher)
@@ -217,13 +221,6 @@ class Distillation:
             return TrainingStep(flow.train(), method, torch.zeros(rows, *self.shape), condition)
 
         return made
-
-
-def _base_of(flow: FlowMap) -> Any:
-    """The pretrained model below the LoRA of a flow map."""
-    from ..integrations.peft import base_of
-
-    return base_of(flow)
 
 
 def placeholder_conditions(recipe: Distillation, network: nn.Module, rows: int) -> dict[str, Tensor]:

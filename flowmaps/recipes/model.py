@@ -18,7 +18,7 @@ class Model:
     Args:
         class_name: Class of the network in diffusers.
         config: Arguments of the class.
-        layers: Arguments that are numbers of equal layers. Each is a number, or a tuple whose last entry counts.
+        layers: Arguments that are numbers of equal layers. Each is a number, or a tuple with the number at its end.
     """
 
     class_name: str

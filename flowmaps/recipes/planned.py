@@ -93,19 +93,19 @@ class Planned(Protocol):
         """The same run by another method, or by its own with other arguments."""
 
     def step(self, rows: int) -> Callable[[], TrainingStep]:
-        """Prepare a training step of so many rows.
+        """Prepare a training step of this number of rows.
 
-        Whatever needs numbers is computed now; the returned function is called where tensors have no memory.
+        Computations on real numbers happen now; the returned function is called with tensors without memory.
         """
 
     def parts(self: P) -> Sequence[tuple[int, P]]:
-        """Smaller runs with factors, whose costs add up to the cost of this run.
+        """Smaller runs with factors; their costs times the factors add up to the cost of this run.
 
         This is the run itself, or, if its network has many equal layers, runs of networks with a few.
         """
 
 
 def row_of(method: Callable[..., Method]) -> Row:
-    """The row of the landscape of a method, whose arguments may be bound."""
+    """The row of the landscape of a method, possibly with bound arguments."""
     build = method.func if isinstance(method, functools.partial) else method
     return next(row for row in LANDSCAPE if row.build is build)

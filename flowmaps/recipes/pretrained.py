@@ -1,6 +1,6 @@
 """Distillations of widely used pipelines.
 
-The settings are ours, and nothing was trained here at these sizes. The tests run the code path of each on a tiny random
+The settings are ours, and nothing was trained at these sizes. The tests run the code path of each on a tiny random
 pipeline of the same classes, and compare its plan with the real step.
 """
 
@@ -111,7 +111,7 @@ WAN = Model(
 def pipeline(
     hub: str, model: Model, scheduler: Mapping[str, Any], shape: tuple[int, ...], tokens: int, data: str
 ) -> dict[str, Any]:
-    """The fields of a `Distillation` that its pipeline decides."""
+    """The fields of a `Distillation` that depend on its pipeline."""
     return {"hub": hub, "model": model, "scheduler": scheduler, "shape": shape, "tokens": tokens, "data": data}
 
 
@@ -123,7 +123,7 @@ def captioned(side: int) -> str:
 ALL_WEIGHTS: dict[str, Any] = {"method": ayf_emd, "guidance": (1.0, 8.0), "steps": 20_000, "lr": 1e-5}
 """Train all weights of a guidance-conditioned student."""
 LORA: dict[str, Any] = {"lora": 64, "lr": 1e-4}
-"""Train low-rank additions."""
+"""Train LoRA."""
 
 PRETRAINED: Mapping[str, Distillation] = {
     recipe.name: recipe
@@ -134,7 +134,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             **ALL_WEIGHTS,
             times=students.added,
             batch_size=256,
-            why="small enough to train whole; guidance-conditioned, so that one student serves all scales",
+            why="small enough to train all weights; guidance-conditioned, so that one student serves all scales",
         ),
         Distillation(
             name="sdxl-lora",
@@ -145,7 +145,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             guidance=5.0,
             steps=5_000,
             batch_size=64,
-            why="as LCM-LoRA: low-rank additions alone, which fit onto other fine-tunes; guidance is baked in",
+            why="as LCM-LoRA: LoRA alone, which fits onto other fine-tunes; guidance is baked in",
         ),
         Distillation(
             name="sd3-medium",
@@ -160,7 +160,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             **ALL_WEIGHTS,
             times=students.decoupled,
             batch_size=128,
-            why="a transformer whose late layers can take the target time without new weights; whole, with --shard",
+            why="late layers of the transformer take the target time without new weights; all weights, with --shard",
         ),
         Distillation(
             name="flux-dev-lora",
@@ -171,7 +171,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             guidance=(1.0, 5.0),
             steps=5_000,
             batch_size=32,
-            why="too large to train whole here; the network takes the scale itself, so that guidance costs nothing",
+            why="too large to train all weights; the network takes the scale itself, so that guidance costs nothing",
         ),
         Distillation(
             name="wan22-5b-lora",
@@ -189,7 +189,7 @@ PRETRAINED: Mapping[str, Distillation] = {
             guidance=5.0,
             steps=4_000,
             batch_size=32,
-            why="no derivatives, whose attention has no fused kernel and would have 11,440 tokens here",
+            why="no derivatives: their attention has no fused kernel, and there are 11,440 tokens",
         ),
     )
 }

@@ -1,6 +1,6 @@
-"""Recipes with the settings of papers, at sizes that need GPUs. Differences to the paper are in `differs`.
+"""Recipes with the settings of papers, at sizes that need GPUs; `differs` lists the differences to the paper.
 
-None was trained here at these sizes; the code path of each is tested with a small network.
+None was trained at these sizes; the code path of each is tested with a small network.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def meanflow_on_latents(size: str, fid: str) -> Recipe:
         The recipe.
     """
     unknown = (
-        "" if size in GUIDANCE else "no guidance in training, to which the number owes, as its values are not known; "
+        ""
+        if size in GUIDANCE
+        else "no guidance in training, which the published number needs, as its values are unknown; "
     )
     return Recipe(
         name=f"imagenet256-dit-{size}-meanflow",

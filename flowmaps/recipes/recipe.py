@@ -53,8 +53,8 @@ class Recipe:
         precision: "no" or "bf16".
         guidance: Guided velocity that replaces the velocity of pairs in methods without a teacher
             (`guidance.guided`). None: no guidance.
-        teacher: Recipe whose run is the teacher of a distillation.
-        start: Recipe whose run gives the first weights.
+        teacher: Recipe of the teacher of a distillation. None: no teacher.
+        start: Recipe of the run to start from. None: new weights.
     """
 
     name: str
@@ -183,6 +183,6 @@ class Recipe:
         return replace(self, network=functools.partial(self.network, checkpoint=True))
 
     def reduced(self) -> Recipe:
-        """The same run with a small network and three steps of eight rows, to try every part of it."""
+        """The same run with a small network and three steps of eight rows, to try its code path."""
         network = functools.partial(self.network, **self.small)
         return replace(self, name=f"{self.name}-reduced", network=network, steps=3, batch_size=8)

@@ -1,4 +1,4 @@
-"""Reports: HTML pages that need nothing but themselves, from values that are handed in and templates that are files."""
+"""Reports: self-contained HTML pages, from values and templates."""
 
 from .comparison_page import Comparison, comparison_page
 from .run_page import run_page

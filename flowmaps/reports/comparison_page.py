@@ -22,21 +22,23 @@ from ..sampling import sample
 from .page import Picture, Table, drawing, render
 from .sections import SHOWN, half_width, show_images, show_points, start
 
+STEPS = {"jump": steps.jump, "euler": steps.euler, "restart": steps.restart}
+"""The steps of samplers, by their names in an evaluation."""
 ROOM = 1.25
-"""Width of a picture of points over the width of the data, so that samples beyond it are seen."""
+"""Width of a picture of points over the width of the data, so that samples outside the data are visible."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that the page of a comparison shows.
+    """The content of the page of a comparison.
 
     Attributes:
         document: The content of table.json.
         data: The data set of all methods.
         settings: The content of comparison.json.
         metrics: The rows of metrics.jsonl by method.
-        flow: Loads the flow map of a run by the name that the document gives it, with whether its network takes
-            labels; called when samples are drawn, so that one model at a time is in memory.
+        flow: Function from the name of a run in the document to its flow map, and whether the network takes labels. It
+            is called when samples are drawn, so that one model at a time is in memory.
     """
 
     document: Document
@@ -51,7 +53,7 @@ def comparison_page(material: Comparison) -> str:
     """Draw the page of a comparison.
 
     Args:
-        material: The measures, and the runs that are sampled.
+        material: The measures and the runs.
 
     Returns:
         The HTML text.
@@ -75,7 +77,7 @@ def comparison_page(material: Comparison) -> str:
 
 
 def _boards(material: Comparison) -> dict[str, list[Picture]]:
-    """The samples of all methods side by side, by title: by one jump, and by four."""
+    """Samples of all methods side by side, by title: by one jump, and by four jumps."""
     document, data = material.document, material.data
     real = data.held_out(SHOWN[data.kind]).x0
     show = show_images(data) if data.kind == "images" else show_points(ROOM * half_width(real))
@@ -104,7 +106,7 @@ def _drawn(material: Comparison, run: str, row: words.EvaluationRow, n: int) -> 
     """Samples of a run by the sampler of a row of its evaluation."""
     flow, labels = material.flow(run)
     noise, label = start(flow, material.data, n, labels)
-    return sample(flow, noise, row["steps"], step=getattr(steps, row["sampler"]), condition=label, seed=0)
+    return sample(flow, noise, row["steps"], step=STEPS[row["sampler"]], condition=label, seed=0)
 
 
 def _ranking(document: Document) -> Picture | None:
@@ -135,7 +137,7 @@ def _cost(document: Document) -> Table:
 
 
 def _cost_cells(entry: Entry) -> list[str]:
-    """One row of the cost table behind the method's name."""
+    """One row of the cost table, without the method's name."""
     published: Any = entry["published_cost"]
     counted = [f"{entry['shared']:g}", f"{entry['cost']:g}", "" if published is None else f"{published:g}"]
     if "failure" in entry:

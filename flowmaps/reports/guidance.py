@@ -26,7 +26,7 @@ class Guidance:
     Attributes:
         summary: A sentence with the main numbers.
         usual: The scale of the other samples on the page.
-        boards: Grids of samples: a list for each sampler, with a grid for each scale.
+        boards: Grids of samples: a list for each sampler, a grid for each scale.
         classes: The names of the rows of each grid.
         chart: The measures against the scale.
         table: All numbers.
@@ -48,8 +48,8 @@ def section(samplers: Sequence[GuidedSampler], data: Data, found: Mapping[str, A
     Args:
         samplers: The samplers that can still be drawn from.
         data: The data set.
-        found: The result of `evaluate.by_scale` for these samplers, and possibly for others that are gone.
-        usual: The scale of samples for which none is asked.
+        found: The result of `evaluate.by_scale` for these samplers, and possibly for samplers that are gone.
+        usual: The default scale of samples.
 
     Returns:
         The values of the template.
@@ -88,7 +88,7 @@ def board(one: GuidedSampler, data: Data, row: words.EvaluationRow) -> Picture:
 
 
 def class_mosaic(one: GuidedSampler, data: Data) -> Tensor:
-    """Samples side by side, (height, width, 4): a row for each of the first classes, from the same noise always."""
+    """Samples side by side, (height, width, 4): a row for each of the first classes, always from the same noise."""
     label = torch.arange(min(data.classes or 1, CLASSES)).repeat_interleave(COLUMNS)
     noise = torch.randn(len(label), *data.shape, generator=torch.Generator().manual_seed(0))
     x = one.draw(*on_its_device(one, noise, label), len(label)).x
@@ -112,5 +112,5 @@ def table(found: Mapping[str, Any]) -> Table:
 
 
 def _known(found: Mapping[str, Any]) -> list[str]:
-    """The measures that were made, in the order of the table."""
+    """The available measures, in the order of the table."""
     return [key for key in NAMES if key in found["measures"]]

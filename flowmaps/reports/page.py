@@ -1,4 +1,4 @@
-"""Pages from templates, and the values that templates show: pictures as data, tables."""
+"""Pages from templates, and the pictures and tables in them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True)
 class Picture:
-    """An image in a page, as wide as there is room.
+    """An image in a page.
 
     Attributes:
         source: A data URI.
-        alt: The text for readers who do not see it.
+        alt: The alternative text.
         title: The first line of the caption, bold.
         note: The rest of the caption.
         kind: CSS classes: "figure", "framed", "framed chosen" or "strip".
-        dark: The data URI for readers who prefer dark pages; empty for the same image.
+        dark: The data URI for dark mode; "" for the same image.
     """
 
     source: str
@@ -46,7 +46,7 @@ class Table:
     Attributes:
         head: The names of the columns.
         rows: (CSS class, cells) of each row; the first cell is the row's heading.
-        kind: CSS class: "dense" for many columns.
+        kind: CSS class, such as "dense" for many columns.
     """
 
     head: Sequence[str]
@@ -59,13 +59,13 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: The name of a file in `templates/`.
-        **values: The names that the template uses. `words` is always there.
+        **values: The values of the template, beside `words`.
 
     Returns:
         The HTML text.
 
     Raises:
-        ImportError: If jinja2 is not installed.
+        ImportError: jinja2 is not installed.
     """
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -84,11 +84,11 @@ def render(template: str, **values: Any) -> str:
 
 
 def image(png: bytes, alt: str, title: str = "", note: str = "", kind: str = "framed") -> Picture:
-    """A picture of pixels.
+    """Make a picture of a PNG file.
 
     Args:
-        png: The bytes of a PNG file.
-        alt: The text for readers who do not see it.
+        png: The bytes of the file.
+        alt: The alternative text.
         title: The first line of the caption.
         note: The rest of the caption.
         kind: CSS classes.
@@ -102,11 +102,11 @@ def image(png: bytes, alt: str, title: str = "", note: str = "", kind: str = "fr
 def drawing(
     draw: Callable[[Theme], Figure], alt: str, title: str = "", note: str = "", kind: str = "figure"
 ) -> Picture:
-    """A figure in both themes, as vectors; the reader's own setting chooses.
+    """Make a picture of a figure as vectors, in both themes; the browser's setting chooses one.
 
     Args:
-        draw: Makes the figure in a theme.
-        alt: The text for readers who do not see it.
+        draw: Function from a theme to the figure.
+        alt: The alternative text.
         title: The first line of the caption.
         note: The rest of the caption.
         kind: CSS classes.
@@ -119,7 +119,7 @@ def drawing(
 
 
 def svg(made: Figure, theme: Theme) -> str:
-    """The data URI of a figure as an SVG without a background of its own."""
+    """The data URI of a figure as an SVG without a background."""
     import matplotlib
 
     text = StringIO()

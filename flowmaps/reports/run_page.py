@@ -15,7 +15,7 @@ def run_page(material: sections.Material) -> str:
     """Draw the page of a run.
 
     Args:
-        material: The flow map, the data and everything that is known about the run.
+        material: The flow map, the data and the records of the run.
 
     Returns:
         The HTML text.

@@ -1,4 +1,4 @@
-"""The parts of a page that are made by running the flow map: samples, the way from noise to data, consistency."""
+"""The sections of a page that run the flow map: samples, the way from noise to data, consistency."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL, GAP = 256, 5
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that the page of a run shows.
+    """The content of the page of a run.
 
     Attributes:
         flow: The flow map, in float32.
@@ -39,8 +39,8 @@ class Material:
         evaluation: The content of evaluation.json.
         config: The content of config.json.
         metrics: The rows of metrics.jsonl; empty if there are none.
-        samplers: The samplers behind evaluation["guidance"], as far as they are still there.
-        usual_scale: The guidance scale of samples for which none is asked.
+        samplers: The available samplers of evaluation["guidance"].
+        usual_scale: The default guidance scale of samples.
     """
 
     flow: FlowMap
@@ -65,7 +65,7 @@ def start(flow: FlowMap, data: Data, n: int, labels: bool, seed: int = 0) -> tup
     """Noise, the same for every sampler, and labels that take turns.
 
     Args:
-        flow: The flow map, whose path gives the scale of the noise.
+        flow: The flow map; its path gives the scale of the noise.
         data: The data set, which gives shape and classes.
         n: The number of samples.
         labels: Whether the network is conditioned on class labels.
@@ -80,7 +80,7 @@ def start(flow: FlowMap, data: Data, n: int, labels: bool, seed: int = 0) -> tup
 
 
 def samples(material: Material) -> list[Picture]:
-    """Samples by 1, 2 and 4 jumps and by the ODE, from the same noise, and real data; empty for data without a look."""
+    """Samples by 1, 2 and 4 jumps and by the ODE, from the same noise, and real data; empty for vectors."""
     data = material.data
     if data.kind not in SHOWN:
         return []
@@ -98,11 +98,11 @@ def samples(material: Material) -> list[Picture]:
 
 
 Show = Callable[[Tensor, str, str, str], Picture]
-"""Draws samples: (x, title, note, kind) -> picture."""
+"""Function that draws samples: (x, title, note, kind) -> picture."""
 
 
 def show_images(data: Data) -> Show:
-    """A function that draws images of a data set as a grid."""
+    """Make a function that draws images of a data set as a grid."""
 
     def show(x: Tensor, title: str, note: str, kind: str) -> Picture:
         board = mosaic(enlarged(data.to_pixels(x)), gap=GAP)
@@ -112,7 +112,7 @@ def show_images(data: Data) -> Show:
 
 
 def show_points(extent: float) -> Show:
-    """A function that draws points of the plane as a cloud, on a square of half the width `extent`."""
+    """Make a function that draws points of the plane as a cloud, on a square of half the width `extent`."""
 
     def show(x: Tensor, title: str, note: str, kind: str) -> Picture:
         return drawing(
@@ -132,7 +132,7 @@ def _named(material: Material, sampler: str, steps: int) -> tuple[str, str]:
 
 
 def becoming(material: Material) -> list[Picture]:
-    """How noise becomes data: states along the ODE, and where one jump goes; empty for a map without an ODE."""
+    """States along the ODE from noise to data, each with its one jump to data; empty for a partial map and vectors."""
     if material.flow.is_partial or material.data.kind not in SHOWN:
         return []
     noise, label = material.start(3 if material.data.kind == "images" else 80, seed=1)
@@ -166,7 +166,7 @@ def _lines(data: Data, ode: list[Tensor], jump: list[Tensor]) -> list[Picture]:
 
 @dataclass(frozen=True)
 class Consistency:
-    """The Lagrangian residual over (s, t), in one jump, and where it is largest; shares are in per cent."""
+    """The Lagrangian residual over (s, t), from noise to data, and its largest value at (s, t), in per cent."""
 
     figure: Picture
     one_jump: str
@@ -176,7 +176,7 @@ class Consistency:
 
 
 def consistency(material: Material) -> Consistency | None:
-    """The Lagrangian residual as a share of the typical velocity; None for a partial map, which has no velocity."""
+    """The Lagrangian residual as a share of a typical velocity; None for a partial map, which has no velocity."""
     if material.flow.is_partial:
         return None
     small = math.prod(material.data.shape) <= SMALL

@@ -1,4 +1,4 @@
-"""The parts of a run's page that are known before it is drawn: tables, losses, configuration."""
+"""The sections of a run's page from its records: tables, losses, configuration."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def quality(evaluation: Mapping[str, Any]) -> Table:
 
 
 def errors(evaluation: Mapping[str, Any]) -> list[str]:
-    """The errors against the exact flow map, over all pairs of times and in one jump; empty if it is not known."""
+    """The errors against the exact flow map, over all pairs of times and in one jump; empty if it is unknown."""
     if evaluation.get("map_error_one_jump") is None:
         return []
     values = (evaluation[key] for key in ("map_error", "map_error_one_jump"))
@@ -50,7 +50,7 @@ def errors(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def others(evaluation: Mapping[str, Any]) -> Others | None:
-    """All measures but the main one; None if there are none."""
+    """All measures except the main one; None if it is the only one."""
     titles = {key: title for key, title in evaluation["measures"].items() if key != "distance"}
     if not titles:
         return None

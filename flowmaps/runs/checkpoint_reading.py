@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
 from ..distributed.shards import FOLDER, is_sharded, read_part
-from ..files import checksum, join, unsealed
+from ..files import checksum, join, read_json, unsealed
+from ..serialise import mismatch, shown_value
 
 MODELS = ("flow", "ema", "method")
 """Names of the models of a checkpoint."""
@@ -23,6 +23,19 @@ FORMAT = 1
 
 class DamageError(ValueError):
     """A checkpoint that is not as it was written."""
+
+
+NAME = rf"({FOLDER}/)?\w[\w.-]*"
+"""Pattern of the names of files in a checkpoint."""
+
+
+class CheckpointState(TypedDict):
+    """The content of state.json, as far as a checkpoint is read by it."""
+
+    step: int
+    seconds: float
+    files: dict[str, str]
+    checksum: str
 
 
 def complete(folder: Path) -> list[Path]:
@@ -52,18 +65,22 @@ def read_state(path: Path, parts: Sequence[str] | None = None) -> dict[str, Any]
         ValueError: If the checkpoint is damaged, or has the format of a later version; the message names the reason.
     """
     try:
-        content = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        state, intact = unsealed(content)
-        sums = dict(state["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        content = read_json(path / "state.json")
+        if wrong := mismatch(content, CheckpointState, ""):
+            raise ValueError(wrong)
+    except (OSError, ValueError) as error:
         raise DamageError(f"checkpoint {path} is damaged: state.json cannot be read ({error})") from None
-    if not intact or "checksum" not in content:
+    state, intact = unsealed(content)
+    sums = state["files"]
+    if not intact:
         raise DamageError(f"checkpoint {path} is damaged: state.json has changed since it was written")
     if state.get("format", 1) > FORMAT:
         raise ValueError(
             f"checkpoint {path} has format {state['format']}, but this version of flowmaps reads at most {FORMAT}: it "
             "was written by a later version"
         )
+    if strange := [name for name in sums if not re.fullmatch(NAME, name)]:
+        raise DamageError(f"checkpoint {path} is damaged: {shown_value(strange[0])} is not the name of a file of it")
     for name in _needed(sums, parts):
         _check_file(path, name, sums.get(name))
     _check_foreign_files(path, {"state.json", *sums})
@@ -153,13 +170,16 @@ def read_optimizers(path: Path, weights: Sequence[Sequence[Tensor]] = ()) -> lis
     Returns:
         The state dict of each optimizer, the flow's first.
     """
-    skeleton = json.loads((path / "optimizer.json").read_text(encoding="utf-8"))
+    skeleton = read_json(path / "optimizer.json")
     like: dict[str, Tensor] = {}
-    for state, its in zip(join(skeleton, _Placeholders()), weights, strict=False):
-        for index, entry in state["state"].items():
-            if is_sharded(its[index]):
-                like.update({value.name: its[index] for value in entry.values() if isinstance(value, _Placeholder)})
-    return join(skeleton, read_part(path, "optimizer", like))
+    try:
+        for state, its in zip(join(skeleton, _Placeholders()), weights, strict=False):
+            for index, entry in state["state"].items():
+                if is_sharded(its[index]):
+                    like.update({value.name: its[index] for value in entry.values() if isinstance(value, _Placeholder)})
+        return join(skeleton, read_part(path, "optimizer", like))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"checkpoint {path} is damaged: its optimizer cannot be read ({error!r})") from None
 
 
 @dataclass(frozen=True)

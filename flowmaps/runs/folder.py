@@ -20,15 +20,16 @@ from torch import Tensor, nn
 from ..data import Data
 from ..data.data_free import with_zero_rows
 from ..data.transforms import transforms_of
-from ..files import sealed, unsealed, write_json, write_text
+from ..files import read_json, sealed, unsealed, write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
 from ..serialise import current, describe
 from .contents import contents
+from .documents import check_config
 from .earlier import upgraded
 from .fingerprint import fingerprint
-from .records import metrics_line, read_metrics, read_object
+from .records import metrics_line, read_metrics
 
 FORMAT = 2
 """Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""
@@ -187,33 +188,36 @@ def read_config(run: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no run.
-        ValueError: If the file is broken, or has the format of a later version.
+        ValueError: If the file is broken, lacks an entry, or has the format of a later version.
     """
     path = Path(run) / "config.json"
     if not path.is_file():
         reason = "it has no config.json" if Path(run).is_dir() else "there is no such folder"
         raise FileNotFoundError(f"{run} is not a run folder: {reason}")
-    config = read_object(path, "restore it from a copy")
-    form = config.get("format", 1)
-    if not isinstance(form, int) or form > FORMAT:
+    config = read_json(path)
+    written = config.get("format") if isinstance(config, dict) else None
+    if isinstance(written, int) and written > FORMAT:
         raise ValueError(
-            f"{path} has format {form}, but this version of flowmaps reads at most {FORMAT}: it was written by a later "
-            "version"
+            f"{path} has format {written}, but this version of flowmaps reads at most {FORMAT}: it was written by a "
+            "later version"
         )
+    check_config(config, path)
     if not unsealed(config)[1]:
         warnings.warn(
             f"{path} has changed since training wrote it, and is used as it is: restore it if nobody edited it. To "
             'accept an edit, remove the entry "checksum"',
             stacklevel=2,
         )
-    warn_of_later_version(path, config)
-    return current(upgraded(config) if config.get("format") == 1 else config)
+    warn_of_later_version(path, config["versions"].get("flowmaps"))
+    try:
+        return current(upgraded(config) if written == 1 else config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be used: its guidance of format 1 is broken ({error!r})") from None
 
 
-def warn_of_later_version(path: Path, config: Mapping[str, Any]) -> None:
+def warn_of_later_version(path: Path, theirs: str | None) -> None:
     """Warn if a later version of flowmaps has written a run in a format that this version reads."""
-    known = config.get("versions")
-    theirs, own = known.get("flowmaps") if isinstance(known, dict) else None, versions()["flowmaps"]
+    own = versions()["flowmaps"]
     if _release(theirs) > _release(own) > ():
         warnings.warn(
             f"{path} was written by flowmaps {theirs}, and this is the earlier version {own}: numbers may differ, and "
@@ -222,7 +226,7 @@ def warn_of_later_version(path: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _release(version: Any) -> tuple[int, ...]:
+def _release(version: str | None) -> tuple[int, ...]:
     """Return the numbers of a version such as "0.1.0"; () for anything else."""
-    found = re.match(r"\d+(\.\d+)*", str(version))
+    found = re.match(r"\d{1,9}(\.\d{1,9})*", version or "")
     return tuple(map(int, found[0].split("."))) if found else ()

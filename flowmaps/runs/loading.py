@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from ..distributed.shards import part_shapes
 from ..flow_map import FlowMap
-from ..serialise import build
+from ..serialise import build, check_arguments, shown_value
 from .checkpoint import latest, read_model
 from .folder import Run, read_config
+from .outline import check_outline
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,20 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
         OSError: As `load`.
         ValueError: As `load`.
     """
-    flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)
-    part = "ema" if ema else "flow"
-    found = latest(Run(Path(run)).checkpoints, (part,))
+    config = None if isinstance(network, FlowMap) else read_config(run)
+    name = "ema" if ema else "flow"
+    found = latest(Run(Path(run)).checkpoints, (name,))
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
     path, state = found
-    weights = read_model(path, part)
+    if config is None:
+        assert isinstance(network, FlowMap)
+        flow = network
+    else:
+        entry, file = config["flow"], Run(Path(run)).config
+        check_outline(lambda: rebuild(entry, network, file), part_shapes(path, name), path)
+        flow = rebuild(entry, network, file)
+    weights = read_model(path, name)
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:
@@ -89,41 +98,39 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     return LoadedFlow(flow.eval(), state["step"], ema)
 
 
-def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
+def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> FlowMap:
     """Build a flow map from the "flow" entry of config.json, with untrained weights.
 
     Args:
         config: The entry.
         network: The network to use instead of the described one. None: the described one.
+        file: The config.json, for messages.
 
     Returns:
         The flow map.
 
     Raises:
-        ValueError: If a described part does not belong to flowmaps.
+        ValueError: If a described part does not belong to flowmaps, or the description is broken.
         OSError: If the pretrained model of the network cannot be loaded.
     """
-    parts = dict(config)
-    if network is not None:
-        parts["network"] = None
+    known = ("network", "output", "path", "only_source", "only_target", "guidance")
+    parts = {name: config.get(name) for name in known if name != "network" or network is None}
     for name, part in parts.items():
         if isinstance(part, dict) and "unknown" in part:
             instead = "network=" if name == "network" else "a whole FlowMap as network="
             raise ValueError(
                 f"the {name} of this run is not part of flowmaps and cannot be rebuilt from a file: pass {instead} "
-                f"({part['unknown']})"
+                f"({shown_value(part['unknown'])})"
             )
     try:
-        built = {name: build(part) for name, part in parts.items()}
+        built = {name: build(part, f"flow.{name}") for name, part in parts.items()}
+        built = {"network": network, **built}
+        check_arguments(FlowMap, "FlowMap", built, "flow")
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
     except OSError as error:
         raise type(error)(
             f"the pretrained model of this run cannot be loaded: {error}. If it has moved, pass a whole FlowMap around "
             "it as network="
         ) from error
-    around = built["network"] if network is None else network
-    return FlowMap(around, built["output"], built["path"], **_options(built))
-
-
-def _options(built: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a flow map; older runs have no guidance."""
-    return {name: built[name] for name in ("only_source", "only_target")} | {"guidance": built.get("guidance")}
+    return FlowMap(**built)

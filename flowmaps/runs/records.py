@@ -8,33 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import sealed, unsealed, write_json
+from ..files import parse_json, read_json, sealed, unsealed, write_json
 from .checkpoint_reading import latest
+from .documents import LoggedRow, check, check_evaluation
 
 EVALUATION = "evaluation.json"
 """File with the result of the last evaluation."""
-
-
-def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a file with a JSON object.
-
-    Args:
-        path: The file.
-        remedy: Advice for the message about a broken file.
-
-    Returns:
-        The object.
-
-    Raises:
-        ValueError: If it cannot be read, or is no object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it is not a JSON object")
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}. It is damaged: {remedy}") from None
-    return found
 
 
 def metrics_line(row: Mapping[str, Any]) -> str:
@@ -53,41 +32,41 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
         line is ignored.
 
     Raises:
-        ValueError: If a complete line cannot be read or has changed since it was written; the message has its number.
+        ValueError: If a complete line cannot be read, has no such entries, or has changed since it was written.
     """
     path = Path(run) / "metrics.jsonl"
     try:
         *lines, rest = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
+        rows = [_parse_row(line, f"line {number}") for number, line in enumerate(lines, 1)]
+        _check_rest(rest, f"line {len(lines) + 1}")
     except ValueError as error:
-        raise _damaged(path, str(error)) from None
-    rows = [_read_line(path, number, line) for number, line in enumerate(lines, 1)]
-    if rest.startswith("{") and rest[:-1].endswith("}"):  # more than a line whose writing was interrupted
-        try:
-            _, intact = unsealed(json.loads(rest[:-1]))
-        except ValueError:
-            return rows
-        if intact:
-            raise _damaged(path, f"line {len(lines) + 1} has changed since it was written")
+        raise ValueError(
+            f"{path} is damaged ({error}): restore it, or move it away; checkpoints do not need it. To accept an "
+            'edited line, remove its entry "checksum"'
+        ) from None
+    for number, row in enumerate(rows, 1):
+        check(row, LoggedRow, path, f"line {number}")
     return rows
 
 
-def _read_line(path: Path, number: int, line: str) -> dict[str, Any]:
-    """Read a line of metrics.jsonl without its checksum."""
-    try:
-        row, intact = unsealed(json.loads(line))
-    except (ValueError, AttributeError) as error:
-        raise _damaged(path, f"line {number}: {error}") from None
+def _parse_row(line: str, place: str) -> Any:
+    """Parse a line of metrics.jsonl, without its checksum."""
+    found = parse_json(line)
+    if not isinstance(found, dict):
+        return found
+    row, intact = unsealed(found)
     if not intact:
-        raise _damaged(path, f"line {number} has changed since it was written")
+        raise ValueError(f"{place} has changed since it was written")
     return row
 
 
-def _damaged(path: Path, reason: str) -> ValueError:
-    """Return the error for damaged metrics."""
-    return ValueError(
-        f"{path} is damaged ({reason}): restore it, or move it away; checkpoints do not need it. To accept an edited "
-        'line, remove its entry "checksum"'
-    )
+def _check_rest(rest: str, place: str) -> None:
+    """Refuse a complete last line without the end of a line, which is damaged; an incomplete one was interrupted."""
+    try:
+        _parse_row(rest[:-1], place)
+    except ValueError:
+        return
+    raise ValueError(f"{place} has changed since it was written")
 
 
 def measured_step(run: str | Path) -> int | None:
@@ -110,26 +89,33 @@ def read_evaluation(run: str | Path, step: int | None = None) -> dict[str, Any] 
 
     Returns:
         The result; None if it is missing, of another step, or has changed since it was written, with a warning.
+
+    Raises:
+        ValueError: If the file is broken, or lacks an entry.
     """
     path = Path(run) / EVALUATION
-    return read_measured(path, measured_step(run) if step is None else step) if path.is_file() else None
+    return read_measures(path, measured_step(run) if step is None else step) if path.is_file() else None
 
 
-def read_measured(path: Path, step: int | None) -> dict[str, Any] | None:
-    """Read the file of an evaluation.
+def read_measures(path: Path, step: int | None) -> dict[str, Any] | None:
+    """Read an evaluation.
 
     Args:
-        path: The file; it must exist.
+        path: The file.
         step: The step of the weights that it must have measured.
 
     Returns:
-        The result; None if it is of another step, or has changed since it was written, with a warning.
+        The result; None if it is missing, of another step, or has changed since it was written, with a warning.
+
+    Raises:
+        ValueError: If the file is broken, or lacks an entry.
     """
-    try:
-        result, intact = unsealed(read_object(path, "it counts as missing, evaluate again"))
-    except ValueError as error:
-        warnings.warn(str(error), stacklevel=3)
+    if not path.is_file():
         return None
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("step") == step:
+        check_evaluation(found, path)
+    result, intact = unsealed(found)
     if not intact:
         warnings.warn(
             f"{path} has changed since it was measured, and counts as missing: evaluate again. To accept an edit, "

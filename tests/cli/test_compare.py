@@ -81,7 +81,7 @@ def test_the_table_in_markdown(both):
 def test_the_page_stands_alone(both):
     page = (both / "report.html").read_text()
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page) and "<script" not in page
-    for part in ("In one jump", "In four jumps", "Who comes how close", "All numbers", "Training", "Cost", "3.25"):
+    for part in ("In one jump", "In four jumps", "Distance to real data", "All numbers", "Training", "Cost", "3.25"):
         assert part in page
     for name in ("meanflow", "ct", "flow_matching", "real data"):
         assert page.count(f"A cloud of points: {name}") == 2

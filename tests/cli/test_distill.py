@@ -150,20 +150,23 @@ def test_what_cannot_be(home, tmp_path, capsys, monkeypatch):
     tiny.ddpm_unet(tmp_path / "plain", channels=3)
     (tmp_path / "empty").mkdir()
     for arguments, message in (
-        ((unet, "--data", x, "--method", "imf"), "learns from data alone; those that distil: lmd, ayf_lmd"),
+        ((unet, "--data", x, "--method", "imf"), "no distillation method; these are: lmd, ayf_lmd"),
         ((unet, "--data", x, "--method", "ayf_em"), "unknown method 'ayf_em' (did you mean ayf_emd"),
         ((unet,), "ayf_emd learns from data: --data IMAGES"),
         ((tmp_path / "empty", "--data", x), "is no pipeline of diffusers, it has no model_index.json"),
         ((unet / "unet", "--data", x), "is neither a run nor a pipeline"),
-        ((unet, "--data", rgb), "knows rows of 1 channels, and rgb.npy has rows of (3, 16, 16)"),
+        ((unet, "--data", rgb), "takes rows of 1 channels, and rgb.npy has rows of shape (3, 16, 16)"),
         ((sd, "--data", x), "has no captions: write them beside the images"),
-        ((sd, "--method", "pid"), "is told a text, so it needs --prompts FILE"),
-        ((sd, "--method", "pid", "--data", rgb), "pid learns without data: leave --data out"),
-        ((tmp_path / "plain", "--data", rgb, "--guidance", "2"), "is told none"),
-        ((unet, "--data", x, "--classes", "4", "--guidance", "2"), "where the last one is that of no class, say --cla"),
-        ((unet, "--data", x, "--prompts", x), "is not told a text, so no prompts apply"),
+        ((sd, "--method", "pid"), "needs texts: pass --prompts FILE"),
+        ((sd, "--method", "pid", "--data", rgb), "pid is data-free: leave --data out"),
+        ((tmp_path / "plain", "--data", rgb, "--guidance", "2"), "takes neither"),
+        ((unet, "--data", x, "--classes", "4", "--guidance", "2"), "if the last one is the null class, pass --cla"),
+        ((unet, "--data", x, "--prompts", x), "has no text conditioning, so it takes no prompts"),
         ((unet, "--data", x, "--times", "source"), "ayf_emd learns jumps to every time"),
-        ((unet, "--data", x, "--guidance-interval", "0:0.5"), "--guidance-interval says how to guide"),
+        (
+            (unet, "--data", x, "--guidance-interval", "0:0.5"),
+            "--guidance-interval applies to guidance: it needs --guidance",
+        ),
     ):
         assert message in refused(capsys, *arguments), message
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "empty"}
@@ -172,7 +175,7 @@ def test_what_cannot_be(home, tmp_path, capsys, monkeypatch):
 def test_the_cache_of_another_pipeline_is_refused(home, tmp_path, capsys):
     given = ["--data", home / "rgb.npy", "--prompts", home / "prompts.txt", "--cache", tmp_path / "cache"]
     distil(home, "sd", tmp_path / "run", *given, "--lora", "2")
-    assert "was made from something else" in refused(capsys, home / "flux", *given)
-    assert "was made from something else" in refused(capsys, home / "flux", "--data", tmp_path / "cache")
+    assert "has another origin" in refused(capsys, home / "flux", *given)
+    assert "has another origin" in refused(capsys, home / "flux", "--data", tmp_path / "cache")
     manifest = json.loads((tmp_path / "cache" / "cache.json").read_text())
     assert manifest["complete"] and set(manifest["made"]["pipeline"]) == {"vae", "text_encoder", "tokenizer"}

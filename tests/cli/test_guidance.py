@@ -8,8 +8,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import main, parse
-from flowmaps.cli.arguments import keywords
-from flowmaps.cli.scales import interval_of, scales_of
+from flowmaps.cli.arguments import interval_of, keywords, scales_of
 from flowmaps.cli.tables import print_evaluation
 from flowmaps.evaluate import evaluate_run, read_evaluation, train_classifier
 from flowmaps.evaluate.features import save_classifier
@@ -96,7 +95,7 @@ def test_a_velocity_that_knows_the_null_class_is_guided(runs, tmp_path):
 
 def test_a_scale_that_was_never_seen_is_said(runs, tmp_path, capsys):
     drawn(runs["distilled"], tmp_path / "x.npy", "--guidance", "4")
-    assert "was trained with scales from 1 to 3, and never saw 4" in capsys.readouterr().err
+    assert "was trained with scales from 1 to 3, and 4 is outside" in capsys.readouterr().err
     drawn(runs["distilled"], tmp_path / "x.npy", "--guidance", "3")
     assert "warning" not in capsys.readouterr().err
 
@@ -107,7 +106,7 @@ def test_what_a_run_does_not_know_is_refused(runs, capsys):
 
     assert "does not know the null class" in sample("ignorant", "--guidance", "2")
     assert "guidance of scale 2 is baked into this run" in sample("fixed", "--guidance", "3")
-    assert "cannot be told an interval" in sample("told", "--guidance", "2", "--guidance-interval", "0:0.5")
+    assert "takes no interval" in sample("told", "--guidance", "2", "--guidance-interval", "0:0.5")
     assert "it needs --guidance" in sample("plain", "--guidance-interval", "0:0.5")
     with pytest.raises(ValueError, match="has no guidance"):
         evaluate_run(runs["ignorant"], guidance=(2.0,), features=fm.evaluate.Features("none", lambda x: x))
@@ -184,7 +183,7 @@ def test_evaluation_and_report_by_scale_beside_the_guided_teacher(runs, classifi
     own = [(None, name, n, w) for name, n in (("jump", 1), ("euler", 2)) for w in (1.0, 2.0)]
     assert rows == own + [("plain", "euler", 2, w) for w in (1.0, 2.0, 4.0)]
     assert "to_reference" in found["rows"][0] and found["reference"] == str(runs["plain"])
-    assert "What guidance does" in text and "1 jump, scale 2" in text and "2 ODE steps of plain, scale 4" in text
+    assert "Effect of guidance" in text and "1 jump, scale 2" in text and "2 ODE steps of plain, scale 4" in text
     assert text.count("A grid of images, a row for each class") == 7
     print_evaluation(read_evaluation(runs["distilled"]))
     printed = capsys.readouterr().out

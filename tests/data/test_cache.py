@@ -82,7 +82,7 @@ def test_a_making_that_was_stopped_goes_on(whole, tmp_path, last):
     first, second = Encoders(last), Encoders()
     with pytest.raises(Stop):
         made(tmp_path / "cache", first)
-    with pytest.raises(ValueError, match="is not complete: make it again with the same arguments, which goes on"):
+    with pytest.raises(ValueError, match="is not complete: make it again with the same arguments to complete it"):
         load(tmp_path / "cache")
     made(tmp_path / "cache", second)
     assert not set(first.calls) & set(second.calls) and len(first.calls + second.calls) == 7
@@ -118,10 +118,10 @@ def test_a_stop_between_two_files_loses_nothing_that_was_whole(whole, tmp_path, 
 
 
 def test_a_cache_of_something_else_is_refused(whole, tmp_path):
-    with pytest.raises(ValueError, match="was made from something else: its.pipeline.vae was 12ab and is 34cd. Choose"):
+    with pytest.raises(ValueError, match="has another origin: its.pipeline.vae was 12ab and is 34cd. Choose"):
         made(whole, Encoders(), MADE | {"pipeline": {"vae": "34cd"}})
     (tmp_path / "notes.md").write_text("mine")
-    with pytest.raises(FileExistsError, match="exists and is no cache"):
+    with pytest.raises(FileExistsError, match="exists and is not a cache"):
         made(tmp_path, Encoders())
 
 
@@ -133,7 +133,7 @@ def test_damage_is_found_and_mended(tmp_path):
     bytes_[-20] ^= 1
     (folder / "rows-00001.safetensors").write_bytes(bytes_)
     for read in (load, check_cache):
-        with pytest.raises(ValueError, match="rows-00001.safetensors is damaged: its checksum is another. Make the"):
+        with pytest.raises(ValueError, match="rows-00001.safetensors is damaged: its checksum has changed. Make the"):
             read(folder)
     load(folder, check=False)
     made(folder, again)

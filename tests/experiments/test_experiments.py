@@ -46,14 +46,14 @@ def plain(tmp_path_factory):
 
 
 def test_experiments_are_public_and_have_the_names_of_commands():
-    names = {kind.__name__.lower() for kind in COMMANDS} - {"methods", "explain"}
+    names = {kind.__name__.lower() for kind in COMMANDS} - {"methods"}
     assert names <= set(experiments.__all__) and experiments is fm.experiments
     assert all(callable(getattr(experiments, name)) for name in experiments.__all__)
     with pytest.raises(AttributeError, match="no attribute 'sing'"):
         _ = experiments.sing
 
 
-@pytest.mark.parametrize("name", ["train", "distill", "compare", "sample", "plan", "export"])
+@pytest.mark.parametrize("name", ["train", "distill", "compare", "sample", "plan", "explain", "export"])
 def test_the_defaults_are_those_of_the_command(name):
     function = getattr(experiments, name)
     command = next(kind for kind in COMMANDS if kind.__name__.lower() == name)
@@ -61,7 +61,9 @@ def test_the_defaults_are_those_of_the_command(name):
     known = (settings_of_training() if "settings" in own else {}) | own
     known |= {"train": {"method": METHOD, "steps": STEPS}, "compare": {"methods": ",".join(METHODS)}}.get(name, {})
     # these are read or used by the command itself: a time as a text, the hours and the memory of a GPU, a file
-    command_alone = {"compare": {"budget"}, "plan": {"rate", "memory"}, "sample": {"out"}}.get(name, set())
+    command_alone = {"compare": {"budget"}, "plan": {"rate", "memory"}, "sample": {"out"}, "explain": {"out"}}.get(
+        name, set()
+    )
     for field in dataclasses.fields(command):
         if field.name in PRINTED | command_alone:
             continue
@@ -159,7 +161,7 @@ def test_distill_is_the_command(plain, tmp_path):
     assert same(run, tmp_path / "shell") and run.config == fm.training.read_config(tmp_path / "shell")
     cost = experiments.distill(plain, guidance=2, dry_run=True, **quiet)
     assert isinstance(cost, experiments.DryRun) and cost.batch_size == 4 and cost.total > 0
-    assert ["weights that are trained", f"{cost.trained:,}"] in cost.table()
+    assert ["trained weights", f"{cost.trained:,}"] in cost.table()
 
 
 def test_a_comparison_without_a_shell(tmp_path, monkeypatch):
@@ -208,14 +210,14 @@ def test_arguments_that_cannot_be(tmp_path, plain):
         ({"guidance": (3, 1)}, ValueError, "checkerboard has no class labels"),
         ({"reduced": True}, ValueError, "`reduced` is for recipes"),
         ({"method": "lmd"}, ValueError, "`teacher=RUN`"),
-        ({"method": fm.methods.imf(), "method_args": {"diagonal": 0.5}}, ValueError, "is made already"),
+        ({"method": fm.methods.imf(), "method_args": {"diagonal": 0.5}}, ValueError, "is already a method"),
         ({"recipe": "cifar10-unet-meanflow", "width": 8}, ValueError, "`width` does not apply"),
     ):
         with pytest.raises(error, match=message):
             experiments.train("checkerboard", out=out, **arguments)
     with pytest.raises(ValueError, match="`guidance` is a positive scale, .* got 3:1"):
         experiments.train("digits", out=out, guidance=(3, 1))
-    with pytest.raises(ValueError, match="`data_args` are options of a data set that is named"):
+    with pytest.raises(ValueError, match="`data_args` are for a data set that is given by name"):
         experiments.train(fm.data.load("digits"), out=out, data_args={"n": 3})
     with pytest.raises(TypeError, match="unexpected keyword argument 'accumulate'"):
         experiments.compare("checkerboard", out=out, accumulate=2)

@@ -231,7 +231,7 @@ def test_times_images_labels_and_guidance(made):
     told = {"label": label, "guidance": torch.full((3,), 2.0)}
     assert_same(others["told"], fm.sample(flows["own_student"], noise, condition=told))
     assert (others["told"] - at["own_student"][1]).abs().max() > 1e-3
-    assert 'these samples are no images: pass output_type="latent"' in others["points"]
+    assert 'these samples are not images: pass output_type="latent"' in others["points"]
     assert others["images"].shape == (2, 3, 16, 16) and others["images"].std() > 0
 
 
@@ -256,7 +256,7 @@ def test_what_cannot_be_put_into_a_pipeline_is_said(made, tmp_path):
     network = flow.network.network
     around = type(network).around(network.model)
     bare = flow.around(students.Student(around, flow.network.reading))
-    with pytest.raises(ValueError, match="the pipeline that this network came from is not known: pass base="):
+    with pytest.raises(ValueError, match="the pipeline of this network is unknown: pass its folder as base="):
         export.to_diffusers(bare, tmp_path / "out")
     with pytest.raises(ValueError, match="as the student of a teacher, fm.student"):
         export.to_diffusers(flow.around(network), tmp_path / "out")

@@ -56,7 +56,7 @@ def test_what_is_uploaded_is_the_folder(folder, hub):
 
 def test_a_name_that_is_taken_is_written_to_only_when_asked(folder, hub):
     hub.repositories["me/points"] = {"theirs.txt": b"kept"}
-    with pytest.raises(FileExistsError, match="me/points is there already: choose another name, or pass update=True"):
+    with pytest.raises(FileExistsError, match="me/points already exists: choose another name, or pass update=True"):
         export.push_to_hub(folder, "me/points", token=WRITER, endpoint=hub.address)
     assert hub.repositories["me/points"] == {"theirs.txt": b"kept"}
     export.push_to_hub(folder, "me/points", token=WRITER, endpoint=hub.address, update=True)
@@ -103,5 +103,5 @@ def test_a_hub_that_is_not_there(folder):
 
 @pytest.mark.parametrize("name", ["points", "a/b/c", "/points", "me/two words"])
 def test_names_have_an_owner(folder, name):
-    with pytest.raises(ValueError, match="is called OWNER/NAME, got"):
+    with pytest.raises(ValueError, match="is OWNER/NAME, got"):
         export.push_to_hub(folder, name)

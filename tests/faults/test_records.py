@@ -21,6 +21,9 @@ from flowmaps.training import read_config, read_metrics
 from tests.faults.children import QUIET, same
 from tests.faults.test_damage import flips
 
+ROW = {"sampler": "jump", "steps": 1, "distance": 0.125, "stderr": 0.5, "seconds_per_sample": 2.0, "network_calls": 1}
+RESULT = {"metric": "m", "step": 4, "floor": 0.5, "floor_stderr": 0.25, "samples": 8, "device": "cpu"}
+RESULT |= {"measures": {"distance": "d"}, "rows": [ROW]}
 QUICK = {"n": 32, "draws": 2, "jumps": (1,), "ode_steps": (2,)}
 
 
@@ -133,16 +136,15 @@ def test_every_flipped_bit_of_metrics_is_seen(run):
 
 def test_every_flipped_bit_of_an_evaluation_is_seen(run):
     file = run / "evaluation.json"
-    result = {"metric": "distance", "rows": [{"sampler": "jump", "steps": 1, "distance": 0.125}], "step": 4}
-    write_evaluation(file, result)
-    assert read_evaluation(run) == result
+    write_evaluation(file, RESULT)
+    assert read_evaluation(run) == RESULT
     for bit in flips(file, 3):
-        assert noticed(lambda: read_evaluation(run) or {}, result, file), bit
+        assert noticed(lambda: read_evaluation(run) or {}, RESULT, file), bit
 
 
 def test_an_edit_is_accepted_once_its_checksum_is_removed(run):
     config, measured = run / "config.json", run / "evaluation.json"
-    write_evaluation(measured, {"metric": "distance", "step": 4})
+    write_evaluation(measured, RESULT)
     for file, change in ((config, {"notes": {"by": "hand"}}), (measured, {"metric": "mine"})):
         file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.warns(UserWarning, match=r'config\.json has changed .* To accept an edit, remove the entry "checksum"'):

@@ -42,7 +42,7 @@ def test_a_diffusion_model_makes_no_jump():
     plain, other = entry(row(0.1, sampler="euler")), entry(row(1.0), row(9.0, sampler="euler"))
     assert comparison.headline(document(plain=plain, other=other)) == "In one jump other comes closest to real data"
     assert comparison.at(plain, 1)["sampler"] == "euler" and comparison.at(other, 1)["sampler"] == "jump"
-    assert "steps of the ODE in the place of jumps: plain." in " ".join(comparison.notes(document(plain=plain)))
+    assert "steps of the ODE instead of jumps: plain." in " ".join(comparison.notes(document(plain=plain)))
 
 
 def test_cells_stand_under_their_number_of_jumps():

@@ -114,12 +114,12 @@ def test_a_cache_of_another_pipeline_or_of_other_images_is_refused(folder, pictu
     other = tiny.sdxl(tmp_path / "sdxl")
     made = tmp_path / "cache"
     cached(folder, pictures, negative="ugly", out=made, **EXACT)
-    with pytest.raises(ValueError, match="was made from something else: its.pipeline.text_encoder was .* Choose anoth"):
+    with pytest.raises(ValueError, match="has another origin: its.pipeline.text_encoder was .* Choose anoth"):
         cached(other, pictures, negative="ugly", out=made, **EXACT)
-    with pytest.raises(ValueError, match="was made from something else: its.texts.count was 9 and is 8"):
+    with pytest.raises(ValueError, match="has another origin: its.texts.count was 9 and is 8"):
         cached(folder, pictures, out=made, **EXACT)
     less = load(pictures, captions=True, labels=False)
-    with pytest.raises(ValueError, match="was made from something else: its.images.classes was 2 and is None"):
+    with pytest.raises(ValueError, match="has another origin: its.images.classes was 2 and is None"):
         cached(folder, less, negative="ugly", out=made, **EXACT)
     vae = folder / "vae" / "config.json"
     before = vae.read_text()
@@ -136,7 +136,7 @@ def test_other_processes_take_what_the_first_one_made(folder, pictures, whole, t
     monkeypatch.setenv("RANK", "1")
     data = cached(folder, pictures, negative="ugly", out=out, **EXACT)
     assert torch.equal(data.draw(8).x0, whole.draw(8).x0)
-    with pytest.raises(ValueError, match="was made from something else"):
+    with pytest.raises(ValueError, match="has another origin"):
         cached(folder, pictures, out=out, **EXACT)
 
 
@@ -196,7 +196,7 @@ def test_pipelines_without_a_vae_or_without_text(tmp_path):
     labels = cached(dit, classes=10, out=tmp_path / "b", **EXACT)
     batch = next(labels.batches(50))
     assert labels.shape == (4, 8, 8) and batch.given is None and batch.label.max() < 10
-    with pytest.raises(ValueError, match="the network of .*dit is not told a text, so no prompts apply"):
+    with pytest.raises(ValueError, match="the network of .*dit has no text conditioning, so it takes no prompts"):
         cached(dit, prompts=["a cat"], out=tmp_path / "c")
 
 
@@ -204,8 +204,8 @@ def test_what_cannot_be(folder, pictures, tmp_path):
     out = tmp_path / "cache"
     plain = torch.rand(N, 3, 16, 16) - 0.5
     for images, prompts, message in (
-        (None, None, "is told a text, so it needs --prompts FILE"),
-        (plain, None, "is told a text, and tensor has no captions: write them beside the images"),
+        (None, None, "needs texts: pass --prompts FILE"),
+        (plain, None, "needs texts, and tensor has no captions: write them beside the images"),
         (plain, ["a", "b"], "there are 2 prompts for 10 images of tensor: one for each is needed"),
         (
             torch.rand(N, 1, 16, 16),

@@ -127,6 +127,6 @@ def test_a_vae_that_is_not_known(tmp_path):
         num_decoder_blocks=(1,),
     )
     with pytest.raises(
-        ValueError, match="does not know the latents of a AutoencoderTiny; it knows those of AutoencoderKL"
+        ValueError, match="cannot encode by a VAE of class AutoencoderTiny; known classes are AutoencoderKL"
     ):
         Latents(pipeline)

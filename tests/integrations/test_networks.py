@@ -136,7 +136,7 @@ def test_a_model_that_is_told_a_guidance_is_told_3_5_by_default(tmp_path):
     x, time, given = drawn(B, 4, 8, 8), torch.tensor([310.0, 730.0]), {"text": TEXT, "pooled": drawn(B, 8)}
     assert torch.equal(network(x, time, **given), network(x, time, **given, guidance=torch.full((B,), 3.5)))
     other = teacher(tiny.flux(tmp_path / "schnell", guidance=False)).network
-    with pytest.raises(ValueError, match="takes no condition 'guidance'; those of this model: text, pooled"):
+    with pytest.raises(ValueError, match="takes no condition 'guidance'; this model takes: text, pooled"):
         other(x, time, **given, guidance=torch.ones(B))
     with pytest.raises(
         ValueError, match=r"x of the shape \(B, 4, H, W\) with H a multiple of 2, W a multiple of 2, but"

@@ -350,7 +350,7 @@ def test_merged_it_is_an_ordinary_student_with_weights_of_its_own(weight):
 def test_a_student_that_was_trained_before_it_was_adapted_has_no_weight_but_1():
     flow = lora(moved(student_of(mlp())), 2)
     set_weight(flow, 1.0)
-    with pytest.raises(ValueError, match="can only act by the weight 1"):
+    with pytest.raises(ValueError, match="its weight must be 1"):
         set_weight(flow, 0.5)
 
 
@@ -525,13 +525,15 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"lora_A.weight is \(2, 8\) in the file and \(2, 16\) in the network"):
         load_adapter(wide, tmp_path)
     told = fm.students.student(mlp(), told=("guidance",))
-    with pytest.raises(ValueError, match="new.inner.weight is .* with the same second time and the same conditions"):
+    with pytest.raises(
+        ValueError, match="new.inner.weight is .* with the same time conditioning and the same conditions"
+    ):
         load_adapter(told, tmp_path)
     alone = fm.students.student(mlp(), students.source_only)
     with pytest.raises(ValueError, match="the network has no new.inner.bias"):
         load_adapter(alone, tmp_path)
     (tmp_path / "flow_map_adapter.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read .* restore it"):
+    with pytest.raises(ValueError, match="cannot be read: .* restore it"):
         load_adapter(student_of(mlp()), tmp_path)
 
 

@@ -173,7 +173,7 @@ def test_what_the_network_misses_is_said(tmp_path):
     ):
         model.given(text=text).velocity(x, 0.5)
     complete = {"text": text, "pooled": torch.zeros(2, 8), "size": torch.zeros(2, 6)}
-    with pytest.raises(ValueError, match="takes no condition 'label'; those of this model: text, pooled, size, mask"):
+    with pytest.raises(ValueError, match="takes no condition 'label'; this model takes: text, pooled, size, mask"):
         model.given(**complete, label=torch.zeros(2)).velocity(x, 0.5)
     with pytest.raises(
         ValueError, match=r"'size' of UNet2DConditionModel has the shape \(B, 6\), .* 2 rows, .*\(1, 6\)"

@@ -114,6 +114,6 @@ def test_what_it_refuses(tmp_path):
     pipeline = diffusers.StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
     with pytest.raises(
         ValueError,
-        match="does not know the prompts of a StableDiffusionImg2ImgPipeline; it knows those of StableDiffusion",
+        match="cannot encode prompts by a StableDiffusionImg2ImgPipeline; known pipelines are StableDiffusion",
     ):
         Texts(pipeline)

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import flowmaps as fm
 from flowmaps.cli import main, parse
+from flowmaps.cli.arguments import scales_of
 from flowmaps.cli.plan import given, print_estimate
-from flowmaps.cli.scales import scales_of
 from flowmaps.draws import Rows
 from flowmaps.experiments.planning import adapted
 from flowmaps.forward_mode import SCORES_PER_BLOCK

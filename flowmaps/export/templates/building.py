@@ -10,8 +10,8 @@ import torch
 def made(part: Any) -> Any:
     """Build an object from its description.
 
-    {"type": a class of this file, "arguments": ...}, {"function": a name in this file}, {"tensor": a shape, "dtype":
-    ...}, whose values are among the weights, or plain JSON.
+    A description is {"type": a class of this file, "arguments": ...}, {"function": a name in this file}, {"tensor": a
+    shape, "dtype": ...} for a tensor among the weights, or plain JSON.
     """
     if isinstance(part, list):
         return [made(item) for item in part]

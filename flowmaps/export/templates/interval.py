@@ -16,14 +16,14 @@ def interval(timestep: Any, r_timestep: Any, schedule: Any, x: Tensor) -> tuple[
     Args:
         timestep: 1000 times the source time.
         r_timestep: 1000 times the target time. None: the next timestep of `schedule`; 0 for a scheduler that restarts.
-        schedule: a scheduler with its timesteps set, or None.
-        x: the states (B, *shape).
+        schedule: A scheduler with its timesteps set, or None.
+        x: The states (B, *shape).
 
     Returns:
         (s, t) in [0, 1], each (B,) in x's dtype but never below float32.
 
     Raises:
-        ValueError: if there is no next timestep.
+        ValueError: If there is no next timestep.
     """
     source, position = _found(timestep, schedule)
     if r_timestep is None and getattr(schedule, "restarts", False):

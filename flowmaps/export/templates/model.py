@@ -17,17 +17,17 @@ from .interval import interval
 class FlowMapModel(Stock):
     """The average velocity V(x, s, t) of a flow map: x_t = x_s + (t - s) V(x_s, s, t), t = 0 is data and t = 1 noise.
 
-    It is called like its class in diffusers, from `timestep` to r_timestep. The pipeline sets `schedule`, the scheduler
-    whose next timestep is the default of r_timestep, and `told`, numeric conditions by name, such as guidance, which
-    take precedence over arguments of that name.
+    It is called like its class in diffusers, from `timestep` to `r_timestep`. The pipeline sets `schedule`, the
+    scheduler that gives the default of `r_timestep`, its next timestep, and `told`, numeric conditions by name, such as
+    guidance, which take precedence over arguments of that name.
 
     Args:
-        *args: arguments of its class.
-        flow_map: description of the student: its times, its reading and its clock.
-        shape: shape of one sample.
-        image: whether a sample is an image.
-        noise_scale: standard deviation of the noise at t = 1.
-        **config: arguments of its class.
+        *args: Arguments of its class.
+        flow_map: Description of the student: its times, its reading and its clock.
+        shape: Shape of one sample.
+        image: Whether a sample is an image.
+        noise_scale: Standard deviation of the noise at t = 1.
+        **config: Arguments of its class.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class FlowMapModel(Stock):
         self.reading = made(flow_map["reading"])
         student = Student(_Whole(self), self.reading, **made(flow_map["student"]))
         self.flow_map_new, self.flow_map_tame = student.new, student.tame
-        self.student = (student,)  # in a tuple, because this module is a part of it
+        self.student = (student,)  # in a tuple: the student contains this module
         self.schedule: Any = None
         self.told: dict[str, Any] = {}
 
@@ -65,7 +65,7 @@ class FlowMapModel(Stock):
         s, t = interval(timestep, r_timestep, self.schedule, x)
         for time, only in zip((s, t), self.config.flow_map["only"], strict=True):
             if only is not None and bool((time != only).any()):
-                raise ValueError("this map knows one jump only, from noise to data: num_inference_steps=1")
+                raise ValueError("this map only jumps from noise to data: num_inference_steps=1")
         others = {name: value for name, value in list(call.items())[2:] if name != "timestep"}
         others |= {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in told.items()}
         value = student(x, s, t, **others)

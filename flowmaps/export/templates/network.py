@@ -17,13 +17,13 @@ from .interval import interval
 class FlowMapNetwork(ModelMixin, ConfigMixin):
     """The average velocity V(x, s, t) of a flow map: x_t = x_s + (t - s) V(x_s, s, t), t = 0 is data and t = 1 noise.
 
-    The pipeline sets `schedule`, the scheduler whose next timestep is the default of r_timestep.
+    The pipeline sets `schedule`, the scheduler that gives the default of `r_timestep`, its next timestep.
 
     Args:
-        flow: description of network, output and path.
-        shape: shape of one sample.
-        image: whether a sample is an image.
-        noise_scale: standard deviation of the noise at t = 1.
+        flow: Description of network, output and path.
+        shape: Shape of one sample.
+        image: Whether a sample is an image.
+        noise_scale: Standard deviation of the noise at t = 1.
     """
 
     @register_to_config
@@ -40,29 +40,29 @@ class FlowMapNetwork(ModelMixin, ConfigMixin):
         r_timestep: Any = None,
         class_labels: Tensor | None = None,
         return_dict: bool = True,
-        **told: Any,
+        **given: Any,
     ) -> UNet2DOutput | tuple[Tensor]:
         """Evaluate V.
 
         Args:
-            sample: states (B, *shape).
+            sample: States (B, *shape).
             timestep: 1000 times the source time.
             r_timestep: 1000 times the target time. None: the next timestep of `schedule`.
             class_labels: (B,). None: the null class.
-            return_dict: whether to return an object instead of a tuple.
-            **told: numeric conditions, such as guidance.
+            return_dict: Whether to return an object instead of a tuple.
+            **given: Numeric conditions, such as guidance.
 
         Returns:
             V (B, *shape), as `sample`.
 
         Raises:
-            ValueError: for other times than the network knows.
+            ValueError: For times that the network does not know.
         """
         s, t = interval(timestep, r_timestep, self.schedule, sample)
         for time, only in zip((s, t), self.only, strict=True):
             if only is not None and bool((time != only).any()):
-                raise ValueError("this map knows one jump only, from noise to data: num_inference_steps=1")
-        condition = {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in told.items()}
+                raise ValueError("this map only jumps from noise to data: num_inference_steps=1")
+        condition = {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in given.items()}
         if class_labels is not None:
             condition["label"] = class_labels
         value = self.network(sample, s, t, **condition).to(sample.dtype)

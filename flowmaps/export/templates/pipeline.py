@@ -37,15 +37,15 @@ class FlowMapPipeline(DiffusionPipeline):
         """Sample.
 
         Args:
-            class_labels: one for each sample.
-            batch_size: number of samples. None: one for each label, or one.
-            num_inference_steps: number of jumps of equal length.
-            guidance_scale: for a guidance-conditioned network.
-            generator: draws the noise.
-            latents: the noise (B, *shape). None: drawn.
-            sigmas: start times of the jumps, such as [1.0, 0.3], instead of num_inference_steps.
+            class_labels: One for each sample.
+            batch_size: Number of samples. None: one for each label, or one.
+            num_inference_steps: Number of jumps of equal length.
+            guidance_scale: For a guidance-conditioned network.
+            generator: Draws the noise.
+            latents: The noise (B, *shape). None: drawn.
+            sigmas: Start times of the jumps, such as [1.0, 0.3], instead of num_inference_steps.
             output_type: "pil", "np" or "pt" (images in [0, 1]), or "latent" (the output of the network).
-            return_dict: whether to return an object instead of a tuple.
+            return_dict: Whether to return an object instead of a tuple.
 
         Returns:
             The samples, as `images`.
@@ -79,7 +79,7 @@ class FlowMapPipeline(DiffusionPipeline):
         if output_type == "latent":
             return x
         if not self.network.config.image:
-            raise ValueError('these samples are no images: pass output_type="latent"')
+            raise ValueError('these samples are not images: pass output_type="latent"')
         pixels = (x / 2 + 0.5).clamp(0, 1)
         if output_type == "pt":
             return pixels
@@ -88,7 +88,7 @@ class FlowMapPipeline(DiffusionPipeline):
 
 
 class FlowMapUNetPipeline(FlowMapPipeline):
-    """The same pipeline for a UNet2DModel, whose component is called `unet`."""
+    """The same pipeline for a UNet2DModel, with the component `unet`."""
 
     model_cpu_offload_seq = "unet"
 

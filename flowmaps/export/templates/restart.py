@@ -30,15 +30,15 @@ class FlowMapRestartScheduler(FlowMapEulerDiscreteScheduler):
         Args:
             model_output: V (B, *shape).
             timestep: 1000 times the source time.
-            sample: states (B, *shape) at the source time.
-            generator: draws the noise.
-            return_dict: whether to return an object instead of a tuple.
+            sample: States (B, *shape) at the source time.
+            generator: Draws the noise.
+            return_dict: Whether to return an object instead of a tuple.
 
         Returns:
             The states at the next time, as `prev_sample`.
 
         Raises:
-            ValueError: for a timestep that is not one of the scheduler's.
+            ValueError: For a timestep that is not one of the scheduler's.
         """
         position = self.index_for_timestep(timestep)
         if position is None:

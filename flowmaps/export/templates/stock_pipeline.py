@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline as Stock
 
 
 class FlowMapPipeline(Stock):
-    """The pipeline of its class in diffusers with a flow map: a few steps, without guidance in sampling."""
+    """A pipeline of diffusers with a flow map: a few steps, without guidance in sampling."""
 
     def __call__(
         self,
@@ -23,14 +23,14 @@ class FlowMapPipeline(Stock):
         """Sample.
 
         Args:
-            *args: arguments of its class.
-            num_inference_steps: number of jumps.
-            guidance_scale: scale for a guidance-conditioned flow map.
-            guidance_interval: times (from, to) in [0, 1] between which it acts, for a flow map conditioned on them.
-            **given: arguments of its class.
+            *args: Arguments of its class.
+            num_inference_steps: Number of jumps.
+            guidance_scale: Scale for a guidance-conditioned flow map.
+            guidance_interval: Times (from, to) in [0, 1] between which it acts, for a flow map conditioned on them.
+            **given: Arguments of its class.
 
         Returns:
-            As its class.
+            The result of its class.
         """
         network = self.unet if hasattr(self, "unet") else self.transformer
         network.schedule, network.told = self.scheduler, {}
@@ -43,8 +43,8 @@ class FlowMapPipeline(Stock):
             guidance_scale = None
         elif guidance_scale is not None and guidance_scale > 1 and network.config.flow_map["guided"]:
             warnings.warn(
-                f"this flow map has guidance baked in ({network.config.flow_map['guided']}): sampling it with guidance "
-                "again goes beyond what it was trained for",
+                f"this flow map has guidance baked in ({network.config.flow_map['guided']}): guidance in sampling is "
+                "applied on top of it",
                 stacklevel=2,
             )
         scale = network.config.flow_map["scale"] if guidance_scale is None else guidance_scale
@@ -54,12 +54,12 @@ class FlowMapPipeline(Stock):
 def prepare(scheduler: Any, noise_scale: float) -> None:
     """Adapt the scheduler, in place, to pipelines that are older than it.
 
-    They read the scale of the noise from it, pass `mu`, a shift of their own schedule, which a flow map does not need,
-    and take the sample as the second of two results of a step, as PixArt does.
+    They read the scale of the noise from it, pass `mu`, a shift of their own schedule that a flow map does not need,
+    and, like PixArt, take the sample as the second of two results of a step.
 
     Args:
-        scheduler: the scheduler.
-        noise_scale: standard deviation of the noise at t = 1.
+        scheduler: The scheduler.
+        noise_scale: Standard deviation of the noise at t = 1.
     """
     scheduler.init_noise_sigma = noise_scale
     if "set_timesteps" in vars(scheduler):

@@ -1,4 +1,4 @@
-"""Encode images and prompts once, by the encoders of a pipeline, into a folder that training reads."""
+"""Encode images and prompts once, by the encoders of a pipeline, into a folder for training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .fingerprints import of_pipeline, of_rows, of_texts
 from .folder import Loaded, Saved, opened
 
 IMAGES_OF_A_SHARD, TEXTS_OF_A_SHARD = 1024, 256
-"""Rows of a shard; at most so many are encoded again after an interruption."""
+"""Rows of a shard, the largest number that is encoded again after an interruption."""
 
 
 def cached(
@@ -42,34 +42,35 @@ def cached(
     """Make training data for the network of a diffusers pipeline, encoded once and stored in a folder.
 
     Images become latents by the pipeline's VAE, prompts become conditions by its text encoders, and class labels stay.
-    Repeating the call, even after an interruption, continues with the shards that are there. The encoders are loaded
-    only if something is left to encode. With several processes the first one encodes and the others wait.
+    Repeating the call resumes an interrupted one: existing shards are kept. The encoders are loaded only if a shard is
+    missing. With several processes the first one encodes and the others wait.
 
     Args:
-        folder_or_pipeline: as for `teacher`.
-        images: a `Data` or anything that `data.as_data` accepts: a folder of images, an array of images or of ready
+        folder_or_pipeline: As for `teacher`.
+        images: A `Data` or anything that `data.as_data` accepts: a folder of images, an array of images or of ready
             latents. None: prompts or class labels alone, for methods that need no data.
-        prompts: a file with one prompt a line, or the prompts; with images one for each image, in their order, or a
-            single one for all. None: the captions that come with the images (`data.prompts`).
-        out: the folder of the cache.
-        negative: a prompt to guide away from; `data.prompts.conditions(negative)` has its conditions, as
+        prompts: A file with one prompt a line, or the prompts; with images one for each image, in their order, or a
+            single one for all. None: the captions of the images (`data.prompts`).
+        out: The folder of the cache.
+        negative: A prompt to guide away from; `data.prompts.conditions(negative)` has its conditions, as
             `data.prompts.conditions("")` always has the conditions of the empty prompt.
-        classes: number of classes, without images.
-        size: of the images in pixels, for networks with a size condition, and without images. None: the pipeline's own.
-        moments: whether to store mean and standard deviation of each latent and draw it again in every epoch.
-        dtype: dtype of the stored tensors. None: the dtype of the encoders.
-        batch_size: images or prompts that are encoded at a time.
-        device: device of the encoders. None: the GPU if there is one.
-        variant: which files of weights, such as "fp16".
-        report: called after each shard with its table, the rows done and all rows.
+        classes: Number of classes, without images.
+        size: Size of the images in pixels, for networks with a size condition, and without images. None: the
+            pipeline's own.
+        moments: Whether to store mean and standard deviation of each latent and draw it again in every epoch.
+        dtype: Dtype of the stored tensors. None: the dtype of the encoders.
+        batch_size: Images or prompts that are encoded at a time.
+        device: Device of the encoders. None: the GPU if there is one.
+        variant: Variant of the weight files, such as "fp16".
+        report: Called after each shard with its table, the number of finished rows, and the number of all rows.
 
     Returns:
         The data, read from the cache.
 
     Raises:
-        ValueError: for images that are not a finite set or do not fit the VAE, missing prompts, a number of prompts
-            different from the images, and a cache of something else.
-        FileExistsError: for a folder with other files.
+        ValueError: For images that are not a finite set or do not fit the VAE, missing prompts, a number of prompts
+            different from the images, and a cache with another origin.
+        FileExistsError: For a folder with other files.
     """
     pipeline = opened(folder_or_pipeline, variant)
     data = None if images is None else _loaded(images, pipeline.has("text_encoder") and prompts is None)
@@ -110,7 +111,7 @@ def _some(columns: Mapping[str, Tensor], rows: range) -> dict[str, Tensor]:
 
 
 def _loaded(images: Any, captions: bool) -> Data:
-    """Load the images, with captions if they are wanted and the source may have them."""
+    """Load the images, with captions if they are wanted and possible."""
     if captions and isinstance(images, str | Path):
         folder = Path(images)
         if str(images).startswith("hf:") or (folder.is_dir() and not is_cache(folder)):
@@ -128,29 +129,29 @@ def texts_of(
     """Collect the texts to encode, and the index of each row's text.
 
     Args:
-        pipeline: the pipeline.
-        data: the images. None: prompts alone.
-        table: all rows of the images.
-        prompts: as for `cached`.
-        negative: as for `cached`.
+        pipeline: The pipeline.
+        data: The images. None: prompts alone.
+        table: All rows of the images.
+        prompts: As for `cached`.
+        negative: As for `cached`.
 
     Returns:
         The texts, with the empty one and the negative one last, and the index of each row's text.
 
     Raises:
-        ValueError: for a text-conditioned network without prompts, an unconditioned one with prompts, and a number of
+        ValueError: For a text-conditioned network without prompts, an unconditioned one with prompts, and a number of
             prompts different from the images.
     """
     if not pipeline.has("text_encoder"):
         if prompts is not None or negative is not None:
-            raise ValueError(f"the network of {pipeline.name} is not told a text, so no prompts apply")
+            raise ValueError(f"the network of {pipeline.name} has no text conditioning, so it takes no prompts")
         return Prompts(())
     lines = read_lines(prompts) if isinstance(prompts, str | Path) else prompts
     own = Prompts((), torch.empty(0, dtype=torch.int64)) if lines is None else Prompts.of_rows(lines)
     if data is not None and table is not None:
         own = _of_images(data, len(table.rows), own)
     elif not len(own):
-        raise ValueError(f"the network of {pipeline.name} is told a text, so it needs --prompts FILE, prompts=")
+        raise ValueError(f"the network of {pipeline.name} needs texts: pass --prompts FILE, or prompts=")
     texts = dict.fromkeys([*own.texts, "", *([] if negative is None else [negative])])
     return Prompts(list(texts), own.index)
 
@@ -160,8 +161,8 @@ def _of_images(data: Data, rows: int, own: Prompts) -> Prompts:
     if not len(own):
         if data.prompts is None and "text" not in data.given:
             raise ValueError(
-                f"the network is told a text, and {data.name} has no captions: write them beside the images (see "
-                "data.image_folder), or give a prompt for each image by --prompts FILE, prompts="
+                f"the network needs texts, and {data.name} has no captions: write them beside the images (see "
+                "data.image_folder), or pass a prompt for each image by --prompts FILE, or prompts="
             )
         return Prompts(()) if data.prompts is None else data.prompts
     if len(own) == 1:

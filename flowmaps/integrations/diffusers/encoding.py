@@ -24,7 +24,7 @@ class AllRows:
     """All rows of a data set, in their original order.
 
     Attributes:
-        rows: the rows.
+        rows: The rows.
         held: (N,), whether a row is held out.
     """
 
@@ -36,7 +36,7 @@ def all_rows(data: Data) -> AllRows:
     """Return all rows of a finite data set.
 
     Raises:
-        ValueError: for a data set that is not finite or has transforms.
+        ValueError: For a data set that is not finite or has transforms.
     """
     source = data.source
     if not isinstance(source, Finite):
@@ -59,12 +59,12 @@ class Encoding:
     """The encoders of a pipeline, each loaded when it is first needed.
 
     Attributes:
-        pipeline: the pipeline.
-        size: size of the images in pixels. None: the pipeline's own.
-        moments: whether latents are stored as mean and standard deviation.
-        dtype: dtype of the results. None: the dtype of the encoders.
-        batch_size: images or texts that are encoded at a time.
-        device: device of the encoders.
+        pipeline: The pipeline.
+        size: Size of the images in pixels. None: the pipeline's own.
+        moments: Whether latents are stored as mean and standard deviation.
+        dtype: Dtype of the results. None: the dtype of the encoders.
+        batch_size: Images or texts that are encoded at a time.
+        device: Device of the encoders.
     """
 
     pipeline: Saved | Loaded
@@ -92,14 +92,14 @@ class Encoding:
         """Describe the rows of the cache: name, shape, kind, classes and levels.
 
         Args:
-            data: the images. None: prompts or class labels alone.
-            classes: number of classes, without images.
+            data: The images. None: prompts or class labels alone.
+            classes: Number of classes, without images.
 
         Returns:
             The description, for the manifest of the cache.
 
         Raises:
-            ValueError: for images that the VAE cannot encode.
+            ValueError: For images that the VAE cannot encode.
         """
         kind = "vectors" if self.has_vae else "images"
         if data is None:
@@ -129,8 +129,8 @@ class Encoding:
         """Encode some of the texts to conditions.
 
         Args:
-            texts: all texts.
-            rows: indices of the texts to encode.
+            texts: All texts.
+            rows: Indices of the texts to encode.
 
         Returns:
             Conditions by name, one row for each text.
@@ -141,9 +141,9 @@ class Encoding:
         """Encode some of the images to latents, with the labels and conditions of their rows.
 
         Args:
-            table: all images.
-            are_latents: whether they need no encoding.
-            rows: indices of the images to encode.
+            table: All images.
+            are_latents: Whether they need no encoding.
+            rows: Indices of the images to encode.
 
         Returns:
             Columns by name, one row for each image.

@@ -14,15 +14,15 @@ def explained(name: str, part: str | None = None, variant: str | None = None) ->
     """Explain the errors of loading within this context.
 
     Args:
-        name: the folder or hub repository.
-        part: a component or a file of it.
-        variant: which files of weights.
+        name: The folder or hub repository.
+        part: A component, or a file in it.
+        variant: Variant of the weight files.
 
     Raises:
-        PermissionError: for a gated repository.
-        ConnectionError: if the hub cannot be reached.
-        FileNotFoundError: for a missing folder, repository or file.
-        OSError: for files that are broken or do not fit.
+        PermissionError: For a gated repository.
+        ConnectionError: If the hub cannot be reached.
+        FileNotFoundError: For a missing folder, repository or file.
+        OSError: For files that are broken or do not fit.
     """
     try:
         yield
@@ -80,8 +80,8 @@ def listed(folder: Path, most: int | None = None) -> str:
     """List the names in a folder, for an error message.
 
     Args:
-        folder: the folder.
-        most: largest number of names. None: all.
+        folder: The folder.
+        most: Largest number of names. None: all.
 
     Returns:
         The sorted names, separated by commas, or "nothing".

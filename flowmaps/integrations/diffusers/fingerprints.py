@@ -29,7 +29,7 @@ def of_pipeline(pipeline: Saved | Loaded) -> dict[str, str]:
     network does not enter, so that fine-tunes share a cache.
 
     Args:
-        pipeline: the pipeline.
+        pipeline: The pipeline.
 
     Returns:
         Digests by component.
@@ -48,8 +48,8 @@ def of_rows(rows: IndexedRows, data: Data, held: Tensor) -> dict[str, Any]:
     """Describe the rows of a data set.
 
     Args:
-        rows: all rows.
-        data: the data set.
+        rows: All rows.
+        data: The data set.
         held: (N,), whether a row is held out.
 
     Returns:

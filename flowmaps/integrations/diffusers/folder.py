@@ -1,4 +1,4 @@
-"""The folder of a pipeline, whose components are loaded one by one when they are needed.
+"""The folder of a pipeline, with components that are loaded one by one when they are needed.
 
     model_index.json    the class of the pipeline and of every component
     unet/, transformer/ config.json and the weights of the network
@@ -9,7 +9,6 @@ The same holds for a name on the Hugging Face hub: only the files of the request
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,8 @@ from typing import Any
 import diffusers
 import torch
 
+from ...files import read_json
+from ...serialise import fits
 from .errors import explained, listed
 from .networks import DiffusersNetwork, in_dtype
 
@@ -30,16 +31,16 @@ def opened(folder_or_pipeline: Any, variant: str | None = None) -> Saved | Loade
     """Open a pipeline to load its components.
 
     Args:
-        folder_or_pipeline: a folder, a name on the hub, or a loaded pipeline.
-        variant: which files of weights, such as "fp16".
+        folder_or_pipeline: A folder, a name on the hub, or a loaded pipeline.
+        variant: Variant of the weight files, such as "fp16".
 
     Returns:
         The opened pipeline.
 
     Raises:
-        TypeError: for anything else.
-        OSError: if there is no pipeline; see `explained`.
-        ValueError: for a broken model_index.json.
+        TypeError: For anything else.
+        OSError: If there is no pipeline; see `explained`.
+        ValueError: For a broken model_index.json.
     """
     if isinstance(folder_or_pipeline, Saved | Loaded):
         return folder_or_pipeline
@@ -59,7 +60,7 @@ def networks(pipeline: Saved | Loaded) -> list[str]:
     """Name the components that are networks.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there is none.
     """
     if found := [name for name in NETWORKS if pipeline.has(name)]:
         return found
@@ -74,9 +75,9 @@ class Saved:
     """A pipeline in a folder or on the hub.
 
     Attributes:
-        name: the folder or the name on the hub.
-        index: its model_index.json.
-        variant: which files of weights.
+        name: The folder or the name on the hub.
+        index: Its model_index.json.
+        variant: Variant of the weight files.
     """
 
     name: str
@@ -92,7 +93,7 @@ class Saved:
     @property
     def names(self) -> list[str]:
         """The names of its components."""
-        return [key for key, value in self.index.items() if isinstance(value, list) and value[-1] is not None]
+        return [key for key, value in self.index.items() if fits(value, tuple[str, str])]
 
     def has(self, name: str) -> bool:
         """Tell whether it has a component."""
@@ -126,16 +127,16 @@ class Saved:
             return cls.from_pretrained(self.name, subfolder=name, **variant)
 
     def only(self, *kinds: str, dtype: torch.dtype | None = None) -> Any:
-        """Load the pipeline with only some components.
+        """Load the pipeline with some of its components.
 
         Args:
-            *kinds: prefixes of the components; the others are None.
-            dtype: dtype of the weights. None: float32.
+            *kinds: Prefixes of the components; the others are None.
+            dtype: Dtype of the weights. None: float32.
 
         Returns:
             The pipeline.
         """
-        cls = self._of_diffusers(self.class_names[0])
+        cls = self._of_diffusers(self.class_names[0], diffusers.DiffusionPipeline)
         without = [key for key, value in self.index.items() if isinstance(value, list) and not key.startswith(kinds)]
         with explained(self.name, " and ".join(kinds), self.variant):
             return cls.from_pretrained(
@@ -151,15 +152,17 @@ class Saved:
                 f"the {name} of {self.name} is a {class_name} of {library!r}, not of diffusers: load the pipeline by "
                 "DiffusionPipeline.from_pretrained and give the pipeline itself"
             )
-        return self._of_diffusers(class_name)
+        return self._of_diffusers(class_name, (diffusers.ModelMixin, diffusers.SchedulerMixin))
 
-    def _of_diffusers(self, class_name: str) -> Any:
-        if not hasattr(diffusers, class_name):
+    def _of_diffusers(self, class_name: Any, kinds: Any) -> Any:
+        """Find a class of diffusers by its name in the index. The name is in diffusers' own list of its classes."""
+        found = getattr(diffusers, class_name) if class_name in vars(diffusers)["__all__"] else None
+        if not (isinstance(found, type) and issubclass(found, kinds)):
             raise ValueError(
                 f"{self.name} needs the class {class_name!r}, which diffusers {diffusers.__version__} does not have: "
                 "a newer diffusers may"
             )
-        return getattr(diffusers, class_name)
+        return found
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Loaded:
     """A pipeline in memory, with the interface of `Saved`.
 
     Attributes:
-        pipeline: the pipeline of diffusers.
+        pipeline: The pipeline of diffusers.
     """
 
     pipeline: Any
@@ -207,14 +210,14 @@ class Loaded:
         """Return a network.
 
         Args:
-            name: the component.
-            dtype: its dtype, which cannot be changed here. None: its own.
+            name: The component.
+            dtype: Its dtype, which cannot be changed here. None: its own.
 
         Returns:
             The network around the component.
 
         Raises:
-            ValueError: for another dtype.
+            ValueError: For another dtype.
         """
         model = self.part(name)
         if dtype not in (None, model.dtype):
@@ -225,7 +228,7 @@ class Loaded:
         """Return a component.
 
         Raises:
-            ValueError: if there is none of this name.
+            ValueError: If there is none of this name.
         """
         if not self.has(name):
             raise ValueError(f"{self.name} has no component {name!r}; it has {', '.join(self.names)}")
@@ -250,10 +253,7 @@ def _index(name: str) -> dict[str, Any]:
 
         with explained(name, "model_index.json"):
             file = Path(hf_hub_download(name, "model_index.json"))
-    try:
-        index = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
-    if not (isinstance(index, dict) and "_class_name" in index):
+    index = read_json(file)
+    if not (isinstance(index, dict) and fits(index.get("_class_name"), str | tuple[str, str])):
         raise ValueError(f"{file} names no pipeline: it has no _class_name")
     return index

@@ -1,4 +1,4 @@
-"""The call of each class of diffusers, one small function each, and its conditions, in `KINDS`.
+"""The call of each class of diffusers, a function for each, and its conditions, in `KINDS`.
 
 x is an image or a video of the shape of the VAE's latents; time is the scheduler's timestep (0 to 1000), as (B,). The
 conditions by name:
@@ -63,7 +63,7 @@ def wan(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Ten
 
 
 def flux(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-    """Call a FluxTransformer2DModel, whose tokens are squares of 2 x 2 and which multiplies the time by 1000 itself.
+    """Call a FluxTransformer2DModel: tokens are squares of 2 x 2, and the model multiplies the time by 1000 itself.
 
     Without the condition `guidance` the scale is 3.5, the default of its pipeline.
     """
@@ -86,9 +86,9 @@ class NetworkKind:
 
     Attributes:
         call: (model, x, time, conditions) -> output.
-        needs: the conditions that a model needs, with their shapes.
-        may: further conditions that it accepts.
-        patch: sides of a patch; the sides of x must be multiples of them.
+        needs: Function from a model to the conditions that it needs, with their shapes.
+        may: Function from a model to further conditions that it accepts.
+        patch: Sides of a patch; the sides of x must be multiples of them.
     """
 
     call: Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]

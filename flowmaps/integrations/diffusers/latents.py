@@ -15,23 +15,23 @@ from .folder import Loaded, Saved, networks, opened
 FLUX_SIDE = 128
 """Default side of the latents of FLUX's pipeline; its network has no size of its own."""
 KINDS = {"AutoencoderKL": "latent_channels", "AutoencoderKLWan": "z_dim"}
-"""The known VAEs, with the name of the number of channels in their config."""
+"""Known VAE classes, with the key of the number of channels in their config."""
 
 
 class Latents(nn.Module):
-    """The latents (z - shift) scale of images, with z from the pipeline's VAE; without a VAE the images themselves.
+    """Latents (z - shift) scale of images, with z from the pipeline's VAE; without a VAE the images themselves.
 
     shift and scale are the shift_factor and scaling_factor of the VAE's config, or its latents_mean and latents_std.
     The VAE is frozen and stays on the CPU until `.to(device)`. A VAE that is loaded here is in float32, because some
     overflow in half precision.
 
     Args:
-        folder_or_pipeline: as for `teacher`.
-        size: of the images in pixels, (H, W), or (T, H, W) of a video. None: the pipeline's own.
-        variant: which files of weights, such as "fp16".
+        folder_or_pipeline: As for `teacher`.
+        size: Size of the images in pixels, (H, W), or (T, H, W) of a video. None: the pipeline's own.
+        variant: Variant of the weight files, such as "fp16".
 
     Raises:
-        ValueError: for an unknown VAE, and a size that it cannot encode.
+        ValueError: For an unknown VAE, and a size that it cannot encode.
     """
 
     shift: Tensor
@@ -48,7 +48,7 @@ class Latents(nn.Module):
             self.channels = pipeline.config(networks(pipeline)[0])["in_channels"]
             return
         if (kind := pipeline.class_name("vae")) not in KINDS:
-            raise ValueError(f"flowmaps does not know the latents of a {kind}; it knows those of {', '.join(KINDS)}")
+            raise ValueError(f"flowmaps cannot encode by a VAE of class {kind}; known classes are {', '.join(KINDS)}")
         self.vae = pipeline.part("vae").requires_grad_(False).eval()
         self.channels = self.vae.config[KINDS[kind]]
         for name, value in zip(("shift", "scale"), _shift_and_scale(self.vae.config), strict=True):
@@ -70,14 +70,14 @@ class Latents(nn.Module):
         """Encode images or videos.
 
         Args:
-            images: images (B, 3, H, W) in [-1, 1], or videos (B, 3, T, H, W).
-            generator: draws from the VAE's distribution. None: its mode.
+            images: Images (B, 3, H, W) in [-1, 1], or videos (B, 3, T, H, W).
+            generator: Draws from the VAE's distribution. None: its mode.
 
         Returns:
             Latents (B, C, h, w) or (B, C, t, h, w).
 
         Raises:
-            ValueError: for a size that the VAE cannot encode.
+            ValueError: For a size that the VAE cannot encode.
         """
         if self.vae is None:
             return images

@@ -1,4 +1,4 @@
-"""The networks of diffusers, with one call for all: network(x, time, **condition) -> a tensor of x's shape."""
+"""The networks of diffusers, all with the call network(x, time, **condition) -> a tensor of x's shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packaging.version import Version
 from torch import Tensor, nn
 
 from ...files import weights_checksum
-from ...serialise import describable
+from ...serialise import describable, dtype_named
 from ...students import TimeLayers
 from .errors import explained
 from .kinds import KINDS, NetworkKind, Shapes, flux
@@ -28,16 +28,16 @@ class DiffusersNetwork(nn.Module):
     model's own label dropout is off; the data do it.
 
     Args:
-        class_name: one of KINDS.
-        config: arguments of the class, as in the config.json of the model's folder.
-        folder: folder of the pipeline with the weights, or a name on the hub. None: random weights.
-        subfolder: folder of the model in it.
-        variant: which files of weights, such as "fp16". None: the main ones.
-        dtype: dtype of the weights, such as "bfloat16". None: float32.
+        class_name: One of KINDS.
+        config: Arguments of the class, as in the config.json of the model's folder.
+        folder: Folder of the pipeline with the weights, or a name on the hub. None: random weights.
+        subfolder: Folder of the model in it.
+        variant: Variant of the weight files, such as "fp16". None: the main files.
+        dtype: Dtype of the weights, such as "bfloat16". None: float32.
 
     Raises:
-        ValueError: for an unknown class, and when called with an unknown shape or condition.
-        OSError: for weights that are missing or do not fit (FileNotFoundError, PermissionError, ConnectionError).
+        ValueError: For an unknown class, and when called with an unknown shape or condition.
+        OSError: For weights that are missing or do not fit (FileNotFoundError, PermissionError, ConnectionError).
     """
 
     model: Any
@@ -54,9 +54,10 @@ class DiffusersNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.class_name = _known(class_name)
-        chosen = None if dtype is None else getattr(torch, dtype)
-        if folder is None:
-            model = getattr(diffusers, class_name).from_config(dict(config))
+        chosen = None if dtype is None else dtype_named(dtype)
+        self.reads_folder = folder is not None
+        if folder is None or torch.get_default_device().type == "meta":  # in outline, no file is read
+            model = getattr(diffusers, class_name).from_config(plain(config))
             model = model if chosen is None else model.to(chosen)
         else:
             model = load(class_name, folder, subfolder, variant, chosen)
@@ -124,7 +125,7 @@ class DiffusersNetwork(nn.Module):
         for key, value in condition.items():
             if key not in takes:
                 known = ", ".join(takes) or "none"
-                raise ValueError(f"{name} takes no condition {key!r}; those of this model: {known}")
+                raise ValueError(f"{name} takes no condition {key!r}; this model takes: {known}")
             expected = (x.shape[0], *takes[key])
             if len(value.shape) != len(expected) or any(
                 e not in (None, n) for n, e in zip(value.shape, expected, strict=True)
@@ -139,24 +140,24 @@ def load(class_name: str, folder: str, subfolder: str | None, variant: str | Non
     """Load a model of diffusers.
 
     Args:
-        class_name: class of the model.
-        folder: a folder, or a name on the hub.
-        subfolder: folder of the model in it.
-        variant: which files of weights. None: the main ones.
-        dtype: dtype of the weights. None: float32.
+        class_name: Class of the model.
+        folder: A folder, or a name on the hub.
+        subfolder: Folder of the model in it.
+        variant: Variant of the weight files. None: the main files.
+        dtype: Dtype of the weights. None: float32.
 
     Returns:
         The model.
 
     Raises:
-        OSError: if weights are missing or have another shape.
+        OSError: If weights are missing or have another shape.
     """
     with explained(folder, subfolder, variant):
         model, report = getattr(diffusers, class_name).from_pretrained(
             folder, subfolder=subfolder, variant=variant, output_loading_info=True, **in_dtype(dtype)
         )
         if missing := report["missing_keys"]:
-            raise OSError(f"its weights are not those of a {class_name} of this config, without {sorted(missing)[0]}")
+            raise OSError(f"its weights do not fit a {class_name} of this config: {sorted(missing)[0]} is missing")
     return model
 
 
@@ -173,10 +174,10 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def forget_folder(module: nn.Module) -> None:
     """Describe every DiffusersNetwork inside by its config alone, in place.
 
-    Checkpoints that hold all weights do not need the folder again.
+    A checkpoint with all weights loads without the folder.
 
     Args:
-        module: the module.
+        module: The module.
     """
     for part in module.modules():
         if isinstance(part, DiffusersNetwork):
@@ -191,8 +192,8 @@ def _known(*names: str) -> str:
         if name in KINDS:
             return name
     raise ValueError(
-        f"flowmaps does not know how to call the class {names[0]!r} of diffusers; it knows {', '.join(KINDS)}. For "
-        "another network, write its call as a function and give that to fm.teacher"
+        f"flowmaps cannot call the class {names[0]!r} of diffusers; known classes are {', '.join(KINDS)}. For another "
+        "network, write its call as a function and pass it to fm.teacher"
     )
 
 
@@ -203,7 +204,7 @@ def _checked(model: Any) -> nn.Module:
         config.in_channels, 2 * config.in_channels,
     ):  # fmt: skip
         raise ValueError(
-            f"this {type(model).__name__} predicts {out} channels from {config.in_channels}: it takes an image beside "
+            f"this {type(model).__name__} predicts {out} channels from {config.in_channels}: it needs an image beside "
             "the noisy one (inpainting, image to video, control), which flowmaps does not support"
         )
     if (added := getattr(config, "addition_embed_type", None)) not in (None, "text_time"):

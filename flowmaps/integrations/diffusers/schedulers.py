@@ -8,7 +8,6 @@ sampling times, see `grid`.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path as File
 from typing import Any
@@ -17,6 +16,7 @@ import diffusers
 import torch
 
 from ... import path as paths
+from ...files import read_json
 from ...path import Form, Path, linear
 from ...pretrained import Affine, Reading
 from ..edm import LogLevel, Preconditioned, negative_output, output
@@ -50,15 +50,15 @@ def reading(scheduler: Scheduler | Mapping[str, Any] | str | File, path: Path = 
     The network's time is the step k, also between steps, 1000 t for flow matching and log(sigma)/4 for EDM.
 
     Args:
-        scheduler: a scheduler, its config as a dict, the folder that holds scheduler_config.json, a pipeline's folder,
+        scheduler: A scheduler, its config as a dict, the folder that holds scheduler_config.json, a pipeline's folder,
             or its name on the hub.
-        path: the path on which the network is read.
+        path: The path on which the network is read.
 
     Returns:
         The reading.
 
     Raises:
-        ValueError: for a scheduler that is not in `STEPS`, `FLOW` or `EDM`, an unknown prediction, and a prediction
+        ValueError: For a scheduler that is not in `STEPS`, `FLOW` or `EDM`, an unknown prediction, and a prediction
             that its schedule does not allow (the noise, if the last step leaves no data).
     """
     scheduler = made(scheduler)
@@ -72,8 +72,8 @@ def reading(scheduler: Scheduler | Mapping[str, Any] | str | File, path: Path = 
         return Reading(_predicts(scheduler), linear, path, time=Affine(count))
     if config.get("rescale_betas_zero_snr") and config.prediction_type == "epsilon":
         raise ValueError(
-            f"this {type(scheduler).__name__} predicts the noise (prediction_type=epsilon), which says nothing of the "
-            "data at its last step, where rescale_betas_zero_snr leaves nothing but noise: set it to false, or set "
+            f"this {type(scheduler).__name__} predicts the noise (prediction_type=epsilon), which does not determine "
+            "the data at its last step, pure noise (rescale_betas_zero_snr): set rescale_betas_zero_snr to false, or "
             "prediction_type to the prediction of the network"
         )
     steps = paths.Discrete(tuple(scheduler.alphas_cumprod.double().tolist()))
@@ -88,10 +88,10 @@ def grid(scheduler: Scheduler, steps: int, path: Path = linear, **options: Any) 
     (set_alpha_to_one=False, final_sigmas_type=sigma_min).
 
     Args:
-        scheduler: as for `reading`.
-        steps: number of steps.
-        path: the path.
-        **options: arguments of its set_timesteps, such as mu= for a shift by resolution.
+        scheduler: As for `reading`.
+        steps: Number of steps.
+        path: The path.
+        **options: Arguments of its set_timesteps, such as mu= for a shift by resolution.
 
     Returns:
         The times.
@@ -104,10 +104,10 @@ def noise_scale(scheduler: Scheduler, steps: int, path: Path = linear, **options
     """Compute the factor that makes standard normal noise the scheduler's first state, at the first time of `grid`.
 
     Args:
-        scheduler: as for `reading`.
-        steps: number of steps.
-        path: the path.
-        **options: arguments of its set_timesteps.
+        scheduler: As for `reading`.
+        steps: Number of steps.
+        path: The path.
+        **options: Arguments of its set_timesteps.
 
     Returns:
         The factor; 1 for flow matching.
@@ -122,7 +122,7 @@ def noise_scale(scheduler: Scheduler, steps: int, path: Path = linear, **options
 
 
 def to_data(path: Path, u: torch.Tensor) -> Form:
-    """Return the coefficients of x_0 - eps, the velocity of a network whose time runs from noise to data."""
+    """Return the coefficients of x_0 - eps, the velocity of a network with time from noise to data."""
     return torch.ones_like(u), -torch.ones_like(u)
 
 
@@ -130,26 +130,32 @@ def made(scheduler: Scheduler | Mapping[str, Any] | str | File) -> Scheduler:
     """Make a scheduler from its config, a folder or a name on the hub; a scheduler is returned unchanged.
 
     Raises:
-        ValueError: for an unknown scheduler.
+        ValueError: For an unknown scheduler.
     """
     if isinstance(scheduler, str | File):
         scheduler = _config(str(scheduler))
     if isinstance(scheduler, Mapping):
         name = scheduler.get("_class_name")
-        if not hasattr(diffusers, str(name)):
+        if not isinstance(name, str):
             raise ValueError(f"the config of a scheduler must name a class of diffusers as _class_name, got {name!r}")
-        scheduler = getattr(diffusers, str(name)).from_config(dict(scheduler))
-    name = _name(scheduler)
-    if name not in (*STEPS, *FLOW, *EDM):
-        known = ", ".join(f"{each}Scheduler" for each in (*STEPS, *FLOW, *EDM))
-        raise ValueError(f"{type(scheduler).__name__} cannot be read: {INSTEAD.get(name, f'known are {known}')}")
+        _check_known(name)
+        scheduler = getattr(diffusers, name).from_config(dict(scheduler))
+    _check_known(type(scheduler).__name__)
     return scheduler
+
+
+def _check_known(name: str) -> None:
+    """Raise ValueError for the name of a scheduler that cannot be read."""
+    if name.removesuffix("Scheduler") not in (*STEPS, *FLOW, *EDM):
+        known = ", ".join(f"{each}Scheduler" for each in (*STEPS, *FLOW, *EDM))
+        instead = INSTEAD.get(name.removesuffix("Scheduler"), f"known are {known}")
+        raise ValueError(f"{name} cannot be read: {instead}")
 
 
 def _config(folder: str) -> dict[str, Any]:
     for file in (File(folder, "scheduler_config.json"), File(folder, "scheduler", "scheduler_config.json")):
         if file.is_file():
-            return json.loads(file.read_text())
+            return read_json(file)
     with explained(folder, "scheduler"):
         return diffusers.DDPMScheduler.load_config(folder, subfolder="scheduler")
 
@@ -181,7 +187,7 @@ def _predicts(scheduler: Scheduler) -> Any:
 
 def _edm(config: Any, path: Path) -> Reading:
     if "sigma_data" not in config and not (config.get("sigma_min") and config.get("sigma_max")):
-        raise ValueError("a scheduler with timestep_type=continuous must say its sigma_min and sigma_max")
+        raise ValueError("a scheduler with timestep_type=continuous needs sigma_min and sigma_max")
     schedule = Preconditioned(float(config.sigma_max), float(config.get("sigma_data", 1.0)))
     kinds = {"epsilon": output, "v_prediction": negative_output}
     if config.prediction_type not in kinds:
@@ -198,7 +204,7 @@ def _at(scheduler: Scheduler, steps: int, options: Mapping[str, Any]) -> Schedul
 
 
 def _levels(scheduler: Scheduler) -> list[tuple[float, float]]:
-    """Return (a, b) of its states a x_0 + b eps, up to a factor; a state that a solver visits twice comes once."""
+    """Return (a, b) of its states a x_0 + b eps, up to a factor; repeated states are listed once."""
     if hasattr(scheduler, "sigmas"):
         sigmas = list(dict.fromkeys(scheduler.sigmas.double().tolist()))
         if not _flows(scheduler):

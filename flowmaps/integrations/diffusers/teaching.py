@@ -26,22 +26,22 @@ def teacher(
     The network of the teacher is a `DiffusersNetwork`; `Texts` makes its conditions.
 
     Args:
-        folder_or_pipeline: the folder of a pipeline, a name on the hub, or a loaded pipeline, whose own network is used
-            and frozen.
-        path: the path on which the network is read.
-        component: which network, for pipelines of two, such as "transformer_2" (Wan 2.2's, for the times near the
-            data; each knows its own part of the times, given by the pipeline's boundary_ratio).
-        dtype: dtype of the weights. None: float32.
-        variant: which files of weights, such as "fp16".
+        folder_or_pipeline: The folder of a pipeline, a name on the hub, or a loaded pipeline; the network of a loaded
+            pipeline is used itself, and frozen.
+        path: The path on which the network is read.
+        component: Name of the network, for pipelines with two, such as "transformer_2" (Wan 2.2's, for the times near
+            the data; the pipeline's boundary_ratio separates the times of the two).
+        dtype: Dtype of the weights. None: float32.
+        variant: Variant of the weight files, such as "fp16".
 
     Returns:
         The teacher.
 
     Raises:
-        ValueError: for an unknown component, class or scheduler.
-        PermissionError: for a gated repository.
-        ConnectionError: if the hub cannot be reached.
-        FileNotFoundError: for missing files.
+        ValueError: For an unknown component, class or scheduler.
+        PermissionError: For a gated repository.
+        ConnectionError: If the hub cannot be reached.
+        FileNotFoundError: For missing files.
     """
     pipeline = opened(folder_or_pipeline, variant)
     name = _chosen(pipeline, component)

@@ -79,14 +79,14 @@ class Texts(nn.Module):
     encoders are frozen and stay on the CPU until `.to(device)`.
 
     Args:
-        folder_or_pipeline: as for `teacher`; from a folder only tokenizers and text encoders are loaded.
-        size: of the images in pixels (H, W), for networks with a size condition. None: the pipeline's own.
-        length: largest number of tokens of a prompt, if the pipeline has a choice. None: the pipeline's own.
-        dtype: dtype of the encoders. None: float32.
-        variant: which files of weights, such as "fp16".
+        folder_or_pipeline: As for `teacher`; from a folder only tokenizers and text encoders are loaded.
+        size: Size of the images in pixels (H, W), for networks with a size condition. None: the pipeline's own.
+        length: Largest number of tokens of a prompt, if the pipeline has a choice. None: the pipeline's own.
+        dtype: Dtype of the encoders. None: float32.
+        variant: Variant of the weight files, such as "fp16".
 
     Raises:
-        ValueError: for a pipeline without text, and an unknown pipeline.
+        ValueError: For a pipeline without text encoders, and an unknown pipeline.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Texts(nn.Module):
         known = [name for name in source.class_names if name in ENCODERS]
         if not known:
             raise ValueError(
-                f"flowmaps does not know the prompts of a {source.class_names[0]}; it knows those of "
+                f"flowmaps cannot encode prompts by a {source.class_names[0]}; known pipelines are "
                 f"{', '.join(ENCODERS)}"
             )
         self.encoder = ENCODERS[known[0]]
@@ -121,13 +121,13 @@ class Texts(nn.Module):
         """Encode prompts.
 
         Args:
-            prompts: the prompts; the empty one is the pipeline's null condition.
+            prompts: The prompts; the empty one is the pipeline's null condition.
 
         Returns:
             Conditions by name, one row for each prompt.
 
         Raises:
-            TypeError: for a single string.
+            TypeError: For a single string.
         """
         if isinstance(prompts, str):
             raise TypeError(f"expected a list of prompts, got the text {prompts!r}: put it in a list")

@@ -1,4 +1,4 @@
-"""The time layers of the models of diffusers, by which `fm.student` shows them a second time."""
+"""The time layers of the models of diffusers, by which `fm.student` gives them a second time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pixart(model: Any) -> TimeLayers:
 
 
 def joint(model: Any) -> TimeLayers:
-    """Time layers of SD3 and Flux, whose output layer has another name for the embedding than the blocks."""
+    """Time layers of SD3 and Flux; their output layer names the embedding differently than the blocks."""
     single = ("single_transformer_blocks.*",) if len(getattr(model, "single_transformer_blocks", ())) else ()
     return TimeLayers(
         "time_text_embed.timestep_embedder",
@@ -79,7 +79,7 @@ def time_layers(model: nn.Module) -> TimeLayers:
     """Find the time layers of a model of diffusers; a network around it uses `time_layers(model).below("its name")`.
 
     Raises:
-        ValueError: for a class that is not in `TIME_LAYERS`.
+        ValueError: For a class that is not in `TIME_LAYERS`.
     """
     for kind in type(model).__mro__:
         if kind.__name__ in TIME_LAYERS:
@@ -94,14 +94,14 @@ def checkpoint(flow: FlowMap) -> FlowMap:
     """Checkpoint the layers of the diffusers models in a student: less memory, recomputed in the backward pass.
 
     Args:
-        flow: a student, changed in place.
+        flow: A student, changed in place.
 
     Returns:
         The student.
 
     Raises:
-        TypeError: for a flow map that is not a student.
-        ValueError: if it has no model that can recompute its layers.
+        TypeError: For a flow map that is not a student.
+        ValueError: If it has no model that can recompute its layers.
     """
     if not isinstance(student := flow.network, Student):
         raise TypeError(f"expected a flow map made by fm.student, got one around a {type(student).__name__}")

@@ -35,14 +35,14 @@ class Adapted(nn.Module):
     checksum of them instead; loading it around other weights raises ValueError.
 
     Args:
-        network: the network, changed in place.
-        rank: rank of the additions.
-        alpha: scale of the additions is alpha/rank. None: alpha = rank.
-        targets: the layers, see `layers.chosen`. None: attention and feed-forward layers.
-        dropout: dropout of x before A in training.
+        network: The network, changed in place.
+        rank: Rank of the additions.
+        alpha: Scale of the additions is alpha/rank. None: alpha = rank.
+        targets: The layers, see `layers.chosen`. None: attention and feed-forward layers.
+        dropout: Dropout of x before A in training.
 
     Raises:
-        ValueError: for a rank below 1, an alpha that is not positive, a dropout outside [0, 1), targets that match no
+        ValueError: For a rank below 1, an alpha that is not positive, a dropout outside [0, 1), targets that match no
             layer, and a network that has LoRA already.
     """
 
@@ -59,7 +59,7 @@ class Adapted(nn.Module):
         self.layers = chosen(core, targets)
         pretrained = dict(core.named_parameters())
         known = weights_checksum(pretrained)
-        again = can_be_had_again(network, known)
+        again = can_be_loaded_again(network, known)
         old = {id(weight) for weight in pretrained.values()}
         self.new = sorted(f"network.{name}" for name, w in network.named_parameters() if id(w) not in old)
         self.gates = _zero(network, old) if known else []
@@ -89,8 +89,8 @@ class Adapted(nn.Module):
             theirs = state_dict.get(f"{prefix}checksum")
             if theirs is not None and not torch.equal(theirs.cpu(), self.checksum.cpu()):
                 raise ValueError(
-                    "the adapter was trained on other weights than these: the base has changed since, or another one "
-                    "was given. Restore it, or give the flow map around the base of then, fm.load(run, network=...); "
+                    "the adapter was trained on other weights than these: the base has changed, or another base was "
+                    "given. Restore it, or pass a flow map around the original base, fm.load(run, network=...); "
                     "load_adapter puts an adapter onto another base"
                 )
             self._cast([own[name] for name in sorted(missing)])
@@ -113,17 +113,17 @@ def lora(
     The given flow map is unchanged. The two share the memory of the frozen weights.
 
     Args:
-        flow: the flow map.
-        rank: rank of the additions.
-        alpha: scale of the additions is alpha/rank. None: alpha = rank.
-        targets: the layers, see `layers.chosen`. None: attention and feed-forward layers.
-        dropout: dropout of x before A in training.
+        flow: The flow map.
+        rank: Rank of the additions.
+        alpha: Scale of the additions is alpha/rank. None: alpha = rank.
+        targets: The layers, see `layers.chosen`. None: attention and feed-forward layers.
+        dropout: Dropout of x before A in training.
 
     Returns:
         The adapted flow map, at first equal to the given one bit for bit.
 
     Raises:
-        ValueError: for a rank below 1, an alpha that is not positive, a dropout outside [0, 1), targets that match no
+        ValueError: For a rank below 1, an alpha that is not positive, a dropout outside [0, 1), targets that match no
             layer, and a flow map that is adapted already.
     """
     shared = core_of(flow.network).parameters()
@@ -136,20 +136,20 @@ def set_weight(flow: FlowMap, weight: float) -> None:
     """Scale the adapter in place; the additions of the layers are linear in the weight.
 
     Args:
-        flow: an adapted flow map.
+        flow: An adapted flow map.
         weight: 0 is exactly the base, 1 is as trained.
 
     Raises:
-        ValueError: for a flow map without an adapter, a weight that is not finite, and a student whose new embeddings
-            did not start at zero.
+        ValueError: For a flow map without an adapter, a weight that is not finite, and a student with new embeddings
+            that did not start at zero.
     """
     adapted = adapted_of(flow)
     if not math.isfinite(weight):
         raise ValueError(f"the weight of an adapter must be finite, got {weight}")
     if adapted.new and not adapted.gates and weight != 1:
         raise ValueError(
-            "the new embeddings of this student were trained before it was adapted, so the adapter does not hold all "
-            "that was trained: it can only act by the weight 1"
+            "the new embeddings of this student were trained before it was adapted, and the adapter does not hold "
+            "them: its weight must be 1"
         )
     adapted.weight = float(weight)
     for layer in layers_of(adapted):
@@ -160,7 +160,7 @@ def adapted_of(flow: FlowMap) -> Adapted:
     """Return the network of an adapted flow map.
 
     Raises:
-        ValueError: for a flow map without an adapter.
+        ValueError: For a flow map without an adapter.
     """
     if isinstance(flow.network, Adapted):
         return flow.network
@@ -173,7 +173,7 @@ def layers_of(network: nn.Module) -> Iterator[Any]:
 
 
 def core_of(network: nn.Module) -> nn.Module:
-    """Return the pretrained model inside the networks that make it a network of two times."""
+    """Return the pretrained model inside the networks that give it a second time."""
     inside = INSIDE.get(type(network).__name__) if _is_ours(network) else None
     return network if inside is None else core_of(network.get_submodule(inside))
 
@@ -182,12 +182,12 @@ INSIDE = {"Adapted": "network", "Student": "network", "Diagonal": "network", "Di
 """The attribute in which classes around a model keep it."""
 
 
-def can_be_had_again(network: nn.Module, known: str) -> bool:
+def can_be_loaded_again(network: nn.Module, known: str) -> bool:
     """Tell whether the pretrained weights can be loaded again.
 
     Args:
-        network: the network around the pretrained model.
-        known: checksum of its pretrained weights.
+        network: The network around the pretrained model.
+        known: Checksum of its pretrained weights.
 
     Returns:
         Whether they are the weights of a folder that the description names, or the network has no description.
@@ -205,7 +205,7 @@ def _is_ours(part: nn.Module) -> bool:
 
 
 def _zero(network: nn.Module, old: set[int]) -> list[str]:
-    """Name the weights of new layers that are zero as a whole; the output of such a layer is linear in them."""
+    """Name the weights of new layers that are all zero; the output of such a layer is linear in them."""
     found = []
     for home, part in network.named_modules():
         own = dict(part.named_parameters(recurse=False))

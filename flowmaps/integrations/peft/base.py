@@ -17,21 +17,21 @@ from .adapted import adapted_of, core_of, layers_of
 
 
 def base_of(flow: FlowMap) -> Pretrained | FlowMap:
-    """Return the teacher of an adapted flow map, which shares its frozen weights, so that there is one copy in memory.
+    """Return the teacher of an adapted flow map; both share the frozen weights in memory.
 
     Args:
-        flow: an adapted flow map.
+        flow: An adapted flow map.
 
     Returns:
         The teacher in evaluation mode; training the flow map does not change it.
 
     Raises:
-        ValueError: for a flow map without an adapter.
+        ValueError: For a flow map without an adapter.
     """
     network: Any = bare(copied(adapted_of(flow).network))
     if isinstance(network, Student) and network.reading is not None:
         return Pretrained(network.network, network.reading).given(**flow.condition)
-    if isinstance(network, Student):  # of a flow map, whose velocity it started from
+    if isinstance(network, Student):  # the teacher is a flow map
         network = network.network.network
     base = FlowMap(network.requires_grad_(False).eval(), flow.output, flow.path, guidance=flow.guidance)
     return base.given(**flow.condition).eval()
@@ -41,13 +41,13 @@ def merged(flow: FlowMap) -> FlowMap:
     """Merge the adapter, at its weight, into copies of the weights.
 
     Args:
-        flow: an adapted flow map, unchanged.
+        flow: An adapted flow map, unchanged.
 
     Returns:
         An ordinary flow map; all its weights are trainable and in its state dict.
 
     Raises:
-        ValueError: for a flow map without an adapter.
+        ValueError: For a flow map without an adapter.
     """
     network = copy.deepcopy(adapted_of(flow))
     for layer in layers_of(network):

@@ -8,34 +8,48 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ...files import load_tensors, write_json
+from ...files import load_tensors, read_json, tensor_shapes, write_json
 from ...flow_map import FlowMap
+from ...serialise import mismatch
 from .adapted import NAME, Adapted, adapted_of, core_of, lora, set_weight
 
 WEIGHTS, NEW, SETTINGS = "pytorch_lora_weights.safetensors", "flow_map.safetensors", "flow_map_adapter.json"
+
+
+class Settings(TypedDict):
+    """The content of `flow_map_adapter.json`, as far as an adapter is read by it."""
+
+    prefix: str
+    model: str
+    rank: int
+    alpha: float
+    dropout: float
+    layers: list[str]
+    new: list[str]
 
 
 def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
     """Write the trained weights of an adapted flow map, as they are at weight 1.
 
     Args:
-        flow: an adapted flow map, or an average of one.
-        folder: the folder, created if missing.
+        flow: An adapted flow map, or an average of one.
+        folder: The folder, created if missing.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for a flow map without an adapter.
+        ValueError: For a flow map without an adapter.
     """
     adapted, folder = adapted_of(flow), Path(folder)
     core = core_of(adapted)
@@ -69,17 +83,17 @@ def load_adapter(flow: FlowMap, folder: str | Path, weight: float = 1.0) -> Flow
     """Load an adapter from a folder.
 
     Args:
-        flow: a student like the trained one, of the same base or another fine-tune of it, which is unchanged (see
+        flow: A student like the trained one, with the same base or another fine-tune of it, which is unchanged (see
             `lora`); or an adapted flow map with the same layers, into which the adapter is loaded.
-        folder: the folder of the adapter.
-        weight: scale of the adapter, see `set_weight`.
+        folder: The folder of the adapter.
+        weight: Scale of the adapter, see `set_weight`.
 
     Returns:
         The adapted flow map.
 
     Raises:
-        FileNotFoundError: if the folder has no adapter.
-        ValueError: if it does not match the network, or its files are broken.
+        FileNotFoundError: If the folder has no adapter.
+        ValueError: If it does not match the network, or its files are broken.
     """
     folder = Path(folder)
     settings = _settings(folder)
@@ -121,17 +135,25 @@ def _settings(folder: Path) -> dict[str, Any]:
         there = "it has no " + SETTINGS if folder.is_dir() else "there is no such folder"
         raise FileNotFoundError(f"{folder} is no adapter of flowmaps: {there}")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        return {name: settings[name] for name in ("prefix", "model", "rank", "alpha", "dropout", "layers", "new")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): restore it, or save the adapter again") from None
+        settings = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: restore it, or save the adapter again") from None
+    wrong = mismatch(settings, Settings, "")
+    ranks = {shape[0] for name, shape in tensor_shapes(folder / WEIGHTS).items() if ".lora_A." in name}
+    if wrong is None and ranks != {settings["rank"]}:
+        wrong = (
+            f"its rank is {settings['rank']}, but the rank of the weights is {', '.join(map(str, ranks)) or 'unknown'}"
+        )
+    if wrong is not None:
+        raise ValueError(f"{path} cannot be used: {wrong}. Restore it, or save the adapter again")
+    return settings
 
 
 def _misfit(folder: Path, settings: Mapping[str, Any], flow: FlowMap, reason: str) -> ValueError:
     core = type(core_of(flow.network)).__name__
     return ValueError(
         f"the adapter in {folder} belongs to a {settings['model']} and does not fit this {core}: {reason}. Give a "
-        "student of the same kind of model, with the same second time and the same conditions told="
+        "student of the same kind of model, with the same time conditioning and the same conditions told="
     )
 
 
@@ -166,4 +188,4 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _exactly(layers: list[str]) -> str:
     """Make a regular expression that matches these layers alone."""
-    return "|".join(layer.replace(".", r"\.") for layer in layers)
+    return "|".join(map(re.escape, layers))

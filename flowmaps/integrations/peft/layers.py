@@ -33,15 +33,15 @@ def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
     """Choose the layers to adapt.
 
     Args:
-        core: the pretrained network.
-        targets: a regular expression for the whole name, or a list of names or last parts of names. None: the attention
+        core: The pretrained network.
+        targets: A regular expression for the whole name, or a list of names or last parts of names. None: the attention
             and feed-forward layers.
 
     Returns:
         The names of the layers, in the network's order.
 
     Raises:
-        ValueError: if nothing matches, naming the possible layers, and for a layer that is neither linear nor a
+        ValueError: If nothing matches, naming the possible layers, and for a layer that is neither linear nor a
             convolution.
     """
     able, kind = adaptable(core), type(core).__name__
