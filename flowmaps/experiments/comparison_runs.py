@@ -148,8 +148,7 @@ class ComparisonRuns:
             how |= {"jumps": (), "ode_steps": ODE_STEPS}
         loaded = load_with_step(run)
         result = {**evaluate(loaded.flow.to(device()), self.data, **how), **loaded.about}
-        write_evaluation(kept, result)
-        return result
+        return write_evaluation(kept, result)
 
     def _reference(self, run: Path) -> dict[str, Any]:
         """The entry of the diffusion model; the measures of a run in another folder are kept in this one."""

@@ -117,8 +117,7 @@ def measure(
         rows, result["reference"] = _reference_rows(Path(reference), data, device, options)
         result["rows"] += rows
     result |= loaded.about
-    write_evaluation(run / EVALUATION, result)
-    return result
+    return write_evaluation(run / EVALUATION, result)
 
 
 def run_data(run: str | Path) -> Data:

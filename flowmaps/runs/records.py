@@ -75,9 +75,11 @@ def measured_step(run: str | Path) -> int | None:
     return None if found is None else found[1]["step"]
 
 
-def write_evaluation(path: Path, result: Mapping[str, Any]) -> None:
-    """Write the result of an evaluation, with its checksum."""
-    write_json(path, sealed(result))
+def write_evaluation(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the result of an evaluation, and return it as it is written, with its checksum."""
+    written = sealed(result)
+    write_json(path, written)
+    return written
 
 
 def read_evaluation(run: str | Path, step: int | None = None) -> dict[str, Any] | None:
@@ -115,11 +117,11 @@ def read_measures(path: Path, step: int | None) -> dict[str, Any] | None:
     found = read_json(path)
     if not isinstance(found, dict) or found.get("step") == step:
         check_evaluation(found, path)
-    result, intact = unsealed(found)
+    intact = unsealed(found)[1]
     if not intact:
         warnings.warn(
             f"{path} has changed since it was measured, and counts as missing: evaluate again. To accept an edit, "
             'remove the entry "checksum"',
             stacklevel=3,
         )
-    return result if intact and result.get("step") == step else None
+    return found if intact and found.get("step") == step else None

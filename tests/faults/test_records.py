@@ -15,6 +15,7 @@ from flowmaps.data.caching import Content, make_cache
 from flowmaps.evaluate import Classifier, evaluate_run, read_evaluation
 from flowmaps.evaluate.features import load_classifier, save_classifier
 from flowmaps.experiments import evaluation
+from flowmaps.files import unsealed
 from flowmaps.runs import checkpoint
 from flowmaps.runs.records import write_evaluation
 from flowmaps.training import read_config, read_metrics
@@ -137,7 +138,7 @@ def test_every_flipped_bit_of_metrics_is_seen(run):
 def test_every_flipped_bit_of_an_evaluation_is_seen(run):
     file = run / "evaluation.json"
     write_evaluation(file, RESULT)
-    assert read_evaluation(run) == RESULT
+    assert unsealed(read_evaluation(run)) == (RESULT, True)
     for bit in flips(file, 3):
         assert noticed(lambda: read_evaluation(run) or {}, RESULT, file), bit
 
