@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +18,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..files import checksum, unsealed
+from ..files import checksum, read_json, unsealed
+from ..serialise import fits
 from .core import Batch, Data
 from .data_free import no_data
 from .decoding import parallel
+from .manifest import check_manifest
 from .prompts import Prompts
 from .sources import hold_out
 from .tables import TensorTable
@@ -30,6 +31,8 @@ from .transforms import drawn_from_moments
 
 MANIFEST, TEXTS, FORMAT = "cache.json", "prompts.json", 1
 TABLES = ("texts", "rows")
+LARGEST_TEXTS = 2**32
+"""Largest size of the texts in bytes."""
 OWN = ("x0", "label", "held", "prompt")
 """Names in the table of rows that are not conditions."""
 
@@ -97,10 +100,17 @@ def cache_folder(path: str, /, *, check: bool = True) -> Data:
     texts, rows = (
         TensorTable.mapped([folder / shard["file"] for shard in manifest["tables"][name]]) for name in TABLES
     )
-    known = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
+    known = read_json(folder / TEXTS, LARGEST_TEXTS)
     index = rows.column("prompt") if "prompt" in rows.names else None
+    if not fits(known, list[str]) or (index is not None and not _is_index(index, len(known))):
+        raise ValueError(f"{folder / TEXTS} cannot be used: it must hold the texts that the rows of the cache name")
     sums = tuple(shard["sha256"] for shard in shards_of(manifest))
     return _data(manifest["data"], CachedRows(rows, Prompts(known, index, texts) if known else None, sums))
+
+
+def _is_index(index: Tensor, texts: int) -> bool:
+    """Whether the entries of a tensor are numbers of texts."""
+    return index.ndim == 1 and not index.is_floating_point() and bool(((index >= 0) & (index < texts)).all())
 
 
 def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
@@ -110,6 +120,8 @@ def _data(about: Mapping[str, Any], table: CachedRows) -> Data:
     if "x0" not in table.rows.names:
         drawn = prompts if "prompt" in table.rows.names else None
         return replace(no_data(shape, classes, prompts=drawn, kind=kind), name=name, prompts=prompts)
+    if tuple(table.rows.parts[0]["x0"].shape[1:]) != shape or "held" not in table.rows.names:
+        raise ValueError(f"the rows of the cache {name} do not have the shape {shape} of its manifest")
     names = None if about["class_names"] is None else tuple(about["class_names"])
     source = hold_out(table, table.rows.column("held"))
     data = Data(name, shape, source, kind, classes, names, levels=about["levels"], given=table.given, prompts=prompts)
@@ -120,7 +132,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read cache.json. Raises ValueError if it cannot be read, was changed, or has another format."""
     path = folder / MANIFEST
     try:
-        manifest, intact = unsealed(json.loads(path.read_text(encoding="utf-8")))
+        manifest, intact = unsealed(read_json(path))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): remove the folder and make the cache again") from None
     if not intact:
@@ -133,6 +145,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has format {manifest.get('format')}, and this version of flowmaps reads {FORMAT}: make the cache "
             "again"
         )
+    check_manifest(manifest, path)
     return manifest
 
 

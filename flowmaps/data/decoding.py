@@ -99,11 +99,22 @@ def attempt(pictures: Pictures, row: int, make: Callable[[Image], T]) -> T | str
     """make(image), or "name: reason" if the image is broken. Raises FileNotFoundError for a missing file."""
     try:
         with pictures.open(row) as image:
+            check_pixels(image)
             return make(image)
     except (ImportError, FileNotFoundError):
         raise
     except Exception as error:  # decoders raise nearly every kind of exception for unknown bytes
         return f"{pictures.names[row]}: {error}"
+
+
+def check_pixels(image: Image) -> None:
+    """Raise ValueError for an image that claims more pixels than pillow takes for safe, before they are decoded."""
+    width, height = image.size
+    most = pillow().MAX_IMAGE_PIXELS
+    if most is not None and width * height > most:
+        raise ValueError(
+            f"it claims {width} x {height} pixels, more than {most} (PIL.Image.MAX_IMAGE_PIXELS); scale it down"
+        )
 
 
 def parallel(function: Callable[[int], T], rows: Iterable[int]) -> list[T]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..data import Data, as_data
-from ..data import load as load_data
+from ..data.load import load_again
 from ..evaluate.features import (
     Classifier,
     Features,
@@ -135,7 +135,7 @@ def run_data(run: str | Path) -> Data:
     about = read_config(run)["data"]
     if about["recipe"] is None:
         raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
-    data = load_data(**about["recipe"])
+    data = load_again(about["recipe"], f"{Path(run) / 'config.json'}: data.recipe")
     # couplings have the distribution of the data, but another flow map
     return data if about.get("coupling") is None else replace(data, exact=None)
 

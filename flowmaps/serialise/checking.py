@@ -9,7 +9,7 @@ import inspect
 import reprlib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -22,14 +22,15 @@ _short = reprlib.Repr()
 _short.maxlevel, _short.maxstring, _short.maxother = 3, 100, 100
 
 
-def check_arguments(thing: type, name: str, arguments: Any, where: str) -> None:
-    """Check the arguments of a class against the annotations of its parameters.
+def check_arguments(thing: Callable[..., Any], name: str, arguments: Any, where: str, *, given: int = 0) -> None:
+    """Check the arguments of a class or function against the annotations of its parameters.
 
     Args:
-        thing: The class.
+        thing: The class or function.
         name: Its public name.
         arguments: The arguments by name; parts of them are built already.
         where: Place of the arguments in their file, for messages.
+        given: Number of positional arguments that do not come from the file.
 
     Raises:
         ValueError: If an argument is missing, unknown, or of another type.
@@ -38,7 +39,7 @@ def check_arguments(thing: type, name: str, arguments: Any, where: str) -> None:
         raise ValueError(f"{where}: the arguments of {name} must be a JSON object, got {shown(arguments)}")
     signature = inspect.signature(thing)
     try:
-        signature.bind(**arguments)
+        signature.bind(*[None] * given, **arguments)
     except TypeError as error:
         raise ValueError(f"{where}: these arguments do not fit {name}: {error}") from None
     hints = _hints(thing)
@@ -49,9 +50,10 @@ def check_arguments(thing: type, name: str, arguments: Any, where: str) -> None:
 
 
 @functools.cache
-def _hints(thing: type) -> dict[str, Any]:
-    """Types of the parameters of a class, by name."""
-    return typing.get_type_hints(thing if dataclasses.is_dataclass(thing) else thing.__init__)  # type: ignore[misc]
+def _hints(thing: Any) -> dict[str, Any]:
+    """Types of the parameters of a class or function, by name."""
+    is_plain = isinstance(thing, type) and not dataclasses.is_dataclass(thing)
+    return typing.get_type_hints(thing.__init__ if is_plain else thing)
 
 
 def fits(value: Any, hint: Any) -> bool:
