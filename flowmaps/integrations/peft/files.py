@@ -26,9 +26,14 @@ from .adapted import NAME, Adapted, adapted_of, core_of, lora, set_weight
 WEIGHTS, NEW, SETTINGS = "pytorch_lora_weights.safetensors", "flow_map.safetensors", "flow_map_adapter.json"
 
 
+FORMAT = 1
+"""Format of `flow_map_adapter.json`."""
+
+
 class Settings(TypedDict):
     """The content of `flow_map_adapter.json`, as far as an adapter is read by it."""
 
+    format: int
     prefix: str
     model: str
     rank: int
@@ -65,7 +70,7 @@ def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
     write_json(
         folder / SETTINGS,
         {
-            "format": 1,
+            "format": FORMAT,
             "model": type(core).__name__,
             "prefix": prefix,
             "rank": config["r"],
@@ -139,6 +144,11 @@ def _settings(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error}: restore it, or save the adapter again") from None
     wrong = mismatch(settings, Settings, "")
+    if wrong is None and settings["format"] > FORMAT:
+        raise ValueError(
+            f"{path} has format {settings['format']}, but this version of flowmaps reads at most {FORMAT}: it was "
+            "written by a later version"
+        )
     ranks = {shape[0] for name, shape in tensor_shapes(folder / WEIGHTS).items() if ".lora_A." in name}
     if wrong is None and ranks != {settings["rank"]}:
         wrong = (
