@@ -28,12 +28,11 @@ from ..data.prompts import Prompts
 from ..data.sources import Finite, Fresh, IndexedRows, Stream, SubsetRows, TensorRows
 from ..data.transformed import Transformed
 from ..files import json_checksum
-from .fingerprint import fingerprint, of_tensors, short
+from .fingerprint import SMALL, fingerprint, of_tensors, short
 
-SMALL = 64 * 2**20
-"""Bytes of a tensor up to which all rows are read. It is also the size of the parts that are read at a time."""
 IN_MEMORY, ON_DISK, ITEMS = 4096, 64, 16
-"""Number of rows in a sample: of a larger tensor, of files, and of a data set of torch that reads item by item."""
+"""Number of rows in a sample: of a tensor larger than `SMALL`, of files, and of a data set of torch that reads item by
+item."""
 READABLE = 10_000
 """Characters of JSON up to which an object is described in words."""
 

@@ -1,7 +1,7 @@
 """Fingerprints: any object as JSON in config.json, readable, and to detect changes before a run is resumed.
 
 Unlike a description of `flowmaps.serialise`, a fingerprint exists for any object and cannot be converted back. Things
-have their public names. The entries in `CONTENTS` stand for contents: tensors, weights, code and what objects hold.
+have their public names. The entries in `CONTENTS` stand for contents: tensors, weights, code and attributes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
 
 from ..files import add_tensor, json_checksum, weights_checksum
 from ..serialise import public_name
@@ -27,6 +29,8 @@ CONTENTS = frozenset(
     ("sha256", "weights_sha256", "whole_sha256", "code_sha256", "defaults", "globals", "attributes", "holds")
 )
 """Entries that stand for contents, which a run of version 0.1.0 does not have."""
+SMALL, SAMPLE = 64 * 2**20, 2**16
+"""Bytes of a tensor up to which all are read, and the number of entries that are read of a larger one."""
 DEEP, LONG = 6, 100
 """Depth and length up to which objects without a description are searched for tensors, weights and functions."""
 
@@ -102,11 +106,21 @@ def _walk(value: Any, walk: Walk) -> Any:
 
 
 def _tensor(value: Tensor, walk: Walk) -> dict[str, Any]:
-    """Describe a tensor, with a digest unless it is trained or has no memory."""
+    """Describe a tensor, with a digest unless it is trained or has no memory. Of a large one a sample is read."""
     known: dict[str, Any] = {"tensor": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
-    if id(value) not in walk.known and type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided:
-        known |= {} if value.is_meta else {"sha256": of_tensors([value])}
-    return known
+    if id(value) in walk.known or not _has_numbers(value):
+        return known
+    large = value.numel() * value.element_size() > SMALL
+    some = value.detach().reshape(-1)[:: value.numel() // SAMPLE] if large else value
+    whole = {"whole_sha256": of_tensors([value])} if large and walk.whole else {}
+    return known | {"sha256": of_tensors([some])} | whole
+
+
+def _has_numbers(value: Any) -> bool:
+    """Whether an object is a tensor with memory on this process."""
+    if not isinstance(value, Tensor) or isinstance(value, FakeTensor) or hasattr(value, "full_tensor"):
+        return False
+    return not (is_lazy(value) or value.is_meta or value.is_quantized) and value.layout is torch.strided
 
 
 def _named(function: Any, values: Any, walk: Walk, **contents: Any) -> Any:
@@ -177,7 +191,7 @@ def _object(value: Any, walk: Walk) -> dict[str, Any]:
 def _weights(module: nn.Module, walk: Walk) -> dict[str, Tensor]:
     """Return the weights and buffers of a module that are not trained and not described already."""
     found = module.state_dict(keep_vars=True).items()
-    return {name: item for name, item in found if isinstance(item, Tensor) and id(item) not in walk.known}
+    return {name: item for name, item in found if _has_numbers(item) and id(item) not in walk.known}
 
 
 def _plain(value: Any, walk: Walk) -> dict[str, Any]:

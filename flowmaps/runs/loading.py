@@ -32,7 +32,7 @@ class LoadedFlow:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The step and the kind of the weights, for records of what was measured."""
+        """The step and the kind of the weights, for records of measurements."""
         return {"step": self.step, "ema": self.ema}
 
 

@@ -1,4 +1,4 @@
-"""Comparison of a run with its configuration of now, before it is resumed: what refuses, and what is only said."""
+"""Comparison of a run with the current configuration, before it is resumed: refusals and warnings."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def test_other_code_of_a_function_is_said_and_not_refused(tmp_path):
 
 
 def edit(file, **entries):
-    """Change entries of a JSON object as one does who knows of its checksum."""
+    """Change entries of a JSON object, and remove its checksum."""
     content = {**json.loads(file.read_text()), **entries}
     content.pop("checksum", None)
     file.write_text(json.dumps(content))

@@ -1,4 +1,4 @@
-"""Damaged records: what they say is noticed to be other than what was written, and they say what was measured."""
+"""Damaged records are noticed, and records have the step of the weights that were measured."""
 
 import itertools
 import json
@@ -104,7 +104,7 @@ def test_damage_to_other_files_does_not_cost_the_averaged_weights(name, run, fin
 
 
 def noticed(read, whole, file):
-    """Whether a read gives what was written, or names the damaged file in an error or a warning."""
+    """Whether a read gives the written content, or names the damaged file in an error or a warning."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -124,7 +124,7 @@ def test_every_flipped_bit_of_a_config_is_seen(run):
 
 
 def test_every_flipped_bit_of_metrics_is_seen(run):
-    """A bit of a key with the name of the checksum leaves an entry that nobody reads."""
+    """A flipped bit in the key of the checksum leaves an unknown entry."""
     file, whole = run / "metrics.jsonl", read_metrics(run)
     assert len(whole) == 4 and all("checksum" not in row for row in whole)
 

@@ -154,6 +154,24 @@ def test_samples_miss_one_number_of_many_and_a_whole_digest_does_not():
     assert fingerprint(one, whole=True) != fingerprint(other, whole=True)
 
 
+def test_a_large_tensor_is_sampled(monkeypatch):
+    monkeypatch.setattr("flowmaps.runs.fingerprint.SMALL", 1000)
+    monkeypatch.setattr("flowmaps.runs.fingerprint.SAMPLE", 10)
+    one = torch.zeros(1000)
+    missed, seen = one.clone(), one.clone()
+    missed[101], seen[100] = 1, 1
+    assert fingerprint(one) == fingerprint(missed) != fingerprint(seen)
+    assert fingerprint(one, whole=True) != fingerprint(missed, whole=True)
+
+
+def test_tensors_without_numbers_have_no_digest():
+    lazy = nn.LazyLinear(3)
+    with torch.device("meta"):
+        meta = nn.Linear(2, 2)
+    for item in (meta, meta.weight, lazy, torch.eye(2).to_sparse()):
+        assert "sha256" not in json.dumps(fingerprint(item))
+
+
 ASK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
