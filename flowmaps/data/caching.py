@@ -185,17 +185,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], mark: str) -> None:
     Raises:
         ValueError: A value is not finite.
     """
-    from safetensors.torch import save_file
-
-    from ..files import flush
+    from ..files import replacing, save_tensors
 
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of rows {mark.split()[1]} for {path}")
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata={MARK: mark})
-    flush(temporary)
-    temporary.replace(path)
-    flush(path.parent)
+    with replacing(path) as temporary:
+        save_tensors(temporary, {name: tensor.contiguous() for name, tensor in tensors.items()}, {MARK: mark})
 
 
 def check_cache(folder: str | Path) -> None:

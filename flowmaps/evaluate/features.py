@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Data
+from ..files import replacing, save_tensors
 
 WHITENING = 10_000
 
@@ -123,13 +124,10 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
 
 
 def save_classifier(classifier: Classifier, path: str | Path) -> None:
-    """Write weights and arguments of a classifier to a safetensors file (no pickle), whole or not at all."""
-    from safetensors.torch import save_file
-
+    """Write weights and arguments of a classifier to a safetensors file (no pickle), atomically."""
     arguments = json.dumps({"shape": list(classifier.shape), "classes": classifier.classes})
-    temporary = Path(path).with_suffix(".tmp")
-    save_file(classifier.state_dict(), temporary, metadata={"classifier": arguments})
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_tensors(temporary, classifier.state_dict(), {"classifier": arguments})
 
 
 def load_classifier(path: str | Path) -> Classifier:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..distributed.shards import FOLDER, is_sharded, read_part
 from ..files import checksum, join
+from .beside import READS, again, unchanged
 
 MODELS = ("flow", "ema", "method")
 """Names of the models of a checkpoint."""
@@ -22,7 +23,13 @@ MODELS = ("flow", "ema", "method")
 
 def complete(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first; other files and temporary folders are ignored."""
-    return sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name) and path.is_dir())
+    found: list[Path] = []
+    for _ in range(READS):
+        named = sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name))
+        found = [path for path in named if path.is_dir()]
+        if found or not named:
+            break  # else a writer has removed them since they were listed, and a newer one is there
+    return found
 
 
 def newest(folder: Path) -> int | None:
@@ -91,10 +98,40 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         ValueError: If all checkpoints are damaged.
     """
+    return again(lambda: _latest(folder))
+
+
+def read_newest(folder: Path, name: str) -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
+    """Read a model of the newest valid checkpoint, also while training writes others.
+
+    Args:
+        folder: The folder of the checkpoints.
+        name: One of `MODELS`.
+
+    Returns:
+        The folder of the checkpoint, its state, and the state dict of the model; None if there is no checkpoint.
+
+    Raises:
+        ValueError: If all checkpoints are damaged.
+    """
+
+    def read() -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
+        found = _latest(folder)
+        if found is None:
+            return None
+        with unchanged(found[0]):
+            return *found, read_model(found[0], name)
+
+    return again(read)
+
+
+def _latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Find the newest valid checkpoint, as `latest`. Raises ReplacedError if one is removed meanwhile."""
     damage = []
     for path in reversed(complete(folder)):
         try:
-            state = read_state(path)
+            with unchanged(path):
+                state = read_state(path)
         except ValueError as error:
             damage.append(str(error))
         else:

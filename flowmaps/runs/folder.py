@@ -17,13 +17,14 @@ import torch
 
 from ..data import Data
 from ..data.transforms import transforms_of
-from ..files import write_json, write_text
+from ..files import is_leftover, remove_leftovers, write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
 from ..serialise import current, describe, differences, shown
 from .earlier import upgraded
 from .fingerprint import fingerprint
+from .lock import LOCK
 
 FORMAT = 2
 """Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""
@@ -65,6 +66,12 @@ class Run:
         """Create the folder with its config.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config, config)
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of writes that were killed; only the process that trains calls it."""
+        remove_leftovers(self.path, self.config.name, self.metrics.name)
+        for folder in (self.checkpoints, self.samples):
+            remove_leftovers(folder, "step_*")
 
     def drop_metrics_after(self, step: int) -> None:
         """Remove the metrics of later steps, which a resumed run repeats."""
@@ -132,7 +139,7 @@ def new(out: Path) -> Run:
     """Return a run in a new folder, without creating it.
 
     Args:
-        out: The folder. It must not exist, or hold nothing but temporary files of an interrupted write of config.json.
+        out: The folder. It must not exist, or hold nothing but a lock and temporary files of an interrupted start.
 
     Returns:
         The paths of the run.
@@ -140,7 +147,7 @@ def new(out: Path) -> Run:
     Raises:
         FileExistsError: If the folder or another file exists already.
     """
-    if out.is_dir() and all(path.match(".config.json.*.tmp") for path in out.iterdir()):
+    if out.is_dir() and all(is_leftover(path, "config.json", LOCK) or path.name == LOCK for path in out.iterdir()):
         return Run(out)
     if (out / "config.json").is_file():
         raise FileExistsError(

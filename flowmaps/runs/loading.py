@@ -9,7 +9,7 @@ from torch import nn
 
 from ..flow_map import FlowMap
 from ..serialise import build
-from .checkpoint import latest, read_model
+from .checkpoint_reading import read_newest
 from .folder import Run, read_config
 
 
@@ -33,16 +33,16 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
         ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
     """
     flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)
-    found = latest(Run(Path(run)).checkpoints)
+    found = read_newest(Run(Path(run)).checkpoints, "ema" if ema else "flow")
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
-    weights = read_model(found[0], "ema" if ema else "flow")
+    path, _, weights = found
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:
         flow.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the weights in {found[0]} do not fit this network: {' '.join(str(error).split())}") from None
+        raise ValueError(f"the weights in {path} do not fit this network: {' '.join(str(error).split())}") from None
     return flow.eval()
 
 

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from ..files import append_text
 from ..method.method import Loss
 from ..runs.folder import Run
 from .config import TrainConfig
@@ -81,8 +82,7 @@ class Monitor:
                 "steps_per_second": speed,
                 "seconds": round(seconds, 3),
             }
-            with self.run.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_text(self.run.metrics, json.dumps(row) + "\n")
         if self.trackers and self._logged is None:
             self._start_trackers(step)
         scalars = {"loss": value, **{f"terms/{name}": term for name, term in terms.items()}, "lr": lr}
