@@ -23,7 +23,9 @@ PICKLES = (b"\x80", b"PK\x03\x04")
 """First bytes of a pickle, and of the archive in which `torch.save` stores one."""
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 """Error numbers of a full disk, of a file above the limit, and of a quota that is used up."""
-LEFTOVER = re.compile(r"\.(?P<name>.+?)(\.\d+(-[0-9a-f]{8})?)?(\.gone)?\.tmp(\.\w+)?")
+LOCK = ".lock"
+"""Name of the file that locks a folder for one process, see `runs.lock`."""
+LEFTOVER = re.compile(r"\.(?P<name>.+?)(\.(?P<process>\d+)(-[0-9a-f]{8})?)?(\.gone)?\.tmp(\.\w+)?")
 """Temporary names of this version (`temporary_name`) and of earlier ones, around the name of the file."""
 SAMPLES_OF_A_WEIGHT = 64
 """Number of evenly spaced entries of each weight in `weights_checksum`."""
@@ -104,15 +106,30 @@ def temporary_name(path: Path) -> Path:
 def remove_leftovers(folder: Path, *names: str) -> None:
     """Remove the temporary files and folders of writes that were killed.
 
-    Only the process that writes these files may call it, because another one could be writing them now.
+    Only the process that writes these files may call it, because another one could be writing them now. Files of other
+    processes that are alive on this machine are left.
 
     Args:
         folder: The folder; nothing happens if it does not exist.
         *names: Patterns of the names of the files, such as "step_*".
     """
     for path in folder.glob(".*.tmp*"):
-        if is_leftover(path, *names):
+        found = LEFTOVER.fullmatch(path.name)
+        if found and is_leftover(path, *names) and not _is_of_another(found["process"]):
             delete(path)
+
+
+def _is_of_another(process: str | None) -> bool:
+    """Whether a process number belongs to another process, alive on this machine."""
+    if process is None or int(process) == os.getpid() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def is_leftover(path: Path, *names: str) -> bool:

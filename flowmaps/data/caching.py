@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..files import LOCK, is_leftover
 from ..serialise import differences, shown
 from .cache import MANIFEST, TABLES, TEXTS, check_sizes, is_cache, read_manifest
 from .check import check_finite
@@ -120,7 +121,7 @@ def begin(
 
 def _left_over(path: Path) -> bool:
     """Whether this file is left over from an interrupted run without a manifest."""
-    return path.name == TEXTS or path.match(".*.tmp")
+    return path.name in (TEXTS, LOCK) or is_leftover(path, "*")
 
 
 def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, Any]) -> None:

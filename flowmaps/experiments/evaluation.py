@@ -26,11 +26,13 @@ from ..flow_map import FlowMap
 from ..runs.folder import EVALUATION, newest_step, read_config
 from ..runs.loading import load
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
+from .run_folder import EVALUATIONS, locked
 
 CLASSIFIER = "classifier.safetensors"
 """File in a run folder with the classifier for its evaluations."""
 
 
+@locked("evaluating it", EVALUATIONS, EVALUATION, CLASSIFIER)
 def evaluate(
     run: str | Path,
     reference: str | Path | None = None,
@@ -63,6 +65,7 @@ def evaluate(
         The result of `fm.evaluate.evaluate` with "step", the step of the checkpoint.
 
     Raises:
+        BlockingIOError: Another process evaluates the run; the message names it.
         FileNotFoundError: The folder has no run or no checkpoint.
         ValueError: The data cannot be loaded again, the reference is a run on data of another shape, or scales are
             given for a run without guidance.

@@ -17,6 +17,7 @@ from ..runs.folder import read_config, read_evaluation, read_metrics
 from ..runs.loading import load
 from .evaluation import evaluate, guided_again, run_data
 from .guided_run import baked_scale
+from .run_folder import EVALUATIONS, lock
 
 PAGE = "report.html"
 
@@ -58,7 +59,9 @@ def report(
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0
-    write_text(run / PAGE, run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual)))
+    page = run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual))
+    with lock(run, "writing its report", EVALUATIONS, PAGE):
+        write_text(run / PAGE, page)
     return run / PAGE
 
 

@@ -17,14 +17,13 @@ import torch
 
 from ..data import Data
 from ..data.transforms import transforms_of
-from ..files import is_leftover, remove_leftovers, write_json, write_text
+from ..files import LOCK, is_leftover, remove_leftovers, write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
 from ..serialise import current, describe, differences, shown
 from .earlier import upgraded
 from .fingerprint import fingerprint
-from .lock import LOCK
 
 FORMAT = 2
 """Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""

@@ -21,11 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..files import not_written, remove_leftovers, temporary_name
+from ..files import LOCK, not_written, remove_leftovers, temporary_name
 from .owner import identity, named, owner_of, read, refusal
 
-LOCK = ".lock"
-"""Name of the lock file of a folder."""
 REFRESH = 20.0
 """Seconds between refreshes of a lock."""
 TRIES = 100

@@ -7,24 +7,21 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
-    InitProcessGroupKwargs,
     ProjectConfiguration,
 )
 
 from ..data import as_data
 from ..data.labels import uses_labels
 from ..distributed.launcher import ends_with_launcher
-from ..distributed.processes import Processes
+from ..distributed.processes import Processes, join
 from ..distributed.shards import is_sharded, run_on_all, world_group
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
@@ -210,12 +207,8 @@ def make_accelerator(plan: TrainConfig, staged: bool) -> Accelerator:
     Raises:
         ImportError: If a tracker is not installed.
     """
-    handlers = [
-        DistributedDataParallelKwargs(find_unused_parameters=staged, gradient_as_bucket_view=True),
-        InitProcessGroupKwargs(timeout=timedelta(seconds=plan.timeout)),
-    ]
-    # without cpu=True, accelerate does not detect several processes that torchrun started on CPUs
-    cpu = not torch.accelerator.is_available()
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=staged, gradient_as_bucket_view=True)]
+    cpu = join(plan.timeout)
     if plan.out is None:
         return Accelerator(cpu=cpu, kwargs_handlers=handlers)
     installed = [getattr(name, "value", name) for name in get_available_trackers()]
