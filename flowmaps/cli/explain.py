@@ -36,7 +36,6 @@ def run_explain(options: Explain) -> None:
     if options.out is not None:
         from ..figures.portrait import portrait
 
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         portrait(stages, options.out, title=row.name, subtitle=row.equation)
         say(f"{options.out}")
     if options.json:
