@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..files import LOCK, is_leftover
 from ..serialise import differences, shown
 from .cache import FORMAT, MANIFEST, TABLES, TEXTS, check_sizes, check_sums, is_cache, is_intact, read_manifest
 from .check import check_finite
@@ -124,7 +125,7 @@ def begin(
 
 def _left_over(path: Path) -> bool:
     """Whether this file is left over from an interrupted run without a manifest."""
-    return path.name == TEXTS or path.match(".*.tmp")
+    return path.name in (TEXTS, LOCK) or is_leftover(path, "*")
 
 
 def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, Any]) -> None:
@@ -189,17 +190,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], mark: str) -> None:
     Raises:
         ValueError: A value is not finite.
     """
-    from safetensors.torch import save_file
-
-    from ..files import flush
+    from ..files import replacing, save_tensors
 
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of rows {mark.split()[1]} for {path}")
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata={MARK: mark})
-    flush(temporary)
-    temporary.replace(path)
-    flush(path.parent)
+    with replacing(path) as temporary:
+        save_tensors(temporary, {name: tensor.contiguous() for name, tensor in tensors.items()}, {MARK: mark})
 
 
 def check_cache(folder: str | Path) -> None:

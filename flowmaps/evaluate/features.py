@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Data
-from ..files import add_tensor, opened_tensors, parse_json, replacing
+from ..files import add_tensor, opened_tensors, parse_json, replacing, save_tensors
 from ..serialise import mismatch
 
 WHITENING = 10_000
@@ -134,13 +134,11 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
 
 
 def save_classifier(classifier: Classifier, path: str | Path) -> None:
-    """Write weights and arguments of a classifier to a safetensors file (no pickle), whole or not at all."""
-    from safetensors.torch import save_file
-
+    """Write weights and arguments of a classifier to a safetensors file (no pickle), atomically."""
     arguments = {"shape": list(classifier.shape), "classes": classifier.classes}
     known = json.dumps({**arguments, "sha256": _digest(arguments, classifier.state_dict())})
     with replacing(path) as temporary:
-        save_file(classifier.state_dict(), temporary, metadata={"classifier": known})
+        save_tensors(temporary, classifier.state_dict(), {"classifier": known})
 
 
 def load_classifier(path: str | Path) -> Classifier:

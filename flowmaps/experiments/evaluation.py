@@ -26,11 +26,13 @@ from ..runs.folder import read_config
 from ..runs.loading import LoadedFlow, load_with_step
 from ..runs.records import EVALUATION, write_evaluation
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
+from .run_folder import EVALUATIONS, locked
 
 CLASSIFIER = "classifier.safetensors"
 """File in a run folder with the classifier for its evaluations."""
 
 
+@locked("evaluating it", EVALUATIONS, EVALUATION, CLASSIFIER)
 def evaluate(
     run: str | Path,
     reference: str | Path | None = None,
@@ -64,6 +66,7 @@ def evaluate(
         with the same of the reference.
 
     Raises:
+        BlockingIOError: Another process evaluates the run; the message names it.
         FileNotFoundError: The folder has no run or no checkpoint.
         ValueError: The data cannot be loaded again, the reference is a run on data of another shape, or scales are
             given for a run without guidance.

@@ -17,6 +17,7 @@ from ..runs.loading import load, load_with_step
 from ..runs.records import read_evaluation, read_metrics
 from .evaluation import guided_again, measure, run_data
 from .guided_run import baked_scale
+from .run_folder import EVALUATIONS, lock
 
 PAGE = "report.html"
 
@@ -59,7 +60,9 @@ def report(
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0
-    write_text(run / PAGE, run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual)))
+    page = run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual))
+    with lock(run, "writing its report", EVALUATIONS, PAGE):
+        write_text(run / PAGE, page)
     return run / PAGE
 
 

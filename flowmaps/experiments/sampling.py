@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import sampling
 from .. import steps as steppers
 from ..arguments import did_you_mean
+from ..files import replacing
 from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
@@ -197,11 +198,12 @@ def write(out: Path, x: Tensor, config: Mapping[str, Any]) -> None:
         x, kind = decoded(config, x), "images"
     if out.suffix == ".png" and kind == "vectors":
         raise ValueError("only images and points in the plane can be drawn: write the samples to a .npy file")
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npy":
         import numpy as np
 
-        return np.save(out, x.numpy())
+        with replacing(out) as temporary:
+            np.save(temporary, x.numpy())
+        return
     from .. import figures
 
     if kind == "images":

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..distributed.shards import FOLDER, is_sharded, read_part
 from ..files import checksum, join, read_json, unsealed
 from ..serialise import mismatch, shown_value
+from .beside import READS, again, unchanged
 
 MODELS = ("flow", "ema", "method")
 """Names of the models of a checkpoint."""
@@ -40,7 +41,13 @@ class CheckpointState(TypedDict):
 
 def complete(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first; other files and temporary folders are ignored."""
-    return sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name) and path.is_dir())
+    found: list[Path] = []
+    for _ in range(READS):
+        named = sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name))
+        found = [path for path in named if path.is_dir()]
+        if found or not named:
+            break  # else a writer has removed them since they were listed, and a newer one is there
+    return found
 
 
 def newest(folder: Path) -> int | None:
@@ -130,10 +137,40 @@ def latest(folder: Path, parts: Sequence[str] | None = None) -> tuple[Path, dict
     Raises:
         ValueError: If all checkpoints are damaged, or one has the format of a later version.
     """
+    return again(lambda: _latest(folder, parts))
+
+
+def read_newest(folder: Path, name: str) -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
+    """Read a model of the newest valid checkpoint, also while training writes others.
+
+    Args:
+        folder: The folder of the checkpoints.
+        name: One of `MODELS`.
+
+    Returns:
+        The folder of the checkpoint, its state, and the state dict of the model; None if there is no checkpoint.
+
+    Raises:
+        ValueError: If all checkpoints are damaged, or one has the format of a later version.
+    """
+
+    def read() -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
+        found = _latest(folder, (name,))
+        if found is None:
+            return None
+        with unchanged(found[0]):
+            return *found, read_model(found[0], name)
+
+    return again(read)
+
+
+def _latest(folder: Path, parts: Sequence[str] | None) -> tuple[Path, dict[str, Any]] | None:
+    """Find the newest valid checkpoint, as `latest`. Raises ReplacedError if one is removed meanwhile."""
     damage = []
     for path in reversed(complete(folder)):
         try:
-            state = read_state(path, parts)
+            with unchanged(path):
+                state = read_state(path, parts)
         except DamageError as error:
             damage.append(str(error))
         else:

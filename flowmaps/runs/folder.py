@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..data import Data
 from ..data.data_free import with_zero_rows
 from ..data.transforms import transforms_of
-from ..files import read_json, sealed, unsealed, write_json, write_text
+from ..files import LOCK, is_leftover, read_json, remove_leftovers, sealed, unsealed, write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
@@ -65,6 +65,12 @@ class Run:
         """Create the folder with its config.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config, sealed(config))
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of writes that were killed; only the process that trains calls it."""
+        remove_leftovers(self.path, self.config.name, self.metrics.name)
+        for folder in (self.checkpoints, self.samples):
+            remove_leftovers(folder, "step_*")
 
     def drop_metrics_after(self, step: int) -> None:
         """Remove the metrics of later steps, which a resumed run repeats."""
@@ -155,7 +161,7 @@ def new(out: Path) -> Run:
     """Return a run in a new folder, without creating it.
 
     Args:
-        out: The folder. It must not exist, or hold nothing but temporary files of an interrupted write of config.json.
+        out: The folder. It must not exist, or hold nothing but a lock and temporary files of an interrupted start.
 
     Returns:
         The paths of the run.
@@ -163,7 +169,7 @@ def new(out: Path) -> Run:
     Raises:
         FileExistsError: If the folder or another file exists already.
     """
-    if out.is_dir() and all(path.match(".config.json.*.tmp") for path in out.iterdir()):
+    if out.is_dir() and all(is_leftover(path, "config.json", LOCK) or path.name == LOCK for path in out.iterdir()):
         return Run(out)
     if (out / "config.json").is_file():
         raise FileExistsError(

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from ..distributed.shards import part_shapes
 from ..flow_map import FlowMap
 from ..serialise import build, check_arguments, shown_value
-from .checkpoint import latest, read_model
+from .checkpoint_reading import read_newest
 from .folder import Run, read_config
 from .outline import check_outline
 
@@ -76,19 +75,18 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
         ValueError: As `load`.
     """
     config = None if isinstance(network, FlowMap) else read_config(run)
-    name = "ema" if ema else "flow"
-    found = latest(Run(Path(run)).checkpoints, (name,))
+    found = read_newest(Run(Path(run)).checkpoints, "ema" if ema else "flow")
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
-    path, state = found
+    path, state, weights = found
     if config is None:
         assert isinstance(network, FlowMap)
         flow = network
     else:
         entry, file = config["flow"], Run(Path(run)).config
-        check_outline(lambda: rebuild(entry, network, file), part_shapes(path, name), path)
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        check_outline(lambda: rebuild(entry, network, file), shapes, path)
         flow = rebuild(entry, network, file)
-    weights = read_model(path, name)
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:

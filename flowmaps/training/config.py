@@ -73,6 +73,9 @@ class KeepingConfig:
     shard: bool = False
     """Shard weights, gradients, averages and optimizer states over the processes (FSDP2) started by `torchrun` or
     `accelerate launch`, instead of a copy in each."""
+    timeout: float = 1800.0
+    """Seconds that processes wait for one another. If one does not answer for so long, the others stop with an error.
+    """
     trackers: Sequence[str] = ("tensorboard",)
     """Experiment trackers, by their names in accelerate: tensorboard, wandb, ..."""
 
@@ -111,7 +114,7 @@ class TrainConfig(LearningConfig, KeepingConfig):
             raise ValueError(
                 f"training needs a length: either steps= or seconds=, got steps={self.steps}, seconds={self.seconds}"
             )
-        for name in ("steps", "seconds", "batch_size", "lr", "clip"):
+        for name in ("steps", "seconds", "batch_size", "lr", "clip", "timeout"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name} must be positive and finite, got {value}")

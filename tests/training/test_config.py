@@ -34,8 +34,8 @@ def test_the_defaults_are_the_ones_of_before():
         "steps": None, "seconds": None, "batch_size": 256, "lr": 1e-3, "optimizer": None, "schedule": WarmUpDecay(),
         "ema": 0.999, "clip": None, "accumulate": 1, "shard": False, "seed": 0, "labels": None, "precision": "no",
         "compile": False, "out": None, "resume": False, "checkpoint_every": 1000, "keep": 3, "sample_every": 1000,
-        "log_every": 50, "trackers": ("tensorboard",), "progress_bar": True, "accelerator": None, "notes": None,
-        "fingerprint": "samples",
+        "log_every": 50, "timeout": 1800.0, "trackers": ("tensorboard",), "progress_bar": True, "accelerator": None,
+        "notes": None, "fingerprint": "samples",
     }  # fmt: skip
 
 

@@ -15,10 +15,9 @@ from typing import Any, TypedDict
 
 import torch
 from peft import get_peft_model_state_dict
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ...files import load_tensors, read_json, tensor_shapes, write_json
+from ...files import load_tensors, read_json, replacing, save_tensors, tensor_shapes, write_json
 from ...flow_map import FlowMap
 from ...serialise import mismatch
 from .adapted import NAME, Adapted, adapted_of, core_of, lora, set_weight
@@ -64,9 +63,11 @@ def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
     # as diffusers writes it: without this note its readers take alpha = rank
     notes = {"lora_adapter_metadata": json.dumps({f"{prefix}.{key}": value for key, value in config.items()})}
     weights = {f"{prefix}.{name}": _here(value) for name, value in of_peft(core).items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt", **notes})
+    with replacing(folder / WEIGHTS) as temporary:
+        save_tensors(temporary, weights, {"format": "pt", **notes})
     if new := {name: _here(value) for name, value in _new(adapted).items()}:
-        save_file(new, folder / NEW, metadata={"format": "pt"})
+        with replacing(folder / NEW) as temporary:
+            save_tensors(temporary, new, {"format": "pt"})
     write_json(
         folder / SETTINGS,
         {
