@@ -58,7 +58,7 @@ class DataEntry(TypedDict):
     classes: int | None
     recipe: dict[str, Any] | None
     coupling: NotRequired[Any]
-    changes: NotRequired[list[Any] | None]
+    changes: NotRequired[Any]
 
 
 class TrainingEntry(TypedDict):
@@ -186,11 +186,20 @@ def check_config(config: Any, path: Path) -> None:
         raise ValueError(
             f"{path} cannot be used: data.classes must be between 1 and {MOST_CLASSES}, got {data['classes']}"
         )
-    for index, change in enumerate(data.get("changes") or ()):
-        if isinstance(change, dict):
-            check(change, Change, path, f"data.changes[{index}]")
-            if change["type"].endswith(("LabelDropout", "WithoutLabel")):
-                check(change.get("arguments"), LabelDropoutArguments, path, f"data.changes[{index}].arguments")
+    if data.get("changes") is not None:
+        check(data["changes"], list[Any], path, "data.changes")
+        for index, change in enumerate(data["changes"]):
+            _check_change(change, path, f"data.changes[{index}]")
+
+
+def _check_change(change: Any, path: Path, place: str) -> None:
+    """Check a transform of the data: an object is described with its arguments, a function by its name."""
+    if isinstance(change, dict) and "function" not in change:
+        check(change, Change, path, place)
+        if change["type"].endswith(("LabelDropout", "WithoutLabel")):
+            check(change.get("arguments"), LabelDropoutArguments, path, f"{place}.arguments")
+    else:
+        check(change, dict[str, Any] | str, path, place)
 
 
 def check_evaluation(found: Any, path: Path) -> None:

@@ -85,7 +85,7 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     else:
         entry, file = config["flow"], Run(Path(run)).config
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-        check_outline(lambda: rebuild(entry, network, file), shapes, path)
+        check_outline(lambda: rebuild(entry, network, file), shapes, path, file)
         flow = rebuild(entry, network, file)
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
@@ -124,6 +124,9 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
         built = {name: build(part, f"flow.{name}") for name, part in parts.items()}
         built = {"network": network, **built}
         check_arguments(FlowMap, "FlowMap", built, "flow")
+        for name in ("only_source", "only_target"):
+            if built[name] is not None and not 0 <= built[name] <= 1:
+                raise ValueError(f"flow.{name} must be a time in [0, 1], got {built[name]}")
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
     except OSError as error:

@@ -19,13 +19,16 @@ SMALL = 256 * 2**20
 """Bytes of tensors that a network may have beside those in its checkpoint, such as positions of patches."""
 
 
-def check_outline(make: Callable[[], nn.Module], shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
+def check_outline(
+    make: Callable[[], nn.Module], shapes: Mapping[str, tuple[int, ...]], file: Path, config: Path
+) -> None:
     """Compare a network with a checkpoint before it is made, so that its sizes are those of the checkpoint.
 
     Args:
         make: Makes the network.
         shapes: The shapes of the tensors in the checkpoint, by name.
         file: The checkpoint, for messages.
+        config: The file that describes the network, for messages.
 
     Raises:
         ValueError: If the network has more parts than the checkpoint, or other shapes, or is much larger.
@@ -33,12 +36,14 @@ def check_outline(make: Callable[[], nn.Module], shapes: Mapping[str, tuple[int,
     with torch.device("meta"), _limited(FEW + 10 * len(shapes), file):
         outline = make()
     tensors = dict(outline.state_dict(keep_vars=True))
+    if unknown := [name for name in shapes if name not in tensors]:
+        raise ValueError(f"the weights in {file} do not fit this network: the network of {config} has no {unknown[0]}")
     unfit = [name for name, shape in shapes.items() if name in tensors and tuple(tensors[name].shape) != shape]
     if unfit:
         name = unfit[0]
         raise ValueError(
             f"the weights in {file} do not fit this network: {name} has shape {shapes[name]} there, and "
-            f"{tuple(tensors[name].shape)} in the network"
+            f"{tuple(tensors[name].shape)} in the network of {config}"
         )
     backed = {id(tensors[name]) for name in shapes if name in tensors}
     beside = {id(value): value for value in _tensors(outline) if value.is_meta and id(value) not in backed}
@@ -46,8 +51,8 @@ def check_outline(make: Callable[[], nn.Module], shapes: Mapping[str, tuple[int,
     if size > SMALL:
         lost = next((name for name in tensors if name not in shapes), "what it keeps beside its weights")
         raise ValueError(
-            f"the weights in {file} do not fit this network: it needs {size / 1e6:,.0f} MB that are not in the file, "
-            f"such as {lost}"
+            f"the weights in {file} do not fit this network: in {config} it needs {size / 1e6:,.0f} MB that are not in "
+            f"the checkpoint, such as {lost}"
         )
 
 

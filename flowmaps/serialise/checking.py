@@ -96,13 +96,15 @@ def mismatch(value: Any, hint: Any, place: str) -> str | None:
 
     Args:
         value: The value.
-        hint: The type. Objects may have more entries than a `TypedDict`.
+        hint: The type. Objects may have more entries than a `TypedDict`; `Any` is not checked.
         place: Place of the value in its file; "" for the whole file.
 
     Returns:
         A clause that names the entry, its type and its value; None if the value fits.
     """
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return None
     if origin is typing.NotRequired:
         return mismatch(value, parts[0], place)
     if typing.is_typeddict(hint) and isinstance(value, dict):
@@ -182,8 +184,10 @@ def _agree(one: Any, other: Any) -> bool:
 
 def shown(value: Any) -> str:
     """Describe a value from a file for a message, in a few words."""
-    if value is None or isinstance(value, (bool, int, float, str, list, tuple, dict)):
+    if value is None or isinstance(value, (bool, int, float, str)):
         return _short.repr(value)
+    if isinstance(value, (list, tuple, dict)):
+        return _short.repr(value) if _is_plain(value) else f"a {type(value).__name__} of other parts"
     if inspect.isfunction(value):
         return f"the function {public_name(value)}"
     return f"a {public_name(type(value))}"
