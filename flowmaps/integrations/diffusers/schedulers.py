@@ -20,6 +20,7 @@ from ... import path as paths
 from ...path import Form, Path, linear
 from ...pretrained import Affine, Reading
 from ..edm import LogLevel, Preconditioned, negative_output, output
+from .component_files import SCHEDULER, config_of, folder_of
 from .errors import explained
 
 PREDICTIONS = {
@@ -134,16 +135,21 @@ def made(scheduler: Scheduler | Mapping[str, Any] | str | File) -> Scheduler:
     """
     if isinstance(scheduler, str | File):
         scheduler = _config(str(scheduler))
-    if isinstance(scheduler, Mapping):
-        name = scheduler.get("_class_name")
-        if not hasattr(diffusers, str(name)):
-            raise ValueError(f"the config of a scheduler must name a class of diffusers as _class_name, got {name!r}")
-        scheduler = getattr(diffusers, str(name)).from_config(dict(scheduler))
-    name = _name(scheduler)
-    if name not in (*STEPS, *FLOW, *EDM):
+    if not isinstance(scheduler, Mapping):
+        _check_name(type(scheduler).__name__)
+        return scheduler
+    name = scheduler.get("_class_name")
+    if not (isinstance(name, str) and hasattr(diffusers, name)):
+        raise ValueError(f"the config of a scheduler must name a class of diffusers as _class_name, got {name!r}")
+    _check_name(name)
+    return getattr(diffusers, name).from_config(dict(scheduler))
+
+
+def _check_name(name: str) -> None:
+    """Raise ValueError for a class that is no known scheduler."""
+    if (short := name.removesuffix("Scheduler")) not in (*STEPS, *FLOW, *EDM):
         known = ", ".join(f"{each}Scheduler" for each in (*STEPS, *FLOW, *EDM))
-        raise ValueError(f"{type(scheduler).__name__} cannot be read: {INSTEAD.get(name, f'known are {known}')}")
-    return scheduler
+        raise ValueError(f"{name} cannot be read: {INSTEAD.get(short, f'known are {known}')}")
 
 
 def _config(folder: str) -> dict[str, Any]:
@@ -151,7 +157,7 @@ def _config(folder: str) -> dict[str, Any]:
         if file.is_file():
             return json.loads(file.read_text())
     with explained(folder, "scheduler"):
-        return diffusers.DDPMScheduler.load_config(folder, subfolder="scheduler")
+        return config_of(folder_of(folder, "scheduler", SCHEDULER, online=True), SCHEDULER)
 
 
 def _name(scheduler: Scheduler) -> str:
