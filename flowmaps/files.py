@@ -115,16 +115,34 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: If the file is of another kind.
     """
+    with reading_tensors(path, "restore the file that training wrote, or remove this checkpoint") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+@contextmanager
+def reading_tensors(path: Path, advice: str) -> Iterator[Any]:
+    """Open a safetensors file (context manager). Pickles are never loaded.
+
+    Args:
+        path: The file.
+        advice: End of the error message for a file of another kind.
+
+    Yields:
+        The opened file.
+
+    Raises:
+        ValueError: If the file is of another kind.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            yield file
     except SafetensorError as error:
         with path.open("rb") as start:
             pickled = start.read(4).startswith(PICKLES)
         kind = "a pickle, which may hold code; it was not opened" if pickled else f"not a safetensors file ({error})"
-        raise ValueError(f"{path} is {kind}: restore the file that training wrote, or remove this checkpoint") from None
+        raise ValueError(f"{path} is {kind}: {advice}") from None
 
 
 def split(value: Any, tensors: dict[str, Tensor]) -> Any:

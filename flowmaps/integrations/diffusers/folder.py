@@ -119,13 +119,13 @@ class Saved:
         """Read the config of a component, without its weights."""
         part = self.component(name)
         with explained(self.name, name, online=self.online):
-            return config_of(self._folder(part, None), part.kind)
+            return config_of(self.folder(part), part.kind)
 
     def network(self, name: str, dtype: torch.dtype | None) -> DiffusersNetwork:
         """Load a network in a dtype (None: float32)."""
         part, kind = self.component(name), None if dtype is None else str(dtype).removeprefix("torch.")
         with explained(self.name, name, self.variant, online=self.online):
-            self._folder(part, self.variant)
+            self.folder(part, self.variant)
         return DiffusersNetwork(part.class_name, self.config(name), self.name, name, variant=self.variant, dtype=kind)
 
     def part(self, name: str, dtype: torch.dtype | None = None) -> Any:
@@ -133,7 +133,7 @@ class Saved:
         part = self.component(name)
         variant = self.variant if part.kind.weights else None
         with explained(self.name, name, variant, online=self.online):
-            return part.load(self._folder(part, variant), variant, dtype)
+            return part.load(self.folder(part, variant), variant, dtype)
 
     def only(self, *kinds: str, dtype: torch.dtype | None = None) -> Any:
         """Load the pipeline with some of its components.
@@ -162,7 +162,7 @@ class Saved:
             raise ValueError(f"{self.name} has no component {name!r}; it has {', '.join(self.names)}")
         return component(self.name, name, self.index[name])
 
-    def _folder(self, part: Component, variant: str | None) -> Path:
+    def folder(self, part: Component, variant: str | None = None) -> Path:
         """Return the folder of a component, with the weights of a variant, downloaded if needed."""
         return folder_of(self.name, part.name, part.kind, variant, online=self.online)
 
@@ -173,7 +173,7 @@ class Saved:
             return self
         try:
             with explained(self.name, name, self.variant, online=self.online):
-                files_of(self._folder(part, self.variant), part.kind, self.variant)
+                files_of(self.folder(part, self.variant), part.kind, self.variant)
         except FileNotFoundError:
             return replace(self, variant=None)
         return self
