@@ -99,8 +99,7 @@ def _load_pipeline(folder: Path) -> list[str]:
             part = component(str(folder), name, entry)
             parts[name], kind = part.load(folder / name), part.kind
         names += [f"{name}/{pattern}" for pattern in kind.names(None)]
-    stem, _ = index["_class_name"]
-    code = read_code(regular_file(folder, f"{stem}.py"), list(FAMILIES))
+    code = _code(folder, "", index["_class_name"], list(FAMILIES))
     settings = {key: value for key, value in index.items() if key[:1] != "_" and not isinstance(value, list)}
     absent = {key: None for key, value in index.items() if value == [None, None]}
     with _run(code) as cls:
@@ -115,7 +114,16 @@ def _own(folder: Path, name: str, entry: list[Any]) -> Code | None:
 
     if not (is_plain(name) and is_plain(entry[0]) and (folder / name / f"{entry[0]}.py").is_file()):
         return None
-    return read_code(regular_file(folder, f"{name}/{entry[0]}.py"), list(KINDS))
+    return _code(folder, f"{name}/", entry, list(KINDS))
+
+
+def _code(folder: Path, where: str, entry: list[Any], stocks: list[str]) -> Code:
+    """Return the code that an entry, [module, class], names. Raises ValueError if it is not of this package."""
+    module, name = entry
+    code = read_code(regular_file(folder, f"{where}{module}.py"), stocks)
+    if name != code.defines:
+        raise ValueError(f"model_index.json names the class {name!r} of {where}{module}.py, which has {code.defines}")
+    return code
 
 
 def _load_own(folder: Path, code: Code) -> tuple[Any, Kind]:

@@ -33,11 +33,13 @@ def copied(base: Saved, folder: Path, network: str) -> dict[str, Any]:
         ValueError: For a component that is not known, a file that is a link, and one that is not of its kind.
         FileNotFoundError: If a component has no config, or no weights in safetensors.
     """
+    from ..integrations.diffusers.components import component
+
     kept = {name: value for name, value in base.index.items() if name[:1] != "_" and name not in (network, "scheduler")}
     for name, value in kept.items():
         if not isinstance(value, list) or value == [None, None]:
             continue
-        part = base.component(name)
+        part = component(base.name, name, value)
         try:
             copy_component(part.kind, base.folder(part), folder / name)
         except (ValueError, FileNotFoundError) as error:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
@@ -101,10 +101,21 @@ def folder_of(pipeline: str, name: str | None, kind: Kind, variant: str | None =
     if Path(pipeline).is_dir():
         return Path(pipeline, name or "")
     wanted = [f"{name}/{file}" if name else file for file in kind.names(variant)]
-    found = Path(snapshot_download(pipeline, allow_patterns=wanted, local_files_only=not online), name or "")
-    if not (online or (found / kind.config).is_file()):
-        raise LocalEntryNotFoundError(f"{kind.config} is not in the local cache")
-    return found
+    if not online:
+        return cached_file(pipeline, wanted[0]).parent
+    return Path(snapshot_download(pipeline, allow_patterns=wanted), name or "")
+
+
+def cached_file(pipeline: str, name: str) -> Path:
+    """Find a file of a repository in the local cache of the hub, without a request.
+
+    Raises:
+        LocalEntryNotFoundError: If it is not there.
+    """
+    found = try_to_load_from_cache(pipeline, name)
+    if not isinstance(found, str):
+        raise LocalEntryNotFoundError(f"{name} is not in the local cache")
+    return Path(found)
 
 
 def is_plain(name: Any) -> bool:

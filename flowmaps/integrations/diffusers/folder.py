@@ -21,7 +21,7 @@ from typing import Any
 import diffusers
 import torch
 
-from .component_files import config_of, files_of, folder_of, is_plain
+from .component_files import Kind, cached_file, config_of, files_of, folder_of, is_plain
 from .components import Component, class_of, component
 from .errors import explained, listed
 from .networks import DiffusersNetwork
@@ -118,8 +118,9 @@ class Saved:
     def config(self, name: str) -> dict[str, Any]:
         """Read the config of a component, without its weights."""
         part = self.component(name)
+        alone = replace(part, kind=Kind(part.kind.config))  # not to download its weights
         with explained(self.name, name, online=self.online):
-            return config_of(self.folder(part), part.kind)
+            return config_of(self.folder(alone), part.kind)
 
     def network(self, name: str, dtype: torch.dtype | None) -> DiffusersNetwork:
         """Load a network in a dtype (None: float32)."""
@@ -266,7 +267,8 @@ def _index(name: str, online: bool) -> dict[str, Any]:
         from huggingface_hub import hf_hub_download
 
         with explained(name, "model_index.json", online=online):
-            file = Path(hf_hub_download(name, "model_index.json", local_files_only=not online))
+            index = "model_index.json"
+            file = Path(hf_hub_download(name, index)) if online else cached_file(name, index)
     try:
         index = json.loads(file.read_text())
     except ValueError as error:
