@@ -117,10 +117,8 @@ def _only_variant(source: Path, kind: Kind) -> str | None:
     """Name the variant of the weights if there are no main ones; None otherwise."""
     if not kind.weights or any((source / name).is_file() for name in (kind.single(None), kind.index(None))):
         return None
-    shapes = [
-        re.escape(name).replace("VARIANT", "([A-Za-z0-9_-]+)")
-        for name in (kind.single("VARIANT"), kind.index("VARIANT"))
-    ]
+    single, index = (re.escape(name("VARIANT")).replace("VARIANT", r"(\w+)") for name in (kind.single, kind.index))
     there = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
-    found = [match[1] for name in there for shape in shapes if (match := re.fullmatch(shape, name))]
-    return found[0] if found else None
+    return next(
+        (found[1] for name in there if (found := re.fullmatch(single, name) or re.fullmatch(index, name))), None
+    )

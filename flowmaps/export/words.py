@@ -10,7 +10,8 @@ from typing import Any
 LONGEST = 300
 """Characters of a setting that the card shows."""
 PATH = re.compile(
-    r"""(?<![^\s"'(\[{=,])(?:file://)?(?:~[\w.-]*|[A-Za-z]:|\.\.)?[/\\]+(?:[^\s"'/\\]+[/\\]+)*([^\s"'/\\]+)[/\\]*"""
+    r"""(?<![^\s"'(\[{=,])(?:file://)?(?:(?:~[\w.-]*|\.\.|[A-Za-z]:)[/\\]+|/+|\\\\+)"""  # a start
+    r"""(?:[^\s"'/\\]+[/\\]+)*([^\s"'/\\]+)[/\\]*"""  # folders and the last part
 )
 """A path in a text, absolute or from a home folder or from the folder above; the group is its last part."""
 MARKUP = re.compile(r"[\\`*\[\]#~!@$^]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=\b[wW]{3})\.|^[-+=](?=[\s=+-]|$)")
@@ -29,7 +30,7 @@ def without_paths(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_paths(item) for item in value]
     if isinstance(value, dict):
-        return {key: without_paths(item) for key, item in value.items()}
+        return {without_paths(key): without_paths(item) for key, item in value.items()}
     return value
 
 
