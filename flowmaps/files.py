@@ -358,11 +358,14 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 @contextmanager
-def opened_tensors(path: Path) -> Iterator[Any]:
+def opened_tensors(
+    path: Path, advice: str = "restore the file that training wrote, or remove this checkpoint"
+) -> Iterator[Any]:
     """Open a safetensors file (context manager). A header that claims other bytes than the file has is refused.
 
     Args:
         path: The file.
+        advice: End of the error message for a file of another kind.
 
     Yields:
         The open file of safetensors, whose tensors are memory-mapped.
@@ -379,7 +382,7 @@ def opened_tensors(path: Path) -> Iterator[Any]:
         with path.open("rb") as start:
             pickled = start.read(4).startswith(PICKLES)
         kind = "a pickle, which may hold code; it was not opened" if pickled else f"not a safetensors file ({error})"
-        raise ValueError(f"{path} is {kind}: restore the file that training wrote, or remove this checkpoint") from None
+        raise ValueError(f"{path} is {kind}: {advice}") from None
 
 
 def split(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -40,7 +40,8 @@ def of_pipeline(pipeline: Saved | Loaded) -> dict[str, str]:
     if not Path(pipeline.name).is_dir():
         from huggingface_hub import hf_hub_download
 
-        return {"hub": pipeline.name, "commit": Path(hf_hub_download(pipeline.name, "model_index.json")).parent.name}
+        index = hf_hub_download(pipeline.name, "model_index.json")
+        return {"hub": pipeline.name, "commit": Path(index).parent.name}
     return {name: _of_files(Path(pipeline.name) / name) for name in names}
 
 
