@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +27,10 @@ LOCK = ".lock"
 """Name of the file that locks a folder for one process, see `runs.lock`."""
 LEFTOVER = re.compile(r"\.(?P<name>.+?)(\.(?P<process>\d+)(-[0-9a-f]{8})?)?(\.gone)?\.tmp(\.\w+)?")
 """Temporary names of this version (`temporary_name`) and of earlier ones, around the name of the file."""
+LARGEST_JSON = 64 * 2**20
+"""Largest size of a JSON document in bytes."""
+DEEPEST_JSON = 100
+"""Largest number of lists and objects inside one another in a JSON document."""
 SAMPLES_OF_A_WEIGHT = 64
 """Number of evenly spaced entries of each weight in `weights_checksum`."""
 
@@ -63,6 +67,63 @@ def append_text(path: Path, text: str) -> None:
                 raise
     except OSError as error:
         raise not_written(path, error) from error
+
+
+def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
+    """Read a JSON document of limited size and depth.
+
+    Args:
+        path: The file.
+        most: Largest size in bytes.
+
+    Returns:
+        Its content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no regular file, no JSON, too large or too deep; the message names the file.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} cannot be read: it is not a regular file")
+    with path.open("rb") as file:
+        text = file.read(most + 1)
+    if len(text) > most:
+        raise ValueError(f"{path} cannot be read: a JSON file of at most {most} bytes is expected, and it is larger")
+    try:
+        return parse_json(text.decode())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """Parse a JSON document of limited depth.
+
+    Args:
+        text: The document.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: If it is no JSON, or deeper than `DEEPEST_JSON`.
+    """
+    too_deep = f"it holds more than {DEEPEST_JSON} lists and objects inside one another"
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(too_deep) from None
+    level = [found]
+    for _ in range(DEEPEST_JSON + 1):
+        level = [item for part in level for item in _inside(part)]
+        if not level:
+            return found
+    raise ValueError(too_deep)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    """Lists and objects directly in a JSON value."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [item for item in items if isinstance(item, (dict, list))]
 
 
 @contextmanager
@@ -202,6 +263,36 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def add_tensor(digest: Any, tensor: Tensor) -> None:
+    """Add dtype, shape and all bytes of a tensor to a digest of hashlib."""
+    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+
+def json_checksum(content: Any) -> str:
+    """Compute the SHA-256 of a JSON value, in hexadecimal. Line breaks and the order of keys do not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a JSON object the entry "checksum", with the checksum of its other entries."""
+    plain = json.loads(json.dumps(content))
+    return {**plain, "checksum": json_checksum(plain)}
+
+
+def unsealed(content: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Take the checksum out of a JSON object, the inverse of `sealed`.
+
+    Args:
+        content: The object.
+
+    Returns:
+        The other entries, and whether they are the ones that were written; True for an object without a checksum.
+    """
+    plain = {name: value for name, value in content.items() if name != "checksum"}
+    return plain, content.get("checksum", None) in (None, json_checksum(plain))
+
+
 def weights_checksum(weights: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 over names, shapes and SAMPLES_OF_A_WEIGHT numbers of each weight.
 
@@ -252,11 +343,38 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: If the file is of another kind.
     """
+    with opened_tensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of the tensors in a safetensors file by name, from its header alone.
+
+    Raises:
+        ValueError: If the file is of another kind.
+    """
+    with opened_tensors(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+@contextmanager
+def opened_tensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file (context manager). A header that claims other bytes than the file has is refused.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The open file of safetensors, whose tensors are memory-mapped.
+
+    Raises:
+        ValueError: If the file is of another kind.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            yield file
     except SafetensorError as error:
         with path.open("rb") as start:
             pickled = start.read(4).startswith(PICKLES)

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from .consistency import guarded, needs_marginal_at_the_endpoint
 from .derivative import rewound, stop
+from .perceptual import Compare
 from .steps import Step, euler
 
 Nearer = Callable[[Tensor, Tensor], Tensor]
-Compare = Callable[[Tensor, Tensor], Tensor]
 
 
 def eulerian_step(

@@ -14,19 +14,21 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
-    "ComparisonResult", "DryRun", "Exported", "TrainedRun",
-    "compare", "distill", "evaluate", "export", "plan", "report", "sample", "train",
+    "ComparisonResult", "DryRun", "Explanation", "Exported", "TrainedRun",
+    "compare", "distill", "evaluate", "explain", "export", "plan", "report", "sample", "train",
 ]  # fmt: skip
 
 # Each needs other packages, so it is imported on first use: name -> module, attribute.
 _LAZY = {
     "ComparisonResult": (".comparison", "ComparisonResult"),
     "DryRun": (".dry_run", "DryRun"),
+    "Explanation": (".explaining", "Explanation"),
     "Exported": (".exporting", "Exported"),
     "TrainedRun": (".trained_run", "TrainedRun"),
     "compare": (".comparison", "compare"),
     "distill": (".distillation", "distill"),
     "evaluate": (".evaluation", "evaluate"),
+    "explain": (".explaining", "explain"),
     "export": (".exporting", "export"),
     "plan": (".planning", "plan"),
     "report": (".reporting", "report"),

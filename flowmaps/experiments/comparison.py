@@ -13,6 +13,7 @@ Finished parts are kept, so the same call continues an interrupted comparison.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,14 @@ from typing import Any
 from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
-from ..files import LOCK, is_leftover, write_json, write_text
-from ..runs.fingerprint import fingerprint
+from ..files import LOCK, is_leftover, json_checksum, read_json, write_json, write_text
+from ..runs.checkpoint import latest
+from ..runs.contents import contents
+from ..runs.fingerprint import fingerprint, short
+from ..runs.folder import versions
 from ..runs.lock import check_free
-from ..serialise import current, differences
+from ..runs.resuming import compare as compared
+from ..serialise import current
 from .build import MethodLike, NetworkName, OutputName, rows_of
 from .comparison_runs import ComparisonRuns
 from .evaluation import CLASSIFIER
@@ -172,10 +177,12 @@ def compare(
 
 def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, shared: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that all methods of one table share, as JSON; further methods may be added later."""
-    about = {name: getattr(data, name) for name in ("name", "shape", "recipe")}
+    about = {name: getattr(data, name) for name in ("name", "shape", "recipe")} | {"contents": contents(data)}
     found = {"data": about, "length": dict(length), "teacher": teacher and str(teacher), **shared}
     del found["progress_bar"]
-    return json.loads(json.dumps(fingerprint(found)))
+    if teacher is not None and (checkpoint := latest(teacher / "checkpoints", ("ema",))) is not None:
+        found["weights_sha256"] = short(json_checksum(checkpoint[1]["files"]))
+    return json.loads(json.dumps(fingerprint(found) | {"fingerprint": "samples", "versions": versions()}))
 
 
 def _is_same(out: Path, now: dict[str, Any]) -> bool:
@@ -207,9 +214,17 @@ def _refuse_other(out: Path, now: dict[str, Any]) -> None:
         if out.exists() and not all(item.name == LOCK or is_leftover(item, LOCK, SETTINGS) for item in out.iterdir()):
             raise FileExistsError(f"{out} exists and is no comparison: choose another folder (`out`)")
         return
-    changed = list(differences(current(json.loads(path.read_text(encoding="utf-8"))), now, "comparison"))
+    changed, said, _ = compared(_apart(current(read_json(path))), _apart(now), ("comparison",))
+    if said:
+        warnings.warn(f"the comparison in {out} goes on although this has changed: {'; '.join(said)}", stacklevel=3)
     if changed:
         raise ValueError(
             f"the comparison in {out} has another configuration: {'; '.join(changed)}. "
             "Use its options, or choose another folder (`out`)"
         )
+
+
+def _apart(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a comparison, beside the way in which contents are compared and the versions."""
+    beside = {name: found[name] for name in ("fingerprint", "versions") if name in found}
+    return {"comparison": {name: value for name, value in found.items() if name not in beside}, **beside}

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 Tangent = Callable[[], Any]
-Rule = Callable[..., tuple[Any, Tangent | None]]
+TangentRule = Callable[..., tuple[Any, Tangent | None]]
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, TangentRule] = {}
 """Rules by operation name: `rule(func, *args, **kwargs) -> (primal, tangent)`.
 
 `tangent()` computes the tangent; None stands for zero.

@@ -29,11 +29,13 @@ from ..files import (
     remove,
     remove_leftovers,
     save_tensors,
+    sealed,
     split,
     temporary_name,
     write_json,
 )
 from .checkpoint_reading import (
+    FORMAT,
     MODELS,
     complete,
     latest,
@@ -41,7 +43,6 @@ from .checkpoint_reading import (
     read_model,
     read_optimizers,
     read_state,
-    state_checksum,
 )
 
 __all__ = [
@@ -149,8 +150,8 @@ def _finish(temporary: Path, target: Path, taken: Snapshot, sums: list[dict[str,
         raise OSError(f"{missing[0]} is missing: the run folder must be visible to all processes")
     for path in temporary.rglob("*"):
         flush(path)
-    state = {"step": taken.step, **taken.state, "files": files}
-    write_json(temporary / "state.json", {**state, "checksum": state_checksum(state)})
+    state = {"format": FORMAT, "step": taken.step, **taken.state, "files": files}
+    write_json(temporary / "state.json", sealed(state))
     if os.path.lexists(target):
         remove(target)
     temporary.rename(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from ..files import FULL, append_text, not_written
 from ..method.method import Loss
 from ..runs.folder import Run
+from ..runs.records import metrics_line
 from .config import TrainConfig
 
 
@@ -85,7 +85,7 @@ class Monitor:
                 "steps_per_second": speed,
                 "seconds": round(seconds, 3),
             }
-            append_text(self.run.metrics, json.dumps(row) + "\n")
+            append_text(self.run.metrics, metrics_line(row))
         if self.trackers and self._logged is None:
             self._start_trackers(step)
         scalars = {"loss": value, **{f"terms/{name}": term for name, term in terms.items()}, "lr": lr}

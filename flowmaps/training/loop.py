@@ -29,6 +29,7 @@ from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
 from ..runs.lock import FolderLock, check_free
+from ..runs.resuming import existing
 from .config import TrainConfig, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
@@ -100,7 +101,9 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
     flow.guidance = guidance_of(method, data) or flow.guidance
-    config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {})
+    config: dict[str, Any] = {}
+    if plan.out is not None:
+        config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {}, plan.fingerprint)
     config["processes"] = {"count": processes.count, "accumulate": plan.accumulate, "shard": plan.shard}
     if any(map(is_sharded, flow.parameters())):
         raise ValueError(
@@ -110,8 +113,10 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
         folder, lock = open_folder(plan.out, config, plan.resume, processes)
         failed.enter_context(lock or nullcontext())
         learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1)
+        config["optimizers"] = learner.optimizers.options
         job = Job(learner, data, folder, lock, config)
-        if plan.resume:
+        if folder is not None and plan.resume:
+            existing(folder.path, config, ("optimizers",))
             job.restore()
         failed.pop_all()  # from here on the loop holds the lock
     return steps_of(job, Monitor(folder, accelerator, plan))
@@ -184,7 +189,7 @@ def open_folder(
 
     run_on_all(lock, world_group())
     try:
-        folder = run.existing(path, config) if resume else run.new(path)
+        folder = existing(path, config) if resume else run.new(path)
         if held:
             folder.remove_leftovers()
     except BaseException:

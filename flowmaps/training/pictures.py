@@ -13,7 +13,7 @@ from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
 from ..methods import LANDSCAPE
-from ..sampling import sample
+from ..sampling import by_name, sample
 from ..steps import euler, jump
 
 
@@ -38,10 +38,9 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     noise = noise * flow.path.sigma(torch.ones((), dtype=weight.dtype, device=weight.device))
     label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
     steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
-    known = {} if label is None else {"label": label}
     # conditions of a training batch, because transforms may add some
     given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
-    condition = {**known, **{name: value.to(weight.device) for name, value in (given or {}).items()}}
+    condition = {**by_name(label), **{name: value.to(weight.device) for name, value in (given or {}).items()}}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
     if data.kind == "images":
         figures.grid(data.to_pixels(x.float().cpu()), path)

@@ -8,7 +8,7 @@ from PIL import Image
 
 import flowmaps as fm
 from flowmaps.cli import drawings, main
-from flowmaps.cli.explain import subject
+from flowmaps.experiments import explain
 from flowmaps.experiments.build import row_of
 from flowmaps.figures.anatomy import anatomy
 from flowmaps.figures.portrait import portrait
@@ -73,7 +73,7 @@ def test_times_are_shown_again_where_they_change(flow):
 
 
 def test_options_that_change_in_the_course_of_training(flow):
-    _, ((part),) = subject(row_of("sct"), ())[0], subject(row_of("sct"), ())[1][0].parts
+    (part,) = explain("sct").stages[0].parts
     assert part.changes == {"ramp": [0.0, 1.0, 1.0]}
 
 
@@ -119,3 +119,16 @@ def test_blocks_go_below_each_other_where_they_do_not_fit():
     blocks = [["aaaa"], ["bbbb"], ["cccc"]]
     assert drawings.beside(blocks, ["1", "2", "3"], 30) == ["1      2      3", "aaaa   bbbb   cccc"]
     assert drawings.beside(blocks, ["1", "2", "3"], 12) == ["1      2", "aaaa   bbbb", "3", "cccc"]
+
+
+def test_the_same_from_python(capsys):
+    """And an unknown method or argument is named."""
+    found = explain(fm.methods.meanflow, method_args={"diagonal": 0.5})
+    assert main(["explain", "meanflow", "--json", "--method-args", "diagonal=0.5"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {**json.loads(json.dumps(found.as_dict())), "stages": None} == {**said, "stages": None}
+    assert [part.share for part in found.stages[0].parts] == [0.5, 0.5]
+    with pytest.raises(ValueError, match="did you mean meanflow"):
+        explain("meanfow")
+    with pytest.raises(ValueError, match=r"has no argument 'diagnal' \(did you mean diagonal"):
+        explain("meanflow", method_args={"diagnal": 0.5})

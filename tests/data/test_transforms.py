@@ -121,7 +121,7 @@ def test_intervals_of_guidance_and_rows_without_any(data):
             GuidanceScales(**wrong)
     with pytest.raises(ValueError, match="in order: got"):
         GuidanceScales(1, 2, interval=((0.0, 0.6), (0.5, 1.0)))
-    with pytest.raises(ValueError, match="another 'text'"):
+    with pytest.raises(ValueError, match="'text' by its null value"):
         first(transformed(data, GuidanceScales(1, 2, null={"text": torch.zeros(1, 3)})))
 
 

@@ -46,14 +46,14 @@ def plain(tmp_path_factory):
 
 
 def test_experiments_are_public_and_have_the_names_of_commands():
-    names = {kind.__name__.lower() for kind in COMMANDS} - {"methods", "explain"}
+    names = {kind.__name__.lower() for kind in COMMANDS} - {"methods"}
     assert names <= set(experiments.__all__) and experiments is fm.experiments
     assert all(callable(getattr(experiments, name)) for name in experiments.__all__)
     with pytest.raises(AttributeError, match="no attribute 'sing'"):
         _ = experiments.sing
 
 
-@pytest.mark.parametrize("name", ["train", "distill", "compare", "sample", "plan", "export"])
+@pytest.mark.parametrize("name", ["train", "distill", "compare", "sample", "plan", "explain", "export"])
 def test_the_defaults_are_those_of_the_command(name):
     function = getattr(experiments, name)
     command = next(kind for kind in COMMANDS if kind.__name__.lower() == name)
@@ -61,7 +61,9 @@ def test_the_defaults_are_those_of_the_command(name):
     known = (settings_of_training() if "settings" in own else {}) | own
     known |= {"train": {"method": METHOD, "steps": STEPS}, "compare": {"methods": ",".join(METHODS)}}.get(name, {})
     # these are read or used by the command itself: a time as a text, the hours and the memory of a GPU, a file
-    command_alone = {"compare": {"budget"}, "plan": {"rate", "memory"}, "sample": {"out"}}.get(name, set())
+    command_alone = {"compare": {"budget"}, "plan": {"rate", "memory"}, "sample": {"out"}, "explain": {"out"}}.get(
+        name, set()
+    )
     for field in dataclasses.fields(command):
         if field.name in PRINTED | command_alone:
             continue
@@ -120,7 +122,7 @@ def test_samples_are_those_of_the_command(plain, tmp_path):
     said = []
     again = experiments.sample(plain, n=6, step=fm.steps.euler, out=tmp_path / "x.png", say=said.append)
     assert again.shape == (6, 1, 8, 8) and (tmp_path / "x.png").stat().st_size > 500
-    assert said == [f"6 samples of digits, 1 x euler: {tmp_path / 'x.png'}"]
+    assert said == [f"6 samples of digits, weights of step 3, 1 x euler: {tmp_path / 'x.png'}"]
     with pytest.raises(ValueError, match="it needs `guidance`"):
         experiments.sample(plain, guidance_interval=(0, 1))
     with pytest.raises(ValueError, match=r"unknown step 'jmp' \(did you mean jump\?\); known are auto, jump"):

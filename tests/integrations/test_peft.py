@@ -533,7 +533,7 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the network has no new.inner.bias"):
         load_adapter(alone, tmp_path)
     (tmp_path / "flow_map_adapter.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read .* restore it"):
+    with pytest.raises(ValueError, match="cannot be read: .* restore it"):
         load_adapter(student_of(mlp()), tmp_path)
 
 

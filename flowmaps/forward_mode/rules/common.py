@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dual import RULES, Dual, Rule, Tangent, primal, tangent
+from ..dual import RULES, Dual, Tangent, TangentRule, primal, tangent
 
 Result = tuple[Any, Tangent | None]
 
 
-def rule(names: str) -> Callable[[Rule], Rule]:
+def rule(names: str) -> Callable[[TangentRule], TangentRule]:
     """Register the decorated rule for all functions and methods with one of these names, separated by spaces."""
 
-    def enter(entry: Rule) -> Rule:
+    def enter(entry: TangentRule) -> TangentRule:
         RULES.update(dict.fromkeys(names.split(), entry))
         return entry
 

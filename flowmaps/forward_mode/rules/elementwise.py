@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dual import Dual, Rule, primal, single_jvp, tangent
+from ..dual import Dual, TangentRule, primal, single_jvp, tangent
 from .common import Result, composed, rule, total
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -92,7 +92,7 @@ SLOPES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def _elementwise(slope: Callable[..., Tensor]) -> Rule:
+def _elementwise(slope: Callable[..., Tensor]) -> TangentRule:
     def rule(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
         if any(isinstance(a, Dual) for a in (*args, *kwargs.values())):
             return single_jvp(func, x, *args, **kwargs)
@@ -145,7 +145,7 @@ SLOPES_OF_TWO: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-def _of_two(slope_a: Callable[..., Any], slope_b: Callable[..., Any]) -> Rule:
+def _of_two(slope_a: Callable[..., Any], slope_b: Callable[..., Any]) -> TangentRule:
     def rule(func: Any, a: Any, other: Any = None, *, exponent: Any = None) -> Result:
         b = other if exponent is None else exponent
         da, db, x, z = tangent(a), tangent(b), primal(a), primal(b)

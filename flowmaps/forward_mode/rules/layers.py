@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dual import Dual, Rule, primal, tangent
+from ..dual import Dual, TangentRule, primal, tangent
 from ..fused import Kernel, SlopeTangent, by_hand
 from .common import Result, composed, product_rule, rule, total
 from .elementwise import SELU_ALPHA, SELU_SCALE
 
 
-def _add_product(product: Callable[..., Tensor]) -> Rule:
+def _add_product(product: Callable[..., Tensor]) -> TangentRule:
     """Make the rule of beta x + alpha (a b)."""
 
     def rule(func: Any, x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Result:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dual import Dual, Rule, primal, single_jvp, tangent
+from ..dual import Dual, TangentRule, primal, single_jvp, tangent
 from .common import Result, composed, rule
 from .elementwise import extremum
 
@@ -44,7 +44,7 @@ def _nansum(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
     )
 
 
-def _spread(root: bool, with_mean: bool) -> Rule:
+def _spread(root: bool, with_mean: bool) -> TangentRule:
     """Rule of v = sum (x - <x>)^2 / (N - c):  dv = 2 sum (x - <x>) dx / (N - c),  d sqrt(v) = dv / 2 sqrt(v)."""
 
     def rule(
@@ -118,7 +118,7 @@ def _shared_tangent(x: Dual, y: Tensor, axes: tuple[int, ...] = (), keepdim: boo
     return _summed(chosen * x.tangent, axes, keepdim) / _summed(chosen, axes, keepdim)
 
 
-def _selection(place: int) -> Rule:
+def _selection(place: int) -> TangentRule:
     """Make the rule of (values, indices) along dimension args[place]: the tangents at these indices."""
 
     def rule(func: Any, x: Dual, *args: Any, **kwargs: Any) -> Result:
@@ -140,7 +140,7 @@ rule("sort mode cummax cummin")(_selection(0))
 rule("topk kthvalue")(_selection(1))
 
 
-def _max(of_two: Callable[..., Any]) -> Rule:
+def _max(of_two: Callable[..., Any]) -> TangentRule:
     """Make the rule of an extremum over all elements, along a dimension, or of two tensors."""
 
     def rule(func: Any, x: Any, *args: Any, **kwargs: Any) -> Result:
@@ -159,7 +159,7 @@ rule("max median nanmedian")(_max(torch.maximum))
 rule("min")(_max(torch.minimum))
 
 
-def _max_pool(with_indices: Callable[..., Any], dims: int, always_both: bool) -> Rule:
+def _max_pool(with_indices: Callable[..., Any], dims: int, always_both: bool) -> TangentRule:
     def rule(func: Any, x: Dual, *args: Any, return_indices: bool = False, **kwargs: Any) -> Result:
         y, indices = with_indices(x.primal, *args, **kwargs)
 

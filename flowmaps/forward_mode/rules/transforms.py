@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dual import Dual, Rule, primal, single_jvp, tangent
+from ..dual import Dual, TangentRule, primal, single_jvp, tangent
 from .common import Result, composed, linear, product, rule, total
 
 rule(
@@ -18,7 +18,7 @@ rule(
 )(linear)
 
 
-def _running(combine: Callable[..., tuple[Tensor, Tensor]], blank: float) -> Rule:
+def _running(combine: Callable[..., tuple[Tensor, Tensor]], blank: float) -> TangentRule:
     """Make the rule of y_k = x_1 o ... o x_k along one dimension, for an associative operation o, by doubling.
 
     Args:

@@ -9,7 +9,6 @@ The same holds for a name on the Hugging Face hub: only the files of the request
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,8 @@ from typing import Any
 import diffusers
 import torch
 
+from ...files import read_json
+from ...serialise import fits
 from .errors import explained, listed
 from .networks import DiffusersNetwork, in_dtype
 
@@ -92,7 +93,7 @@ class Saved:
     @property
     def names(self) -> list[str]:
         """The names of its components."""
-        return [key for key, value in self.index.items() if isinstance(value, list) and value[-1] is not None]
+        return [key for key, value in self.index.items() if fits(value, tuple[str, str])]
 
     def has(self, name: str) -> bool:
         """Tell whether it has a component."""
@@ -135,7 +136,7 @@ class Saved:
         Returns:
             The pipeline.
         """
-        cls = self._of_diffusers(self.class_names[0])
+        cls = self._of_diffusers(self.class_names[0], diffusers.DiffusionPipeline)
         without = [key for key, value in self.index.items() if isinstance(value, list) and not key.startswith(kinds)]
         with explained(self.name, " and ".join(kinds), self.variant):
             return cls.from_pretrained(
@@ -151,15 +152,17 @@ class Saved:
                 f"the {name} of {self.name} is a {class_name} of {library!r}, not of diffusers: load the pipeline by "
                 "DiffusionPipeline.from_pretrained and give the pipeline itself"
             )
-        return self._of_diffusers(class_name)
+        return self._of_diffusers(class_name, (diffusers.ModelMixin, diffusers.SchedulerMixin))
 
-    def _of_diffusers(self, class_name: str) -> Any:
-        if not hasattr(diffusers, class_name):
+    def _of_diffusers(self, class_name: Any, kinds: Any) -> Any:
+        """Find a class of diffusers by its name in the index. The name is in diffusers' own list of its classes."""
+        found = getattr(diffusers, class_name) if class_name in vars(diffusers)["__all__"] else None
+        if not (isinstance(found, type) and issubclass(found, kinds)):
             raise ValueError(
                 f"{self.name} needs the class {class_name!r}, which diffusers {diffusers.__version__} does not have: "
                 "a newer diffusers may"
             )
-        return getattr(diffusers, class_name)
+        return found
 
 
 @dataclass(frozen=True)
@@ -250,10 +253,7 @@ def _index(name: str) -> dict[str, Any]:
 
         with explained(name, "model_index.json"):
             file = Path(hf_hub_download(name, "model_index.json"))
-    try:
-        index = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
-    if not (isinstance(index, dict) and "_class_name" in index):
+    index = read_json(file)
+    if not (isinstance(index, dict) and fits(index.get("_class_name"), str | tuple[str, str])):
         raise ValueError(f"{file} names no pipeline: it has no _class_name")
     return index

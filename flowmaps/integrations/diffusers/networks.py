@@ -12,7 +12,7 @@ from packaging.version import Version
 from torch import Tensor, nn
 
 from ...files import weights_checksum
-from ...serialise import describable
+from ...serialise import describable, dtype_named
 from ...students import TimeLayers
 from .errors import explained
 from .kinds import KINDS, NetworkKind, Shapes, flux
@@ -54,9 +54,10 @@ class DiffusersNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.class_name = _known(class_name)
-        chosen = None if dtype is None else getattr(torch, dtype)
-        if folder is None:
-            model = getattr(diffusers, class_name).from_config(dict(config))
+        chosen = None if dtype is None else dtype_named(dtype)
+        self.reads_folder = folder is not None
+        if folder is None or torch.get_default_device().type == "meta":  # in outline, no file is read
+            model = getattr(diffusers, class_name).from_config(plain(config))
             model = model if chosen is None else model.to(chosen)
         else:
             model = load(class_name, folder, subfolder, variant, chosen)
