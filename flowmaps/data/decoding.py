@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -29,6 +30,8 @@ class Pictures:
         label: Labels (N,).
         held: Boolean mask (N,) of the held-out images. None: the set has no split of its own.
         texts: Text of each image.
+        encoded: Function that reads the bytes of the i-th image, by which a resumed run notices other images.
+        files: File of each image. None: they are not in files of their own.
     """
 
     names: Sequence[str]
@@ -36,6 +39,8 @@ class Pictures:
     label: Tensor | None = None
     held: Tensor | None = None
     texts: Sequence[str] | None = None
+    encoded: Callable[[int], bytes] | None = None
+    files: Sequence[Path] | None = None
 
 
 @dataclass(frozen=True)

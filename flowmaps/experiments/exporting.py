@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..export import adapter, to_diffusers, to_onnx, to_program
 from ..export import push_to_hub as upload
+from ..export.files import add_file
 from ..export.folder import example, read_run
 from ..export.hub import check_name
 from ..flow_map import FlowMap
@@ -77,9 +78,11 @@ def export(
     say(f"{written.folder}: {(load if adapter_only else whole).format(str(written.folder))}")
     if onnx:
         written = replace(written, onnx=to_onnx(known.flow, written.folder / "one_step.onnx", *example(known)))
+        add_file(written.folder, "one_step.onnx")
         say(f"{written.onnx}: noise to samples in one step")
     if program:
         written = replace(written, program=to_program(known.flow, written.folder / "one_step.pt2", *example(known)))
+        add_file(written.folder, "one_step.pt2")
         say(f"{written.program}: noise to samples in one step")
     if push_to_hub is not None:
         written = replace(written, address=upload(written.folder, push_to_hub, private=not public))

@@ -12,14 +12,17 @@ from ..figures.comparison import Document
 from ..files import read_json, write_text
 from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
-from ..runs.folder import read_config, read_evaluation, read_metrics
-from ..runs.loading import load
-from .evaluation import evaluate, guided_again, run_data
+from ..runs.folder import read_config
+from ..runs.loading import load, load_with_step
+from ..runs.records import read_evaluation, read_metrics
+from .evaluation import WRITTEN, guided_again, measure, run_data
 from .guided_run import baked_scale
+from .run_folder import EVALUATIONS, locked
 
 PAGE = "report.html"
 
 
+@locked("evaluating it", EVALUATIONS, *WRITTEN, PAGE)
 def report(
     run: str | Path,
     reference: str | Path | None = None,
@@ -30,8 +33,8 @@ def report(
 ) -> Path:
     """Write report.html into a run folder: one self-contained page.
 
-    The run is evaluated first if its evaluation.json is missing, older than its newest checkpoint or without the
-    reference, or if there are options.
+    The run is evaluated first if its evaluation.json is missing, damaged, of another step than the weights or without
+    the reference, or if there are options.
 
     Args:
         run: The run folder.
@@ -44,16 +47,18 @@ def report(
         The path of the page.
 
     Raises:
+        BlockingIOError: Another process evaluates the run; the message names it.
         FileNotFoundError: The folder has no run or no checkpoint.
         ValueError: The data cannot be loaded again, or the reference is a run on data of another shape.
         ImportError: jinja2 or matplotlib is not installed.
     """
     run = Path(run)
-    evaluation = read_evaluation(run)
-    if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
-        evaluation = evaluate(run, reference, data=data, network=network, **options)
+    loaded = load_with_step(run, network)
     source = run_data(run) if data is None else as_data(data)
-    flow, config = load(run, network).float(), read_config(run)
+    evaluation = read_evaluation(run, loaded.step)
+    if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
+        evaluation = measure(run, loaded, source, reference, **options)
+    flow, config = loaded.flow.to("cpu").float(), read_config(run)
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0

@@ -33,10 +33,9 @@ def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[
     if not prompts:
         raise ValueError("the network of this run needs a text: `prompt=TEXT`")
     from ..integrations.diffusers import Texts
-    from ..integrations.diffusers.folder import opened
     from ..integrations.diffusers.latents import factors
 
-    pipeline = opened(pipeline_of(config))
+    pipeline = pipeline_of(config)
     factor = factors(pipeline.config("vae"))[-2:] if pipeline.has("vae") else (1, 1)
     size = tuple(side * f for side, f in zip(config["data"]["shape"][-2:], factor, strict=True))
     encoded = Texts(pipeline, size).to(flow.like.device).encode(list(prompts))
@@ -65,8 +64,15 @@ def has_pipeline(config: Mapping[str, Any]) -> bool:
     return bool(config["notes"].get("folder"))
 
 
-def pipeline_of(config: Mapping[str, Any]) -> str:
-    """The pipeline that a run was distilled from. Raises ValueError if its notes name none."""
+def pipeline_of(config: Mapping[str, Any]) -> Any:
+    """Open the pipeline that a run was distilled from, without the network: a person did not name it here.
+
+    Raises:
+        ValueError: If the notes of the run name none.
+        ConnectionError: If it is a name on the hub that is not in the local cache.
+    """
     if not has_pipeline(config):
         raise ValueError("this run needs the encoders of its pipeline, and its notes do not name the pipeline")
-    return config["notes"]["folder"]
+    from ..integrations.diffusers.folder import opened
+
+    return opened(config["notes"]["folder"], online=False)

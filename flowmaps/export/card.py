@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..figures.words import markdown_table
+from .words import block, escaped, plain_text
 
 TEXT = """# {title}
 
@@ -53,6 +55,7 @@ def write_card(
     config: Mapping[str, Any],
     evaluation: Mapping[str, Any] | None,
     base: str | None,
+    weights: Mapping[str, Any] = {},
 ) -> None:
     """Write README.md with the metadata that the Hugging Face hub reads.
 
@@ -63,6 +66,7 @@ def write_card(
         config: Content of the run's config.json; {} if unknown.
         evaluation: Content of the run's evaluation.json. None: not evaluated.
         base: The model from which it was distilled. None: not distilled.
+        weights: "step" and "ema" of the weights; {} if unknown.
     """
     base = base if base is None or is_hub_name(base) else Path(base).name
     method = config.get("method", {}).get("name")
@@ -70,30 +74,36 @@ def write_card(
         "library_name": "diffusers",
         "pipeline_tag": card.task,
         "base_model": base if base is not None and "/" in base else None,
-        "tags": ["flow-map", "few-step", "flowmaps", *([method] if method else [])],
+        "tags": ["flow-map", "few-step", "flowmaps", *([plain_text(method)] if method else [])],
     }
     text = TEXT.format(
-        title=title,
-        trained=_trained(config, base),
-        use=f"```python\n{card.use}\n```",
+        title=escaped(title),
+        trained=" ".join([_trained(config, base), *_weights(weights)]),
+        use=block(card.use),
         measured=_measured(evaluation),
         settings=_settings(config),
-        from_base="" if base is None else f"; this model was made from {base} and follows its terms",
+        from_base="" if base is None else f"; this model was made from {escaped(base)} and follows its terms",
     )
     (folder / "README.md").write_text(f"---\n{_yaml(head)}---\n\n{text}", encoding="utf-8")
 
 
 def is_hub_name(base: str) -> bool:
     """Tell whether a name has the form owner/name of the hub and is no local folder."""
-    return base.count("/") == 1 and not base.startswith((".", "/", "~")) and not Path(base).exists()
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", base, re.ASCII) is not None and not Path(base).exists()
 
 
 def _trained(config: Mapping[str, Any], base: str | None) -> str:
     if not config:
         return "Its training is not recorded here."
-    method, data = config["method"]["name"], config["data"]["name"]
-    source = "" if base is None else f", distilled from {base}"
-    return f"Trained with flowmaps by `{method}` on {data}{source}."
+    method, data = escaped(config["method"]["name"]), escaped(config["data"]["name"])
+    source = "" if base is None else f", distilled from {escaped(base)}"
+    return f"Trained with flowmaps by {method} on {data}{source}."
+
+
+def _weights(weights: Mapping[str, Any]) -> list[str]:
+    """The step of the weights and whether they are averaged, as a sentence if it is known."""
+    kind = "averaged" if weights.get("ema") else "trained, not averaged,"
+    return [f"The weights are the {kind} ones of step {weights['step']}."] if weights else []
 
 
 def _measured(evaluation: Mapping[str, Any] | None) -> str:
@@ -102,15 +112,16 @@ def _measured(evaluation: Mapping[str, Any] | None) -> str:
     named = any("run" in row for row in evaluation["rows"])
     head = ["run"] * named + ["sampler", "steps", "distance", "network calls", "seconds per sample"]
     rows = [
-        [row.get("run", "this")] * named
-        + [row["sampler"], str(row["steps"]), _error(row["distance"], row["stderr"]), str(row["network_calls"])]
+        [escaped(row.get("run", "this"))] * named
+        + [escaped(row["sampler"]), escaped(row["steps"]), _error(row["distance"], row["stderr"])]
+        + [escaped(row["network_calls"])]
         + [f"{row['seconds_per_sample']:.3g}"]
         for row in evaluation["rows"]
     ]
     floor = _error(evaluation.get("floor"), evaluation.get("floor_stderr"))
     return (
-        f"{evaluation['metric']}; data against data: {floor}. At step {evaluation['step']}, "
-        f"{evaluation['samples']} samples, on {evaluation['device']}.\n\n{markdown_table(head, rows)}"
+        f"{escaped(evaluation['metric'])}; data against data: {floor}. At step {escaped(evaluation['step'])}, "
+        f"{escaped(evaluation['samples'])} samples, on {escaped(evaluation['device'])}.\n\n{markdown_table(head, rows)}"
     )
 
 
@@ -126,9 +137,9 @@ def _settings(config: Mapping[str, Any]) -> str:
     rows = [("method", config["method"]["name"]), ("data", config["data"]["name"])]
     training = {**config["training"], "accumulate": config.get("processes", {}).get("accumulate", 1)}
     rows += [(name, _value(value)) for name, value in training.items() if value is not None and value is not False]
-    rows += [(name, _public(value)) for name, value in config.get("notes", {}).items()]
+    rows += list(config.get("notes", {}).items())
     rows += [(f"{name} version", v) for name, v in config["versions"].items() if v != "not installed"]
-    return markdown_table(["setting", "value"], [[name, str(value)] for name, value in rows])
+    return markdown_table(["setting", "value"], [[escaped(name), escaped(value)] for name, value in rows])
 
 
 def _value(value: Any) -> Any:
@@ -139,11 +150,6 @@ def _value(value: Any) -> Any:
     given = arguments.items() if isinstance(arguments, Mapping) else ()
     name = value.get("type") or value.get("function")
     return f"{name}({', '.join(f'{key}={_value(item)}' for key, item in given)})" if given else name
-
-
-def _public(value: Any) -> Any:
-    """Return a setting; an absolute path is shortened to its last part."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _yaml(head: Mapping[str, Any]) -> str:

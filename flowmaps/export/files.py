@@ -1,83 +1,34 @@
-"""Write the files of an exported folder: source, weights and index."""
+"""Write the files of an exported folder: weights, index and the list of its files."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..files import write_json
+from ..files import FULL, checksum, not_written, remove, remove_leftovers, save_tensors, temporary_name, write_json
 from ..flow_map import FlowMap
 from ..path import linear
-from .source import PACKAGE, Name, gathered
+from ..runs.lock import FolderLock
+from .code import Code, made_by
 
 MARK = "flow_map.json"
-"""The file that marks a folder as an export of flowmaps, which the next export may replace."""
-TEMPLATES = f"{PACKAGE}.export.templates"
+"""The file that marks a folder as an export of flowmaps, which the next export may replace, and lists its files."""
+CARD = "README.md"
+"""The model card, to which its reader may add a licence: it is not among the listed files."""
 
 
-@dataclass(frozen=True)
-class Code:
-    """One file of source code.
-
-    Attributes:
-        stem: The name of the file without its checksum.
-        text: The code.
-    """
-
-    stem: str
-    text: str
-
-    @property
-    def name(self) -> str:
-        """The name of the module, with a checksum because diffusers keeps the code of all folders together."""
-        return f"{self.stem}_{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
-
-    def around(self, old: str, new: str) -> Code:
-        """Replace the base class of diffusers, `old`, by `new`."""
-        return Code(self.stem, self.text.replace(f"import {old} as Stock", f"import {new} as Stock"))
-
-    def write(self, folder: Path) -> str:
-        """Write the file to a folder and return the name of the module."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.name}.py").write_text(self.text, encoding="utf-8")
-        return self.name
-
-
-def code(stem: str, about: str, *names: Name) -> Code:
-    """Gather definitions into one file that does not need flowmaps.
-
-    Args:
-        stem: The name of the file without its checksum.
-        about: First line of its docstring.
-        *names: The definitions, pairs (module, name).
-
-    Returns:
-        The file.
-    """
-    head = f'"""{about}\n\nWritten by flowmaps {made_by()}, Apache-2.0. It needs torch and diffusers alone.\n"""\n\n'
-    return Code(stem, head + gathered(list(names)))
-
-
-def made_by() -> str:
-    """Return the version of this package."""
-    try:
-        return version(PACKAGE)
-    except PackageNotFoundError:
-        return "(no version)"
-
-
-def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
+def write_folder(folder: str | Path, kind: str, write: Callable[[Path], None]) -> Path:
     """Write a folder atomically: to a temporary name, renamed when it is complete. An earlier export is replaced.
 
     Args:
         folder: The folder.
+        kind: "pipeline" or "adapter".
         write: Writes the content to a given folder.
 
     Returns:
@@ -85,20 +36,47 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
 
     Raises:
         FileExistsError: The folder holds something else.
+        BlockingIOError: Another process writes this folder.
+        OSError: The disk is full; an earlier export is kept.
     """
     folder = Path(folder)
     check_free(folder)
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        write(beside)
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with FolderLock(folder.parent, f"exporting to {folder.name} in it", f".{folder.name}.lock"):
+        remove_leftovers(folder.parent, folder.name)
+        beside = temporary_name(folder)
+        try:
+            beside.mkdir()
+            write(beside)
+            listed = {name: checksum(beside / name) for name in names_of(beside) if name != CARD}
+            write_json(beside / MARK, {"format": 2, "kind": kind, "flowmaps": made_by(), "files": listed})
+            if os.path.lexists(folder):
+                remove(folder)
+            beside.rename(folder)
+        except OSError as error:
+            raise (not_written(folder, error) if error.errno in FULL else error) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def add_file(folder: Path, name: str) -> None:
+    """Add a file that was written to an exported folder to the list of its files."""
+    mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    mark["files"][name] = checksum(folder / name)
+    write_json(folder / MARK, mark)
+
+
+def names_of(folder: Path) -> list[str]:
+    """List the names of all files and links in a folder, with `/` between their parts."""
+
+    def walk(here: Path) -> Iterator[str]:
+        for path in sorted(here.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                yield from walk(path)
+            else:
+                yield path.relative_to(folder).as_posix()
+
+    return list(walk(folder))
 
 
 def check_free(folder: Path) -> None:
@@ -120,13 +98,11 @@ def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, T
         config: Its config.
         weights: Its weights by name.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
     # cloned, because a file of tensors cannot hold two that share memory
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
-    save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    save_tensors(folder / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt"})
 
 
 def write_index(folder: Path, pipeline: list[str], components: Mapping[str, Any], flow: FlowMap) -> None:
@@ -144,8 +120,7 @@ def write_index(folder: Path, pipeline: list[str], components: Mapping[str, Any]
     sampler.save_pretrained(folder / "scheduler")
     scheduler = {"scheduler": ["diffusers", "FlowMapEulerDiscreteScheduler"]}
     if flow.only_target == 0 and flow.path == linear:
-        name = "FlowMapRestartScheduler"
-        source = code("flow_map_restart", "Steps of a map to the data alone.", (f"{TEMPLATES}.restart", name))
-        scheduler = {"scheduler": [source.write(folder / "scheduler"), name]}
+        code = Code("restart")
+        scheduler = {"scheduler": [code.write(folder / "scheduler"), code.defines]}
     head = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__}
     write_json(folder / "model_index.json", {**head, **components, **scheduler})

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..files import write_json
 from ..flow_map import FlowMap
 from ..students import Student
 from .card import Card, is_hub_name, write_card
-from .files import MARK, made_by, write_folder
+from .files import write_folder
 from .own import write_own
 from .stock import network_of, write_student
+from .words import in_python
+
+if TYPE_CHECKING:
+    from ..integrations.diffusers.folder import Saved
 
 ADAPTER = "adapter"
 """The folder of the adapter inside the folder of a pipeline."""
@@ -30,8 +33,10 @@ class Trained:
         flow: The flow map.
         name: Title of the model card.
         config: Content of the run's config.json; {} if unknown.
-        evaluation: Content of the run's evaluation.json. None: not evaluated.
+        evaluation: Content of the run's evaluation.json, if these weights were measured. None: not evaluated.
         base: The pipeline of its network, a folder or a name on the hub. None: no pipeline.
+        weights: "step" and "ema" of the weights; {} if unknown.
+        asked: Whether a person named the pipeline, so that it may be downloaded from the hub.
     """
 
     flow: FlowMap
@@ -39,6 +44,8 @@ class Trained:
     config: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] | None = None
     base: str | None = None
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    asked: bool = False
 
 
 Exportable = FlowMap | Trained | str | Path
@@ -49,7 +56,8 @@ def read_run(flow_or_run: Exportable, base: str | Path | None = None, *, ema: bo
 
     Args:
         flow_or_run: A flow map, a run folder, or an object that this function returned.
-        base: The pipeline of its network, a folder or a name on the hub. None: found in the run or the network.
+        base: The pipeline of its network, a folder or a name on the hub. None: found in the run or the network; a name
+            on the hub that was found is read from the local cache alone.
         ema: Whether to load the averaged weights of a run.
 
     Returns:
@@ -67,17 +75,19 @@ def read_run(flow_or_run: Exportable, base: str | Path | None = None, *, ema: bo
         run = _of_folder(Path(flow_or_run), ema)
     network = network_of(run.flow)
     known = run.config.get("notes", {}).get("folder") or (network and network._arguments["folder"])
-    return replace(run, base=str(base or run.base or known) if base or run.base or known else None)
+    found = base or run.base or known
+    return replace(run, base=None if found is None else str(found), asked=base is not None or run.asked)
 
 
 def _of_folder(path: Path, ema: bool) -> Trained:
-    from ..runs.folder import read_config, read_evaluation
-    from ..runs.loading import load
+    from ..runs.folder import read_config
+    from ..runs.loading import load_with_step
+    from ..runs.records import read_evaluation
 
-    run = Trained(load(path, ema=ema), path.resolve().name, read_config(path))
-    if not (path / "evaluation.json").is_file():
-        return run
-    return replace(run, evaluation=read_evaluation(path))
+    loaded = load_with_step(path, ema=ema)
+    run = Trained(loaded.flow, path.resolve().name, read_config(path), weights=loaded.about)
+    # averaged weights alone are evaluated
+    return replace(run, evaluation=read_evaluation(path, loaded.step)) if ema else run
 
 
 def to_diffusers(flow_or_run: Exportable, folder: str | Path, base: str | Path | None = None) -> Path:
@@ -92,17 +102,19 @@ def to_diffusers(flow_or_run: Exportable, folder: str | Path, base: str | Path |
     Args:
         flow_or_run: A flow map, or a run folder.
         folder: The folder to write; an earlier export is replaced.
-        base: The pipeline of a student's network, a folder or a name on the hub. None: found in the run or the network.
+        base: The pipeline of a student's network, a folder or a name on the hub. None: found in the run or the network;
+            a name on the hub that was found is read from the local cache alone.
 
     Returns:
         The folder.
 
     Raises:
         FileExistsError: The folder holds something else than an export.
-        ValueError: For a network that cannot become a pipeline; and the errors of `fm.load` for a run.
+        ValueError: For a network that cannot become a pipeline, and a pipeline with components that are not known, or
+            whose files are links; and the errors of `fm.load` for a run.
     """
     run = read_run(flow_or_run, base)
-    return write_folder(folder, lambda beside: _write_pipeline(run, beside, Path(folder).name))
+    return write_folder(folder, "pipeline", lambda beside: _write_pipeline(run, beside, Path(folder).name))
 
 
 def adapter(flow_or_run: Exportable, folder: str | Path, base: str | Path | None = None) -> Path:
@@ -130,9 +142,9 @@ def adapter(flow_or_run: Exportable, folder: str | Path, base: str | Path | None
 
         save_adapter(run.flow, beside)
         use = _use_of_adapter(run, Path(folder).name)
-        _finish(run, beside, "adapter", Card(use, "text-to-image"))
+        write_card(beside, Card(use, "text-to-image"), run.name, run.config, run.evaluation, run.base, run.weights)
 
-    return write_folder(folder, write)
+    return write_folder(folder, "adapter", write)
 
 
 def _write_pipeline(run: Trained, folder: Path, name: str) -> None:
@@ -144,7 +156,7 @@ def _write_pipeline(run: Trained, folder: Path, name: str) -> None:
         flow = merged(flow)
     shape = shape_of(run)
     if network_of(flow) is not None:
-        family = write_student(flow, folder, local(run.base), shape)
+        family = write_student(flow, folder, pipeline_of(run), shape)
         call, task = family.call, family.task
     elif shape is None:
         raise ValueError("the shape of a sample is unknown: this network has no `shape`")
@@ -157,11 +169,11 @@ def _write_pipeline(run: Trained, folder: Path, name: str) -> None:
     result = "frames" if task == "text-to-video" else "images"
     use = (
         "import torch\nfrom diffusers import DiffusionPipeline\n\n"
-        f'pipeline = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)\n'
+        f"pipeline = DiffusionPipeline.from_pretrained({in_python(name)}, trust_remote_code=True)\n"
         f"noise = torch.Generator().manual_seed(0)\n"
         f"{result} = pipeline({call}, num_inference_steps=1{guidance}, generator=noise).{result}"
     )
-    _finish(run, folder, "pipeline", Card(use, task))
+    write_card(folder, Card(use, task), run.name, run.config, run.evaluation, run.base, run.weights)
 
 
 def _use_of_adapter(run: Trained, name: str) -> str:
@@ -171,26 +183,20 @@ def _use_of_adapter(run: Trained, name: str) -> str:
     return (
         "import flowmaps as fm\nfrom flowmaps.integrations.diffusers import teacher\n"
         "from flowmaps.integrations.peft import load_adapter\n\n"
-        f'student = fm.student(teacher("{base}"){conditions})\nflow = load_adapter(student, "{name}")'
+        f"student = fm.student(teacher({in_python(base)}){conditions})\n"
+        f"flow = load_adapter(student, {in_python(name)})"
     )
 
 
-def _finish(run: Trained, folder: Path, kind: str, card: Card) -> None:
-    write_card(folder, card, run.name, run.config, run.evaluation, run.base)
-    write_json(folder / MARK, {"format": 1, "kind": kind, "flowmaps": made_by()})
+def pipeline_of(run: Trained) -> Saved | None:
+    """Open the pipeline of the network; None if it is unknown. Only one that a person named may be downloaded."""
+    if run.base is None:
+        return None
+    from ..integrations.diffusers.folder import Saved, opened
 
-
-def local(base: str | None) -> Path | None:
-    """Return the local folder of a pipeline; from the hub everything but the network is downloaded."""
-    if base is None or Path(base).is_dir():
-        return None if base is None else Path(base)
-    import diffusers
-
-    from ..integrations.diffusers.errors import explained
-
-    download: Any = diffusers.DiffusionPipeline.download
-    with explained(base):
-        return Path(download(base, unet=None, transformer=None))
+    found = opened(run.base, online=run.asked)
+    assert isinstance(found, Saved)
+    return found
 
 
 def shape_of(run: Trained) -> tuple[int, ...] | None:
@@ -235,7 +241,7 @@ def example(run: Trained) -> tuple[Tensor, dict[str, Tensor]]:
     if "text" in needs:
         from ..integrations.diffusers import Texts
 
-        given = Texts(local(run.base)).encode(["", ""])
+        given = Texts(pipeline_of(run)).encode(["", ""])
     classes = classes_of(run.flow) if network is None else None
     if "label" in needs or classes is not None:
         given["label"] = torch.arange(2) % (classes or 2)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from pathlib import Path
 from typing import Any
 
-from .files import MARK
+from .check import check, left_out
 
 
 def push_to_hub(
@@ -19,7 +19,10 @@ def push_to_hub(
     endpoint: str | None = None,
     message: str = "A flow map, exported by flowmaps",
 ) -> str:
-    """Upload an exported folder to the Hugging Face hub, if it loads.
+    """Upload the files that export wrote to the Hugging Face hub, if they are unchanged and load.
+
+    Nothing that lies in the folder is run by the check. A warning names files that are not sent, because export did not
+    write them. README.md is sent as it is.
 
     Args:
         folder: The exported folder.
@@ -35,7 +38,8 @@ def push_to_hub(
 
     Raises:
         FileNotFoundError: For a folder that is no export.
-        ValueError: For a folder that does not load, and a name without an owner.
+        ValueError: For a folder that does not load, has changed since the export or has links or code of somebody
+            else's, and a name without an owner.
         PermissionError: If there is no token or the hub refuses it.
         FileExistsError: For an existing repository without `update`.
         ConnectionError: If the hub cannot be reached.
@@ -46,13 +50,15 @@ def push_to_hub(
     except ImportError:
         raise ImportError("push_to_hub needs huggingface_hub: pip install flowmaps[diffusers]") from None
     check_name(name)
-    check(folder)
+    sent = check(folder)
+    if others := left_out(Path(folder), sent):
+        warnings.warn(f"not sent, because export did not write it: {', '.join(others)}", stacklevel=2)
     api = huggingface_hub.HfApi(endpoint=endpoint, token=token, library_name="flowmaps")
     try:
         if token is None and huggingface_hub.get_token() is None:
             raise LocalTokenNotFoundError
         url = str(api.create_repo(name, private=private, exist_ok=update))
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message=message, ignore_patterns=[".*"])
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message=message, allow_patterns=sent)
     except LocalTokenNotFoundError:
         raise PermissionError(
             "the hub needs a token with write access: run `hf auth login`, set HF_TOKEN, or pass token="
@@ -66,23 +72,6 @@ def push_to_hub(
     return url
 
 
-def check(folder: str | Path) -> None:
-    """Load an exported folder as its users do, which reads all its files.
-
-    Raises:
-        FileNotFoundError: For a folder that is no export.
-        ValueError: If it does not load.
-    """
-    folder = Path(folder)
-    if not (folder / MARK).is_file():
-        raise FileNotFoundError(f"{folder} is no export of flowmaps: it has no {MARK}")
-    kind = json.loads((folder / MARK).read_text(encoding="utf-8"))["kind"]
-    try:
-        {"pipeline": _load_pipeline, "adapter": _load_adapter}[kind](folder)
-    except Exception as error:
-        raise ValueError(f"{folder} does not load, so nothing was sent: {error}") from error
-
-
 def check_name(name: str) -> None:
     """Check the name of a repository.
 
@@ -92,18 +81,6 @@ def check_name(name: str) -> None:
     owner, slash, rest = name.partition("/")
     if not (owner and slash and rest) or "/" in rest or any(c.isspace() for c in name):
         raise ValueError(f"the name of a model on the hub is OWNER/NAME, got {name!r}")
-
-
-def _load_pipeline(folder: Path) -> Any:
-    from diffusers import DiffusionPipeline
-
-    return DiffusionPipeline.from_pretrained(folder, trust_remote_code=True, local_files_only=True)
-
-
-def _load_adapter(folder: Path) -> Any:
-    from ..files import load_tensors
-
-    return [load_tensors(path) for path in (folder / "pytorch_lora_weights.safetensors",)]
 
 
 def _explained(error: Any, name: str) -> Exception:

@@ -9,11 +9,10 @@ import torch
 
 from ..flow_map import FlowMap
 from ..serialise import describe
-from ..serialise import find as find_named
 from ..students import Student, TimeLayers
 from ..students.time_layers import time_layers_of
-from .files import TEMPLATES, code, write_index, write_model
-from .source import Name
+from .code import Code, names_in
+from .files import write_index, write_model
 
 PARTS = ("network", "output", "path", "only_source", "only_target")
 
@@ -37,17 +36,11 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
             f"only networks of flowmaps and of diffusers become a pipeline folder: {error}; --onnx and --program write "
             "the one-step sampler of any network"
         ) from None
-    network = code(
-        "flow_map_network",
-        "A flow map as a model of diffusers: the class FlowMapNetwork and its parts.",
-        (f"{TEMPLATES}.network", "FlowMapNetwork"),
-        *definitions(parts),
-    )
+    network, pipeline = Code("network", tuple(names_in(parts))), Code("pipeline")
     config = {"flow": local_names(parts), "shape": list(shape), "image": image, "noise_scale": noise_scale(flow)}
-    write_model(folder / "network", {"_class_name": "FlowMapNetwork", **config}, flow.state_dict())
-    pipeline = code("flow_map_pipeline", "Samples of a flow map.", (f"{TEMPLATES}.pipeline", "FlowMapPipeline"))
+    write_model(folder / "network", {"_class_name": network.defines, **config}, flow.state_dict())
     written = network.write(folder / "network")
-    write_index(folder, [pipeline.write(folder), "FlowMapPipeline"], {"network": [written, "FlowMapNetwork"]}, flow)
+    write_index(folder, [pipeline.write(folder), pipeline.defines], {"network": [written, network.defines]}, flow)
 
 
 def described(flow: FlowMap) -> dict[str, Any]:
@@ -70,17 +63,6 @@ def time_layers(student: Any) -> TimeLayers:
 def noise_scale(flow: FlowMap) -> float:
     """Return the standard deviation of the state at t = 1."""
     return float(flow.path.sigma(torch.ones((), dtype=torch.float64)))
-
-
-def definitions(description: Any) -> list[Name]:
-    """List the classes and functions that a description names, as (module, name)."""
-    if isinstance(description, list):
-        return [name for item in description for name in definitions(item)]
-    if not isinstance(description, dict):
-        return []
-    named = [find_named(description[key]) for key in ("type", "function") if isinstance(description.get(key), str)]
-    here = [(thing.__module__, thing.__qualname__) for thing in named]
-    return here + [name for item in description.values() for name in definitions(item)]
 
 
 def local_names(description: Any) -> Any:

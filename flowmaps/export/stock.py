@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from ..flow_map import FlowMap
 from ..serialise import describe
 from ..students import Student
-from .files import TEMPLATES, code, write_index, write_model
-from .own import definitions, local_names, noise_scale, time_layers
+from .code import Code, names_in
+from .copying import copied
+from .files import write_index, write_model
+from .own import local_names, noise_scale, time_layers
+
+if TYPE_CHECKING:
+    from ..integrations.diffusers.folder import Saved
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def network_of(flow: FlowMap) -> Any:
     return next((part for part in flow.modules() if type(part).__name__ == "DiffusersNetwork"), None)
 
 
-def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[int, ...] | None) -> Family:
+def write_student(flow: FlowMap, folder: Path, base: Saved | None, shape: tuple[int, ...] | None) -> Family:
     """Write network, scheduler and pipeline, and copy the other components.
 
     Args:
@@ -67,7 +69,8 @@ def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[i
         The call of the pipeline.
 
     Raises:
-        ValueError: For a flow map that is not a student, an unknown pipeline, and a missing one.
+        ValueError: For a flow map that is not a student, an unknown pipeline, a missing one, and one with components
+            that are not known.
     """
     if not isinstance(flow.network, Student) or flow.network.reading is None:
         raise ValueError(
@@ -78,18 +81,14 @@ def write_student(flow: FlowMap, folder: Path, base: Path | None, shape: tuple[i
     if network.class_name == "UNet2DModel":
         call = "class_labels=[0, 1]" if network.needs else "batch_size=2"
         family = Family("unet", "unconditional-image-generation", call)
-        module, name, stock, others = "pipeline", "FlowMapUNetPipeline", "", {}
+        code, others = Code("unet_pipeline"), {}
     elif base is None:
         raise ValueError("the pipeline of this network is unknown: pass its folder as base= (--base)")
     else:
-        index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
-        stock = index["_class_name"]
-        family = family_of(stock)
-        module, name, others = "stock_pipeline", "FlowMapPipeline", copied(index, base, folder, family.component)
-    source = code("flow_map_pipeline", "Samples of a flow map.", (f"{TEMPLATES}.{module}", name))
-    written = source.around("StableDiffusionPipeline", stock).write(folder)
+        family = family_of(base.index["_class_name"])
+        code, others = Code("stock_pipeline", stock=base.index["_class_name"]), copied(base, folder, family.component)
     model = write_network(flow, folder / family.component, shape, family)
-    write_index(folder, [written, name], {**others, family.component: [model, "FlowMapModel"]}, flow)
+    write_index(folder, [code.write(folder), code.defines], {**others, family.component: model}, flow)
     return family
 
 
@@ -104,26 +103,7 @@ def family_of(pipeline: Any) -> Family:
     return FAMILIES[pipeline]
 
 
-def copied(index: Mapping[str, Any], base: Path, folder: Path, network: str) -> dict[str, Any]:
-    """Copy the components of a pipeline besides the network and the scheduler.
-
-    Args:
-        index: Its model_index.json.
-        base: Its folder.
-        folder: The folder to write to.
-        network: The component that is the network.
-
-    Returns:
-        The entries of model_index.json.
-    """
-    kept = {name: value for name, value in index.items() if name[0] != "_" and name not in (network, "scheduler")}
-    for name, value in kept.items():
-        if isinstance(value, list) and value[0] is not None:
-            shutil.copytree(base / name, folder / name)
-    return kept
-
-
-def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, family: Family) -> str:
+def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, family: Family) -> list[str]:
     """Write config.json, weights and source of the network.
 
     Args:
@@ -133,17 +113,12 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
         family: The call of the pipeline.
 
     Returns:
-        The name of the module.
+        Its entry of model_index.json, module and class.
     """
     student: Any = flow.network
     network = network_of(flow)
     described = {"reading": describe(student.reading), "student": student_arguments(student)}
-    source = code(
-        "flow_map_model",
-        f"A {network.class_name} of diffusers as a flow map: the class FlowMapModel and its parts.",
-        (f"{TEMPLATES}.model", "FlowMapModel"),
-        *definitions(described),
-    )
+    code = Code("model", tuple(names_in(described)), network.class_name)
     # beside the student's own guidance condition the model's embedded guidance keeps its default
     own_guidance = "guidance" in student.told and bool(network.model.config.get("guidance_embeds"))
     flow_map = {
@@ -158,8 +133,8 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
     image = shape is not None and len(shape) == 3 and shape[0] in (1, 3)
     own = {"flow_map": flow_map, "shape": shape and list(shape), "image": image}
     weights = {**network.model.state_dict(), **_part("new", student.new), **_part("tame", student.tame)}
-    write_model(folder, {"_class_name": "FlowMapModel", **config, **own, "noise_scale": noise_scale(flow)}, weights)
-    return source.around("UNet2DConditionModel", network.class_name).write(folder)
+    write_model(folder, {"_class_name": code.defines, **config, **own, "noise_scale": noise_scale(flow)}, weights)
+    return [code.write(folder), code.defines]
 
 
 def student_arguments(student: Student) -> dict[str, Any]:

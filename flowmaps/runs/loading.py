@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..distributed.shards import part_shapes
 from ..flow_map import FlowMap
 from ..serialise import build, check_arguments, shown_value
-from .checkpoint import latest, read_model
+from .checkpoint_reading import read_latest, read_model
 from .folder import Run, read_config
 from .outline import check_outline
+
+
+@dataclass(frozen=True)
+class LoadedFlow:
+    """A flow map with the checkpoint that its weights were read from.
+
+    Attributes:
+        flow: The flow map, on the CPU, in evaluation mode.
+        step: Number of training steps of the checkpoint.
+        ema: Whether the weights are the averaged ones.
+    """
+
+    flow: FlowMap
+    step: int
+    ema: bool
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The step and the kind of the weights, for records of measurements."""
+        return {"step": self.step, "ema": self.ema}
 
 
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
     """Load the flow map of a run folder, from its newest valid checkpoint.
 
-    Nothing is unpickled. A damaged checkpoint is skipped with a warning.
+    Nothing is unpickled. A checkpoint whose weights are damaged is skipped with a warning. Only the file with these
+    weights is read and checked.
 
     Args:
         run: The run folder.
@@ -34,26 +56,49 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
         OSError: If the network refers to the folder of a pretrained model, and that folder is missing.
         ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
     """
+    return load_with_step(run, network, ema=ema).flow
+
+
+def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> LoadedFlow:
+    """Load a flow map as `load` does, with the step of the checkpoint that was read.
+
+    Args:
+        run: The run folder.
+        network: As for `load`.
+        ema: As for `load`.
+
+    Returns:
+        The flow map and its step. A damaged newest checkpoint, or one that is written meanwhile, does not count.
+
+    Raises:
+        FileNotFoundError: As `load`.
+        OSError: As `load`.
+        ValueError: As `load`.
+    """
     config = None if isinstance(network, FlowMap) else read_config(run)
-    found = latest(Run(Path(run)).checkpoints)
+    name, file = "ema" if ema else "flow", Run(Path(run)).config
+
+    def read(path: Path, state: dict[str, Any]) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+        if config is not None:
+            check_outline(lambda: rebuild(config["flow"], network, file), part_shapes(path, name), path, file)
+        return path, state, read_model(path, name)
+
+    found = read_latest(Run(Path(run)).checkpoints, (name,), read)
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
-    name = "ema" if ema else "flow"
+    path, state, weights = found
     if config is None:
         assert isinstance(network, FlowMap)
         flow = network
     else:
-        entry, file = config["flow"], Run(Path(run)).config
-        check_outline(lambda: rebuild(entry, network, file), part_shapes(found[0], name), found[0], file)
-        flow = rebuild(entry, network, file)
-    weights = read_model(found[0], name)
+        flow = rebuild(config["flow"], network, file)
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:
         flow.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the weights in {found[0]} do not fit this network: {' '.join(str(error).split())}") from None
-    return flow.eval()
+        raise ValueError(f"the weights in {path} do not fit this network: {' '.join(str(error).split())}") from None
+    return LoadedFlow(flow.eval(), state["step"], ema)
 
 
 def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> FlowMap:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.export.own import definitions, local_names
+from flowmaps.export.code import home_of, names_in
+from flowmaps.export.own import local_names
 from flowmaps.export.source import gathered
 from flowmaps.serialise import describe
 
@@ -32,7 +33,7 @@ def module(text):
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
 def test_gathered_networks_are_the_networks(network):
     description = describe(network)
-    text = gathered([("flowmaps.export.templates.network", "made"), *definitions(description)])
+    text = gathered([("flowmaps.export.templates.network", "made"), *map(home_of, names_in(description))])
     assert "flowmaps" not in text.replace("flowmaps.derivative.jvp", "")
     other = module(text).made(local_names(description))
     with torch.no_grad():

@@ -119,9 +119,11 @@ def test_components_that_are_not_there(folder):
 
 
 def test_classes_that_are_not_known(folder):
-    with pytest.raises(ValueError, match="needs the class 'UNet9DModel', which diffusers .* does not have"):
+    with pytest.raises(
+        ValueError, match="is a UNet9DModel of 'diffusers', which flowmaps neither loads .*known are UN"
+    ):
         edited(folder, unet=["diffusers", "UNet9DModel"]).network("unet", None)
-    with pytest.raises(ValueError, match="is a MyUNet of 'my_unet', not of diffusers: load the pipeline"):
+    with pytest.raises(ValueError, match="is a MyUNet of 'my_unet', which flowmaps neither .*: load the pipeline"):
         edited(folder, unet=["my_unet", "MyUNet"]).network("unet", None)
     with pytest.raises(
         ValueError, match="cannot call the class 'AutoencoderKL' of diffusers; known classes are UNet2D"

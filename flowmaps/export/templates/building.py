@@ -10,8 +10,8 @@ import torch
 def made(part: Any) -> Any:
     """Build an object from its description.
 
-    A description is {"type": a class of this file, "arguments": ...}, {"function": a name in this file}, {"tensor": a
-    shape, "dtype": ...} for a tensor among the weights, or plain JSON.
+    A description is {"type": a class of this file, "arguments": ...}, {"function": a function of this file},
+    {"tensor": a shape, "dtype": ...} for a tensor among the weights, or plain JSON.
     """
     if isinstance(part, list):
         return [made(item) for item in part]
@@ -20,7 +20,15 @@ def made(part: Any) -> Any:
     if "tensor" in part:
         return torch.zeros(part["tensor"], dtype=getattr(torch, part["dtype"]))
     if "function" in part:
-        return globals()[part["function"]]
+        return defined(part["function"])
     if "type" in part:
-        return globals()[part["type"]](**made(part["arguments"]))
+        return defined(part["type"])(**made(part["arguments"]))
     return {key: made(value) for key, value in part.items()}
+
+
+def defined(name: Any) -> Any:
+    """Find a class or function that this file defines, rather than imports."""
+    found = globals().get(name)
+    if getattr(found, "__module__", None) != __name__:
+        raise ValueError(f"this file defines no {name!r}")
+    return found

@@ -10,13 +10,14 @@ from huggingface_hub import errors as hub
 
 
 @contextlib.contextmanager
-def explained(name: str, part: str | None = None, variant: str | None = None) -> Iterator[None]:
+def explained(name: str, part: str | None = None, variant: str | None = None, *, online: bool = True) -> Iterator[None]:
     """Explain the errors of loading within this context.
 
     Args:
         name: The folder or hub repository.
         part: A component, or a file in it.
         variant: Variant of the weight files.
+        online: Whether the hub was asked; otherwise only its local cache.
 
     Raises:
         PermissionError: For a gated repository.
@@ -39,6 +40,11 @@ def explained(name: str, part: str | None = None, variant: str | None = None) ->
             raise FileNotFoundError(
                 f"{name} is neither a folder here nor a repository on the Hugging Face hub that you may read; check "
                 "the path or the name, and log in by `hf auth login` if it is private"
+            ) from error
+        if not online and _any(causes, hub.LocalEntryNotFoundError):
+            raise ConnectionError(
+                f"{described} is not in the local cache of the Hugging Face hub, and is not downloaded unless you name "
+                f"it: run `hf download {name}` once, or give the path of a folder that holds the pipeline"
             ) from error
         if _any(causes, hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, ConnectionError):
             raise ConnectionError(

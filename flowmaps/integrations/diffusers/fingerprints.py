@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...data import Data
 from ...data.sources import IndexedRows
+from ...files import add_tensor
 from .folder import Loaded, Saved
 
 ENCODERS = ("vae", "text_encoder", "tokenizer")
@@ -39,7 +40,8 @@ def of_pipeline(pipeline: Saved | Loaded) -> dict[str, str]:
     if not Path(pipeline.name).is_dir():
         from huggingface_hub import hf_hub_download
 
-        return {"hub": pipeline.name, "commit": Path(hf_hub_download(pipeline.name, "model_index.json")).parent.name}
+        index = hf_hub_download(pipeline.name, "model_index.json")
+        return {"hub": pipeline.name, "commit": Path(index).parent.name}
     return {name: _of_files(Path(pipeline.name) / name) for name in names}
 
 
@@ -100,8 +102,7 @@ def _of_object(part: Any) -> str:
 def _update(digest: Any, part: Any) -> None:
     """Update a digest with a tensor, or with tensors by name."""
     if isinstance(part, Tensor):
-        digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        add_tensor(digest, part)
     elif part is not None:
         for name in sorted(part):
             digest.update(name.encode())

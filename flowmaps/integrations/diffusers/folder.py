@@ -4,13 +4,15 @@
     unet/, transformer/ config.json and the weights of the network
     scheduler/, vae/, text_encoder/, tokenizer/, ...
 
-The same holds for a name on the Hugging Face hub: only the files of the requested components are downloaded.
+The same holds for a name on the Hugging Face hub: only the files of the requested components are downloaded. Only known
+classes are loaded, each from its known files, and weights from safetensors alone; see `components`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,19 +22,23 @@ import torch
 
 from ...files import read_json
 from ...serialise import fits
+from .component_files import Kind, cached_file, config_of, files_of, folder_of, is_plain
+from .components import Component, class_of, component
 from .errors import explained, listed
-from .networks import DiffusersNetwork, in_dtype
+from .networks import DiffusersNetwork
 
 NETWORKS = ("unet", "transformer", "transformer_2")
 """Components that may be the network; some pipelines have two, one for each part of the times."""
 
 
-def opened(folder_or_pipeline: Any, variant: str | None = None) -> Saved | Loaded:
+def opened(folder_or_pipeline: Any, variant: str | None = None, *, online: bool = True) -> Saved | Loaded:
     """Open a pipeline to load its components.
 
     Args:
         folder_or_pipeline: A folder, a name on the hub, or a loaded pipeline.
         variant: Variant of the weight files, such as "fp16".
+        online: Whether the files of a name on the hub may be downloaded. False: only the local cache is read, for a
+            name that was found in a file.
 
     Returns:
         The opened pipeline.
@@ -53,7 +59,7 @@ def opened(folder_or_pipeline: Any, variant: str | None = None) -> Saved | Loade
         )
     folder = Path(folder_or_pipeline).expanduser()
     name = str(folder.resolve()) if folder.is_dir() else str(folder_or_pipeline)
-    return Saved(name, _index(name), variant)
+    return Saved(name, _index(name, online), variant, online)
 
 
 def networks(pipeline: Saved | Loaded) -> list[str]:
@@ -78,11 +84,13 @@ class Saved:
         name: The folder or the name on the hub.
         index: Its model_index.json.
         variant: Variant of the weight files.
+        online: Whether the files of a name on the hub may be downloaded.
     """
 
     name: str
     index: Mapping[str, Any]
     variant: str | None = None
+    online: bool = True
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -93,7 +101,8 @@ class Saved:
     @property
     def names(self) -> list[str]:
         """The names of its components."""
-        return [key for key, value in self.index.items() if fits(value, tuple[str, str])]
+        lists = {key: value for key, value in self.index.items() if isinstance(value, list) and is_plain(key)}
+        return [key for key, value in lists.items() if value and value[-1] is not None]
 
     def has(self, name: str) -> bool:
         """Tell whether it has a component."""
@@ -101,30 +110,32 @@ class Saved:
 
     def class_name(self, name: str) -> str:
         """Name the class of a component."""
-        return self._class(name).__name__
+        return self.component(name).class_name
 
     def setting(self, name: str) -> Any:
         """Return a setting of the pipeline itself, such as boundary_ratio; None if it is not set."""
         return self.index.get(name)
 
     def config(self, name: str) -> dict[str, Any]:
-        """Read the config of a component of diffusers, without its weights."""
-        with explained(self.name, name):
-            return dict(self._class(name).load_config(self.name, subfolder=name))
+        """Read the config of a component, without its weights."""
+        part = self.component(name)
+        alone = replace(part, kind=Kind(part.kind.config))  # not to download its weights
+        with explained(self.name, name, online=self.online):
+            return config_of(self.folder(alone), part.kind)
 
     def network(self, name: str, dtype: torch.dtype | None) -> DiffusersNetwork:
         """Load a network in a dtype (None: float32)."""
-        kind = None if dtype is None else str(dtype).removeprefix("torch.")
-        return DiffusersNetwork(
-            self.class_name(name), self.config(name), self.name, name, variant=self.variant, dtype=kind
-        )
+        part, kind = self.component(name), None if dtype is None else str(dtype).removeprefix("torch.")
+        with explained(self.name, name, self.variant, online=self.online):
+            self.folder(part, self.variant)
+        return DiffusersNetwork(part.class_name, self.config(name), self.name, name, variant=self.variant, dtype=kind)
 
-    def part(self, name: str) -> Any:
-        """Load a component of diffusers."""
-        cls = self._class(name)
-        with explained(self.name, name, self.variant if issubclass(cls, torch.nn.Module) else None):
-            variant = {"variant": self.variant} if issubclass(cls, torch.nn.Module) else {}
-            return cls.from_pretrained(self.name, subfolder=name, **variant)
+    def part(self, name: str, dtype: torch.dtype | None = None) -> Any:
+        """Load a component in a dtype (None: float32)."""
+        part = self.component(name)
+        variant = self.variant if part.kind.weights else None
+        with explained(self.name, name, variant, online=self.online):
+            return part.load(self.folder(part, variant), variant, dtype)
 
     def only(self, *kinds: str, dtype: torch.dtype | None = None) -> Any:
         """Load the pipeline with some of its components.
@@ -136,33 +147,38 @@ class Saved:
         Returns:
             The pipeline.
         """
-        cls = self._of_diffusers(self.class_names[0], diffusers.DiffusionPipeline)
-        without = [key for key, value in self.index.items() if isinstance(value, list) and not key.startswith(kinds)]
-        with explained(self.name, " and ".join(kinds), self.variant):
-            return cls.from_pretrained(
-                self.name, variant=self.variant, **in_dtype(dtype or torch.float32), **dict.fromkeys(without)
-            )
+        arguments = list(inspect.signature(class_of("diffusers", self.class_names[0])).parameters.values())
+        without = {argument.name: None for argument in arguments if argument.default is argument.empty}
+        settings = {key: value for key, value in self.index.items() if not isinstance(value, list)}
+        known = {argument.name: settings[argument.name] for argument in arguments if argument.name in settings}
+        parts = {name: self._with_variant(name).part(name, dtype) for name in self.names if name.startswith(kinds)}
+        return class_of("diffusers", self.class_names[0])(**without | known | parts)
 
-    def _class(self, name: str) -> Any:
+    def component(self, name: str) -> Component:
+        """Check the entry of a component.
+
+        Raises:
+            ValueError: If there is none of this name, or its class is not known.
+        """
         if not self.has(name):
             raise ValueError(f"{self.name} has no component {name!r}; it has {', '.join(self.names)}")
-        library, class_name = self.index[name]
-        if library != "diffusers":
-            raise ValueError(
-                f"the {name} of {self.name} is a {class_name} of {library!r}, not of diffusers: load the pipeline by "
-                "DiffusionPipeline.from_pretrained and give the pipeline itself"
-            )
-        return self._of_diffusers(class_name, (diffusers.ModelMixin, diffusers.SchedulerMixin))
+        return component(self.name, name, self.index[name])
 
-    def _of_diffusers(self, class_name: Any, kinds: Any) -> Any:
-        """Find a class of diffusers by its name in the index. The name is in diffusers' own list of its classes."""
-        found = getattr(diffusers, class_name) if class_name in vars(diffusers)["__all__"] else None
-        if not (isinstance(found, type) and issubclass(found, kinds)):
-            raise ValueError(
-                f"{self.name} needs the class {class_name!r}, which diffusers {diffusers.__version__} does not have: "
-                "a newer diffusers may"
-            )
-        return found
+    def folder(self, part: Component, variant: str | None = None) -> Path:
+        """Return the folder of a component, with the weights of a variant, downloaded if needed."""
+        return folder_of(self.name, part.name, part.kind, variant, online=self.online)
+
+    def _with_variant(self, name: str) -> Saved:
+        """Return this pipeline; without its variant if the component has no such weights, as diffusers does."""
+        part = self.component(name)
+        if self.variant is None or not part.kind.weights:
+            return self
+        try:
+            with explained(self.name, name, self.variant, online=self.online):
+                files_of(self.folder(part, self.variant), part.kind, self.variant)
+        except FileNotFoundError:
+            return replace(self, variant=None)
+        return self
 
 
 @dataclass(frozen=True)
@@ -239,7 +255,7 @@ class Loaded:
         return self.pipeline
 
 
-def _index(name: str) -> dict[str, Any]:
+def _index(name: str, online: bool) -> dict[str, Any]:
     """Read model_index.json of a folder or of a repository on the hub."""
     if Path(name).is_dir():
         file = Path(name, "model_index.json")
@@ -251,8 +267,9 @@ def _index(name: str) -> dict[str, Any]:
     else:
         from huggingface_hub import hf_hub_download
 
-        with explained(name, "model_index.json"):
-            file = Path(hf_hub_download(name, "model_index.json"))
+        with explained(name, "model_index.json", online=online):
+            index_file = "model_index.json"
+            file = Path(hf_hub_download(name, index_file)) if online else cached_file(name, index_file)
     index = read_json(file)
     if not (isinstance(index, dict) and fits(index.get("_class_name"), str | tuple[str, str])):
         raise ValueError(f"{file} names no pipeline: it has no _class_name")

@@ -8,12 +8,13 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.models.embeddings import LabelEmbedding
-from packaging.version import Version
 from torch import Tensor, nn
 
 from ...files import weights_checksum
 from ...serialise import describable, dtype_named
 from ...students import TimeLayers
+from .component_files import MODEL, folder_of
+from .components import Component
 from .errors import explained
 from .kinds import KINDS, NetworkKind, Shapes, flux
 from .time_layers import time_layers
@@ -30,7 +31,8 @@ class DiffusersNetwork(nn.Module):
     Args:
         class_name: One of KINDS.
         config: Arguments of the class, as in the config.json of the model's folder.
-        folder: Folder of the pipeline with the weights, or a name on the hub. None: random weights.
+        folder: Folder of the pipeline with the weights, or a name on the hub, of which the local cache is read: this
+            class never downloads, see `teacher`. None: random weights.
         subfolder: Folder of the model in it.
         variant: Variant of the weight files, such as "fp16". None: the main files.
         dtype: Dtype of the weights, such as "bfloat16". None: float32.
@@ -137,11 +139,11 @@ class DiffusersNetwork(nn.Module):
 
 
 def load(class_name: str, folder: str, subfolder: str | None, variant: str | None, dtype: torch.dtype | None) -> Any:
-    """Load a model of diffusers.
+    """Load a model of diffusers from safetensors, without the network.
 
     Args:
         class_name: Class of the model.
-        folder: A folder, or a name on the hub.
+        folder: A folder, or a name in the local cache of the hub.
         subfolder: Folder of the model in it.
         variant: Variant of the weight files. None: the main files.
         dtype: Dtype of the weights. None: float32.
@@ -152,18 +154,13 @@ def load(class_name: str, folder: str, subfolder: str | None, variant: str | Non
     Raises:
         OSError: If weights are missing or have another shape.
     """
-    with explained(folder, subfolder, variant):
-        model, report = getattr(diffusers, class_name).from_pretrained(
-            folder, subfolder=subfolder, variant=variant, output_loading_info=True, **in_dtype(dtype)
-        )
+    part = Component(subfolder or "network", "diffusers", _known(class_name), MODEL)
+    with explained(folder, subfolder, variant, online=False):
+        where = folder_of(folder, subfolder, MODEL, variant, online=False)
+        model, report = part.load(where, variant, dtype, output_loading_info=True)
         if missing := report["missing_keys"]:
             raise OSError(f"its weights do not fit a {class_name} of this config: {sorted(missing)[0]} is missing")
     return model
-
-
-def in_dtype(dtype: torch.dtype | None) -> dict[str, torch.dtype | None]:
-    """Return the dtype as the keyword argument of from_pretrained, which newer versions renamed."""
-    return {"dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype": dtype}
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:

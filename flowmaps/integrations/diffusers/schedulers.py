@@ -20,6 +20,7 @@ from ...files import read_json
 from ...path import Form, Path, linear
 from ...pretrained import Affine, Reading
 from ..edm import LogLevel, Preconditioned, negative_output, output
+from .component_files import SCHEDULER, config_of, folder_of
 from .errors import explained
 
 PREDICTIONS = {
@@ -157,7 +158,7 @@ def _config(folder: str) -> dict[str, Any]:
         if file.is_file():
             return read_json(file)
     with explained(folder, "scheduler"):
-        return diffusers.DDPMScheduler.load_config(folder, subfolder="scheduler")
+        return config_of(folder_of(folder, "scheduler", SCHEDULER, online=True), SCHEDULER)
 
 
 def _name(scheduler: Scheduler) -> str:

@@ -15,10 +15,9 @@ from typing import Any, TypedDict
 
 import torch
 from peft import get_peft_model_state_dict
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ...files import load_tensors, read_json, tensor_shapes, write_json
+from ...files import load_tensors, read_json, replacing, save_tensors, tensor_shapes, write_json
 from ...flow_map import FlowMap
 from ...serialise import mismatch
 from .adapted import NAME, Adapted, adapted_of, core_of, lora, set_weight
@@ -26,9 +25,14 @@ from .adapted import NAME, Adapted, adapted_of, core_of, lora, set_weight
 WEIGHTS, NEW, SETTINGS = "pytorch_lora_weights.safetensors", "flow_map.safetensors", "flow_map_adapter.json"
 
 
+FORMAT = 1
+"""Format of `flow_map_adapter.json`."""
+
+
 class Settings(TypedDict):
     """The content of `flow_map_adapter.json`, as far as an adapter is read by it."""
 
+    format: int
     prefix: str
     model: str
     rank: int
@@ -59,13 +63,15 @@ def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
     # as diffusers writes it: without this note its readers take alpha = rank
     notes = {"lora_adapter_metadata": json.dumps({f"{prefix}.{key}": value for key, value in config.items()})}
     weights = {f"{prefix}.{name}": _here(value) for name, value in of_peft(core).items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt", **notes})
+    with replacing(folder / WEIGHTS) as temporary:
+        save_tensors(temporary, weights, {"format": "pt", **notes})
     if new := {name: _here(value) for name, value in _new(adapted).items()}:
-        save_file(new, folder / NEW, metadata={"format": "pt"})
+        with replacing(folder / NEW) as temporary:
+            save_tensors(temporary, new, {"format": "pt"})
     write_json(
         folder / SETTINGS,
         {
-            "format": 1,
+            "format": FORMAT,
             "model": type(core).__name__,
             "prefix": prefix,
             "rank": config["r"],
@@ -139,6 +145,11 @@ def _settings(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error}: restore it, or save the adapter again") from None
     wrong = mismatch(settings, Settings, "")
+    if wrong is None and settings["format"] > FORMAT:
+        raise ValueError(
+            f"{path} has format {settings['format']}, but this version of flowmaps reads at most {FORMAT}: it was "
+            "written by a later version"
+        )
     ranks = {shape[0] for name, shape in tensor_shapes(folder / WEIGHTS).items() if ".lora_A." in name}
     if wrong is None and ranks != {settings["rank"]}:
         wrong = (
