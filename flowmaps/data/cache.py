@@ -132,9 +132,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read cache.json. Raises ValueError if it cannot be read, was changed, or has another format."""
     path = folder / MANIFEST
     try:
-        manifest, intact = unsealed(read_json(path))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): remove the folder and make the cache again") from None
+        manifest = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: remove the folder and make the cache again") from None
+    if not isinstance(manifest, dict):
+        check_manifest(manifest, path)
+    manifest, intact = unsealed(manifest)
     if not intact:
         raise ValueError(
             f"{path} is damaged, it has changed since it was written: remove the folder and make the cache again. To "

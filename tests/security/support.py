@@ -26,14 +26,14 @@ class Stranger:
 
     @property
     def config(self):
-        """The content of config.json."""
-        return json.loads((self.run / "config.json").read_text())
+        """The content of config.json without its checksum, which any stranger can remove."""
+        config = json.loads((self.run / "config.json").read_text())
+        config.pop("checksum", None)
+        return config
 
     def put(self, place, value):
-        """Replace an entry of config.json, given by its keys, and remove its checksum, as any stranger can."""
-        config = self.config
-        config.pop("checksum", None)
-        at = config
+        """Replace an entry of config.json, given by its keys."""
+        config = at = self.config
         for key in place[:-1]:
             at = at[key]
         at[place[-1]] = value

@@ -9,8 +9,11 @@ import flowmaps as fm
 from flowmaps.export.card import _measured
 from flowmaps.figures import words
 from flowmaps.figures.guidance import summary
+from flowmaps.files import sealed
 from flowmaps.reports import guidance, tables
-from flowmaps.runs.folder import read_config, read_evaluation, read_metrics
+from flowmaps.runs.checkpoint_reading import read_state
+from flowmaps.runs.folder import read_config
+from flowmaps.runs.records import read_evaluation, read_metrics
 
 DELETED = object()
 WRONG = {
@@ -163,12 +166,10 @@ def test_deep_or_large_json_is_one_sentence(name, content, said, stranger):
 
 @pytest.mark.parametrize("name", ["../flow.safetensors", "/etc/passwd", "a/../../b", "", ".hidden", "shards/../x"])
 def test_a_checkpoint_names_no_file_outside_of_it(name, stranger):
-    from flowmaps.runs.checkpoint_reading import read_state, state_checksum
-
     path = stranger.run / "checkpoints" / "step_00000002"
     state = json.loads((path / "state.json").read_text())
     state.pop("checksum")
     state["files"][name] = "0" * 64
-    (path / "state.json").write_text(json.dumps({**state, "checksum": state_checksum(state)}))
+    (path / "state.json").write_text(json.dumps(sealed(state)))
     with pytest.raises(ValueError, match="is not the name of a file of it"):
         read_state(path)
