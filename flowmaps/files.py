@@ -113,7 +113,7 @@ def parse_json(text: str) -> Any:
     except RecursionError:
         raise ValueError(too_deep) from None
     level = [found]
-    for _ in range(DEEPEST_JSON + 1):
+    for _ in range(DEEPEST_JSON):
         level = [item for part in level for item in _inside(part)]
         if not level:
             return found

@@ -49,7 +49,7 @@ def check_outline(
     beside = {id(value): value for value in _tensors(outline) if value.is_meta and id(value) not in backed}
     size = sum(math.prod(value.shape) * value.element_size() for value in beside.values())
     if size > SMALL:
-        lost = next((name for name in tensors if name not in shapes), "what it keeps beside its weights")
+        lost = next((name for name in tensors if name not in shapes), "its buffers")
         raise ValueError(
             f"the weights in {file} do not fit this network: in {config} it needs {size / 1e6:,.0f} MB that are not in "
             f"the checkpoint, such as {lost}"

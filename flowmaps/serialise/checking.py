@@ -182,12 +182,19 @@ def _agree(one: Any, other: Any) -> bool:
     return issubclass(one, other) or issubclass(other, one)
 
 
+def _has_objects(value: Any) -> bool:
+    """Whether a list or dict holds objects that were built."""
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_has_objects, value.values() if isinstance(value, dict) else value))
+    return not (value is None or isinstance(value, (bool, int, float, str)))
+
+
 def shown(value: Any) -> str:
     """Describe a value from a file for a message, in a few words."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return _short.repr(value)
     if isinstance(value, (list, tuple, dict)):
-        return _short.repr(value) if _is_plain(value) else f"a {type(value).__name__} of other parts"
+        return f"a {type(value).__name__} of other parts" if _has_objects(value) else _short.repr(value)
     if inspect.isfunction(value):
         return f"the function {public_name(value)}"
     return f"a {public_name(type(value))}"

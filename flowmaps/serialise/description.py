@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,6 +17,8 @@ from .registry import find, is_named
 
 DEEPEST = 100
 """Largest number of descriptions inside one another."""
+MOST_NUMBERS = 2**40
+"""Largest number of entries of a tensor. Only a tensor that a checkpoint holds is ever made with memory."""
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -124,8 +127,11 @@ def _create(cls: type, arguments: Any, where: str) -> Any:
 def _zeros(description: dict[str, Any], where: str) -> Tensor:
     """Make the tensor of a description."""
     shape = description["tensor"]
-    if not fits(shape, list[int]) or min(shape, default=0) < 0:
-        raise ValueError(f"{where}: the shape of a tensor is a list of whole numbers, got {shown(shape)}")
+    if not fits(shape, list[int]) or min(shape, default=0) < 0 or math.prod(shape) > MOST_NUMBERS:
+        raise ValueError(
+            f"{where}: the shape of a tensor is a list of whole numbers with a product of at most {MOST_NUMBERS}, got "
+            f"{shown(shape)}"
+        )
     return torch.zeros(shape, dtype=dtype_named(description.get("dtype"), where))
 
 
