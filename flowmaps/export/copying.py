@@ -32,16 +32,20 @@ def copied(base: Saved, folder: Path, network: str) -> dict[str, Any]:
     Raises:
         ValueError: For a component that is not known, a file that is a link, and one that is not of its kind.
         FileNotFoundError: If a component has no config, or no weights in safetensors.
+        ConnectionError: If a component is neither in the local cache of the hub nor may be downloaded.
     """
     from ..integrations.diffusers.components import component
+    from ..integrations.diffusers.errors import explained
 
     kept = {name: value for name, value in base.index.items() if name[:1] != "_" and name not in (network, "scheduler")}
     for name, value in kept.items():
         if not isinstance(value, list) or value == [None, None]:
             continue
         part = component(base.name, name, value)
+        with explained(base.name, name, online=base.online):
+            source = base.folder(part)
         try:
-            copy_component(part.kind, base.folder(part), folder / name)
+            copy_component(part.kind, source, folder / name)
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"the {name} of {base.name} cannot be copied: {error}") from None
     return kept

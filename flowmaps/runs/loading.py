@@ -16,7 +16,9 @@ from .folder import Run, read_config
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
     """Load the flow map of a run folder, from its newest valid checkpoint.
 
-    Nothing is unpickled. A damaged checkpoint is skipped with a warning.
+    Nothing is unpickled, and nothing is downloaded: a network that was read from the folder of a pipeline is read from
+    its safetensors again, and one from the Hugging Face hub from the local cache. A damaged checkpoint is skipped with
+    a warning.
 
     Args:
         run: The run folder.
@@ -29,7 +31,8 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
 
     Raises:
         FileNotFoundError: If there is no run or no checkpoint.
-        OSError: If the network refers to the folder of a pretrained model, and that folder is missing.
+        OSError: If the network refers to the folder of a pretrained model, and that folder is missing or has no
+            safetensors.
         ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
     """
     flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)

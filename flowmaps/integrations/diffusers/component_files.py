@@ -102,7 +102,11 @@ def folder_of(pipeline: str, name: str | None, kind: Kind, variant: str | None =
         return Path(pipeline, name or "")
     wanted = [f"{name}/{file}" if name else file for file in kind.names(variant)]
     if not online:
-        return cached_file(pipeline, wanted[0]).parent
+        found = cached_file(pipeline, wanted[0]).parent
+        weights = {kind.single(variant), kind.index(variant)} if kind.weights else {kind.config}
+        if not any(path.name in weights or path.suffix in PICKLES for path in found.iterdir()):
+            raise LocalEntryNotFoundError(f"{kind.single(variant)} is not in the local cache")
+        return found
     return Path(snapshot_download(pipeline, allow_patterns=wanted), name or "")
 
 
