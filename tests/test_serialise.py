@@ -1,16 +1,19 @@
 """Descriptions: flow maps written as JSON and built again; nothing foreign is built."""
 
+import dataclasses
 import importlib
+import inspect
 import json
 import shutil
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
 
 import flowmaps as fm
 from flowmaps import networks, weight
-from flowmaps.serialise import build, current, describable, describe, differences, find, public_name
+from flowmaps.serialise import build, checking, current, describable, describe, differences, find, public_name, registry
 from flowmaps.serialise import names as module
 from tests.oracles import PATHS
 
@@ -101,27 +104,39 @@ def test_a_subclass_of_a_describable_class_is_foreign():
     [
         ({"type": "os:system", "arguments": {"command": "true"}}, "only name parts of flowmaps.*'os:system'"),
         ({"function": "builtins:eval"}, "only name parts of flowmaps"),
-        ({"type": "flowmaps.networks.mlp:Gone", "arguments": {}}, "has no public 'flowmaps.networks.mlp:Gone'"),
-        ({"type": "networks.Gone", "arguments": {}}, "has no public 'networks.Gone'.* from another version"),
+        ({"type": "flowmaps.networks.mlp:Gone", "arguments": {}}, "no part 'flowmaps.networks.mlp:Gone' that a file"),
+        ({"type": "networks.Gone", "arguments": {}}, "no part 'networks.Gone'.* from another version"),
         ({"type": "flowmaps.gone:MLP", "arguments": {}}, "from another version"),
-        ({"type": "flowmaps.outputs:average_velocity", "arguments": {}}, "public classes of flowmaps"),
-        ({"function": "networks.MLP"}, "public functions of flowmaps, and 'networks.MLP' is not one"),
-        ({"type": "flowmaps.serialise:Tensor", "arguments": {}}, "has no public 'flowmaps.serialise:Tensor'"),
-        ({"function": "flowmaps.serialise:importlib"}, "has no public 'flowmaps.serialise:importlib'"),
-        ({"function": "networks.layers"}, "public functions of flowmaps"),
-        ({"type": "weight.Tensor", "arguments": {}}, "public classes of flowmaps"),
-        ({"function": "path._det"}, "public functions of flowmaps|has no public"),
-        ({"function": "students.student"}, "public functions of flowmaps"),
-        ({"type": "exact.Gaussian", "arguments": {}}, "public classes of flowmaps"),
-        ({"type": "cli.options.Train", "arguments": {}}, "has no public 'cli.options.Train'"),
-        ({"type": "experiments.guided_run.Setup", "arguments": {}}, "has no public"),
-        ({"type": "runs.Run", "arguments": {"path": "/"}}, "has no public"),
-        ({"type": "training.WarmUpDecay", "arguments": {}}, "has no public"),
+        ({"type": "flowmaps.outputs:average_velocity", "arguments": {}}, "names a class here, and 'flowmaps.outputs"),
+        ({"function": "networks.MLP"}, "names a function here, and 'networks.MLP' is not one"),
+        ({"type": "flowmaps.serialise:Tensor", "arguments": {}}, "no part 'flowmaps.serialise:Tensor'"),
+        ({"function": "flowmaps.serialise:importlib"}, "no part 'flowmaps.serialise:importlib'"),
+        ({"function": "networks.layers"}, "no part 'networks.layers'"),
+        ({"function": "networks.pca_basis"}, "no part"),
+        ({"function": "networks.MLP.lipschitz"}, "no part"),
+        ({"type": "weight.Tensor", "arguments": {}}, "no part"),
+        ({"function": "weight.squared"}, "no part"),
+        ({"function": "path._det"}, "no part"),
+        ({"function": "students.student"}, "no part"),
+        ({"type": "exact.Gaussian", "arguments": {}}, "no part"),
+        ({"type": "guidance.ClassifierFree", "arguments": {}}, "no part"),
+        ({"type": "cli.options.Train", "arguments": {}}, "no part 'cli.options.Train'"),
+        ({"type": "experiments.guided_run.Setup", "arguments": {}}, "no part"),
+        ({"type": "runs.Run", "arguments": {"path": "/"}}, "no part"),
+        ({"type": "training.WarmUpDecay", "arguments": {}}, "no part"),
+        ({"type": "networks", "arguments": {}}, "no part"),
+        ({"type": "", "arguments": {}}, "no part"),
+        ({"type": "x" * 10**6, "arguments": {}}, "no part 'xxxx"),
         ({"type": 3, "arguments": {}}, "only name parts of flowmaps"),
+        ({"type": ["networks.MLP"], "arguments": {}}, "only name parts of flowmaps"),
         ({"type": "networks.MLP", "arguments": {"width": 8}}, "do not fit networks.MLP: missing a required argument"),
         ({"type": "networks.MLP", "arguments": {"shape": 2, "widht": 8}}, "unexpected keyword argument 'widht'"),
-        ({"type": "networks.MLP", "arguments": [2]}, "do not fit networks.MLP"),
-        ({"tensor": [2], "dtype": "load"}, "'load' in this description is not a dtype"),
+        ({"type": "networks.MLP", "arguments": [2]}, "the arguments of networks.MLP must be a JSON object"),
+        ({"tensor": [2], "dtype": "load"}, "'load' is not a dtype"),
+        ({"tensor": [2], "dtype": ["float32"]}, "is not a dtype"),
+        ({"tensor": [-2], "dtype": "float32"}, "the shape of a tensor is a list of whole numbers"),
+        ({"tensor": [2.5], "dtype": "float32"}, "the shape of a tensor is a list of whole numbers"),
+        ({"tensor": 2, "dtype": "float32"}, "the shape of a tensor is a list of whole numbers"),
     ],
 )
 def test_only_public_parts_of_the_package_are_built(description, message):
@@ -135,7 +150,7 @@ def test_an_import_of_a_module_is_out_of_reach(monkeypatch, tmp_path):
     monkeypatch.setattr(weight, "rmtree", shutil.rmtree, raising=False)
     for kind in ("type", "function"):
         for name in ("flowmaps.weight:rmtree", "weight.rmtree"):
-            with pytest.raises(ValueError, match="may only name public"):
+            with pytest.raises(ValueError, match="has no part"):
                 build({kind: name, "arguments": {"path": str(tmp_path)}})
     assert tmp_path.exists()
 
@@ -162,21 +177,33 @@ def named(description):
     return here + [name for item in description.values() for name in named(item)]
 
 
-@pytest.mark.parametrize("place", module.PUBLIC)
-def test_every_public_class_that_can_be_described_is_found_by_its_name(place):
-    found = importlib.import_module(f"flowmaps.{place}")
-    known = [thing for name in dir(found) if module.is_named(thing := getattr(found, name))]
-    assert place in {"draws", "exact"} or any(module.public_module(thing.__module__[9:]) == place for thing in known)
-    for thing in known:
-        assert find(public_name(thing)) is thing
+@pytest.mark.parametrize("name", registry.NAMES)
+def test_every_name_of_the_registry_leads_to_a_public_part_that_describes_itself(name):
+    """It is public, its own name leads back to it, and the types of its parameters are known."""
+    place, last = registry.NAMES[name]
+    thing = find(name)
+    assert registry.is_named(thing) and public_name(thing) == name and not last.startswith("_")
+    assert thing is getattr(importlib.import_module(f"flowmaps.{place}"), last)
+    called = checking._hints(thing) if isinstance(thing, type) else get_type_hints(thing)
+    assert isinstance(thing, type) or inspect.isfunction(thing)
+    assert called.keys() >= {key for key in inspect.signature(thing).parameters if key != "self"}
 
 
-def test_two_describable_classes_never_share_a_name():
-    for place in module.PUBLIC:
-        importlib.import_module(f"flowmaps.{place}")
-    ours = [cls for cls in module._describable if cls.__module__.startswith("flowmaps.")]
-    assert len({public_name(cls) for cls in ours}) == len(ours) > 15
-    assert all(find(public_name(cls)) is cls for cls in ours)
+def test_the_registry_holds_the_parts_of_flow_maps_and_nothing_more():
+    """A part that is missing here cannot be loaded from a run; a part that is too much can be named by anybody."""
+    classes = {name for name in registry.NAMES if isinstance(find(name), type)}
+    values = {name for name in classes if dataclasses.is_dataclass(find(name))}
+    assert classes - values == {
+        "flow_map.FlowMap", "integrations.diffusers.DiffusersNetwork", "integrations.peft.Adapted",
+        "networks.ConcatMLP", "networks.DiT", "networks.InBasis", "networks.MLP", "networks.UNet", "outputs.Bounded",
+        "outputs.GaussianSkip",
+        "students.Diagonal", "students.Student",
+    }  # fmt: skip
+    assert all(find(name).__dataclass_params__.frozen for name in values)
+    assert {name for name in module.PUBLIC if name in registry.PARTS} == set(registry.PARTS)
+    roles = [fm.networks.TIME_CONDITIONINGS.values(), (fm.path.data, fm.path.noise, fm.path.velocity), PATHS.values()]
+    for part in (part for role in roles for part in role):
+        assert build(describe(part)) == part
 
 
 NAMES = json.loads((Path(__file__).parent / "data" / "names_of_0_1.json").read_text())
@@ -186,6 +213,14 @@ NAMES = json.loads((Path(__file__).parent / "data" / "names_of_0_1.json").read_t
 def test_a_name_of_version_0_1_leads_to_the_thing_of_today(before):
     assert public_name(find(before)) == NAMES["found"][before]
     assert current({"type": before}) == {"type": NAMES["found"][before]}
+
+
+@pytest.mark.parametrize("before", NAMES["named"])
+def test_a_name_of_version_0_1_that_no_flow_map_needs_is_translated_and_not_found(before):
+    """Terms of methods and transforms of data: they are compared when a run goes on, and never built from a file."""
+    assert current({"type": before}) == {"type": NAMES["named"][before]}
+    with pytest.raises(ValueError, match="has no part"):
+        find(before)
 
 
 def test_other_names_of_version_0_1_are_refused_in_one_sentence():

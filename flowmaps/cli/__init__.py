@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `flowmaps`. None: the arguments of this process.
 
     Returns:
-        The exit code: 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C and 143 after SIGTERM.
+        The exit code: 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C, 143
+        after SIGTERM, 129 after SIGHUP and 75 after SIGUSR1.
     """
     try:
         options = parse(argv)

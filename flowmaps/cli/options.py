@@ -71,7 +71,7 @@ class Train(Keeping, Training):
     reflow: Path | None = None
     """Run folder of a model that couples noise with data by its ODE. Training on these couplings straightens paths."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Run folder. None: runs/DATA-METHOD."""
+    """Run folder. None: runs/DATA-METHOD, with a number if that exists."""
     start: Path | None = None
     """Run folder of a model to start from, with its network and output."""
 
@@ -182,7 +182,8 @@ class Compare(Training):
     teacher: Path | None = None
     """Run folder of the model that distillation methods learn from and that makes couplings. None: one is trained."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Folder for the runs, table.md, table.json and report.html. None: runs/DATA-compare."""
+    """Folder for the runs, table.md, table.json and report.html. None: runs/DATA-compare, with a number if that is
+    another comparison."""
     json: bool = False
     """Print the content of table.json instead of a table."""
 

@@ -71,6 +71,6 @@ class Distill(Keeping, Learning):
     clip: float | None = 1.0
     """Largest norm of the gradient. None: no clipping."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """Run folder. None: runs/FOLDER-METHOD."""
+    """Run folder. None: runs/FOLDER-METHOD, with a number if that exists."""
     dry_run: bool = False
     """Try three steps of two rows, write nothing, and print the cost of the whole run."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import math
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import numpy as np
 from .check import LABEL_NAMES
 
 Array = np.ndarray[Any, Any]
+SMALL = 2**30
+"""Bytes of an array that are read from a .npz in any case."""
+MOST_COMPRESSION = 200
+"""Largest number of bytes of an array for each compressed byte, of larger arrays in a .npz."""
 GIVEN = ("text", "mask", "pooled", "size")
 """Names of conditions, beside the label, that are read from a file by default."""
 
@@ -55,10 +60,60 @@ def _arrays(path: Path) -> dict[str, Array]:
     if path.suffix == ".safetensors":
         return _tensors(path)
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        return {"": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as arrays of numbers: {error}") from error
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                _check_header(file, path.stat().st_size)
+            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            for info in members:
+                _check_member(archive, info)
+            return {info.filename.removesuffix(".npy"): _member(archive, info) for info in members}
+    except Exception as error:  # readers raise nearly every kind of exception for unknown bytes
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path} cannot be read as arrays of numbers: {reason}") from error
+
+
+def _check_header(file: Any, size: int) -> None:
+    """Refuse an array whose header claims more bytes than follow it, before memory is taken for them.
+
+    Args:
+        file: The array, open at its start.
+        size: Number of its bytes.
+
+    Raises:
+        ValueError: The header claims more bytes than there are, or the array holds no numbers.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"its format {version} is not one of arrays of numbers")
+    start = file.read(2 if version == (1, 0) else 4)
+    if int.from_bytes(start, "little") > size:
+        raise ValueError("its header is longer than the file")
+    header = io.BytesIO(start + file.read(int.from_bytes(start, "little")))
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(header)
+    if dtype.hasobject or dtype.itemsize == 0 or min(shape, default=0) < 0:
+        raise ValueError(f"it holds {dtype} of shape {shape}, not numbers")
+    there = size - np.lib.format.MAGIC_LEN - len(header.getbuffer())
+    if math.prod(shape) * dtype.itemsize > there:
+        raise ValueError(f"its header claims {math.prod(shape) * dtype.itemsize} bytes, and it has {there}")
+
+
+def _check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """Check the header of an array in a .npz, and that it is not far larger than the file that holds it."""
+    if info.file_size > max(SMALL, MOST_COMPRESSION * info.compress_size):
+        raise ValueError(
+            f"{info.filename} claims {info.file_size} bytes, compressed to {info.compress_size}: save it as .npy"
+        )
+    with archive.open(info) as file:
+        _check_header(file, info.file_size)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
+    """Read an array of a .npz."""
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _tensors(path: Path) -> dict[str, Array]:

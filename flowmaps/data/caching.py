@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..files import LOCK, is_leftover
 from ..serialise import differences, shown
-from .cache import MANIFEST, TABLES, TEXTS, check_sizes, is_cache, read_manifest
+from .cache import FORMAT, MANIFEST, TABLES, TEXTS, check_sizes, check_sums, is_cache, is_intact, read_manifest
 from .check import check_finite
 from .core import Data
 from .load import load
@@ -91,36 +92,40 @@ def begin(
         texts: The texts.
 
     Returns:
-        The manifest; it is marked incomplete if a shard is missing or cut off.
+        The manifest; it is marked incomplete if a file is missing or damaged. Damaged texts are written again.
 
     Raises:
         FileExistsError: The folder holds other files.
         ValueError: The cache has another origin.
     """
-    from ..files import write_text
+    from ..files import checksum, write_text
 
+    written = json.dumps(list(texts), ensure_ascii=False, indent=0) + "\n"
     if is_cache(folder):
         manifest = read_manifest(folder)
         refuse_other(folder, manifest, made)
         try:
             check_sizes(folder, manifest)
+            check_sums(folder, manifest)
         except (ValueError, OSError):
             manifest["complete"] = False
+            write_text(folder / TEXTS, written)
         return manifest
     if folder.exists() and not (folder.is_dir() and all(map(_left_over, folder.iterdir()))):
         raise FileExistsError(f"{folder} exists and is not a cache: choose another folder (--cache)")
     known = about()
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / TEXTS, json.dumps(list(texts), ensure_ascii=False, indent=0) + "\n")
+    write_text(folder / TEXTS, written)
     tables: dict[str, list[Any]] = {name: [] for name in TABLES}
-    manifest = {"format": 1, "complete": False, "made": made, "data": known, "tables": tables}
+    manifest = {"format": FORMAT, "complete": False, "made": made, "data": known, "tables": tables}
+    manifest["texts"] = checksum(folder / TEXTS)
     _write(folder, manifest)
     return json.loads(json.dumps(manifest))
 
 
 def _left_over(path: Path) -> bool:
     """Whether this file is left over from an interrupted run without a manifest."""
-    return path.name == TEXTS or path.match(".*.tmp")
+    return path.name in (TEXTS, LOCK) or is_leftover(path, "*")
 
 
 def refuse_other(folder: Path, manifest: Mapping[str, Any], made: Mapping[str, Any]) -> None:
@@ -152,7 +157,7 @@ def fill(folder: Path, manifest: dict[str, Any], name: str, content: Content, ke
         path = folder / f"{name}-{number:05d}.safetensors"
         mark = f"{key} {rows.start}:{rows.stop}"
         before = known.get(path.name)
-        if not is_whole(path, mark) or (before is not None and before["sha256"] != checksum(path)):
+        if not is_whole(path, mark) or (before is not None and not is_intact(path, before["sha256"])):
             save(path, content.make(rows), mark)
             before = None
         entry = before or {
@@ -185,36 +190,24 @@ def save(path: Path, tensors: Mapping[str, Tensor], mark: str) -> None:
     Raises:
         ValueError: A value is not finite.
     """
-    from safetensors.torch import save_file
-
-    from ..files import flush
+    from ..files import replacing, save_tensors
 
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of rows {mark.split()[1]} for {path}")
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata={MARK: mark})
-    flush(temporary)
-    temporary.replace(path)
-    flush(path.parent)
+    with replacing(path) as temporary:
+        save_tensors(temporary, {name: tensor.contiguous() for name, tensor in tensors.items()}, {MARK: mark})
 
 
 def check_cache(folder: str | Path) -> None:
-    """Compare every shard with its checksum, reading every byte. Raises ValueError for a damaged shard."""
-    from ..files import checksum
-
+    """Compare every file with its checksum, reading every byte again. Raises ValueError for a damaged file."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_sizes(folder, manifest)
-    for shard in (shard for name in TABLES for shard in manifest["tables"][name]):
-        if checksum(folder / shard["file"]) != shard["sha256"]:
-            raise ValueError(
-                f"{folder / shard['file']} is damaged: its checksum has changed. Remove this file and make the cache "
-                "again, which makes the missing shards"
-            )
+    check_sums(folder, manifest, again=True)
 
 
 def _write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest."""
-    from ..files import write_json
+    """Write the manifest with its checksum."""
+    from ..files import sealed, write_json
 
-    write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, sealed(manifest))

@@ -9,6 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import MOST_CLASSES, between
+
+SOME_CLASSES = 2**16
+"""Number of classes that labels may have in any case, even in fewer rows."""
 LABEL_NAMES = ("label", "labels", "target", "class", "y")
 """Usual names of a column of class labels."""
 TEXT_NAMES = ("text", "caption", "prompt", "captions", "txt")
@@ -62,8 +66,8 @@ def check_labels(
         The labels as an int64 tensor (rows,) and the number of classes; (None, None) without labels.
 
     Raises:
-        ValueError: The labels have another length, are not whole numbers, negative or not below `classes`; or
-            `classes` is given without labels.
+        ValueError: The labels have another length, are not whole numbers, negative, not below `classes`, or far larger
+            than the number of rows; or `classes` is given without labels.
     """
     if label is None:
         if classes is not None:
@@ -75,11 +79,19 @@ def check_labels(
     if label.shape != (rows,):
         raise ValueError(f"labels of {where} must have shape ({rows},), one for each row, got {tuple(label.shape)}")
     if label.is_floating_point():
-        _refuse(label, label != label.round(), "whole numbers", where)
+        _refuse(label, (label != label.round()) | ~label.isfinite(), "whole numbers", where)
     _refuse(label, label < 0, "0 or more", where)
     if classes is not None:
+        between(1, MOST_CLASSES, classes=classes)
         _refuse(label, label >= classes, f"below the number of classes, {classes}", where)
-    return label.long(), classes if classes is not None else int(label.max()) + 1
+        return label.long(), classes
+    count = int(label.max()) + 1
+    if count > max(SOME_CLASSES, 4 * rows):
+        raise ValueError(
+            f"the largest label of {where} is {count - 1}, which would be {count} classes for {rows} rows: number the "
+            "classes from 0, or pass classes=COUNT"
+        )
+    return label.long(), count
 
 
 def _numbers(label: Any, where: str) -> Tensor:

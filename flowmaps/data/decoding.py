@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -29,6 +30,8 @@ class Pictures:
         label: Labels (N,).
         held: Boolean mask (N,) of the held-out images. None: the set has no split of its own.
         texts: Text of each image.
+        encoded: Function that reads the bytes of the i-th image, by which a resumed run notices other images.
+        files: File of each image. None: they are not in files of their own.
     """
 
     names: Sequence[str]
@@ -36,6 +39,8 @@ class Pictures:
     label: Tensor | None = None
     held: Tensor | None = None
     texts: Sequence[str] | None = None
+    encoded: Callable[[int], bytes] | None = None
+    files: Sequence[Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,22 @@ def attempt(pictures: Pictures, row: int, make: Callable[[Image], T]) -> T | str
     """make(image), or "name: reason" if the image is broken. Raises FileNotFoundError for a missing file."""
     try:
         with pictures.open(row) as image:
+            check_pixels(image)
             return make(image)
     except (ImportError, FileNotFoundError):
         raise
     except Exception as error:  # decoders raise nearly every kind of exception for unknown bytes
         return f"{pictures.names[row]}: {error}"
+
+
+def check_pixels(image: Image) -> None:
+    """Raise ValueError for an image that claims more pixels than pillow takes for safe, before they are decoded."""
+    width, height = image.size
+    most = pillow().MAX_IMAGE_PIXELS
+    if most is not None and width * height > most:
+        raise ValueError(
+            f"it claims {width} x {height} pixels, more than {most} (PIL.Image.MAX_IMAGE_PIXELS); scale it down"
+        )
 
 
 def parallel(function: Callable[[int], T], rows: Iterable[int]) -> list[T]:

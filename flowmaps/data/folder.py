@@ -58,9 +58,12 @@ def image_folder(
     files = train_files + test_files
     label = torch.tensor([train_classes.index(name) for _, name in files]) if train_classes else None
     held = None if test is None else torch.arange(len(files)) >= len(train_files)
-    names = [str(file.relative_to(root)) for file, _ in files]
-    texts = captions_of(root, [file for file, _ in files]) if captions else None
-    pictures = Pictures(names, lambda i: pillow().open(files[i][0]), label, held, texts)
+    paths = [file for file, _ in files]
+    names = [str(file.relative_to(root)) for file in paths]
+    texts = captions_of(root, paths) if captions else None
+    pictures = Pictures(
+        names, lambda i: pillow().open(paths[i]), label, held, texts, lambda i: paths[i].read_bytes(), paths
+    )
     return image_data(pictures, str(root), class_names=train_classes or None, size=size, mode=mode)
 
 

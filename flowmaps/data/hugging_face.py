@@ -151,12 +151,19 @@ def _pictures(parts: Sequence[Any], column: str, label: Tensor | None, held: Ten
     undecoded = [part.cast_column(column, datasets.Image(decode=False)).select_columns([column]) for part in parts]
     first = len(parts[0])
 
+    def cell(row: int) -> dict[str, Any]:
+        return (undecoded[0][row] if row < first else undecoded[1][row - first])[column]
+
     def opened(row: int) -> Any:
-        cell = (undecoded[0][row] if row < first else undecoded[1][row - first])[column]
-        return pillow().open(BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+        found = cell(row)
+        return pillow().open(BytesIO(found["bytes"]) if found["bytes"] is not None else found["path"])
+
+    def encoded(row: int) -> bytes:
+        found = cell(row)
+        return found["bytes"] if found["bytes"] is not None else Path(found["path"]).read_bytes()
 
     names = [f"{part.split or 'rows'}[{row}]" for part in parts for row in range(len(part))]
-    return Pictures(names, opened, label, held)
+    return Pictures(names, opened, label, held, encoded=encoded)
 
 
 def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Tensor | None, name: str) -> Data:

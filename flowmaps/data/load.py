@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..arguments import did_you_mean
+from ..serialise import check_arguments, shown_value
 from .core import Data
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 
@@ -52,6 +53,35 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
             )
     where = name if name.startswith(HUB) else next(iter(paths), name)
     return replace(read(*paths, **options), recipe={"name_or_path": where, **options})
+
+
+def load_again(recipe: Mapping[str, Any], where: str) -> Data:
+    """Load the data set of a recipe in a file, such as the config.json of a run.
+
+    Args:
+        recipe: The recipe, `data.recipe` of an earlier data set, as JSON.
+        where: The place of the recipe, for messages.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: The recipe is broken, an option has another type, or the data set cannot be made.
+        FileNotFoundError: The path does not exist.
+    """
+    options = {name: value for name, value in recipe.items() if name != "name_or_path"}
+    name = recipe.get("name_or_path")
+    if not isinstance(name, str) or "\0" in name:
+        raise ValueError(f"{where} cannot be used: name_or_path must be a string, got {shown_value(name)}")
+    read, paths = _reader(name)
+    check_arguments(read, name, options, where, given=len(paths))
+    try:
+        return load(name, **options)
+    except (ImportError, OSError, ValueError):
+        raise
+    except Exception as error:  # the options come from a file: whatever they do, it is the file that is wrong
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{where} cannot be used: {name} cannot be made with these options: {reason}") from error
 
 
 def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:

@@ -17,6 +17,19 @@ from .prompts import Prompts
 from .sources import IndexedRows, TensorRows, from_bytes, hold_out
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DecodedRows(TensorRows):
+    """Images that were decoded into memory.
+
+    Args:
+        pictures: The images.
+        rows: Numbers of the images of this table.
+    """
+
+    pictures: Pictures
+    rows: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class FileRows:
     """A table of images that are decoded when they are taken.
@@ -121,7 +134,8 @@ def _rows(pictures: Pictures, readable: list[int], form: ImageFormat, skipped: l
     whole = {row: pixels for row, pixels in zip(readable, decoded, strict=True) if isinstance(pixels, Tensor)}
     kept = torch.tensor(list(whole), dtype=torch.int64)
     x = torch.stack(list(whole.values())) if whole else torch.empty(0)
-    return TensorRows(x, None if pictures.label is None else pictures.label[kept]), kept
+    label = None if pictures.label is None else pictures.label[kept]
+    return DecodedRows(x, label, pictures=pictures, rows=kept), kept
 
 
 def _format(

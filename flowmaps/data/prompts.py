@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..files import parse_json
 from .check import TEXT_NAMES
 from .tables import TensorTable
 
@@ -137,7 +137,7 @@ def _json_lines(path: Path) -> Iterable[tuple[str, str]]:
     """(file name, text) of each line of a JSON lines file."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             yield row["file_name"], next(row[name] for name in TEXT_NAMES if isinstance(row.get(name), str))
         except (ValueError, TypeError, KeyError, StopIteration, AttributeError):
             raise ValueError(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import count, islice
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .core import DRAW, HELD_OUT, TRAIN, Batch, generator
+
+EMPTY = 1000
+"""Number of empty batches one after another at which a stream counts as one without rows."""
 
 
 @dataclass(frozen=True)
@@ -188,11 +191,11 @@ class Stream:
 
     def batches(self, batch_size: int, seed: int, start: int, rows: slice) -> Iterator[Batch]:
         """Batches in the order of the iterable, as in `Source`."""
-        return (batch.rows(rows) for batch in islice(_cut(self._endless(self.iterable), batch_size), start, None))
+        return (batch.rows(rows) for batch in islice(_cut(self._endless(), batch_size), start, None))
 
     def draw(self, n: int, seed: int) -> Batch:
         """The first n rows, as in `Source`."""
-        return next(_cut(self._endless(self.iterable), n))
+        return next(_cut(self._endless(), n))
 
     def held_out(self, n: int, seed: int) -> Batch:
         """The first n rows of `test`, or all if there are fewer, as in `Source`."""
@@ -200,20 +203,40 @@ class Stream:
             raise ValueError(
                 "a stream of batches has no held-out rows of its own: pass as_data(batches, held_out=other_batches)"
             )
-        try:
-            return next(_cut(map(self.convert, self.test), n))
-        except StopIteration:
-            return _joined([self.convert(item) for item in self.test])
+        waiting: list[Batch] = []
+        for batch in self._with_rows(self.test):
+            waiting.append(batch)
+            if sum(len(one.x0) for one in waiting) >= n:
+                break
+        if not waiting:
+            raise ValueError(f"the held-out batches, of type {type(self.test).__name__}, have no rows")
+        return _joined(waiting).rows(slice(n))
 
-    def _endless(self, iterable: Iterable[Any]) -> Iterator[Batch]:
-        """The converted batches, repeated without end. Raises ValueError for an empty iterable."""
+    def _endless(self) -> Iterator[Batch]:
+        """The batches with rows, repeated without end. Raises ValueError for an iterable without any."""
         while True:
-            first = next(items := iter(iterable), None)
-            if first is None:
+            given = False
+            for batch in self._with_rows(self.iterable):
+                given = True
+                yield batch
+            if not given:
                 raise ValueError(
-                    f"a stream of batches must give at least one batch, and this {type(iterable).__name__} gave none"
+                    "a stream of batches must give at least one batch with rows, and this "
+                    f"{type(self.iterable).__name__} gave none"
                 )
-            yield from map(self.convert, chain([first], items))
+
+    def _with_rows(self, iterable: Iterable[Any]) -> Iterator[Batch]:
+        """The converted batches without empty ones. Raises ValueError for EMPTY empty ones in a row."""
+        empty = 0
+        for batch in map(self.convert, iterable):
+            empty = 0 if len(batch.x0) else empty + 1
+            if empty == EMPTY:
+                raise ValueError(
+                    f"a stream of batches gave {EMPTY} batches without rows one after another: this "
+                    f"{type(iterable).__name__} must give rows"
+                )
+            if not empty:
+                yield batch
 
 
 def _joined(batches: list[Batch]) -> Batch:

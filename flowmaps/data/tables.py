@@ -41,9 +41,14 @@ class TensorTable:
         except ImportError as error:
             raise ImportError("safetensors files need safetensors: pip install flowmaps[train]") from error
         try:
-            return cls([load_file(file) for file in files])
+            table = cls([load_file(file) for file in files])
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{', '.join(map(str, files[:3]))} cannot be read as tensors: {error}") from error
+        for file, part in zip(files, table.parts, strict=True):
+            rows = {value.shape[:1] for value in part.values()}
+            if len(rows) != 1 or () in rows or _form(part) != _form(table.parts[0]):
+                raise ValueError(f"{file} cannot be read as a part of a table: its tensors have other rows or names")
+        return table
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self.parts) else 0
@@ -84,3 +89,8 @@ class TensorTable:
             start = int(self._ends[number]) - len(part)
             taken[here] = part[index[here] - start].to(dtype)
         return taken
+
+
+def _form(part: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    """Dtype and shape of a row of each tensor of a part."""
+    return {name: (value.dtype, value.shape[1:]) for name, value in part.items()}

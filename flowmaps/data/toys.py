@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..arguments import MOST_CLASSES, between
 from ..exact import Exact, Gaussian, GaussianMixture
 from .core import Batch, Data, kind_of
 from .sources import Finite, Fresh, TensorRows
@@ -140,8 +141,7 @@ def spirals(arms: int = 2, turns: float = 1.5, noise: float = 0.03, labels: bool
     Raises:
         ValueError: There is less than one arm.
     """
-    if arms < 1:
-        raise ValueError(f"spirals need at least one arm, got {arms}")
+    between(1, MOST_CLASSES, arms=arms)
 
     def curve(u: Tensor, arm: Tensor) -> Tensor:
         along = u.sqrt()

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from ..draws import Rows
+
+
+def join(timeout: float) -> bool:
+    """Join the other processes that a launcher has started, unless that is done or there are none.
+
+    Args:
+        timeout: Seconds that processes wait for one another.
+
+    Returns:
+        The argument `cpu` of accelerate. Without it, accelerate does not detect processes that torchrun started on
+        CPUs.
+    """
+    cpu = not torch.accelerator.is_available()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        from accelerate import PartialState
+
+        PartialState(cpu=cpu, timeout=timedelta(seconds=timeout))
+    return cpu
 
 
 @dataclass(frozen=True)

@@ -190,18 +190,29 @@ def _read_shards(folder: Path, part: str, like: Mapping[str, Tensor]) -> dict[st
     """Read the tensors of one part that was written in shards."""
     from torch.distributed.checkpoint import load
 
-    reader = storage().HuggingFaceStorageReader(str(folder))
-    known = reader.read_metadata().state_dict_metadata
-    start = f"{part}."
     tensors = {
-        name: _empty_like(entry.size, entry.properties.dtype, like.get(name.removeprefix(start)))
-        for name, entry in known.items()
-        if name.startswith(start)
+        f"{part}.{name}": _empty_like(entry.size, entry.properties.dtype, like.get(name))
+        for name, entry in _entries(folder, part).items()
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        load(tensors, storage_reader=reader, no_dist=True)
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items()}
+        load(tensors, storage_reader=storage().HuggingFaceStorageReader(str(folder)), no_dist=True)
+    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items()}
+
+
+def _entries(folder: Path, part: str) -> dict[str, Any]:
+    """Read size and dtype of each tensor of one part that was written in shards, by name."""
+    from safetensors import SafetensorError
+
+    try:
+        known = storage().HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+        sizes = {name: entry.size.numel() * entry.properties.dtype.itemsize for name, entry in known.items()}
+    except (SafetensorError, ValueError, KeyError, AttributeError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"{folder} cannot be read as shards of safetensors: {error}") from None
+    there = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if sum(sizes.values()) > there:
+        raise ValueError(f"the tensors of {folder} claim {sum(sizes.values())} bytes, and its files have {there}")
+    return {name.removeprefix(f"{part}."): entry for name, entry in known.items() if name.startswith(f"{part}.")}
 
 
 def _empty_like(size: torch.Size, dtype: torch.dtype, like: Tensor | None) -> Tensor:

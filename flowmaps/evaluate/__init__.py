@@ -49,7 +49,10 @@ __all__ = [
 
 
 # Functions that read run folders live above this package: name -> module, name there.
-_ABOVE = {"evaluate_run": ("experiments.evaluation", "evaluate"), "read_evaluation": ("runs.folder", "read_evaluation")}
+_ABOVE = {
+    "evaluate_run": ("experiments.evaluation", "evaluate"),
+    "read_evaluation": ("runs.records", "read_evaluation"),
+}
 
 
 def __getattr__(name: str) -> Any:

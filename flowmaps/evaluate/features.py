@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import Data
+from ..files import add_tensor, opened_tensors, parse_json, replacing, save_tensors
+from ..serialise import mismatch
 
 WHITENING = 10_000
+
+
+class Arguments(TypedDict):
+    """The description of a classifier in its file."""
+
+    shape: tuple[int, int, int]
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -123,13 +134,11 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
 
 
 def save_classifier(classifier: Classifier, path: str | Path) -> None:
-    """Write weights and arguments of a classifier to a safetensors file (no pickle), whole or not at all."""
-    from safetensors.torch import save_file
-
-    arguments = json.dumps({"shape": list(classifier.shape), "classes": classifier.classes})
-    temporary = Path(path).with_suffix(".tmp")
-    save_file(classifier.state_dict(), temporary, metadata={"classifier": arguments})
-    temporary.replace(path)
+    """Write weights and arguments of a classifier to a safetensors file (no pickle), atomically."""
+    arguments = {"shape": list(classifier.shape), "classes": classifier.classes}
+    known = json.dumps({**arguments, "sha256": _digest(arguments, classifier.state_dict())})
+    with replacing(path) as temporary:
+        save_tensors(temporary, classifier.state_dict(), {"classifier": known})
 
 
 def load_classifier(path: str | Path) -> Classifier:
@@ -142,19 +151,37 @@ def load_classifier(path: str | Path) -> Classifier:
         The classifier, frozen.
 
     Raises:
-        ValueError: If the file is of another kind.
+        ValueError: If the file is of another kind, or is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
+    path = Path(path)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            arguments = json.loads((file.metadata() or {})["classifier"])
+        with opened_tensors(path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError) as error:
+            found = parse_json((file.metadata() or {}).get("classifier", ""))
+        if wrong := mismatch(found, Arguments, "its description"):
+            raise ValueError(wrong)
+        expected = found.pop("sha256", None)
+        if expected is not None and expected != _digest(found, tensors):
+            raise ValueError("it is damaged: it has changed since it was written")
+        # without memory first: the sizes of the description are those of the tensors
+        with torch.device("meta"):
+            outline = Classifier(tuple(found["shape"]), found["classes"]).state_dict()
+        if {name: value.shape for name, value in outline.items()} != {name: tensors[name].shape for name in tensors}:
+            raise ValueError("its description does not fit its tensors")
+    except (ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(f"{path} holds no classifier of flowmaps ({error}); delete it to have one trained") from None
-    classifier = Classifier(tuple(arguments["shape"]), arguments["classes"])
+    classifier = Classifier(tuple(found["shape"]), found["classes"])
     classifier.load_state_dict(tensors)
     return classifier.eval().requires_grad_(False)
+
+
+def _digest(arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 of a classifier: its arguments, and its tensors with their names."""
+    digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        add_tensor(digest, tensor)
+    return digest.hexdigest()
 
 
 def classifier_features(classifier: Classifier) -> Features:

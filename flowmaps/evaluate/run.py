@@ -74,7 +74,7 @@ def evaluate(
     with _evaluating(flow):
         table = [_row(setup, sampler, found) for sampler in samplers(flow, jumps, ode_steps)]
         truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
-    return _result(table, truth, found) | _about(data, rows, setup) | {"measures": _titles(found)}
+    return _result(table, truth, found) | _about(data, rows, setup) | {"seed": seed, "measures": _titles(found)}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ Finished parts are kept, so the same call continues an interrupted comparison.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,26 @@ from typing import Any
 from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
-from ..files import write_json, write_text
-from ..runs.fingerprint import fingerprint
-from ..serialise import current, differences
+from ..files import LOCK, is_leftover, json_checksum, read_json, write_json, write_text
+from ..runs.checkpoint import latest
+from ..runs.contents import contents
+from ..runs.fingerprint import fingerprint, short
+from ..runs.folder import versions
+from ..runs.lock import check_free
+from ..runs.resuming import compare as compared
+from ..serialise import current
 from .build import MethodLike, NetworkName, OutputName, rows_of
 from .comparison_runs import ComparisonRuns
-from .reporting import comparison_report
+from .evaluation import CLASSIFIER
+from .reporting import PAGE, comparison_report
+from .run_folder import folder_for, lock
 from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, settings_of_training, silent
 from .training_setup import COUPLINGS, STEPS, length_of
 
+SETTINGS = "comparison.json"
+"""File with the configuration."""
+WRITTEN = ("*.json", "table.md", PAGE, CLASSIFIER)
+"""Patterns of the files in the folder of a comparison."""
 METHODS = ("meanflow", "imf", "lsd", "shortcut")
 
 
@@ -123,7 +135,8 @@ def compare(
         couplings: Number of couplings, for methods that train on couplings.
         teacher: Run folder of the model that distillation methods learn from and that makes couplings. None: one is
             trained.
-        out: Folder of the comparison. None: runs/DATA-compare.
+        out: Folder of the comparison. None: runs/DATA-compare, with a number if that is another comparison, or one
+            in progress.
         say: Receives progress messages.
         **settings: Keyword arguments of `flowmaps.train` that all methods share: batch_size, lr, ema, clip, seed,
             precision, compile, progress_bar.
@@ -134,6 +147,7 @@ def compare(
     Raises:
         ValueError: Arguments do not fit together, name something unknown, or differ from the comparison in the folder.
         TypeError: A setting is unknown, or is not shared by all methods.
+        BlockingIOError: Another process compares methods in the folder.
         FileExistsError: The folder holds something else.
     """
     check_settings("compare", settings, LEARNING)
@@ -143,46 +157,74 @@ def compare(
     length = {name: value for name, value in length_of(steps, seconds, STEPS).items() if value is not None}
     networks = {"network": network, "width": width, "depth": depth, "output": output, "labels": labels}
     given = None if teacher is None else Path(teacher)
-    folder = Path(out or Path("runs") / f"{Path(source.name).name}-compare")
-    work = ComparisonRuns(
-        source, folder, length, networks | {"seed": settings["seed"]}, settings, given, couplings, say
-    )
-    work.check(rows)
-    shared = {**networks, **settings, "couplings": couplings}
-    _begin(folder, _settings(source, length, given, shared))
-    result = ComparisonResult(folder, {})
-    for document in work.documents(rows):
-        result = ComparisonResult(folder, document)
-        write_json(folder / "table.json", document)
-        write_text(folder / "table.md", result.markdown)
-    comparison_report(folder, dict(result.document), source)
+    now = _settings(source, length, given, {**networks, **settings, "couplings": couplings})
+    with folder_for(out, f"{Path(source.name).name}-compare", settings, lambda path: _is_same(path, now)) as folder:
+        work = ComparisonRuns(
+            source, folder, length, networks | {"seed": settings["seed"]}, settings, given, couplings, say
+        )
+        work.check(rows)
+        _refuse_other(folder, now)
+        with lock(folder, "comparing methods in it", LOCK, *WRITTEN):
+            _begin(folder, now)
+            result = ComparisonResult(folder, {})
+            for document in work.documents(rows):
+                result = ComparisonResult(folder, document)
+                write_json(folder / "table.json", document)
+                write_text(folder / "table.md", result.markdown)
+            comparison_report(folder, dict(result.document), source)
     return result
 
 
 def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, shared: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that all methods of one table share, as JSON; further methods may be added later."""
-    about = {name: getattr(data, name) for name in ("name", "shape", "recipe")}
+    about = {name: getattr(data, name) for name in ("name", "shape", "recipe")} | {"contents": contents(data)}
     found = {"data": about, "length": dict(length), "teacher": teacher and str(teacher), **shared}
     del found["progress_bar"]
-    return json.loads(json.dumps(fingerprint(found)))
+    if teacher is not None and (checkpoint := latest(teacher / "checkpoints", ("ema",))) is not None:
+        found["weights_sha256"] = short(json_checksum(checkpoint[1]["files"]))
+    return json.loads(json.dumps(fingerprint(found) | {"fingerprint": "samples", "versions": versions()}))
+
+
+def _is_same(out: Path, now: dict[str, Any]) -> bool:
+    """Whether a folder holds the same comparison, which is not in progress."""
+    try:
+        _refuse_other(out, now)
+        check_free(out)
+    except (ValueError, OSError):
+        return False
+    return (out / SETTINGS).is_file()
 
 
 def _begin(out: Path, now: dict[str, Any]) -> None:
-    """Make the folder of a comparison, or check that it holds the same one.
+    """Write the configuration of a comparison, or check that the folder holds the same one, as `_refuse_other`."""
+    _refuse_other(out, now)
+    if not (out / SETTINGS).is_file():
+        write_json(out / SETTINGS, now)
+
+
+def _refuse_other(out: Path, now: dict[str, Any]) -> None:
+    """Check that a folder is empty, or holds the same comparison.
 
     Raises:
         ValueError: It holds another comparison.
         FileExistsError: It holds something else.
     """
-    path = out / "comparison.json"
+    path = out / SETTINGS
     if not path.is_file():
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and not all(item.name == LOCK or is_leftover(item, LOCK, SETTINGS) for item in out.iterdir()):
             raise FileExistsError(f"{out} exists and is no comparison: choose another folder (`out`)")
-        out.mkdir(parents=True, exist_ok=True)
-        return write_json(path, now)
-    changed = list(differences(current(json.loads(path.read_text(encoding="utf-8"))), now, "comparison"))
+        return
+    changed, said, _ = compared(_apart(current(read_json(path))), _apart(now), ("comparison",))
+    if said:
+        warnings.warn(f"the comparison in {out} goes on although this has changed: {'; '.join(said)}", stacklevel=3)
     if changed:
         raise ValueError(
             f"the comparison in {out} has another configuration: {'; '.join(changed)}. "
             "Use its options, or choose another folder (`out`)"
         )
+
+
+def _apart(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a comparison, beside the way in which contents are compared and the versions."""
+    beside = {name: found[name] for name in ("fingerprint", "versions") if name in found}
+    return {"comparison": {name: value for name, value in found.items() if name not in beside}, **beside}

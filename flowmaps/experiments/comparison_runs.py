@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from typing import Any
 from ..data import Data
 from ..evaluate import evaluate
 from ..figures import comparison
-from ..files import write_json
+from ..files import read_json, write_json
 from ..methods import Row
 from ..runs.checkpoint import latest
-from ..runs.folder import EVALUATION, newest_step, read_config, read_metrics
-from ..runs.loading import load
+from ..runs.folder import read_config
+from ..runs.loading import load_with_step
+from ..runs.records import EVALUATION, measured_step, read_measures, read_metrics, write_evaluation
 from .build import make_flow, make_method, row_of
 from .evaluation import run_features
 from .trained_run import Say, device, silent, train_into
@@ -114,7 +114,7 @@ class ComparisonRuns:
             try:
                 self._train(row, run, teacher)
                 result = self._evaluation(run, run / EVALUATION, row.rule == "diffusion")
-                return {**about, **comparison.measured(read_metrics(run)[-1], result)}
+                return {**about, **comparison.measured(_last_row(run, result["step"]), result)}
             except (FloatingPointError, RuntimeError) as error:
                 failed = str(error)
                 write_json(failure_file(run), failed)
@@ -134,29 +134,34 @@ class ComparisonRuns:
         train_into(run, flow, method, data, self.say, resume=resume, **self.length, **self.settings)
 
     def _evaluation(self, run: Path, kept: Path, diffusion: bool) -> dict[str, Any]:
-        """The evaluation of a run, kept as a file until the run has a newer checkpoint.
+        """The evaluation of a run, kept as a file until the run has newer weights.
 
         All methods share one classifier for images. A diffusion model is sampled by steps of its ODE.
         """
-        step = newest_step(run)
-        if kept.is_file() and (result := json.loads(kept.read_text(encoding="utf-8")))["step"] == step:
-            return result
+        if (known := read_measures(kept, measured_step(run))) is not None:
+            return known
         self.say(f"Measuring {run} (a large network takes minutes) ...")
         how: dict[str, Any] = {"labels": read_config(run)["training"]["labels"]}
         if self.data.kind == "images":
             how["features"] = run_features(self.out, self.data)
         if diffusion:
             how |= {"jumps": (), "ode_steps": ODE_STEPS}
-        result = {**evaluate(load(run).to(device()), self.data, **how), "step": step}
-        write_json(kept, result)
-        return result
+        loaded = load_with_step(run)
+        result = {**evaluate(loaded.flow.to(device()), self.data, **how), **loaded.about}
+        return write_evaluation(kept, result)
 
     def _reference(self, run: Path) -> dict[str, Any]:
         """The entry of the diffusion model; the measures of a run in another folder are kept in this one."""
         if run.parent == self.out:
             return self.entry(row_of(TEACHER), run, None)
         evaluation = self._evaluation(run, self.out / "reference.json", True)
-        return {"run": str(run), **comparison.measured(read_metrics(run)[-1], evaluation)}
+        return {"run": str(run), **comparison.measured(_last_row(run, evaluation["step"]), evaluation)}
+
+
+def _last_row(run: Path, step: int) -> dict[str, Any]:
+    """The metrics of the weights of a step: the last row that is not of a later one."""
+    rows = read_metrics(run)
+    return next((row for row in reversed(rows) if row["step"] <= step), rows[0])
 
 
 def learns_from_another(row: Row) -> bool:
@@ -180,4 +185,4 @@ def failure_file(run: Path) -> Path:
 def failure(run: Path | None) -> str | None:
     """The reason why a run failed; None if it did not."""
     path = None if run is None else failure_file(run)
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
+    return str(read_json(path)) if path is not None and path.is_file() else None

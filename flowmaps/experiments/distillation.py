@@ -15,6 +15,7 @@ from .dry_run import DryRun, dry_run_of
 from .guide import Guide, Scales
 from .guided_run import TimeInterval
 from .pretrained_sources import PretrainedSource, SourceOptions
+from .run_folder import check_out, folder_for
 from .trained_run import Say, TrainedRun, check_settings, settings_of_training, silent, train_into
 
 
@@ -78,7 +79,7 @@ def distill(
         batch_size: Rows of a training step.
         lr: Largest learning rate.
         clip: Largest norm of the gradient. None: no clipping.
-        out: Run folder. None: runs/FOLDER-METHOD.
+        out: Run folder. None: runs/FOLDER-METHOD, with a number if that exists.
         dry_run: Whether to try three steps of a few rows, write nothing, and count the cost of the whole run.
         say: Receives progress messages.
         **settings: Other keyword arguments of `flowmaps.train`: ema, seed, precision, resume, trackers, ...
@@ -89,10 +90,13 @@ def distill(
     Raises:
         ValueError: Arguments do not fit together or do not fit the model, or name something unknown.
         TypeError: A setting is unknown.
+        BlockingIOError: Another process trains into the folder; the message names it.
         FileExistsError: The folder holds a run and `resume` is not set.
         ImportError: peft is missing for LoRA, or diffusers for a pipeline.
     """
     check_settings("distill", settings)
+    if not dry_run:
+        check_out(out, settings.get("resume", False))
     row = distiller(method)
     check_method_arguments(row.build, method_args or {})
     half = lora is not None and settings.get("precision") == "bf16"
@@ -112,7 +116,8 @@ def distill(
         return dry_run_of(flow, made, rows, **settings)
     chosen = {"lora": lora, "times": times, "component": component, "lora_targets": " ".join(lora_targets)}
     notes = notes_of_distillation(source, guide, chosen) | dict(settings.pop("notes", {}))
-    return train_into(out or Path("runs") / f"{source.name}-{row.name}", flow, made, rows, say, notes=notes, **settings)
+    with folder_for(out, f"{source.name}-{row.name}", settings) as run:
+        return train_into(run, flow, made, rows, say, notes=notes, **settings)
 
 
 def notes_of_distillation(source: PretrainedSource, guide: Guide, chosen: Mapping[str, Any]) -> dict[str, Any]:

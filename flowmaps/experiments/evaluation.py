@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..data import Data, as_data
-from ..data import load as load_data
+from ..data.load import load_again
 from ..evaluate.features import (
     Classifier,
     Features,
@@ -21,16 +21,18 @@ from ..evaluate.features import (
 )
 from ..evaluate.guided import GuidedSampler, by_scale
 from ..evaluate.run import evaluate as evaluate_flow
-from ..files import write_json
 from ..flow_map import FlowMap
-from ..runs.folder import EVALUATION, newest_step, read_config
-from ..runs.loading import load
+from ..runs.folder import read_config
+from ..runs.loading import LoadedFlow, load_with_step
+from ..runs.records import EVALUATION, write_evaluation
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
+from .run_folder import EVALUATIONS, locked
 
 CLASSIFIER = "classifier.safetensors"
 """File in a run folder with the classifier for its evaluations."""
 
 
+@locked("evaluating it", EVALUATIONS, EVALUATION, CLASSIFIER)
 def evaluate(
     run: str | Path,
     reference: str | Path | None = None,
@@ -60,16 +62,50 @@ def evaluate(
         **options: As for `fm.evaluate.evaluate`.
 
     Returns:
-        The result of `fm.evaluate.evaluate` with "step", the step of the checkpoint.
+        The result of `fm.evaluate.evaluate` with "step" and "ema" of the weights that were measured, and "reference"
+        with the same of the reference.
 
     Raises:
+        BlockingIOError: Another process evaluates the run; the message names it.
         FileNotFoundError: The folder has no run or no checkpoint.
         ValueError: The data cannot be loaded again, the reference is a run on data of another shape, or scales are
             given for a run without guidance.
     """
     run, data = Path(run), run_data(run) if data is None else as_data(data)
-    flow = load(run, network).to(device)
-    config = read_config(run)
+    options |= {"device": device, "guidance": guidance, "guidance_interval": guidance_interval}
+    return measure(run, load_with_step(run, network), data, reference, **options)
+
+
+def measure(
+    run: Path,
+    loaded: LoadedFlow,
+    data: Data,
+    reference: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    guidance: Sequence[float] | None = None,
+    guidance_interval: TimeInterval = EVERYWHERE,
+    **options: Any,
+) -> dict[str, Any]:
+    """Evaluate weights that are loaded already, as `evaluate` does, and keep the result in the run folder.
+
+    Args:
+        run: The run folder.
+        loaded: Its flow map, with the step of the checkpoint that was read.
+        data: The data.
+        reference: As for `evaluate`, like the other options.
+        device: The device to sample on.
+        guidance: The guidance scales.
+        guidance_interval: The times at which guidance acts.
+        **options: As for `fm.evaluate.evaluate`.
+
+    Returns:
+        The result, as of `evaluate`.
+
+    Raises:
+        ValueError: As `evaluate`.
+    """
+    flow, config = loaded.flow.to(device), read_config(run)
     if data.kind == "images" and "features" not in options:
         options["features"] = run_features(run, data)
     steps = max(options.get("ode_steps", (MANY,)), default=MANY)
@@ -81,10 +117,10 @@ def evaluate(
         kept = {name: options[name] for name in ("features", "n", "draws", "seed", "batch_size") if options.get(name)}
         result["guidance"] = {**again, **by_scale(guided, data, run_classifier(run, data), **kept)}
     if reference is not None:
-        result["rows"] += _reference_rows(Path(reference), data, device, options)
-    result["step"] = newest_step(run)
-    write_json(run / EVALUATION, result)
-    return result
+        rows, result["reference"] = _reference_rows(Path(reference), data, device, options)
+        result["rows"] += rows
+    result |= loaded.about
+    return write_evaluation(run / EVALUATION, result)
 
 
 def run_data(run: str | Path) -> Data:
@@ -102,7 +138,7 @@ def run_data(run: str | Path) -> Data:
     about = read_config(run)["data"]
     if about["recipe"] is None:
         raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
-    data = load_data(**about["recipe"])
+    data = load_again(about["recipe"], f"{Path(run) / 'config.json'}: data.recipe")
     # couplings have the distribution of the data, but another flow map
     return data if about.get("coupling") is None else replace(data, exact=None)
 
@@ -148,13 +184,16 @@ def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any])
     return guided_samplers(run, flow, data, reference=kept, **about)
 
 
-def _reference_rows(reference: Path, data: Data, device: str, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a reference run, each with the name of the run."""
+def _reference_rows(
+    reference: Path, data: Data, device: str, options: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of a reference run, each with the name of the run, and that name with the step that was measured."""
     about = read_config(reference)
     if tuple(about["data"]["shape"]) != tuple(data.shape):
         expected, got = tuple(data.shape), tuple(about["data"]["shape"])
         raise ValueError(f"a reference must be a run on data of shape {expected}, and {reference} has {got}")
     if about["method"]["name"] == "flow_matching":
         options = {**options, "jumps": ()}
-    rows = evaluate_flow(load(reference).to(device), data, labels=about["training"]["labels"], **options)["rows"]
-    return [{"run": reference.name, **row} for row in rows]
+    loaded = load_with_step(reference)
+    rows = evaluate_flow(loaded.flow.to(device), data, labels=about["training"]["labels"], **options)["rows"]
+    return [{"run": reference.name, **row} for row in rows], {"run": reference.name, **loaded.about}

@@ -131,7 +131,8 @@ def knows_null(config: Mapping[str, Any]) -> bool:
 def _transforms(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
     """The arguments of the transforms of a class in the data of a run."""
     known = config["data"].get("changes") or ()
-    return (one["arguments"] for one in known if one["type"] == public_name(kind))
+    objects = (one for one in known if isinstance(one, dict))
+    return (one["arguments"] for one in objects if one.get("type") == public_name(kind))
 
 
 def is_conditioned(network: nn.Module) -> bool:

@@ -91,11 +91,6 @@ class RunSource:
 
     def __init__(self, run: Path, options: SourceOptions) -> None:
         self.run, self.options, self.config = run, options, read_config(run)
-        if "flow" not in self.config:
-            raise ValueError(
-                f"{self.run} is neither a run nor a pipeline: if it is a model of diffusers, give the folder of its "
-                "pipeline, with model_index.json"
-            )
 
     @property
     def name(self) -> str:

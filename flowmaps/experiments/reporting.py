@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,15 @@ from torch import nn
 
 from ..data import Data, as_data
 from ..figures.comparison import Document
-from ..files import write_text
+from ..files import read_json, write_text
 from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
-from ..runs.folder import read_config, read_evaluation, read_metrics
-from ..runs.loading import load
-from .evaluation import evaluate, guided_again, run_data
+from ..runs.folder import read_config
+from ..runs.loading import load, load_with_step
+from ..runs.records import read_evaluation, read_metrics
+from .evaluation import guided_again, measure, run_data
 from .guided_run import baked_scale
+from .run_folder import EVALUATIONS, lock
 
 PAGE = "report.html"
 
@@ -31,8 +32,8 @@ def report(
 ) -> Path:
     """Write report.html into a run folder: one self-contained page.
 
-    The run is evaluated first if its evaluation.json is missing, older than its newest checkpoint or without the
-    reference, or if there are options.
+    The run is evaluated first if its evaluation.json is missing, damaged, of another step than the weights or without
+    the reference, or if there are options.
 
     Args:
         run: The run folder.
@@ -50,15 +51,18 @@ def report(
         ImportError: jinja2 or matplotlib is not installed.
     """
     run = Path(run)
-    evaluation = read_evaluation(run)
-    if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
-        evaluation = evaluate(run, reference, data=data, network=network, **options)
+    loaded = load_with_step(run, network)
     source = run_data(run) if data is None else as_data(data)
-    flow, config = load(run, network).float(), read_config(run)
+    evaluation = read_evaluation(run, loaded.step)
+    if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
+        evaluation = measure(run, loaded, source, reference, **options)
+    flow, config = loaded.flow.to("cpu").float(), read_config(run)
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0
-    write_text(run / PAGE, run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual)))
+    page = run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual))
+    with lock(run, "writing its report", EVALUATIONS, PAGE):
+        write_text(run / PAGE, page)
     return run / PAGE
 
 
@@ -83,7 +87,7 @@ def comparison_report(out: str | Path, document: Document, data: Data) -> Path:
     def flow(run: str) -> tuple[FlowMap, bool]:
         return load(out / run).float(), read_config(out / run)["training"]["labels"]
 
-    settings = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    settings = read_json(out / "comparison.json")
     metrics = {name: read_metrics(out / name) for name in document["methods"]}
     write_text(out / PAGE, comparison_page(Comparison(document, data, settings, metrics, flow)))
     return out / PAGE

@@ -14,10 +14,11 @@ from torch import Tensor
 from .. import sampling
 from .. import steps as steppers
 from ..arguments import did_you_mean
+from ..files import replacing
 from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
-from ..runs.loading import load
+from ..runs.loading import load_with_step
 from ..steps import Step
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
@@ -72,7 +73,8 @@ def sample(
     _check(out, n)
     run = Path(run)
     config = read_config(run)
-    flow = load(run, ema=ema).to(device())
+    loaded = load_with_step(run, ema=ema)
+    flow = loaded.flow.to(device())
     noise = torch.randn(n, *config["data"]["shape"], generator=torch.Generator().manual_seed(seed))
     noise = (noise * flow.path.sigma(torch.ones(()))).to(flow.like)
     labels = labels_of(run, config, n, label)
@@ -83,7 +85,7 @@ def sample(
     x = sampling.sample(source, noise, steps, step=function, condition=condition, seed=seed).cpu()
     if out is not None:
         write(Path(out), x, config)
-        say(f"{n} samples of {config['data']['name']}, {steps} x {name}: {out}")
+        say(f"{n} samples of {config['data']['name']}, weights of step {loaded.step}, {steps} x {name}: {out}")
     return x
 
 
@@ -196,11 +198,12 @@ def write(out: Path, x: Tensor, config: Mapping[str, Any]) -> None:
         x, kind = decoded(config, x), "images"
     if out.suffix == ".png" and kind == "vectors":
         raise ValueError("only images and points in the plane can be drawn: write the samples to a .npy file")
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npy":
         import numpy as np
 
-        return np.save(out, x.numpy())
+        with replacing(out) as temporary:
+            np.save(temporary, x.numpy())
+        return
     from .. import figures
 
     if kind == "images":

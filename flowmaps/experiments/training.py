@@ -10,6 +10,7 @@ from ..data import Data
 from .build import MethodLike, ModelLike, NetworkName, OutputName, make_method, row_of
 from .guide import Scales, guide_of_training
 from .guided_run import TimeInterval
+from .run_folder import check_out, folder_for
 from .trained_run import Say, TrainedRun, check_settings, data_of, settings_of_training, silent, train_into
 from .training_setup import (
     COUPLINGS,
@@ -82,7 +83,7 @@ def train(
             without teacher, else 0.
         reflow: Run folder or flow map that couples noise with data by its ODE; training uses these couplings.
         couplings: Number of couplings.
-        out: Run folder. None: runs/DATA-METHOD, or runs/RECIPE.
+        out: Run folder. None: runs/DATA-METHOD, or runs/RECIPE, with a number if that exists.
         start: Run folder or flow map to start from, with its network and output. A flow map is copied.
         say: Receives progress messages.
         **settings: Other keyword arguments of `flowmaps.train`: batch_size, lr, ema, seed, resume, trackers, ...
@@ -93,17 +94,19 @@ def train(
     Raises:
         ValueError: Arguments do not fit together, or name something unknown.
         TypeError: A setting is unknown.
+        BlockingIOError: Another process trains into the folder; the message names it.
         FileExistsError: The folder holds a run and `resume` is not set.
         FloatingPointError: The loss is not finite.
     """
     check_settings("train", settings)
+    check_out(out, settings.get("resume", False))
     found = recipe_of(recipe, method=method, reduced=reduced, checkpoint=checkpoint, lr=settings.get("lr"))
     networks: dict[str, Any] = {"network": network, "width": width, "depth": depth, "output": output}
     if found is not None:
         check_network(**networks)
     chosen = method if method is not None else METHOD if found is None else found.row
     row, rows = row_of(chosen), data_of(data, data_args)
-    folder = out or Path("runs") / run_name(rows, chosen, found)
+    name = run_name(rows, chosen, found)
     seed = settings.get("seed", settings_of_training()["seed"])
     rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say)
     guide = guide_of_training(
@@ -116,7 +119,8 @@ def train(
     notes = notes_of(recipe=recipe, teacher=teacher, reflow=reflow) | guide.notes() | dict(settings.pop("notes", {}))
     settings = ({} if found is None else found.settings()) | settings
     settings |= length_of(steps, seconds, STEPS if found is None else found.steps)
-    return train_into(folder, flow, made, rows, say, notes=notes, **settings)
+    with folder_for(out, name, settings) as folder:
+        return train_into(folder, flow, made, rows, say, notes=notes, **settings)
 
 
 def run_name(data: Data, method: MethodLike, recipe: Recipe | None) -> str:

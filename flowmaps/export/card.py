@@ -55,6 +55,7 @@ def write_card(
     config: Mapping[str, Any],
     evaluation: Mapping[str, Any] | None,
     base: str | None,
+    weights: Mapping[str, Any] = {},
 ) -> None:
     """Write README.md with the metadata that the Hugging Face hub reads.
 
@@ -65,6 +66,7 @@ def write_card(
         config: Content of the run's config.json; {} if unknown.
         evaluation: Content of the run's evaluation.json. None: not evaluated.
         base: The model from which it was distilled. None: not distilled.
+        weights: "step" and "ema" of the weights; {} if unknown.
     """
     base = base if base is None or is_hub_name(base) else Path(base).name
     method = config.get("method", {}).get("name")
@@ -76,7 +78,7 @@ def write_card(
     }
     text = TEXT.format(
         title=escaped(title),
-        trained=_trained(config, base),
+        trained=" ".join([_trained(config, base), *_weights(weights)]),
         use=block(card.use),
         measured=_measured(evaluation),
         settings=_settings(config),
@@ -96,6 +98,12 @@ def _trained(config: Mapping[str, Any], base: str | None) -> str:
     method, data = escaped(config["method"]["name"]), escaped(config["data"]["name"])
     source = "" if base is None else f", distilled from {escaped(base)}"
     return f"Trained with flowmaps by {method} on {data}{source}."
+
+
+def _weights(weights: Mapping[str, Any]) -> list[str]:
+    """The step of the weights and whether they are averaged, as a sentence if it is known."""
+    kind = "averaged" if weights.get("ema") else "trained, not averaged,"
+    return [f"The weights are the {kind} ones of step {weights['step']}."] if weights else []
 
 
 def _measured(evaluation: Mapping[str, Any] | None) -> str:

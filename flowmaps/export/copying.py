@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import reading_tensors, write_json
+from ..files import opened_tensors, write_json
 from .words import without_paths
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def copy_component(kind: Kind, source: Path, target: Path) -> None:
             write_json(target / name, _without_origin(config_of(source, kind)))
             continue
         if path.suffix == ".safetensors" or name.endswith(".safetensors"):
-            with reading_tensors(path, "give the folder of another model"):
+            with opened_tensors(path, "give the folder of another model"):
                 pass
         shutil.copyfile(path, target / main)
         if variant is not None and name == kind.index(variant):

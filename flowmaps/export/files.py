@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..files import checksum, write_json
+from ..files import FULL, checksum, not_written, remove, remove_leftovers, save_tensors, temporary_name, write_json
 from ..flow_map import FlowMap
 from ..path import linear
+from ..runs.lock import FolderLock
 from .code import Code, made_by
 
 MARK = "flow_map.json"
@@ -34,21 +36,26 @@ def write_folder(folder: str | Path, kind: str, write: Callable[[Path], None]) -
 
     Raises:
         FileExistsError: The folder holds something else.
+        BlockingIOError: Another process writes this folder.
+        OSError: The disk is full; an earlier export is kept.
     """
     folder = Path(folder)
     check_free(folder)
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        write(beside)
-        listed = {name: checksum(beside / name) for name in names_of(beside) if name != CARD}
-        write_json(beside / MARK, {"format": 2, "kind": kind, "flowmaps": made_by(), "files": listed})
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with FolderLock(folder.parent, f"exporting to {folder.name} in it", f".{folder.name}.lock"):
+        remove_leftovers(folder.parent, folder.name)
+        beside = temporary_name(folder)
+        try:
+            beside.mkdir()
+            write(beside)
+            listed = {name: checksum(beside / name) for name in names_of(beside) if name != CARD}
+            write_json(beside / MARK, {"format": 2, "kind": kind, "flowmaps": made_by(), "files": listed})
+            if os.path.lexists(folder):
+                remove(folder)
+            beside.rename(folder)
+        except OSError as error:
+            raise (not_written(folder, error) if error.errno in FULL else error) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 
@@ -91,13 +98,11 @@ def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, T
         config: Its config.
         weights: Its weights by name.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
     # cloned, because a file of tensors cannot hold two that share memory
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
-    save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    save_tensors(folder / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt"})
 
 
 def write_index(folder: Path, pipeline: list[str], components: Mapping[str, Any], flow: FlowMap) -> None:

@@ -33,8 +33,9 @@ class Trained:
         flow: The flow map.
         name: Title of the model card.
         config: Content of the run's config.json; {} if unknown.
-        evaluation: Content of the run's evaluation.json. None: not evaluated.
+        evaluation: Content of the run's evaluation.json, if these weights were measured. None: not evaluated.
         base: The pipeline of its network, a folder or a name on the hub. None: no pipeline.
+        weights: "step" and "ema" of the weights; {} if unknown.
         asked: Whether a person named the pipeline, so that it may be downloaded from the hub.
     """
 
@@ -43,6 +44,7 @@ class Trained:
     config: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] | None = None
     base: str | None = None
+    weights: Mapping[str, Any] = field(default_factory=dict)
     asked: bool = False
 
 
@@ -78,13 +80,14 @@ def read_run(flow_or_run: Exportable, base: str | Path | None = None, *, ema: bo
 
 
 def _of_folder(path: Path, ema: bool) -> Trained:
-    from ..runs.folder import read_config, read_evaluation
-    from ..runs.loading import load
+    from ..runs.folder import read_config
+    from ..runs.loading import load_with_step
+    from ..runs.records import read_evaluation
 
-    run = Trained(load(path, ema=ema), path.resolve().name, read_config(path))
-    if not (path / "evaluation.json").is_file():
-        return run
-    return replace(run, evaluation=read_evaluation(path))
+    loaded = load_with_step(path, ema=ema)
+    run = Trained(loaded.flow, path.resolve().name, read_config(path), weights=loaded.about)
+    # averaged weights alone are evaluated
+    return replace(run, evaluation=read_evaluation(path, loaded.step)) if ema else run
 
 
 def to_diffusers(flow_or_run: Exportable, folder: str | Path, base: str | Path | None = None) -> Path:
@@ -139,7 +142,7 @@ def adapter(flow_or_run: Exportable, folder: str | Path, base: str | Path | None
 
         save_adapter(run.flow, beside)
         use = _use_of_adapter(run, Path(folder).name)
-        write_card(beside, Card(use, "text-to-image"), run.name, run.config, run.evaluation, run.base)
+        write_card(beside, Card(use, "text-to-image"), run.name, run.config, run.evaluation, run.base, run.weights)
 
     return write_folder(folder, "adapter", write)
 
@@ -170,7 +173,7 @@ def _write_pipeline(run: Trained, folder: Path, name: str) -> None:
         f"noise = torch.Generator().manual_seed(0)\n"
         f"{result} = pipeline({call}, num_inference_steps=1{guidance}, generator=noise).{result}"
     )
-    write_card(folder, Card(use, task), run.name, run.config, run.evaluation, run.base)
+    write_card(folder, Card(use, task), run.name, run.config, run.evaluation, run.base, run.weights)
 
 
 def _use_of_adapter(run: Trained, name: str) -> str:

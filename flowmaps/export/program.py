@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mappi
             follow.
     """
     with replacing(file) as beside:
-        torch.export.save(_program(flow, noise, conditions or {}), beside)
+        content = BytesIO()  # in memory first, because torch ends the process if the disk is full
+        torch.export.save(_program(flow, noise, conditions or {}), content)
+        beside.write_bytes(content.getbuffer())
         program = torch.export.load(beside).module()
         _compare(flow, lambda x, given: program(x, *given.values()), noise, conditions or {}, 1e-5)
     return Path(file)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -90,6 +92,7 @@ def figure(
 
     Raises:
         ImportError: If matplotlib is not installed.
+        OSError: If the file cannot be written.
     """
     try:
         import matplotlib
@@ -100,4 +103,5 @@ def figure(
         made = Figure(figsize=(width, height), layout="constrained")
         yield made, made.subplots(**layout)
         if path is not None:
-            made.savefig(path)
+            with replacing(path if Path(path).suffix else f"{path}.png") as temporary:
+                made.savefig(temporary)

@@ -12,10 +12,11 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import MOST_LAYERS, MOST_WIDTH, between
 from ..serialise import describable
 from .embeddings import LabelEmbedding, refuse_label
 from .layers import expect_shape
-from .mlp import as_shape
+from .mlp import as_image_shape, as_shape
 
 
 class Verdict(nn.Module):
@@ -67,6 +68,8 @@ class Critic(nn.Module):
         data_std: float = 1.0,
     ) -> None:
         super().__init__()
+        between(1, MOST_WIDTH, width=width)
+        between(1, MOST_LAYERS, depth=depth)
         self.shape = as_shape(shape)
         self.data_std = data_std
         self.input = nn.Linear(math.prod(self.shape), width)
@@ -103,7 +106,9 @@ class ImageCritic(nn.Module):
         self, shape: tuple[int, int, int], width: int = 32, levels: int = 3, *, classes: int | None = None
     ) -> None:
         super().__init__()
-        channels, height, across = self.shape = (shape[0], shape[1], shape[2])
+        between(1, MOST_WIDTH, width=width)
+        between(0, MOST_LAYERS, levels=levels)
+        channels, height, across = self.shape = as_image_shape(shape)
         if max(height, across) <= 2 ** (levels - 1):
             raise ValueError(f"{levels} levels halve images of more than {2 ** (levels - 1)} pixels, got {shape}")
         widths = [width * min(2**level, 8) for level in range(levels + 1)]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import MOST_LAYERS, MOST_WIDTH, between
 from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, gap, pair
 from .layers import (
@@ -27,6 +28,7 @@ from .layers import (
     unchanged,
     zero,
 )
+from .mlp import as_image_shape
 
 Norm = Callable[[int], nn.Module]
 
@@ -81,7 +83,8 @@ class DiT(nn.Module):
         checkpoint: whether each block stores only its input for the backward pass and recomputes the rest.
 
     Raises:
-        ValueError: for sides that are not multiples of `patch`, or a width that is not a multiple of `heads` and 4.
+        ValueError: for sides that are not multiples of `patch`, a width that is not a multiple of `heads` and 4, and
+            sizes that are not positive, or too large.
     """
 
     positions: Tensor
@@ -103,7 +106,9 @@ class DiT(nn.Module):
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        channels, height, across = self.shape = (shape[0], shape[1], shape[2])
+        between(1, MOST_WIDTH, patch=patch, width=width, heads=heads)
+        between(1, MOST_LAYERS, depth=depth)
+        channels, height, across = self.shape = as_image_shape(shape)
         if height % patch or across % patch:
             raise ValueError(
                 f"the sides of an image must be multiples of the patch size {patch}, got {height} x {across}"

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import MOST_CLASSES, MOST_WIDTH, between
 from .layers import SideBySide, full_precision
 
 Times = tuple[Any, ...]
@@ -126,8 +127,9 @@ class Fourier:
     high: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.frequencies < 1 or not 0 < self.low <= self.high:
-            raise ValueError(f"expected frequencies >= 1 and 0 < low <= high, got {self}")
+        between(1, MOST_WIDTH, frequencies=self.frequencies)
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"expected 0 < low <= high, got {self}")
 
     def __call__(self, time: Tensor) -> Tensor:
         """Evaluate the features of times (...), in their dtype: (..., 2 frequencies)."""
@@ -210,11 +212,13 @@ class LabelEmbedding(nn.Module):
 
     Raises:
         TypeError: when called with labels that are not integers.
-        ValueError: when called with labels out of range (checked on the CPU only, and not while a graph is traced).
+        ValueError: for a number of classes that is not positive, or beyond MOST_CLASSES; when called with labels out
+            of range (checked on the CPU only, and not while a graph is traced).
     """
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
+        between(1, MOST_CLASSES, classes=classes)
         self.classes = classes
         self.table = nn.Embedding(classes + 1, width)
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import MOST_LAYERS, MOST_VALUES, MOST_WIDTH, between
 from ..serialise import describable
 from .embeddings import (
     Conditioning,
@@ -71,7 +72,7 @@ class MLP(nn.Module):
             labels.
 
     Raises:
-        ValueError: for a shape that is not positive.
+        ValueError: for sizes that are not positive, or too large.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class MLP(nn.Module):
         modulate: Callable[[Tensor], Tensor] = unchanged,
     ) -> None:
         super().__init__()
+        between(1, MOST_WIDTH, width=width, embedding=embedding)
+        between(1, MOST_LAYERS, depth=depth)
         self.shape = as_shape(shape)
         self.data_std, self.modulate = data_std, modulate
         size = math.prod(self.shape)
@@ -139,7 +142,7 @@ class ConcatMLP(nn.Module):
         data_std: standard deviation of the data, which divides the input and multiplies the output.
 
     Raises:
-        ValueError: for decoupled times, and for a shape that is not positive.
+        ValueError: for decoupled times, and for sizes that are not positive, or too large.
     """
 
     def __init__(
@@ -154,6 +157,8 @@ class ConcatMLP(nn.Module):
         data_std: float = 1.0,
     ) -> None:
         super().__init__()
+        between(1, MOST_WIDTH, width=width)
+        between(0, MOST_LAYERS, depth=depth)
         self.shape = as_shape(shape)
         self.times, self.features, self.data_std = times, features, data_std
         size = math.prod(self.shape)
@@ -181,13 +186,24 @@ class ConcatMLP(nn.Module):
             return self.input(*(time_features(self.features, time) for time in seen), x.flatten(1) / self.data_std)
 
 
+def as_image_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of one image as a tuple. Raises ValueError unless it is one."""
+    sizes = as_shape(shape)
+    if len(sizes) != 3:
+        raise ValueError(f"the shape of one image must be (C, H, W), got {shape!r}")
+    return sizes
+
+
 def as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of one x as a tuple.
 
     Raises:
-        ValueError: unless it is a positive number or a tuple of them.
+        ValueError: unless it is a positive number or a tuple of them, with at most MOST_VALUES values.
     """
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not sizes or min(sizes) < 1:
-        raise ValueError(f"the shape of one x must be a positive number or a tuple of them, got {shape!r}")
+    if not sizes or min(sizes) < 1 or math.prod(sizes) > MOST_VALUES:
+        raise ValueError(
+            f"the shape of one x must be a positive number or a tuple of them, with at most {MOST_VALUES} values, got "
+            f"{shape!r}"
+        )
     return sizes

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import MOST_LAYERS, MOST_WIDTH, between
 from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, pair
 from .layers import Modulation, SelfAttention, called, checkpointed, expect_shape, scale_shift, zero
+from .mlp import as_image_shape
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
@@ -111,7 +113,8 @@ class UNet(nn.Module):
         checkpoint: whether each residual block stores only its input for the backward pass and recomputes the rest.
 
     Raises:
-        ValueError: for sides that cannot be halved for every level, or an attention height that no level has.
+        ValueError: for sides that cannot be halved for every level, an attention height that no level has, and sizes
+            that are not positive, or too large.
     """
 
     def __init__(
@@ -129,10 +132,13 @@ class UNet(nn.Module):
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        self.shape = (shape[0], shape[1], shape[2])
+        between(1, MOST_WIDTH, width=width, head_width=head_width)
+        between(1, MOST_LAYERS, blocks=blocks, levels=len(multipliers))
+        self.shape = as_image_shape(shape)
         self.call = checkpointed if checkpoint else called
         heights = level_heights(self.shape, len(multipliers), attention)
         channels = [width * multiplier for multiplier in multipliers]
+        between(1, MOST_WIDTH, **{f"the width of level {level}": count for level, count in enumerate(channels)})
         heads = [
             heads_for(c, head_width) if height in attention else None
             for c, height in zip(channels, heights, strict=True)

@@ -22,6 +22,8 @@ from ..sampling import sample
 from .page import Picture, Table, drawing, render
 from .sections import SHOWN, half_width, show_images, show_points, start
 
+STEPS = {"jump": steps.jump, "euler": steps.euler, "restart": steps.restart}
+"""The steps of samplers, by their names in an evaluation."""
 ROOM = 1.25
 """Width of a picture of points over the width of the data, so that samples outside the data are visible."""
 
@@ -104,7 +106,7 @@ def _drawn(material: Comparison, run: str, row: words.EvaluationRow, n: int) -> 
     """Samples of a run by the sampler of a row of its evaluation."""
     flow, labels = material.flow(run)
     noise, label = start(flow, material.data, n, labels)
-    return sample(flow, noise, row["steps"], step=getattr(steps, row["sampler"]), condition=label, seed=0)
+    return sample(flow, noise, row["steps"], step=STEPS[row["sampler"]], condition=label, seed=0)
 
 
 def _ranking(document: Document) -> Picture | None:

@@ -10,19 +10,32 @@ A folder such as `step_00001000/` holds:
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ..distributed.shards import cpu_copies, run_on_all, write_shards
-from ..files import checksum, flush, remove, save_tensors, split, write_json
+from ..files import (
+    checksum,
+    delete,
+    flush,
+    free_space,
+    remove,
+    remove_leftovers,
+    save_tensors,
+    sealed,
+    split,
+    temporary_name,
+    write_json,
+)
 from .checkpoint_reading import (
+    FORMAT,
     MODELS,
     complete,
     latest,
@@ -30,7 +43,6 @@ from .checkpoint_reading import (
     read_model,
     read_optimizers,
     read_state,
-    state_checksum,
 )
 
 __all__ = [
@@ -97,24 +109,26 @@ def write(folder: Path, taken: Snapshot, keep: int, group: Any = None) -> Path:
         OSError: If it cannot be written. Earlier checkpoints are kept.
     """
     target = folder / f"step_{taken.step:08d}"
-    temporary = folder / f".{target.name}.tmp"
     main = group is None or dist.get_rank(group) == 0
+    temporary = temporary_name(target)
     try:
-        run_on_all(lambda: _prepare(temporary) if main else None, group)
+        names = run_on_all(lambda: _prepare(temporary) if main else None, group)
+        temporary = folder / next(name for name in names if name is not None)
         sums = run_on_all(lambda: _write_parts(temporary, taken, group), group)
         run_on_all(lambda: _finish(temporary, target, taken, sums, keep) if main else None, group)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         if main:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with suppress(OSError):
+                delete(temporary)
         raise OSError(_failure_message(folder, taken, error)) from error
     return target
 
 
-def _prepare(temporary: Path) -> None:
-    """Create an empty folder to write to, and remove the folders of interrupted writes."""
-    for old in temporary.parent.glob(".step_*.tmp"):
-        shutil.rmtree(old)
+def _prepare(temporary: Path) -> str:
+    """Create an empty folder to write to, after the leftovers of interrupted writes are removed; returns its name."""
+    remove_leftovers(temporary.parent, "step_*")
     temporary.mkdir(parents=True)
+    return temporary.name
 
 
 def _write_parts(temporary: Path, taken: Snapshot, group: Any) -> dict[str, str]:
@@ -136,9 +150,9 @@ def _finish(temporary: Path, target: Path, taken: Snapshot, sums: list[dict[str,
         raise OSError(f"{missing[0]} is missing: the run folder must be visible to all processes")
     for path in temporary.rglob("*"):
         flush(path)
-    state = {"step": taken.step, **taken.state, "files": files}
-    write_json(temporary / "state.json", {**state, "checksum": state_checksum(state)})
-    if target.exists():
+    state = {"format": FORMAT, "step": taken.step, **taken.state, "files": files}
+    write_json(temporary / "state.json", sealed(state))
+    if os.path.lexists(target):
         remove(target)
     temporary.rename(target)
     flush(target.parent)
@@ -151,7 +165,7 @@ def _failure_message(folder: Path, taken: Snapshot, error: BaseException) -> str
     """Compose the message for a failed write."""
     before = newest(folder)
     kept = "there is no earlier checkpoint" if before is None else f"the checkpoint of step {before} is kept"
-    free = shutil.disk_usage(folder if folder.is_dir() else ".").free
+    free = free_space(folder)
     return (
         f"the checkpoint of step {taken.step} could not be written to {folder}: {error}. "
         f"It needs {taken.bytes / 1e6:.1f} MB, {free / 1e6:.1f} MB are free; {kept}. "

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
 from ..distributed.shards import FOLDER, is_sharded, read_part
-from ..files import checksum, join
+from ..files import checksum, join, read_json, unsealed
+from ..serialise import mismatch, shown_value
+from .beside import READS, again, unchanged
 
 MODELS = ("flow", "ema", "method")
 """Names of the models of a checkpoint."""
+FORMAT = 1
+"""Format of a checkpoint."""
+
+
+class DamageError(ValueError):
+    """A checkpoint that is not as it was written."""
+
+
+NAME = rf"({FOLDER}/)?\w[\w.-]*"
+"""Pattern of the names of files in a checkpoint."""
+
+
+class CheckpointState(TypedDict):
+    """The content of state.json, as far as a checkpoint is read by it."""
+
+    step: int
+    seconds: float
+    files: dict[str, str]
+    checksum: str
 
 
 def complete(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first; other files and temporary folders are ignored."""
-    return sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name) and path.is_dir())
+    found: list[Path] = []
+    for _ in range(READS):
+        named = sorted(path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name))
+        found = [path for path in named if path.is_dir()]
+        if found or not named:
+            break  # else a writer has removed them since they were listed, and a newer one is there
+    return found
 
 
 def newest(folder: Path) -> int | None:
@@ -31,40 +56,59 @@ def newest(folder: Path) -> int | None:
     return int(found[-1].name.removeprefix("step_")) if found else None
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """Read state.json of a checkpoint, after a check of all its files.
+def read_state(path: Path, parts: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read state.json of a checkpoint, after a check of the files that are needed.
 
     Foreign files cause a warning and are never opened.
 
     Args:
         path: The folder of the checkpoint.
+        parts: Names among `MODELS`, the models that will be read. None: everything, to resume training.
 
     Returns:
         The content of state.json.
 
     Raises:
-        ValueError: If the checkpoint is damaged; the message names the damage.
+        ValueError: If the checkpoint is damaged, or has the format of a later version; the message names the reason.
     """
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        expected, sums = state.pop("checksum"), dict(state["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"checkpoint {path} is damaged: state.json cannot be read ({error})") from None
-    if state_checksum(state) != expected:
-        raise ValueError(f"checkpoint {path} is damaged: state.json has changed since it was written")
-    for name, expected in sums.items():
-        if not (path / name).is_file():
-            raise ValueError(f"checkpoint {path} is damaged: {name} is missing")
-        if checksum(path / name) != expected:
-            size = (path / name).stat().st_size
-            raise ValueError(f"checkpoint {path} is damaged: {name} has changed since it was written ({size} bytes)")
+        content = read_json(path / "state.json")
+        if wrong := mismatch(content, CheckpointState, ""):
+            raise ValueError(wrong)
+    except (OSError, ValueError) as error:
+        raise DamageError(f"checkpoint {path} is damaged: state.json cannot be read ({error})") from None
+    state, intact = unsealed(content)
+    sums = state["files"]
+    if not intact:
+        raise DamageError(f"checkpoint {path} is damaged: state.json has changed since it was written")
+    if state.get("format", 1) > FORMAT:
+        raise ValueError(
+            f"checkpoint {path} has format {state['format']}, but this version of flowmaps reads at most {FORMAT}: it "
+            "was written by a later version"
+        )
+    if strange := [name for name in sums if not re.fullmatch(NAME, name)]:
+        raise DamageError(f"checkpoint {path} is damaged: {shown_value(strange[0])} is not the name of a file of it")
+    for name in _needed(sums, parts):
+        _check_file(path, name, sums.get(name))
     _check_foreign_files(path, {"state.json", *sums})
     return state
 
 
-def state_checksum(state: Mapping[str, Any]) -> str:
-    """Compute the checksum of the content of state.json."""
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+def _needed(sums: Mapping[str, str], parts: Sequence[str] | None) -> list[str]:
+    """Return the files that hold the given models; all files for None. A shard holds parts of all models."""
+    if parts is None:
+        return list(sums)
+    shards = [name for name in sums if name.startswith(f"{FOLDER}/")]
+    return shards or [f"{part}.safetensors" for part in parts]
+
+
+def _check_file(path: Path, name: str, expected: str | None) -> None:
+    """Compare a file of a checkpoint with its checksum."""
+    if expected is None or not (path / name).is_file():
+        raise DamageError(f"checkpoint {path} is damaged: {name} is missing")
+    if checksum(path / name) != expected:
+        size = (path / name).stat().st_size
+        raise DamageError(f"checkpoint {path} is damaged: {name} has changed since it was written ({size} bytes)")
 
 
 def _check_foreign_files(path: Path, known: set[str]) -> None:
@@ -72,30 +116,62 @@ def _check_foreign_files(path: Path, known: set[str]) -> None:
     foreign = sorted({file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()} - known)
     shards = [name for name in foreign if name.startswith(f"{FOLDER}/")]
     if shards:
-        raise ValueError(f"checkpoint {path} is damaged: {', '.join(shards)} was not written by training: remove it")
+        raise DamageError(f"checkpoint {path} is damaged: {', '.join(shards)} was not written by training: remove it")
     if foreign:
         warnings.warn(
             f"checkpoint {path} holds {', '.join(foreign)}, which training did not write: not opened", stacklevel=3
         )
 
 
-def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+def latest(folder: Path, parts: Sequence[str] | None = None) -> tuple[Path, dict[str, Any]] | None:
     """Find the newest valid checkpoint. Each damaged one that is skipped causes a warning.
 
     Args:
         folder: The folder of the checkpoints.
+        parts: Names among `MODELS`, the models that will be read; damage to other files does not matter. None:
+            everything, to resume training.
 
     Returns:
         The folder of the checkpoint and its state; None if there is no checkpoint at all.
 
     Raises:
-        ValueError: If all checkpoints are damaged.
+        ValueError: If all checkpoints are damaged, or one has the format of a later version.
     """
+    return again(lambda: _latest(folder, parts))
+
+
+def read_newest(folder: Path, name: str) -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
+    """Read a model of the newest valid checkpoint, also while training writes others.
+
+    Args:
+        folder: The folder of the checkpoints.
+        name: One of `MODELS`.
+
+    Returns:
+        The folder of the checkpoint, its state, and the state dict of the model; None if there is no checkpoint.
+
+    Raises:
+        ValueError: If all checkpoints are damaged, or one has the format of a later version.
+    """
+
+    def read() -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
+        found = _latest(folder, (name,))
+        if found is None:
+            return None
+        with unchanged(found[0]):
+            return *found, read_model(found[0], name)
+
+    return again(read)
+
+
+def _latest(folder: Path, parts: Sequence[str] | None) -> tuple[Path, dict[str, Any]] | None:
+    """Find the newest valid checkpoint, as `latest`. Raises ReplacedError if one is removed meanwhile."""
     damage = []
     for path in reversed(complete(folder)):
         try:
-            state = read_state(path)
-        except ValueError as error:
+            with unchanged(path):
+                state = read_state(path, parts)
+        except DamageError as error:
             damage.append(str(error))
         else:
             for message in damage:
@@ -131,13 +207,16 @@ def read_optimizers(path: Path, weights: Sequence[Sequence[Tensor]] = ()) -> lis
     Returns:
         The state dict of each optimizer, the flow's first.
     """
-    skeleton = json.loads((path / "optimizer.json").read_text(encoding="utf-8"))
+    skeleton = read_json(path / "optimizer.json")
     like: dict[str, Tensor] = {}
-    for state, its in zip(join(skeleton, _Placeholders()), weights, strict=False):
-        for index, entry in state["state"].items():
-            if is_sharded(its[index]):
-                like.update({value.name: its[index] for value in entry.values() if isinstance(value, _Placeholder)})
-    return join(skeleton, read_part(path, "optimizer", like))
+    try:
+        for state, its in zip(join(skeleton, _Placeholders()), weights, strict=False):
+            for index, entry in state["state"].items():
+                if is_sharded(its[index]):
+                    like.update({value.name: its[index] for value in entry.values() if isinstance(value, _Placeholder)})
+        return join(skeleton, read_part(path, "optimizer", like))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"checkpoint {path} is damaged: its optimizer cannot be read ({error!r})") from None
 
 
 @dataclass(frozen=True)

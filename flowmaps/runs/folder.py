@@ -5,34 +5,34 @@ config.json  metrics.jsonl  tensorboard/  checkpoints/step_XXXXXXXX/  samples/st
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ..data import Data
+from ..data.data_free import with_zero_rows
 from ..data.transforms import transforms_of
-from ..files import write_json, write_text
+from ..files import LOCK, is_leftover, read_json, remove_leftovers, sealed, unsealed, write_json, write_text
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
-from ..serialise import current, describe, differences, shown
+from ..serialise import current, describe
+from .contents import contents
+from .documents import check_config
 from .earlier import upgraded
 from .fingerprint import fingerprint
+from .records import metrics_line, read_metrics
 
 FORMAT = 2
 """Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""
-
-EVALUATION = "evaluation.json"
-"""File with the result of the last evaluation."""
-
-COMPARED = ("data", "method", "training", "flow")
-"""Parts of config.json that must be equal in a resumed run."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,27 @@ class Run:
     def begin(self, config: dict[str, Any]) -> None:
         """Create the folder with its config.json."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.config, config)
+        write_json(self.config, sealed(config))
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of writes that were killed; only the process that trains calls it."""
+        remove_leftovers(self.path, self.config.name, self.metrics.name)
+        for folder in (self.checkpoints, self.samples):
+            remove_leftovers(folder, "step_*")
 
     def drop_metrics_after(self, step: int) -> None:
         """Remove the metrics of later steps, which a resumed run repeats."""
         rows = [row for row in read_metrics(self.path) if row["step"] <= step]
-        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.metrics, "".join(map(metrics_line, rows)))
 
 
 def configuration(
-    flow: FlowMap, method: Method, data: Data, training: Mapping[str, Any], notes: Mapping[str, Any]
+    flow: FlowMap,
+    method: Method,
+    data: Data,
+    training: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    compare: str = "samples",
 ) -> dict[str, Any]:
     """Collect the content of config.json.
 
@@ -83,38 +94,56 @@ def configuration(
         data: The data set.
         training: The settings that determine the numbers of the run, as JSON.
         notes: Additional entries.
+        compare: How a resumed run compares contents, `TrainConfig.fingerprint`.
 
     Returns:
         The content as JSON, in which things have their public names.
     """
+    whole, own = compare == "whole", [*_tensors(flow), *_tensors(method)]
+    read = with_zero_rows(data) if method.data_free else data
     return {
         "format": FORMAT,
+        "fingerprint": compare,
         "flow": {
-            name: described(getattr(flow, name))
+            name: described(getattr(flow, name), own)
             for name in ("network", "output", "path", "only_source", "only_target", "guidance")
         },
         "method": {
             "name": method.name,
-            "terms": fingerprint(method.terms),
+            "terms": fingerprint(method.terms, own, whole),
             "stages": method.ends if isinstance(method, Stages) else None,
         },
         "data": {
             name: fingerprint(getattr(data, name))
             for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
         }
-        | {"changes": fingerprint(transforms_of(data)) or None},
+        | {"changes": fingerprint(transforms_of(data)) or None}
+        | ({"contents": contents(read, whole)} if compare != "off" else {}),
         "training": dict(training),
         "notes": fingerprint(notes),
         "versions": versions(),
     }
 
 
-def described(part: Any) -> Any:
-    """Describe a part of a flow map; a part that cannot be rebuilt gets its fingerprint below "unknown"."""
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Return the weights and buffers of a module, which a checkpoint holds."""
+    return [*module.parameters(), *module.buffers()]
+
+
+def described(part: Any, own: Iterable[Tensor] = ()) -> Any:
+    """Describe a part of a flow map.
+
+    Args:
+        part: The part.
+        own: The weights of the flow map, which are not described.
+
+    Returns:
+        The description; for a part that cannot be rebuilt its fingerprint, below "unknown".
+    """
     try:
         return describe(part)
     except TypeError:
-        return {"unknown": fingerprint(part)}
+        return {"unknown": fingerprint(part, own)}
 
 
 def versions() -> dict[str, str]:
@@ -132,7 +161,7 @@ def new(out: Path) -> Run:
     """Return a run in a new folder, without creating it.
 
     Args:
-        out: The folder. It must not exist, or hold nothing but temporary files of an interrupted write of config.json.
+        out: The folder. It must not exist, or hold nothing but a lock and temporary files of an interrupted start.
 
     Returns:
         The paths of the run.
@@ -140,7 +169,7 @@ def new(out: Path) -> Run:
     Raises:
         FileExistsError: If the folder or another file exists already.
     """
-    if out.is_dir() and all(path.match(".config.json.*.tmp") for path in out.iterdir()):
+    if out.is_dir() and all(is_leftover(path, "config.json", LOCK) or path.name == LOCK for path in out.iterdir()):
         return Run(out)
     if (out / "config.json").is_file():
         raise FileExistsError(
@@ -151,34 +180,11 @@ def new(out: Path) -> Run:
     return Run(out)
 
 
-def existing(out: Path, config: dict[str, Any]) -> Run:
-    """Return the run in a folder, to resume it.
-
-    Args:
-        out: The run folder.
-        config: The current configuration, as returned by `configuration`.
-
-    Returns:
-        The paths of the run.
-
-    Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If the run has another configuration; it lists the differences.
-    """
-    before = read_config(out)
-    now = json.loads(json.dumps(config))
-    changed = [line for name in COMPARED for line in differences(before.get(name), now[name], name)]
-    if changed:
-        raise ValueError(
-            f"the run in {out} was started with another configuration and cannot be resumed with this one: "
-            f"{shown(changed)}. "
-            "Use the original arguments, or start a new run in another folder (--out)"
-        )
-    return Run(out)
-
-
 def read_config(run: str | Path) -> dict[str, Any]:
     """Read config.json of a run folder.
+
+    A file that has changed since it was written, by hand or by damage, is read with a warning, which says how to accept
+    an edit.
 
     Args:
         run: The run folder, written by this version or an earlier one.
@@ -188,59 +194,45 @@ def read_config(run: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no run.
-        ValueError: If the file is broken, or was written by a later version.
+        ValueError: If the file is broken, lacks an entry, or has the format of a later version.
     """
     path = Path(run) / "config.json"
     if not path.is_file():
         reason = "it has no config.json" if Path(run).is_dir() else "there is no such folder"
         raise FileNotFoundError(f"{run} is not a run folder: {reason}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("it is not a JSON object")
-        config = upgraded(config) if config.get("format") == 1 else config
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    if config.get("format", 1) > FORMAT:
+    config = read_json(path)
+    written = config.get("format") if isinstance(config, dict) else None
+    if isinstance(written, int) and written > FORMAT:
         raise ValueError(
-            f"{path} has format {config['format']}, but this version of flowmaps reads at most {FORMAT}: it was "
-            "written by a later version"
+            f"{path} has format {written}, but this version of flowmaps reads at most {FORMAT}: it was written by a "
+            "later version"
         )
-    return current(config)
-
-
-def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl of a run folder.
-
-    Args:
-        run: The run folder.
-
-    Returns:
-        One row for each logged step, oldest first: step, loss, terms, lr, steps_per_second, seconds. An incomplete last
-        line is ignored.
-
-    Raises:
-        ValueError: If a complete line cannot be read.
-    """
-    path = Path(run) / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    check_config(config, path)
+    if not unsealed(config)[1]:
+        warnings.warn(
+            f"{path} has changed since training wrote it, and is used as it is: restore it if nobody edited it. To "
+            'accept an edit, remove the entry "checksum"',
+            stacklevel=2,
+        )
+    warn_of_later_version(path, config["versions"].get("flowmaps"))
     try:
-        return [json.loads(line) for line in lines[:-1]]
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): restore it, or move it away; checkpoints do not need it"
-        ) from None
+        return current(upgraded(config) if written == 1 else config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be used: its guidance of format 1 is broken ({error!r})") from None
 
 
-def newest_step(run: Path) -> int:
-    """Return the step of the newest checkpoint of a run."""
-    return max(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
+def warn_of_later_version(path: Path, theirs: str | None) -> None:
+    """Warn if a later version of flowmaps has written a run in a format that this version reads."""
+    own = versions()["flowmaps"]
+    if _release(theirs) > _release(own) > ():
+        warnings.warn(
+            f"{path} was written by flowmaps {theirs}, and this is the earlier version {own}: numbers may differ, and "
+            "new parts may be unknown",
+            stacklevel=3,
+        )
 
 
-def read_evaluation(run: str | Path) -> dict[str, Any] | None:
-    """Read evaluation.json of a run; None if it is missing or older than the newest checkpoint."""
-    path = Path(run) / EVALUATION
-    if not path.is_file():
-        return None
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return result if result.get("step") == newest_step(Path(run)) else None
+def _release(version: str | None) -> tuple[int, ...]:
+    """Return the numbers of a version such as "0.1.0"; () for anything else."""
+    found = re.match(r"\d{1,9}(\.\d{1,9})*", version or "")
+    return tuple(map(int, found[0].split("."))) if found else ()

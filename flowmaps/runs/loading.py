@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..flow_map import FlowMap
-from ..serialise import build
-from .checkpoint import latest, read_model
+from ..serialise import build, check_arguments, shown_value
+from .checkpoint_reading import read_newest
 from .folder import Run, read_config
+from .outline import check_outline
+
+
+@dataclass(frozen=True)
+class LoadedFlow:
+    """A flow map with the checkpoint that its weights were read from.
+
+    Attributes:
+        flow: The flow map, on the CPU, in evaluation mode.
+        step: Number of training steps of the checkpoint.
+        ema: Whether the weights are the averaged ones.
+    """
+
+    flow: FlowMap
+    step: int
+    ema: bool
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The step and the kind of the weights, for records of measurements."""
+        return {"step": self.step, "ema": self.ema}
 
 
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
     """Load the flow map of a run folder, from its newest valid checkpoint.
 
     Nothing is unpickled, and nothing is downloaded: a network that was read from the folder of a pipeline is read from
-    its safetensors again, and one from the Hugging Face hub from the local cache. A damaged checkpoint is skipped with
-    a warning.
+    its safetensors again, and one from the Hugging Face hub from the local cache. A checkpoint whose weights are damaged
+    is skipped with a warning. Only the file with these weights is read and checked.
 
     Args:
         run: The run folder.
@@ -35,55 +57,83 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
             safetensors.
         ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
     """
-    flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)
-    found = latest(Run(Path(run)).checkpoints)
+    return load_with_step(run, network, ema=ema).flow
+
+
+def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> LoadedFlow:
+    """Load a flow map as `load` does, with the step of the checkpoint that was read.
+
+    Args:
+        run: The run folder.
+        network: As for `load`.
+        ema: As for `load`.
+
+    Returns:
+        The flow map and its step. A damaged newest checkpoint, or one that is written meanwhile, does not count.
+
+    Raises:
+        FileNotFoundError: As `load`.
+        OSError: As `load`.
+        ValueError: As `load`.
+    """
+    config = None if isinstance(network, FlowMap) else read_config(run)
+    found = read_newest(Run(Path(run)).checkpoints, "ema" if ema else "flow")
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
-    weights = read_model(found[0], "ema" if ema else "flow")
+    path, state, weights = found
+    if config is None:
+        assert isinstance(network, FlowMap)
+        flow = network
+    else:
+        entry, file = config["flow"], Run(Path(run)).config
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        check_outline(lambda: rebuild(entry, network, file), shapes, path, file)
+        flow = rebuild(entry, network, file)
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:
         flow.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the weights in {found[0]} do not fit this network: {' '.join(str(error).split())}") from None
-    return flow.eval()
+        raise ValueError(f"the weights in {path} do not fit this network: {' '.join(str(error).split())}") from None
+    return LoadedFlow(flow.eval(), state["step"], ema)
 
 
-def rebuild(config: dict[str, Any], network: nn.Module | None) -> FlowMap:
+def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> FlowMap:
     """Build a flow map from the "flow" entry of config.json, with untrained weights.
 
     Args:
         config: The entry.
         network: The network to use instead of the described one. None: the described one.
+        file: The config.json, for messages.
 
     Returns:
         The flow map.
 
     Raises:
-        ValueError: If a described part does not belong to flowmaps.
+        ValueError: If a described part does not belong to flowmaps, or the description is broken.
         OSError: If the pretrained model of the network cannot be loaded.
     """
-    parts = dict(config)
-    if network is not None:
-        parts["network"] = None
+    known = ("network", "output", "path", "only_source", "only_target", "guidance")
+    parts = {name: config.get(name) for name in known if name != "network" or network is None}
     for name, part in parts.items():
         if isinstance(part, dict) and "unknown" in part:
             instead = "network=" if name == "network" else "a whole FlowMap as network="
             raise ValueError(
                 f"the {name} of this run is not part of flowmaps and cannot be rebuilt from a file: pass {instead} "
-                f"({part['unknown']})"
+                f"({shown_value(part['unknown'])})"
             )
     try:
-        built = {name: build(part) for name, part in parts.items()}
+        built = {name: build(part, f"flow.{name}") for name, part in parts.items()}
+        built = {"network": network, **built}
+        check_arguments(FlowMap, "FlowMap", built, "flow")
+        for name in ("only_source", "only_target"):
+            if built[name] is not None and not 0 <= built[name] <= 1:
+                raise ValueError(f"flow.{name} must be a time in [0, 1], got {built[name]}")
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
     except OSError as error:
         raise type(error)(
             f"the pretrained model of this run cannot be loaded: {error}. If it has moved, pass a whole FlowMap around "
             "it as network="
         ) from error
-    around = built["network"] if network is None else network
-    return FlowMap(around, built["output"], built["path"], **_options(built))
-
-
-def _options(built: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a flow map; older runs have no guidance."""
-    return {name: built[name] for name in ("only_source", "only_target")} | {"guidance": built.get("guidance")}
+    return FlowMap(**built)

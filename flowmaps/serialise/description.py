@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .names import find, is_frozen, is_named, public_name
+from .checking import check_arguments, fits, shown
+from .names import public_name
+from .registry import find, is_named
+
+DEEPEST = 100
+"""Largest number of descriptions inside one another."""
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+        torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool,
+    )
+}  # fmt: skip
+"""The dtypes that a file may name."""
 
 
 def describe(obj: Any) -> Any:
     """Describe an object as JSON.
 
     Args:
-        obj: A number, string, list, dict, tensor (stored as shape and dtype), public function of this package, instance
-            of a describable class or of a public frozen dataclass; any nesting of these.
+        obj: A number, string, list, dict, tensor (stored as shape and dtype), function of the registry, instance of a
+            class of the registry; any nesting of these.
 
     Returns:
         Nested dicts, lists, numbers and strings. `build` converts them back into the object.
@@ -34,60 +47,101 @@ def describe(obj: Any) -> Any:
         return {key: describe(value) for key, value in obj.items()}
     if isinstance(obj, Tensor):
         return {"tensor": list(obj.shape), "dtype": str(obj.dtype).removeprefix("torch.")}
-    if inspect.isfunction(obj) and is_named(obj):
+    if is_named(obj) and inspect.isfunction(obj):
         return {"function": public_name(obj)}
     if is_named(type(obj)):
         if hasattr(obj, "_arguments"):
             return {"type": public_name(type(obj)), "arguments": describe(obj._arguments)}
-        if is_frozen(type(obj)):
+        if dataclasses.is_dataclass(obj):
             arguments = {f.name: describe(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init}
             return {"type": public_name(type(obj)), "arguments": arguments}
     raise TypeError(
         f"cannot describe {type(obj).__module__}.{type(obj).__qualname__}: only numbers, strings, lists, dicts, "
-        "tensors and describable objects of flowmaps can be rebuilt from a file; pass your own network to "
+        "tensors and the parts of flow maps of flowmaps can be rebuilt from a file; pass your own network to "
         "fm.load(run, network=...) instead"
     )
 
 
-def build(description: Any) -> Any:
+def build(description: Any, where: str = "this description", depth: int = 0) -> Any:
     """Build an object from its description, the inverse of `describe`.
+
+    Only classes and functions of the registry are used. The arguments of a class are checked against its annotations
+    before it is called. On the meta device, `torch.device("meta")`, tensors and modules take no memory.
 
     Args:
         description: JSON returned by `describe`, of this version or an earlier one.
+        where: Place of the description in its file, such as "flow.network", for messages.
+        depth: Number of descriptions around this one.
 
     Returns:
         The object. Tensors are zeros of their shape and dtype, to be filled from a state dict.
 
     Raises:
-        ValueError: If a name is not public, or the arguments do not fit a class.
+        ValueError: If a name is not in the registry, the arguments do not fit a class, or the class refuses them.
         ImportError: If a package that a class needs is not installed.
+        OSError: If the folder of a pretrained model, which a class reads, is missing.
     """
+    if depth > DEEPEST:
+        raise ValueError(f"a description is more than {DEEPEST} levels deep")
     if isinstance(description, list):
-        return [build(item) for item in description]
+        return [build(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(description)]
     if not isinstance(description, dict):
         return description
     if "tensor" in description:
-        return torch.zeros(description["tensor"], dtype=_dtype(description.get("dtype")))
+        return _zeros(description, where)
     if "function" in description:
-        return find(description["function"], "function")
+        return _found(description["function"], "function", where)
     if "type" in description:
-        return _create(description["type"], build(description.get("arguments", {})))
-    return {key: build(value) for key, value in description.items()}
+        cls = _found(description["type"], "type", where)
+        return _create(cls, build(description.get("arguments", {}), f"{where}.arguments", depth + 1), where)
+    return {key: build(value, f"{where}.{key}", depth + 1) for key, value in description.items()}
 
 
-def _create(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Create an instance of the class with a public name."""
-    cls = find(name, "type")
+def _found(name: Any, kind: str, where: str) -> Any:
+    """Find a class or function, with the place of its name in the error message."""
     try:
-        inspect.signature(cls).bind(**arguments)
-    except TypeError as error:
-        raise ValueError(f"the arguments in this description do not fit {name}: {error}") from None
-    return cls(**arguments)
+        return find(name, kind)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
-def _dtype(name: Any) -> torch.dtype:
-    """Return the dtype of torch with a name."""
-    found = getattr(torch, str(name), None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"{name!r} in this description is not a dtype of torch")
-    return found
+def _create(cls: type, arguments: Any, where: str) -> Any:
+    """Create an instance of a class of the registry."""
+    name = public_name(cls)
+    check_arguments(cls, name, arguments, f"{where}.arguments")
+    # values compute with numbers, which tensors on the meta device do not have
+    is_value = not issubclass(cls, nn.Module) and torch.get_default_device().type == "meta"
+    try:
+        with torch.device("cpu") if is_value else nullcontext():
+            return cls(**arguments)
+    except (ImportError, OSError):
+        raise
+    except Exception as error:  # the arguments come from a file: whatever they do, it is the file that is wrong
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{where}: {name} cannot be made with these arguments: {reason}") from error
+
+
+def _zeros(description: dict[str, Any], where: str) -> Tensor:
+    """Make the tensor of a description."""
+    shape = description["tensor"]
+    if not fits(shape, list[int]) or min(shape, default=0) < 0:
+        raise ValueError(f"{where}: the shape of a tensor is a list of whole numbers, got {shown(shape)}")
+    return torch.zeros(shape, dtype=dtype_named(description.get("dtype"), where))
+
+
+def dtype_named(name: Any, where: str = "this description") -> torch.dtype:
+    """Return the dtype with a name in a file, such as "bfloat16".
+
+    Args:
+        name: The name.
+        where: Place of the name in its file, for messages.
+
+    Returns:
+        The dtype.
+
+    Raises:
+        ValueError: If it is not in `DTYPES`.
+    """
+    if not isinstance(name, str) or name not in DTYPES:
+        raise ValueError(f"{where}: {shown(name)} is not a dtype of torch that a file may name")
+    return DTYPES[name]

@@ -1,10 +1,8 @@
-"""Public names of classes and functions, and the only way from a name in a file to an object."""
+"""Public names of classes and functions, of this version and of earlier ones."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import importlib
 import inspect
 from typing import Any, TypeVar
 
@@ -12,17 +10,12 @@ import torch
 
 C = TypeVar("C", bound=type)
 
-FUNCTIONS = (
-    "consistency", "derivative", "finite_steps", "integrations.edm", "networks", "outputs", "path", "times",
+PUBLIC = (
+    "consistency", "derivative", "draws", "exact", "finite_steps", "flow_map", "guidance", "integrations.diffusers",
+    "integrations.edm", "integrations.peft", "method", "networks", "outputs", "path", "pretrained", "students", "times",
     "times.grids", "velocity", "weight",
 )  # fmt: skip
-"""Public modules with functions that a description may name."""
-
-PUBLIC = (
-    *FUNCTIONS, "draws", "exact", "flow_map", "guidance", "integrations.diffusers", "integrations.peft", "method",
-    "pretrained", "students",
-)  # fmt: skip
-"""Public modules with describable classes and frozen dataclasses that a description may name."""
+"""Public modules, by which public names start; other things are named by the first part of their module."""
 
 BEFORE = {
     "balance": "method",
@@ -60,17 +53,14 @@ RENAMED = {
 }
 """Current public name of a renamed thing, by its former public name."""
 
-_describable: set[type] = set()
 _signature = functools.cache(inspect.signature)
 
 
 def describable(cls: C) -> C:
-    """Allow instances of a class to be described (class decorator).
-
-    Each instance keeps the arguments of its `__init__` in `_arguments`, for `describe`.
+    """Keep the arguments of each instance in `_arguments`, for descriptions and fingerprints (class decorator).
 
     Args:
-        cls: A public class of a module in `PUBLIC`.
+        cls: A class. Its instances can be described if it is in the registry.
 
     Returns:
         The same class.
@@ -91,7 +81,6 @@ def describable(cls: C) -> C:
             object.__setattr__(self, "_arguments", arguments)
 
     cls.__init__ = remembering  # type: ignore[misc]
-    _describable.add(cls)
     return cls
 
 
@@ -107,35 +96,6 @@ def public_module(module: str) -> str:
     """Return the public module of a module, both below `flowmaps`: "networks" for "networks.dit"."""
     known = [public for public in PUBLIC if f"{module}.".startswith(f"{public}.")]
     return max(known, key=len, default=module.split(".")[0])
-
-
-def find(name: str, kind: str | None = None) -> Any:
-    """Find the class or function with a public name; objects in files are found only here.
-
-    Args:
-        name: A current public name, or a name written by an earlier version.
-        kind: "type" or "function" for one of the two. None: either.
-
-    Returns:
-        The class or function.
-
-    Raises:
-        ValueError: If the name is not public, or not of this kind.
-        ImportError: If a package that the module needs is not installed.
-    """
-    now = current(name)
-    module = max((public for public in PUBLIC if str(now).startswith(f"{public}.")), key=len, default=None)
-    if module is None and (not isinstance(now, str) or ":" in now):
-        raise ValueError(f"a description may only name parts of flowmaps, but this one names {name!r}")
-    found = module and getattr(importlib.import_module(f"flowmaps.{module}"), now.removeprefix(f"{module}."), None)
-    if found is None:
-        raise ValueError(f"this version of flowmaps has no public {name!r}: the file may come from another version")
-    # names that a module imports are not its own: a file must not reach shutil.rmtree through a public module
-    is_kind = kind is None or (kind == "type") == isinstance(found, type)
-    if not (is_kind and _may_be_named(found) and public_name(found) == now):
-        kinds = "classes and functions" if kind is None else {"type": "classes", "function": "functions"}[kind]
-        raise ValueError(f"a description may only name public {kinds} of flowmaps, and {name!r} is not one")
-    return found
 
 
 def current(description: Any) -> Any:
@@ -166,27 +126,3 @@ def _from_format_1(name: str) -> str:
         return name
     public = BEFORE.get(f"{module}:{inside.split('.')[0]}") or BEFORE.get(module) or public_module(module)
     return f"{public}.{inside}"
-
-
-def is_frozen(thing: Any) -> bool:
-    """Whether an object is a frozen dataclass."""
-    return isinstance(thing, type) and dataclasses.is_dataclass(thing) and thing.__dataclass_params__.frozen  # type: ignore[attr-defined]
-
-
-def _may_be_named(thing: Any) -> bool:
-    """Whether descriptions may name a class or function: it is public and of the right kind."""
-    package, _, module = str(getattr(thing, "__module__", "")).partition(".")
-    name = getattr(thing, "__qualname__", "")
-    if package != "flowmaps" or not name.isidentifier() or name.startswith("_"):
-        return False
-    if inspect.isfunction(thing):
-        return public_module(module) in FUNCTIONS
-    return public_module(module) in PUBLIC and (thing in _describable or is_frozen(thing))
-
-
-def is_named(thing: Any) -> bool:
-    """Whether a class or function has a public name by which `find` returns it."""
-    try:
-        return _may_be_named(thing) and find(public_name(thing)) is thing
-    except ValueError:
-        return False

@@ -14,8 +14,9 @@ except ImportError as error:
     raise ImportError(f"training and run folders need {error.name}: pip install flowmaps[train]") from None
 
 from ..distributed.shards import unshard
-from ..runs.folder import read_config, read_metrics
+from ..runs.folder import read_config
 from ..runs.loading import load
+from ..runs.records import read_metrics
 from .config import KeepingConfig, LearningConfig, TrainConfig
 from .schedule import WarmUp, WarmUpDecay, constant
 

@@ -15,8 +15,8 @@ from ..distributed.processes import Processes
 from ..method.method import Loss
 from .diagnostics import not_finite
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that processes share. If both were received, the last one of these counts."""
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGUSR1", "SIGHUP", "SIGTERM") if hasattr(signal, name))
+"""Signals that stop training, which processes share. If several were received, the last one of these counts."""
 
 
 class Agreement:
@@ -80,8 +80,9 @@ class Agreement:
         self._unchecked = None
         if event is not None:
             event.synchronize()
-        value, *_, interrupted, terminated = numbers.tolist()
-        self.agreed = next((s for s, count in ((SIGNALS[1], terminated), (SIGNALS[0], interrupted)) if count), None)
+        value, *rest = numbers.tolist()
+        received = [number for number, share in zip(SIGNALS, rest[-len(SIGNALS) :], strict=True) if share]
+        self.agreed = received[-1] if received else None
         if not math.isfinite(value):
             reasons = "; ".join(self._reasons(local)) or "each term is finite, their sum is not"
             raise FloatingPointError(f"the loss is {value} at step {step}; {reasons}")

@@ -57,6 +57,9 @@ class KeepingConfig:
 
     resume: bool = False
     """Continue the run in this folder with the same settings; the numbers are the same as without an interruption."""
+    fingerprint: Literal["samples", "whole", "off"] = "samples"
+    """How a resumed run finds that data or teachers have changed. samples: by sizes, all labels and samples of rows and
+    weights. whole: by every byte too, which takes time for large data. off: only settings are compared."""
     checkpoint_every: int = 1000
     """Steps between checkpoints. There is always one at the end, and after Ctrl-C."""
     keep: int = 3
@@ -70,6 +73,9 @@ class KeepingConfig:
     shard: bool = False
     """Shard weights, gradients, averages and optimizer states over the processes (FSDP2) started by `torchrun` or
     `accelerate launch`, instead of a copy in each."""
+    timeout: float = 1800.0
+    """Seconds that processes wait for one another. If one does not answer for so long, the others stop with an error.
+    """
     trackers: Sequence[str] = ("tensorboard",)
     """Experiment trackers, by their names in accelerate: tensorboard, wandb, ..."""
 
@@ -108,13 +114,15 @@ class TrainConfig(LearningConfig, KeepingConfig):
             raise ValueError(
                 f"training needs a length: either steps= or seconds=, got steps={self.steps}, seconds={self.seconds}"
             )
-        for name in ("steps", "seconds", "batch_size", "lr", "clip"):
+        for name in ("steps", "seconds", "batch_size", "lr", "clip", "timeout"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
         for name in ("checkpoint_every", "keep", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.fingerprint not in ("samples", "whole", "off"):
+            raise ValueError(f'fingerprint must be "samples", "whole" or "off", got {self.fingerprint!r}')
         if self.precision not in ("no", "bf16"):
             raise ValueError(f'precision must be "no" or "bf16", got {self.precision!r}')
 

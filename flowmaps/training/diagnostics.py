@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ from ..method.method import Loss, Method
 from ..method.term import TermLoss
 from ..path import expand
 from .teachers import teacher_of
+
+WAITED = re.compile(r"(?:Timed out waiting |[Tt]imeout\D{0,20})(\d+) ?ms")
+"""The time that a backend waited for another process, in its messages."""
 
 
 def not_finite(loss: Loss) -> list[str]:
@@ -115,12 +119,15 @@ def lost_process(error: Exception, kept: str) -> ConnectionError:
         kept: Note about the last checkpoint.
 
     Returns:
-        An error with advice.
+        An error with advice. If the backend waited in vain, it says how long.
     """
     reason = str(error).partition("\n")[0]
+    waited = WAITED.search(reason)
+    lost = f"has not answered for {int(waited[1]) / 1000:g} s (--timeout)" if waited else "has ended"
+    look = "It may be stopped or stuck: look at it" if waited else "Look at its messages"
     return ConnectionError(
-        f"another process of this run has ended or does not answer{kept}. Look at its messages, then start all "
-        f"processes again with --resume, resume=True ({reason})"
+        f"another process of this run {lost}{kept}. {look}, then start all processes again with --resume, resume=True "
+        f"({reason})"
     )
 
 

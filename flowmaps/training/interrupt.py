@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: finish the step, write a checkpoint, then stop."""
+"""Signals during training: finish the step, write a checkpoint, then stop."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from typing import Any, Self
 
 from .agreement import SIGNALS, Agreement
 
+REQUEUE = 75
+"""Exit code after SIGUSR1: a checkpoint is written, and the job should be queued again (EX_TEMPFAIL)."""
+
 
 class Interrupts:
-    """Defer SIGINT and SIGTERM to the end of a running step (context manager).
+    """Defer SIGINT, SIGTERM, SIGHUP and SIGUSR1 to the end of a running step (context manager).
 
-    Between steps, and at the second signal during one, they act immediately: SIGINT raises KeyboardInterrupt, SIGTERM
-    raises SystemExit(143). During a step (`busy`) they are recorded, and `leave` raises afterwards. Several processes
-    must stop together, because otherwise one would wait forever for the gradients of the others: a signal is always
-    recorded, and all processes stop at the end of a step in which they agreed about it. No handler is installed outside
-    the main thread or for an ignored signal. The previous handlers are restored at the end.
+    Between steps, and at the second signal during one, they act immediately: SIGINT raises KeyboardInterrupt, the
+    others raise SystemExit with their code, see `exception_of`. During a step (`busy`) they are recorded, and `leave`
+    raises afterwards. Several processes must stop together, because otherwise one would wait forever for the gradients
+    of the others: a signal is always recorded, and all processes stop at the end of a step in which they agreed about
+    it.
+
+    No handler is installed outside the main thread, for an ignored signal (as by nohup), and for SIGHUP and SIGUSR1 if
+    the program has a handler of its own. The previous handlers are restored at the end.
 
     Args:
         agreement: Agreement of the processes about signals.
@@ -32,7 +38,7 @@ class Interrupts:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                if _is_free(number):
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -50,7 +56,7 @@ class Interrupts:
 
         Raises:
             KeyboardInterrupt: For SIGINT.
-            SystemExit: For SIGTERM, with exit code 143.
+            SystemExit: For the other signals, with their exit code.
         """
         received = self.agreement.agreed if self.together else self.agreement.pending
         if received is not None:
@@ -65,5 +71,24 @@ class Interrupts:
 
 
 def exception_of(number: int) -> BaseException:
-    """Return the exception for a signal: KeyboardInterrupt for SIGINT, else SystemExit with code 128 + its number."""
-    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+    """Return the exception for a signal.
+
+    Args:
+        number: The signal.
+
+    Returns:
+        KeyboardInterrupt for SIGINT, else SystemExit with an exit code: REQUEUE for SIGUSR1, by which schedulers
+        announce the end of the time, and 128 + number for the others (SIGTERM 143, SIGHUP 129).
+    """
+    if number == signal.SIGINT:
+        return KeyboardInterrupt()
+    return SystemExit(REQUEUE if signal.Signals(number).name == "SIGUSR1" else 128 + number)
+
+
+def _is_free(number: int) -> bool:
+    """Whether a handler may be installed for a signal."""
+    before = signal.getsignal(number)
+    if before in (signal.SIG_IGN, None):
+        return False
+    ours = isinstance(getattr(before, "__self__", None), Interrupts)
+    return before == signal.SIG_DFL or ours or number in (signal.SIGINT, signal.SIGTERM)

@@ -10,6 +10,7 @@ from ..data.data_free import with_zero_rows
 from ..distributed.shards import run_on_all, unshard, world_group
 from ..runs import checkpoint
 from ..runs.folder import Run
+from ..runs.lock import FolderLock
 from .learner import Learner
 from .pictures import draw
 from .saving import Saving
@@ -25,10 +26,8 @@ class Job:
         learner: The learner.
         data: The data set.
         folder: The run folder. None: nothing is written.
+        lock: The lock of the folder, on the process that writes it.
         config: The content of config.json.
-        checkpoint_every: Steps between checkpoints.
-        keep: Number of checkpoints to keep.
-        sample_every: Steps between pictures of samples. 0: none.
 
     Attributes:
         seconds: Time spent on steps, without the first ones of each process.
@@ -42,14 +41,12 @@ class Job:
         learner: Learner,
         data: Data,
         folder: Run | None,
+        lock: FolderLock | None,
         config: dict[str, Any],
-        checkpoint_every: int,
-        keep: int,
-        sample_every: int,
     ) -> None:
-        self.learner, self.data, self.folder, self.config = learner, data, folder, config
-        self.checkpoint_every, self.sample_every = checkpoint_every, sample_every
-        self.saving = Saving(folder.checkpoints, keep) if folder is not None else None
+        plan = learner.plan
+        self.learner, self.data, self.folder, self.lock, self.config = learner, data, folder, lock, config
+        self.saving = Saving(folder.checkpoints, plan.keep, plan.timeout) if folder is not None else None
         self.seconds = 0.0
         self.saved = 0
         self.steps_here = 0
@@ -109,32 +106,41 @@ class Job:
 
         Raises:
             OSError: If a data file is missing or broken, with advice.
+            ValueError: If there is no further batch, or it has no rows.
         """
         try:
-            return next(batches)
+            batch = next(batches, None)
         except OSError as error:
             raise OSError(
                 f"the batch of step {self.learner.step + 1} cannot be read: {error}{self.checkpoint_note}. "
                 "Restore the file, then go on with --resume, resume=True"
             ) from error
+        if batch is None or not len(batch.x0):
+            lacks = "there is no batch for" if batch is None else "there are no rows in the batch of"
+            raise ValueError(
+                f"{lacks} step {self.learner.step + 1}: {self.data.name} must give batches with rows without "
+                f"end{self.checkpoint_note}"
+            )
+        return batch
 
     def write_due(self, last: bool) -> None:
         """Write a checkpoint and a picture of samples, if they are due or this is the last step."""
-        step = self.learner.step
-        if last or step % self.checkpoint_every == 0:
+        step, plan = self.learner.step, self.learner.plan
+        if last or step % plan.checkpoint_every == 0:
             self.save()
         if last:
             self.finish()
-        if self.folder is not None and self.sample_every and (last or step % self.sample_every == 0):
+        if self.folder is not None and plan.sample_every and (last or step % plan.sample_every == 0):
             flow = unshard(self.learner.average.flow)
             if self.is_main:
                 picture = self.folder.samples / f"step_{step:08d}.png"
-                draw(picture, flow, self.learner.method, self.data, bool(self.learner.plan.labels))
+                draw(picture, flow, self.learner.method, self.data, bool(plan.labels))
 
     def save(self) -> None:
         """Start to write a checkpoint, unless this step already has one.
 
         Raises:
+            BlockingIOError: If another process has taken over the folder; nothing is written.
             FloatingPointError: If weights are not finite; nothing is written.
             OSError: If the previous checkpoint could not be written.
         """
@@ -150,6 +156,8 @@ class Job:
                 f"after step {step} there are weights that are not finite, though its loss was: its gradient is not "
                 "finite"
             )
+        if self.lock is not None:
+            self.lock.check()
         state = {"seconds": self.seconds, **self.learner.state()}
         self.saving.start(checkpoint.snapshot(step, models, self.learner.optimizers.state_dicts(), state))
         self.saved = step

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from ..files import FULL, append_text, not_written
 from ..method.method import Loss
 from ..runs.folder import Run
+from ..runs.records import metrics_line
 from .config import TrainConfig
 
 
@@ -81,12 +85,12 @@ class Monitor:
                 "steps_per_second": speed,
                 "seconds": round(seconds, 3),
             }
-            with self.run.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_text(self.run.metrics, metrics_line(row))
         if self.trackers and self._logged is None:
             self._start_trackers(step)
         scalars = {"loss": value, **{f"terms/{name}": term for name, term in terms.items()}, "lr": lr}
-        self.accelerator.log(scalars if speed is None else {**scalars, "steps_per_second": speed}, step=step)
+        with self._named():
+            self.accelerator.log(scalars if speed is None else {**scalars, "steps_per_second": speed}, step=step)
 
     def _start_trackers(self, step: int) -> None:
         """Start the trackers; called at the first row, so that a run that fails earlier leaves no files.
@@ -95,7 +99,21 @@ class Monitor:
         """
         self.accelerator.init_trackers("flowmaps", init_kwargs={"tensorboard": {"purge_step": step}})
         for tracker in self.accelerator.trackers:
-            self._stack.callback(tracker.finish)
+            self._stack.callback(self._finish, tracker)
+
+    def _finish(self, tracker: GeneralTracker) -> None:
+        """Finish a tracker."""
+        with self._named():
+            tracker.finish()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the folder of the trackers in the error of a full disk (context manager)."""
+        try:
+            yield
+        except OSError as error:
+            folder = self.accelerator.logging_dir
+            raise (not_written(Path(folder), error) if folder and error.errno in FULL else error) from error
 
 
 class Display:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    ProjectConfiguration,
+)
 
 from ..data import as_data
 from ..data.labels import uses_labels
-from ..distributed.processes import Processes
-from ..distributed.shards import is_sharded
+from ..distributed.launcher import ends_with_launcher
+from ..distributed.processes import Processes, join
+from ..distributed.shards import is_sharded, run_on_all, world_group
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
 from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
+from ..runs.lock import FolderLock
+from ..runs.resuming import existing
 from .config import TrainConfig, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
@@ -68,8 +74,10 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
     `flow` and `method` are trained in place.
 
     Processes started by `accelerate launch` or `torchrun` share the batch. The numbers are the same as with a single
-    process, except for dropout and for layers that mix rows (batch normalisation). Ctrl-C and SIGTERM finish the step,
-    write a checkpoint and then stop (KeyboardInterrupt, SystemExit(143)).
+    process, except for dropout and for layers that mix rows (batch normalisation). Ctrl-C, SIGTERM, SIGHUP and SIGUSR1
+    finish the step, write a checkpoint and then stop (KeyboardInterrupt, SystemExit with code 143, 129 and 75).
+
+    One process at a time writes into a run folder: it is locked from this call until the loop ends or is left.
 
     Args:
         flow: The flow map, on any device.
@@ -83,26 +91,34 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
 
     Raises:
         FloatingPointError: If the loss is not finite, with step, term and times; the previous checkpoint is kept.
+        BlockingIOError: If another process, or another loop of this one, trains into the folder; it is named.
         FileExistsError: If the folder has a run already, and resume is not set.
         FileNotFoundError: If the folder has no run, and resume is set.
         ValueError: If an argument is invalid, or the run to resume has another configuration; it lists the differences.
     """
     plan, data = TrainConfig(**settings), as_data(data)
     plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
-    accelerator = plan.accelerator or make_accelerator(plan.out, plan.trackers, staged=isinstance(method, Stages))
+    accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
     flow.guidance = guidance_of(method, data) or flow.guidance
-    config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {})
+    config: dict[str, Any] = {}
+    if plan.out is not None:
+        config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {}, plan.fingerprint)
     config["processes"] = {"count": processes.count, "accumulate": plan.accumulate, "shard": plan.shard}
-    folder = open_folder(plan.out, config, plan.resume)
     if any(map(is_sharded, flow.parameters())):
         raise ValueError(
             "the weights of this flow map were sharded over processes by an earlier run: pass training.unshard(flow)"
         )
-    learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1)
-    job = Job(learner, data, folder, config, plan.checkpoint_every, plan.keep, plan.sample_every)
-    if plan.resume:
-        job.restore()
+    with ExitStack() as failed:
+        folder, lock = open_folder(plan.out, config, plan.resume, processes)
+        failed.enter_context(lock or nullcontext())
+        learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1)
+        config["optimizers"] = learner.optimizers.options
+        job = Job(learner, data, folder, lock, config)
+        if folder is not None and plan.resume:
+            existing(folder.path, config, ("optimizers",))
+            job.restore()
+        failed.pop_all()  # from here on the loop holds the lock
     return steps_of(job, Monitor(folder, accelerator, plan))
 
 
@@ -138,18 +154,22 @@ def processes_of(accelerator: Accelerator, accumulate: int, plan: TrainConfig) -
     return processes
 
 
-def open_folder(out: str | Path | None, config: dict[str, Any], resume: bool) -> Run | None:
-    """Check the run folder, without creating it.
+def open_folder(
+    out: str | Path | None, config: dict[str, Any], resume: bool, processes: Processes
+) -> tuple[Run | None, FolderLock | None]:
+    """Check and lock the run folder. The first process holds the lock for all of them.
 
     Args:
         out: The folder. None: the run has no folder.
         config: The configuration of the run.
         resume: Whether to continue a run in the folder.
+        processes: The processes of the run; all of them call this.
 
     Returns:
-        The run folder, or None.
+        The run folder, and its lock on the first process.
 
     Raises:
+        BlockingIOError: If another process or another loop trains into the folder.
         FileExistsError: If the folder has a run already, and resume is not set.
         FileNotFoundError: If the folder has no run, and resume is set.
         ValueError: If the run to resume has another configuration, or resume is set without a folder.
@@ -157,16 +177,33 @@ def open_folder(out: str | Path | None, config: dict[str, Any], resume: bool) ->
     if out is None:
         if resume:
             raise ValueError("resume=True needs the folder of the run, out=")
-        return None
-    return run.existing(Path(out), config) if resume else run.new(Path(out))
+        return None, None
+    path, held = Path(out), list[FolderLock]()
+
+    def lock() -> None:
+        if processes.index == 0:
+            run.read_config(path) if resume else run.new(
+                path
+            )  # before anything is made in the folder of something else
+            held.append(FolderLock(path, "training into it"))
+
+    run_on_all(lock, world_group())
+    try:
+        folder = existing(path, config) if resume else run.new(path)
+        if held:
+            folder.remove_leftovers()
+    except BaseException:
+        for one in held:
+            one.release()
+        raise
+    return folder, held[0] if held else None
 
 
-def make_accelerator(out: str | Path | None, trackers: Sequence[Any], staged: bool) -> Accelerator:
+def make_accelerator(plan: TrainConfig, staged: bool) -> Accelerator:
     """Create an accelerator that logs to the run folder.
 
     Args:
-        out: The run folder. None: no logging.
-        trackers: Names of experiment trackers, or trackers.
+        plan: The settings of the run, with its folder and its trackers. Without a folder nothing is logged.
         staged: Whether the method has stages, so that weights of other stages get no gradient.
 
     Returns:
@@ -176,24 +213,29 @@ def make_accelerator(out: str | Path | None, trackers: Sequence[Any], staged: bo
         ImportError: If a tracker is not installed.
     """
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=staged, gradient_as_bucket_view=True)]
-    # without cpu=True, accelerate does not detect several processes that torchrun started on CPUs
-    cpu = not torch.accelerator.is_available()
-    if out is None:
+    cpu = join(plan.timeout)
+    if plan.out is None:
         return Accelerator(cpu=cpu, kwargs_handlers=handlers)
     installed = [getattr(name, "value", name) for name in get_available_trackers()]
-    for name in trackers:
+    for name in plan.trackers:
         if isinstance(name, str) and name not in installed:
             known = ", ".join(installed) or "none"
             raise ImportError(f"the tracker {name} is unknown or not installed; installed trackers: {known}")
-    project = ProjectConfiguration(project_dir=str(out), logging_dir=str(Path(out) / "tensorboard"))
-    return Accelerator(cpu=cpu, log_with=list(trackers) or None, project_config=project, kwargs_handlers=handlers)
+    project = ProjectConfiguration(project_dir=str(plan.out), logging_dir=str(Path(plan.out) / "tensorboard"))
+    return Accelerator(cpu=cpu, log_with=list(plan.trackers) or None, project_config=project, kwargs_handlers=handlers)
 
 
 def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
     """Run the training loop, and yield the state after each step."""
     learner = job.learner
     batches = job.batches()
-    with Interrupts(learner.agreement) as interrupts, monitor, job.saving or nullcontext():
+    with (
+        job.lock or nullcontext(),
+        Interrupts(learner.agreement) as interrupts,
+        ends_with_launcher(),
+        monitor,
+        job.saving or nullcontext(),
+    ):
         try:
             while job.progress < 1:
                 interrupts.busy = True

@@ -12,8 +12,13 @@ from torch import Tensor, nn
 
 from ..flow_map import FlowMap
 from ..method.method import Method
+from ..runs.fingerprint import fingerprint
+from ..serialise import public_name
 from ..velocity import MakeOptimizer
 from .config import TrainConfig
+
+HOW = ("foreach", "fused", "capturable", "differentiable")
+"""Options of optimizers that do not change what they compute."""
 
 
 @dataclass
@@ -42,6 +47,10 @@ class Optimizers:
         method: The method, with its own weights and its auxiliary networks.
         config: The settings of the run: `optimizer`, `lr`.
 
+    Attributes:
+        groups: The optimizers with their weights.
+        options: Class and options of each optimizer, for config.json.
+
     Raises:
         ValueError: If no weight requires a gradient, or two optimizers would share a weight.
     """
@@ -56,6 +65,7 @@ class Optimizers:
         if not main:
             raise ValueError("nothing to train: no weight of the flow map or the method requires a gradient")
         self.groups = [group(main, default), *(group(weights, make) for weights, make in auxiliary if weights)]
+        self.options = [options(part.optimizer) for part in self.groups]
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Let the accelerator wrap every optimizer."""
@@ -107,6 +117,18 @@ class Optimizers:
         """Restore state dicts returned by `state_dicts`."""
         for part, state in zip(self.groups, states, strict=True):
             part.optimizer.load_state_dict(state)
+
+
+def options(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Describe an optimizer by its class and the options of each group, such as lr, betas and weight decay.
+
+    Options that change only how it is computed are left out: they depend on the device.
+    """
+    groups = [
+        {name: fingerprint(value) for name, value in settings.items() if name not in ("params", *HOW)}
+        for settings in optimizer.param_groups
+    ]
+    return {"type": public_name(type(optimizer)), "groups": groups}
 
 
 def trained(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:

@@ -9,7 +9,6 @@ import torch
 from .. import figures
 from ..data import Data
 from ..data.transforms import Transformed
-from ..files import flush
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
@@ -43,14 +42,10 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
     condition = {**by_name(label), **{name: value.to(weight.device) for name, value in (given or {}).items()}}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp.png")
     if data.kind == "images":
-        figures.grid(data.to_pixels(x.float().cpu()), temporary)
+        figures.grid(data.to_pixels(x.float().cpu()), path)
     else:
-        figures.points(x.float().cpu(), temporary)
-    flush(temporary)
-    temporary.replace(path)
+        figures.points(x.float().cpu(), path)
 
 
 def learns_jumps(flow: FlowMap, method: Method) -> bool:

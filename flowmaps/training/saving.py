@@ -15,8 +15,6 @@ from torch import Tensor
 from ..distributed.shards import is_sharded, run_on_all, storage
 from ..runs.checkpoint import Snapshot, write
 
-PATIENCE = timedelta(minutes=10)
-"""Timeout of the exchange between processes that write a checkpoint together."""
 LEAVING = (GeneratorExit, KeyboardInterrupt, SystemExit)
 """Exceptions that end a loop without a failure."""
 
@@ -32,10 +30,11 @@ class Saving:
     Args:
         folder: The folder of the checkpoints.
         keep: Number of checkpoints to keep.
+        timeout: Seconds that processes that write a checkpoint together wait for one another.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int, timeout: float) -> None:
+        self.folder, self.keep, self.timeout = folder, keep, timedelta(seconds=timeout)
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._running: Future[Path] | None = None
         self._group: Any = None
@@ -55,7 +54,7 @@ class Saving:
         joint = any(is_sharded(tensor) for part in models.values() for tensor in part.values())
         if joint and self._group is None:
             storage()
-            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+            self._group = dist.new_group(backend="gloo", timeout=self.timeout)
         return joint
 
     def agreed(self, check: Callable[[], bool]) -> bool:

@@ -10,6 +10,7 @@ from flowmaps import FlowMap, methods, networks
 from flowmaps.data import as_data, load, reflow
 from flowmaps.evaluate import evaluate_run, read_evaluation
 from flowmaps.experiments.evaluation import run_data
+from flowmaps.files import unsealed
 from flowmaps.training import load as trained
 from flowmaps.training import train
 from flowmaps.visualise import report
@@ -40,7 +41,9 @@ def reference(tmp_path_factory):
 def test_evaluation_is_kept_with_its_classifier(digits):
     result = evaluate_run(digits, **QUICK)
     assert json.loads((digits / "evaluation.json").read_text()) == result == read_evaluation(digits)
-    assert result["step"] == 3 and (digits / "classifier.safetensors").is_file()
+    assert unsealed(result)[1] and "checksum" in result
+    assert result["step"] == 3 and result["ema"] is True and result["seed"] == 0
+    assert (digits / "classifier.safetensors").is_file()
     assert [(row["sampler"], row["steps"]) for row in result["rows"]] == [
         ("jump", 1),
         ("jump", 2),
@@ -160,6 +163,7 @@ def test_report_uses_the_evaluation_that_is_there(digits):
     evaluate_run(digits, **QUICK)
     path = digits / "evaluation.json"
     changed = {**json.loads(path.read_text()), "metric": "a metric of another kind"}
+    del changed["checksum"]
     path.write_text(json.dumps(changed))
     assert "a metric of another kind" in report(digits).read_text(encoding="utf-8")
 

@@ -122,7 +122,7 @@ def test_samples_are_those_of_the_command(plain, tmp_path):
     said = []
     again = experiments.sample(plain, n=6, step=fm.steps.euler, out=tmp_path / "x.png", say=said.append)
     assert again.shape == (6, 1, 8, 8) and (tmp_path / "x.png").stat().st_size > 500
-    assert said == [f"6 samples of digits, 1 x euler: {tmp_path / 'x.png'}"]
+    assert said == [f"6 samples of digits, weights of step 3, 1 x euler: {tmp_path / 'x.png'}"]
     with pytest.raises(ValueError, match="it needs `guidance`"):
         experiments.sample(plain, guidance_interval=(0, 1))
     with pytest.raises(ValueError, match=r"unknown step 'jmp' \(did you mean jump\?\); known are auto, jump"):

@@ -51,7 +51,7 @@ def run(tmp_path_factory):
     row = {"sampler": "jump", "steps": 1, "distance": 0.12345, "stderr": 0.00678, "seconds_per_sample": 2e-5,
            "network_calls": 1}  # fmt: skip
     measured = {"metric": "Energy distance", "floor": 0.001, "floor_stderr": 0.0002, "rows": [row], "step": 2,
-                "samples": 64, "device": "cpu"}  # fmt: skip
+                "samples": 64, "device": "cpu", "measures": {"distance": "Energy distance"}}  # fmt: skip
     (folder / "evaluation.json").write_text(json.dumps(measured))
     return folder
 

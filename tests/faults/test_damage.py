@@ -54,12 +54,20 @@ def test_a_damaged_file_is_named_and_the_run_goes_on_from_the_checkpoint_before(
         assert same(fm.load(run), finished[1].ema)
 
 
+def flips(file, every=7, start=0, stop=None):
+    """Flip bits of a file, one at a time, from byte `start` to byte `stop`; the file is whole again at the end."""
+    whole = file.read_bytes()
+    for bit in range(8 * start, 8 * (len(whole) if stop is None else stop), every):
+        file.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        yield bit
+    file.write_bytes(whole)
+
+
 def test_every_flipped_bit_of_the_state_is_seen(run):
     """Those that change no value leave the same state."""
     file = run / "checkpoints" / "step_00000004" / "state.json"
-    state, whole = checkpoint.read_state(file.parent), file.read_bytes()
-    for bit in range(0, 8 * len(whole), 7):
-        file.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+    state = checkpoint.read_state(file.parent)
+    for _ in flips(file):
         try:
             assert checkpoint.read_state(file.parent) == state
         except ValueError as error:
@@ -103,7 +111,7 @@ def test_a_pickle_under_the_name_of_weights_does_not_run(name, dump, run, tmp_pa
     path = run / "checkpoints" / "step_00000004"
     dump(Bomb(tmp_path / "ran"), path / name)
     with pytest.warns(UserWarning, match=f"step_00000004 is damaged: {name} has changed since it was written"):
-        assert fm.load(run) is not None
+        assert checkpoint.latest(path.parent)[1]["step"] == 2
     vouch(path)
     with pytest.raises(ValueError, match=f"{name} is a pickle, which may hold code; it was not opened: restore"):
         if name == "ema.safetensors":

@@ -4,7 +4,7 @@ import pytest
 
 from flowmaps import guidance
 from flowmaps.guidance import conditioning, pairs
-from flowmaps.serialise import current, find, public_name
+from flowmaps.serialise import current, public_name
 
 FORMER = {
     "guidance.told:Told": conditioning.GuidanceConditioning,
@@ -31,5 +31,4 @@ def test_a_saved_name_is_translated(former):
 @pytest.mark.parametrize("alias", ALIASES)
 def test_a_former_public_name_is_an_alias(alias):
     assert getattr(guidance, alias) is ALIASES[alias]
-    if alias != "Guided":  # a base class, which no file names
-        assert find(f"guidance.{alias}") is ALIASES[alias]
+    assert current(f"guidance.{alias}") == (public_name(ALIASES[alias]) if alias != "Guided" else "guidance.Guided")

@@ -1,6 +1,5 @@
 """Guided velocities: their formulas, as teachers, under derivatives, and their errors."""
 
-import json
 import warnings
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 import flowmaps as fm
 from flowmaps import guidance, methods
 from flowmaps.runs.fingerprint import fingerprint
-from flowmaps.serialise import build, describe
+from flowmaps.serialise import describe
 from flowmaps.training.teachers import guidance_of, move_teachers, teachers
 from tests.guidance.support import CLASSES, MIXTURE, NULL, Field, Jumps, guided, of_class, rows
 
@@ -219,16 +218,14 @@ def test_warnings():
 
 
 def test_the_guidance_of_a_teacher_is_recorded():
-    """So a run is not resumed with another one, and the teacher can be built again."""
+    """So a run is not resumed with another one. It is not described: no file names a teacher, which is no flow map."""
     network = fm.networks.MLP(1, width=8, depth=1, classes=3)
     v = guidance.classifier_free(fm.FlowMap(network), 2.0, null=NULL, interval=(0.0, 0.5))
     seen = fingerprint(methods.lmd(v).terms)[0]["arguments"]["velocity"]["arguments"]["teacher"]["arguments"]
     assert (seen["scale"], seen["null"]) == (2.0, NULL) and seen["interval"]["arguments"] == {"start": 0.0, "end": 0.5}
-    again = build(json.loads(json.dumps(describe(v))))
-    again.load_state_dict(v.state_dict())
-    x = X.float()
-    assert torch.equal(again.given(label=LABEL).velocity(x, S), v.given(label=LABEL).velocity(x, S))
-    assert again.guided == v.guided == "ClassifierFree, scale 2, between times 0 and 0.5"
+    assert v.guided == "ClassifierFree, scale 2, between times 0 and 0.5"
+    with pytest.raises(TypeError, match="cannot describe .*ClassifierFree"):
+        describe(v)
 
 
 def test_errors():

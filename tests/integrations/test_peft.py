@@ -532,8 +532,12 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path):
     alone = fm.students.student(mlp(), students.source_only)
     with pytest.raises(ValueError, match="the network has no new.inner.bias"):
         load_adapter(alone, tmp_path)
+    settings = json.loads((tmp_path / "flow_map_adapter.json").read_text())
+    (tmp_path / "flow_map_adapter.json").write_text(json.dumps({**settings, "format": 2}))
+    with pytest.raises(ValueError, match="has format 2, but this version of flowmaps reads at most 1"):
+        load_adapter(student_of(mlp()), tmp_path)
     (tmp_path / "flow_map_adapter.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read .* restore it"):
+    with pytest.raises(ValueError, match="cannot be read: .* restore it"):
         load_adapter(student_of(mlp()), tmp_path)
 
 

@@ -182,7 +182,7 @@ def test_folders_are_read(tmp_path):
         (lambda: scheduler_of("CMStochasticIterative", {}), "CMStochasticIterativeScheduler.*no velocity"),
         (lambda: scheduler_of("VQDiffusion", {"num_vec_classes": 4}), "VQDiffusionScheduler cannot be read.*DDIM"),
         (lambda: torch.nn.Linear(1, 1), "Linear cannot be read"),
-        (lambda: {"_class_name": "NoSuchScheduler"}, "'NoSuchScheduler'"),
+        (lambda: {"_class_name": "NoSuchScheduler"}, "NoSuchScheduler cannot be read"),
         (lambda: {"num_train_timesteps": 10}, "_class_name, got None"),
         (lambda: scheduler_of("UniPCMultistep", {"prediction_type": "flow_prediction"}), "on the steps of DDPM"),
         (lambda: scheduler_of("UniPCMultistep", FLOW_SIGMAS | V), "'v_prediction' on the path of flow matching"),

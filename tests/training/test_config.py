@@ -34,7 +34,8 @@ def test_the_defaults_are_the_ones_of_before():
         "steps": None, "seconds": None, "batch_size": 256, "lr": 1e-3, "optimizer": None, "schedule": WarmUpDecay(),
         "ema": 0.999, "clip": None, "accumulate": 1, "shard": False, "seed": 0, "labels": None, "precision": "no",
         "compile": False, "out": None, "resume": False, "checkpoint_every": 1000, "keep": 3, "sample_every": 1000,
-        "log_every": 50, "trackers": ("tensorboard",), "progress_bar": True, "accelerator": None, "notes": None,
+        "log_every": 50, "timeout": 1800.0, "trackers": ("tensorboard",), "progress_bar": True, "accelerator": None,
+        "notes": None, "fingerprint": "samples",
     }  # fmt: skip
 
 
@@ -103,6 +104,7 @@ def test_settings_that_cannot_be_are_refused():
         ({"steps": 1, "lr": float("inf")}, "lr must be positive and finite"),
         ({"steps": 1, "keep": 0}, "keep must be at least 1"),
         ({"steps": 1, "precision": "half"}, 'precision must be "no" or "bf16"'),
+        ({"steps": 1, "fingerprint": "all"}, 'fingerprint must be "samples", "whole" or "off"'),
     ]:
         with pytest.raises(ValueError, match=message):
             TrainConfig(**given)

@@ -75,6 +75,17 @@ def test_resume_is_exact(method, cut, tmp_path):
     assert rows[0] == rows[1] and [row["step"] for row in rows[0]] == list(range(1, 15))
 
 
+@pytest.mark.parametrize("method", [learned_weights, chasing, slowing_average, phased, staged])
+def test_first_weights_do_not_matter_to_a_resumed_run(method, tmp_path):
+    """The ones in the checkpoint replace them, so they are no part of what is compared."""
+    list(itertools.islice(train(*start(method), labelled(), steps=6, out=tmp_path / "run", **QUIET), 3))
+    torch.manual_seed(9)
+    again = fm.FlowMap(Dropping()), method()
+    *_, state = train(*again, labelled(), steps=6, out=tmp_path / "run", resume=True, **QUIET)
+    *_, whole = train(*start(method), labelled(), steps=6, **QUIET)
+    assert same(whole.flow.state_dict(), state.flow.state_dict())
+
+
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor
 
 from ...data import Data, as_data, load
-from ...data.cache import is_cache, read_manifest
+from ...data.cache import MANIFEST, TABLES, TEXTS, is_cache, read_manifest
 from ...data.caching import Content, ShardReport, make_cache, refuse_other
 from ...data.prompts import Prompts, read_lines
+from ...distributed.launcher import ends_with_launcher
+from ...files import remove_leftovers
+from ...runs.lock import FolderLock
 from .encoding import AllRows, Encoding, all_rows
 from .fingerprints import of_pipeline, of_rows, of_texts
 from .folder import Loaded, Saved, opened
@@ -71,6 +75,7 @@ def cached(
         ValueError: For images that are not a finite set or do not fit the VAE, missing prompts, a number of prompts
             different from the images, and a cache with another origin.
         FileExistsError: For a folder with other files.
+        BlockingIOError: If another process encodes into the folder; the message names it.
     """
     pipeline = opened(folder_or_pipeline, variant)
     data = None if images is None else _loaded(images, pipeline.has("text_encoder") and prompts is None)
@@ -91,7 +96,8 @@ def cached(
         "texts": Content(len(known.texts), TEXTS_OF_A_SHARD, lambda rows: encode.texts(known.texts, rows)),
         "rows": _rows(encode, data, table, known.index),
     }
-    return make_cache(out, made, lambda: encode.about(data, classes), known.texts, tables, report)
+    with _lock(Path(out)):
+        return make_cache(out, made, lambda: encode.about(data, classes), known.texts, tables, report)
 
 
 def _rows(encode: Encoding, data: Data | None, table: AllRows | None, index: Tensor | None) -> Content:
@@ -172,9 +178,27 @@ def _of_images(data: Data, rows: int, own: Prompts) -> Prompts:
     return own
 
 
+def _lock(folder: Path) -> AbstractContextManager[Any]:
+    """Lock the folder of a cache. A complete one that is in use, or cannot be written to, is read without a lock."""
+    try:
+        held = FolderLock(folder, "encoding into it")
+    except OSError:
+        if not _is_complete(folder):
+            raise
+        return nullcontext()
+    remove_leftovers(folder, MANIFEST, TEXTS, *(f"{table}-*.safetensors" for table in TABLES))
+    return held
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a folder is a cache whose shards are all written."""
+    return is_cache(folder) and read_manifest(folder)["complete"]
+
+
 def _made_by_the_first(folder: Path, made: Mapping[str, Any]) -> Data:
     """Wait for the cache that the first process makes, and load it."""
-    while not (is_cache(folder) and read_manifest(folder)["complete"]):
-        time.sleep(0.5)
+    with ends_with_launcher():
+        while not _is_complete(folder):
+            time.sleep(0.5)
     refuse_other(folder, read_manifest(folder), made)
     return load(folder)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...data import Data
 from ...data.sources import IndexedRows
+from ...files import add_tensor
 from .folder import Loaded, Saved
 
 ENCODERS = ("vae", "text_encoder", "tokenizer")
@@ -101,8 +102,7 @@ def _of_object(part: Any) -> str:
 def _update(digest: Any, part: Any) -> None:
     """Update a digest with a tensor, or with tensors by name."""
     if isinstance(part, Tensor):
-        digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        add_tensor(digest, part)
     elif part is not None:
         for name in sorted(part):
             digest.update(name.encode())

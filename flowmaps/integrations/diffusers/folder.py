@@ -11,7 +11,6 @@ classes are loaded, each from its known files, and weights from safetensors alon
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +20,8 @@ from typing import Any
 import diffusers
 import torch
 
+from ...files import read_json
+from ...serialise import fits
 from .component_files import Kind, cached_file, config_of, files_of, folder_of, is_plain
 from .components import Component, class_of, component
 from .errors import explained, listed
@@ -267,13 +268,9 @@ def _index(name: str, online: bool) -> dict[str, Any]:
         from huggingface_hub import hf_hub_download
 
         with explained(name, "model_index.json", online=online):
-            index = "model_index.json"
-            file = Path(hf_hub_download(name, index)) if online else cached_file(name, index)
-    try:
-        index = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
-    named = index.get("_class_name") if isinstance(index, dict) else None
-    if not (named and all(isinstance(part, str) for part in (named if isinstance(named, list) else [named]))):
+            index_file = "model_index.json"
+            file = Path(hf_hub_download(name, index_file)) if online else cached_file(name, index_file)
+    index = read_json(file)
+    if not (isinstance(index, dict) and fits(index.get("_class_name"), str | tuple[str, str])):
         raise ValueError(f"{file} names no pipeline: it has no _class_name")
     return index

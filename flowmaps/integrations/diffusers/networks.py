@@ -11,7 +11,7 @@ from diffusers.models.embeddings import LabelEmbedding
 from torch import Tensor, nn
 
 from ...files import weights_checksum
-from ...serialise import describable
+from ...serialise import describable, dtype_named
 from ...students import TimeLayers
 from .component_files import MODEL, folder_of
 from .components import Component
@@ -56,9 +56,10 @@ class DiffusersNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.class_name = _known(class_name)
-        chosen = _dtype(dtype)
-        if folder is None:
-            model = getattr(diffusers, class_name).from_config(dict(config))
+        chosen = None if dtype is None else dtype_named(dtype)
+        self.reads_folder = folder is not None
+        if folder is None or torch.get_default_device().type == "meta":  # in outline, no file is read
+            model = getattr(diffusers, class_name).from_config(plain(config))
             model = model if chosen is None else model.to(chosen)
         else:
             model = load(class_name, folder, subfolder, variant, chosen)
@@ -180,14 +181,6 @@ def forget_folder(module: nn.Module) -> None:
             nowhere: dict[str, Any] = dict.fromkeys(("folder", "subfolder", "variant"))
             known: Any = part._arguments
             object.__setattr__(part, "_arguments", known | nowhere | {"config": plain(part.model.config)})
-
-
-def _dtype(name: str | None) -> torch.dtype | None:
-    """Return the dtype of torch with a name. Raises ValueError for any other name."""
-    found = None if name is None else getattr(torch, str(name), None)
-    if name is not None and not isinstance(found, torch.dtype):
-        raise ValueError(f"{name!r} is no dtype of torch: give one such as bfloat16")
-    return found
 
 
 def _known(*names: str) -> str:

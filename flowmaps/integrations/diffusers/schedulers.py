@@ -8,7 +8,6 @@ sampling times, see `grid`.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path as File
 from typing import Any
@@ -17,6 +16,7 @@ import diffusers
 import torch
 
 from ... import path as paths
+from ...files import read_json
 from ...path import Form, Path, linear
 from ...pretrained import Affine, Reading
 from ..edm import LogLevel, Preconditioned, negative_output, output
@@ -135,27 +135,28 @@ def made(scheduler: Scheduler | Mapping[str, Any] | str | File) -> Scheduler:
     """
     if isinstance(scheduler, str | File):
         scheduler = _config(str(scheduler))
-    if not isinstance(scheduler, Mapping):
-        _check_name(type(scheduler).__name__)
-        return scheduler
-    name = scheduler.get("_class_name")
-    if not (isinstance(name, str) and hasattr(diffusers, name)):
-        raise ValueError(f"the config of a scheduler must name a class of diffusers as _class_name, got {name!r}")
-    _check_name(name)
-    return getattr(diffusers, name).from_config(dict(scheduler))
+    if isinstance(scheduler, Mapping):
+        name = scheduler.get("_class_name")
+        if not isinstance(name, str):
+            raise ValueError(f"the config of a scheduler must name a class of diffusers as _class_name, got {name!r}")
+        _check_known(name)
+        scheduler = getattr(diffusers, name).from_config(dict(scheduler))
+    _check_known(type(scheduler).__name__)
+    return scheduler
 
 
-def _check_name(name: str) -> None:
-    """Raise ValueError for a class that is no known scheduler."""
-    if (short := name.removesuffix("Scheduler")) not in (*STEPS, *FLOW, *EDM):
+def _check_known(name: str) -> None:
+    """Raise ValueError for the name of a scheduler that cannot be read."""
+    if name.removesuffix("Scheduler") not in (*STEPS, *FLOW, *EDM):
         known = ", ".join(f"{each}Scheduler" for each in (*STEPS, *FLOW, *EDM))
-        raise ValueError(f"{name} cannot be read: {INSTEAD.get(short, f'known are {known}')}")
+        instead = INSTEAD.get(name.removesuffix("Scheduler"), f"known are {known}")
+        raise ValueError(f"{name} cannot be read: {instead}")
 
 
 def _config(folder: str) -> dict[str, Any]:
     for file in (File(folder, "scheduler_config.json"), File(folder, "scheduler", "scheduler_config.json")):
         if file.is_file():
-            return json.loads(file.read_text())
+            return read_json(file)
     with explained(folder, "scheduler"):
         return config_of(folder_of(folder, "scheduler", SCHEDULER, online=True), SCHEDULER)
 

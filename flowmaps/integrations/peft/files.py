@@ -8,20 +8,38 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from peft import get_peft_model_state_dict
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ...files import load_tensors, write_json
+from ...files import load_tensors, read_json, replacing, save_tensors, tensor_shapes, write_json
 from ...flow_map import FlowMap
+from ...serialise import mismatch
 from .adapted import NAME, Adapted, adapted_of, core_of, lora, set_weight
 
 WEIGHTS, NEW, SETTINGS = "pytorch_lora_weights.safetensors", "flow_map.safetensors", "flow_map_adapter.json"
+
+
+FORMAT = 1
+"""Format of `flow_map_adapter.json`."""
+
+
+class Settings(TypedDict):
+    """The content of `flow_map_adapter.json`, as far as an adapter is read by it."""
+
+    format: int
+    prefix: str
+    model: str
+    rank: int
+    alpha: float
+    dropout: float
+    layers: list[str]
+    new: list[str]
 
 
 def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
@@ -45,13 +63,15 @@ def save_adapter(flow: FlowMap, folder: str | Path) -> Path:
     # as diffusers writes it: without this note its readers take alpha = rank
     notes = {"lora_adapter_metadata": json.dumps({f"{prefix}.{key}": value for key, value in config.items()})}
     weights = {f"{prefix}.{name}": _here(value) for name, value in of_peft(core).items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt", **notes})
+    with replacing(folder / WEIGHTS) as temporary:
+        save_tensors(temporary, weights, {"format": "pt", **notes})
     if new := {name: _here(value) for name, value in _new(adapted).items()}:
-        save_file(new, folder / NEW, metadata={"format": "pt"})
+        with replacing(folder / NEW) as temporary:
+            save_tensors(temporary, new, {"format": "pt"})
     write_json(
         folder / SETTINGS,
         {
-            "format": 1,
+            "format": FORMAT,
             "model": type(core).__name__,
             "prefix": prefix,
             "rank": config["r"],
@@ -121,10 +141,23 @@ def _settings(folder: Path) -> dict[str, Any]:
         there = "it has no " + SETTINGS if folder.is_dir() else "there is no such folder"
         raise FileNotFoundError(f"{folder} is no adapter of flowmaps: {there}")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        return {name: settings[name] for name in ("prefix", "model", "rank", "alpha", "dropout", "layers", "new")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): restore it, or save the adapter again") from None
+        settings = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: restore it, or save the adapter again") from None
+    wrong = mismatch(settings, Settings, "")
+    if wrong is None and settings["format"] > FORMAT:
+        raise ValueError(
+            f"{path} has format {settings['format']}, but this version of flowmaps reads at most {FORMAT}: it was "
+            "written by a later version"
+        )
+    ranks = {shape[0] for name, shape in tensor_shapes(folder / WEIGHTS).items() if ".lora_A." in name}
+    if wrong is None and ranks != {settings["rank"]}:
+        wrong = (
+            f"its rank is {settings['rank']}, but the rank of the weights is {', '.join(map(str, ranks)) or 'unknown'}"
+        )
+    if wrong is not None:
+        raise ValueError(f"{path} cannot be used: {wrong}. Restore it, or save the adapter again")
+    return settings
 
 
 def _misfit(folder: Path, settings: Mapping[str, Any], flow: FlowMap, reason: str) -> ValueError:
@@ -166,4 +199,4 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _exactly(layers: list[str]) -> str:
     """Make a regular expression that matches these layers alone."""
-    return "|".join(layer.replace(".", r"\.") for layer in layers)
+    return "|".join(map(re.escape, layers))
