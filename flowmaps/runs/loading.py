@@ -39,8 +39,8 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
     """Load the flow map of a run folder, from its newest valid checkpoint.
 
     Nothing is unpickled, and nothing is downloaded: a network that was read from the folder of a pipeline is read from
-    its safetensors again, and one from the Hugging Face hub from the local cache. A checkpoint whose weights are damaged
-    is skipped with a warning. Only the file with these weights is read and checked.
+    its safetensors again, and one from the Hugging Face hub from the local cache. A checkpoint whose weights are
+    damaged is skipped with a warning. Only the file with these weights is read and checked.
 
     Args:
         run: The run folder.

@@ -221,7 +221,7 @@ def test_a_variant_or_a_dtype_in_a_config_is_no_path_and_no_function(sd):
         with pytest.raises(OSError, match="the name of a variant has letters, digits"):
             DiffusersNetwork("UNet2DConditionModel", network, str(sd), "unet", variant=variant)
     for dtype in ("load", "hub", "evil", "nn"):
-        with pytest.raises(ValueError, match=f"'{dtype}' is no dtype of torch"):
+        with pytest.raises(ValueError, match=f"'{dtype}' is not a dtype of torch"):
             DiffusersNetwork("UNet2DConditionModel", network, str(sd), "unet", dtype=dtype)
     with pytest.raises(ValueError, match="cannot call the class 'DiffusionPipeline' of diffusers"):
         DiffusersNetwork("DiffusionPipeline", {}, str(sd), "unet")

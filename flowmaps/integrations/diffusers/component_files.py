@@ -20,6 +20,8 @@ from typing import Any
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from ...files import read_json
+
 PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
 """Suffixes of weight files that may hold code."""
 REFUSED = (
@@ -191,10 +193,7 @@ def config_of(folder: Path, kind: Kind) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ValueError for anything else."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is not JSON: {error}") from None
+    found = read_json(path)
     if not isinstance(found, dict):
         raise ValueError(f"{path.name} is no JSON object")
     return found
