@@ -23,7 +23,9 @@ def lpips(net: Net = "vgg", size: int | None = 224) -> Compare:
     """LPIPS with its learned weights, from torchmetrics (Zhang et al. 2018, arXiv 1801.03924).
 
     Args:
-        net: The network: vgg, alex or squeeze. Its weights are downloaded on first use, to torch.hub's folder.
+        net: The network: vgg, alex or squeeze. Its weights are downloaded on first use, to torch.hub's folder, by
+            torchvision from its own address. They are pickles, which torch reads with a checksum in the name of the
+            file.
         size: Images are resized to `size` x `size` pixels, as consistency models do below 256 pixels. None: they keep
             their size, which must be large enough for the network.
 

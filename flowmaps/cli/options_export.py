@@ -23,7 +23,8 @@ class Export(Common):
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """The folder to write; an earlier export there is replaced, anything else is refused."""
     base: str | None = None
-    """Pipeline (a folder, or a name on the hub) with the other parts, which are copied. None: the run's pipeline."""
+    """Pipeline (a folder, or a name on the hub) with the other parts, which are copied. None: the run's pipeline, from
+    its folder or from the local cache of the hub."""
     onnx: bool = False
     """Also write one_step.onnx: noise to samples, compared in onnxruntime."""
     program: bool = False
@@ -33,6 +34,6 @@ class Export(Common):
     ema: bool = True
     """Use the averaged weights."""
     push_to_hub: str | None = None
-    """Upload the folder as this model of the Hugging Face hub, OWNER/NAME, after it has been loaded once."""
+    """Upload the written files as this model of the Hugging Face hub, OWNER/NAME, after they have been loaded once."""
     public: bool = False
     """Make the uploaded model public; by default it is private."""

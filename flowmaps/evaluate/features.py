@@ -195,6 +195,8 @@ def classifier_features(classifier: Classifier) -> Features:
 def inception() -> Features:
     """The 2048 Inception features of the usual FID, by torchmetrics and torch-fidelity; weights are downloaded once.
 
+    torch-fidelity downloads them from its own address to torch.hub's folder. They are a pickle, which torch reads.
+
     Returns:
         The features.
 

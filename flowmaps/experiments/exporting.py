@@ -50,12 +50,14 @@ def export(
     Args:
         run: Run folder, or a flow map.
         folder: Folder to write; an earlier export there is replaced, anything else is refused.
-        base: Pipeline (a folder, or a name on the hub) with the other parts, which are copied. None: the run's.
+        base: Pipeline (a folder, or a name on the hub) with the other parts, which are copied. None: the run's, from
+            its folder or from the local cache of the hub.
         onnx: Whether to also write one_step.onnx, noise to samples.
         program: Whether to also write one_step.pt2, noise to samples, for `torch.export.load`.
         adapter_only: Whether to write the adapter alone, of a run with LoRA.
         ema: Whether to use the averaged weights.
-        push_to_hub: Name on the Hugging Face hub, OWNER/NAME, to upload the folder to after it has been loaded once.
+        push_to_hub: Name on the Hugging Face hub, OWNER/NAME, to upload the written files to after they have been
+            loaded once.
         public: Whether the upload is public.
         say: Receives a line for each file.
 

@@ -103,7 +103,7 @@ def _trained(config: Mapping[str, Any], base: str | None) -> str:
 def _weights(weights: Mapping[str, Any]) -> list[str]:
     """The step of the weights and whether they are averaged, as a sentence if it is known."""
     kind = "averaged" if weights.get("ema") else "trained, not averaged,"
-    return [f"The weights are the {kind} ones of step {weights['step']}."] if weights else []
+    return [f"The weights are the {kind} ones of step {escaped(weights['step'])}."] if weights else []
 
 
 def _measured(evaluation: Mapping[str, Any] | None) -> str:

@@ -7,7 +7,6 @@ package then runs its own text. All other components are loaded by the classes o
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import checksum, load_tensors
+from ..files import checksum, load_tensors, read_json
 from .code import Code, read_code
 from .copying import regular_file
 from .files import CARD, MARK, names_of
@@ -67,11 +66,11 @@ def _mark(folder: Path) -> tuple[str, dict[str, str]]:
     if not (folder / MARK).is_file():
         raise FileNotFoundError(f"{folder} is no export of flowmaps: it has no {MARK}")
     try:
-        mark = json.loads(regular_file(folder, MARK).read_text(encoding="utf-8"))
+        mark = read_json(regular_file(folder, MARK))
         if mark["format"] == 1:
             raise ValueError("it was written by an earlier version, without a list of its files: export the run again")
         kind, listed = mark["kind"], {str(name): str(digest) for name, digest in mark["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the list of files of {folder}, {MARK}, cannot be read: {error}") from None
     return kind, listed
 
@@ -86,7 +85,7 @@ def _load_pipeline(folder: Path) -> list[str]:
     """Load a pipeline, and return the names of its files, some as patterns."""
     from ..integrations.diffusers.components import component
 
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = read_json(folder / "model_index.json")
     parts: dict[str, Any] = {}
     names = ["model_index.json", *SAMPLERS, *(f"adapter/{name}" for name in ADAPTER_FILES)]
     for name, entry in index.items():

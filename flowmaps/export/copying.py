@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import stat
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import opened_tensors, write_json
+from ..files import opened_tensors, read_json, write_json
 from .words import without_paths
 
 if TYPE_CHECKING:
@@ -32,16 +31,20 @@ def copied(base: Saved, folder: Path, network: str) -> dict[str, Any]:
     Raises:
         ValueError: For a component that is not known, a file that is a link, and one that is not of its kind.
         FileNotFoundError: If a component has no config, or no weights in safetensors.
+        ConnectionError: If a component is neither in the local cache of the hub nor may be downloaded.
     """
     from ..integrations.diffusers.components import component
+    from ..integrations.diffusers.errors import explained
 
     kept = {name: value for name, value in base.index.items() if name[:1] != "_" and name not in (network, "scheduler")}
     for name, value in kept.items():
         if not isinstance(value, list) or value == [None, None]:
             continue
         part = component(base.name, name, value)
+        with explained(base.name, name, online=base.online):
+            source = base.folder(part)
         try:
-            copy_component(part.kind, base.folder(part), folder / name)
+            copy_component(part.kind, source, folder / name)
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"the {name} of {base.name} cannot be copied: {error}") from None
     return kept
@@ -69,12 +72,12 @@ def copy_component(kind: Kind, source: Path, target: Path) -> None:
         if name == kind.config:
             write_json(target / name, _without_origin(config_of(source, kind)))
             continue
-        if path.suffix == ".safetensors" or name.endswith(".safetensors"):
+        if name.endswith(".safetensors"):
             with opened_tensors(path, "give the folder of another model"):
                 pass
         shutil.copyfile(path, target / main)
         if variant is not None and name == kind.index(variant):
-            index = json.loads(path.read_text(encoding="utf-8"))
+            index = read_json(path)
             names = {key: str(value).replace(f".{variant}", "", 1) for key, value in index["weight_map"].items()}
             write_json(target / main, {**index, "weight_map": names})
 

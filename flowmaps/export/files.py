@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ..files import FULL, checksum, not_written, remove, remove_leftovers, save_tensors, temporary_name, write_json
+from ..files import (
+    FULL,
+    checksum,
+    not_written,
+    read_json,
+    remove,
+    remove_leftovers,
+    save_tensors,
+    temporary_name,
+    write_json,
+)
 from ..flow_map import FlowMap
 from ..path import linear
 from ..runs.lock import FolderLock
@@ -61,7 +70,7 @@ def write_folder(folder: str | Path, kind: str, write: Callable[[Path], None]) -
 
 def add_file(folder: Path, name: str) -> None:
     """Add a file that was written to an exported folder to the list of its files."""
-    mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    mark = read_json(folder / MARK)
     mark["files"][name] = checksum(folder / name)
     write_json(folder / MARK, mark)
 

@@ -39,8 +39,9 @@ class LoadedFlow:
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
     """Load the flow map of a run folder, from its newest valid checkpoint.
 
-    Nothing is unpickled. A checkpoint whose weights are damaged is skipped with a warning. Only the file with these
-    weights is read and checked.
+    Nothing is unpickled, and nothing is downloaded: a network that was read from the folder of a pipeline is read from
+    its safetensors again, and one from the Hugging Face hub from the local cache. A checkpoint whose weights are
+    damaged is skipped with a warning. Only the file with these weights is read and checked.
 
     Args:
         run: The run folder.
@@ -53,7 +54,8 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
 
     Raises:
         FileNotFoundError: If there is no run or no checkpoint.
-        OSError: If the network refers to the folder of a pretrained model, and that folder is missing.
+        OSError: If the network refers to the folder of a pretrained model, and that folder is missing or has no
+            safetensors.
         ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
     """
     return load_with_step(run, network, ema=ema).flow

@@ -20,6 +20,8 @@ from typing import Any
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from ...files import read_json
+
 PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
 """Suffixes of weight files that may hold code."""
 REFUSED = (
@@ -102,7 +104,11 @@ def folder_of(pipeline: str, name: str | None, kind: Kind, variant: str | None =
         return Path(pipeline, name or "")
     wanted = [f"{name}/{file}" if name else file for file in kind.names(variant)]
     if not online:
-        return cached_file(pipeline, wanted[0]).parent
+        found = cached_file(pipeline, wanted[0]).parent
+        weights = {kind.single(variant), kind.index(variant)} if kind.weights else {kind.config}
+        if not any(path.name in weights or path.suffix in PICKLES for path in found.iterdir()):
+            raise LocalEntryNotFoundError(f"{kind.single(variant)} is not in the local cache")
+        return found
     return Path(snapshot_download(pipeline, allow_patterns=wanted), name or "")
 
 
@@ -187,10 +193,7 @@ def config_of(folder: Path, kind: Kind) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ValueError for anything else."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is not JSON: {error}") from None
+    found = read_json(path)
     if not isinstance(found, dict):
         raise ValueError(f"{path.name} is no JSON object")
     return found

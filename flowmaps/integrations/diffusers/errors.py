@@ -44,7 +44,7 @@ def explained(name: str, part: str | None = None, variant: str | None = None, *,
         if not online and _any(causes, hub.LocalEntryNotFoundError):
             raise ConnectionError(
                 f"{described} is not in the local cache of the Hugging Face hub, and is not downloaded unless you name "
-                f"it: run `hf download {name}` once, or give the path of a folder that holds the pipeline"
+                f"it: run `hf download {name}` once, or name it or its folder yourself (base= or --base of an export)"
             ) from error
         if _any(causes, hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, ConnectionError):
             raise ConnectionError(
