@@ -13,6 +13,8 @@ def at_least(least: int, **arguments: int) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+LONGEST_WORD = 200
+"""Length of words, in characters, beyond which no similar words are searched."""
 MOST_VALUES = 2**28
 """Largest number of values in a row of data."""
 MOST_CLASSES = 2**24
@@ -41,5 +43,5 @@ def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
     Returns:
         " (did you mean a or b?)" with at most three suggestions; "" if no known word is similar.
     """
-    near = difflib.get_close_matches(word, list(words), cutoff=cutoff)
+    near = difflib.get_close_matches(word, list(words), cutoff=cutoff) if len(word) <= LONGEST_WORD else ()
     return f" (did you mean {' or '.join(near)}?)" if near else ""

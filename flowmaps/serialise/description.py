@@ -19,6 +19,8 @@ DEEPEST = 100
 """Largest number of descriptions inside one another."""
 MOST_NUMBERS = 2**40
 """Largest number of entries of a tensor. Only a tensor that a checkpoint holds is ever made with memory."""
+LONGEST = 2000
+"""Largest length of the reason of a class that refuses its arguments, in characters."""
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -121,6 +123,7 @@ def _create(cls: type, arguments: Any, where: str) -> Any:
         raise
     except Exception as error:  # the arguments come from a file: whatever they do, it is the file that is wrong
         reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..."
         raise ValueError(f"{where}: {name} cannot be made with these arguments: {reason}") from error
 
 

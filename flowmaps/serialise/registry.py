@@ -56,9 +56,8 @@ def find(name: Any, kind: str | None = None) -> Any:
     if not isinstance(now, str) or ":" in now:
         raise ValueError(f"a description may only name parts of flowmaps, but this one names {shown}")
     if now not in NAMES:
-        near = did_you_mean(now, NAMES) if len(now) < 100 else ""
         raise ValueError(
-            f"this version of flowmaps has no part {shown} that a file may name{near}: the file "
+            f"this version of flowmaps has no part {shown} that a file may name{did_you_mean(now, NAMES)}: the file "
             "may come from another version"
         )
     module, attribute = NAMES[now]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -175,10 +174,14 @@ def named(network: nn.Module, pattern: str) -> list[nn.Module]:
     Raises:
         ValueError: If there is none.
     """
-    expression = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
-    found = [module for name, module in network.named_modules() if expression.fullmatch(name)]
+    found = [module for name, module in network.named_modules() if _matches(name.split("."), pattern.split("."))]
     if not found:
         names = [name for name, _ in network.named_modules() if name]
         hint = did_you_mean(pattern, names, cutoff=0.3)
         raise ValueError(f"{type(network).__name__} has no part {pattern!r}{hint}")
     return found
+
+
+def _matches(name: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a name are those of a pattern, in which `*` is any part."""
+    return len(name) == len(pattern) and all(two in ("*", one) for one, two in zip(name, pattern, strict=True))

@@ -176,6 +176,23 @@ def test_attributes_of_known_things_are_out_of_reach(name):
             build({kind: name})
 
 
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(.*)*x", ".*.*.*.*.*x", "(", "a{1,99999999999}", "(" * 10**4])
+def test_a_pattern_of_layers_that_could_take_for_ever_is_refused(pattern, stranger):
+    stranger.put(["flow", "network"], called("integrations.peft.Adapted", network=MLP, rank=1, targets=pattern))
+    message = stranger.message("load")
+    assert "targets" in message and "config.json" in message and "\n" not in message
+
+
+def test_a_name_of_layers_is_compared_part_by_part(stranger):
+    """As a regular expression, these stars would be tried in a number of ways that no computer counts."""
+    layers = called("students.TimeLayers", embedding="*" * 40 + "!")
+    stranger.put(["flow", "network"], student(places=layers))
+    assert "has no part '****" in stranger.message("load")
+    layers["arguments"]["embedding"] = "x" * 10**6
+    stranger.put(["flow", "network"], student(places=layers))
+    assert len(stranger.message("load")) < 5000
+
+
 def test_names_are_looked_up_and_never_resolved(monkeypatch):
     """An attribute that appears on a public module is not reachable, even under a public name."""
     monkeypatch.setattr(fm.networks, "planted", fm.networks.gap, raising=False)

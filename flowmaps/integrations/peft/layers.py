@@ -26,6 +26,8 @@ ELSEWHERE = (
 )
 """Regular expressions for attention and feed-forward layers: of our classes, of diffusers, and for usual names."""
 
+MOST_REPETITIONS = 3
+"""Largest number of repetitions (*, + and {) in a regular expression of layers."""
 Targets = str | Sequence[str] | None
 
 
@@ -41,8 +43,8 @@ def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
         The names of the layers, in the network's order.
 
     Raises:
-        ValueError: If nothing matches, naming the possible layers, and for a layer that is neither linear nor a
-            convolution.
+        ValueError: If nothing matches, naming the possible layers, for a layer that is neither linear nor a
+            convolution, and for a regular expression that is broken or could take very long.
     """
     able, kind = adaptable(core), type(core).__name__
     if targets is None:
@@ -51,6 +53,8 @@ def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
             raise ValueError(f"which layers of {kind} are attention and feed-forward ones is not known: {_give(able)}")
         return usual
     found: set[str] = set()
+    if isinstance(targets, str):
+        _check_expression(targets)
     for target in [targets] if isinstance(targets, str) else targets:
         expression = target if isinstance(targets, str) else rf"(.*\.)?{re.escape(target)}"
         fits = [name for name, _ in core.named_modules() if name and re.fullmatch(expression, name)]
@@ -63,6 +67,21 @@ def chosen(core: nn.Module, targets: Targets = None) -> list[str]:
     if not found:
         raise ValueError(f"targets names no layer: {_give(able)}")
     return [name for name in able if name in found]
+
+
+def _check_expression(expression: str) -> None:
+    """Refuse a regular expression that is broken, or that could try far too many ways; a run folder may hold it.
+
+    The number of ways is bounded without repeated groups and with few repetitions.
+    """
+    try:
+        re.compile(expression)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"targets is no regular expression: {error}") from None
+    if re.search(r"\)[*+{]", expression) or len(re.findall(r"[*+{]", expression)) > MOST_REPETITIONS:
+        raise ValueError(
+            f"targets repeats a group, or has more than {MOST_REPETITIONS} repetitions: pass a list of names of layers"
+        )
 
 
 def adaptable(core: nn.Module) -> list[str]:
