@@ -88,7 +88,7 @@ def check_labels(
     count = int(label.max()) + 1
     if count > max(SOME_CLASSES, 4 * rows):
         raise ValueError(
-            f"the largest label of {where} is {count - 1}, which would be {count} classes for {rows} rows: number the "
+            f"the largest label of {where} is {count - 1:.15g}, which is far more than its {rows} rows: number the "
             "classes from 0, or pass classes=COUNT"
         )
     return label.long(), count
@@ -102,7 +102,7 @@ def _numbers(label: Any, where: str) -> Tensor:
         raise ValueError(f"labels of {where} must be whole numbers, got {type(label).__name__}: {error}") from error
     if label.is_complex() or label.dtype == torch.bool:
         raise ValueError(f"labels of {where} must be whole numbers, got dtype {label.dtype}")
-    return label
+    return label if label.is_floating_point() else label.long()  # torch does not compare all unsigned types
 
 
 def _refuse(label: Tensor, wrong: Tensor, expected: str, where: str) -> None:

@@ -73,12 +73,14 @@ def load_again(recipe: Mapping[str, Any], where: str) -> Data:
     name = recipe.get("name_or_path")
     if not isinstance(name, str) or "\0" in name:
         raise ValueError(f"{where} cannot be used: name_or_path must be a string, got {shown_value(name)}")
-    read, paths = _reader(name)
-    check_arguments(read, name, options, where, given=len(paths))
     try:
+        read, paths = _reader(name)
+        check_arguments(read, name, options, where, given=len(paths))
         return load(name, **options)
-    except (ImportError, OSError, ValueError):
+    except (ImportError, OSError):
         raise
+    except ValueError as error:
+        raise ValueError(str(error) if where in str(error) else f"{where} cannot be used: {error}") from error
     except Exception as error:  # the options come from a file: whatever they do, it is the file that is wrong
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{where} cannot be used: {name} cannot be made with these options: {reason}") from error

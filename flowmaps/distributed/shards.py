@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..files import checksum, load_tensors
+from ..files import checksum, load_tensors, tensor_shapes
 
 FOLDER = "shards"
 """Folder of the shards in a checkpoint."""
@@ -166,6 +166,24 @@ def read_part(checkpoint: Path, part: str, like: Mapping[str, Tensor]) -> dict[s
         found = load_tensors(checkpoint / f"{part}.safetensors")
         return {name: shard_like(tensor, like.get(name)) for name, tensor in found.items()}
     return _read_shards(checkpoint / FOLDER, part, like)
+
+
+def part_shapes(checkpoint: Path, part: str) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of the tensors of one part of a checkpoint from the headers of its files.
+
+    Args:
+        checkpoint: The folder of the checkpoint.
+        part: The name of the part.
+
+    Returns:
+        The shapes by name.
+
+    Raises:
+        ValueError: If a file is of another kind, or shards claim more bytes than their files have.
+    """
+    if not (checkpoint / FOLDER).is_dir():
+        return tensor_shapes(checkpoint / f"{part}.safetensors")
+    return {name: tuple(entry.size) for name, entry in _entries(checkpoint / FOLDER, part).items()}
 
 
 def shard_like(tensor: Tensor, like: Tensor | None) -> Tensor:

@@ -30,9 +30,11 @@ from .run_folder import EVALUATIONS, locked
 
 CLASSIFIER = "classifier.safetensors"
 """File in a run folder with the classifier for its evaluations."""
+WRITTEN = (EVALUATION, CLASSIFIER)
+"""Files in a run folder that an evaluation writes."""
 
 
-@locked("evaluating it", EVALUATIONS, EVALUATION, CLASSIFIER)
+@locked("evaluating it", EVALUATIONS, *WRITTEN)
 def evaluate(
     run: str | Path,
     reference: str | Path | None = None,

@@ -15,13 +15,14 @@ from ..reports import Comparison, Material, comparison_page, run_page
 from ..runs.folder import read_config
 from ..runs.loading import load, load_with_step
 from ..runs.records import read_evaluation, read_metrics
-from .evaluation import guided_again, measure, run_data
+from .evaluation import WRITTEN, guided_again, measure, run_data
 from .guided_run import baked_scale
-from .run_folder import EVALUATIONS, lock
+from .run_folder import EVALUATIONS, locked
 
 PAGE = "report.html"
 
 
+@locked("evaluating it", EVALUATIONS, *WRITTEN, PAGE)
 def report(
     run: str | Path,
     reference: str | Path | None = None,
@@ -46,6 +47,7 @@ def report(
         The path of the page.
 
     Raises:
+        BlockingIOError: Another process evaluates the run; the message names it.
         FileNotFoundError: The folder has no run or no checkpoint.
         ValueError: The data cannot be loaded again, or the reference is a run on data of another shape.
         ImportError: jinja2 or matplotlib is not installed.
@@ -60,9 +62,7 @@ def report(
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0
-    page = run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual))
-    with lock(run, "writing its report", EVALUATIONS, PAGE):
-        write_text(run / PAGE, page)
+    write_text(run / PAGE, run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual)))
     return run / PAGE
 
 

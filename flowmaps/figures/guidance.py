@@ -24,7 +24,8 @@ NAMES = {
 
 def percent(row: Mapping[str, Any]) -> str:
     """Accuracy in per cent, with its standard error."""
-    return words.plus_minus(100 * row["accuracy"], 100 * row["accuracy_stderr"]) + "\u00a0%"
+    value, error = row["accuracy"], row["accuracy_stderr"]
+    return "not known" if value is None else words.plus_minus(100 * value, 100 * (error or 0)) + "\u00a0%"
 
 
 def summary(found: Mapping[str, Any]) -> str:

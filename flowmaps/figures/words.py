@@ -97,6 +97,8 @@ def verdict(a: EvaluationRow, b: EvaluationRow) -> str:
     Returns:
         "and as close to real data", "and closer ..." or "but 2 times as far ...".
     """
+    if a["distance"] is None or b["distance"] is None:
+        return "but not both distances to real data are known"
     gap, noise = a["distance"] - b["distance"], 2 * math.hypot(a["stderr"] or 0, b["stderr"] or 0)
     as_other, than_other = (f" {word} {name(b)}" if "run" in b else "" for word in ("as", "than"))
     if abs(gap) <= noise:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from ..files import checksum, join, read_json, unsealed
 from ..serialise import mismatch, shown_value
 from .beside import READS, again, unchanged
 
+T = TypeVar("T")
 MODELS = ("flow", "ema", "method")
 """Names of the models of a checkpoint."""
 FORMAT = 1
@@ -137,31 +138,34 @@ def latest(folder: Path, parts: Sequence[str] | None = None) -> tuple[Path, dict
     Raises:
         ValueError: If all checkpoints are damaged, or one has the format of a later version.
     """
-    return again(lambda: _latest(folder, parts))
+    return read_latest(folder, parts, lambda path, state: (path, state))
 
 
-def read_newest(folder: Path, name: str) -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
-    """Read a model of the newest valid checkpoint, also while training writes others.
+def read_latest(folder: Path, parts: Sequence[str] | None, read: Callable[[Path, dict[str, Any]], T]) -> T | None:
+    """Read from the newest valid checkpoint, also while training writes others and removes this one.
 
     Args:
         folder: The folder of the checkpoints.
-        name: One of `MODELS`.
+        parts: As for `latest`.
+        read: Function of the folder of the checkpoint and of its state. It is called again with a newer checkpoint if
+            this one is removed meanwhile.
 
     Returns:
-        The folder of the checkpoint, its state, and the state dict of the model; None if there is no checkpoint.
+        Its result; None if there is no checkpoint at all.
 
     Raises:
-        ValueError: If all checkpoints are damaged, or one has the format of a later version.
+        ValueError: As `latest`.
+        ReplacedError: If checkpoints are replaced faster than they can be read.
     """
 
-    def read() -> tuple[Path, dict[str, Any], dict[str, Tensor]] | None:
-        found = _latest(folder, (name,))
+    def attempt() -> T | None:
+        found = _latest(folder, parts)
         if found is None:
             return None
         with unchanged(found[0]):
-            return *found, read_model(found[0], name)
+            return read(*found)
 
-    return again(read)
+    return again(attempt)
 
 
 def _latest(folder: Path, parts: Sequence[str] | None) -> tuple[Path, dict[str, Any]] | None:

@@ -49,6 +49,20 @@ class LabelDropoutArguments(TypedDict):
     share: float
 
 
+class GuidanceScalesArguments(TypedDict):
+    """The arguments of a `data.GuidanceScales`, which the conversion of format 1 reads."""
+
+    low: float
+    high: float
+
+
+ARGUMENTS: dict[tuple[str, ...], Any] = {
+    ("LabelDropout", "WithoutLabel"): LabelDropoutArguments,
+    ("GuidanceScales", "WithGuidance"): GuidanceScalesArguments,
+}
+"""The arguments of transforms that are read, by the ends of their names."""
+
+
 class DataEntry(TypedDict):
     """The entry "data" of config.json."""
 
@@ -186,6 +200,8 @@ def check_config(config: Any, path: Path) -> None:
         raise ValueError(
             f"{path} cannot be used: data.classes must be between 1 and {MOST_CLASSES}, got {data['classes']}"
         )
+    if config["training"]["labels"] and data["classes"] is None:
+        raise ValueError(f"{path} cannot be used: training.labels is true, but there are no data.classes")
     if data.get("changes") is not None:
         check(data["changes"], list[Any], path, "data.changes")
         for index, change in enumerate(data["changes"]):
@@ -196,8 +212,9 @@ def _check_change(change: Any, path: Path, place: str) -> None:
     """Check a transform of the data: an object is described with its arguments, a function by its name."""
     if isinstance(change, dict) and "function" not in change:
         check(change, Change, path, place)
-        if change["type"].endswith(("LabelDropout", "WithoutLabel")):
-            check(change.get("arguments"), LabelDropoutArguments, path, f"{place}.arguments")
+        for names, arguments in ARGUMENTS.items():
+            if change["type"].endswith(names):
+                check(change.get("arguments"), arguments, path, f"{place}.arguments")
     else:
         check(change, dict[str, Any] | str, path, place)
 
@@ -231,7 +248,7 @@ def _check_rows(rows: list[Any], names: list[str], path: Path, place: str) -> No
 def _check_numbers(table: Mapping[str, Any], names: list[str], path: Path, place: str) -> None:
     """Check that entries are there, and that all numbers are finite and no standard error is negative."""
     if lost := [name for name in names if name not in table]:
-        raise ValueError(f"{path} cannot be used: {place}{lost[0]} is missing")
+        raise ValueError(f"{path} cannot be used: {place}{lost[0]} is missing, beside the entry measures")
     for name, value in table.items():
         wrong = name in names and not (value is None or is_number(value))
         if wrong or (is_number(value) and (not math.isfinite(value) or (name.endswith("stderr") and value < 0))):

@@ -31,7 +31,8 @@ def _guidance(words: str, config: dict[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {"scale": None, "interval": [0.0, 1.0], "null": {}, "kind": words}
     if found:
         low, _, high = found["scale"].partition(":")
-        drawn = (one["arguments"] for one in config["data"].get("changes") or () if "WithGuidance" in one["type"])
+        objects = (one for one in config["data"].get("changes") or () if isinstance(one, dict))
+        drawn = (one["arguments"] for one in objects if "WithGuidance" in one.get("type", ""))
         interval = next(([one["low"], one["high"]] for one in drawn), [0.0, math.inf])
         scale = interval if low == "told" else [float(low), float(high)] if high else float(low)
         times = [float(time) for time in found["times"].split(" and ")] if found["times"] else [0.0, 1.0]

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from ..distributed.shards import part_shapes
 from ..flow_map import FlowMap
 from ..serialise import build, check_arguments, shown_value
-from .checkpoint_reading import read_newest
+from .checkpoint_reading import read_latest, read_model
 from .folder import Run, read_config
 from .outline import check_outline
 
@@ -77,7 +78,14 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
         ValueError: As `load`.
     """
     config = None if isinstance(network, FlowMap) else read_config(run)
-    found = read_newest(Run(Path(run)).checkpoints, "ema" if ema else "flow")
+    name, file = "ema" if ema else "flow", Run(Path(run)).config
+
+    def read(path: Path, state: dict[str, Any]) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+        if config is not None:
+            check_outline(lambda: rebuild(config["flow"], network, file), part_shapes(path, name), path, file)
+        return path, state, read_model(path, name)
+
+    found = read_latest(Run(Path(run)).checkpoints, (name,), read)
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
     path, state, weights = found
@@ -85,10 +93,7 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
         assert isinstance(network, FlowMap)
         flow = network
     else:
-        entry, file = config["flow"], Run(Path(run)).config
-        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-        check_outline(lambda: rebuild(entry, network, file), shapes, path, file)
-        flow = rebuild(entry, network, file)
+        flow = rebuild(config["flow"], network, file)
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:

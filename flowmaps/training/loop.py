@@ -28,7 +28,7 @@ from ..method.method import Loss, Method
 from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
-from ..runs.lock import FolderLock
+from ..runs.lock import FolderLock, check_free
 from ..runs.resuming import existing
 from .config import TrainConfig, takes
 from .diagnostics import is_lost, lost_process
@@ -182,9 +182,9 @@ def open_folder(
 
     def lock() -> None:
         if processes.index == 0:
-            run.read_config(path) if resume else run.new(
-                path
-            )  # before anything is made in the folder of something else
+            check_free(path)
+            # nothing is made in a folder that cannot be the one of this run
+            run.read_config(path) if resume else run.new(path)
             held.append(FolderLock(path, "training into it"))
 
     run_on_all(lock, world_group())
