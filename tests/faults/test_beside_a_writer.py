@@ -4,7 +4,6 @@ import shutil
 import warnings
 
 import pytest
-import torch
 
 import flowmaps as fm
 from flowmaps import experiments
@@ -85,16 +84,14 @@ def test_damage_beside_a_writer_is_still_damage(tmp_path):
 
 @pytest.mark.slow
 def test_loading_sampling_and_resuming_elsewhere_beside_a_writer_with_keep_1(tmp_path):
-    run, loads = tmp_path / "run", 0
-    with child(train_and_tell, run, steps=1200, checkpoint_every=1, keep=1) as (process, told):
+    run, seen = tmp_path / "run", set()
+    with child(train_and_tell, run, steps=10**6, checkpoint_every=1, keep=1) as (process, told):
         while told.recv() < 3:
             pass
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            while process.is_alive():
+            for _ in range(60):
                 assert fm.load(run) is not None and experiments.sample(run, n=2).isfinite().all()
-                assert checkpoint.latest(run / "checkpoints") is not None
-                loads += 1
-        process.join()
-        assert process.exitcode == 0
-    assert loads > 20 and torch.isfinite(fm.load(run).like).all()
+                seen.add(checkpoint.latest(run / "checkpoints")[1]["step"])
+        assert process.is_alive()
+    assert len(seen) > 20
