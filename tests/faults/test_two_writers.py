@@ -161,6 +161,9 @@ def test_two_comparisons_or_exports_do_not_share_a_folder(tmp_path):
         with pytest.raises(BlockingIOError, match="has been exporting to out in it"):
             experiments.export(fm.FlowMap(fm.networks.MLP((2,), width=8, depth=1)), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+    (tmp_path / ".out.999999999-0123abcd.tmp").mkdir()
+    experiments.export(fm.FlowMap(fm.networks.MLP((2,), width=8, depth=1)), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_two_writers_never_share_a_temporary_file(tmp_path):
