@@ -145,13 +145,14 @@ def test_one_process_encodes_at_a_time_and_a_complete_cache_is_read_beside_anoth
     with FolderLock(tmp_path / "cache", "encoding into it"):
         with pytest.raises(BlockingIOError, match="cache is in use: this process has been encoding into it"):
             cached(folder, pictures, out=tmp_path / "cache")
-    with FolderLock(whole, "encoding into it"):
-        assert cached(folder, pictures, out=whole).size == load(whole).size
-    (whole / ".rows-00000.safetensors.999999999-0123abcd.tmp.safetensors").write_bytes(b"cut")
-    (whole / ".mine.tmp").write_bytes(b"mine")
-    cached(folder, pictures, out=whole)
-    assert [path.name for path in whole.glob(".*")] == [".mine.tmp"]
-    (whole / ".mine.tmp").unlink()
+    out = Path(whole.recipe["name_or_path"])
+    with FolderLock(out, "encoding into it"):
+        assert cached(folder, pictures, negative="ugly", out=out, **EXACT).size == whole.size
+    (out / ".rows-00000.safetensors.999999999-0123abcd.tmp.safetensors").write_bytes(b"cut")
+    (out / ".mine.tmp").write_bytes(b"mine")
+    cached(folder, pictures, negative="ugly", out=out, **EXACT)
+    assert [path.name for path in out.glob(".*")] == [".mine.tmp"]
+    (out / ".mine.tmp").unlink()
 
 
 def test_the_page_runs(folder, pictures, tmp_path):
