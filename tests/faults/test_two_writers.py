@@ -1,5 +1,6 @@
 """Two processes that write into one folder: one of them does, and the others are told which."""
 
+import itertools
 import json
 import os
 import signal
@@ -50,9 +51,7 @@ def train_small(out, lr=None, **options):
 def test_of_runs_that_start_together_exactly_one_trains(resume, tmp_path):
     count, rounds = 3, 40
     for number in range(rounds if resume else 0):
-        list(train_small(tmp_path / str(number), steps=2))
-        config = tmp_path / str(number) / "config.json"
-        config.write_text(config.read_text().replace('"steps": 2', '"steps": 6'))
+        list(itertools.islice(train_small(tmp_path / str(number)), 2))
     barrier = SERVER.Barrier(count)
     with ExitStack() as stack:
         rates = [1e-3 * (1 + index) for index in range(count)]
