@@ -56,9 +56,10 @@ def append_text(path: Path, text: str) -> None:
     Raises:
         OSError: If it cannot be written; the message names the file, which keeps its old content.
     """
+    missing, rest = not path.exists(), text.encode()
     try:
         with path.open("ab", buffering=0) as file:
-            before, rest = file.seek(0, os.SEEK_END), text.encode()
+            before = file.seek(0, os.SEEK_END)
             try:
                 while rest:
                     rest = rest[file.write(rest) :]
@@ -66,6 +67,8 @@ def append_text(path: Path, text: str) -> None:
                 file.truncate(before)
                 raise
     except OSError as error:
+        if missing:
+            path.unlink(missing_ok=True)
         raise not_written(path, error) from error
 
 

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -201,8 +202,9 @@ def write(out: Path, x: Tensor, config: Mapping[str, Any]) -> None:
     if out.suffix == ".npy":
         import numpy as np
 
-        with replacing(out) as temporary:
-            np.save(temporary, x.numpy())
+        with replacing(out) as temporary, temporary.open("wb") as file:
+            # through `write`, because numpy does not notice a full disk where it writes to a file of its own
+            np.save(cast(Any, SimpleNamespace(write=file.write)), x.numpy())
         return
     from .. import figures
 

@@ -40,7 +40,7 @@ def unchanged(path: Path) -> Iterator[None]:
     before = _inode(path)
     try:
         yield
-    except (OSError, ValueError) as error:
+    except Exception as error:  # libraries raise several kinds for a file that is gone
         if before is not None and _inode(path) == before:
             raise
         raise ReplacedError(

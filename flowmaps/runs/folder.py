@@ -169,15 +169,19 @@ def new(out: Path) -> Run:
     Raises:
         FileExistsError: If the folder or another file exists already.
     """
-    if out.is_dir() and all(is_leftover(path, "config.json", LOCK) or path.name == LOCK for path in out.iterdir()):
+    try:
+        inside = list(out.iterdir())
+    except FileNotFoundError:
+        return Run(out)
+    except NotADirectoryError:
+        inside = [out]
+    if all(is_leftover(path, "config.json", LOCK) or path.name == LOCK for path in inside):
         return Run(out)
     if (out / "config.json").is_file():
         raise FileExistsError(
             f"there is a run in {out} already: continue it (--resume, resume=True) or choose another folder (--out)"
         )
-    if out.exists():
-        raise FileExistsError(f"{out} exists and is not a run of flowmaps: choose another folder (--out)")
-    return Run(out)
+    raise FileExistsError(f"{out} exists and is not a run of flowmaps: choose another folder (--out)")
 
 
 def read_config(run: str | Path) -> dict[str, Any]:

@@ -106,14 +106,15 @@ class Job:
 
         Raises:
             OSError: If a data file is missing or broken, with advice.
-            ValueError: If there is no further batch, or it has no rows.
+            ValueError: If rows are wrong, or there is no further batch, or it has no rows.
         """
         try:
             batch = next(batches, None)
-        except OSError as error:
-            raise OSError(
+        except (OSError, ValueError) as error:
+            lost = isinstance(error, OSError)
+            raise (OSError if lost else ValueError)(
                 f"the batch of step {self.learner.step + 1} cannot be read: {error}{self.checkpoint_note}. "
-                "Restore the file, then go on with --resume, resume=True"
+                f"{'Restore the file' if lost else 'Check the data'}, then go on with --resume, resume=True"
             ) from error
         if batch is None or not len(batch.x0):
             lacks = "there is no batch for" if batch is None else "there are no rows in the batch of"

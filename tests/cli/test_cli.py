@@ -255,8 +255,12 @@ def test_networks_by_kind_of_data():
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_command_keeps_what_it_learned(number, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 75)],
+    ids=lambda value: str(value),
+)
+def test_a_stopped_command_keeps_what_it_learned(number, code, tmp_path, capsys):
     out = tmp_path / "run"
     if signal.getsignal(number) is signal.SIG_IGN:  # as for a process that a shell has put into the background
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -269,7 +273,7 @@ def test_a_stopped_command_keeps_what_it_learned(number, tmp_path, capsys):
     thread = threading.Thread(target=stop_it)
     thread.start()
     command = ["train", "checkerboard", "--steps", "1000000", "--out", str(out), *FAST, *NO_FILES]
-    assert main(command) == 128 + number
+    assert main(command) == code
     assert "--resume" in capsys.readouterr().err
     thread.join()
     assert len(list((out / "checkpoints").iterdir())) == 1

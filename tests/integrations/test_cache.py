@@ -16,6 +16,7 @@ from flowmaps.integrations.diffusers.cache import cached
 from flowmaps.integrations.diffusers.encoding import Encoding
 from flowmaps.integrations.diffusers.latents import Latents
 from flowmaps.integrations.diffusers.text import Texts
+from flowmaps.runs.lock import FolderLock
 from tests.integrations import tiny
 
 N = 10
@@ -138,6 +139,20 @@ def test_other_processes_take_what_the_first_one_made(folder, pictures, whole, t
     assert torch.equal(data.draw(8).x0, whole.draw(8).x0)
     with pytest.raises(ValueError, match="has another origin"):
         cached(folder, pictures, out=out, **EXACT)
+
+
+def test_one_process_encodes_at_a_time_and_a_complete_cache_is_read_beside_another(folder, pictures, whole, tmp_path):
+    with FolderLock(tmp_path / "cache", "encoding into it"):
+        with pytest.raises(BlockingIOError, match="cache is in use: this process has been encoding into it"):
+            cached(folder, pictures, out=tmp_path / "cache")
+    out = Path(whole.recipe["name_or_path"])
+    with FolderLock(out, "encoding into it"):
+        assert cached(folder, pictures, negative="ugly", out=out, **EXACT).size == whole.size
+    (out / ".rows-00000.safetensors.999999999-0123abcd.tmp.safetensors").write_bytes(b"cut")
+    (out / ".mine.tmp").write_bytes(b"mine")
+    cached(folder, pictures, negative="ugly", out=out, **EXACT)
+    assert [path.name for path in out.glob(".*")] == [".mine.tmp"]
+    (out / ".mine.tmp").unlink()
 
 
 def test_the_page_runs(folder, pictures, tmp_path):

@@ -14,7 +14,8 @@ import pytest
 from flowmaps.runs import lock as module
 from flowmaps.runs import owner
 from flowmaps.runs.lock import FolderLock, check_free
-from tests.faults.children import SERVER, child
+from tests.faults.children import SERVER, child, children, train_and_tell
+from tests.faults.test_full_disk import file_size
 
 
 def lock_of(**changed):
@@ -186,6 +187,20 @@ def test_a_lock_that_was_lost_is_noticed(tmp_path):
         (tmp_path / ".lock").unlink()
         with pytest.raises(BlockingIOError, match="was removed"):
             held.check()
+
+
+def test_a_folder_in_use_is_refused_on_all_processes(tmp_path):
+    with FolderLock(tmp_path / "run", "training into it"), children(2, train_and_tell, tmp_path / "run") as both:
+        for process, told in both:
+            assert f"run is in use: process {os.getpid()} on" in told.recv()
+            process.join(timeout=60)
+            assert process.exitcode == 1
+
+
+def test_a_lock_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path):
+    with pytest.raises(OSError, match=r"\.lock could not be written: File too large"), file_size(10):
+        FolderLock(tmp_path / "run", "training into it")
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -233,6 +233,36 @@ def test_a_signal_between_steps_acts_at_once(tmp_path):
     assert [path.name for path in checkpoint.complete(tmp_path / "run" / "checkpoints")] == ["step_00000002"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=lambda number: number.name)
+def test_an_ignored_signal_and_a_handler_of_the_program_stay(number):
+    seen = []
+    for handler in (signal.SIG_IGN, lambda *_: seen.append(number)):
+        before = signal.signal(number, handler)
+        try:
+            for _ in (states := train(flow(), fm.methods.flow_matching(), GAUSSIAN, steps=3, **QUIET)):
+                os.kill(os.getpid(), number)
+            assert list(states) == [] and signal.getsignal(number) is handler
+        finally:
+            signal.signal(number, before)
+    assert seen == [number] * 3
+
+
+def test_a_loop_inside_of_another_stops_at_the_end_of_its_step(tmp_path):
+    outer = train(flow(), fm.methods.flow_matching(), GAUSSIAN, steps=3, **QUIET)
+    next(outer)
+
+    class Signalling(Linear):
+        def forward(self, x, s, t):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return super().forward(x, s, t)
+
+    inner = train(fm.FlowMap(Signalling()), fm.methods.flow_matching(), GAUSSIAN, steps=3, out=tmp_path, **QUIET)
+    with pytest.raises(SystemExit) as stop:
+        next(inner)
+    assert stop.value.code == 75 and checkpoint.newest(tmp_path / "checkpoints") == 1
+    outer.close()
+
+
 def test_outside_the_main_thread_no_handler_is_installed():
     seen = []
 
