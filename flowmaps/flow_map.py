@@ -220,6 +220,27 @@ class FlowMap(nn.Module):
                 raise ValueError(_unknown(name, only, _other(time, only)))
 
 
+def expect_flow(flow: Any) -> None:
+    """Check that a value is a flow map.
+
+    Args:
+        flow: The value.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if not isinstance(flow, FlowMap):
+        advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
+        raise TypeError(f"expected a FlowMap, got {_kind(flow)}{advice}")
+
+
+def _kind(value: Any) -> str:
+    """The kind of a value, in words."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an instance of it"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 def check_jump(flow: Any, s: float, t: float) -> None:
     """Refuse a jump that a partial map does not know.
 
@@ -229,8 +250,12 @@ def check_jump(flow: Any, s: float, t: float) -> None:
         t: Target time.
 
     Raises:
+        TypeError: The object makes no jumps.
         ValueError: The map does not know the jump.
     """
+    if not callable(flow) or isinstance(flow, type) or (isinstance(flow, nn.Module) and not hasattr(flow, "velocity")):
+        advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
+        raise TypeError(f"a jump needs a flow map, called as flow(x, s, t), got {_kind(flow)}{advice}")
     # A FlowMap does so itself, except on a GPU, where it would have to wait for the times: here they are still numbers.
     # A rule may give tensors, which the FlowMap checks.
     for name, time in (("source", s), ("target", t)):
@@ -248,8 +273,12 @@ def check_velocity(flow: Any, need: str, advice: str = "") -> None:
         advice: The way out. Empty: how the map is sampled.
 
     Raises:
+        TypeError: The object has no velocity.
         ValueError: The map is partial.
     """
+    if not callable(getattr(flow, "velocity", None)) or isinstance(flow, type):
+        advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
+        raise TypeError(f"{need}, an object with velocity(x, t), got {_kind(flow)}{advice}")
     for name in ("source", "target"):
         only = getattr(flow, f"only_{name}", None)
         if only is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .arguments import at_least
 from .steps import Step, jump
 
 Condition = Tensor | Mapping[str, Any] | None
@@ -30,6 +31,7 @@ def sample(
     step: Step = jump,
     condition: Condition = None,
     seed: int | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Sample: take noise to data in `steps` equal jumps from t = 1 to t = 0, or along `times`.
 
@@ -41,6 +43,7 @@ def sample(
         step: Step from `flowmaps.steps`, a jump by default. `steps=100, step=steps.euler` is the 100-step ODE.
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
         seed: Seed of stochastic steps; the global generator is left alone. None: they draw from it.
+        batch_size: Rows that the network computes at a time, which bounds its memory. None: all.
 
     Returns:
         The samples, of the shape of the noise.
@@ -50,7 +53,52 @@ def sample(
             map does not know the steps. With only_target=0 it takes one jump, or several `steps.restart`; with
             only_source=1 exactly one jump.
     """
-    return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
+    if batch_size is None:
+        return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
+    known = {**(getattr(flow, "condition", None) or {}), **by_name(condition)}
+
+    def bound(rows: slice) -> Any:
+        return flow.given(**{name: rows_of(value, rows) for name, value in known.items()}) if known else flow
+
+    return sample_(bound, noise.clone(), time_grid(steps, times), step, seed, batch_size)
+
+
+@torch.no_grad()
+def sample_(
+    flow: Callable[[slice], Any], x: Tensor, times: Sequence[float], step: Step, seed: int | None, batch_size: int
+) -> Tensor:
+    """Sample in place, a few rows at a time.
+
+    All rows take a step before any row takes the next one, so that random steps draw their numbers in the order in
+    which they draw them for all rows at once. On the CPU these are the same numbers if a batch has a multiple of 16
+    values.
+
+    Args:
+        flow: Function from rows to the flow map, bound to their conditions.
+        x: State at the first time, (B, ...); it becomes the samples.
+        times: Times of the states, as `time_grid` checks them.
+        step: Step from `flowmaps.steps`.
+        seed: Seed of stochastic steps, as in `sample`.
+        batch_size: Rows at a time.
+
+    Returns:
+        x.
+
+    Raises:
+        ValueError: `batch_size` is below 1.
+    """
+    at_least(1, batch_size=batch_size)
+    with _seeded(seed, x.device):
+        for s, t in pairwise(times):
+            for start in range(0, len(x), batch_size):
+                rows = slice(start, start + batch_size)
+                x[rows] = step(flow(rows), x[rows], s, t)
+    return x
+
+
+def rows_of(value: Any, rows: slice) -> Any:
+    """Select some rows of a condition; a value without rows, or with one row for all, is returned unchanged."""
+    return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) != 1 else value
 
 
 def trajectory(

@@ -78,11 +78,6 @@ def checked_condition(condition: Tensor | Mapping[str, Any] | None, batch: int) 
     return known
 
 
-def rows_of(value: Any, rows: slice) -> Any:
-    """Return some rows of a condition; a value without rows is returned unchanged."""
-    return value[rows] if isinstance(value, Tensor) and value.ndim else value
-
-
 def checked_times(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
     """Return given times (s, t) as (B,), after a check that they lie in [0, 1]."""
     if not isinstance(times, Sequence) or len(times) != 2:

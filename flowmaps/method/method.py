@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ..draws import Rows, normal
 from ..flow_map import FlowMap
 from ..path import Time
+from ..sampling import rows_of
 from ..velocity import Auxiliary, Companion, Pair
-from .batch import checked_condition, checked_rows, checked_times, rows_of, split_batch
+from .batch import checked_condition, checked_rows, checked_times, split_batch
 from .term import Term, TermLoss
 from .wrapped import refuse_unreduced, refuse_wrapped
 

@@ -1,16 +1,9 @@
-"""Checks of arguments, and hints for names that do not exist."""
+"""Hints for names that do not exist."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-
-
-def at_least(least: int, **arguments: int) -> None:
-    """Raise ValueError for an argument below `least`, naming it."""
-    for name, value in arguments.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:

@@ -1,0 +1,13 @@
+"""Checks of arguments, and hints for names that do not exist.
+
+A wrong type is a TypeError, a wrong value a ValueError. The message says the expected and the actual value.
+"""
+
+from .names import did_you_mean
+from .numbers import at_least, check_seed, checked, finite, given, numbered, positive, shown, whole, within
+from .tensors import expect_finite, expect_floating, expect_tensor, refuse_written, version
+
+__all__ = [
+    "at_least", "check_seed", "checked", "did_you_mean", "expect_finite", "expect_floating", "expect_tensor", "finite",
+    "given", "numbered", "positive", "refuse_written", "shown", "version", "whole", "within",
+]  # fmt: skip
