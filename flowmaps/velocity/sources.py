@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ..arguments import refuse_written, version
 from ..draws import Rows
 from ..flow_map import FlowMap
 from ..path import Path, Time, expand
@@ -162,15 +163,16 @@ class Checked:
 
 
 def _checked_call(function: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:
-    """Call a method of a teacher. Raises ValueError if it refuses the call, or returns another shape."""
+    """Call a method of a teacher. Raises ValueError if it refuses the call, writes into x or returns another shape."""
+    before = version(x)
     try:
         value = function(x, *times)
     except ValueError as error:
         raise ValueError(f"the teacher refuses this call: {error}") from error
-    if value.shape != x.shape:
-        raise ValueError(
-            f"the teacher must return the shape of x, {tuple(x.shape)}, but it returned {tuple(value.shape)}"
-        )
+    refuse_written("the teacher", x, before)
+    if getattr(value, "shape", None) != x.shape:
+        got = tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}"
+        raise ValueError(f"the teacher must return the shape of x, {tuple(x.shape)}, but it returned {got}")
     return value
 
 
