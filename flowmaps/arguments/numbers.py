@@ -20,7 +20,7 @@ SEEDS = 2**64
 """Number of seeds of torch's generators."""
 
 
-def at_least(least: int, **arguments: Any) -> None:
+def at_least(least: int, /, **arguments: Any) -> None:
     """Check that arguments are whole numbers, not below a bound.
 
     Args:
@@ -76,7 +76,7 @@ def positive(**arguments: Any) -> None:
             raise ValueError(f"{name} must be positive, got {value}")
 
 
-def within(low: float, high: float, **arguments: Any) -> None:
+def within(low: float, high: float, /, **arguments: Any) -> None:
     """Check that arguments are numbers in [low, high].
 
     Args:

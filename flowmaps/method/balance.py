@@ -6,13 +6,17 @@ If a process splits its rows into accumulated parts, each average is over one pa
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from ..arguments import checked, within
 from ..flow_map import FlowMap
 from .term import Balance, TermLoss
 
 
+@checked
 def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:
     """Factor strength * mean |r_first| / (mean |r| + c), which makes both residuals equally large.
 
@@ -23,6 +27,7 @@ def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:
     Returns:
         The balance. FreeFlow, arXiv 2511.19428.
     """
+    within(0, math.inf, c=c)
 
     def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
         sizes = [loss.mean(loss.residual.detach().flatten(1).norm(dim=1)) for loss in (first, this)]

@@ -12,10 +12,11 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import at_least, positive
 from ..serialise import describable
 from .embeddings import LabelEmbedding, refuse_label
 from .layers import expect_shape
-from .mlp import as_shape
+from .mlp import as_shape, image_shape
 
 
 class Verdict(nn.Module):
@@ -54,7 +55,8 @@ class Critic(nn.Module):
         data_std: standard deviation of the data, which divides the input.
 
     Raises:
-        ValueError: for a shape that is not positive.
+        TypeError: for a size that is no whole number.
+        ValueError: for a size or `data_std` that is not positive.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = as_shape(shape)
+        at_least(1, width=width, depth=depth)
+        positive(data_std=data_std)
         self.data_std = data_std
         self.input = nn.Linear(math.prod(self.shape), width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
@@ -75,7 +79,7 @@ class Critic(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Compute the logits (B,) of x (B, *shape)."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         h = F.silu(self.input(x.flatten(1) / self.data_std))
         for layer in self.hidden:
             h = F.silu(layer(h))
@@ -96,14 +100,17 @@ class ImageCritic(nn.Module):
         classes: number of classes. None: unconditional.
 
     Raises:
-        ValueError: for images that are a single pixel before the last level.
+        TypeError: for a size that is no whole number.
+        ValueError: for images that are a single pixel before the last level, or a size below 1.
     """
 
     def __init__(
         self, shape: tuple[int, int, int], width: int = 32, levels: int = 3, *, classes: int | None = None
     ) -> None:
         super().__init__()
-        channels, height, across = self.shape = (shape[0], shape[1], shape[2])
+        channels, height, across = self.shape = image_shape(shape)
+        at_least(1, width=width)
+        at_least(0, levels=levels)
         if max(height, across) <= 2 ** (levels - 1):
             raise ValueError(f"{levels} levels halve images of more than {2 ** (levels - 1)} pixels, got {shape}")
         widths = [width * min(2**level, 8) for level in range(levels + 1)]
@@ -118,7 +125,7 @@ class ImageCritic(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Compute the logits (B,) of images x (B, C, H, W)."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         h = F.silu(self.input(x))
         for layer in self.down:
             h = F.silu(layer(h))

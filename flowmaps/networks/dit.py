@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import at_least, positive
 from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, gap, pair
 from .layers import (
@@ -27,6 +28,7 @@ from .layers import (
     unchanged,
     zero,
 )
+from .mlp import image_shape
 
 Norm = Callable[[int], nn.Module]
 
@@ -81,7 +83,9 @@ class DiT(nn.Module):
         checkpoint: whether each block stores only its input for the backward pass and recomputes the rest.
 
     Raises:
-        ValueError: for sides that are not multiples of `patch`, or a width that is not a multiple of `heads` and 4.
+        TypeError: for a size that is no whole number.
+        ValueError: for sides that are not multiples of `patch`, a width that is not a multiple of `heads` and 4, or a
+            size below 1.
     """
 
     positions: Tensor
@@ -103,7 +107,9 @@ class DiT(nn.Module):
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        channels, height, across = self.shape = (shape[0], shape[1], shape[2])
+        channels, height, across = self.shape = image_shape(shape)
+        at_least(1, patch=patch, width=width, depth=depth, heads=heads)
+        positive(mlp_ratio=mlp_ratio)
         if height % patch or across % patch:
             raise ValueError(
                 f"the sides of an image must be multiples of the patch size {patch}, got {height} x {across}"
@@ -122,7 +128,7 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(patches(x, self.patch)) + self.positions
         for block, modulation in zip(self.blocks, modulations, strict=True):

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import at_least, finite, shown
 from .layers import SideBySide, full_precision
 
 Times = tuple[Any, ...]
@@ -80,6 +81,7 @@ class Decoupled:
     share: float = 2 / 3
 
     def __post_init__(self) -> None:
+        finite(share=self.share)
         if not 0 < self.share < 1:
             raise ValueError(f"the share of layers that see s must lie between 0 and 1, got {self.share:g}")
 
@@ -126,7 +128,9 @@ class Fourier:
     high: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.frequencies < 1 or not 0 < self.low <= self.high:
+        at_least(1, frequencies=self.frequencies)
+        finite(low=self.low, high=self.high)
+        if not 0 < self.low <= self.high:
             raise ValueError(f"expected frequencies >= 1 and 0 < low <= high, got {self}")
 
     def __call__(self, time: Tensor) -> Tensor:
@@ -215,6 +219,7 @@ class LabelEmbedding(nn.Module):
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
+        at_least(1, classes=classes)
         self.classes = classes
         self.table = nn.Embedding(classes + 1, width)
 
@@ -222,8 +227,11 @@ class LabelEmbedding(nn.Module):
         """Embed labels (B,), one integer or None."""
         if label is None:
             return self.table.weight[-1:]
-        label = torch.as_tensor(label, device=self.table.weight.device)
-        if label.is_floating_point() or label.dtype == torch.bool:
+        try:
+            label = torch.as_tensor(label, device=self.table.weight.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"labels must be integers, got {shown(label)}") from None
+        if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
             raise TypeError(f"labels must be integers, got {label.dtype}")
         if label.ndim > 1:
             raise ValueError(f"labels must have shape (B,), got {tuple(label.shape)}")

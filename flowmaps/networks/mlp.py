@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import at_least, positive, whole
 from ..serialise import describable
 from .embeddings import (
     Conditioning,
@@ -71,7 +72,8 @@ class MLP(nn.Module):
             labels.
 
     Raises:
-        ValueError: for a shape that is not positive.
+        TypeError: for a size that is no whole number.
+        ValueError: for a size or `data_std` that is not positive.
     """
 
     def __init__(
@@ -89,6 +91,8 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = as_shape(shape)
+        at_least(1, width=width, depth=depth, embedding=embedding)
+        positive(data_std=data_std)
         self.data_std, self.modulate = data_std, modulate
         size = math.prod(self.shape)
         self.conditioning = Conditioning(embedding, depth, times, features, classes)
@@ -99,7 +103,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(x.flatten(1) / self.data_std)
         for block, modulation in zip(self.blocks, modulations, strict=True):
@@ -139,7 +143,8 @@ class ConcatMLP(nn.Module):
         data_std: standard deviation of the data, which divides the input and multiplies the output.
 
     Raises:
-        ValueError: for decoupled times, and for a shape that is not positive.
+        TypeError: for a size that is no whole number.
+        ValueError: for decoupled times, and for a size or `data_std` that is not positive.
     """
 
     def __init__(
@@ -155,6 +160,9 @@ class ConcatMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = as_shape(shape)
+        at_least(1, width=width)
+        at_least(0, depth=depth)
+        positive(data_std=data_std)
         self.times, self.features, self.data_std = times, features, data_std
         size = math.prod(self.shape)
         time_sizes = [features(torch.zeros(1)).shape[-1]] * times_per_layer(times, 1)
@@ -185,9 +193,25 @@ def as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of one x as a tuple.
 
     Raises:
-        ValueError: unless it is a positive number or a tuple of them.
+        TypeError: for sizes that are no whole numbers.
+        ValueError: for sizes that are not positive, and no sizes.
     """
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else (shape,)
+    for size in sizes:
+        whole("the shape of one x", size)
     if not sizes or min(sizes) < 1:
         raise ValueError(f"the shape of one x must be a positive number or a tuple of them, got {shape!r}")
+    return sizes
+
+
+def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return the shape of one image, (C, H, W), as a tuple.
+
+    Raises:
+        TypeError: for sizes that are no whole numbers.
+        ValueError: unless there are three positive sizes.
+    """
+    sizes = as_shape(tuple(shape) if isinstance(shape, Sequence) else shape)
+    if len(sizes) != 3:
+        raise ValueError(f"the shape of one image is (C, H, W), got {shape!r}")
     return sizes

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import at_least, numbered
 from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, pair
 from .layers import Modulation, SelfAttention, called, checkpointed, expect_shape, scale_shift, zero
+from .mlp import image_shape
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
@@ -111,7 +113,9 @@ class UNet(nn.Module):
         checkpoint: whether each residual block stores only its input for the backward pass and recomputes the rest.
 
     Raises:
-        ValueError: for sides that cannot be halved for every level, or an attention height that no level has.
+        TypeError: for a size that is no whole number.
+        ValueError: for sides that cannot be halved for every level, an attention height that no level has, or a size
+            below 1.
     """
 
     def __init__(
@@ -129,7 +133,11 @@ class UNet(nn.Module):
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        self.shape = (shape[0], shape[1], shape[2])
+        self.shape = image_shape(shape)
+        at_least(1, width=width, head_width=head_width, **numbered(multipliers=multipliers))
+        at_least(0, blocks=blocks, **numbered(attention=attention))
+        if not multipliers:
+            raise ValueError("a U-Net needs at least one level, and multipliers is empty")
         self.call = checkpointed if checkpoint else called
         heights = level_heights(self.shape, len(multipliers), attention)
         channels = [width * multiplier for multiplier in multipliers]
@@ -152,7 +160,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         modulations = iter(self.modulation(self.conditioning(s, t, label)))
         h = self.input(x)
         skips = [h]

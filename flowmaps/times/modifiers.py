@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import checked, within
 from .samplers import Times
 
 
@@ -28,6 +29,7 @@ def to_data(times: Times) -> Times:
     return draw
 
 
+@checked
 def with_diagonal(times: Times, share: float) -> Times:
     """Move a fixed share of the rows to the diagonal t = s.
 
@@ -40,6 +42,7 @@ def with_diagonal(times: Times, share: float) -> Times:
 
     If the diagonal has a term of its own, give that term a share of the batch instead.
     """
+    within(0, 1, share=share)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s, t = times(n, progress, like)
@@ -48,6 +51,7 @@ def with_diagonal(times: Times, share: float) -> Times:
     return draw
 
 
+@checked
 def mixture(share: float, first: Times, second: Times) -> Times:
     """Draw a fixed share of the rows from one sampler, the rest from another, in random order.
 
@@ -59,6 +63,7 @@ def mixture(share: float, first: Times, second: Times) -> Times:
     Returns:
         The mixture.
     """
+    within(0, 1, share=share)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         count = round(share * n)
@@ -69,6 +74,7 @@ def mixture(share: float, first: Times, second: Times) -> Times:
     return draw
 
 
+@checked
 def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
     """Curriculum: the largest gap s - t grows linearly from `start` to 1; larger gaps are cut to it.
 
@@ -83,6 +89,7 @@ def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
     Raises:
         ValueError: `until` is outside (0, 1].
     """
+    within(0, 1, start=start)
     if not 0 < until <= 1:
         raise ValueError(f"a curriculum must end after a share in (0, 1] of training, got {until}")
 
