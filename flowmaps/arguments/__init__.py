@@ -3,11 +3,12 @@
 A wrong type is a TypeError, a wrong value a ValueError. The message says the expected and the actual value.
 """
 
-from .names import did_you_mean
-from .numbers import at_least, check_seed, checked, finite, given, numbered, positive, shown, whole, within
+from .names import did_you_mean, expect_path
+from .numbers import at_least, check_seed, checked, finite, given, numbered, positive, shown, truth, whole, within
 from .tensors import expect_finite, expect_floating, expect_tensor, refuse_written, version
 
 __all__ = [
-    "at_least", "check_seed", "checked", "did_you_mean", "expect_finite", "expect_floating", "expect_tensor", "finite",
-    "given", "numbered", "positive", "refuse_written", "shown", "version", "whole", "within",
+    "at_least", "check_seed", "checked", "did_you_mean", "expect_finite", "expect_floating", "expect_path",
+    "expect_tensor", "finite", "given", "numbered", "positive", "refuse_written", "shown", "truth", "version", "whole",
+    "within",
 ]  # fmt: skip

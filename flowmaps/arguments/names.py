@@ -1,9 +1,30 @@
-"""Hints for names that do not exist."""
+"""Checks of paths, and hints for names that do not exist."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from typing import Any
+
+from .numbers import shown
+
+
+def expect_path(name: str, path: Any) -> None:
+    """Check that a value is a path.
+
+    Args:
+        name: Its name in the message.
+        path: The value.
+
+    Raises:
+        TypeError: It is neither a text nor a path.
+        ValueError: It is an empty text, or holds a zero byte.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {shown(path)}")
+    if not str(path) or "\0" in str(path):
+        raise ValueError(f"{name} must be a path, got {shown(path)}")
 
 
 def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:

@@ -95,6 +95,20 @@ def within(low: float, high: float, /, **arguments: Any) -> None:
             raise ValueError(f"{name} must be {bounds}, got {value}")
 
 
+def truth(**arguments: Any) -> None:
+    """Check that arguments are True or False.
+
+    Args:
+        **arguments: The values by name.
+
+    Raises:
+        TypeError: A value is something else.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, got {shown(value)}")
+
+
 def check_seed(seed: Any, name: str = "seed") -> None:
     """Check a seed: a whole number from 0 to 2^64 - 1.
 
@@ -182,7 +196,7 @@ def _check(name: str, value: Any, kinds: tuple[Any, ...]) -> None:
     elif int in known:
         whole(name, value)
     else:
-        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+        truth(**{name: value})
 
 
 _short = reprlib.Repr()

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..arguments import finite, numbered, shown
 from ..path import Form, Path, Time, data, determinant, expand, linear, velocity
 
 Predicts = Callable[[Path, Tensor], Form]
@@ -41,6 +42,11 @@ class Affine:
 
     scale: float = 1.0
     shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        finite(scale=self.scale, shift=self.shift)
+        if not self.scale:
+            raise ValueError("the scale of a clock must not be 0")
 
     def __call__(self, u: Tensor) -> Tensor:
         """Time of the network at the time u of its schedule."""
@@ -75,7 +81,7 @@ class Reading:
         time: Function from u in [0, 1] to the network's clock.
 
     Raises:
-        TypeError: `predicts` returns no linear form.
+        TypeError: A path, a clock or `predicts` is of another kind, or `predicts` returns no linear form.
         ValueError: `known` is no interval of [0, 1], or the prediction does not determine the data (a multiple of the
             state; a prediction of the noise on a schedule that ends in pure noise).
 
@@ -99,6 +105,13 @@ class Reading:
     _same: bool = field(init=False, repr=False, compare=False)  # whether schedule and path are equal at all times
 
     def __post_init__(self) -> None:
+        for name, schedule in (("schedule", self.schedule), ("path", self.path)):
+            if not isinstance(schedule, Path):
+                raise TypeError(f"{name} must be a path of flowmaps.path, such as path.linear, got {shown(schedule)}")
+        for name, function in (("predicts", self.predicts), ("time", self.time)):
+            if not callable(function) or isinstance(function, type):
+                raise TypeError(f"{name} must be a function, got {shown(function)}")
+        finite(**numbered(known=self.known))
         object.__setattr__(self, "known", tuple(float(u) for u in self.known))
         low, high = _checked(self)
         object.__setattr__(self, "_ends", tuple(_end(self.schedule, u) for u in (low, high)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ..arguments import expect_path, shown, truth
 from ..flow_map import FlowMap
 from ..serialise import build
 from .checkpoint import latest, read_model
@@ -32,6 +33,10 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
         OSError: If the network refers to the folder of a pretrained model, and that folder is missing.
         ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
     """
+    expect_path("run", run)
+    truth(ema=ema)
+    if network is not None and not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a module, or a whole FlowMap, got {shown(network)}")
     flow = network if isinstance(network, FlowMap) else rebuild(read_config(run)["flow"], network)
     found = latest(Run(Path(run)).checkpoints)
     if found is None:

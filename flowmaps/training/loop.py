@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 
+from ..arguments import shown
 from ..data import as_data
 from ..data.labels import uses_labels
 from ..distributed.processes import Processes
@@ -30,7 +31,7 @@ from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
 from .logging import Monitor
-from .teachers import guidance_of
+from .teachers import guidance_of, refuse_student
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,11 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
         FloatingPointError: If the loss is not finite, with step, term and times; the previous checkpoint is kept.
         FileExistsError: If the folder has a run already, and resume is not set.
         FileNotFoundError: If the folder has no run, and resume is set.
-        ValueError: If an argument is invalid, or the run to resume has another configuration; it lists the differences.
+        TypeError: If the flow map, the method or a setting is of another type.
+        ValueError: If an argument is invalid, the flow map shares trained weights with its teacher, or the run to
+            resume has another configuration; it lists the differences.
     """
+    _check(flow, method)
     plan, data = TrainConfig(**settings), as_data(data)
     plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
     accelerator = plan.accelerator or make_accelerator(plan.out, plan.trackers, staged=isinstance(method, Stages))
@@ -99,11 +103,21 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
         raise ValueError(
             "the weights of this flow map were sharded over processes by an earlier run: pass training.unshard(flow)"
         )
+    refuse_student(flow, method)
     learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1)
     job = Job(learner, data, folder, config, plan.checkpoint_every, plan.keep, plan.sample_every)
     if plan.resume:
         job.restore()
     return steps_of(job, Monitor(folder, accelerator, plan))
+
+
+def _check(flow: Any, method: Any) -> None:
+    """Raise TypeError unless these are a flow map and a method."""
+    if not isinstance(flow, FlowMap):
+        advice = ": wrap the network, FlowMap(network)" if isinstance(flow, torch.nn.Module) else ""
+        raise TypeError(f"training needs a FlowMap, got {shown(flow)}{advice}")
+    if not isinstance(method, Method):
+        raise TypeError(f"training needs a Method, such as fm.methods.imf(), got {shown(method)}")
 
 
 def processes_of(accelerator: Accelerator, accumulate: int, plan: TrainConfig) -> Processes:

@@ -126,15 +126,20 @@ class Fixed:
     teacher: Any
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.teacher, "velocity", None)):
+        if not callable(getattr(self.teacher, "velocity", None)) or isinstance(self.teacher, type):
             raise TypeError(
                 "a distillation method needs teacher=, a FlowMap or any object with velocity(x, t); "
                 + ("none was given" if self.teacher is None else f"{type(self.teacher).__name__} has no such method")
             )
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Any:
-        """Bind the teacher to the condition. Raises ValueError if it is on another path."""
+        """Bind the teacher to the condition. Raises ValueError if it is the flow itself, or on another path."""
         teacher, path = self.teacher, getattr(self.teacher, "path", None)
+        if teacher is flow or getattr(teacher, "network", None) is flow.network:
+            raise ValueError(
+                "the teacher is the flow map in training itself, so it would learn from what it does already: give a "
+                "copy, copy.deepcopy(flow), or take a method of self-distillation, which needs no teacher"
+            )
         if isinstance(path, Path) and path != pair.path:
             raise ValueError(f"the teacher is on the path {path}, but the flow map on {pair.path}: both need the same")
         if pair.condition and hasattr(teacher, "given"):

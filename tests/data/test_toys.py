@@ -94,7 +94,7 @@ def test_spirals_without_noise_lie_on_their_arms():
     angle = 2 * math.pi * (radius / 2 + arm / 3)
     assert data.classes == 3 and float(radius.max()) <= 2 + 1e-6
     assert torch.allclose(x, radius[:, None] * torch.stack((angle.cos(), angle.sin()), 1), atol=1e-5)
-    with pytest.raises(ValueError, match="at least one arm, got 0"):
+    with pytest.raises(ValueError, match="arms must be at least 1, got 0"):
         load("spirals", arms=0)
 
 
