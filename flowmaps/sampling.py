@@ -75,6 +75,7 @@ def sample(
     if batch_size is None:
         return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
     known = {**(getattr(flow, "condition", None) or {}), **by_name(condition)}
+    _check_rows(known, len(noise))
 
     def bound(rows: slice) -> Any:
         here = {name: rows_of(value, rows) for name, value in known.items()}
@@ -204,7 +205,9 @@ def interpolate(
         ValueError: As in `sample`.
     """
     at_least(1, n=n)
-    if getattr(a, "shape", None) != getattr(b, "shape", None):
+    check_state("a", a)
+    check_state("b", b)
+    if a.shape != b.shape:
         raise ValueError(f"a and b must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     start, end = (invert(flow, x, steps, step=step, condition=condition) for x in (a, b))
     return torch.stack(
@@ -311,12 +314,17 @@ def _given(flow: Any, condition: Mapping[str, Any], rows: int) -> Any:
     """Bind a condition to a flow, after a check of its rows."""
     if not condition:
         return flow
-    for name, value in condition.items():
-        if isinstance(value, Tensor) and value.ndim and len(value) not in (1, rows):
-            raise ValueError(f"the condition {name!r} needs a row for each of {rows}, got {tuple(value.shape)}")
+    _check_rows(condition, rows)
     if not hasattr(flow, "given"):
         raise TypeError(f"{type(flow).__name__} takes no condition: it has no method given(**condition)")
     return flow.given(**condition)
+
+
+def _check_rows(condition: Mapping[str, Any], rows: int) -> None:
+    """Check that conditions have one row, or one for each row of the state."""
+    for name, value in condition.items():
+        if isinstance(value, Tensor) and value.ndim and len(value) not in (1, rows):
+            raise ValueError(f"the condition {name!r} needs a row for each of {rows}, got {tuple(value.shape)}")
 
 
 def _stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:

@@ -205,5 +205,9 @@ _short.maxstring = _short.maxother = 60
 
 def shown(value: Any) -> str:
     """A value for a message: a short text with its type, unless it is a plain number or a string."""
+    if callable(value) and not isinstance(value, type):  # a module, a function
+        return f"the function {value.__name__}" if hasattr(value, "__name__") else f"a {type(value).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an instance of it"
     text = _short.repr(value).replace("\n", " ")
     return text if value is None or type(value) in (bool, int, float, str) else f"{text} ({type(value).__name__})"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..arguments import expect_tensor, shown
-from ..path import Path, Time, expand
+from ..path import Path, Time
+from ..path.base import at_time
 
 Numbers = float | Sequence[Any] | Tensor
 
@@ -110,7 +111,7 @@ class Exact(ABC):
         Returns:
             (B, *shape).
         """
-        s, t = expand(s, x), expand(t, x)
+        s, t = at_time(s, x), at_time(t, x)
         same = s == t
         gap = torch.where(same, torch.ones_like(t), t - s)
         return torch.where(same, self.velocity(x, t), ((self.flow_map(x, s, t) - x) / gap).to(x.dtype))

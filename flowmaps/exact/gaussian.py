@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least, expect_finite, expect_floating
-from ..path import Path, Time, expand, linear
+from ..path import Path, Time, linear
+from ..path.base import at_time
 from .base import Exact, Numbers, beside, check_path, check_state, flat, floating, marginal_variance, wide
 
 
@@ -99,17 +100,18 @@ class Gaussian(Exact):
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Compute V(x, s, t) in closed form; see `Exact.average_velocity`."""
-        s, t = expand(s, x), expand(t, x)
+        check_state(self, x)
+        s, t = at_time(s, x), at_time(t, x)
         return gaussian_average_velocity(wide(x), s, t, self.path, *self._like(x)).to(x.dtype)
 
     def flow_map(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Compute F(x, s, t) = x + (t - s) V(x, s, t); see `Exact.flow_map`."""
-        s, t = expand(s, x), expand(t, x)
+        s, t = at_time(s, x), at_time(t, x)
         return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Compute mean + alpha l / g^2 (x - alpha mean) in the eigenbasis."""
-        t = expand(t, x)
+        t = at_time(t, x)
         mean, variances, basis = self._like(x)
         alpha = self.path.alpha(t)
         gain = flat(alpha) * variances / marginal_variance(self.path, t, variances)
@@ -117,14 +119,14 @@ class Gaussian(Exact):
 
     def score(self, x: Tensor, t: Time) -> Tensor:
         """Compute -(x - alpha mean) / g^2 in the eigenbasis."""
-        t = expand(t, x)
+        t = at_time(t, x)
         mean, variances, basis = self._like(x)
         centred = wide(x) - self.path.alpha(t) * mean
         return _scale(centred, -1 / marginal_variance(self.path, t, variances), basis).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Compute log p_t(x) in nats, (B,); see `Exact.log_prob`."""
-        t = expand(t, x)
+        t = at_time(t, x)
         mean, variances, basis = self._like(x)
         centred = (wide(x) - self.path.alpha(t) * mean).flatten(1)
         rotated, marginal = centred if basis is None else centred @ basis, marginal_variance(self.path, t, variances)

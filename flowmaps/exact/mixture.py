@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least
-from ..path import Path, Time, expand, linear
+from ..path import Path, Time, linear
+from ..path.base import at_time
 from .base import Exact, Numbers, beside, check_path, check_state, flat, floating, marginal_variance, wide
 from .solve import solve
 
@@ -72,26 +73,26 @@ class GaussianMixture(Exact):
         Returns:
             (B, K).
         """
-        return self._log_joint(x, expand(t, x)).softmax(1).to(x.dtype)
+        return self._log_joint(x, at_time(t, x)).softmax(1).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Compute log p_t(x) in nats, (B,); see `Exact.log_prob`."""
-        return self._log_joint(x, expand(t, x)).logsumexp(1).to(x.dtype)
+        return self._log_joint(x, at_time(t, x)).logsumexp(1).to(x.dtype)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """Compute sum_k p(k | x) v_k(x, t), with v_k = alpha' mean_k + (g_k'/g_k) (x - alpha mean_k)."""
-        t = expand(t, x)
+        t = at_time(t, x)
         slope = self.path.alpha_slope(t, t)
         return self._mean_over_components(x, t, slope, self.path.alpha(t) * slope, self.path.variance_slope(t, t) / 2)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Compute E[x_0 | x_t = x], the mean over the components of their own denoisers."""
-        t = expand(t, x)
+        t = at_time(t, x)
         return self._mean_over_components(x, t, torch.ones_like(t), self.path.alpha(t), torch.zeros_like(t))
 
     def score(self, x: Tensor, t: Time) -> Tensor:
         """Compute -sum_k p(k | x) (x - alpha mean_k) / g_k^2."""
-        t = expand(t, x)
+        t = at_time(t, x)
         zero = torch.zeros_like(t)
         return self._mean_over_components(x, t, zero, zero, zero - 1)
 

@@ -220,8 +220,8 @@ def mixture(weights: Mapping[Any, float]) -> Mixture:
 def _checked(*teachers: Any) -> tuple[Any, ...]:
     """Check that models have velocities on one path, and warn about guidance that is baked in."""
     for teacher in teachers:
-        if not callable(getattr(teacher, "velocity", None)):
-            raise TypeError(f"guidance needs velocities, objects with velocity(x, t), and got {teacher!r}")
+        if not callable(getattr(teacher, "velocity", None)) or isinstance(teacher, type):
+            raise TypeError(f"guidance needs velocities, objects with velocity(x, t), and got {shown(teacher)}")
         baked = getattr(teacher, "guidance", None)
         if isinstance(baked, GuidanceSpec) and not isinstance(teacher, GuidedVelocity):
             warnings.warn(BAKED.format(baked), stacklevel=3)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..arguments import checked, within
+from ..arguments import checked, finite, within
 from ..flow_map import FlowMap
 from .term import Balance, TermLoss
 
@@ -48,6 +48,9 @@ def gradient_ratio(strength: float = 1.0, low: float = 0.0, high: float = 10.0) 
         The balance, which raises ValueError if the network has no trainable weight matrix. Esser et al. 2021, arXiv
         2012.09841, eq. 7; CTM, arXiv 2310.02279.
     """
+    finite(strength=strength, low=low)
+    if not low <= high:
+        raise ValueError(f"a ratio is cut to the interval from low to high, got low={low} and high={high}")
 
     def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
         matrices = [weight for weight in flow.network.parameters() if weight.requires_grad and weight.ndim > 1]

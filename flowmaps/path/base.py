@@ -50,6 +50,25 @@ def expand(t: Any, x: Tensor) -> Tensor:
     )
 
 
+def at_time(t: Any, x: Tensor) -> Tensor:
+    """Reshape a time as `expand` does, after a check of a plain number; the values of tensors are not read.
+
+    Args:
+        t: The time, in any shape that `expand` takes.
+        x: The batch.
+
+    Returns:
+        The time, (B, 1, ..., 1).
+
+    Raises:
+        TypeError: The time is no real number and no tensor of such numbers.
+        ValueError: A number is outside [0, 1], or the shape of a tensor does not fit the batch.
+    """
+    if isinstance(t, int | float) and not 0 <= t <= 1:
+        raise ValueError(f"a time must lie in [0, 1] (0 is data, 1 is noise), got {t:g}")
+    return expand(t, x)
+
+
 @dataclass(frozen=True)
 class Path(ABC):
     """Base class of the paths x_t = alpha(t) x_0 + sigma(t) eps.

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ..arguments import finite, numbered, shown
-from ..path import Form, Path, Time, data, determinant, expand, linear, velocity
+from ..path import Form, Path, Time, data, determinant, linear, velocity
+from ..path.base import at_time
 
 Predicts = Callable[[Path, Tensor], Form]
 """Kind of prediction: function (path, u) -> (p, q), for the prediction p x_0 + q eps."""
@@ -129,7 +130,7 @@ class Reading:
         Returns:
             The rescaled state x', of x's shape and dtype, and the time on the network's clock, (B,).
         """
-        point = self._point(expand(t, x))
+        point = self._point(at_time(t, x))
         return (point.scale * x).to(x.dtype), self.time(point.u).reshape(x.shape[0])
 
     def velocity(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
@@ -145,7 +146,7 @@ class Reading:
         """
         if self._same and self.predicts is velocity:
             return value.to(x.dtype)
-        point = self._point(expand(t, x))
+        point = self._point(at_time(t, x))
         return self._read(value, x, point, point.slope)
 
     def denoise(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
@@ -159,7 +160,7 @@ class Reading:
         Returns:
             The denoised state, of x's shape and dtype.
         """
-        point = self._point(expand(t, x))
+        point = self._point(at_time(t, x))
         return self._read(value, x, point, data(self.path, point.u))
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
