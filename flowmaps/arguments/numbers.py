@@ -170,7 +170,11 @@ def checked(function: F) -> F:
         if not kinds:
             hints = typing.get_type_hints(function)
             kinds.update({name: _kinds(hints.get(name, Any)) for name in signature.parameters})
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        try:
+            bound = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # the function says it with its name
+            return function(*args, **kwargs)
+        for name, value in bound.items():
             _check(name, value, kinds[name])
         return function(*args, **kwargs)
 

@@ -24,7 +24,7 @@ def expect_tensor(name: str, x: Any) -> None:
         raise TypeError(f"{name} must be a tensor, got {shown(x)}: convert it with torch.as_tensor")
     if x.layout is not torch.strided or x.is_nested or x.is_quantized:
         kind = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout).removeprefix("torch.")
-        raise TypeError(f"{name} must be a dense tensor, got a {kind} one of shape {tuple(x.shape)}")
+        raise TypeError(f"{name} must be a dense tensor, got one of the kind {kind}")
 
 
 def expect_floating(name: str, x: Any, rows: str = "(B, ...)", least: int = 1) -> None:

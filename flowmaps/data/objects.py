@@ -176,7 +176,7 @@ def _item(item: Any, name: str) -> tuple[Tensor, Any]:
         raise TypeError(
             f"items of {name} must be a tensor or (tensor, label), got {_describe(item)}; convert them in its transform"
         )
-    return x, label
+    return x.detach(), label
 
 
 def _describe(item: Any) -> str:

@@ -110,20 +110,21 @@ class TrainConfig(LearningConfig, KeepingConfig):
             raise ValueError(
                 f"training needs a length: either steps= or seconds=, got steps={self.steps}, seconds={self.seconds}"
             )
-        at_least(1, **self._given("steps", "batch_size", "checkpoint_every", "keep", "log_every", "accumulate"))
+        at_least(1, **given(steps=self.steps))
+        at_least(1, **self._own("batch_size", "checkpoint_every", "keep", "log_every", "accumulate"))
         at_least(0, sample_every=self.sample_every)
-        positive(**self._given("seconds", "lr", "clip"))
+        positive(lr=self.lr, **given(seconds=self.seconds, clip=self.clip))
         check_seed(self.seed)
         within(0, 1, ema=self.ema)
         if self.ema == 1:
             raise ValueError("ema must be below 1, got 1: the averaged weights would never move")
         if self.precision not in ("no", "bf16"):
             raise ValueError(f'precision must be "no" or "bf16", got {self.precision!r}')
-        truth(**self._given("compile", "progress_bar", "resume", "shard", "labels"))
-        for name in ("optimizer", "schedule"):
-            value = getattr(self, name)
-            if value is not None and (not callable(value) or isinstance(value, type) and name == "schedule"):
-                raise TypeError(f"{name} must be a function, got {shown(value)}")
+        truth(**self._own("compile", "progress_bar", "resume", "shard"), **given(labels=self.labels))
+        if self.optimizer is not None and not callable(self.optimizer):
+            raise TypeError(f"optimizer must be a function that makes one from weights, got {shown(self.optimizer)}")
+        if not callable(self.schedule) or isinstance(self.schedule, type):
+            raise TypeError(f"schedule must be a function of the progress, got {shown(self.schedule)}")
         if isinstance(self.trackers, str) or not isinstance(self.trackers, Sequence):
             raise TypeError(f'trackers must be a list of names, such as ["tensorboard"], got {shown(self.trackers)}')
         if self.notes is not None and not isinstance(self.notes, Mapping):
@@ -131,9 +132,9 @@ class TrainConfig(LearningConfig, KeepingConfig):
         if self.out is not None:
             expect_path("out", self.out)
 
-    def _given(self, *settings: str) -> dict[str, Any]:
-        """The settings that are not None."""
-        return given(**{name: getattr(self, name) for name in settings})
+    def _own(self, *settings: str) -> dict[str, Any]:
+        """Settings by name."""
+        return {name: getattr(self, name) for name in settings}
 
     def deciding(self) -> dict[str, Any]:
         """Return the settings that determine the numbers of a run, as JSON; a resumed run must have the same."""
