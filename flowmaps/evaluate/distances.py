@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..arguments import at_least, check_seed, expect_finite, expect_tensor, positive
+from ..arguments import at_least, check_seed, expect_finite, expect_tensor, positive, shown
 
 CHUNK = 1024
 """Largest number of rows whose distances to all other rows are computed at a time."""
@@ -204,6 +204,8 @@ def histogram_kl(
     at_least(2, resamples=resamples)
     positive(half_width=half_width)
     check_seed(seed)
+    if not callable(log_prob):
+        raise TypeError(f"log_prob must be a function of points, got {shown(log_prob)}")
     expect_tensor("x", x)
     if x.ndim != 2 or x.shape[1] != 2 or not len(x) or x.is_complex():
         raise ValueError(f"a histogram needs points of the plane (N, 2), got {x.dtype} of shape {tuple(x.shape)}")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, check_seed
+from ..arguments import at_least, check_seed, shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..sampling import sample
@@ -126,6 +126,8 @@ def by_scale(
     check_seed(seed)
     if data.kind != "images" or not data.classes:
         raise ValueError(f"guidance is measured on images with classes, and {data.name} holds {data.kind}")
+    if not isinstance(classifier, Classifier):
+        raise TypeError(f"accuracy needs a Classifier, such as train_classifier(data), got {shown(classifier)}")
     features = classifier_features(classifier) if features is None else features
     rows = draw(data, n, draws, seed)
     found = list(columns(data, rows, classifier, features, n * draws, seed))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..arguments import at_least, check_seed, given, numbered
+from ..arguments import at_least, check_seed, given, numbered, shown
 from ..arguments.memory import check_room
 from ..data import Data, as_data
 from ..data.labels import uses_labels
@@ -77,6 +77,8 @@ def evaluate(
     size = kept * math.prod(data.shape) * flow.like.element_size()
     check_room(size, "this evaluation keeps rows of", "evaluate fewer, such as n=256", _warn)
     rows = draw(data, n, draws, seed)
+    if features is not None and not isinstance(features, Features):
+        raise TypeError(f"features are given as Features(name, function), got {shown(features)}")
     if features is None and data.kind == "images":
         features = classifier_features(train_classifier(data, seed=seed))
     found = list(measures(data, rows, features, seed))
