@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from ..arguments import finite, numbered
 from ..data import Data, as_data
 from ..data import load as load_data
 from ..evaluate.features import (
@@ -25,7 +27,10 @@ from ..files import write_json
 from ..flow_map import FlowMap
 from ..runs.folder import EVALUATION, newest_step, read_config
 from ..runs.loading import load
+from .checks import device_of, folder_of
+from .guide import time_interval
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
+from .trained_run import check_settings
 
 CLASSIFIER = "classifier.safetensors"
 """File in a run folder with the classifier for its evaluations."""
@@ -67,13 +72,19 @@ def evaluate(
         ValueError: The data cannot be loaded again, the reference is a run on data of another shape, or scales are
             given for a run without guidance.
     """
-    run, data = Path(run), run_data(run) if data is None else as_data(data)
-    flow = load(run, network).to(device)
+    known = [name for name in inspect.signature(evaluate_flow).parameters if name not in ("flow", "data", "labels")]
+    check_settings("evaluate", options, known)
+    run = folder_of(run)
+    guidance = None if guidance is None else scales_to_measure(guidance)
+    guidance_interval = time_interval(guidance_interval)
+    place = device_of(device)
+    data = run_data(run) if data is None else as_data(data)
+    flow = load(run, network).to(place)
     config = read_config(run)
     if data.kind == "images" and "features" not in options:
         options["features"] = run_features(run, data)
     steps = max(options.get("ode_steps", (MANY,)), default=MANY)
-    beside = teacher_of(run) if reference is None else Path(reference)
+    beside = teacher_of(run) if reference is None else folder_of(reference, "reference")
     about = {"scales": guidance, "interval": guidance_interval, "steps": steps}
     guided, again = _guided(run, flow, data, beside, about)
     result = evaluate_flow(flow, data, labels=config["training"]["labels"], **options)
@@ -85,6 +96,23 @@ def evaluate(
     result["step"] = newest_step(run)
     write_json(run / EVALUATION, result)
     return result
+
+
+def scales_to_measure(scales: Sequence[float]) -> list[float]:
+    """Check the guidance scales of an evaluation.
+
+    Args:
+        scales: The scales.
+
+    Returns:
+        The scales.
+
+    Raises:
+        TypeError: These are no numbers in a list.
+        ValueError: A scale is not finite.
+    """
+    finite(**numbered(guidance=scales))
+    return list(scales)
 
 
 def run_data(run: str | Path) -> Data:

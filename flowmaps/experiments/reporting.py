@@ -15,6 +15,7 @@ from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
 from ..runs.folder import read_config, read_evaluation, read_metrics
 from ..runs.loading import load
+from .checks import folder_of
 from .evaluation import evaluate, guided_again, run_data
 from .guided_run import baked_scale
 
@@ -49,9 +50,13 @@ def report(
         ValueError: The data cannot be loaded again, or the reference is a run on data of another shape.
         ImportError: jinja2 or matplotlib is not installed.
     """
-    run = Path(run)
+    run = folder_of(run)
     evaluation = read_evaluation(run)
-    if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
+    if (
+        evaluation is None
+        or options
+        or (reference is not None and not _has(evaluation, folder_of(reference, "reference").name))
+    ):
         evaluation = evaluate(run, reference, data=data, network=network, **options)
     source = run_data(run) if data is None else as_data(data)
     flow, config = load(run, network).float(), read_config(run)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import sampling
 from .. import steps as steppers
-from ..arguments import did_you_mean
+from ..arguments import at_least, check_seed, did_you_mean, finite, given, shown, truth
 from ..arguments.memory import check_room, rows_at_a_time
 from ..figures.pictures import check_mosaic
 from ..flow_map import FlowMap
@@ -22,6 +22,7 @@ from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load
 from ..steps import Step
+from .checks import folder_of
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
 from .text_conditioning import decoded, has_pipeline, in_turn, text_conditions
@@ -77,8 +78,9 @@ def sample(
         ValueError: File type, number, label, prompt, guidance or step do not fit the run, or the samples do not fit
             into the memory.
     """
-    _check(out, n)
-    run = Path(run)
+    _check(out, n, seed, guidance)
+    truth(ema=ema)
+    run = folder_of(run)
     config = read_config(run)
     shape = config["data"]["shape"]
     times = sampling.time_grid(steps)
@@ -105,12 +107,13 @@ def sample(
     return x
 
 
-def _check(out: str | Path | None, n: int) -> None:
-    """Raise ValueError for a wrong file type or number of samples before any work is done."""
-    if out is not None and Path(out).suffix not in (".png", ".npy"):
+def _check(out: Any, n: Any, seed: Any, guidance: Any) -> None:
+    """Check the file type and the numbers before any work is done."""
+    if out is not None and folder_of(out, "out").suffix not in (".png", ".npy"):
         raise ValueError(f"samples are written as .png or .npy, got {out}")
-    if n < 1:
-        raise ValueError(f"the number of samples must be at least 1, got {n}")
+    at_least(1, n=n)
+    check_seed(seed)
+    finite(**given(guidance=guidance))
 
 
 def guided(
@@ -164,6 +167,8 @@ def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:
         return step_of(
             steppers.euler if isinstance(flow, GuidedVelocity) else steppers.default(flow, number), flow, number
         )
+    if not isinstance(step, str):
+        raise TypeError(f"a step is a name or a function of flowmaps.steps, got {shown(step)}")
     if step not in STEP_NAMES:
         raise ValueError(
             f"unknown step {step!r}{did_you_mean(step, STEP_NAMES)}; known are auto, {', '.join(STEP_NAMES)}"
@@ -191,6 +196,8 @@ def labels_of(run: Path, config: Mapping[str, Any], n: int, label: int | None) -
         if label is not None:
             raise ValueError(f"the model in {run} was trained without class labels, so `label` cannot be given")
         return None
+    if label is not None:
+        at_least(0, label=label)
     if label is None:
         return torch.arange(n, device=device()) % classes
     if not 0 <= label < classes:

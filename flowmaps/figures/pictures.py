@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..arguments import at_least, expect_tensor, given
 from .style import Theme, figure, light
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def mosaic(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
     Raises:
         ValueError: The images have another shape, or the picture is too large.
     """
+    expect_tensor("images", images)
+    at_least(1, **given(columns=columns))
+    at_least(0, gap=gap)
     if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or not len(images):
         raise ValueError(f"a grid needs images (N, C, H, W) with 1, 3 or 4 channels, got {tuple(images.shape)}")
     check_mosaic(len(images), *images.shape[2:])
