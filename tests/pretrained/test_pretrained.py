@@ -248,7 +248,7 @@ def test_sampling_a_teacher_follows_the_exact_flow_map():
 
 
 def test_the_page_about_teachers_runs():
-    page = (Path(__file__).parent.parent / "docs" / "teachers.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "teachers.md").read_text()
     names = {}
     for block in re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S):
         exec(block, names)
