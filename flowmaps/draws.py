@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arguments import at_least, given
+
 Numbers = Callable[[int, Tensor], Tensor]
 """(n, like) -> random numbers for n rows, (n, ...), that broadcast against rows like `like`'s."""
 
@@ -63,6 +65,8 @@ class Rows:
     scale: float = field(init=False, default=1.0)
 
     def __post_init__(self) -> None:
+        at_least(0, first=self.first, **given(total=self.total))
+        at_least(1, every=self.every)
         if not 0 <= self.first < self.every:
             raise ValueError(f"expected 0 <= first < every, got first={self.first} and every={self.every}")
         if self.every > 1 and self.total is None:

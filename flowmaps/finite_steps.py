@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arguments import at_least
 from .consistency import guarded, needs_marginal_at_the_endpoint
 from .derivative import rewound, stop
 from .perceptual import Compare
@@ -180,6 +181,7 @@ def several(solver: Step, count: int) -> Step:
     Returns:
         The step.
     """
+    at_least(1, count=count)
 
     def step(flow: Any, x: Tensor, s: Any, t: Any) -> Tensor:
         for k in range(count):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from . import path as paths
+from .arguments import given, refuse_written, version, within
 from .outputs import Output, average_velocity
 from .path import Path, Time, expand, linear
 from .serialise import describable
@@ -53,6 +54,9 @@ class GuidanceSpec:
         for name in ("scale", "interval"):
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
+        scales = self.scale if isinstance(self.scale, tuple) else () if self.scale is None else (self.scale,)
+        if any(isinstance(scale, bool | str) or not scale == scale for scale in scales):
+            raise ValueError(f"a guidance scale is a number, or (lowest, highest), got {self.scale}")
         numbers = {key: value.item() if _is_number(value) else value for key, value in self.null.items()}
         plain = {key: value for key, value in numbers.items() if isinstance(value, int | float)}
         object.__setattr__(self, "null", plain)
@@ -96,8 +100,9 @@ class FlowMap(nn.Module):
             guiding such a map again warns.
 
     Raises:
-        ValueError: In calls: a time is NaN, outside [0, 1] or unknown to a partial map, or the network returns another
-            shape.
+        TypeError: The network, the output or the path is of another kind.
+        ValueError: `only_source` or `only_target` is no time. In calls: a time is NaN, outside [0, 1] or unknown to a
+            partial map, or the network returns another shape or writes into x.
     """
 
     def __init__(
@@ -111,6 +116,13 @@ class FlowMap(nn.Module):
         guidance: GuidanceSpec | None = None,
     ) -> None:
         super().__init__()
+        if not callable(network) or isinstance(network, type | FlowMap):
+            raise TypeError(f"a FlowMap needs a network, called as network(x, s, t), got {_kind(network)}")
+        if not callable(output) or isinstance(output, type):
+            raise TypeError(f"an output is a function (value, x, s, t, path) -> V, got {_kind(output)}")
+        if not isinstance(path, Path):
+            raise TypeError(f"a path is one of flowmaps.path, such as path.linear, got {_kind(path)}")
+        within(0, 1, **given(only_source=only_source, only_target=only_target))
         self.network = network
         self.output = output
         self.path = path
@@ -136,7 +148,9 @@ class FlowMap(nn.Module):
         """V(x, s, t): the mean of v along the path from s to t; the velocity if s = t."""
         s, t = expand(s, x), expand(t, x)
         self._check(s, t)
+        before = version(x)
         value = self.network(x, s.reshape(x.shape[0]), t.reshape(x.shape[0]), **self.condition)
+        refuse_written("the network", x, before)
         if getattr(value, "shape", None) != x.shape:
             got = tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}"
             raise ValueError(
@@ -220,6 +234,27 @@ class FlowMap(nn.Module):
                 raise ValueError(_unknown(name, only, _other(time, only)))
 
 
+def expect_flow(flow: Any) -> None:
+    """Check that a value is a flow map, or a guided velocity, which stands in for one.
+
+    Args:
+        flow: The value.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(flow, type) or not all(hasattr(flow, name) for name in ("velocity", "network", "path", "like")):
+        advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
+        raise TypeError(f"expected a FlowMap, got {_kind(flow)}{advice}")
+
+
+def _kind(value: Any) -> str:
+    """The kind of a value, in words."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an instance of it"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 def check_jump(flow: Any, s: float, t: float) -> None:
     """Refuse a jump that a partial map does not know.
 
@@ -229,8 +264,12 @@ def check_jump(flow: Any, s: float, t: float) -> None:
         t: Target time.
 
     Raises:
+        TypeError: The object makes no jumps.
         ValueError: The map does not know the jump.
     """
+    if not callable(flow) or isinstance(flow, type) or (isinstance(flow, nn.Module) and not hasattr(flow, "velocity")):
+        advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
+        raise TypeError(f"a jump needs a flow map, called as flow(x, s, t), got {_kind(flow)}{advice}")
     # A FlowMap does so itself, except on a GPU, where it would have to wait for the times: here they are still numbers.
     # A rule may give tensors, which the FlowMap checks.
     for name, time in (("source", s), ("target", t)):
@@ -248,8 +287,12 @@ def check_velocity(flow: Any, need: str, advice: str = "") -> None:
         advice: The way out. Empty: how the map is sampled.
 
     Raises:
+        TypeError: The object has no velocity.
         ValueError: The map is partial.
     """
+    if not callable(getattr(flow, "velocity", None)) or isinstance(flow, type):
+        advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
+        raise TypeError(f"{need}, an object with velocity(x, t), got {_kind(flow)}{advice}")
     for name in ("source", "target"):
         only = getattr(flow, f"only_{name}", None)
         if only is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .arguments import expect_tensor, finite, positive, shown, within
 from .exact import Gaussian, gaussian_average_velocity
 from .path import Path
 from .serialise import describable
@@ -42,6 +43,10 @@ class Endpoint:
     """
 
     min_time: float = 0.02
+
+    def __post_init__(self) -> None:
+        positive(min_time=self.min_time)
+        within(0, 1, min_time=self.min_time)
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
         """Average velocity V from the network's value."""
@@ -90,6 +95,9 @@ class Position:
 
     data_std: float = 0.5
 
+    def __post_init__(self) -> None:
+        positive(data_std=self.data_std)
+
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
         """Average velocity V from the network's value."""
         gap, variance = t - s, self.data_std**2
@@ -127,6 +135,10 @@ class Rotation:
     data_std: float = 1.0
     min_time: float = 1e-6
 
+    def __post_init__(self) -> None:
+        positive(data_std=self.data_std)
+        within(0, 1, min_time=self.min_time)
+
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
         """Average velocity V from the network's value."""
         s, d = s.clamp(min=self.min_time), self.data_std
@@ -158,6 +170,14 @@ class GaussianSkip(nn.Module):
     def __init__(self, mean: Tensor, variances: Tensor, basis: Tensor) -> None:
         super().__init__()
         for name, value in (("mean", mean), ("variances", variances), ("basis", basis)):
+            expect_tensor(name, value)
+        size = mean.numel()
+        if tuple(variances.shape) != (size,) or tuple(basis.shape) != (size, size):
+            raise ValueError(
+                f"a Gaussian of {size} values needs variances ({size},) and a basis ({size}, {size}), got "
+                f"{tuple(variances.shape)} and {tuple(basis.shape)}"
+            )
+        for name, value in (("mean", mean), ("variances", variances), ("basis", basis)):
             self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
 
     @classmethod
@@ -171,6 +191,7 @@ class GaussianSkip(nn.Module):
         Returns:
             The output, in the dtype of the data.
         """
+        positive(floor=floor)
         gaussian = Gaussian.fit(x0, floor=floor)
         assert gaussian.basis is not None
         return cls(gaussian.mean.to(x0.dtype), gaussian.variances.to(x0.dtype), gaussian.basis.to(x0.dtype))
@@ -203,6 +224,9 @@ class Bounded(nn.Module):
         self, output: Output = average_velocity, low: float = -1.0, high: float = 1.0, min_time: float = 1e-3
     ) -> None:
         super().__init__()
+        finite(low=low, high=high)
+        if not callable(output) or isinstance(output, type):
+            raise TypeError(f"an output is a function (value, x, s, t, path) -> V, got {shown(output)}")
         if not low < high:
             raise ValueError(f"the bounds of the data must be low < high, got {low} and {high}")
         self.output, self.low, self.high = output, low, high

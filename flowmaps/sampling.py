@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .arguments import at_least, check_seed, expect_floating, refuse_written, shown, version
 from .steps import Step, jump
 
 Condition = Tensor | Mapping[str, Any] | None
 
 
 def by_name(condition: Condition) -> dict[str, Any]:
-    """The conditions by name: a tensor means {"label": tensor}, None means no condition."""
-    return {"label": condition} if isinstance(condition, Tensor) else dict(condition or {})
+    """The conditions by name: a tensor means {"label": tensor}, None means no condition.
+
+    Args:
+        condition: A tensor, conditions by name, or None.
+
+    Returns:
+        The conditions.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if condition is None or isinstance(condition, Tensor):
+        return {} if condition is None else {"label": condition}
+    if not isinstance(condition, Mapping) or not all(isinstance(name, str) for name in condition):
+        raise TypeError(
+            "a condition is a tensor of labels, or conditions by name such as {'label': labels}, got "
+            f"{shown(condition)}"
+        )
+    return dict(condition)
 
 
 def sample(
@@ -30,6 +48,7 @@ def sample(
     step: Step = jump,
     condition: Condition = None,
     seed: int | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Sample: take noise to data in `steps` equal jumps from t = 1 to t = 0, or along `times`.
 
@@ -41,16 +60,66 @@ def sample(
         step: Step from `flowmaps.steps`, a jump by default. `steps=100, step=steps.euler` is the 100-step ODE.
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
         seed: Seed of stochastic steps; the global generator is left alone. None: they draw from it.
+        batch_size: Rows that the network computes at a time, which bounds its memory. None: all.
 
     Returns:
         The samples, of the shape of the noise.
 
     Raises:
-        ValueError: A time is outside [0, 1] or NaN, there are fewer than two times or less than one step, or a partial
-            map does not know the steps. With only_target=0 it takes one jump, or several `steps.restart`; with
-            only_source=1 exactly one jump.
+        TypeError: The noise is no tensor, a time or the number of steps is no number, or the flow has no such step.
+        ValueError: The noise is not floating-point, a time is outside [0, 1] or NaN, there are fewer than two times or
+            less than one step, a condition has another number of rows, or a partial map does not know the steps. With
+            only_target=0 it takes one jump, or several `steps.restart`; with only_source=1 exactly one jump.
     """
-    return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
+    check_state("noise", noise)
+    if batch_size is None:
+        return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
+    known = {**(getattr(flow, "condition", None) or {}), **by_name(condition)}
+    _check_rows(known, len(noise))
+
+    def bound(rows: slice) -> Any:
+        here = {name: rows_of(value, rows) for name, value in known.items()}
+        return _given(flow, here, len(noise[rows]))
+
+    return sample_(bound, noise.clone(), time_grid(steps, times), step, seed, batch_size)
+
+
+@torch.no_grad()
+def sample_(
+    flow: Callable[[slice], Any], x: Tensor, times: Sequence[float], step: Step, seed: int | None, batch_size: int
+) -> Tensor:
+    """Sample in place, a few rows at a time.
+
+    All rows take a step before any row takes the next one, so that random steps draw their numbers in the order in
+    which they draw them for all rows at once. On the CPU these are the same numbers if a batch has a multiple of 16
+    values.
+
+    Args:
+        flow: Function from rows to the flow map, bound to their conditions.
+        x: State at the first time, (B, ...); it becomes the samples.
+        times: Times of the states, as `time_grid` checks them.
+        step: Step from `flowmaps.steps`.
+        seed: Seed of stochastic steps, as in `sample`.
+        batch_size: Rows at a time.
+
+    Returns:
+        x.
+
+    Raises:
+        ValueError: `batch_size` is below 1.
+    """
+    at_least(1, batch_size=batch_size)
+    with _seeded(seed, x.device):
+        for s, t in pairwise(times):
+            for start in range(0, len(x), batch_size):
+                rows = slice(start, start + batch_size)
+                x[rows] = _stepped(step, flow(rows), x[rows], s, t)
+    return x
+
+
+def rows_of(value: Any, rows: slice) -> Any:
+    """Select some rows of a condition; a value without rows, or with one row for all, is returned unchanged."""
+    return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) != 1 else value
 
 
 def trajectory(
@@ -80,6 +149,7 @@ def trajectory(
     Raises:
         ValueError: As in `sample`.
     """
+    check_state("noise", noise)
     return list(_states(flow, noise, time_grid(steps, times), step, condition, seed))
 
 
@@ -109,6 +179,7 @@ def invert(
     Raises:
         ValueError: As in `sample`.
     """
+    check_state("x0", x0)
     up = time_grid(steps)[::-1] if times is None else time_grid(steps, times)
     return _last(_states(flow, x0, up, step, condition, None))
 
@@ -133,6 +204,11 @@ def interpolate(
     Raises:
         ValueError: As in `sample`.
     """
+    at_least(1, n=n)
+    check_state("a", a)
+    check_state("b", b)
+    if a.shape != b.shape:
+        raise ValueError(f"a and b must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     start, end = (invert(flow, x, steps, step=step, condition=condition) for x in (a, b))
     return torch.stack(
         [
@@ -176,19 +252,45 @@ def time_grid(steps: int, times: Sequence[float] | None = None) -> list[float]:
         The times.
 
     Raises:
+        TypeError: The number of steps is no whole number, or a time no number.
         ValueError: There is less than one step or there are fewer than two times, or a time is outside [0, 1].
     """
     if times is None:
-        if steps < 1:
-            raise ValueError(f"sampling needs at least one step, got {steps}")
+        at_least(1, steps=steps)
         return [1 - k / steps for k in range(steps)] + [0.0]
-    chosen = [float(t) for t in times]
+    if isinstance(times, str | bytes) or not isinstance(times, Iterable):
+        raise TypeError(f"times must be a list of numbers, such as [1.0, 0.5, 0.0], got {shown(times)}")
+    chosen = [_time(t) for t in times]
     if len(chosen) < 2:
         raise ValueError(f"sampling needs at least two times, a start and an end, got {chosen}")
     bad = [t for t in chosen if not 0 <= t <= 1]
     if bad:
         raise ValueError(f"times must lie in [0, 1] (0 is data, 1 is noise), got {bad[0]:g}")
     return chosen
+
+
+def _time(t: Any) -> float:
+    """A time as a number."""
+    try:
+        if isinstance(t, str | bytes | bool):
+            raise TypeError
+        return float(t)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"a time must be a number, got {shown(t)}") from None
+
+
+def check_state(name: str, x: Any) -> None:
+    """Check the state that sampling starts from; no value is read.
+
+    Args:
+        name: Its name in the message.
+        x: The state, (B, ...).
+
+    Raises:
+        TypeError: It is no tensor.
+        ValueError: It is not floating-point: whole numbers would stay whole numbers at every step.
+    """
+    expect_floating(name, x)
 
 
 def _last(states: Iterable[Tensor]) -> Tensor:
@@ -200,13 +302,42 @@ def _last(states: Iterable[Tensor]) -> Tensor:
 def _states(
     flow: Any, x: Tensor, times: Sequence[float], step: Step, condition: Condition, seed: int | None
 ) -> Iterator[Tensor]:
-    if condition is not None:
-        flow = flow.given(**by_name(condition))
+    flow = _given(flow, by_name(condition), len(x))
     with _seeded(seed, x.device):
         yield x
         for s, t in pairwise(times):
-            x = step(flow, x, s, t)
+            x = _stepped(step, flow, x, s, t)
             yield x
+
+
+def _given(flow: Any, condition: Mapping[str, Any], rows: int) -> Any:
+    """Bind a condition to a flow, after a check of its rows."""
+    if not condition:
+        return flow
+    _check_rows(condition, rows)
+    if not hasattr(flow, "given"):
+        raise TypeError(f"{type(flow).__name__} takes no condition: it has no method given(**condition)")
+    return flow.given(**condition)
+
+
+def _check_rows(condition: Mapping[str, Any], rows: int) -> None:
+    """Check that conditions have one row, or one for each row of the state."""
+    for name, value in condition.items():
+        if isinstance(value, Tensor) and value.ndim and len(value) not in (1, rows):
+            raise ValueError(f"the condition {name!r} needs a row for each of {rows}, got {tuple(value.shape)}")
+
+
+def _stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """The state after a step, which must be a new tensor of the same shape."""
+    if not callable(step):
+        raise TypeError(f"a step is a function such as steps.euler, got {shown(step)}")
+    before = version(x)
+    after = step(flow, x, s, t)
+    refuse_written("the flow or its step", x, before)
+    if getattr(after, "shape", None) != x.shape:
+        got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
+        raise ValueError(f"a step must return a tensor of the shape of x, {tuple(x.shape)}, got {got}")
+    return after
 
 
 @contextlib.contextmanager
@@ -214,6 +345,7 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     if seed is None:
         yield
         return
+    check_seed(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # a separate stream: with the same seed the first step would draw the noise that sampling starts from
         torch.manual_seed(seed ^ 0x5D588B656C078965)

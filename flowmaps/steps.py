@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arguments import at_least, positive, within
 from .flow_map import check_jump, check_velocity
 from .path import expand
 
@@ -47,6 +48,7 @@ def default(flow: Any, steps: int) -> Step:
     Raises:
         ValueError: The map does not take this number of steps: a map from s = 1 alone takes one.
     """
+    at_least(1, steps=steps)
     check_jump(flow, 1.0, 0.0)
     if steps == 1 or not getattr(flow, "is_partial", False):
         return jump
@@ -90,6 +92,7 @@ def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
     Raises:
         ImportError: torchdiffeq is not installed.
     """
+    positive(rtol=rtol, atol=atol)
     try:
         from torchdiffeq import odeint
     except ImportError:
@@ -137,8 +140,7 @@ def sde(level: float = 1.0) -> Step:
     exactly if f is constant over the step. From s = 1 of the linear path, where no data is left, every level above 0
     starts from fresh noise.
     """
-    if level < 0:
-        raise ValueError(f"the level of an SDE step must not be negative, got {level}")
+    within(0, math.inf, level=level)
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         _down(s, t)
@@ -180,8 +182,7 @@ def gamma(g: float) -> Step:
 
     Consistency trajectory models, Kim et al. 2023, arXiv 2310.02279.
     """
-    if not 0 <= g <= 1:
-        raise ValueError(f"gamma must lie in [0, 1], got {g}")
+    within(0, 1, g=g)
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         _down(s, t)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .arguments import at_least, check_seed, checked, positive, within
+
 Weight = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -42,6 +44,7 @@ def root(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
     return torch.where(zero, square, torch.where(zero, torch.ones_like(square), square).sqrt())
 
 
+@checked
 def adaptive(power: float = 1.0, c: float = 1e-2, size: Weight = summed) -> Weight:
     """Adaptive weight sg[1 / (|r|^2 + c)^power] |r|^2 (MeanFlow, arXiv 2505.13447).
 
@@ -53,6 +56,7 @@ def adaptive(power: float = 1.0, c: float = 1e-2, size: Weight = summed) -> Weig
     Returns:
         The weight.
     """
+    within(0, math.inf, c=c)
     if power == 0:
         return squared
 
@@ -63,6 +67,7 @@ def adaptive(power: float = 1.0, c: float = 1e-2, size: Weight = summed) -> Weig
     return weigh
 
 
+@checked
 def normalised(c: float = 0.1) -> Weight:
     """Normalised weight sg[1 / (|r| + c)] |r|^2.
 
@@ -74,6 +79,7 @@ def normalised(c: float = 0.1) -> Weight:
 
     sCM, arXiv 2410.11081; Align Your Flow, arXiv 2506.14603.
     """
+    within(0, math.inf, c=c)
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         square = summed(residual, s, t)
@@ -82,6 +88,7 @@ def normalised(c: float = 0.1) -> Weight:
     return weigh
 
 
+@checked
 def huber(c: float = 0.03) -> Weight:
     """Pseudo-Huber distance sqrt(|r|^2 + c^2 D) - c sqrt(D), D the number of coordinates.
 
@@ -93,6 +100,7 @@ def huber(c: float = 0.03) -> Weight:
 
     iCT, Song and Dhariwal 2024, arXiv 2310.14189.
     """
+    within(0, math.inf, c=c)
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         size = residual[0].numel()
@@ -101,6 +109,7 @@ def huber(c: float = 0.03) -> Weight:
     return weigh
 
 
+@checked
 def huber_each(c: float = 1e-3) -> Weight:
     """Pseudo-Huber distance by coordinate, the mean over coordinates of sqrt(r^2 + c^2) - c.
 
@@ -112,6 +121,7 @@ def huber_each(c: float = 1e-3) -> Weight:
 
     Latent consistency models, arXiv 2310.04378.
     """
+    within(0, math.inf, c=c)
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         return ((_flat(residual) ** 2 + c**2).sqrt() - c).mean(1)
@@ -119,6 +129,7 @@ def huber_each(c: float = 1e-3) -> Weight:
     return weigh
 
 
+@checked
 def cauchy(c: float = 1.0) -> Weight:
     """Cauchy distance log(1 + mean r^2 / c^2), in which outliers count little.
 
@@ -130,6 +141,7 @@ def cauchy(c: float = 1.0) -> Weight:
 
     Decoupled MeanFlow, arXiv 2510.24474, without its learned scale.
     """
+    positive(c=c)
 
     def weigh(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         return torch.log1p(squared(residual, s, t) / c**2)
@@ -179,6 +191,8 @@ class Learned(nn.Module):
         likelihood: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
+        at_least(1, channels=channels)
+        check_seed(seed)
         self.weight = weight
         self.likelihood = gaussian_likelihood if likelihood is None else likelihood
         generator = torch.Generator().manual_seed(seed)
@@ -227,11 +241,13 @@ def cauchy_likelihood(square: Tensor, w: Tensor) -> Tensor:
     return torch.log1p(torch.exp(-w) * square) + w / 2
 
 
+@checked
 def learned(channels: int = 128) -> Learned:
     """Weight with a learned log-variance of the interval: see `Learned`."""
     return Learned(channels)
 
 
+@checked
 def learned_cauchy(channels: int = 128) -> Learned:
     """Weight with a learned scale and the heavy tails of a Cauchy distribution: see `cauchy_likelihood`."""
     return Learned(channels, likelihood=cauchy_likelihood)

@@ -140,7 +140,7 @@ def test_nothing_is_recorded_for_gradients():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"steps": 0}, "at least one step, got 0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"times": [1.0]}, r"at least two times, a start and an end, got \[1.0\]"),
         ({"times": [1.0, -0.1]}, "got -0.1"),
         ({"times": [1.5, 0.0]}, "got 1.5"),

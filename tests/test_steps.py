@@ -191,7 +191,7 @@ def test_noise_without_data_starts_afresh_at_every_level(dtype):
 
 
 def test_options_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="must not be negative, got -1"):
+    with pytest.raises(ValueError, match="level must be at least 0, got -1"):
         steps.sde(-1)
     for g in (-0.1, 1.5):
         with pytest.raises(ValueError, match=r"\[0, 1\], got"):

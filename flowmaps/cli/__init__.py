@@ -15,6 +15,7 @@ try:
 except ImportError as error:
     raise ImportError(f"the command line needs {error.name}: pip install flowmaps[train]") from None
 
+from .failures import CLOSED, explained, is_closed, say_error
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
 from .options_distill import Distill
 from .options_export import Export
@@ -51,35 +52,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `flowmaps`. None: the arguments of this process.
 
     Returns:
-        The exit code: 0, 2 for wrong input, 1 for a loss that is not finite, 130 after Ctrl-C, 143
-        after SIGTERM, 129 after SIGHUP and 75 after SIGUSR1.
+        The exit code: 0; 2 for wrong input; 1 for work that fails, such as a loss that is not finite, and for an
+        unexpected error; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP and 75 after SIGUSR1; 141 if the reader
+        of the output has closed it.
     """
+    options: Any = None
     try:
         options = parse(argv)
-    except ValueError as error:
-        print(f"error: {in_options(error)}", file=sys.stderr)
-        return 2
-    try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_, **__: say_error(f"warning: {message}")
             run(options)
+        sys.stdout.flush()
     except (KeyboardInterrupt, SystemExit) as stop:
-        print("stopped" + KEPT.get(type(options), ""), file=sys.stderr)
+        if isinstance(stop.__context__, BrokenPipeError):  # rich leaves like this
+            return CLOSED
+        if options is None and isinstance(stop, SystemExit):
+            raise  # of the parser: a wrong command line, or --help
+        say_error("stopped" + KEPT.get(type(options), ""))
         return 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        if options.debug:
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and any([is_closed(stream) for stream in (sys.stdout, sys.stderr)]):
+            return CLOSED
+        if "--debug" in (sys.argv[1:] if argv is None else argv):
             raise
-        print(f"error: {in_options(error)}", file=sys.stderr)
-        return 1 if isinstance(error, FloatingPointError) else 2
+        code, text = explained(error, options)
+        say_error(f"error: {in_options(text)}")
+        return code
     part()
     return 0
 
 
-def in_options(error: Exception) -> str:
-    """The message of an error, with names of arguments replaced by options."""
+def in_options(text: str) -> str:
+    """A message, with names of arguments replaced by options."""
     from .tables import as_options
 
-    return as_options(str(error), NAMES)
+    return as_options(text, NAMES)
 
 
 def part() -> None:

@@ -70,8 +70,9 @@ def keywords(options: Any, *without: str) -> dict[str, Any]:
         found["guidance_interval"] = interval_of(found["guidance_interval"])
     if "data_args" in found:
         found["data_args"] = data_arguments(found["data_args"])
-    if found.get("method_args"):
-        found["method_args"] = method_arguments(row_of(found["method"]).build, found["method_args"])
+    if "method_args" in found:
+        pairs = found["method_args"]
+        found["method_args"] = method_arguments(row_of(found["method"]).build, pairs) if pairs else None
     return found
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import at_least
 from .array_files import Array, read
 from .array_format import ArrayFormat, check_values, finite_range, format_of, layout_of
-from .check import check_labels, check_names
+from .check import check_labels, check_names, unmasked
 from .core import IN_MEMORY, Batch, Data, Kind
 from .sources import IndexedRows, TensorRows, from_bytes, hold_out
 from .transforms import drawn_from_moments
@@ -133,6 +134,8 @@ def array_data(
         ValueError: The array is empty, has values that are not finite or outside the range, an ambiguous layout or
             wrong labels or conditions.
     """
+    array = unmasked(array, name)
+    at_least(1, **({} if classes is None else {"classes": classes}))
     if array.dtype.kind not in "uif" or array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} must hold rows of real numbers, got shape {array.shape} and dtype {array.dtype}")
     form = format_of(array, name, layout_of(array, name, layout), kind, value_range)

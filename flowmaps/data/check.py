@@ -51,6 +51,30 @@ def warn_unit_range(x: Tensor, where: str) -> None:
         )
 
 
+def unmasked(values: Any, where: str) -> Any:
+    """The values of a masked numpy array in which nothing is masked; other values are returned unchanged.
+
+    Args:
+        values: The values.
+        where: Their name in the message.
+
+    Returns:
+        The values.
+
+    Raises:
+        ValueError: Some values are masked, that is, unknown.
+    """
+    if not type(values).__module__.startswith("numpy.ma"):
+        return values
+    masked = int(values.mask.sum())
+    if masked:
+        raise ValueError(
+            f"{where} must be known, and {masked} of {values.size} values are masked: fill them, or leave out their "
+            "rows"
+        )
+    return values.data
+
+
 def check_labels(
     label: Any, rows: int, where: str, classes: int | None = None
 ) -> tuple[Tensor, int] | tuple[None, None]:
@@ -96,6 +120,7 @@ def check_labels(
 
 def _numbers(label: Any, where: str) -> Tensor:
     """Labels as a tensor of real numbers. Raises ValueError if that is not possible."""
+    label = unmasked(label, f"labels of {where}")
     try:
         label = torch.as_tensor(label)
     except (TypeError, ValueError, RuntimeError) as error:

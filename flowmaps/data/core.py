@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..arguments import at_least
+from ..arguments import at_least, check_seed
 from .prompts import Prompts
 
 Kind = Literal["points", "images", "vectors"]
@@ -113,8 +113,20 @@ class Data:
 
     @cached_property
     def std(self) -> float:
-        """Standard deviation over all entries: `known_std`, or else measured on 4096 training rows."""
-        return self.known_std if self.known_std is not None else float(self.draw(4096, seed=0).x0.double().std())
+        """Standard deviation over all entries: `known_std`, or else measured on 4096 training rows.
+
+        Raises:
+            ValueError: It is zero, so that nothing can be scaled by it.
+        """
+        if self.known_std is not None:
+            return self.known_std
+        found = float(self.draw(4096, seed=0).x0.double().std())
+        if not found > 0:
+            raise ValueError(
+                f"all values of {self.name} are equal (their standard deviation is {found:g} in 4096 rows), so a "
+                "network cannot be scaled to them: give data that vary"
+            )
+        return found
 
     def batches(self, batch_size: int, seed: int = 0, start: int = 0, rows: slice = ALL) -> Iterator[Batch]:
         """Read training batches without end. Batch i is a function of (seed, i).
@@ -137,6 +149,7 @@ class Data:
         """
         at_least(1, batch_size=batch_size)
         at_least(0, start=start)
+        check_seed(seed)
         return self.source.batches(batch_size, seed, start, rows)
 
     def draw(self, n: int, seed: int = 0) -> Batch:
@@ -153,6 +166,7 @@ class Data:
             ValueError: n is below 1.
         """
         at_least(1, n=n)
+        check_seed(seed)
         return self.source.draw(n, seed)
 
     def held_out(self, n: int, seed: int = 0) -> Batch:
@@ -169,6 +183,7 @@ class Data:
             ValueError: n is below 1, or no rows are held out.
         """
         at_least(1, n=n)
+        check_seed(seed)
         return self.source.held_out(n, seed)
 
     def to_pixels(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import at_least
+from ..arguments import at_least, check_seed, shown
+from ..arguments.memory import check_room
 from ..flow_map import FlowMap
 from ..path import linear
 from ..sampling import sample
@@ -96,10 +98,18 @@ def reflow(
         A data set with `noise` in its training batches.
 
     Raises:
-        ValueError: Labels are requested and the data have none, or samples are not finite.
+        TypeError: The teacher has no velocity, or the step is no function.
+        ValueError: Labels are requested and the data have none, samples are not finite, a number is below 1, or the
+            couplings do not fit into the memory.
     """
+    if not callable(getattr(teacher, "velocity", None)) or isinstance(teacher, type):
+        raise TypeError(f"couplings are made by a velocity, an object with velocity(x, t), got {shown(teacher)}")
+    if not callable(step):
+        raise TypeError(f"a step is a function such as steps.heun, got {shown(step)}")
     data = as_data(data)
     at_least(1, n=n, steps=steps, batch_size=batch_size)
+    check_seed(seed)
+    check_room(2 * n * math.prod(data.shape) * 4, f"{n:,} couplings take", "make fewer couplings")
     labels = _uses_labels(teacher, data, labels)
     label = _labels(data, n, batch_size, seed) if labels else None
     noise = _noise(teacher, (n, *data.shape), seed)

@@ -10,7 +10,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from ..arguments import at_least
+from ..arguments import at_least, shown
 from .core import TRAIN, Batch, Data, Kind, Source, generator, kind_of
 from .prompts import Prompts
 from .tables import TensorTable
@@ -74,7 +74,11 @@ def no_data(
     Raises:
         ValueError: A size or the number of classes is below 1, or the prompts are empty.
     """
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise TypeError(f"shape must be the sizes of one x, such as (3, 32, 32), got {shown(shape)}")
     shape = tuple(shape)
+    if not shape:
+        raise ValueError("shape must have at least one size, got ()")
     at_least(1, **{f"shape[{i}]": size for i, size in enumerate(shape)})
     if classes is not None:
         at_least(1, classes=classes)

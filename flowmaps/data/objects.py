@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
+from ..arguments import at_least, expect_tensor, given
 from ..exact import Exact
 from .check import check_finite, check_labels, check_names, warn_unit_range
 from .core import Batch, Data, Kind, kind_of
@@ -45,6 +46,7 @@ def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | N
         ValueError: Rows are empty, not finite or of mixed shapes, labels are wrong, or an argument does not apply to
             the object.
     """
+    at_least(1, **given(classes=classes))
     kind = type(obj).__name__
     complete = _complete(obj)
     if complete is not None and classes is not None:
@@ -108,6 +110,7 @@ def tensor_data(x: Tensor, label: Any = None, *, classes: int | None = None) -> 
         ValueError: The tensor is empty, has values that are not finite, holds whole numbers that are no images, or
             labels are wrong.
     """
+    expect_tensor("a tensor of data", x)
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f"a tensor of data must have rows, got shape {tuple(x.shape)}")
     x = x.detach()[:, None] if x.ndim == 1 else x.detach()
@@ -154,6 +157,9 @@ class ItemRows:
             ValueError: Rows have mixed shapes or are not finite, or labels are wrong.
         """
         items = [_item(self.dataset[row], self.name) for row in index.tolist()]
+        dtypes = {str(x.dtype).removeprefix("torch.") for x, _ in items}
+        if len(dtypes) > 1:
+            raise ValueError(f"items of {self.name} must have one dtype, got {', '.join(sorted(dtypes))}")
         shapes = {tuple(x.shape) for x, _ in items}
         if len(shapes) > 1:
             raise ValueError(f"rows of {self.name} must have one shape, got {' and '.join(map(str, sorted(shapes)))}")
@@ -170,7 +176,7 @@ def _item(item: Any, name: str) -> tuple[Tensor, Any]:
         raise TypeError(
             f"items of {name} must be a tensor or (tensor, label), got {_describe(item)}; convert them in its transform"
         )
-    return x, label
+    return x.detach(), label
 
 
 def _describe(item: Any) -> str:
@@ -227,6 +233,8 @@ def _stream(iterable: Iterable[Any], classes: int | None, held_out: Iterable[Any
 
     def convert(item: Any) -> Batch:
         rows, target = _item(item, name)
+        if rows.dtype != x.dtype:
+            raise ValueError(f"batches of {name} must have the dtype of the first, {x.dtype}, got {rows.dtype}")
         rows = from_bytes(rows.reshape(-1, *shape) if rows.ndim == 1 else rows)
         if rows.shape[1:] != shape:
             raise ValueError(

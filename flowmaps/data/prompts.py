@@ -72,10 +72,7 @@ def read_lines(path: str | Path) -> list[str]:
         FileNotFoundError: The file does not exist.
         ValueError: The file is empty or is no text.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file: {error}") from None
+    lines = _text(Path(path)).split("\n")
     lines = [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
     if not lines:
         raise ValueError(f"{path} holds no texts: it needs one to a line")
@@ -121,12 +118,20 @@ def _up_to(root: Path, file: Path) -> Iterable[Path]:
 def _beside(file: Path) -> str | None:
     """The text in the .txt file beside an image."""
     text = file.with_suffix(".txt")
-    return text.read_text(encoding="utf-8").strip() if text.is_file() else None
+    return _text(text).strip() if text.is_file() else None
+
+
+def _text(path: Path) -> str:
+    """The content of a text file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file: {error}") from None
 
 
 def _tabbed(path: Path) -> Iterable[tuple[str, str]]:
     """(file name, text) of each line of a file with tabs."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         name, tab, text = line.partition("\t")
         if not tab:
             raise ValueError(f"line {number} of {path} must be a file name, a tab and a text, got {line!r}")
@@ -135,11 +140,11 @@ def _tabbed(path: Path) -> Iterable[tuple[str, str]]:
 
 def _json_lines(path: Path) -> Iterable[tuple[str, str]]:
     """(file name, text) of each line of a JSON lines file."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         try:
             row = parse_json(line)
             yield row["file_name"], next(row[name] for name in TEXT_NAMES if isinstance(row.get(name), str))
-        except (ValueError, TypeError, KeyError, StopIteration, AttributeError):
+        except (ValueError, TypeError, KeyError, StopIteration, AttributeError, RecursionError):
             raise ValueError(
                 f'line {number} of {path} must be JSON with "file_name" and "text", got {line!r}'
             ) from None

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..arguments import MOST_CLASSES, between
+from ..arguments import MOST_CLASSES, between, checked, positive, within
 from ..exact import Exact, Gaussian, GaussianMixture
+from ..exact.base import floating
 from .core import Batch, Data, kind_of
 from .sources import Finite, Fresh, TensorRows
 
@@ -70,7 +71,9 @@ def gaussian(
     Returns:
         The data set.
     """
-    return exact(Gaussian(torch.tensor(mean), covariance=torch.tensor(covariance)), "gaussian")
+    dtype = torch.get_default_dtype()
+    centre, spread = floating(mean, "mean").to(dtype), floating(covariance, "covariance").to(dtype)
+    return exact(Gaussian(centre, covariance=spread), "gaussian")
 
 
 def mixture(
@@ -91,6 +94,7 @@ def mixture(
     return exact(GaussianMixture(weights, means, stds), "mixture")
 
 
+@checked
 def eight_gaussians(radius: float = 2.0, std: float = 0.2) -> Data:
     """Eight equal Gaussians, evenly spaced on a circle, as an exact distribution.
 
@@ -101,11 +105,13 @@ def eight_gaussians(radius: float = 2.0, std: float = 0.2) -> Data:
     Returns:
         The data set.
     """
+    positive(radius=radius, std=std)
     angles = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
     means = radius * torch.stack((angles.cos(), angles.sin()), 1)
     return exact(GaussianMixture([1 / 8] * 8, means, std), "eight_gaussians")
 
 
+@checked
 def two_moons(noise: float = 0.05, labels: bool = False) -> Data:
     """Two interleaving half circles of radius 1, centred on the origin, with Gaussian noise.
 
@@ -116,6 +122,7 @@ def two_moons(noise: float = 0.05, labels: bool = False) -> Data:
     Returns:
         The data set.
     """
+    within(0, math.inf, noise=noise)
 
     def curve(u: Tensor, moon: Tensor) -> Tensor:
         sign = 1 - 2 * moon
@@ -124,6 +131,7 @@ def two_moons(noise: float = 0.05, labels: bool = False) -> Data:
     return _curves("two_moons", curve, 2, noise, labels)
 
 
+@checked
 def spirals(arms: int = 2, turns: float = 1.5, noise: float = 0.03, labels: bool = False) -> Data:
     """Spirals from the centre to radius 2, evenly rotated against each other, with Gaussian noise.
 
@@ -142,6 +150,7 @@ def spirals(arms: int = 2, turns: float = 1.5, noise: float = 0.03, labels: bool
         ValueError: There is less than one arm.
     """
     between(1, MOST_CLASSES, arms=arms)
+    within(0, math.inf, noise=noise)
 
     def curve(u: Tensor, arm: Tensor) -> Tensor:
         along = u.sqrt()

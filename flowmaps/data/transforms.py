@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import at_least, finite, numbered
 from ..guidance.conditions import null_rows
 from .core import Batch, Data, kind_of
 from .labels import condition_of
@@ -44,6 +45,7 @@ class LabelDropout:
 
     def __post_init__(self) -> None:
         _check_share(self.share)
+        at_least(0, null=self.null)
 
     def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
         """Drop labels of a batch."""
@@ -86,6 +88,7 @@ class TextDropout:
 
 def _check_share(share: float) -> None:
     """Raise ValueError for a probability outside [0, 1]."""
+    finite(share=share)
     if not 0 <= share <= 1:
         raise ValueError(f"the share of rows without a label or text must lie in [0, 1], got {share}")
 
@@ -117,8 +120,11 @@ class GuidanceScales:
     interval: tuple[tuple[float, float], tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
+        finite(low=self.low, high=self.high, beta=self.beta)
         if not 0 < self.low <= self.high:
             raise ValueError(f"scales of guidance lie between two positive numbers, got {self.low} and {self.high}")
+        for pair in self.interval or ():
+            finite(**numbered(interval=pair))
         ends = [0.0, *(end for ends in self.interval or () for end in ends), 1.0]
         if ends != sorted(ends):
             raise ValueError(

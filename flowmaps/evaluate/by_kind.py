@@ -9,6 +9,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from ..arguments import at_least, expect_floating
 from ..data import Data
 from .distances import (
     Estimate,
@@ -100,6 +101,8 @@ def _whole_measure(whole: Tensor, features: Features, seed: int) -> Measure:
 
 def to_levels(x: Tensor, levels: int) -> Tensor:
     """Images in [-1, 1], clamped and rounded to `levels` evenly spaced values from -1 to 1."""
+    at_least(2, levels=levels)
+    expect_floating("x", x)
     return ((x.clamp(-1, 1) + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1
 
 

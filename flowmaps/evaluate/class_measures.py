@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..arguments import expect_finite, expect_floating, expect_tensor, shown
 from ..data import Data
 from .distances import Estimate, frechet_distance
 from .features import Classifier, Features, classifier_features
@@ -47,7 +48,14 @@ def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
     Returns:
         The share. Its standard error is the standard deviation of its posterior under a uniform prior, which is never
         0.
+
+    Raises:
+        TypeError: If these are no tensors, or there is no classifier.
+        ValueError: If there are no rows, a value is not finite, or the labels are no whole numbers, one for each row.
     """
+    if not callable(getattr(classifier, "accuracy", None)):
+        raise TypeError(f"accuracy needs a classifier, such as train_classifier(data), got {shown(classifier)}")
+    check_labelled(x, label)
     right, n = round(classifier.accuracy(x, label) * len(x)), len(x)
     likely = (right + 1) / (n + 2)
     return Estimate(right / n, math.sqrt(likely * (1 - likely) / (n + 3)))
@@ -67,8 +75,11 @@ def diversity(rows: Tensor, label: Tensor) -> Estimate:
         The distance and its standard error.
 
     Raises:
-        ValueError: If no class has two rows.
+        TypeError: If these are no tensors.
+        ValueError: If no class has two rows, a value is not finite, or the labels are no whole numbers, one for each
+            row.
     """
+    check_labelled(rows, label)
     means, variances = [], []
     for k in label.unique():
         of_class = rows[label == k][:MOST_OF_A_CLASS].flatten(1).double()
@@ -79,6 +90,27 @@ def diversity(rows: Tensor, label: Tensor) -> Estimate:
     if not means:
         raise ValueError("the diversity of a class needs at least two of its rows")
     return Estimate(sum(means) / len(means), math.sqrt(sum(variances)) / len(means))
+
+
+def check_labelled(x: Tensor, label: Tensor) -> None:
+    """Check rows and their labels.
+
+    Args:
+        x: Rows (N, ...).
+        label: Labels (N,).
+
+    Raises:
+        TypeError: These are no tensors.
+        ValueError: There are no rows, a value is not finite, or the labels are no whole numbers, one for each row.
+    """
+    expect_floating("x", x, "(N, ...)", least=2)
+    expect_tensor("label", label)
+    if not len(x) or label.shape != x.shape[:1] or label.dtype not in (torch.int64, torch.int32, torch.uint8):
+        raise ValueError(
+            f"labels must be whole numbers, one for each row of x, got {label.dtype} of shape {tuple(label.shape)} for "
+            f"x of shape {tuple(x.shape)}"
+        )
+    expect_finite("x", x)
 
 
 def columns(data: Data, rows: Draws, classifier: Classifier, features: Features, n: int, seed: int) -> Iterator[Column]:

@@ -12,7 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..arguments import at_least, check_seed, expect_finite, expect_tensor, positive, shown
+
 CHUNK = 1024
+"""Largest number of rows whose distances to all other rows are computed at a time."""
+PAIRS = 2**24
+"""Number of pairs of rows up to which their distances are kept together, which bounds the memory."""
 
 
 class Estimate(NamedTuple):
@@ -38,7 +43,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
     Raises:
         ImportError: If torchmetrics is not installed.
-        ValueError: If a set has fewer than two rows, or the shapes differ.
+        ValueError: If a set has fewer than two rows, the shapes differ, or a value is not finite.
     """
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -76,18 +81,19 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
         The distance; it can be slightly negative.
 
     Raises:
-        ValueError: If a set has fewer than two rows, or the shapes differ.
+        ValueError: If a set has fewer than two rows, the shapes differ, or a value is not finite.
     """
     _check(x, y)
     x, y = x.flatten(1).double(), y.flatten(1).double()
 
-    def mean(a: Tensor, b: Tensor) -> Tensor:
-        kernel = (a @ b.T / a.shape[1] + 1) ** 3
-        if a is not b:
-            return kernel.mean()
-        return (kernel.sum() - kernel.diagonal().sum()) / (len(a) * (len(a) - 1))
+    def total(a: Tensor, b: Tensor) -> Tensor:
+        return _summed(lambda rows: (rows @ b.T / b.shape[1] + 1) ** 3, a, PAIRS // len(b))
 
-    return float(mean(x, x) + mean(y, y) - 2 * mean(x, y))
+    def within(a: Tensor) -> Tensor:
+        itself = (a.square().sum(1) / a.shape[1] + 1) ** 3
+        return (total(a, a) - itself.sum()) / (len(a) * (len(a) - 1))
+
+    return float(within(x) + within(y) - 2 * total(x, y) / (len(x) * len(y)))
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -103,15 +109,29 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
         The distance; it can be slightly negative.
 
     Raises:
-        ValueError: If a set has fewer than two rows, or the shapes differ.
+        ValueError: If a set has fewer than two rows, the shapes differ, or a value is not finite.
     """
     _check(x, y)
     x, y = x.flatten(1).double(), y.flatten(1).double()
+    return float(2 * _far(x, y) / (len(x) * len(y)) - _mean_within(x) - _mean_within(y))
+
+
+def _far(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of the distances of all rows of x to all rows of y."""
     # the matrix-product form of cdist loses the small distances, which are the ones that count here
-    cross = torch.stack(
-        [torch.cdist(rows, y, compute_mode="donot_use_mm_for_euclid_dist").sum() for rows in x.split(CHUNK)]
-    ).sum()
-    return float(2 * cross / (len(x) * len(y)) - torch.pdist(x).mean() - torch.pdist(y).mean())
+    exactly = "donot_use_mm_for_euclid_dist"
+    return _summed(lambda rows: torch.cdist(rows, y, compute_mode=exactly), x, min(CHUNK, PAIRS // len(y)))
+
+
+def _mean_within(x: Tensor) -> Tensor:
+    """The mean distance of two different rows of x."""
+    pairs = len(x) * (len(x) - 1) // 2
+    return torch.pdist(x).mean() if pairs <= PAIRS else _far(x, x) / (2 * pairs)
+
+
+def _summed(function: Callable[[Tensor], Tensor], x: Tensor, at_a_time: int) -> Tensor:
+    """The sum of all entries of function(rows) over the rows of x, some rows at a time."""
+    return torch.stack([function(rows).sum() for rows in x.split(max(1, at_a_time))]).sum()
 
 
 def sliced_energy_distance(x: Tensor, y: Tensor, directions: int = 128, seed: int = 0) -> float:
@@ -130,15 +150,23 @@ def sliced_energy_distance(x: Tensor, y: Tensor, directions: int = 128, seed: in
         The distance; it can be slightly negative.
 
     Raises:
-        ValueError: If a set has fewer than two rows, or the shapes differ.
+        ValueError: If a set has fewer than two rows, the shapes differ, or a value is not finite.
     """
+    at_least(1, directions=directions)
+    check_seed(seed)
     _check(x, y)
     x, y = x.flatten(1).double(), y.flatten(1).double()
     u = torch.randn(x.shape[1], directions, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x.device)
-    x, y = (rows @ (u / u.norm(dim=0)) for rows in (x, y))
+    u = u / u.norm(dim=0)
+    at_a_time = max(1, PAIRS // (len(x) + len(y)))
+    return float(torch.cat([_along(x @ some, y @ some) for some in u.split(at_a_time, dim=1)]).mean())
+
+
+def _along(x: Tensor, y: Tensor) -> Tensor:
+    """The energy distance of each column of x (N, K) and y (M, K), as (K,)."""
     n, m, within_x, within_y = len(x), len(y), _pair_sum(x), _pair_sum(y)
     cross = (_pair_sum(torch.cat((x, y))) - within_x - within_y) / (n * m)
-    return float((2 * cross - 2 * within_x / (n * (n - 1)) - 2 * within_y / (m * (m - 1))).mean())
+    return 2 * cross - 2 * within_x / (n * (n - 1)) - 2 * within_y / (m * (m - 1))
 
 
 def _pair_sum(rows: Tensor) -> Tensor:
@@ -168,7 +196,20 @@ def histogram_kl(
 
     Returns:
         The divergence and its standard error.
+
+    Raises:
+        ValueError: If x are no points of the plane or a value is not finite, or a number is out of range.
     """
+    at_least(1, bins=bins)
+    at_least(2, resamples=resamples)
+    positive(half_width=half_width)
+    check_seed(seed)
+    if not callable(log_prob):
+        raise TypeError(f"log_prob must be a function of points, got {shown(log_prob)}")
+    expect_tensor("x", x)
+    if x.ndim != 2 or x.shape[1] != 2 or not len(x) or x.is_complex():
+        raise ValueError(f"a histogram needs points of the plane (N, 2), got {x.dtype} of shape {tuple(x.shape)}")
+    expect_finite("x", x)
     edge = 2 * half_width / bins
     cell = ((x.double() + half_width) / edge).floor().long()
     cell = cell[((cell >= 0) & (cell < bins)).all(1)]
@@ -189,14 +230,36 @@ def histogram_kl(
 
 
 def nearest(x: Tensor, y: Tensor) -> Tensor:
-    """The distance from each row of x (N, *shape) to the nearest row of y (M, *shape), as (N,)."""
+    """The distance from each row of x (N, *shape) to the nearest row of y (M, *shape), as (N,).
+
+    Args:
+        x: The rows.
+        y: The rows to compare with.
+
+    Returns:
+        The distances.
+
+    Raises:
+        ValueError: If a set has no rows, the shapes differ, or a value is not finite.
+    """
+    _check(x, y, least=1)
     x, y = x.flatten(1), y.flatten(1)
-    return torch.cat([torch.cdist(rows, y).amin(1) for rows in x.split(CHUNK)])
+    at_a_time = max(1, min(CHUNK, PAIRS // len(y)))
+    return torch.cat([torch.cdist(rows, y).amin(1) for rows in x.split(at_a_time)])
 
 
-def _check(x: Tensor, y: Tensor) -> None:
-    """Refuse sets with fewer than two rows or different shapes."""
-    if len(x) < 2 or len(y) < 2 or x.shape[1:] != y.shape[1:]:
+def _check(x: Tensor, y: Tensor, least: int = 2) -> None:
+    """Refuse sets with too few rows, different shapes, other values than real numbers, NaN or infinite values."""
+    for name, rows in (("x", x), ("y", y)):
+        expect_tensor(name, rows)
+        if rows.is_complex():
+            raise ValueError(f"{name} must hold real numbers, got {rows.dtype}")
+    if min(x.ndim, y.ndim) < 2 or min(len(x), len(y)) < least or x.shape[1:] != y.shape[1:]:
         raise ValueError(
-            f"a distance needs two sets of at least 2 rows of one shape, got {tuple(x.shape)} and {tuple(y.shape)}"
+            f"a distance needs two sets of at least {least} row{'s' * (least > 1)} of one shape, got {tuple(x.shape)} "
+            f"and {tuple(y.shape)}"
         )
+    if x.device != y.device:
+        raise ValueError(f"a distance needs two sets on one device, got {x.device} and {y.device}")
+    for name, rows in (("x", x), ("y", y)):
+        expect_finite(name, rows)

@@ -13,8 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import at_least, check_seed, expect_floating, shown
+from ..arguments.memory import rows_at_a_time
 from ..data import Data
 from ..files import add_tensor, opened_tensors, parse_json, replacing, save_tensors
+from ..networks.layers import expect_shape
+from ..networks.mlp import as_image_shape
 from ..serialise import mismatch
 
 WHITENING = 10_000
@@ -34,8 +38,15 @@ class Features:
     name: str
     extract: Callable[[Tensor], Tensor]
 
+    def __post_init__(self) -> None:
+        if not callable(self.extract):
+            raise TypeError(f"features are a function of images, got {shown(self.extract)}")
+
     def __call__(self, x: Tensor, batch_size: int = 1024) -> Tensor:
         """Features of any number of rows, in float64 on the CPU."""
+        expect_floating("x", x)
+        at_least(1, batch_size=batch_size)
+        batch_size = rows_at_a_time(x[0].numel() if len(x) else 1, batch_size)
         with torch.no_grad():
             return torch.cat([self.extract(rows).double().cpu() for rows in x.split(batch_size)])
 
@@ -60,7 +71,9 @@ class Classifier(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int = 32, size: int = 64) -> None:
         super().__init__()
-        self.shape, self.classes = tuple(shape), classes
+        shape = as_image_shape(shape)
+        at_least(1, classes=classes, width=width, size=size)
+        self.shape, self.classes = shape, classes
         channels, height, across = shape
         layers: list[nn.Module] = []
         stride = 2 if max(height, across) > 16 else 1
@@ -76,10 +89,12 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Whitened features (B, size) of images."""
+        expect_shape(x, self.shape)
         return (self.body(x.to(self.mean)) - self.mean) @ self.axes
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes)."""
+        expect_shape(x, self.shape)
         return self.head(F.relu(self.body(x.to(self.mean))))
 
     @torch.no_grad()
@@ -113,8 +128,14 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
         The classifier, frozen.
 
     Raises:
-        ValueError: If the data are not images.
+        TypeError: If `data` is no `Data`.
+        ValueError: If the data are not images, or a number is out of range.
     """
+    if not isinstance(data, Data):
+        raise TypeError(f"a classifier is trained on a Data, such as fm.data.load(name), got {shown(data)}")
+    at_least(0, steps=steps)
+    at_least(1, batch_size=batch_size)
+    check_seed(seed)
     if data.kind != "images":
         raise ValueError(
             f"a classifier of images needs images, and {data.name} holds {data.kind} of shape {data.shape}"
@@ -186,6 +207,8 @@ def _digest(arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 def classifier_features(classifier: Classifier) -> Features:
     """The features of a `Classifier`, named by its training data."""
+    if not isinstance(classifier, Classifier):
+        raise TypeError(f"expected a Classifier, such as train_classifier(data), got {shown(classifier)}")
     trained = "classifier trained on the data's labels"
     untrained = "network with random weights (the data has no labels)"
     name = f"whitened features of a small {trained if classifier.classes > 1 else untrained}"

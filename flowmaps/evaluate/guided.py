@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import at_least, check_seed, shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..sampling import sample
@@ -21,7 +22,7 @@ from .class_measures import Column, accuracy, columns, diversity
 from .cost import Sampled, measured
 from .distances import Estimate, frechet_distance
 from .features import Classifier, Features, classifier_features
-from .measures import draw, mean_and_stderr
+from .measures import draw, is_measurable, mean_and_stderr
 
 __all__ = [
     "SCALES",
@@ -116,8 +117,17 @@ def by_scale(
         A dict that JSON can hold. "rows": "sampler", "steps", "scale", "run" if it is of another run, and the measures,
         each with "KEY_stderr". "data": the measures of held-out data. "measures": the meaning of the keys. If there are
         reference samplers, "to_reference" is the distance to their samples at the same scale, from other noise; for
-        themselves it is the floor of this distance.
+        themselves it is the floor of this distance. A sampler whose samples are not finite has no measures.
+
+    Raises:
+        ValueError: A number is below 1, or the data are no images with classes.
     """
+    at_least(1, n=n, draws=draws, batch_size=batch_size)
+    check_seed(seed)
+    if data.kind != "images" or not data.classes:
+        raise ValueError(f"guidance is measured on images with classes, and {data.name} holds {data.kind}")
+    if not isinstance(classifier, Classifier):
+        raise TypeError(f"accuracy needs a Classifier, such as train_classifier(data), got {shown(classifier)}")
     features = classifier_features(classifier) if features is None else features
     rows = draw(data, n, draws, seed)
     found = list(columns(data, rows, classifier, features, n * draws, seed))
@@ -128,8 +138,11 @@ def by_scale(
     table, seen = [], []
     for one in samplers:
         sampled = one.draw(*on_its_device(one, noise, label), batch_size)
-        seen.append(features(sampled.x).split(rows.n))
-        table.append(_row(one, sampled, {column.key: column.estimate(sampled.x, label) for column in found}))
+        measurable = is_measurable(sampled.x, f"{one.name} in {one.steps} steps at scale {one.scale:g}")
+        seen.append(features(sampled.x).split(rows.n) if measurable else ())
+        unknown = Estimate(math.nan, math.nan)
+        estimates = {column.key: column.estimate(sampled.x, label) if measurable else unknown for column in found}
+        table.append(_row(one, sampled, estimates))
     titles = {column.key: column.title for column in found}
     if _compare_with_reference(samplers, seen, table):
         titles["to_reference"] = "the same distance, to samples of the reference at the same scale, from other noise"
@@ -168,7 +181,8 @@ def _compare_with_reference(
 
 def _distance_to_next(rows: Sequence[Tensor], others: Sequence[Tensor]) -> Estimate:
     """The mean distance of draw k to draw k + 1 of the others, because draw k of the others has the same noise."""
-    return mean_and_stderr([frechet_distance(*pair) for pair in zip(rows, others[1:], strict=False)])
+    found = [frechet_distance(*pair) for pair in zip(rows, others[1:], strict=False)]
+    return mean_and_stderr(found) if found else Estimate(math.nan, math.nan)
 
 
 def _row(one: GuidedSampler, sampled: Sampled, found: dict[str, Estimate]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ standard error covers the sampler alone: right for comparing samplers, silent ab
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle
@@ -86,6 +87,25 @@ def draw(data: Data, n: int, count: int, seed: int) -> Draws:
     n = min(n, len(held_out), len(training))
     wanted = n * count if whole is None else max(n * count, WHOLE_DRAWS * len(whole))
     return Draws(split(held_out, n), split(training, n), wanted, whole)
+
+
+def is_measurable(x: Tensor, sampler: str) -> bool:
+    """Whether all samples are finite, so that they have measures; if not, a warning names the sampler.
+
+    Args:
+        x: The samples (N, *shape).
+        sampler: The sampler, in words.
+
+    Returns:
+        Whether they are finite.
+    """
+    broken = int((~x.isfinite()).flatten(1).any(1).sum())
+    if broken:
+        warnings.warn(
+            f"{broken} of {len(x)} samples of {sampler} hold NaN or infinite values, so its measures are not known",
+            stacklevel=3,
+        )
+    return not broken
 
 
 def split(x: Tensor, n: int) -> tuple[Tensor, ...]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from ..arguments import at_least, check_seed, given, numbered, shown
+from ..arguments.memory import check_room
 from ..data import Data, as_data
 from ..data.labels import uses_labels
-from ..flow_map import FlowMap
-from .by_kind import measures
+from ..flow_map import FlowMap, expect_flow
+from .by_kind import DENSITY_SAMPLES, NEIGHBOURS, measures
 from .distances import Estimate
 from .features import Features, classifier_features, train_classifier
-from .measures import Draws, Measure, draw
+from .measures import Draws, Measure, draw, is_measurable
 from .samplers import Sampler, Setup, samplers
 from .truth import map_error
 
@@ -57,14 +60,25 @@ def evaluate(
     Returns:
         A dict that JSON can hold: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
         "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of the kind of
-        data, each under its key; "measures" has their meanings.
+        data, each under its key; "measures" has their meanings. A sampler whose samples are not finite has no measures,
+        and a warning names it.
 
     Raises:
-        ValueError: `labels` is True and the data have none, or too few rows are held out.
+        ValueError: `labels` is True and the data have none, too few rows are held out, a number is below 1, or the rows
+            do not fit into the memory.
     """
+    expect_flow(flow)
+    at_least(1, n=n, draws=draws, **given(batch_size=batch_size))
+    at_least(1, **numbered(jumps=jumps, ode_steps=ode_steps))
+    check_seed(seed)
     data = as_data(data)
     draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
+    kept = 4 * n * draws + (NEIGHBOURS if data.kind == "images" else DENSITY_SAMPLES)
+    size = kept * math.prod(data.shape) * flow.like.element_size()
+    check_room(size, "this evaluation keeps rows of", "evaluate fewer, such as n=256", _warn)
     rows = draw(data, n, draws, seed)
+    if features is not None and not isinstance(features, Features):
+        raise TypeError(f"features are given as Features(name, function), got {shown(features)}")
     if features is None and data.kind == "images":
         features = classifier_features(train_classifier(data, seed=seed))
     found = list(measures(data, rows, features, seed))
@@ -114,7 +128,9 @@ def _titles(found: Sequence[Measure]) -> dict[str, str]:
 def _row(setup: Setup, sampler: Sampler, found: Sequence[Measure]) -> dict[str, Any]:
     """A row of the table."""
     sampled = setup.run(sampler)
-    main, *others = (_in_row(measure, measure.estimate(sampled.x)) for measure in found)
+    known = is_measurable(sampled.x, f"{sampler.name} in {sampler.steps} steps")
+    estimates = (measure.estimate(sampled.x) if known else Estimate(math.nan, math.nan) for measure in found)
+    main, *others = map(_in_row, found, estimates)
     return {
         "sampler": sampler.name,
         "steps": sampler.steps,
@@ -124,6 +140,11 @@ def _row(setup: Setup, sampler: Sampler, found: Sequence[Measure]) -> dict[str, 
         "samples": len(sampled.x),
         **_merged(others),
     }
+
+
+def _warn(text: str) -> None:
+    """Announce a large evaluation."""
+    warnings.warn(text, stacklevel=4)
 
 
 def _in_row(measure: Measure, estimate: Estimate) -> dict[str, float | None]:

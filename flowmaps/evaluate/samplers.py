@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import steps as step_functions
+from ..arguments.memory import rows_at_a_time
 from ..data import Data
 from ..data.labels import condition_of
 from ..flow_map import FlowMap
@@ -79,7 +80,7 @@ class Setup:
             least: The fewest samples that are enough.
             n: The number of samples.
             seed: Fixes noise and conditions.
-            batch_size: Samples at a time; None takes 2048 for small samples and 256 for others.
+            batch_size: Samples at a time; None takes 2048 for small samples, and 256 or fewer for others.
             labels: Whether the network is conditioned on labels.
 
         Returns:
@@ -95,7 +96,7 @@ class Setup:
             least,
             noise,
             condition and {name: value.to(noise.device) for name, value in condition.items()},
-            batch_size or (2048 if values <= 16 else 256),
+            batch_size or rows_at_a_time(values, 2048 if values <= 16 else 256),
         )
 
     def sample(self, sampler: Sampler, rows: slice) -> Tensor:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import at_least, check_seed, expect_finite, expect_floating, expect_tensor, shown
 from ..consistency import Rule, eulerian, lagrangian
 from ..exact import Exact
-from ..flow_map import FlowMap, check_velocity
+from ..flow_map import FlowMap, check_velocity, expect_flow
 from ..sampling import Condition, by_name
+from ..velocity import Checked, fixed
 
 
 @torch.no_grad()
@@ -31,7 +33,16 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
         "map_error": x ~ p_s and (s, t) uniform over the times that the map knows: the triangle t < s, or the line t =
         only_target or s = only_source of a partial map. "map_error_one_jump": s = 1, t = 0; NaN for a partial map that
         does not know this jump.
+
+    Raises:
+        TypeError: The flow or the distribution is of another kind.
+        ValueError: The number of samples is below 1, or the network has another shape.
     """
+    expect_flow(flow)
+    if not isinstance(exact, Exact):
+        raise TypeError(f"the error is measured against a distribution of flowmaps.exact, got {shown(exact)}")
+    at_least(1, n=n)
+    check_seed(seed)
     truth = copy.copy(exact)
     truth.path = flow.path
     generator = torch.Generator().manual_seed(seed)
@@ -92,19 +103,30 @@ def consistency_residuals(
         The residuals (S, T), entry [i, j] at s = grid[i], t = grid[j]; NaN for times that are left out or not known.
 
     Raises:
-        ValueError: A partial map has no teacher.
+        TypeError: The flow, the data, the rule or the teacher is of another kind.
+        ValueError: A partial map has no teacher, the grid holds no times in [0, 1], or the data are not finite.
     """
+    expect_flow(flow)
+    expect_floating("x0", x0, least=2)
+    expect_finite("x0", x0)
+    check_seed(seed)
+    if rule is not None and not callable(rule):
+        raise TypeError(f"a rule is a function of flowmaps.consistency, got {shown(rule)}")
+    times = _grid(grid)
+    if teacher is not None:
+        teacher = Checked(fixed(teacher).teacher)
     if teacher is None:
         check_velocity(
             flow,
             "without a teacher a map is compared with its own velocity",
             "give teacher=, anything with velocity(x, t), such as the model that it was distilled from",
         )
-    times = torch.linspace(0, 1, grid) if isinstance(grid, int) else grid
     rule = rule or (lagrangian if flow.only_target is None else eulerian)
     if condition is not None:
         known = by_name(condition)
-        flow, teacher = (one.given(**known) if hasattr(one, "given") else one for one in (flow, teacher))
+        flow = flow.given(**known)
+        if teacher is not None and hasattr(teacher.teacher, "given"):
+            teacher = Checked(teacher.teacher.given(**known))
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=x0.dtype).to(x0)
     result = torch.full((len(times), len(times)), float("nan"), dtype=torch.float64)
     for i, s in enumerate(times.to(x0)):
@@ -115,3 +137,14 @@ def consistency_residuals(
                 residual = rule(flow, flow if teacher is None else teacher, x, s_rows, t_rows)
                 result[i, j] = residual.double().square().mean().sqrt()
     return result
+
+
+def _grid(grid: Any) -> Tensor:
+    """Times of a grid, or so many of them."""
+    if not isinstance(grid, Tensor):
+        at_least(1, grid=grid)
+        return torch.linspace(0, 1, grid)
+    expect_tensor("grid", grid)
+    if grid.ndim != 1 or not len(grid) or not bool(((grid >= 0) & (grid <= 1)).all()):
+        raise ValueError(f"a grid holds times in [0, 1], got {shown(grid)}")
+    return grid

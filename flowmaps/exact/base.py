@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..path import Path, Time, expand
+from ..arguments import expect_tensor, shown
+from ..path import Path, Time
+from ..path.base import at_time
 
 Numbers = float | Sequence[Any] | Tensor
 
@@ -109,7 +111,7 @@ class Exact(ABC):
         Returns:
             (B, *shape).
         """
-        s, t = expand(s, x), expand(t, x)
+        s, t = at_time(s, x), at_time(t, x)
         same = s == t
         gap = torch.where(same, torch.ones_like(t), t - s)
         return torch.where(same, self.velocity(x, t), ((self.flow_map(x, s, t) - x) / gap).to(x.dtype))
@@ -148,6 +150,7 @@ def check_state(distribution: Exact, x: Tensor) -> None:
     Raises:
         ValueError: for any other shape or dtype.
     """
+    expect_tensor("x", x)
     if x.shape[1:] != distribution.shape or not x.is_floating_point():
         raise ValueError(
             f"{distribution} takes floating-point x of shape (B, {', '.join(map(str, distribution.shape))}), got "
@@ -155,10 +158,34 @@ def check_state(distribution: Exact, x: Tensor) -> None:
         )
 
 
-def floating(value: Numbers) -> Tensor:
-    """Convert to a tensor: floating-point tensors keep their dtype, everything else becomes float64."""
+def floating(value: Numbers, name: str = "a parameter") -> Tensor:
+    """Convert to a tensor: floating-point tensors keep their dtype, everything else becomes float64.
+
+    Args:
+        value: The numbers.
+        name: Their name in messages.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        TypeError: They are no numbers.
+        ValueError: One is NaN or infinite.
+    """
     own = value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.float64
-    return torch.as_tensor(value, dtype=own)
+    try:
+        found = torch.as_tensor(value, dtype=own)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be numbers, got {shown(value)}") from None
+    if not bool(found.isfinite().all()):
+        raise ValueError(f"{name} must be finite, got {shown(value)}")
+    return found
+
+
+def check_path(path: Any) -> None:
+    """Raise TypeError unless a value is a path."""
+    if not isinstance(path, Path):
+        raise TypeError(f"a path is one of flowmaps.path, such as path.linear, got {shown(path)}")
 
 
 def wide(x: Tensor) -> Tensor:

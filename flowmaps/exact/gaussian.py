@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..path import Path, Time, expand, linear
-from .base import Exact, Numbers, beside, check_state, flat, floating, marginal_variance, wide
+from ..arguments import at_least, expect_finite, expect_floating
+from ..path import Path, Time, linear
+from ..path.base import at_time
+from .base import Exact, Numbers, beside, check_path, check_state, flat, floating, marginal_variance, wide
 
 
 class Gaussian(Exact):
@@ -36,17 +38,18 @@ class Gaussian(Exact):
     def __init__(
         self, mean: Numbers = 0.0, std: Numbers = 1.0, *, covariance: Tensor | None = None, path: Path = linear
     ) -> None:
+        check_path(path)
         self.path = path
-        self.mean = floating(mean).expand(_event(mean, std, covariance))
+        self.mean = floating(mean, "mean").expand(_event(mean, std, covariance))
         self.shape = self.mean.shape
         size = self.mean.numel()
         if covariance is None:
-            deviation = torch.as_tensor(std, dtype=self.mean.dtype).expand(self.shape).reshape(-1)
+            deviation = floating(std, "std").to(self.mean.dtype).expand(self.shape).reshape(-1)
             if not bool((deviation > 0).all()):
                 raise ValueError(f"a standard deviation must be positive, got {std}")
             self.variances, self.basis = deviation**2, None
         else:
-            covariance = torch.as_tensor(covariance, dtype=self.mean.dtype)
+            covariance = floating(covariance, "covariance").to(self.mean.dtype)
             if tuple(covariance.shape) != (size, size):
                 raise ValueError(
                     f"a Gaussian over {size} coordinates needs a covariance of shape ({size}, {size}), got "
@@ -71,7 +74,14 @@ class Gaussian(Exact):
 
         Returns:
             The Gaussian, in float64.
+
+        Raises:
+            ValueError: There are fewer than two rows, or a value is not finite.
         """
+        expect_floating("x0", x0, "(N, *shape)", least=2)
+        if len(x0) < 2:
+            raise ValueError(f"a Gaussian is fitted to at least 2 rows, got {len(x0)}")
+        expect_finite("x0", x0)
         rows = x0.flatten(1).double()
         variances, basis = torch.linalg.eigh(torch.cov(rows.T).reshape(rows.shape[1], rows.shape[1]))
         covariance = basis * variances.clamp(min=floor) @ basis.T
@@ -79,6 +89,7 @@ class Gaussian(Exact):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n independent rows, (n, *shape); see `Exact.sample`."""
+        at_least(0, n=n)
         z = torch.randn(n, self.variances.numel(), generator=generator, dtype=self.mean.dtype)
         rows = z * self.variances.sqrt()
         return self.mean + (rows if self.basis is None else rows @ self.basis.T).reshape(n, *self.shape)
@@ -89,17 +100,18 @@ class Gaussian(Exact):
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Compute V(x, s, t) in closed form; see `Exact.average_velocity`."""
-        s, t = expand(s, x), expand(t, x)
+        check_state(self, x)
+        s, t = at_time(s, x), at_time(t, x)
         return gaussian_average_velocity(wide(x), s, t, self.path, *self._like(x)).to(x.dtype)
 
     def flow_map(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Compute F(x, s, t) = x + (t - s) V(x, s, t); see `Exact.flow_map`."""
-        s, t = expand(s, x), expand(t, x)
+        s, t = at_time(s, x), at_time(t, x)
         return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Compute mean + alpha l / g^2 (x - alpha mean) in the eigenbasis."""
-        t = expand(t, x)
+        t = at_time(t, x)
         mean, variances, basis = self._like(x)
         alpha = self.path.alpha(t)
         gain = flat(alpha) * variances / marginal_variance(self.path, t, variances)
@@ -107,14 +119,14 @@ class Gaussian(Exact):
 
     def score(self, x: Tensor, t: Time) -> Tensor:
         """Compute -(x - alpha mean) / g^2 in the eigenbasis."""
-        t = expand(t, x)
+        t = at_time(t, x)
         mean, variances, basis = self._like(x)
         centred = wide(x) - self.path.alpha(t) * mean
         return _scale(centred, -1 / marginal_variance(self.path, t, variances), basis).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Compute log p_t(x) in nats, (B,); see `Exact.log_prob`."""
-        t = expand(t, x)
+        t = at_time(t, x)
         mean, variances, basis = self._like(x)
         centred = (wide(x) - self.path.alpha(t) * mean).flatten(1)
         rotated, marginal = centred if basis is None else centred @ basis, marginal_variance(self.path, t, variances)

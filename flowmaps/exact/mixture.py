@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..path import Path, Time, expand, linear
-from .base import Exact, Numbers, beside, check_state, flat, floating, marginal_variance, wide
+from ..arguments import at_least
+from ..path import Path, Time, linear
+from ..path.base import at_time
+from .base import Exact, Numbers, beside, check_path, check_state, flat, floating, marginal_variance, wide
 from .solve import solve
 
 
@@ -31,10 +33,13 @@ class GaussianMixture(Exact):
     """
 
     def __init__(self, weights: Numbers, means: Numbers, stds: Numbers, *, path: Path = linear) -> None:
+        check_path(path)
         self.path = path
-        self.means = floating(means)
+        self.means = floating(means, "means")
+        if self.means.ndim == 0 or self.means.shape[0] == 0:
+            raise ValueError(f"a mixture needs means (K, *shape), got {means}")
         self.means = self.means[:, None] if self.means.ndim == 1 else self.means
-        self.weights = torch.as_tensor(weights, dtype=self.means.dtype)
+        self.weights = floating(weights, "weights").to(self.means.dtype)
         count = self.means.shape[0]
         if (
             self.weights.shape != (count,)
@@ -45,7 +50,7 @@ class GaussianMixture(Exact):
                 f"a mixture of {count} means needs {count} weights that are not negative and sum to 1, got {weights}"
             )
         self.weights = self.weights / self.weights.sum()
-        self.stds = torch.as_tensor(stds, dtype=self.means.dtype)
+        self.stds = floating(stds, "stds").to(self.means.dtype)
         if self.stds.shape not in ((), (count,)) or not bool((self.stds > 0).all()):
             raise ValueError(f"stds must be positive, one number or {count} of them, got {stds}")
         self.stds = self.stds.expand(count)
@@ -53,6 +58,7 @@ class GaussianMixture(Exact):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n independent rows, (n, *shape); see `Exact.sample`."""
+        at_least(0, n=n)
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = torch.randn(n, *self.shape, generator=generator, dtype=self.means.dtype)
         return self.means[which] + self.stds[which].reshape(-1, *[1] * len(self.shape)) * z
@@ -67,26 +73,26 @@ class GaussianMixture(Exact):
         Returns:
             (B, K).
         """
-        return self._log_joint(x, expand(t, x)).softmax(1).to(x.dtype)
+        return self._log_joint(x, at_time(t, x)).softmax(1).to(x.dtype)
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Compute log p_t(x) in nats, (B,); see `Exact.log_prob`."""
-        return self._log_joint(x, expand(t, x)).logsumexp(1).to(x.dtype)
+        return self._log_joint(x, at_time(t, x)).logsumexp(1).to(x.dtype)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """Compute sum_k p(k | x) v_k(x, t), with v_k = alpha' mean_k + (g_k'/g_k) (x - alpha mean_k)."""
-        t = expand(t, x)
+        t = at_time(t, x)
         slope = self.path.alpha_slope(t, t)
         return self._mean_over_components(x, t, slope, self.path.alpha(t) * slope, self.path.variance_slope(t, t) / 2)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Compute E[x_0 | x_t = x], the mean over the components of their own denoisers."""
-        t = expand(t, x)
+        t = at_time(t, x)
         return self._mean_over_components(x, t, torch.ones_like(t), self.path.alpha(t), torch.zeros_like(t))
 
     def score(self, x: Tensor, t: Time) -> Tensor:
         """Compute -sum_k p(k | x) (x - alpha mean_k) / g_k^2."""
-        t = expand(t, x)
+        t = at_time(t, x)
         zero = torch.zeros_like(t)
         return self._mean_over_components(x, t, zero, zero, zero - 1)
 

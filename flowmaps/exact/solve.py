@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..path import Time, expand
+from ..path import Time
+from ..path.base import at_time
 
 # Dormand and Prince 1980: nodes, stages, fifth-order weights (the last stage row) and the difference to the embedded
 # fourth order.
@@ -46,7 +47,7 @@ def solve(
         RuntimeError: if the step becomes too small, because the velocity is singular on the way.
     """
     y = x.double()
-    s, t = expand(s, y), expand(t, y)
+    s, t = at_time(s, y), at_time(t, y)
     gap = t - s
 
     def rate(u: float, y: Tensor) -> Tensor:

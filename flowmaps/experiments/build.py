@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import nn
 
-from ..arguments import at_least, did_you_mean
+from ..arguments import at_least, did_you_mean, expect_path, shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..method.method import Method
@@ -40,10 +40,13 @@ def row_of(method: MethodLike) -> Row:
         The row.
 
     Raises:
+        TypeError: It is something else.
         ValueError: The method is unknown; the message has the closest names.
     """
     if isinstance(method, Row):
         return method
+    if not isinstance(method, str | Method) and not callable(method):
+        raise TypeError(f"a method is a name such as 'imf', a function of fm.methods or a Method, got {shown(method)}")
     if not isinstance(method, str | Method):
         return next((row for row in LANDSCAPE if row.build is method), None) or row_of(getattr(method, "__name__", "?"))
     name = method if isinstance(method, str) else method.name
@@ -56,6 +59,8 @@ def row_of(method: MethodLike) -> Row:
 
 def rows_of(methods: Sequence[MethodLike]) -> list[Row]:
     """Find the rows of several methods, each once. Raises ValueError for an unknown method and for an empty list."""
+    if not isinstance(methods, list | tuple):
+        raise TypeError(f"`methods` must be a list of methods, got {shown(methods)}")
     rows = [row_of(method) for method in methods]
     if not rows:
         raise ValueError("`methods` needs at least one name")
@@ -128,6 +133,8 @@ def is_path(model: Any) -> TypeGuard[str | PathLike[str]]:
 
 def flow_of(model: ModelLike) -> FlowMap:
     """A flow map to start from: loaded from a run folder, or a copy of the given one."""
+    if not isinstance(model, FlowMap):
+        expect_path("a model", model)
     return copy.deepcopy(model) if isinstance(model, FlowMap) else load(Path(model))
 
 

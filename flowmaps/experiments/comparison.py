@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arguments import at_least
 from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
@@ -31,6 +32,7 @@ from ..runs.lock import check_free
 from ..runs.resuming import compare as compared
 from ..serialise import current
 from .build import MethodLike, NetworkName, OutputName, rows_of
+from .checks import check_by_name, check_networks, check_settings_of_training, folder_of
 from .comparison_runs import ComparisonRuns
 from .evaluation import CLASSIFIER
 from .reporting import PAGE, comparison_report
@@ -146,17 +148,21 @@ def compare(
 
     Raises:
         ValueError: Arguments do not fit together, name something unknown, or differ from the comparison in the folder.
-        TypeError: A setting is unknown, or is not shared by all methods.
+        TypeError: A setting is unknown, or is not shared by all methods, or a value is of another type.
         BlockingIOError: Another process compares methods in the folder.
         FileExistsError: The folder holds something else.
     """
     check_settings("compare", settings, LEARNING)
+    check_networks(network=network, output=output, width=width, depth=depth, labels=labels)
+    check_settings_of_training(settings, steps, seconds, out)
+    check_by_name(data_args=data_args)
+    at_least(1, couplings=couplings)
     rows = rows_of([methods] if isinstance(methods, str) else methods)
     settings = {name: settings.get(name, usual) for name, usual in settings_of_training().items() if name in LEARNING}
     source = data_of(data, data_args)
     length = {name: value for name, value in length_of(steps, seconds, STEPS).items() if value is not None}
     networks = {"network": network, "width": width, "depth": depth, "output": output, "labels": labels}
-    given = None if teacher is None else Path(teacher)
+    given = None if teacher is None else folder_of(teacher, "teacher")
     now = _settings(source, length, given, {**networks, **settings, "couplings": couplings})
     with folder_for(out, f"{Path(source.name).name}-compare", settings, lambda path: _is_same(path, now)) as folder:
         work = ComparisonRuns(

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import torch
 
+from ..arguments import at_least, expect_path, given, truth
 from .build import MethodLike, check_method_arguments
+from .checks import check_by_name, check_settings_of_training, check_share
 from .distillation_setup import distiller, guide_of_distillation, source_of, student_of
 from .dry_run import DryRun, dry_run_of
 from .guide import Guide, Scales
@@ -89,12 +91,18 @@ def distill(
 
     Raises:
         ValueError: Arguments do not fit together or do not fit the model, or name something unknown.
-        TypeError: A setting is unknown.
+        TypeError: A setting is unknown, or a value is of another type.
         BlockingIOError: Another process trains into the folder; the message names it.
         FileExistsError: The folder holds a run and `resume` is not set.
         ImportError: peft is missing for LoRA, or diffusers for a pipeline.
     """
     check_settings("distill", settings)
+    expect_path("folder", folder)
+    truth(moments=moments, checkpoint=checkpoint, dry_run=dry_run)
+    check_settings_of_training({"batch_size": batch_size, "lr": lr, "clip": clip, **settings}, steps, None, out)
+    check_by_name(method_args=method_args, data_args=data_args)
+    check_share(dropout=dropout)
+    at_least(1, **given(lora=lora, classes=classes))
     if not dry_run:
         check_out(out, settings.get("resume", False))
     row = distiller(method)

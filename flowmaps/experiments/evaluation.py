@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from ..arguments import finite, numbered
 from ..data import Data, as_data
 from ..data.load import load_again
 from ..evaluate.features import (
@@ -25,8 +27,11 @@ from ..flow_map import FlowMap
 from ..runs.folder import read_config
 from ..runs.loading import LoadedFlow, load_with_step
 from ..runs.records import EVALUATION, write_evaluation
+from .checks import device_of, folder_of
+from .guide import time_interval
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
 from .run_folder import EVALUATIONS, locked
+from .trained_run import check_settings
 
 CLASSIFIER = "classifier.safetensors"
 """File in a run folder with the classifier for its evaluations."""
@@ -73,8 +78,10 @@ def evaluate(
         ValueError: The data cannot be loaded again, the reference is a run on data of another shape, or scales are
             given for a run without guidance.
     """
-    run, data = Path(run), run_data(run) if data is None else as_data(data)
+    run = folder_of(run)
     options |= {"device": device, "guidance": guidance, "guidance_interval": guidance_interval}
+    options = checked_options(options)
+    data = run_data(run) if data is None else as_data(data)
     return measure(run, load_with_step(run, network), data, reference, **options)
 
 
@@ -111,7 +118,7 @@ def measure(
     if data.kind == "images" and "features" not in options:
         options["features"] = run_features(run, data)
     steps = max(options.get("ode_steps", (MANY,)), default=MANY)
-    beside = teacher_of(run) if reference is None else Path(reference)
+    beside = teacher_of(run) if reference is None else folder_of(reference, "reference")
     about = {"scales": guidance, "interval": guidance_interval, "steps": steps}
     guided, again = _guided(run, flow, data, beside, about)
     result = evaluate_flow(flow, data, labels=config["training"]["labels"], **options)
@@ -123,6 +130,48 @@ def measure(
         result["rows"] += rows
     result |= loaded.about
     return write_evaluation(run / EVALUATION, result)
+
+
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the options of `measure` before any work is done.
+
+    Args:
+        options: The options by name.
+
+    Returns:
+        The options.
+
+    Raises:
+        TypeError: An option is unknown, or of another type.
+        ValueError: There is no such device, a guidance scale is not finite, or the times are no interval.
+    """
+    known = {*inspect.signature(evaluate_flow).parameters} - {"flow", "data", "labels"}
+    check_settings("evaluate", options, [*sorted(known), "device", "guidance", "guidance_interval"])
+    checked = dict(options)
+    if "device" in options:
+        checked["device"] = device_of(options["device"])
+    if options.get("guidance") is not None:
+        checked["guidance"] = scales_to_measure(options["guidance"])
+    if "guidance_interval" in options:
+        checked["guidance_interval"] = time_interval(options["guidance_interval"])
+    return checked
+
+
+def scales_to_measure(scales: Sequence[float]) -> list[float]:
+    """Check the guidance scales of an evaluation.
+
+    Args:
+        scales: The scales.
+
+    Returns:
+        The scales.
+
+    Raises:
+        TypeError: These are no numbers in a list.
+        ValueError: A scale is not finite.
+    """
+    finite(**numbered(guidance=scales))
+    return list(scales)
 
 
 def run_data(run: str | Path) -> Data:

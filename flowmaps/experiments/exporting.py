@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
+from ..arguments import expect_path, truth
 from ..export import adapter, to_diffusers, to_onnx, to_program
 from ..export import push_to_hub as upload
 from ..export.files import add_file
 from ..export.folder import example, read_run
 from ..export.hub import check_name
 from ..flow_map import FlowMap
+from .checks import folder_of
 from .trained_run import Say, silent
 
 
@@ -73,7 +75,9 @@ def export(
         check_name(push_to_hub)
     if adapter_only and (onnx or program):
         raise ValueError("`adapter_only` writes no network, and `onnx` and `program` need one")
-    known = read_run(run if isinstance(run, FlowMap) else Path(run), base, ema=ema)
+    truth(onnx=onnx, program=program, adapter_only=adapter_only, ema=ema, public=public)
+    expect_path("folder", folder)
+    known = read_run(run if isinstance(run, FlowMap) else folder_of(run), base, ema=ema)
     written = Exported((adapter if adapter_only else to_diffusers)(known, Path(folder)))
     load = "flowmaps.integrations.peft.load_adapter(student, {!r})"
     whole = "DiffusionPipeline.from_pretrained({!r}, trust_remote_code=True)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import guidance
+from ..arguments import finite, shown
 from ..data import Data
 from ..data.transforms import GuidanceScales, LabelDropout, TextDropout, Transform, transformed
 from ..flow_map import FlowMap
@@ -117,7 +118,10 @@ def scale_range(scales: Scales) -> tuple[float, float]:
     Raises:
         ValueError: A scale is not positive or not finite, or the range is empty.
     """
-    low, high = scales if isinstance(scales, tuple | list) else (scales, scales)
+    ends = tuple(scales) if isinstance(scales, tuple | list) else (scales, scales)
+    if len(ends) != 2 or any(isinstance(end, bool) or not isinstance(end, int | float) for end in ends):
+        raise TypeError(f"`guidance` is a scale, or a range such as (1, 8), got {shown(scales)}")
+    low, high = ends
     if not 0 < low <= high < math.inf:
         got = range_text(low, high)
         raise ValueError(f"`guidance` is a positive scale, or a range from a smaller to a larger one, got {got}")
@@ -136,7 +140,10 @@ def time_interval(interval: TimeInterval | None) -> TimeInterval:
     Raises:
         ValueError: They do not lie in [0, 1] in this order.
     """
+    if interval is not None and (not isinstance(interval, tuple | list) or len(interval) != 2):
+        raise TypeError(f"`guidance_interval` is two times, such as (0.2, 0.8), got {shown(interval)}")
     start, end = EVERYWHERE if interval is None else interval
+    finite(start=start, end=end)
     if not 0 <= start < end <= 1:
         raise ValueError(
             f"`guidance_interval` is two times in [0, 1], the smaller one first, got {range_text(start, end)}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
+from ..arguments import at_least, shown, truth
+from ..arguments import given as optional
 from ..recipes import find_any
 from ..recipes import planning as counted
 from ..recipes.planned import Planned
@@ -50,7 +52,13 @@ def plan(
         ValueError: The recipe or the method is unknown, the batch has too few rows, or the method depends on the values
             of the batch (`cmt`).
     """
+    at_least(1, **optional(batch_size=batch_size, steps=steps))
+    truth(shard=shard, checkpoint=checkpoint)
+    if precision not in (None, *get_args(Precision)):
+        raise ValueError(f"`precision` must be no or bf16, got {shown(precision)}")
     found = find_any(recipe) if isinstance(recipe, str) else recipe
+    if isinstance(found, type) or not hasattr(found, "batch_size"):
+        raise TypeError(f"a plan needs a recipe or its name, got {shown(recipe)}")
     given = {"batch_size": batch_size, "steps": steps, "precision": precision}
     found = adapted(found, checkpoint=checkpoint, method=method, method_args=method_args, **given)
     return counted.plan(found, gpus=gpus, accumulate=accumulate, shard=shard)

@@ -15,7 +15,8 @@ from ..reports import Comparison, Material, comparison_page, run_page
 from ..runs.folder import read_config
 from ..runs.loading import load, load_with_step
 from ..runs.records import read_evaluation, read_metrics
-from .evaluation import WRITTEN, guided_again, measure, run_data
+from .checks import folder_of
+from .evaluation import WRITTEN, checked_options, guided_again, measure, run_data
 from .guided_run import baked_scale
 from .run_folder import EVALUATIONS, locked
 
@@ -52,11 +53,13 @@ def report(
         ValueError: The data cannot be loaded again, or the reference is a run on data of another shape.
         ImportError: jinja2 or matplotlib is not installed.
     """
-    run = Path(run)
+    run = folder_of(run)
+    other = None if reference is None else folder_of(reference, "reference").name
+    options = checked_options(options)
     loaded = load_with_step(run, network)
     source = run_data(run) if data is None else as_data(data)
     evaluation = read_evaluation(run, loaded.step)
-    if evaluation is None or options or (reference is not None and not _has(evaluation, Path(reference).name)):
+    if evaluation is None or options or (other is not None and not _has(evaluation, other)):
         evaluation = measure(run, loaded, source, reference, **options)
     flow, config = loaded.flow.to("cpu").float(), read_config(run)
     found = evaluation.get("guidance")

@@ -16,6 +16,7 @@ from ..distributed.shards import run_on_all, world_group
 from ..files import remove_leftovers
 from ..runs import folder as run
 from ..runs.lock import FolderLock, check_free
+from .checks import folder_of
 from .trained_run import settings_of_training
 
 P = ParamSpec("P")
@@ -59,7 +60,7 @@ def locked(
     def decorate(function: Callable[Concatenate[str | Path, P], R]) -> Callable[Concatenate[str | Path, P], R]:
         @wraps(function)
         def inside(folder: str | Path, /, *args: P.args, **options: P.kwargs) -> R:
-            run.read_config(folder)  # nothing is made in a folder without a run
+            run.read_config(folder_of(folder))  # nothing is made in a folder without a run
             with lock(folder, doing, name, *written):
                 return function(folder, *args, **options)
 

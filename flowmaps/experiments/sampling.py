@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -14,18 +15,23 @@ from torch import Tensor
 
 from .. import sampling
 from .. import steps as steppers
-from ..arguments import did_you_mean
+from ..arguments import at_least, check_seed, did_you_mean, finite, given, shown, truth
+from ..arguments.memory import check_room, rows_at_a_time
+from ..figures.pictures import check_mosaic
 from ..files import replacing
 from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
 from ..steps import Step
+from .checks import folder_of
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
-from .text_conditioning import decoded, has_pipeline, text_conditions
+from .text_conditioning import decoded, has_pipeline, in_turn, text_conditions
 from .trained_run import Say, device, silent
 
+MOST_ROWS = 2**13
+"""Largest number of samples that are computed at a time."""
 STEP_NAMES = ("jump", "euler", "heun", "ancestral", "restart")
 """Names of steps, beside "auto"."""
 
@@ -47,6 +53,8 @@ def sample(
 ) -> Tensor:
     """Draw samples from a trained run, as `flowmaps sample` does.
 
+    The network computes a bounded number of samples at a time.
+
     Args:
         run: The run folder.
         steps: Steps from noise to data.
@@ -62,40 +70,53 @@ def sample(
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
         seed: Seed of the noise and of random steps.
         ema: Whether to use the averaged weights.
-        say: Receives a line when the file is written.
+        say: Receives a line when the file is written, and before more than 1 GB of memory is taken.
 
     Returns:
         The samples (n, ...) on the CPU; latents stay latents.
 
     Raises:
         FileNotFoundError: The run does not exist.
-        ValueError: File type, number, label, prompt, guidance or step do not fit the run.
+        ValueError: File type, number, label, prompt, guidance or step do not fit the run, or the samples do not fit
+            into the memory.
     """
-    _check(out, n)
-    run = Path(run)
+    _check(out, n, seed, guidance)
+    truth(ema=ema)
+    run = folder_of(run)
     config = read_config(run)
+    shape = config["data"]["shape"]
+    times = sampling.time_grid(steps)
+    if out is not None and Path(out).suffix == ".png" and config["data"]["kind"] == "images":
+        check_mosaic(n, *shape[1:])
     loaded = load_with_step(run, ema=ema)
     flow = loaded.flow.to(device())
-    noise = torch.randn(n, *config["data"]["shape"], generator=torch.Generator().manual_seed(seed))
-    noise = (noise * flow.path.sigma(torch.ones(()))).to(flow.like)
+    check_room(n * math.prod(shape) * flow.like.element_size(), f"{n:,} samples take", "draw fewer samples, `n`", say)
     labels = labels_of(run, config, n, label)
     source, condition = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
     condition |= sampling.by_name(labels)
-    condition |= text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt, n)
-    x = sampling.sample(source, noise, steps, step=function, condition=condition, seed=seed).cpu()
+    texts = text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt)
+
+    def bound(rows: slice) -> Any:
+        here = {key: value[rows] for key, value in condition.items()} | in_turn(texts, range(n)[rows])
+        return source.given(**here) if here else source
+
+    noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
+    noise = noise.mul_(flow.path.sigma(torch.ones(()))).to(flow.like)
+    x = sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS)).cpu()
     if out is not None:
         write(Path(out), x, config)
         say(f"{n} samples of {config['data']['name']}, weights of step {loaded.step}, {steps} x {name}: {out}")
     return x
 
 
-def _check(out: str | Path | None, n: int) -> None:
-    """Raise ValueError for a wrong file type or number of samples before any work is done."""
-    if out is not None and Path(out).suffix not in (".png", ".npy"):
+def _check(out: Any, n: Any, seed: Any, guidance: Any) -> None:
+    """Check the file type and the numbers before any work is done."""
+    if out is not None and folder_of(out, "out").suffix not in (".png", ".npy"):
         raise ValueError(f"samples are written as .png or .npy, got {out}")
-    if n < 1:
-        raise ValueError(f"the number of samples must be at least 1, got {n}")
+    at_least(1, n=n)
+    check_seed(seed)
+    finite(**given(guidance=guidance))
 
 
 def guided(
@@ -149,6 +170,8 @@ def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:
         return step_of(
             steppers.euler if isinstance(flow, GuidedVelocity) else steppers.default(flow, number), flow, number
         )
+    if not isinstance(step, str):
+        raise TypeError(f"a step is a name or a function of flowmaps.steps, got {shown(step)}")
     if step not in STEP_NAMES:
         raise ValueError(
             f"unknown step {step!r}{did_you_mean(step, STEP_NAMES)}; known are auto, {', '.join(STEP_NAMES)}"
@@ -176,6 +199,8 @@ def labels_of(run: Path, config: Mapping[str, Any], n: int, label: int | None) -
         if label is not None:
             raise ValueError(f"the model in {run} was trained without class labels, so `label` cannot be given")
         return None
+    if label is not None:
+        at_least(0, label=label)
     if label is None:
         return torch.arange(n, device=device()) % classes
     if not 0 <= label < classes:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..flow_map import FlowMap
 from .guided_run import condition_names
 
 
-def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[str], n: int) -> dict[str, Tensor]:
+def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[str]) -> dict[str, Tensor]:
     """Encode prompts by the pipeline of a distilled run.
 
     Args:
         flow: The flow map of the run.
         config: The content of its config.json.
-        prompts: Prompts, which take turns over the rows.
-        n: Number of rows.
+        prompts: Prompts.
 
     Returns:
-        The conditions by name, (n, ...); none for a network without text conditioning.
+        The conditions by name, (number of prompts, ...); none for a network without text conditioning.
 
     Raises:
         ValueError: The network has text conditioning and no prompt is given, or the other way round.
@@ -40,8 +40,12 @@ def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[
     size = tuple(side * f for side, f in zip(config["data"]["shape"][-2:], factor, strict=True))
     encoded = Texts(pipeline, size).to(flow.like.device).encode(list(prompts))
     like = flow.like
-    rows = [i % len(prompts) for i in range(n)]
-    return {name: value[rows].to(like) if value.is_floating_point() else value[rows] for name, value in encoded.items()}
+    return {name: value.to(like) if value.is_floating_point() else value for name, value in encoded.items()}
+
+
+def in_turn(texts: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
+    """The conditions of some rows, over which the encoded prompts take turns."""
+    return {name: value[[row % len(value) for row in rows]] for name, value in texts.items()}
 
 
 def decoded(config: Mapping[str, Any], x: Tensor) -> Tensor:
@@ -56,7 +60,8 @@ def decoded(config: Mapping[str, Any], x: Tensor) -> Tensor:
     """
     from ..integrations.diffusers import Latents
 
-    return Latents(pipeline_of(config)).decode(x.float()).detach()
+    latents = Latents(pipeline_of(config))
+    return torch.cat([latents.decode(row).detach() for row in x.float().split(1)])
 
 
 def has_pipeline(config: Mapping[str, Any]) -> bool:

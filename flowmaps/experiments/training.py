@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import at_least, truth
 from ..data import Data
 from .build import MethodLike, ModelLike, NetworkName, OutputName, make_method, row_of
+from .checks import check_by_name, check_networks, check_settings_of_training, check_share
 from .guide import Scales, guide_of_training
 from .guided_run import TimeInterval
 from .run_folder import check_out, folder_for
@@ -93,12 +95,18 @@ def train(
 
     Raises:
         ValueError: Arguments do not fit together, or name something unknown.
-        TypeError: A setting is unknown.
+        TypeError: A setting is unknown, or a value is of another type.
         BlockingIOError: Another process trains into the folder; the message names it.
         FileExistsError: The folder holds a run and `resume` is not set.
         FloatingPointError: The loss is not finite.
     """
     check_settings("train", settings)
+    truth(reduced=reduced, checkpoint=checkpoint)
+    check_networks(network=network, output=output, width=width, depth=depth, labels=labels)
+    check_settings_of_training(settings, steps, seconds, out)
+    check_by_name(method_args=method_args, data_args=data_args)
+    check_share(label_dropout=label_dropout)
+    at_least(1, couplings=couplings)
     check_out(out, settings.get("resume", False))
     found = recipe_of(recipe, method=method, reduced=reduced, checkpoint=checkpoint, lr=settings.get("lr"))
     networks: dict[str, Any] = {"network": network, "width": width, "depth": depth, "output": output}

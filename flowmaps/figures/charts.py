@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..arguments import expect_tensor
 from .style import SHADES, Theme, figure, light
 
 if TYPE_CHECKING:
@@ -101,9 +102,17 @@ def heat_map(
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: The amounts do not fit the times.
     """
     from matplotlib.colors import LogNorm
 
+    expect_tensor("values", values)
+    if values.ndim != 2 or len(set(values.shape)) != 1 or len(times) != len(values):
+        raise ValueError(
+            f"amounts over {len(times)} times have the shape ({len(times)}, {len(times)}), got {tuple(values.shape)}"
+        )
     top = float(values.nan_to_num(0).max()) or 1.0
     known = values[values.isfinite() & (values > 0)]
     low = max(float(known.min()) if len(known) else top / 10, top * 1e-4)

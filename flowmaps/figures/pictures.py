@@ -11,10 +11,33 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..arguments import at_least, expect_tensor, given
 from .style import Theme, figure, light
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MOST_PIXELS = 2**26
+"""Largest number of pixels of a picture."""
+
+
+def check_mosaic(count: int, height: int, width: int) -> None:
+    """Refuse a picture of more than MOST_PIXELS pixels.
+
+    Args:
+        count: Number of images in the picture.
+        height: Pixels of an image from top to bottom.
+        width: Pixels of an image from left to right.
+
+    Raises:
+        ValueError: The picture is too large.
+    """
+    if count * height * width > MOST_PIXELS:
+        raise ValueError(
+            f"a picture of {count:,} images of {height} x {width} pixels is too large, the limit is {MOST_PIXELS:,} "
+            f"pixels: take {MOST_PIXELS // (height * width):,} images at most, or write an array (.npy)"
+        )
 
 
 def mosaic(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
@@ -29,10 +52,14 @@ def mosaic(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
         The picture (height, width, 4), in red, green, blue and opacity.
 
     Raises:
-        ValueError: The images have another shape.
+        ValueError: The images have another shape, or the picture is too large.
     """
+    expect_tensor("images", images)
+    at_least(1, **given(columns=columns))
+    at_least(0, gap=gap)
     if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or not len(images):
         raise ValueError(f"a grid needs images (N, C, H, W) with 1, 3 or 4 channels, got {tuple(images.shape)}")
+    check_mosaic(len(images), *images.shape[2:])
     images = images.detach().float().cpu().nan_to_num(0).clamp(0, 1)
     images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
     opaque = torch.cat((images, torch.ones_like(images[:, :1])), 1) if images.shape[1] == 3 else images

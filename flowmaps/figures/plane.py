@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..arguments import expect_tensor
 from ..path import Time
 from .style import SHADES, Theme, figure, light
 
@@ -34,8 +35,16 @@ def points(
         theme: The colours.
 
     Returns:
-        The figure.
+        The figure. Points that are not finite are left out.
+
+    Raises:
+        TypeError: These are no tensors.
+        ValueError: These are no points of the plane.
     """
+    for name, rows in (("x", x), *((("beside", beside),) if beside is not None else ())):
+        expect_tensor(name, rows)
+        if rows.ndim != 2 or rows.shape[1] != 2:
+            raise ValueError(f"points of the plane have the shape (N, 2), got {tuple(rows.shape)}")
     panels = [x] if beside is None else [x, beside]
     with figure(theme, 3 * len(panels), 3, path, ncols=len(panels), squeeze=False) as (made, axes):
         for rows, axis, colour in zip(panels, axes[0], theme.series, strict=False):
@@ -118,7 +127,7 @@ def dots(axis: Any, x: Tensor, colour: str) -> None:
         x: The points (N, 2).
         colour: The colour of the dots.
     """
-    size = max(0.5, min(5.0, 5000 / len(x)))
+    size = max(0.5, min(5.0, 5000 / max(1, len(x))))
     x = x.detach().cpu()
     axis.scatter(x[:, 0], x[:, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True)
 
@@ -126,4 +135,7 @@ def dots(axis: Any, x: Tensor, colour: str) -> None:
 def half_width(x: Tensor) -> float:
     """Half the width of a square around the origin that shows 99.5 % of the coordinates of x, and a tenth more."""
     size = x.detach().float().abs().flatten()
+    size = size[size.isfinite()]
+    if not len(size):
+        return 1.0
     return 1.1 * float(size[:: max(1, len(size) // 100_000)].quantile(0.995))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import path as paths
+from ..arguments import finite, given
 from ..flow_map import GuidanceSpec
 from ..path import Path, Time, expand, linear
 from ..velocity import constant
@@ -49,6 +50,7 @@ class GuidedVelocity(nn.Module):
         self, members: Sequence[Any], scale: float | None, interval: Activity, condition: Mapping[str, Any]
     ) -> None:
         super().__init__()
+        finite(**given(scale=scale))
         self.members, self.scale, self.interval = tuple(members), scale, interval
         for k, member in enumerate(self.members):
             if isinstance(member, nn.Module):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import finite, positive, shown, within
 from ..flow_map import GuidanceSpec
 from ..flow_map import Interval as Interval
 
@@ -35,6 +36,7 @@ class Within:
     end: float
 
     def __post_init__(self) -> None:
+        finite(start=self.start, end=self.end)
         if not 0 <= self.start <= self.end <= 1:
             raise ValueError(f"guidance acts between two times in [0, 1], the smaller one first, got {self}")
 
@@ -61,6 +63,12 @@ class Fading:
     until: float = 0.8
     rate: float = 0.025
 
+    def __post_init__(self) -> None:
+        within(0, 1, until=self.until)
+        positive(rate=self.rate)
+        if self.until == 1:
+            raise ValueError("guidance fades out after a time until < 1, got 1")
+
     def __call__(self, s: Tensor) -> Tensor:
         """Share of the guidance that acts at s, of s's shape."""
         before = s <= self.until
@@ -74,7 +82,11 @@ class Fading:
 
 def as_interval(interval: Interval) -> Activity:
     """Turn two times into `Within`; return a function as it is."""
-    return interval if callable(interval) else Within(*interval)
+    if callable(interval):
+        return interval
+    if not isinstance(interval, tuple | list) or len(interval) != 2:
+        raise TypeError(f"an interval is two times, such as (0.2, 0.8), or a function of time, got {shown(interval)}")
+    return Within(*interval)
 
 
 def guidance_spec(

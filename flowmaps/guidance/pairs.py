@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..arguments import finite, given, shown
 from ..derivative import stop
 from ..flow_map import FlowMap, GuidanceSpec
 from ..method.method import Method
@@ -122,6 +123,9 @@ class GuidedConditional:
     conditional: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        finite(**given(scale=self.scale))
+        if not isinstance(self.null, Mapping):
+            raise TypeError(f"null holds the null conditions by name, such as {{'label': 10}}, got {shown(self.null)}")
         if self.scale is not None and not self.scale > 0:
             raise ValueError(f"a guidance scale that a network learns must be positive, got {self.scale}")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..arguments import checked, shown, within
 from ..method.method import Method
 from ..method.stages import Stages
 from .intervals import Fading, Interval, as_interval
@@ -32,9 +33,14 @@ def guided(method: Method, source: GuidedConditional | GuidedSelfDistillation) -
         The guided method.
 
     Raises:
+        TypeError: The method or the source is of another kind.
         ValueError: The method has no velocity that the source could replace. A distillation method takes a guided
             teacher instead.
     """
+    if not isinstance(method, Method):
+        raise TypeError(f"method must be a Method, such as methods.imf(), got {shown(method)}")
+    if not isinstance(source, GuidedConditional | GuidedSelfDistillation):
+        raise TypeError(f"source must be a guidance scheme, such as guidance.imf(null=...), got {shown(source)}")
     found = _guided(method, source)
     if all(new.velocity is old.velocity for new, old in zip(found.terms, method.terms, strict=True)):
         raise ValueError(
@@ -53,6 +59,7 @@ def _guided(method: Method, source: GuidedConditional | GuidedSelfDistillation) 
     return Method(*(source.guide_term(term, method) for term in method.terms), name=method.name)
 
 
+@checked
 def meanflow(
     scale: float = 2.0, kappa: float = 0.5, *, null: Mapping[str, Any], interval: Interval = (0.0, 1.0)
 ) -> GuidedConditional:
@@ -80,6 +87,7 @@ def meanflow(
     return GuidedConditional(null, scale, ActiveShare(kappa), as_interval(interval))
 
 
+@checked
 def dmf(scale: float = 2.5, *, null: Mapping[str, Any], interval: Interval = (0.0, 0.7)) -> GuidedConditional:
     """Model guidance, as in decoupled MeanFlow: u + omega (V(c) - V(null)) with omega = 1 - 1/scale.
 
@@ -98,6 +106,7 @@ def dmf(scale: float = 2.5, *, null: Mapping[str, Any], interval: Interval = (0.
     return GuidedConditional(null, scale, balanced_share, as_interval(interval))
 
 
+@checked
 def soflow(
     scale: float = 3.0, mix: float = 0.25, *, null: Mapping[str, Any], interval: Interval = Fading()
 ) -> GuidedConditional:
@@ -114,9 +123,11 @@ def soflow(
 
     Luo, Yuan and Liu 2025, arXiv 2512.15657.
     """
+    within(0, 1, mix=mix)
     return GuidedConditional(null, scale, ConstantShare(1 - mix), as_interval(interval))
 
 
+@checked
 def imf(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> GuidedConditional:
     """Guidance of improved MeanFlow: u + (1 - 1/w)(V(c, w) - V(null, 1)).
 
@@ -136,6 +147,7 @@ def imf(*, null: Mapping[str, Any], scale: float | None = None, interval: Interv
     return GuidedConditional(null, scale, balanced_share, as_interval(interval))
 
 
+@checked
 def tvm(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> GuidedConditional:
     """Guidance of terminal velocity matching: w u + (1 - w) V*(null, 1) with averaged weights V*, residuals over w.
 
@@ -154,6 +166,7 @@ def tvm(*, null: Mapping[str, Any], scale: float | None = None, interval: Interv
     return GuidedConditional(null, scale, zero_share, as_interval(interval), averaged_target, over_scale=True)
 
 
+@checked
 def gft(*, null: Mapping[str, Any], scale: float | None = None, interval: Interval = (0.0, 1.0)) -> GuidedConditional:
     """Guidance-free training: the residual b V(c, w) + (1 - b) V(null, 1) - u with b = 1/w.
 
@@ -172,6 +185,7 @@ def gft(*, null: Mapping[str, Any], scale: float | None = None, interval: Interv
     return GuidedConditional(null, scale, zero_share, as_interval(interval), over_scale=True)
 
 
+@checked
 def lsd(*, null: Mapping[str, Any], interval: Interval = (0.0, 1.0)) -> GuidedSelfDistillation:
     """Guidance of self-distillation: the consistency term learns from V(null, 1) + w [V(c, 1) - V(null, 1)].
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..arguments import finite, shown
 from ..flow_map import GuidanceSpec
 from ..path import Path
 from ..serialise import describable
@@ -34,6 +35,8 @@ class ClassifierFree(GuidedVelocity):
         condition: Mapping[str, Any] = {},
     ) -> None:
         super().__init__(members, scale, interval, condition)
+        if not isinstance(null, Mapping) or not null:
+            raise TypeError(f"null holds the null conditions by name, such as {{'label': 10}}, got {shown(null)}")
         self.null = dict(null)
 
     def combine(self, evaluate: Evaluate, x: Tensor, *times: Any) -> Tensor:
@@ -206,6 +209,9 @@ def mixture(weights: Mapping[Any, float]) -> Mixture:
         TypeError: A member has no velocity(x, t).
         ValueError: The weights do not sum to 1, or the members are on different paths.
     """
+    if not isinstance(weights, Mapping) or not weights:
+        raise TypeError(f"a mixture is made of velocities with their weights, {{v: 1.0}}, got {shown(weights)}")
+    finite(**{f"weight {place}": weight for place, weight in enumerate(weights.values(), 1)})
     if abs(sum(weights.values()) - 1) > 1e-6:
         raise ValueError(f"the weights of a mixture of velocities must sum to 1, got {list(weights.values())}")
     return Mixture(_checked(*weights), list(weights.values()))
@@ -214,8 +220,8 @@ def mixture(weights: Mapping[Any, float]) -> Mixture:
 def _checked(*teachers: Any) -> tuple[Any, ...]:
     """Check that models have velocities on one path, and warn about guidance that is baked in."""
     for teacher in teachers:
-        if not callable(getattr(teacher, "velocity", None)):
-            raise TypeError(f"guidance needs velocities, objects with velocity(x, t), and got {teacher!r}")
+        if not callable(getattr(teacher, "velocity", None)) or isinstance(teacher, type):
+            raise TypeError(f"guidance needs velocities, objects with velocity(x, t), and got {shown(teacher)}")
         baked = getattr(teacher, "guidance", None)
         if isinstance(baked, GuidanceSpec) and not isinstance(teacher, GuidedVelocity):
             warnings.warn(BAKED.format(baked), stacklevel=3)

@@ -6,13 +6,17 @@ If a process splits its rows into accumulated parts, each average is over one pa
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from ..arguments import checked, finite, within
 from ..flow_map import FlowMap
 from .term import Balance, TermLoss
 
 
+@checked
 def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:
     """Factor strength * mean |r_first| / (mean |r| + c), which makes both residuals equally large.
 
@@ -23,6 +27,7 @@ def residual_ratio(strength: float = 1.0, c: float = 1e-6) -> Balance:
     Returns:
         The balance. FreeFlow, arXiv 2511.19428.
     """
+    within(0, math.inf, c=c)
 
     def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
         sizes = [loss.mean(loss.residual.detach().flatten(1).norm(dim=1)) for loss in (first, this)]
@@ -43,6 +48,9 @@ def gradient_ratio(strength: float = 1.0, low: float = 0.0, high: float = 10.0) 
         The balance, which raises ValueError if the network has no trainable weight matrix. Esser et al. 2021, arXiv
         2012.09841, eq. 7; CTM, arXiv 2310.02279.
     """
+    finite(strength=strength, low=low)
+    if not low <= high:
+        raise ValueError(f"a ratio is cut to the interval from low to high, got low={low} and high={high}")
 
     def factor(first: TermLoss, this: TermLoss, flow: FlowMap) -> Tensor:
         matrices = [weight for weight in flow.network.parameters() if weight.requires_grad and weight.ndim > 1]

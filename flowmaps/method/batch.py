@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..arguments import expect_floating, shown
 from ..draws import Rows
 from ..path import Time, expand
 from ..sampling import by_name
@@ -78,15 +79,10 @@ def checked_condition(condition: Tensor | Mapping[str, Any] | None, batch: int) 
     return known
 
 
-def rows_of(value: Any, rows: slice) -> Any:
-    """Return some rows of a condition; a value without rows is returned unchanged."""
-    return value[rows] if isinstance(value, Tensor) and value.ndim else value
-
-
 def checked_times(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
     """Return given times (s, t) as (B,), after a check that they lie in [0, 1]."""
-    if not isinstance(times, Sequence) or len(times) != 2:
-        raise ValueError(f"times must be a pair (s, t) of a source and a target time, got {times}")
+    if not isinstance(times, Sequence) or isinstance(times, str) or len(times) != 2:
+        raise ValueError(f"times must be a pair (s, t) of a source and a target time, got {shown(times)}")
     s, t = (expand(time, x0).reshape(len(x0)) for time in times)
     for name, time in (("source", s), ("target", t)):
         outside = time[~((time >= 0) & (time <= 1))]
@@ -97,9 +93,13 @@ def checked_times(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]
 
 def checked_rows(x0: Tensor, noise: Tensor | None, rows: Rows) -> Rows:
     """Return the rows with their total number, after a check of data and noise."""
-    if not isinstance(x0, Tensor) or x0.ndim < 2 or not x0.is_floating_point():
-        got = f"{x0.dtype} of shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
-        raise ValueError(f"x0 must be a batch of floating-point data, (B, ...), got {got}")
-    if noise is not None and noise.shape != x0.shape:
-        raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")
+    expect_floating("x0", x0, least=2)
+    if noise is None:
+        return rows.of_batch(len(x0))
+    expect_floating("noise", noise)
+    if noise.shape != x0.shape or noise.device != x0.device:
+        raise ValueError(
+            f"noise must have the shape and the device of x0, {tuple(x0.shape)} on {x0.device}, got "
+            f"{tuple(noise.shape)} on {noise.device}"
+        )
     return rows.of_batch(len(x0))

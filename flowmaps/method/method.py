@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import shown, within
 from ..draws import Rows, normal
-from ..flow_map import FlowMap
+from ..flow_map import FlowMap, expect_flow
 from ..path import Time
+from ..sampling import rows_of
 from ..velocity import Auxiliary, Companion, Pair
-from .batch import checked_condition, checked_rows, checked_times, rows_of, split_batch
+from .batch import checked_condition, checked_rows, checked_times, split_batch
 from .term import Term, TermLoss
 from .wrapped import refuse_unreduced, refuse_wrapped
 
@@ -59,6 +61,8 @@ class Method(nn.Module):
         super().__init__()
         if not terms:
             raise ValueError("a method needs at least one term")
+        if wrong := [term for term in terms if not isinstance(term, Term)]:
+            raise TypeError(f"a method is made of terms, Term(rule, velocity, ...), got {shown(wrong[0])}")
         self.name = name
         self.terms = _named(terms)
         self.parts = nn.ModuleList(dict.fromkeys(part for term in terms for part in term.parts))
@@ -101,11 +105,14 @@ class Method(nn.Module):
             The loss.
 
         Raises:
+            TypeError: Data, noise, times or the flow map are of another type.
             ValueError: Invalid data, noise, times or conditions (type, shape, number of rows, times outside [0, 1]), a
                 batch with fewer rows than terms, or a call that `FlowMap` refuses.
             RuntimeError: Several processes train, and the gradients of this loss would not be averaged over them.
         """
         refuse_wrapped(flow)
+        expect_flow(flow)
+        within(0, 1, progress=progress)
         self.follow(flow, progress)
         if rows.every == 1:
             refuse_unreduced(flow, self)

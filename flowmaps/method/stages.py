@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import finite, shown
 from ..flow_map import FlowMap
 from ..velocity import Companion, Pair
 from .method import Method
@@ -38,6 +39,10 @@ class Stages(Method):
     def __init__(self, *stages: tuple[float, Method], name: str = "stages") -> None:
         if not stages:
             raise ValueError("Stages needs at least one (share, method)")
+        for stage in stages:
+            if not isinstance(stage, tuple | list) or len(stage) != 2 or not isinstance(stage[1], Method):
+                raise TypeError(f"a stage is (share, method), got {shown(stage)}")
+            finite(share=stage[0])
         bad = [share for share, _ in stages if not share > 0]
         if bad:
             raise ValueError(f"the share of a stage must be positive, got {bad[0]}")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import finite, shown
 from ..consistency import Rule, function_of, is_diagonal, refuse
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
@@ -91,7 +92,13 @@ class Term:
     name: str = ""
 
     def __post_init__(self) -> None:
+        for name, value in (("rule", self.rule), ("velocity", self.velocity), ("times", self.times)):
+            if not callable(value):
+                raise TypeError(f"the {name} of a term is a function, got {shown(value)}")
+        if not callable(self.weight) and not isinstance(self.weight, Mapping):
+            raise TypeError(f"the weight of a term is a function, or several by name, got {shown(self.weight)}")
         refuse(self.rule, self.velocity, self.sources)
+        finite(share=self.share)
         if not 0 < self.share <= 1:
             raise ValueError(f"the share of a term must lie in (0, 1], got {self.share}")
         if not self.name:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from ..arguments import checked
 from ..method.method import Method
 from .papers import Paper, cite
 
@@ -96,7 +97,7 @@ class Row:
 
 
 def landscape_row(*, paper: Paper | str, **fields: Any) -> Callable[[Build], Build]:
-    """Decorator that gives a method its row: `function.row`.
+    """Decorator that gives a method its row, `function.row`, and checks the numbers among its arguments.
 
     Args:
         paper: Key of an entry of `references.bib`, or a `Paper`.
@@ -107,7 +108,8 @@ def landscape_row(*, paper: Paper | str, **fields: Any) -> Callable[[Build], Bui
     """
     reference = cite(paper) if isinstance(paper, str) else paper
 
-    def attach(build: Build) -> Build:
+    def attach(function: Build) -> Build:
+        build = checked(function)
         build.row = Row(name=build.__name__, build=build, paper=reference, **fields)  # type: ignore[attr-defined]
         return build
 

@@ -12,7 +12,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import MOST_LAYERS, MOST_WIDTH, between
+from ..arguments import MOST_LAYERS, MOST_WIDTH, between, positive
 from ..serialise import describable
 from .embeddings import LabelEmbedding, refuse_label
 from .layers import expect_shape
@@ -55,7 +55,8 @@ class Critic(nn.Module):
         data_std: standard deviation of the data, which divides the input.
 
     Raises:
-        ValueError: for a shape that is not positive.
+        TypeError: for a size that is no whole number.
+        ValueError: for a size or `data_std` that is not positive.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Critic(nn.Module):
         between(1, MOST_WIDTH, width=width)
         between(1, MOST_LAYERS, depth=depth)
         self.shape = as_shape(shape)
+        positive(data_std=data_std)
         self.data_std = data_std
         self.input = nn.Linear(math.prod(self.shape), width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
@@ -78,7 +80,7 @@ class Critic(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Compute the logits (B,) of x (B, *shape)."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         h = F.silu(self.input(x.flatten(1) / self.data_std))
         for layer in self.hidden:
             h = F.silu(layer(h))
@@ -99,7 +101,8 @@ class ImageCritic(nn.Module):
         classes: number of classes. None: unconditional.
 
     Raises:
-        ValueError: for images that are a single pixel before the last level.
+        TypeError: for a size that is no whole number.
+        ValueError: for images that are a single pixel before the last level, or a size below 1.
     """
 
     def __init__(
@@ -123,7 +126,7 @@ class ImageCritic(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Compute the logits (B,) of images x (B, C, H, W)."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         h = F.silu(self.input(x))
         for layer in self.down:
             h = F.silu(layer(h))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import MOST_LAYERS, MOST_WIDTH, between
+from ..arguments import MOST_LAYERS, MOST_WIDTH, between, positive
 from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, gap, pair
 from .layers import (
@@ -83,6 +83,7 @@ class DiT(nn.Module):
         checkpoint: whether each block stores only its input for the backward pass and recomputes the rest.
 
     Raises:
+        TypeError: for a size that is no whole number.
         ValueError: for sides that are not multiples of `patch`, a width that is not a multiple of `heads` and 4, and
             sizes that are not positive, or too large.
     """
@@ -108,6 +109,7 @@ class DiT(nn.Module):
         super().__init__()
         between(1, MOST_WIDTH, patch=patch, width=width, heads=heads)
         between(1, MOST_LAYERS, depth=depth)
+        positive(mlp_ratio=mlp_ratio)
         channels, height, across = self.shape = as_image_shape(shape)
         if height % patch or across % patch:
             raise ValueError(
@@ -127,7 +129,7 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(patches(x, self.patch)) + self.positions
         for block, modulation in zip(self.blocks, modulations, strict=True):

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import MOST_CLASSES, MOST_WIDTH, between
+from ..arguments import MOST_CLASSES, MOST_WIDTH, between, finite, shown
 from .layers import SideBySide, full_precision
 
 Times = tuple[Any, ...]
@@ -81,6 +81,7 @@ class Decoupled:
     share: float = 2 / 3
 
     def __post_init__(self) -> None:
+        finite(share=self.share)
         if not 0 < self.share < 1:
             raise ValueError(f"the share of layers that see s must lie between 0 and 1, got {self.share:g}")
 
@@ -128,6 +129,7 @@ class Fourier:
 
     def __post_init__(self) -> None:
         between(1, MOST_WIDTH, frequencies=self.frequencies)
+        finite(low=self.low, high=self.high)
         if not 0 < self.low <= self.high:
             raise ValueError(f"expected 0 < low <= high, got {self}")
 
@@ -226,8 +228,11 @@ class LabelEmbedding(nn.Module):
         """Embed labels (B,), one integer or None."""
         if label is None:
             return self.table.weight[-1:]
-        label = torch.as_tensor(label, device=self.table.weight.device)
-        if label.is_floating_point() or label.dtype == torch.bool:
+        try:
+            label = torch.as_tensor(label, device=self.table.weight.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"labels must be integers, got {shown(label)}") from None
+        if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
             raise TypeError(f"labels must be integers, got {label.dtype}")
         if label.ndim > 1:
             raise ValueError(f"labels must have shape (B,), got {tuple(label.shape)}")

@@ -24,18 +24,25 @@ def full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(kind, enabled=False)
 
 
-def expect_shape(x: Tensor, shape: tuple[int, ...]) -> None:
-    """Check that x is a batch of shape (B, *shape).
+def expect_shape(x: Tensor, shape: tuple[int, ...], weight: Tensor | None = None) -> None:
+    """Check that x is a batch of shape (B, *shape), on the device and in the dtype of the weights.
 
     Args:
         x: the batch.
         shape: shape of one row.
+        weight: the weight that x meets first. None: the layer converts x.
 
     Raises:
-        ValueError: for any other shape.
+        ValueError: for any other shape, device or dtype. Autocast converts the dtype.
     """
     if tuple(x.shape[1:]) != shape:
         raise ValueError(f"this network takes x of shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
+    if weight is None:
+        return
+    if x.device != weight.device:
+        raise ValueError(f"x is on {x.device} and the weights of this network on {weight.device}: move one of them")
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"x is {x.dtype} and the weights of this network are {weight.dtype}: pass x.to(flow.like)")
 
 
 def zero(linear: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:

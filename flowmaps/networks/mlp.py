@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import MOST_LAYERS, MOST_VALUES, MOST_WIDTH, between
+from ..arguments import MOST_LAYERS, MOST_VALUES, MOST_WIDTH, between, positive, whole
 from ..serialise import describable
 from .embeddings import (
     Conditioning,
@@ -72,7 +72,8 @@ class MLP(nn.Module):
             labels.
 
     Raises:
-        ValueError: for sizes that are not positive, or too large.
+        TypeError: for a size that is no whole number.
+        ValueError: for a size or `data_std` that is not positive, and a size that is too large.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class MLP(nn.Module):
         between(1, MOST_WIDTH, width=width, embedding=embedding)
         between(1, MOST_LAYERS, depth=depth)
         self.shape = as_shape(shape)
+        positive(data_std=data_std)
         self.data_std, self.modulate = data_std, modulate
         size = math.prod(self.shape)
         self.conditioning = Conditioning(embedding, depth, times, features, classes)
@@ -102,7 +104,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(x.flatten(1) / self.data_std)
         for block, modulation in zip(self.blocks, modulations, strict=True):
@@ -142,7 +144,8 @@ class ConcatMLP(nn.Module):
         data_std: standard deviation of the data, which divides the input and multiplies the output.
 
     Raises:
-        ValueError: for decoupled times, and for sizes that are not positive, or too large.
+        TypeError: for a size that is no whole number.
+        ValueError: for decoupled times, for a size or `data_std` that is not positive, and a size that is too large.
     """
 
     def __init__(
@@ -160,6 +163,7 @@ class ConcatMLP(nn.Module):
         between(1, MOST_WIDTH, width=width)
         between(0, MOST_LAYERS, depth=depth)
         self.shape = as_shape(shape)
+        positive(data_std=data_std)
         self.times, self.features, self.data_std = times, features, data_std
         size = math.prod(self.shape)
         time_sizes = [features(torch.zeros(1)).shape[-1]] * times_per_layer(times, 1)
@@ -186,24 +190,32 @@ class ConcatMLP(nn.Module):
             return self.input(*(time_features(self.features, time) for time in seen), x.flatten(1) / self.data_std)
 
 
-def as_image_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return the shape (C, H, W) of one image as a tuple. Raises ValueError unless it is one."""
-    sizes = as_shape(shape)
-    if len(sizes) != 3:
-        raise ValueError(f"the shape of one image must be (C, H, W), got {shape!r}")
-    return sizes
-
-
 def as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of one x as a tuple.
 
     Raises:
+        TypeError: for sizes that are no whole numbers.
         ValueError: unless it is a positive number or a tuple of them, with at most MOST_VALUES values.
     """
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else (shape,)
+    for size in sizes:
+        whole("the shape of one x", size)
     if not sizes or min(sizes) < 1 or math.prod(sizes) > MOST_VALUES:
         raise ValueError(
             f"the shape of one x must be a positive number or a tuple of them, with at most {MOST_VALUES} values, got "
             f"{shape!r}"
         )
+    return sizes
+
+
+def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return the shape of one image, (C, H, W), as a tuple.
+
+    Raises:
+        TypeError: for sizes that are no whole numbers.
+        ValueError: unless there are three positive sizes.
+    """
+    sizes = as_shape(tuple(shape) if isinstance(shape, Sequence) else shape)
+    if len(sizes) != 3:
+        raise ValueError(f"the shape of one image is (C, H, W), got {shape!r}")
     return sizes

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import MOST_LAYERS, MOST_WIDTH, between
+from ..arguments import MOST_LAYERS, MOST_WIDTH, at_least, between, numbered
 from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, pair
 from .layers import Modulation, SelfAttention, called, checkpointed, expect_shape, scale_shift, zero
@@ -113,6 +113,7 @@ class UNet(nn.Module):
         checkpoint: whether each residual block stores only its input for the backward pass and recomputes the rest.
 
     Raises:
+        TypeError: for a size that is no whole number.
         ValueError: for sides that cannot be halved for every level, an attention height that no level has, and sizes
             that are not positive, or too large.
     """
@@ -132,8 +133,11 @@ class UNet(nn.Module):
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        between(1, MOST_WIDTH, width=width, head_width=head_width)
-        between(1, MOST_LAYERS, blocks=blocks, levels=len(multipliers))
+        between(1, MOST_WIDTH, width=width, head_width=head_width, **numbered(multipliers=multipliers))
+        between(0, MOST_LAYERS, blocks=blocks, levels=len(multipliers))
+        at_least(0, **numbered(attention=attention))
+        if not multipliers:
+            raise ValueError("a U-Net needs at least one level, and multipliers is empty")
         self.shape = as_image_shape(shape)
         self.call = checkpointed if checkpoint else called
         heights = level_heights(self.shape, len(multipliers), attention)
@@ -158,7 +162,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
-        expect_shape(x, self.shape)
+        expect_shape(x, self.shape, self.input.weight)
         modulations = iter(self.modulation(self.conditioning(s, t, label)))
         h = self.input(x)
         skips = [h]

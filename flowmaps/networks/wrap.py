@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import expect_finite, expect_floating, expect_tensor
 from ..serialise import describable
 from .layers import full_precision
 
@@ -33,6 +34,7 @@ class InBasis(nn.Module):
 
     def __init__(self, network: nn.Module, basis: Tensor) -> None:
         super().__init__()
+        expect_tensor("basis", basis)
         if basis.ndim != 2 or basis.shape[0] != basis.shape[1]:
             raise ValueError(f"a basis is a square matrix with the new axes as columns, got shape {tuple(basis.shape)}")
         self.network = network
@@ -66,11 +68,13 @@ def pca_basis(x0: Tensor) -> Tensor:
         An orthogonal matrix (D, D) with the axes as columns.
 
     Raises:
-        ValueError: for fewer than 2 rows.
+        ValueError: for fewer than 2 rows, and values that are not finite.
     """
+    expect_floating("x0", x0, "(N, *shape)", least=2)
     rows = x0.detach().flatten(1).double()
     if len(rows) < 2:
         raise ValueError(f"principal axes need at least 2 rows of data, got {len(rows)}")
+    expect_finite("x0", x0)
     centred = rows - rows.mean(dim=0)
     _, axes = torch.linalg.eigh(centred.T @ centred)
     axes = axes.flip(1)

@@ -25,14 +25,21 @@ def expand(t: Any, x: Tensor) -> Tensor:
         The time, (B, 1, ..., 1).
 
     Raises:
+        TypeError: The time is no real number and no tensor of such numbers.
         ValueError: The shape does not fit the batch.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     rows = (x.shape[0],) + (1,) * (x.ndim - 1)
     if not hasattr(t, "to"):  # a number, or one of numpy's
+        if isinstance(t, str | bytes | bool | complex) or t is None:
+            raise TypeError(f"a time must be a number or a tensor of numbers, got {t!r}")
         t = torch.as_tensor(t, dtype=dtype, device=x.device)
+    if tuple(t.shape) == rows and t.dtype == dtype:
+        return t
+    if t.is_complex():
+        raise TypeError(f"a time must be a number or a tensor of real numbers, got {t.dtype}")
     if tuple(t.shape) == rows:
-        return t if t.dtype == dtype else t.to(dtype)
+        return t.to(dtype)
     if t.ndim == 0 or t.numel() == 1:
         return t.to(dtype=dtype, device=x.device).reshape((1,) * x.ndim).expand(rows)
     if t.shape[0] == t.numel() == x.shape[0]:
@@ -41,6 +48,25 @@ def expand(t: Any, x: Tensor) -> Tensor:
         f"a time must be a number, a 0-d tensor, ({x.shape[0]},) or {rows} beside x of shape {tuple(x.shape)}, got "
         f"{tuple(t.shape)}"
     )
+
+
+def at_time(t: Any, x: Tensor) -> Tensor:
+    """Reshape a time as `expand` does, after a check of a plain number; the values of tensors are not read.
+
+    Args:
+        t: The time, in any shape that `expand` takes.
+        x: The batch.
+
+    Returns:
+        The time, (B, 1, ..., 1).
+
+    Raises:
+        TypeError: The time is no real number and no tensor of such numbers.
+        ValueError: A number is outside [0, 1], or the shape of a tensor does not fit the batch.
+    """
+    if isinstance(t, int | float) and not 0 <= t <= 1:
+        raise ValueError(f"a time must lie in [0, 1] (0 is data, 1 is noise), got {t:g}")
+    return expand(t, x)
 
 
 @dataclass(frozen=True)

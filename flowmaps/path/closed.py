@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import positive
 from .base import Path
 
 
@@ -69,12 +70,18 @@ class VariancePreserving(Path):
         beta_min: Rate of the noising SDE at t = 0.
         beta_max: Rate of the noising SDE at t = 1.
 
+    Raises:
+        ValueError: A rate is not positive.
+
     The formula is alpha = exp(-B(t)/2), sigma^2 = 1 - alpha^2, B(t) = beta_min t + (beta_max - beta_min) t^2 / 2.
     alpha(1) is small but not zero: pure noise is an approximation at t = 1, as in the paper.
     """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        positive(beta_min=self.beta_min, beta_max=self.beta_max)
 
     def _exponent(self, s: Tensor, t: Tensor) -> Tensor:
         """Divided difference (B(t) - B(s)) / (t - s)."""
@@ -116,10 +123,16 @@ class VarianceExploding(Path):
     Args:
         sigma_max: Noise level at t = 1, in units of the data.
 
+    Raises:
+        ValueError: The noise level is not positive.
+
     The state at t = 1 is data plus noise of scale sigma_max: start sampling from `sigma_max * torch.randn(...)`.
     """
 
     sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        positive(sigma_max=self.sigma_max)
 
     def alpha(self, t: Tensor) -> Tensor:
         """Share of the data at time t."""

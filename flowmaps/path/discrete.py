@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import shown
 from .base import Path
 
 
@@ -22,6 +23,7 @@ class Discrete(Path):
         alphas_cumprod: alpha^2 at the N steps, at least three decreasing numbers in [0, 1).
 
     Raises:
+        TypeError: These are no numbers.
         ValueError: There are fewer than three numbers, one is outside [0, 1), or they do not decrease.
 
     Step k is the time (k+1)/N, where alpha^2 = alphas_cumprod[k] and sigma^2 = 1 - alpha^2; time 0 is data. Between the
@@ -33,7 +35,10 @@ class Discrete(Path):
     _clocks: dict[Any, tuple[Tensor, Tensor]] = field(init=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        kept = tuple(float(share) for share in self.alphas_cumprod)
+        try:
+            kept = tuple(float(share) for share in self.alphas_cumprod)
+        except (TypeError, ValueError):
+            raise TypeError(f"alphas_cumprod must be numbers, got {shown(self.alphas_cumprod)}") from None
         if len(kept) < 3 or not (1 > kept[0] and kept[-1] >= 0 and all(a > b for a, b in pairwise(kept))):
             raise ValueError("alphas_cumprod must be three numbers or more in [0, 1) that fall from each to the next")
         object.__setattr__(self, "alphas_cumprod", kept)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..arguments import shown
 from ..path import Path, Time, linear, velocity
 from ..serialise import describable
 from .reading import Affine, Predicts, Reading
@@ -25,6 +26,8 @@ class Pretrained(nn.Module):
 
     def __init__(self, network: nn.Module, reading: Reading) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module) or not isinstance(reading, Reading):
+            raise TypeError(f"expected a module and its Reading, got {shown(network)} and {shown(reading)}")
         self.network = network.requires_grad_(False)
         self.reading = reading
         self.condition: dict[str, Any] = {}
@@ -114,7 +117,8 @@ def teacher(
         The teacher.
 
     Raises:
-        TypeError: `predicts` returns no linear form.
+        TypeError: `predict` cannot be called, a path or a clock is of another kind, or `predicts` returns no linear
+            form.
         ValueError: `known` is no interval of [0, 1], or the prediction does not determine the data; see `Reading`.
 
     Examples:
@@ -126,5 +130,7 @@ def teacher(
         A denoiser in EDM's convention: `teacher(lambda x, sigma: net(x, sigma), path.data, path.VarianceExploding(80),
         known=(0.002/80, 1), time=Affine(80))`.
     """
+    if not callable(predict) or isinstance(predict, type):
+        raise TypeError(f"a teacher is made of a module or a function (x, time) -> prediction, got {shown(predict)}")
     network = predict if isinstance(predict, nn.Module) else _Called(predict)
     return Pretrained(network, Reading(predicts, schedule, path, known, time))

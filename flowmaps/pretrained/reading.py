@@ -19,7 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..path import Form, Path, Time, data, determinant, expand, linear, velocity
+from ..arguments import finite, numbered, shown
+from ..path import Form, Path, Time, data, determinant, linear, velocity
+from ..path.base import at_time
 
 Predicts = Callable[[Path, Tensor], Form]
 """Kind of prediction: function (path, u) -> (p, q), for the prediction p x_0 + q eps."""
@@ -41,6 +43,11 @@ class Affine:
 
     scale: float = 1.0
     shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        finite(scale=self.scale, shift=self.shift)
+        if not self.scale:
+            raise ValueError("the scale of a clock must not be 0")
 
     def __call__(self, u: Tensor) -> Tensor:
         """Time of the network at the time u of its schedule."""
@@ -75,7 +82,7 @@ class Reading:
         time: Function from u in [0, 1] to the network's clock.
 
     Raises:
-        TypeError: `predicts` returns no linear form.
+        TypeError: A path, a clock or `predicts` is of another kind, or `predicts` returns no linear form.
         ValueError: `known` is no interval of [0, 1], or the prediction does not determine the data (a multiple of the
             state; a prediction of the noise on a schedule that ends in pure noise).
 
@@ -99,6 +106,13 @@ class Reading:
     _same: bool = field(init=False, repr=False, compare=False)  # whether schedule and path are equal at all times
 
     def __post_init__(self) -> None:
+        for name, schedule in (("schedule", self.schedule), ("path", self.path)):
+            if not isinstance(schedule, Path):
+                raise TypeError(f"{name} must be a path of flowmaps.path, such as path.linear, got {shown(schedule)}")
+        for name, function in (("predicts", self.predicts), ("time", self.time)):
+            if not callable(function) or isinstance(function, type):
+                raise TypeError(f"{name} must be a function, got {shown(function)}")
+        finite(**numbered(known=self.known))
         object.__setattr__(self, "known", tuple(float(u) for u in self.known))
         low, high = _checked(self)
         object.__setattr__(self, "_ends", tuple(_end(self.schedule, u) for u in (low, high)))
@@ -116,7 +130,7 @@ class Reading:
         Returns:
             The rescaled state x', of x's shape and dtype, and the time on the network's clock, (B,).
         """
-        point = self._point(expand(t, x))
+        point = self._point(at_time(t, x))
         return (point.scale * x).to(x.dtype), self.time(point.u).reshape(x.shape[0])
 
     def velocity(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
@@ -132,7 +146,7 @@ class Reading:
         """
         if self._same and self.predicts is velocity:
             return value.to(x.dtype)
-        point = self._point(expand(t, x))
+        point = self._point(at_time(t, x))
         return self._read(value, x, point, point.slope)
 
     def denoise(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
@@ -146,7 +160,7 @@ class Reading:
         Returns:
             The denoised state, of x's shape and dtype.
         """
-        point = self._point(expand(t, x))
+        point = self._point(at_time(t, x))
         return self._read(value, x, point, data(self.path, point.u))
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..arguments import shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..networks import MLP, InBasis, UNet, pca_basis
@@ -39,7 +40,13 @@ def flow_for(
 
     Returns:
         The flow map, with new weights.
+
+    Raises:
+        TypeError: These are no `Data`.
+        ValueError: The values of the data are all equal, or a size is below 1.
     """
+    if not isinstance(data, Data):
+        raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
     if data.kind != "images":
         make = points
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..arguments import expect_path, shown, truth
 from ..distributed.shards import part_shapes
 from ..flow_map import FlowMap
 from ..serialise import build, check_arguments, shown_value
@@ -77,6 +78,10 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
         OSError: As `load`.
         ValueError: As `load`.
     """
+    expect_path("run", run)
+    truth(ema=ema)
+    if network is not None and not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a module, or a whole FlowMap, got {shown(network)}")
     config = None if isinstance(network, FlowMap) else read_config(run)
     name, file = "ema" if ema else "flow", Run(Path(run)).config
 

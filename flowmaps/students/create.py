@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..arguments import shown, truth
 from ..flow_map import FlowMap, check_velocity
 from ..networks.embeddings import TimeConditioning, gap
 from ..outputs import Output
@@ -51,9 +52,14 @@ def student(
         The student, with the teacher's path, conditions and training mode.
 
     Raises:
-        TypeError: If the teacher has no network.
+        TypeError: If the teacher has no network, or an argument is of another type.
         ValueError: If the time layers of the network are unknown, or the teacher is a partial flow map.
     """
+    truth(tame=tame)
+    if not callable(times):
+        raise TypeError(f"times is a function such as students.added, got {shown(times)}")
+    if isinstance(told, str) or not all(isinstance(name, str) for name in told):
+        raise TypeError(f'told must be a list of names, such as ("guidance",), got {shown(told)}')
     network, reading, output, path = _parts(teacher)
     network = copy.deepcopy(network)
     for weight in network.parameters():

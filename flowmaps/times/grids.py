@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..arguments import at_least, checked, expect_tensor, positive
 from .samplers import Times, times_like
 
 
 def on(grid: Tensor) -> Times:
     """Sampler with t = 0 and s uniform on the points of an ascending grid after its first."""
+    _check_grid(grid)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.randint(1, len(grid), (n,), device=like.device)
@@ -23,6 +26,7 @@ def on(grid: Tensor) -> Times:
 
 def on_pairs(grid: Tensor) -> Times:
     """Sampler with s uniform on the points of an ascending grid after its first, then t uniform on those below s."""
+    _check_grid(grid)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.randint(1, len(grid), (n,), device=like.device)
@@ -33,6 +37,7 @@ def on_pairs(grid: Tensor) -> Times:
     return draw
 
 
+@checked
 def karras(points: int, rho: float = 7.0, low: float = 0.002, high: float = 80.0) -> Tensor:
     """Grid of EDM's noise levels, as times of the linear path (Karras et al. 2022, arXiv 2206.00364).
 
@@ -47,9 +52,12 @@ def karras(points: int, rho: float = 7.0, low: float = 0.002, high: float = 80.0
         (low^(1/rho) + i/points (high^(1/rho) - low^(1/rho)))^rho, with the ends moved to data and to pure noise.
 
     Raises:
-        ValueError: There is less than one interval.
+        ValueError: There is less than one interval, or a number is not positive.
     """
-    _check(points)
+    at_least(1, points=points)
+    positive(rho=rho, low=low, high=high)
+    if not low < high:
+        raise ValueError(f"noise levels rise from low to high, got low={low} and high={high}")
     ends = low ** (1 / rho), high ** (1 / rho)
     level = torch.linspace(*ends, points + 1, dtype=torch.float64) ** rho
     times = level / (1 + level)
@@ -57,6 +65,7 @@ def karras(points: int, rho: float = 7.0, low: float = 0.002, high: float = 80.0
     return times
 
 
+@checked
 def uniform_grid(points: int) -> Tensor:
     """Uniform grid 0, 1/points, ..., 1.
 
@@ -69,10 +78,11 @@ def uniform_grid(points: int) -> Tensor:
     Raises:
         ValueError: There is less than one interval.
     """
-    _check(points)
+    at_least(1, points=points)
     return torch.linspace(0, 1, points + 1, dtype=torch.float64)
 
 
+@checked
 def below(grid: Tensor, steps: int = 1) -> Callable[[Tensor, Tensor], Tensor]:
     """Function (s, t) -> the time `steps` grid points below s, but not below t.
 
@@ -83,6 +93,8 @@ def below(grid: Tensor, steps: int = 1) -> Callable[[Tensor, Tensor], Tensor]:
     Returns:
         The function, on times of any shape. It takes an s that is a rounded point of the grid as this point.
     """
+    _check_grid(grid)
+    at_least(1, steps=steps)
 
     def nearer(s: Tensor, t: Tensor) -> Tensor:
         points = grid.to(s)
@@ -93,6 +105,10 @@ def below(grid: Tensor, steps: int = 1) -> Callable[[Tensor, Tensor], Tensor]:
     return nearer
 
 
-def _check(points: int) -> None:
-    if points < 1:
-        raise ValueError(f"a grid needs at least one point, got {points}")
+def _check_grid(grid: Any) -> None:
+    """Check that a grid is a tensor of ascending times."""
+    expect_tensor("a grid", grid)
+    if grid.ndim != 1 or len(grid) < 2 or not grid.is_floating_point() or not bool((grid.diff() > 0).all()):
+        raise ValueError(f"a grid needs at least two ascending times, got {grid.dtype} of shape {tuple(grid.shape)}")
+    if not (0 <= float(grid[0]) and float(grid[-1]) <= 1):
+        raise ValueError(f"the times of a grid must lie in [0, 1], got {float(grid[0]):g} to {float(grid[-1]):g}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from ..arguments import checked, shown, within
 from .samplers import Times
 
 
 def from_noise(times: Times) -> Times:
     """Set every source to s = 1 and keep the targets of `times`: maps that start from noise only."""
+    _check(times)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         _, t = times(n, progress, like)
@@ -20,6 +24,7 @@ def from_noise(times: Times) -> Times:
 
 def to_data(times: Times) -> Times:
     """Set every target to t = 0 and keep the sources of `times`: consistency models."""
+    _check(times)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s, _ = times(n, progress, like)
@@ -28,6 +33,7 @@ def to_data(times: Times) -> Times:
     return draw
 
 
+@checked
 def with_diagonal(times: Times, share: float) -> Times:
     """Move a fixed share of the rows to the diagonal t = s.
 
@@ -40,6 +46,8 @@ def with_diagonal(times: Times, share: float) -> Times:
 
     If the diagonal has a term of its own, give that term a share of the batch instead.
     """
+    within(0, 1, share=share)
+    _check(times)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s, t = times(n, progress, like)
@@ -48,6 +56,7 @@ def with_diagonal(times: Times, share: float) -> Times:
     return draw
 
 
+@checked
 def mixture(share: float, first: Times, second: Times) -> Times:
     """Draw a fixed share of the rows from one sampler, the rest from another, in random order.
 
@@ -59,6 +68,9 @@ def mixture(share: float, first: Times, second: Times) -> Times:
     Returns:
         The mixture.
     """
+    within(0, 1, share=share)
+    _check(first)
+    _check(second)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         count = round(share * n)
@@ -69,6 +81,7 @@ def mixture(share: float, first: Times, second: Times) -> Times:
     return draw
 
 
+@checked
 def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
     """Curriculum: the largest gap s - t grows linearly from `start` to 1; larger gaps are cut to it.
 
@@ -83,6 +96,8 @@ def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
     Raises:
         ValueError: `until` is outside (0, 1].
     """
+    within(0, 1, start=start)
+    _check(times)
     if not 0 < until <= 1:
         raise ValueError(f"a curriculum must end after a share in (0, 1] of training, got {until}")
 
@@ -96,6 +111,7 @@ def growing_gap(times: Times, until: float = 0.5, start: float = 0.0) -> Times:
 
 def both_directions(times: Times) -> Times:
     """Exchange source and target in every other row, so that a map also learns to go from data to noise."""
+    _check(times)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s, t = times(n, progress, like)
@@ -103,3 +119,9 @@ def both_directions(times: Times) -> Times:
         return torch.where(back, t, s), torch.where(back, s, t)
 
     return draw
+
+
+def _check(times: Any) -> None:
+    """Raise TypeError unless a value is a sampler of times."""
+    if not callable(times):
+        raise TypeError(f"times are drawn by a function, such as times.gap(), got {shown(times)}")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import at_least, checked, given, positive, within
+
 Times = Callable[[int, float, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -17,10 +19,17 @@ def times_like(like: Tensor) -> dict[str, Any]:
     return {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
 
 
+def _check_ends(low: float, high: float) -> None:
+    within(0, 1, low=low, high=high)
+    if not low <= high:
+        raise ValueError(f"times lie between low and high, and low={low} is above high={high}")
+
+
 def _sorted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return torch.maximum(a, b), torch.minimum(a, b)
 
 
+@checked
 def uniform_triangle(low: float = 0.0, high: float = 1.0) -> Times:
     """Uniform pairs s >= t: two uniforms on [low, high], sorted (Boffi et al. 2025, arXiv 2505.18825).
 
@@ -31,6 +40,7 @@ def uniform_triangle(low: float = 0.0, high: float = 1.0) -> Times:
     Returns:
         The sampler.
     """
+    _check_ends(low, high)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         a, b = low + (high - low) * torch.rand(2, n, **times_like(like))
@@ -39,6 +49,7 @@ def uniform_triangle(low: float = 0.0, high: float = 1.0) -> Times:
     return draw
 
 
+@checked
 def uniform_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
     """Diagonal s = t, uniform on [low, high].
 
@@ -49,6 +60,7 @@ def uniform_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
     Returns:
         The sampler.
     """
+    _check_ends(low, high)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = low + (high - low) * torch.rand(n, **times_like(like))
@@ -57,6 +69,7 @@ def uniform_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
     return draw
 
 
+@checked
 def logit_normal_pairs(
     mean: float = -0.4, std: float = 1.0, mean_target: float | None = None, std_target: float | None = None
 ) -> Times:
@@ -73,6 +86,7 @@ def logit_normal_pairs(
 
     Neither end of time is ever reached: one-jump methods that never see s near 1 have to extrapolate there.
     """
+    within(0, math.inf, std=std, **given(std_target=std_target))
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.randn(2, n, **times_like(like))
@@ -82,6 +96,7 @@ def logit_normal_pairs(
     return draw
 
 
+@checked
 def gap(mean: float = -0.8, std: float = 1.0) -> Times:
     """Logit-normal gap s - t = sigmoid(N(mean, std^2)), then t uniform on [0, 1 - (s - t)].
 
@@ -94,6 +109,7 @@ def gap(mean: float = -0.8, std: float = 1.0) -> Times:
 
     One of the published forms of Align Your Flow.
     """
+    within(0, math.inf, std=std)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         width = torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)
@@ -103,6 +119,7 @@ def gap(mean: float = -0.8, std: float = 1.0) -> Times:
     return draw
 
 
+@checked
 def gap_logit_normal(mean: float = -0.8, std: float = 1.0, mean_target: float = -0.4, std_target: float = 1.0) -> Times:
     """Logit-normal gap s - t, then a logit-normal t truncated to [0, 1 - (s - t)].
 
@@ -117,6 +134,8 @@ def gap_logit_normal(mean: float = -0.8, std: float = 1.0, mean_target: float = 
 
     Terminal Velocity Matching, arXiv 2511.19797.
     """
+    within(0, math.inf, std=std)
+    positive(std_target=std_target)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         width = torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)
@@ -128,6 +147,7 @@ def gap_logit_normal(mean: float = -0.8, std: float = 1.0, mean_target: float = 
     return draw
 
 
+@checked
 def logit_normal_diagonal(mean: float = -0.4, std: float = 1.0) -> Times:
     """Logit-normal diagonal, s = t = sigmoid(N(mean, std^2)).
 
@@ -138,6 +158,7 @@ def logit_normal_diagonal(mean: float = -0.4, std: float = 1.0) -> Times:
     Returns:
         The sampler.
     """
+    within(0, math.inf, std=std)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = torch.sigmoid(torch.randn(n, **times_like(like)) * std + mean)
@@ -146,6 +167,7 @@ def logit_normal_diagonal(mean: float = -0.4, std: float = 1.0) -> Times:
     return draw
 
 
+@checked
 def angle_normal(mean: float = -1.0, std: float = 1.4, data_std: float = 1.0) -> Times:
     """Log-normal noise levels on the trigonometric path: t = 0, s = (2/pi) arctan(exp(N(mean, std^2)) / data_std).
 
@@ -159,6 +181,8 @@ def angle_normal(mean: float = -1.0, std: float = 1.4, data_std: float = 1.0) ->
 
     sCM, arXiv 2410.11081; FACM, arXiv 2507.03738.
     """
+    within(0, math.inf, std=std)
+    positive(data_std=data_std)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         level = torch.exp(torch.randn(n, **times_like(like)) * std + mean) / data_std
@@ -168,6 +192,7 @@ def angle_normal(mean: float = -1.0, std: float = 1.4, data_std: float = 1.0) ->
     return draw
 
 
+@checked
 def after_u_shape(steepness: float = 4.0, mean: float = -0.8, std: float = 1.0) -> Times:
     """U-shaped s with density ~ exp(a s) + exp(a (1 - s)), then t = max(s - sigmoid(N(mean, std^2)), 0).
 
@@ -181,6 +206,8 @@ def after_u_shape(steepness: float = 4.0, mean: float = -0.8, std: float = 1.0) 
 
     Rectified MeanFlow, arXiv 2511.23342.
     """
+    within(0, math.inf, std=std)
+    positive(steepness=steepness)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = torch.log1p(torch.rand(n, **times_like(like)) * math.expm1(steepness)) / steepness
@@ -191,6 +218,7 @@ def after_u_shape(steepness: float = 4.0, mean: float = -0.8, std: float = 1.0) 
     return draw
 
 
+@checked
 def strip(low: float = 0.0, high: float = 0.25) -> Times:
     """Gap s - t uniform on [low, high], then t uniform on [0, 1 - (s - t)]: maps of limited range.
 
@@ -215,6 +243,7 @@ def strip(low: float = 0.0, high: float = 0.25) -> Times:
     return draw
 
 
+@checked
 def doubling_strip(phases: int) -> Times:
     """Strip with its largest gap doubled from phase to phase: 2^(1 - phases), ..., 1/2, 1.
 
@@ -224,6 +253,7 @@ def doubling_strip(phases: int) -> Times:
     Returns:
         The sampler.
     """
+    at_least(1, phases=phases)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         return strip(0.0, 2.0 ** (phase_of(progress, phases) + 1 - phases))(n, progress, like)
@@ -231,6 +261,7 @@ def doubling_strip(phases: int) -> Times:
     return draw
 
 
+@checked
 def doubling_steps(phases: int) -> Times:
     """Steps of a uniform grid that has half as many in each phase (Salimans and Ho 2022, arXiv 2202.00512).
 
@@ -240,6 +271,7 @@ def doubling_steps(phases: int) -> Times:
     Returns:
         The sampler: a gap s - t of 2^(1 - phases), ..., 1/2, 1, and s on the multiples of the gap.
     """
+    at_least(1, phases=phases)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         cells = 2 ** (phases - 1 - phase_of(progress, phases))
@@ -249,6 +281,7 @@ def doubling_steps(phases: int) -> Times:
     return draw
 
 
+@checked
 def dyadic(levels: int = 7) -> Times:
     """Dyadic grid of shortcut models (arXiv 2410.12557).
 
@@ -260,6 +293,7 @@ def dyadic(levels: int = 7) -> Times:
 
     The halves of a gap are then on the grid of the next level; the finest half is 2^-levels.
     """
+    at_least(1, levels=levels)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         # all levels equally often within a batch, starting from a random one, so that small batches miss none for good
@@ -272,6 +306,7 @@ def dyadic(levels: int = 7) -> Times:
     return draw
 
 
+@checked
 def grid(size: int = 128) -> Times:
     """Diagonal s = t on {1/size, ..., 1}: the starts of a shortcut model's steps, where it learns flow matching.
 
@@ -281,6 +316,7 @@ def grid(size: int = 128) -> Times:
     Returns:
         The sampler.
     """
+    at_least(1, size=size)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = torch.randint(1, size + 1, (n,), device=like.device).to(times_like(like)["dtype"]) / size

@@ -15,6 +15,7 @@ from pathlib import Path
 from textwrap import dedent, fill
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
+from ..arguments import at_least, check_seed, expect_path, given, positive, shown, truth, within
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..runs.fingerprint import fingerprint
@@ -85,6 +86,7 @@ class TrainConfig(LearningConfig, KeepingConfig):
     """All settings of `flowmaps.train`, its keyword arguments.
 
     Raises:
+        TypeError: If a value is of another type.
         ValueError: If a value is invalid.
     """
 
@@ -114,17 +116,33 @@ class TrainConfig(LearningConfig, KeepingConfig):
             raise ValueError(
                 f"training needs a length: either steps= or seconds=, got steps={self.steps}, seconds={self.seconds}"
             )
-        for name in ("steps", "seconds", "batch_size", "lr", "clip", "timeout"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
-        for name in ("checkpoint_every", "keep", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least(1, **given(steps=self.steps))
+        at_least(1, **self._own("batch_size", "checkpoint_every", "keep", "log_every", "accumulate"))
+        at_least(0, sample_every=self.sample_every)
+        positive(lr=self.lr, **given(seconds=self.seconds, clip=self.clip, timeout=self.timeout))
+        check_seed(self.seed)
+        within(0, 1, ema=self.ema)
+        if self.ema == 1:
+            raise ValueError("ema must be below 1, got 1: the averaged weights would never move")
         if self.fingerprint not in ("samples", "whole", "off"):
             raise ValueError(f'fingerprint must be "samples", "whole" or "off", got {self.fingerprint!r}')
         if self.precision not in ("no", "bf16"):
             raise ValueError(f'precision must be "no" or "bf16", got {self.precision!r}')
+        truth(**self._own("compile", "progress_bar", "resume", "shard"), **given(labels=self.labels))
+        if self.optimizer is not None and not callable(self.optimizer):
+            raise TypeError(f"optimizer must be a function that makes one from weights, got {shown(self.optimizer)}")
+        if not callable(self.schedule) or isinstance(self.schedule, type):
+            raise TypeError(f"schedule must be a function of the progress, got {shown(self.schedule)}")
+        if isinstance(self.trackers, str) or not isinstance(self.trackers, Sequence):
+            raise TypeError(f'trackers must be a list of names, such as ["tensorboard"], got {shown(self.trackers)}')
+        if self.notes is not None and not isinstance(self.notes, Mapping):
+            raise TypeError(f"notes must be entries by name, got {shown(self.notes)}")
+        if self.out is not None:
+            expect_path("out", self.out)
+
+    def _own(self, *settings: str) -> dict[str, Any]:
+        """Settings by name."""
+        return {name: getattr(self, name) for name in settings}
 
     def deciding(self) -> dict[str, Any]:
         """Return the settings that determine the numbers of a run, as JSON; a resumed run must have the same."""

@@ -12,12 +12,10 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    DistributedType,
-    ProjectConfiguration,
-)
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
+from torch import nn
 
+from ..arguments import shown
 from ..data import as_data
 from ..data.labels import uses_labels
 from ..distributed.launcher import ends_with_launcher
@@ -36,7 +34,7 @@ from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
 from .logging import Monitor
-from .teachers import guidance_of
+from .teachers import guidance_of, refuse_student
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,13 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
         BlockingIOError: If another process, or another loop of this one, trains into the folder; it is named.
         FileExistsError: If the folder has a run already, and resume is not set.
         FileNotFoundError: If the folder has no run, and resume is set.
-        ValueError: If an argument is invalid, or the run to resume has another configuration; it lists the differences.
+        TypeError: If the flow map, the method or a setting is of another type.
+        ValueError: If an argument is invalid, the flow map shares trained weights with its teacher, or the run to
+            resume has another configuration; it lists the differences.
     """
-    plan, data = TrainConfig(**settings), as_data(data)
+    plan = TrainConfig(**settings)
+    _check(flow, method)
+    data = as_data(data)
     plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
@@ -109,6 +111,7 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
         raise ValueError(
             "the weights of this flow map were sharded over processes by an earlier run: pass training.unshard(flow)"
         )
+    refuse_student(flow, method)
     with ExitStack() as failed:
         folder, lock = open_folder(plan.out, config, plan.resume, processes)
         failed.enter_context(lock or nullcontext())
@@ -120,6 +123,15 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
             job.restore()
         failed.pop_all()  # from here on the loop holds the lock
     return steps_of(job, Monitor(folder, accelerator, plan))
+
+
+def _check(flow: Any, method: Any) -> None:
+    """Raise TypeError unless these are a flow map and a method."""
+    if not isinstance(flow, FlowMap):
+        advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
+        raise TypeError(f"training needs a FlowMap, got {shown(flow)}{advice}")
+    if not isinstance(method, Method):
+        raise TypeError(f"training needs a Method, such as fm.methods.imf(), got {shown(method)}")
 
 
 def processes_of(accelerator: Accelerator, accumulate: int, plan: TrainConfig) -> Processes:

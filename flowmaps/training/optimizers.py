@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ..arguments import shown
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..runs.fingerprint import fingerprint
@@ -139,6 +140,8 @@ def trained(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
 def group(weights: list[nn.Parameter], make: MakeOptimizer) -> Group:
     """Create an optimizer of some weights."""
     optimizer = make(weights)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer must be a function that makes a torch optimizer, and it made {shown(optimizer)}")
     return Group(weights, optimizer, [settings["lr"] for settings in optimizer.param_groups])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..arguments import finite
+
 
 @dataclass(frozen=True)
 class WarmUpDecay:
@@ -21,6 +23,7 @@ class WarmUpDecay:
     final: float = 0.01
 
     def __post_init__(self) -> None:
+        finite(warmup=self.warmup, final=self.final)
         if not (0 <= self.warmup < 1 and 0 <= self.final <= 1):
             raise ValueError(
                 f"warmup must lie in [0, 1) and final in [0, 1], got warmup={self.warmup}, final={self.final}"
@@ -54,6 +57,7 @@ class WarmUp:
     warmup: float
 
     def __post_init__(self) -> None:
+        finite(warmup=self.warmup)
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must lie between 0 and 1, got {self.warmup}")
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data import Data
 from ..data.transforms import GuidanceScales, transforms_of
-from ..flow_map import GuidanceSpec
+from ..flow_map import FlowMap, GuidanceSpec
 from ..method.method import Method
 from ..velocity import Auxiliary, Fixed, Phased
 
@@ -29,6 +29,29 @@ def move_teachers(method: Method, device: torch.device) -> None:
     """Move the teachers of a method to a device."""
     for teacher in teachers(method):
         teacher.to(device)
+
+
+def refuse_student(flow: FlowMap, method: Method) -> None:
+    """Refuse a teacher that shares trained weights with the flow map: it would change with every step.
+
+    Frozen weights may be shared, as a flow map with LoRA and its teacher do.
+
+    Args:
+        flow: The flow map to train.
+        method: The method, with its teachers.
+
+    Raises:
+        ValueError: A teacher shares trained weights.
+    """
+    mine = {weight.data_ptr() for weight in flow.parameters() if weight.requires_grad} - {0}
+    for term in method.terms:
+        for source in (term.velocity, *term.sources.values()):
+            teacher = None if isinstance(source, Auxiliary) else teacher_of(source)  # an auxiliary network is a copy
+            if isinstance(teacher, nn.Module) and any(weight.data_ptr() in mine for weight in teacher.parameters()):
+                raise ValueError(
+                    "the teacher shares trained weights with the flow map, so the flow map would learn from itself: "
+                    "give a copy, copy.deepcopy(teacher), or take a method of self-distillation, which needs no teacher"
+                )
 
 
 def teacher_of(source: Any) -> Any:

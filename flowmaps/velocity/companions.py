@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import at_least, finite, shown
 from ..flow_map import FlowMap
 from ..times.samplers import phase_of
 from .copies import copied, copy_weights, trainable_copy
@@ -59,6 +60,8 @@ class Averaged(Companion):
 
     def __init__(self, decay: float | Callable[[float], float]) -> None:
         super().__init__()
+        if not callable(decay):
+            finite(decay=decay)
         if not callable(decay) and not 0 <= decay < 1:
             raise ValueError(f"the decay of a target average must lie in [0, 1), got {decay}")
         self.decay = decay
@@ -144,8 +147,7 @@ class Phased(Companion):
 
     def __init__(self, first: Fixed, phases: int) -> None:
         super().__init__()
-        if phases < 1:
-            raise ValueError(f"a progressive method needs at least one phase, got {phases}")
+        at_least(1, phases=phases)
         self.first, self.phases = first, phases
         self.network: nn.Module | None = None
         self.register_buffer("phase", torch.zeros((), dtype=torch.long))
@@ -202,6 +204,8 @@ class Auxiliary(Companion):
 
     def __init__(self, start: FlowMap | None = None, optimizer: MakeOptimizer | None = None) -> None:
         super().__init__()
+        if start is not None and not isinstance(start, FlowMap):
+            raise TypeError(f"an auxiliary network starts from a FlowMap, got {shown(start)}")
         self.network = None if start is None else trainable_copy(start.network)
         self.optimizer = optimizer
         self._start: FlowMap | None
@@ -238,6 +242,8 @@ class Discriminator(Auxiliary):
 
     def __init__(self, network: nn.Module, optimizer: MakeOptimizer | None = None) -> None:
         super().__init__(None, optimizer)
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"a discriminator is a network x -> logits, got {shown(network)}")
         self.network = network
 
     def restart(self, flow: FlowMap) -> None:

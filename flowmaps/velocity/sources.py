@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ..arguments import refuse_written, version
 from ..draws import Rows
 from ..flow_map import FlowMap
 from ..path import Path, Time, expand
@@ -125,15 +126,20 @@ class Fixed:
     teacher: Any
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.teacher, "velocity", None)):
+        if not callable(getattr(self.teacher, "velocity", None)) or isinstance(self.teacher, type):
             raise TypeError(
                 "a distillation method needs teacher=, a FlowMap or any object with velocity(x, t); "
                 + ("none was given" if self.teacher is None else f"{type(self.teacher).__name__} has no such method")
             )
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Any:
-        """Bind the teacher to the condition. Raises ValueError if it is on another path."""
+        """Bind the teacher to the condition. Raises ValueError if it is the flow itself, or on another path."""
         teacher, path = self.teacher, getattr(self.teacher, "path", None)
+        if teacher is flow or getattr(teacher, "network", None) is flow.network:
+            raise ValueError(
+                "the teacher is the flow map in training itself, so it would learn from what it does already: give a "
+                "copy, copy.deepcopy(flow), or take a method of self-distillation, which needs no teacher"
+            )
         if isinstance(path, Path) and path != pair.path:
             raise ValueError(f"the teacher is on the path {path}, but the flow map on {pair.path}: both need the same")
         if pair.condition and hasattr(teacher, "given"):
@@ -162,15 +168,16 @@ class Checked:
 
 
 def _checked_call(function: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:
-    """Call a method of a teacher. Raises ValueError if it refuses the call, or returns another shape."""
+    """Call a method of a teacher. Raises ValueError if it refuses the call, writes into x or returns another shape."""
+    before = version(x)
     try:
         value = function(x, *times)
     except ValueError as error:
         raise ValueError(f"the teacher refuses this call: {error}") from error
-    if value.shape != x.shape:
-        raise ValueError(
-            f"the teacher must return the shape of x, {tuple(x.shape)}, but it returned {tuple(value.shape)}"
-        )
+    refuse_written("the teacher", x, before)
+    if getattr(value, "shape", None) != x.shape:
+        got = tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}"
+        raise ValueError(f"the teacher must return the shape of x, {tuple(x.shape)}, but it returned {got}")
     return value
 
 

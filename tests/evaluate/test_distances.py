@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowmaps import exact
 from flowmaps.data import load
 from flowmaps.evaluate import (
+    distances,
     energy_distance,
     frechet_distance,
     histogram_kl,
@@ -149,3 +151,60 @@ def test_energy_distance_sees_a_mixture_from_its_gaussian():
     draws = [energy_distance(mixture.sample(500), normal(500, 1, k, scale)) for k in range(8)]
     values = torch.tensor(draws)
     assert float(values.mean()) > 10 * float(values.std()) / math.sqrt(8)
+
+
+@pytest.mark.parametrize("distance", [energy_distance, kernel_distance, sliced_energy_distance])
+def test_some_pairs_at_a_time_give_the_distance_of_all(distance, monkeypatch):
+    x, y = normal(150, 3, 0), normal(130, 3, 1, shift=0.5)
+    whole = distance(x, y)
+    monkeypatch.setattr(distances, "PAIRS", 1000)
+    assert distance(x, y) == pytest.approx(whole, rel=1e-12)
+    monkeypatch.setattr(distances, "PAIRS", 1)
+    assert distance(x, y) == pytest.approx(whole, rel=1e-12)
+    torch.testing.assert_close(nearest(x, y), torch.cdist(x, y).amin(1))
+
+
+@pytest.mark.parametrize("distance", [energy_distance, kernel_distance, sliced_energy_distance])
+def test_no_tensor_of_a_distance_is_larger_than_its_bound(distance, monkeypatch):
+    """All 90000 pairs of 300 rows together would exceed it."""
+    sizes = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, kinds, args=(), kwargs=None):
+            found = function(*args, **(kwargs or {}))
+            parts = found if isinstance(found, tuple | list) else [found]
+            sizes.extend(part.untyped_storage().nbytes() // 8 for part in parts if isinstance(part, torch.Tensor))
+            return found
+
+    monkeypatch.setattr(distances, "PAIRS", 10_000)
+    x, y = normal(300, 3, 0), normal(300, 3, 1)
+    with Sizes():
+        distance(x, y)
+    assert max(sizes) <= 10_000
+
+
+NOT_FINITE = [math.nan, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    "distance",
+    [energy_distance, kernel_distance, sliced_energy_distance, frechet_distance, nearest],
+)
+def test_rows_that_are_not_finite_have_no_distance(distance, whole, value):
+    x, y = normal(20, 2, 0), normal(20, 2, 1)
+    x[slice(None) if whole else 3] = value
+    for pair in ((x, y), (y, x)):
+        with pytest.raises(
+            ValueError, match=f"must be finite, and {20 if whole else 1} of its 20 rows hold NaN or inf"
+        ):
+            distance(*pair)
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_points_that_are_not_finite_have_no_histogram(value):
+    x = normal(20, 2, 0)
+    x[3] = value
+    with pytest.raises(ValueError, match="1 of its 20 rows"):
+        histogram_kl(x, load("checkerboard").log_prob, bins=4, half_width=1.0)

@@ -147,7 +147,7 @@ def test_labels_with_a_number_of_classes_are_taken_up_to_a_bound():
     assert check_labels([0, 10**6], 2, "rows", classes=10**6 + 1)[1] == 10**6 + 1
     assert check_labels([0, 60_000], 2, "rows")[1] == 60_001
     for classes in (10**9, 0, -1, True, 2.5):
-        with pytest.raises(ValueError, match="classes must be a whole number from 1 to"):
+        with pytest.raises((ValueError, TypeError), match="classes must be a whole number"):
             check_labels([0, 1], 2, "rows", classes=classes)
 
 

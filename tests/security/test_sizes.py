@@ -71,8 +71,10 @@ OTHERS = {
     "a path of numbers": (["path"], {"type": "path.Discrete", "arguments": {"alphas_cumprod": 10**9}}, "takes alphas"),
     "an output of tensors": (
         ["output"],
-        {"type": "outputs.GaussianSkip", "arguments": dict.fromkeys(
-            ("mean", "variances", "basis"), {"tensor": [2**20, 2**20], "dtype": "float64"})},
+        {"type": "outputs.GaussianSkip", "arguments": {
+            "mean": {"tensor": [2**20], "dtype": "float64"},
+            "variances": {"tensor": [2**20], "dtype": "float64"},
+            "basis": {"tensor": [2**20, 2**20], "dtype": "float64"}}},
         "that are not in the checkpoint",
     ),
     "a basis": (

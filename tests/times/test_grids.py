@@ -41,7 +41,7 @@ def test_uniform_grid():
 @pytest.mark.parametrize("make", [grids.karras, grids.uniform_grid])
 @pytest.mark.parametrize("points", [0, -2])
 def test_a_grid_needs_a_point(make, points):
-    with pytest.raises(ValueError, match=f"a grid needs at least one point, got {points}"):
+    with pytest.raises(ValueError, match=f"points must be at least 1, got {points}"):
         make(points)
 
 

@@ -1,0 +1,31 @@
+"""Checks of arguments, and hints for names that do not exist.
+
+A wrong type is a TypeError, a wrong value a ValueError. The message says the expected and the actual value.
+"""
+
+from .names import did_you_mean, expect_path
+from .numbers import (
+    MOST_CLASSES,
+    MOST_LAYERS,
+    MOST_VALUES,
+    MOST_WIDTH,
+    at_least,
+    between,
+    check_seed,
+    checked,
+    finite,
+    given,
+    numbered,
+    positive,
+    shown,
+    truth,
+    whole,
+    within,
+)
+from .tensors import expect_finite, expect_floating, expect_tensor, refuse_written, version
+
+__all__ = [
+    "MOST_CLASSES", "MOST_LAYERS", "MOST_VALUES", "MOST_WIDTH", "at_least", "between", "check_seed", "checked",
+    "did_you_mean", "expect_finite", "expect_floating", "expect_path", "expect_tensor", "finite", "given", "numbered",
+    "positive", "refuse_written", "shown", "truth", "version", "whole", "within",
+]  # fmt: skip

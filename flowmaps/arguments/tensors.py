@@ -1,0 +1,88 @@
+"""Checks of tensors, which read no value, and of their values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .numbers import shown
+
+
+def expect_tensor(name: str, x: Any) -> None:
+    """Check that a value is a dense tensor.
+
+    Args:
+        name: Its name in the message.
+        x: The value.
+
+    Raises:
+        TypeError: It is no tensor, or a sparse, nested or quantized one.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {shown(x)}: convert it with torch.as_tensor")
+    if x.layout is not torch.strided or x.is_nested or x.is_quantized:
+        kind = "nested" if x.is_nested else "quantized" if x.is_quantized else str(x.layout).removeprefix("torch.")
+        raise TypeError(f"{name} must be a dense tensor, got one of the kind {kind}")
+
+
+def expect_floating(name: str, x: Any, rows: str = "(B, ...)", least: int = 1) -> None:
+    """Check that a value is a batch of floating-point numbers. It reads no value, so it never waits for a device.
+
+    Args:
+        name: Its name in the message.
+        x: The value.
+        rows: The expected shape, in the message.
+        least: Least number of dimensions.
+
+    Raises:
+        TypeError: It is no dense tensor.
+        ValueError: It has another dtype or too few dimensions.
+    """
+    expect_tensor(name, x)
+    if not x.is_floating_point() or x.ndim < least:
+        advice = "" if x.is_floating_point() or x.is_complex() else f": pass {name}.float() if these are its values"
+        raise ValueError(
+            f"{name} must be a batch of floating-point numbers, {rows}, got {x.dtype} of shape {tuple(x.shape)}{advice}"
+        )
+
+
+def expect_finite(name: str, x: Tensor) -> None:
+    """Check that all values are finite. It reads them.
+
+    Args:
+        name: Name of the values in the message.
+        x: The values, (B, ...).
+
+    Raises:
+        ValueError: Some values are NaN or infinite.
+    """
+    if not bool(x.isfinite().all()):
+        rows = int((~x.isfinite()).reshape(len(x), -1).any(1).sum())
+        raise ValueError(f"{name} must be finite, and {rows} of its {len(x)} rows hold NaN or infinite values")
+
+
+def version(x: Any) -> int | None:
+    """A number that changes whenever a tensor is written in place; None where torch keeps none.
+
+    It reads no value. A network or a teacher that writes into its input would make every later formula wrong.
+    """
+    if type(x) is not Tensor or torch.compiler.is_compiling() or x.is_inference():
+        return None
+    return x._version
+
+
+def refuse_written(name: str, x: Any, before: int | None) -> None:
+    """Check that a tensor was not written since `version` was read.
+
+    Args:
+        name: The subject of the message, such as "the teacher".
+        x: The tensor.
+        before: Its version before.
+
+    Raises:
+        ValueError: It was written in place.
+    """
+    if before is not None and version(x) != before:
+        raise ValueError(f"{name} writes into its input x, which is used again: let it compute on x.clone()")

@@ -1,0 +1,69 @@
+"""Wrong inputs as expressions, and the check that each is refused with a sentence of this package."""
+
+import copy
+import functools
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import flowmaps as fm
+from flowmaps.cli.failures import is_deliberate
+
+
+def cases(text):
+    """One expression from each line; comments and empty lines are left out."""
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+class Writes:
+    """A velocity that writes into its input."""
+
+    path = fm.path.linear
+
+    def velocity(self, x, t):
+        return x.mul_(2)
+
+
+class WritingNetwork(torch.nn.Module):
+    """A network that writes into its input."""
+
+    def forward(self, x, s, t):
+        return x.mul_(2)
+
+
+@functools.cache
+def made(name):
+    """Objects that the expressions share; they are never trained."""
+    torch.manual_seed(0)
+    if name == "flow":
+        return fm.FlowMap(fm.networks.MLP(2, 8, 1))
+    if name == "classes":
+        return fm.FlowMap(fm.networks.MLP(2, 8, 1, classes=3))
+    return fm.FlowMap(fm.networks.MLP((1, 8, 8), 8, 1))
+
+
+def names():
+    """The names in an expression, made anew for each."""
+    flow = made("flow")
+    return {
+        "fm": fm, "torch": torch, "np": np, "math": math, "copy": copy, "nan": math.nan, "inf": math.inf,
+        "flow": flow, "classes": made("classes"), "images": made("images"),
+        "network": flow.network, "gaussian": fm.exact.Gaussian([0.5, -0.5]),
+        "x": torch.randn(4, 2), "rows": torch.randn(40, 2), "whole": torch.randint(9, (4, 2)),
+        "method": fm.methods.imf(), "lsd": fm.methods.lsd(), "label": torch.tensor([0, 1, 2, 0]),
+        "writes": Writes(), "writing": fm.FlowMap(WritingNetwork()), "meta": torch.empty(4, 2, device="meta"),
+        "data": fm.data.load("gaussian"), "digits": fm.data.load("digits"),
+    }  # fmt: skip
+
+
+def refuse(expression, **more):
+    """Check that an expression raises ValueError or TypeError by a `raise` of this package, with a sentence."""
+    with pytest.raises((ValueError, TypeError)) as found:
+        eval(expression, {**names(), **more})
+    text = str(found.value)
+    assert is_deliberate(found.value), f"not a sentence of this package: {text}"
+    assert re.match(r"[A-Za-z\[(\"'/0-9.`<]", text) and len(text) > 15 and "\n" not in text, text
