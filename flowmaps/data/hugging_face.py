@@ -38,6 +38,7 @@ def hugging_face(
     captions: str | bool = False,
     size: int | tuple[int, int] | None = None,
     mode: str | None = None,
+    local_files_only: bool = False,
 ) -> Data:
     """Read a Hugging Face data set.
 
@@ -54,12 +55,14 @@ def hugging_face(
             prompt, captions, txt).
         size: Size of images, as for a folder of images.
         mode: Mode of images, as for a folder of images.
+        local_files_only: Read a data set of the hub from the local cache, where an earlier call has put it, and request
+            nothing.
 
     Returns:
         The data set.
 
     Raises:
-        FileNotFoundError: The data set does not exist or cannot be reached.
+        FileNotFoundError: The data set does not exist, cannot be reached, or is not in the local cache.
         ValueError: A split or column does not exist, or labels are wrong.
         ImportError: `datasets` is not installed.
     """
@@ -69,6 +72,8 @@ def hugging_face(
         raise ImportError("Hugging Face data sets are read with datasets: pip install flowmaps[data]") from error
     if is_saved(Path(name)):
         loaded = datasets.load_from_disk(name)
+    elif local_files_only and not Path(name).is_dir():
+        loaded = _cached(name, config)
     else:
         try:
             loaded = datasets.load_dataset(name, config)
@@ -78,6 +83,22 @@ def hugging_face(
             ) from error
     options: Any = {"labels": labels, "captions": captions, "size": size, "mode": mode}
     return dataset_data(loaded, name, split=split, held_out=held_out, column=column, **options)
+
+
+def _cached(name: str, config: str | None) -> Any:
+    """A data set of the hub from the local cache, as `datasets` reads it without a network."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    try:
+        names = {"dataset_name": name.rpartition("/")[2], "repo_id": name}
+        found = Cache(**names, config_name=config, version="auto", hash="auto")
+        found.download_and_prepare()
+        return found.as_dataset()
+    except (ValueError, OSError) as error:
+        raise FileNotFoundError(
+            f'the Hugging Face data set "{name}" is not in the local cache, and nothing is downloaded because a file '
+            f'names it: if you trust it, run fm.data.load("hf:{name}") once, or pass data=fm.data.load("hf:{name}")'
+        ) from error
 
 
 def dataset_data(

@@ -58,6 +58,8 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
 def load_again(recipe: Mapping[str, Any], where: str) -> Data:
     """Load the data set of a recipe in a file, such as the config.json of a run.
 
+    A data set of the hub is read from the local cache: no file makes this machine download anything.
+
     Args:
         recipe: The recipe, `data.recipe` of an earlier data set, as JSON.
         where: The place of the recipe, for messages.
@@ -76,7 +78,8 @@ def load_again(recipe: Mapping[str, Any], where: str) -> Data:
     try:
         read, paths = _reader(name)
         check_arguments(read, name, options, where, given=len(paths))
-        return load(name, **options)
+        offline = {"local_files_only": True} if name.startswith(HUB) else {}
+        return replace(load(name, **options | offline), recipe=dict(recipe))
     except (ImportError, OSError):
         raise
     except ValueError as error:

@@ -12,7 +12,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves the files of a folder as the repository NAME."""
+    """Serves the files of a folder as the repository NAME, of models and of data sets."""
 
     NAME = "some/pipeline"
 
@@ -38,12 +38,17 @@ class Handler(BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.do_GET()
 
+    def do_POST(self):
+        """The files of a list of paths: `paths-info`."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
     def do_GET(self):
         self.server.asked.append(self.path)
-        path, _, _ = self.path.partition("?")
+        path = self.path.partition("?")[0].replace("/api/datasets/", "/api/models/").replace("/datasets/", "/")
         root = self.server.folder
         names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
-        if path.startswith(f"/api/models/{Hub.NAME}/tree/"):
+        if path.startswith((f"/api/models/{Hub.NAME}/tree/", f"/api/models/{Hub.NAME}/paths-info/")):
             tree = [{"type": "file", "path": name, "size": (root / name).stat().st_size, "oid": "0"} for name in names]
             return self.answer(json.dumps(tree).encode())
         if path.startswith(f"/api/models/{Hub.NAME}"):
@@ -63,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         if error:
             self.send_header("X-Error-Code", error)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
 
