@@ -6,6 +6,7 @@ An output is any function (value, x, s, t, path) -> V: the network's value and x
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -191,7 +192,7 @@ class GaussianSkip(nn.Module):
         Returns:
             The output, in the dtype of the data.
         """
-        positive(floor=floor)
+        within(0, math.inf, floor=floor)
         gaussian = Gaussian.fit(x0, floor=floor)
         assert gaussian.basis is not None
         return cls(gaussian.mean.to(x0.dtype), gaussian.variances.to(x0.dtype), gaussian.basis.to(x0.dtype))

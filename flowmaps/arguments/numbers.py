@@ -10,6 +10,7 @@ import inspect
 import math
 import numbers
 import reprlib
+import textwrap
 import types
 import typing
 from collections.abc import Callable
@@ -239,5 +240,5 @@ def shown(value: Any) -> str:
         return f"the function {value.__name__}" if hasattr(value, "__name__") else f"a {type(value).__name__}"
     if isinstance(value, type):
         return f"the class {value.__name__}, not an instance of it"
-    text = _short.repr(value).replace("\n", " ")
+    text = textwrap.shorten(_short.repr(value), 80, placeholder=" ...")
     return text if value is None or type(value) in (bool, int, float, str) else f"{text} ({type(value).__name__})"

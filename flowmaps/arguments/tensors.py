@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .numbers import shown
 
@@ -61,6 +61,11 @@ def expect_finite(name: str, x: Tensor) -> None:
     if not bool(x.isfinite().all()):
         rows = int((~x.isfinite()).reshape(len(x), -1).any(1).sum())
         raise ValueError(f"{name} must be finite, and {rows} of its {len(x)} rows hold NaN or infinite values")
+
+
+def is_readable(x: Tensor) -> bool:
+    """Whether the values of a tensor are there: not those of a meta tensor, or of a fake one that counts operations."""
+    return type(x) in (Tensor, nn.Parameter) and not x.is_meta
 
 
 def version(x: Any) -> int | None:

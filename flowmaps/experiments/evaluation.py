@@ -33,6 +33,11 @@ from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher
 from .run_folder import EVALUATIONS, locked
 from .trained_run import check_settings
 
+OPTIONS = (
+    *(name for name in inspect.signature(evaluate_flow).parameters if name not in ("flow", "data", "labels")),
+    "device", "guidance", "guidance_interval",
+)  # fmt: skip
+"""Names of the options of `measure`."""
 CLASSIFIER = "classifier.safetensors"
 """File in a run folder with the classifier for its evaluations."""
 WRITTEN = (EVALUATION, CLASSIFIER)
@@ -145,8 +150,7 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
         TypeError: An option is unknown, or of another type.
         ValueError: There is no such device, a guidance scale is not finite, or the times are no interval.
     """
-    known = {*inspect.signature(evaluate_flow).parameters} - {"flow", "data", "labels"}
-    check_settings("evaluate", options, [*sorted(known), "device", "guidance", "guidance_interval"])
+    check_settings("evaluate", options, OPTIONS)
     checked = dict(options)
     if "device" in options:
         checked["device"] = device_of(options["device"])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, checked, expect_tensor, positive
+from ..arguments import at_least, checked, expect_tensor, is_readable, positive
 from .samplers import Times, times_like
 
 
@@ -108,7 +108,9 @@ def below(grid: Tensor, steps: int = 1) -> Callable[[Tensor, Tensor], Tensor]:
 def _check_grid(grid: Any) -> None:
     """Check that a grid is a tensor of ascending times."""
     expect_tensor("a grid", grid)
-    if grid.ndim != 1 or len(grid) < 2 or not grid.is_floating_point() or not bool((grid.diff() > 0).all()):
+    readable = is_readable(grid)
+    ascends = not readable or bool((grid.diff() > 0).all())
+    if grid.ndim != 1 or len(grid) < 2 or not grid.is_floating_point() or not ascends:
         raise ValueError(f"a grid needs at least two ascending times, got {grid.dtype} of shape {tuple(grid.shape)}")
-    if not (0 <= float(grid[0]) and float(grid[-1]) <= 1):
+    if readable and not (0 <= float(grid[0]) and float(grid[-1]) <= 1):
         raise ValueError(f"the times of a grid must lie in [0, 1], got {float(grid[0]):g} to {float(grid[-1]):g}")

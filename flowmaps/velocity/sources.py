@@ -135,7 +135,7 @@ class Fixed:
     def __call__(self, flow: FlowMap, pair: Pair) -> Any:
         """Bind the teacher to the condition. Raises ValueError if it is the flow itself, or on another path."""
         teacher, path = self.teacher, getattr(self.teacher, "path", None)
-        if teacher is flow or getattr(teacher, "network", None) is flow.network:
+        if teacher is flow or getattr(teacher, "network", self) is getattr(flow, "network", None):
             raise ValueError(
                 "the teacher is the flow map in training itself, so it would learn from what it does already: give a "
                 "copy, copy.deepcopy(flow), or take a method of self-distillation, which needs no teacher"

@@ -38,7 +38,7 @@ def test_classes_count_alike_and_are_not_mixed():
 
 @pytest.mark.parametrize(("share", "n"), [(1.0, 50), (0.9, 200), (0.0, 3)])
 def test_the_error_of_an_accuracy_is_the_binomial_one_and_never_zero(share, n):
-    found = accuracy(SimpleNamespace(accuracy=lambda x, label: share), torch.zeros(n), torch.zeros(n))
+    found = accuracy(SimpleNamespace(accuracy=lambda x, label: share), torch.zeros(n, 1), torch.zeros(n).long())
     assert found.value == share and found.stderr > 0
     assert found.stderr == pytest.approx(math.sqrt(share * (1 - share) / n), abs=1 / n)
 

@@ -221,10 +221,9 @@ def test_learned_weights_are_parameters_of_the_method():
 @pytest.mark.parametrize(
     "x0, options, message",
     [
-        (X0.long(), {}, "floating-point data.*torch.int64 of shape"),
+        (X0.long(), {}, "x0 must be .*floating-point numbers.*torch.int64 of shape"),
         (X0[:, 0], {}, r"\(B, ...\), got torch.float64 of shape \(12,\)"),
-        (X0.tolist(), {}, "got list"),
-        (X0, {"noise": EPS[:3]}, r"shape of x0, \(12, 3\), got \(3, 3\)"),
+        (X0, {"noise": EPS[:3]}, r"shape and the device of x0, \(12, 3\) on cpu, got \(3, 3\)"),
         (X0, {"condition": torch.zeros(7)}, r"'label' needs a row for each of the 12 of x0, got \(7,\)"),
         (X0, {"times": (1.5, 0.0)}, "source times must lie in.*got 1.5"),
         (X0, {"times": (1.0, float("nan"))}, "target times.*got nan"),
@@ -235,6 +234,11 @@ def test_learned_weights_are_parameters_of_the_method():
 def test_bad_input_is_refused(x0, options, message):
     with pytest.raises(ValueError, match=message):
         fm.methods.meanflow().loss(fm.FlowMap(Network()), x0, **options)
+
+
+def test_rows_that_are_no_tensor_are_refused():
+    with pytest.raises(TypeError, match="x0 must be a tensor, got .*list.*torch.as_tensor"):
+        fm.methods.meanflow().loss(fm.FlowMap(Network()), X0.tolist())
 
 
 def test_a_term_refuses_a_share_that_is_none():

@@ -185,7 +185,7 @@ def test_one_phase_is_the_given_teacher_for_good():
 
 @pytest.mark.parametrize("phases", [0, -1])
 def test_a_progressive_method_needs_a_phase(phases):
-    with pytest.raises(ValueError, match=f"at least one phase, got {phases}"):
+    with pytest.raises(ValueError, match=f"phases must be at least 1, got {phases}"):
         Phased(fixed(gaussian()), phases)
 
 
