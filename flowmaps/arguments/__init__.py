@@ -26,6 +26,6 @@ from .tensors import expect_finite, expect_floating, expect_tensor, is_readable,
 
 __all__ = [
     "MOST_CLASSES", "MOST_LAYERS", "MOST_VALUES", "MOST_WIDTH", "at_least", "between", "check_seed", "checked",
-    "did_you_mean", "expect_finite", "expect_floating", "expect_path", "expect_tensor", "finite", "given", "is_readable", "numbered",
-    "positive", "refuse_written", "shown", "truth", "version", "whole", "within",
+    "did_you_mean", "expect_finite", "expect_floating", "expect_path", "expect_tensor", "finite", "given",
+    "is_readable", "numbered", "positive", "refuse_written", "shown", "truth", "version", "whole", "within",
 ]  # fmt: skip

@@ -128,11 +128,12 @@ def _code(folder: Path, where: str, entry: list[Any], stocks: list[str]) -> Code
 def _load_own(folder: Path, code: Code) -> tuple[Any, Kind]:
     """Load a component by the class of its code."""
     from ..integrations.diffusers.component_files import MODEL, SCHEDULER, staged
+    from ..integrations.diffusers.components import loaded
 
     kind = SCHEDULER if code.template == "restart" else MODEL
     options: Mapping[str, Any] = {"use_safetensors": True} if kind.weights else {}
     with _run(code) as cls, staged(folder, kind) as files:
-        return cls.from_pretrained(files, local_files_only=True, **options), kind
+        return loaded(cls, files, kind, folder, **options), kind
 
 
 @contextmanager

@@ -33,8 +33,7 @@ def check_outline(
     Raises:
         ValueError: If the network has more parts than the checkpoint, or other shapes, or is much larger.
     """
-    with torch.device("meta"), _limited(FEW + 10 * len(shapes), file):
-        outline = make()
+    outline = _outline(make, shapes, file)
     tensors = dict(outline.state_dict(keep_vars=True))
     if unknown := [name for name in shapes if name not in tensors]:
         raise ValueError(f"the weights in {file} do not fit this network: the network of {config} has no {unknown[0]}")
@@ -54,6 +53,35 @@ def check_outline(
             f"the weights in {file} do not fit this network: in {config} it needs {size / 1e6:,.0f} MB that are not in "
             f"the checkpoint, such as {lost}"
         )
+
+
+def check_size(make: Callable[[], nn.Module], shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    """Compare the size of a network of another library with its weights, before that library makes it.
+
+    Its loader may rename, leave out or add tensors, so the numbers of values are compared instead of names and shapes.
+
+    Args:
+        make: Makes the network.
+        shapes: The shapes of the tensors in its weight files, by name.
+        folder: The folder of its config and weights, for messages.
+
+    Raises:
+        ValueError: If the network has far more parts or values than its weights.
+    """
+    outline = _outline(make, shapes, folder)
+    unique = {id(value): math.prod(value.shape) for value in [*outline.parameters(), *outline.buffers()]}
+    needed, held = sum(unique.values()), sum(map(math.prod, shapes.values()))
+    if needed > held + SMALL // 4:
+        raise ValueError(
+            f"the config in {folder} describes a network of {needed:,} values, and its weights have {held:,}: restore "
+            "the files that belong together"
+        )
+
+
+def _outline(make: Callable[[], nn.Module], shapes: Mapping[str, tuple[int, ...]], file: Path) -> nn.Module:
+    """Make a network without memory for its tensors, of a number of parts that is bounded by its weights."""
+    with torch.device("meta"), _limited(FEW + 10 * len(shapes), file):
+        return make()
 
 
 def _tensors(network: nn.Module) -> Iterator[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 
 
 def made(part: Any) -> Any:
@@ -22,7 +24,11 @@ def made(part: Any) -> Any:
     if "function" in part:
         return defined(part["function"])
     if "type" in part:
-        return defined(part["type"])(**made(part["arguments"]))
+        kind, arguments = defined(part["type"]), made(part["arguments"])
+        # values compute with numbers, which tensors on the meta device do not have
+        is_value = not issubclass(kind, nn.Module) and torch.get_default_device().type == "meta"
+        with torch.device("cpu") if is_value else nullcontext():
+            return kind(**arguments)
     return {key: made(value) for key, value in part.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,6 +13,8 @@ import diffusers
 import torch
 from packaging.version import Version
 
+from ...files import tensor_shapes
+from ...runs.outline import check_size
 from .component_files import ENCODER, MODEL, PROCESSOR, SCHEDULER, TOKENIZER, Kind, is_plain, staged
 from .kinds import KINDS
 
@@ -76,7 +79,40 @@ class Component:
             options |= {"use_safetensors": True, "variant": variant}
             options |= in_dtype(dtype) if self.library == "diffusers" else {"dtype": dtype or torch.float32}
         with staged(folder, self.kind, variant) as files:
-            return self.type.from_pretrained(files, local_files_only=True, **options)
+            return loaded(self.type, files, self.kind, folder, **options)
+
+
+def loaded(cls: Any, files: Path, kind: Kind, folder: Path, **options: Any) -> Any:
+    """Load a component from its known files by its class, whose size is compared with its weights first.
+
+    Args:
+        cls: The class, of diffusers or transformers.
+        files: A folder of its known files alone.
+        kind: Its files.
+        folder: Its own folder, for messages.
+        **options: Further arguments of its from_pretrained.
+
+    Returns:
+        The result of its from_pretrained.
+
+    Raises:
+        ValueError: If its config describes a far larger network than its weights.
+    """
+    if kind.weights:
+        config = json.loads((files / kind.config).read_text(encoding="utf-8"))
+        shapes: dict[str, tuple[int, ...]] = {}
+        for path in files.glob("*.safetensors"):
+            shapes |= tensor_shapes(path)
+        check_size(lambda: _made(cls, config), shapes, folder)
+    return cls.from_pretrained(files, local_files_only=True, **options)
+
+
+def _made(cls: Any, config: dict[str, Any]) -> Any:
+    """Make a model of its config. Raises ValueError if it cannot be made."""
+    try:
+        return cls(cls.config_class.from_dict(config)) if hasattr(cls, "config_class") else cls.from_config(config)
+    except (TypeError, AttributeError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"its config does not describe a {cls.__name__}: {error}") from error
 
 
 def component(pipeline: str, name: str, entry: Any) -> Component:
