@@ -410,3 +410,64 @@ def test_a_tokenizer_consists_of_its_known_files(sd):
     (sd / "tokenizer" / "more.py").write_text("")
     (sd / "tokenizer" / ".env").write_text("")
     assert set(files_of(sd / "tokenizer", TOKENIZER)) <= {TOKENIZER.config, *TOKENIZER.others}
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Loads of models by diffusers and transformers in a test."""
+    calls = []
+    for library, names in CLASSES.items():
+        for name, kind in names.items():
+            if kind.weights:
+                monkeypatch.setattr(class_of(library, name), "from_pretrained", lambda *_, **__: calls.append(1))
+    return calls
+
+
+SIZES = {
+    "wide": ("teacher", "unet/config.json", {"block_out_channels": [10**6, 2 * 10**6]}),
+    "layers": ("teacher", "unet/config.json", {"layers_per_block": 10**9}),
+    "text": ("export", "unet/config.json", {"cross_attention_dim": 10**9}),
+    "classes": ("teacher", "unet/config.json", {"num_class_embeds": 10**9}),
+    "VAE": ("latents", "vae/config.json", {"block_out_channels": [10**6, 10**6]}),
+    "encoder": ("texts", "text_encoder/config.json", {"hidden_size": 10**6}),
+    "words": ("texts", "text_encoder/config.json", {"vocab_size": 10**9}),
+    "positions": ("texts", "text_encoder/config.json", {"max_position_embeddings": 10**9}),
+    "layers of an encoder": ("texts", "text_encoder/config.json", {"num_hidden_layers": 10**9}),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_component_far_larger_than_its_weights_is_refused_before_it_is_made(name, sd, tmp_path, loads):
+    way, file, change = SIZES[name]
+    edited(sd / file, **change)
+    with pytest.raises((OSError, ValueError), match="its weights have|far more than the weights in"):
+        WAYS[way](sd, tmp_path / "out")
+    assert not loads
+
+
+ENTRIES = {
+    "timesteps": ("teacher", "scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "from 1 to 1000000"),
+    "timesteps that are null": (
+        "teacher",
+        "scheduler/scheduler_config.json",
+        {"num_train_timesteps": [None]},
+        "num_train_timesteps must be int",
+    ),
+    "no timesteps": ("teacher", "scheduler/scheduler_config.json", {"num_train_timesteps": -5}, "from 1 to 1000000"),
+    "tokens": ("texts", "tokenizer/tokenizer_config.json", {"model_max_length": 10**9}, "must be at most 32768"),
+    "scale": ("latents", "vae/config.json", {"scaling_factor": "x"}, r"scaling_factor must be float \| None, got 'x'"),
+    "betas": ("teacher", "scheduler/scheduler_config.json", {"trained_betas": "many"}, r"trained_betas must be list"),
+    "a size": ("teacher", "unet/config.json", {"sample_size": {"a": 1}}, "sample_size must be"),
+    "a type": ("teacher", "unet/config.json", {"block_out_channels": {}}, "cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_entries_of_a_config_that_cannot_be_are_refused(name, sd, tmp_path):
+    way, file, change, said = ENTRIES[name]
+    edited(sd / file, **change)
+    with pytest.raises((OSError, ValueError), match=said):
+        WAYS[way](sd, tmp_path / "out")

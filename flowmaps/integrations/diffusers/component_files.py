@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ from typing import Any
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from ...arguments import between
 from ...files import read_json
+from ...serialise import mismatch
 
 PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
 """Suffixes of weight files that may hold code."""
@@ -29,6 +31,14 @@ REFUSED = (
     "experts_implementation", "quantization_config", "transformers_weights",
 )  # fmt: skip
 """Keys of a config by which a loader would fetch or import code, or read other files."""
+ENTRIES: dict[str, Any] = {
+    "latents_mean": list[float] | None, "latents_std": list[float] | None, "num_train_timesteps": int | None,
+    "sample_size": int | list[int] | None, "scale_factor_spatial": int, "scale_factor_temporal": int,
+    "scaling_factor": float | None, "shift_factor": float | None, "trained_betas": list[float] | None,
+}  # fmt: skip
+"""Types of the entries of a config that are used here."""
+MOST_TIMESTEPS = 10**6
+"""Largest number of timesteps of a scheduler, which makes tables of that length."""
 HARMLESS = (None, False, "eager", "sdpa")
 """Values with which a refused key changes nothing."""
 
@@ -188,7 +198,25 @@ def config_of(folder: Path, kind: Kind) -> dict[str, Any]:
                 f"{kind.config} has {key!r}, by which a loader fetches code, other files or quantised weights, and "
                 "flowmaps loads none of these: remove it, or give the folder of another model"
             )
+    check_entries(config, kind.config)
     return config
+
+
+def check_entries(config: Mapping[str, Any], name: str) -> None:
+    """Check the entries of a config that are used here.
+
+    Args:
+        config: The config.
+        name: Its name, for messages.
+
+    Raises:
+        ValueError: If an entry is of another type, or a scheduler has an impossible number of timesteps.
+    """
+    for key, hint in ENTRIES.items():
+        if key in config and (wrong := mismatch(config[key], hint, key)) is not None:
+            raise ValueError(f"{name} cannot be used: {wrong}")
+    if config.get("num_train_timesteps") is not None:
+        between(1, MOST_TIMESTEPS, num_train_timesteps=config["num_train_timesteps"])
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -35,6 +35,10 @@ CLASSES: Mapping[str, Mapping[str, Kind]] = {
 """Known classes by library, as model_index.json names them; all schedulers of diffusers are known too."""
 PARTS = ("stable_diffusion",)
 """Libraries of model_index.json that are parts of diffusers."""
+PADDING = ("CLIPTokenizer", "CLIPTokenizerFast")
+"""Tokenizers with which pipelines pad each text to its model_max_length."""
+LONGEST_TEXT = 2**15
+"""Largest number of tokens that a text is padded to."""
 RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
 
 
@@ -96,7 +100,8 @@ def loaded(cls: Any, files: Path, kind: Kind, folder: Path, **options: Any) -> A
         The result of its from_pretrained.
 
     Raises:
-        ValueError: If its config describes a far larger network than its weights.
+        ValueError: If its config describes a far larger network than its weights, or texts of far more tokens than
+            any encoder takes.
     """
     if kind.weights:
         config = json.loads((files / kind.config).read_text(encoding="utf-8"))
@@ -104,7 +109,13 @@ def loaded(cls: Any, files: Path, kind: Kind, folder: Path, **options: Any) -> A
         for path in files.glob("*.safetensors"):
             shapes |= tensor_shapes(path)
         check_size(lambda: _made(cls, config), shapes, folder)
-    return cls.from_pretrained(files, local_files_only=True, **options)
+    made = cls.from_pretrained(files, local_files_only=True, **options)
+    if cls.__name__ in PADDING and made.model_max_length > LONGEST_TEXT:
+        raise ValueError(
+            f"model_max_length of {kind.config} must be at most {LONGEST_TEXT}, the number of tokens that each text is "
+            f"padded to, got {made.model_max_length}"
+        )
+    return made
 
 
 def _made(cls: Any, config: dict[str, Any]) -> Any:

@@ -27,7 +27,9 @@ def explained(name: str, part: str | None = None, variant: str | None = None, *,
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # the files come from somebody else: whatever a library does with them, they are wrong
         causes = list(_chain(error))
         wanted = f"{part} of {name}" if part else name
         described = f"{wanted} ({variant} weights)" if variant else wanted
@@ -53,7 +55,8 @@ def explained(name: str, part: str | None = None, variant: str | None = None, *,
             ) from error
         missing = _any(causes, FileNotFoundError, hub.EntryNotFoundError) or "no file" in str(error)
         kind = FileNotFoundError if missing else OSError
-        raise kind(f"{described} cannot be loaded: {_first_sentence(error)}{_there(name, part)}") from error
+        sort = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        raise kind(f"{described} cannot be loaded: {sort}{_first_sentence(error)}{_there(name, part)}") from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -20,7 +20,7 @@ from ...files import read_json
 from ...path import Form, Path, linear
 from ...pretrained import Affine, Reading
 from ..edm import LogLevel, Preconditioned, negative_output, output
-from .component_files import SCHEDULER, config_of, folder_of
+from .component_files import SCHEDULER, check_entries, config_of, folder_of
 from .errors import explained
 
 PREDICTIONS = {
@@ -140,7 +140,11 @@ def made(scheduler: Scheduler | Mapping[str, Any] | str | File) -> Scheduler:
         if not isinstance(name, str):
             raise ValueError(f"the config of a scheduler must name a class of diffusers as _class_name, got {name!r}")
         _check_known(name)
-        scheduler = getattr(diffusers, name).from_config(dict(scheduler))
+        check_entries(scheduler, "the config of a scheduler")
+        try:
+            scheduler = getattr(diffusers, name).from_config(dict(scheduler))
+        except Exception as error:  # the config comes from a file: whatever is wrong, it is the file
+            raise ValueError(f"{name} cannot be made of its config: {type(error).__name__}: {error}") from error
     _check_known(type(scheduler).__name__)
     return scheduler
 
