@@ -203,6 +203,27 @@ def test_another_class_of_a_written_file_is_not_loaded(points, hub):
     refused(points, hub, "names the class 'MLP' of network/.*, which has FlowMapNetwork")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("unet", {"block_out_channels": [10**6, 2 * 10**6]}),
+        ("unet", {"layers_per_block": 10**9}),
+        ("text_encoder", {"vocab_size": 10**9}),
+        ("network", {"flow": {"network": {"type": "MLP", "arguments": {"shape": 2, "width": 10**6, "depth": 2}}}}),
+    ],
+    ids=["wide", "deep", "words", "written"],
+)
+def test_a_size_far_beyond_the_weights_is_refused_before_it_is_made(name, change, folder, points, hub):
+    at = points if name == "network" else folder
+    before = json.loads((at / name / "config.json").read_text())
+    edited(
+        at / name / "config.json",
+        **{key: {**before[key], **value} if key == "flow" else value for key, value in change.items()},
+    )
+    vouch(at)
+    refused(at, hub, "its weights have|far more than the weights in")
+
+
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
 def test_a_pickle_is_neither_opened_nor_sent(suffix, folder, hub, trace):
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
