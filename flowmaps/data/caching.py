@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..files import LOCK, is_leftover
+from ..files import LOCK, checksum, is_leftover, replacing, save_tensors, sealed, write_json, write_text
 from ..serialise import differences, shown
 from .cache import FORMAT, MANIFEST, TABLES, TEXTS, check_sizes, check_sums, is_cache, is_intact, read_manifest
 from .check import check_finite
@@ -98,8 +98,6 @@ def begin(
         FileExistsError: The folder holds other files.
         ValueError: The cache has another origin.
     """
-    from ..files import checksum, write_text
-
     written = json.dumps(list(texts), ensure_ascii=False, indent=0) + "\n"
     if is_cache(folder):
         manifest = read_manifest(folder)
@@ -149,8 +147,6 @@ def fill(folder: Path, manifest: dict[str, Any], name: str, content: Content, ke
         key: Digest of the origin.
         report: Called after each shard.
     """
-    from ..files import checksum
-
     known = {shard["file"]: shard for shard in manifest["tables"][name]}
     manifest["tables"][name] = []
     for number, rows in zip(count(), content.shards, strict=False):
@@ -190,8 +186,6 @@ def save(path: Path, tensors: Mapping[str, Tensor], mark: str) -> None:
     Raises:
         ValueError: A value is not finite.
     """
-    from ..files import replacing, save_tensors
-
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of rows {mark.split()[1]} for {path}")
     with replacing(path) as temporary:
@@ -208,6 +202,4 @@ def check_cache(folder: str | Path) -> None:
 
 def _write(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest with its checksum."""
-    from ..files import sealed, write_json
-
     write_json(folder / MANIFEST, sealed(manifest))

@@ -1,5 +1,6 @@
 """Cache folders: written shard by shard, gone on with after a stop at any moment, mapped, checked."""
 
+import importlib
 import json
 from itertools import islice
 
@@ -92,13 +93,19 @@ def test_a_making_that_was_stopped_goes_on(whole, tmp_path, last):
     assert not third.calls
 
 
-@pytest.mark.parametrize("moment", ["write_text", "write_json", "flush"])
-@pytest.mark.parametrize("last", [0, 1, 4])
+MOMENTS = [("data.caching.write_text", 0)] + [
+    (moment, last)
+    for moment in ("files.documents.write_text", "data.caching.write_json", "files.writing.flush")
+    for last in (0, 1, 4)
+]
+"""Functions, and the number of their calls before the process ends."""
+
+
+@pytest.mark.parametrize(("moment", "last"), MOMENTS)
 def test_a_stop_between_two_files_loses_nothing_that_was_whole(whole, tmp_path, monkeypatch, moment, last):
     """The process ends when a file is about to be written, or lies there under its temporary name."""
-    import flowmaps.files as files
-
-    real, seen = getattr(files, moment), []
+    place, _, name = f"flowmaps.{moment}".rpartition(".")
+    real, seen = getattr(importlib.import_module(place), name), []
 
     def ending(*args):
         seen.append(args)
@@ -108,13 +115,13 @@ def test_a_stop_between_two_files_loses_nothing_that_was_whole(whole, tmp_path, 
 
     first, second = Encoders(), Encoders()
     with monkeypatch.context() as patched, pytest.raises(Stop):
-        patched.setattr(files, moment, ending)
+        patched.setattr(f"flowmaps.{moment}", ending)
         made(tmp_path / "cache", first)
     made(tmp_path / "cache", second)
     there = content(tmp_path / "cache")
     assert {name: there[name] for name in content(whole)} == content(whole)
     # the shard under its temporary name is no shard yet
-    assert len(set(first.calls) & set(second.calls)) <= (moment == "flush")
+    assert len(set(first.calls) & set(second.calls)) <= moment.endswith("flush")
 
 
 def test_a_cache_of_something_else_is_refused(whole, tmp_path):
