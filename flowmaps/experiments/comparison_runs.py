@@ -16,7 +16,7 @@ from ..methods import Row
 from ..runs.checkpoint import latest
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
-from ..runs.records import EVALUATION, measured_step, read_measures, read_metrics, write_evaluation
+from ..runs.records import EVALUATION, measured_step, metrics_rows, read_measures, write_evaluation
 from .build import make_flow, make_method, row_of
 from .evaluation import run_features
 from .trained_run import Say, device, silent, train_into
@@ -160,8 +160,13 @@ class ComparisonRuns:
 
 def _last_row(run: Path, step: int) -> dict[str, Any]:
     """The metrics of the weights of a step: the last row that is not of a later one."""
-    rows = read_metrics(run)
-    return next((row for row in reversed(rows) if row["step"] <= step), rows[0])
+    first = found = None
+    for row in metrics_rows(run):
+        first = first or row
+        found = row if row["step"] <= step else found
+    if first is None:
+        raise ValueError(f"{run / 'metrics.jsonl'} is missing or empty, and a comparison has its last row: restore it")
+    return found or first
 
 
 def learns_from_another(row: Row) -> bool:

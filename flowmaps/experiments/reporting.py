@@ -14,7 +14,7 @@ from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
 from ..runs.folder import read_config
 from ..runs.loading import load, load_with_step
-from ..runs.records import read_evaluation, read_metrics
+from ..runs.records import read_evaluation, thinned_metrics
 from .checks import folder_of
 from .evaluation import WRITTEN, checked_options, guided_again, measure, run_data
 from .guided_run import baked_scale
@@ -65,7 +65,7 @@ def report(
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0
-    write_text(run / PAGE, run_page(Material(flow, source, evaluation, config, read_metrics(run), samplers, usual)))
+    write_text(run / PAGE, run_page(Material(flow, source, evaluation, config, thinned_metrics(run), samplers, usual)))
     return run / PAGE
 
 
@@ -91,6 +91,6 @@ def comparison_report(out: str | Path, document: Document, data: Data) -> Path:
         return load(out / run).float(), read_config(out / run)["training"]["labels"]
 
     settings = read_json(out / "comparison.json")
-    metrics = {name: read_metrics(out / name) for name in document["methods"]}
+    metrics = {name: thinned_metrics(out / name) for name in document["methods"]}
     write_text(out / PAGE, comparison_page(Comparison(document, data, settings, metrics, flow)))
     return out / PAGE

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..data import Data
 from ..data.data_free import with_zero_rows
 from ..data.transforms import transforms_of
-from ..files import LOCK, is_leftover, read_json, remove_leftovers, sealed, unsealed, write_json, write_text
+from ..files import LOCK, is_leftover, read_json, remove_leftovers, replacing, sealed, unsealed, write_json
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
@@ -29,7 +29,7 @@ from .contents import contents
 from .documents import check_config
 from .earlier import upgraded
 from .fingerprint import fingerprint
-from .records import metrics_line, read_metrics
+from .records import metrics_line, metrics_rows
 
 FORMAT = 2
 """Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""
@@ -74,8 +74,8 @@ class Run:
 
     def drop_metrics_after(self, step: int) -> None:
         """Remove the metrics of later steps, which a resumed run repeats."""
-        rows = [row for row in read_metrics(self.path) if row["step"] <= step]
-        write_text(self.metrics, "".join(map(metrics_line, rows)))
+        with replacing(self.metrics) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(metrics_line(row) for row in metrics_rows(self.path) if row["step"] <= step)
 
 
 def configuration(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from .documents import LoggedRow, check, check_evaluation
 
 EVALUATION = "evaluation.json"
 """File with the result of the last evaluation."""
+LONGEST_LINE = 2**24
+"""Largest length of a line of metrics.jsonl, in characters."""
+MOST_ROWS = 4096
+"""Largest number of rows of metrics in a curve."""
 
 
 def metrics_line(row: Mapping[str, Any]) -> str:
@@ -28,25 +33,70 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
         run: The run folder.
 
     Returns:
+        The rows of `metrics_rows`.
+
+    Raises:
+        ValueError: If a complete line cannot be read, has no such entries, or has changed since it was written.
+    """
+    return list(metrics_rows(run))
+
+
+def thinned_metrics(run: str | Path, most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    """Read evenly spaced rows of metrics.jsonl, for curves. The memory does not grow with the file.
+
+    Args:
+        run: The run folder.
+        most: Largest number of rows, at least 2.
+
+    Returns:
+        Every row of a short run; of a longer one every k-th, and the last, with the least power of two for k.
+
+    Raises:
+        ValueError: As `read_metrics`.
+    """
+    kept: list[dict[str, Any]] = []
+    every, last = 1, None
+    for number, last in enumerate(metrics_rows(run)):
+        if number % every:
+            continue
+        if len(kept) == most - 1:
+            kept, every = kept[::2], 2 * every
+        if number % every == 0:
+            kept.append(last)
+    return kept if last is None or kept[-1] is last else [*kept, last]
+
+
+def metrics_rows(run: str | Path) -> Iterator[dict[str, Any]]:
+    """Iterate over the rows of metrics.jsonl, one line in memory at a time.
+
+    Args:
+        run: The run folder.
+
+    Yields:
         One row for each logged step, oldest first: step, loss, terms, lr, steps_per_second, seconds. An incomplete last
-        line is ignored.
+        line is ignored; without the file there are no rows.
 
     Raises:
         ValueError: If a complete line cannot be read, has no such entries, or has changed since it was written.
     """
     path = Path(run) / "metrics.jsonl"
-    try:
-        *lines, rest = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
-        rows = [_parse_row(line, f"line {number}") for number, line in enumerate(lines, 1)]
-        _check_rest(rest, f"line {len(lines) + 1}")
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): restore it, or move it away; checkpoints do not need it. To accept an "
-            'edited line, remove its entry "checksum"'
-        ) from None
-    for number, row in enumerate(rows, 1):
-        check(row, LoggedRow, path, f"line {number}")
-    return rows
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number in count(1):
+            place = f"line {number}"
+            try:
+                line = file.readline(LONGEST_LINE)
+                if not line.endswith("\n"):
+                    return _check_rest(line, place)
+                row = _parse_row(line[:-1], place)
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} is damaged ({error}): restore it, or move it away; checkpoints do not need it. To accept "
+                    'an edited line, remove its entry "checksum"'
+                ) from None
+            check(row, LoggedRow, path, place)
+            yield row
 
 
 def _parse_row(line: str, place: str) -> Any:
@@ -62,6 +112,8 @@ def _parse_row(line: str, place: str) -> Any:
 
 def _check_rest(rest: str, place: str) -> None:
     """Refuse a complete last line without the end of a line, which is damaged; an incomplete one was interrupted."""
+    if len(rest) >= LONGEST_LINE:
+        raise ValueError(f"{place} is longer than {LONGEST_LINE} characters")
     try:
         _parse_row(rest[:-1], place)
     except ValueError:
