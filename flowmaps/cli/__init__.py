@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise ImportError(f"the command line needs {error.name}: pip install flowmaps[train]") from None
 
-from .failures import CLOSED, explained, is_closed, say_error
+from .failures import CLOSED, explained, is_closed, once, say_error
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
 from .options_distill import Distill
 from .options_export import Export
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse(argv)
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: say_error(f"warning: {message}")
+            warnings.showwarning = once(lambda message: say_error(f"warning: {message}"))
             run(options)
         sys.stdout.flush()
     except (KeyboardInterrupt, SystemExit) as stop:

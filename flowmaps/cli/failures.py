@@ -92,6 +92,18 @@ def say_error(text: str) -> None:
         is_closed(sys.stderr)
 
 
+def once(say: Callable[[str], object]) -> Callable[..., None]:
+    """A function for `warnings.showwarning` that says each text once, from whichever line it comes."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            say(str(message))
+
+    return show
+
+
 def one_line(error: BaseException) -> str:
     """The text of an error on one line, cut to `LONGEST` characters."""
     text = " ".join(str(error).split())

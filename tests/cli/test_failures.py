@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -234,3 +235,14 @@ def test_without_the_packages_of_the_command_line_it_says_which(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert ended.returncode == 2
     assert ended.stderr == "error: the command line needs tyro: pip install flowmaps[train]\n"
+
+
+def test_a_warning_is_said_once_from_whichever_line_it_comes(monkeypatch, capsys):
+    def work(options):
+        for level in (1, 2, 1):
+            warnings.warn("config.json has changed", stacklevel=level)
+        warnings.warn("step 4 is damaged", stacklevel=1)
+
+    monkeypatch.setattr(cli, "run", work)
+    assert main(["methods"]) == 0
+    assert capsys.readouterr().err == "warning: config.json has changed\nwarning: step 4 is damaged\n"

@@ -39,7 +39,7 @@ PATHS = cases(
     fm.GaussianSkip(torch.zeros(2), torch.ones(3), torch.eye(2))
     fm.GaussianSkip(torch.zeros(2), torch.ones(2), torch.eye(3))
     fm.GaussianSkip([0, 0], torch.ones(2), torch.eye(2))
-    fm.GaussianSkip.fit(rows, floor=0)
+    fm.GaussianSkip.fit(rows, floor=-1)
     fm.GaussianSkip.fit(rows, floor=nan)
     fm.GaussianSkip.fit(rows.long())
     fm.GaussianSkip.fit(rows[:1])
