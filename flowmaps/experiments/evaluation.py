@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,7 @@ def measure(
     Raises:
         ValueError: As `evaluate`.
     """
+    other = None if reference is None else _reference(folder_of(reference, "reference"), data)
     flow, config = loaded.flow.to(device), read_config(run)
     if data.kind == "images" and "features" not in options:
         options["features"] = run_features(run, data)
@@ -130,9 +131,9 @@ def measure(
     if guided:
         kept = {name: options[name] for name in ("features", "n", "draws", "seed", "batch_size") if options.get(name)}
         result["guidance"] = {**again, **by_scale(guided, data, run_classifier(run, data), **kept)}
-    if reference is not None:
-        rows, result["reference"] = _reference_rows(Path(reference), data, device, options)
-        result["rows"] += rows
+    if other is not None:
+        result["rows"] += _reference_rows(other, data, device, options)
+        result["reference"] = {"run": other.name, **other.loaded.about}
     result |= loaded.about
     return write_evaluation(run / EVALUATION, result)
 
@@ -239,16 +240,27 @@ def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any])
     return guided_samplers(run, flow, data, reference=kept, **about)
 
 
-def _reference_rows(
-    reference: Path, data: Data, device: str, options: dict[str, Any]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows of a reference run, each with the name of the run, and that name with the step that was measured."""
-    about = read_config(reference)
-    if tuple(about["data"]["shape"]) != tuple(data.shape):
-        expected, got = tuple(data.shape), tuple(about["data"]["shape"])
-        raise ValueError(f"a reference must be a run on data of shape {expected}, and {reference} has {got}")
-    if about["method"]["name"] == "flow_matching":
+@dataclass(frozen=True)
+class _Reference:
+    """A run to compare with: the name of its folder, its configuration and its flow map."""
+
+    name: str
+    config: Mapping[str, Any]
+    loaded: LoadedFlow
+
+
+def _reference(run: Path, data: Data) -> _Reference:
+    """Load a reference. Raises ValueError unless it is a run on data of the same shape."""
+    config = read_config(run)
+    if tuple(config["data"]["shape"]) != tuple(data.shape):
+        expected, got = tuple(data.shape), tuple(config["data"]["shape"])
+        raise ValueError(f"a reference must be a run on data of shape {expected}, and {run} has {got}")
+    return _Reference(run.name, config, load_with_step(run))
+
+
+def _reference_rows(other: _Reference, data: Data, device: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a reference run, each with the name of the run."""
+    if other.config["method"]["name"] == "flow_matching":
         options = {**options, "jumps": ()}
-    loaded = load_with_step(reference)
-    rows = evaluate_flow(loaded.flow.to(device), data, labels=about["training"]["labels"], **options)["rows"]
-    return [{"run": reference.name, **row} for row in rows], {"run": reference.name, **loaded.about}
+    flow, labels = other.loaded.flow.to(device), other.config["training"]["labels"]
+    return [{"run": other.name, **row} for row in evaluate_flow(flow, data, labels=labels, **options)["rows"]]
