@@ -243,6 +243,8 @@ def expect_flow(flow: Any) -> None:
     Raises:
         TypeError: It is neither.
     """
+    if isinstance(flow, FlowMap):  # of each loss, so `like` is not searched for
+        return
     if isinstance(flow, type) or not all(hasattr(flow, name) for name in ("velocity", "network", "path", "like")):
         advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
         raise TypeError(f"expected a FlowMap, got {_kind(flow)}{advice}")

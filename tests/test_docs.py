@@ -142,6 +142,7 @@ def test_the_page_about_students_runs():
     assert names["conditioned"].network.told == ("guidance",) and names["flow"].network.tame is not None
 
 
+@pytest.mark.slow
 def test_the_example_method_learns():
     method, _, *rest = blocks("extending.md", "python")
     names = {"__all__": []}
@@ -198,11 +199,13 @@ def run(folder, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_example_method_appears_everywhere(extended):
     printed = run(extended, "-c", EVERYWHERE)
     assert "steady: lagrangian, self-distillation" in printed and "Nobody 2026, this page" in printed
 
 
+@pytest.mark.slow
 def test_the_example_method_passes_the_tests_of_all_methods(extended):
     printed = run(extended, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "steady", "tests/methods")
     for test in (

@@ -66,7 +66,7 @@ def between(least: int, most: int, /, **arguments: Any) -> None:
 
 def whole(name: str, value: Any) -> None:
     """Raise TypeError unless a value is a whole number; `name` is its name in the message."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
         raise TypeError(f"{name} must be a whole number, got {shown(value)}")
 
 
@@ -81,7 +81,7 @@ def finite(**arguments: Any) -> None:
         ValueError: A value is NaN or infinite.
     """
     for name, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
             raise TypeError(f"{name} must be a number, got {shown(value)}")
         if not math.isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}")

@@ -108,7 +108,7 @@ def mismatch(value: Any, hint: Any, place: str) -> str | None:
     if origin is typing.NotRequired:
         return mismatch(value, parts[0], place)
     if typing.is_typeddict(hint) and isinstance(value, dict):
-        hints, inside = typing.get_type_hints(hint, include_extras=True), f"{place}." if place else ""
+        hints, inside = _entries_of(hint), f"{place}." if place else ""
         lost = [
             key for key, of in hints.items() if typing.get_origin(of) is not typing.NotRequired and key not in value
         ]
@@ -123,6 +123,12 @@ def mismatch(value: Any, hint: Any, place: str) -> str | None:
         return None
     expected = "a JSON object" if typing.is_typeddict(hint) else written(hint)
     return f"{place or 'the document'} must be {expected}, got {shown(value)}"
+
+
+@functools.cache
+def _entries_of(kind: Any) -> dict[str, Any]:
+    """The types of the entries of a `TypedDict`."""
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def written(hint: Any) -> str:

@@ -105,6 +105,7 @@ def test_other_methods_may_join(both, tmp_path, capsys):
     assert list(json.loads(printed.out)["methods"]) == ["imf", "meanflow"]
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on(tmp_path, capsys):
     """Stopped in the first half of a method; the numbers are those of a run that never stopped."""
     whole, out = tmp_path / "whole", tmp_path / "out"

@@ -164,6 +164,7 @@ def test_distill_is_the_command(plain, tmp_path):
     assert ["trained weights", f"{cost.trained:,}"] in cost.table()
 
 
+@pytest.mark.slow
 def test_a_comparison_without_a_shell(tmp_path, monkeypatch):
     monkeypatch.setattr("flowmaps.evaluate.run.map_error", lambda *_, **__: {})
     monkeypatch.setattr(comparison_runs, "evaluate", functools.partial(fm.evaluate.evaluate, n=64, draws=2))

@@ -36,6 +36,7 @@ def test_sighup_and_sigusr1_save_like_sigterm_and_have_their_exit_codes(number, 
     assert state.step == 30 and (count > 1 or same(state.flow, whole.flow))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_stopped_process_is_noticed_after_the_timeout(stopped, tmp_path):
     with children(2, train_and_tell, tmp_path / "run", steps=10**6, timeout=6.0) as both:
@@ -58,6 +59,7 @@ def start_and_tell(connection, count, out):
         connection.recv()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_processes_end_with_their_launcher_and_save(count, tmp_path):
     run = tmp_path / "run"
