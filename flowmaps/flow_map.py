@@ -21,6 +21,7 @@ from .arguments import given, refuse_written, version, within
 from .outputs import Output, average_velocity
 from .path import Path, Time, expand, linear
 from .serialise import describable
+from .units import Units
 
 ADVICE = {
     "source": "it samples in a single step, steps=1, step=steps.jump",
@@ -99,6 +100,10 @@ class FlowMap(nn.Module):
         guidance: The guidance that the weights have learned; None if they have learned none. `train` sets it, and
             guiding such a map again warns.
 
+    Attributes:
+        units: The units of standardised data. The map computes on standardised states, and samplers return states in
+            these units. `train` sets it from the data. None: states are in the units of the data.
+
     Raises:
         TypeError: The network, the output or the path is of another kind.
         ValueError: `only_source` or `only_target` is no time. In calls: a time is NaN, outside [0, 1] or unknown to a
@@ -128,6 +133,7 @@ class FlowMap(nn.Module):
         self.path = path
         self.only_source, self.only_target = only_source, only_target
         self.guidance = guidance
+        self.units: Units | None = None  # no argument: descriptions of earlier versions must stay equal
         self.condition: dict[str, Any] = {}
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
@@ -173,7 +179,7 @@ class FlowMap(nn.Module):
         return bound
 
     def around(self, network: Callable[..., Tensor]) -> FlowMap:
-        """The same output, path, condition, limits and guidance around another network.
+        """The same output, path, condition, limits, guidance and units around another network.
 
         Args:
             network: Other weights, such as averaged or frozen ones.
@@ -184,7 +190,7 @@ class FlowMap(nn.Module):
         limits = {"only_source": self.only_source, "only_target": self.only_target}
         # made anew: torch.compile cannot follow a copy
         other = FlowMap(network, self.output, self.path, guidance=self.guidance, **limits)  # type: ignore[arg-type]
-        other.condition, other.training = self.condition, self.training
+        other.condition, other.training, other.units = self.condition, self.training, self.units
         return other
 
     @property
@@ -213,6 +219,12 @@ class FlowMap(nn.Module):
         """The same weights without the limits of a partial map, for losses that train it at other times too."""
         other = self.around(self.network)
         other.only_source = other.only_target = None
+        return other
+
+    def standardised(self) -> FlowMap:
+        """The same weights without units: samplers take and return standardised states."""
+        other = self.around(self.network)
+        other.units = None
         return other
 
     def _check(self, s: Tensor, t: Tensor) -> None:

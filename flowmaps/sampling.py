@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .arguments import at_least, check_seed, expect_floating, refuse_written, shown, version
 from .steps import Step, jump
+from .units import units_of
 
 Condition = Tensor | Mapping[str, Any] | None
 
@@ -52,6 +53,9 @@ def sample(
 ) -> Tensor:
     """Sample: take noise to data in `steps` equal jumps from t = 1 to t = 0, or along `times`.
 
+    If the flow map has units, states at t = 1 are standard noise, and states at every other time have the units of the
+    data.
+
     Args:
         flow: A FlowMap, an exact distribution or a teacher.
         noise: State at the first time, (B, ...): standard normal, times `sigma_max` on a variance-exploding path.
@@ -81,7 +85,10 @@ def sample(
         here = {name: rows_of(value, rows) for name, value in known.items()}
         return _given(flow, here, len(noise[rows]))
 
-    return sample_(bound, noise.clone(), time_grid(steps, times), step, seed, batch_size)
+    grid = time_grid(steps, times)
+    return restored(
+        flow, sample_(bound, standardised(flow, noise, grid[0]).clone(), grid, step, seed, batch_size), grid[-1]
+    )
 
 
 @torch.no_grad()
@@ -241,6 +248,18 @@ def slerp(a: Tensor, b: Tensor, w: float) -> Tensor:
     return (p * x + q * y).reshape(a.shape)
 
 
+def standardised(flow: Any, x: Tensor, t: float) -> Tensor:
+    """The standardised state of a state at time t in the units of the flow, as samplers take it."""
+    units = units_of(flow)
+    return x if units is None or t == 1 else units.standardised(x)
+
+
+def restored(flow: Any, z: Tensor, t: float) -> Tensor:
+    """The state at time t in the units of the flow, as samplers return it, of a standardised one."""
+    units = units_of(flow)
+    return z if units is None or t == 1 else units.restored(z)
+
+
 def time_grid(steps: int, times: Sequence[float] | None = None) -> list[float]:
     """Times of a sampler: 1, 1 - 1/steps, ..., 0, or the given ones, checked.
 
@@ -305,9 +324,10 @@ def _states(
     flow = _given(flow, by_name(condition), len(x))
     with _seeded(seed, x.device):
         yield x
+        x = standardised(flow, x, times[0])
         for s, t in pairwise(times):
             x = _stepped(step, flow, x, s, t)
-            yield x
+            yield restored(flow, x, t)
 
 
 def _given(flow: Any, condition: Mapping[str, Any], rows: int) -> Any:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least, check_seed
+from ..units import Units
 from .prompts import Prompts
 
 Kind = Literal["points", "images", "vectors"]
@@ -88,6 +89,7 @@ class Data:
         recipe: Keyword arguments with which `load` makes this data set again. None: it was made from an object.
         coupling: Description of the coupling between rows and noise. None: the noise is independent.
         prompts: Texts of the rows.
+        units: Units of the rows before they were standardised. None: rows are in the units of the data.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Data:
     recipe: dict[str, Any] | None = None
     coupling: dict[str, Any] | None = None
     prompts: Prompts | None = None
+    units: Units | None = None
 
     @property
     def size(self) -> int | None:
@@ -185,6 +188,10 @@ class Data:
         at_least(1, n=n)
         check_seed(seed)
         return self.source.held_out(n, seed)
+
+    def in_units(self, x: Tensor) -> Tensor:
+        """Convert rows to the units that the data had before they were standardised; else return them unchanged."""
+        return x if self.units is None else self.units.restored(x)
 
     def to_pixels(self, x: Tensor) -> Tensor:
         """Convert images from [-1, 1] to pixels: (x + 1) / 2 clamped to [0, 1].

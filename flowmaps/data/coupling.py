@@ -18,11 +18,13 @@ from ..path import linear
 from ..sampling import sample
 from ..serialise import public_name
 from ..steps import Step, heun
+from ..units import units_of
 from .check import check_finite
 from .core import NOISE, Batch, Data, generator
 from .labels import takes_labels
 from .objects import as_data
 from .sources import Finite, TensorRows
+from .standardise import with_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +108,8 @@ def reflow(
         raise TypeError(f"couplings are made by a velocity, an object with velocity(x, t), got {shown(teacher)}")
     if not callable(step):
         raise TypeError(f"a step is a function such as steps.heun, got {shown(step)}")
-    data = as_data(data)
+    units = units_of(teacher)
+    data = with_units(as_data(data), units)
     at_least(1, n=n, steps=steps, batch_size=batch_size)
     check_seed(seed)
     check_room(2 * n * math.prod(data.shape) * 4, f"{n:,} couplings take", "make fewer couplings")

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..arguments import did_you_mean
+from ..arguments import did_you_mean, given, truth
 from ..serialise import check_arguments, shown_value
 from .core import Data
+from .standardise import is_table, standardised, warn_scale
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 
 NAMES: dict[str, Callable[..., Data]] = {
@@ -18,9 +19,16 @@ NAMES: dict[str, Callable[..., Data]] = {
     for function in (checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits)
 }
 HUB = "hf:"
+MEASURED = ("array_file", "hugging_face")
+"""Readers of rows that may have any scale; the rows of a `cache_folder` have the scale of their pipeline."""
+ADVICE = (
+    "load them with the option standardise=True (--data-args standardise=True), so that samples come back in these "
+    "units, or with standardise=False to keep these numbers; latents of an autoencoder are multiplied by its scaling "
+    "factor first"
+)
 
 
-def load(name_or_path: str | Path, **options: Any) -> Data:
+def load(name_or_path: str | Path, *, standardise: bool | None = None, **options: Any) -> Data:
     """Load a data set by name or path.
 
     - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits (write "./digits" for a
@@ -31,6 +39,9 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
 
     Args:
         name_or_path: Name, path or "hf:NAME", as above.
+        standardise: Whether each feature is brought to mean 0 and standard deviation 1; samples of a flow map that is
+            trained on the data come back in their units. None: rows (D,) of files and of Hugging Face data sets are
+            standardised, and other rows that are no images cause a warning if they are far from this range.
         **options: Options of the function that makes or reads the data set.
 
     Returns:
@@ -41,22 +52,31 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
         FileNotFoundError: The path does not exist.
         TypeError: The data set has no such option.
     """
+    truth(**given(standardise=standardise))
     name = str(name_or_path)
     read, paths = _reader(name)
     takes = [
         key for key, value in inspect.signature(read).parameters.items() if value.kind is not value.POSITIONAL_ONLY
     ]
+    takes += ["standardise"] if paths else []
     for option in options:
         if option not in takes:
             raise TypeError(
                 f'{name} takes no option "{option}"{did_you_mean(option, takes)}; it takes {", ".join(takes) or "none"}'
             )
     where = name if name.startswith(HUB) else next(iter(paths), name)
-    return replace(read(*paths, **options), recipe={"name_or_path": where, **options})
+    data = read(*paths, **options)
+    if standardise or (standardise is None and name not in NAMES and is_table(data)):
+        data = standardised(data)
+    elif standardise is None and read.__name__ in MEASURED and data.kind != "images":
+        warn_scale(data.draw(256).x0, data.kind, data.name, ADVICE)
+    return replace(data, recipe={"name_or_path": where, **options, **given(standardise=standardise)})
 
 
 def load_again(recipe: Mapping[str, Any], where: str) -> Data:
     """Load the data set of a recipe in a file, such as the config.json of a run.
+
+    Rows are in the units of the data: the units of a run are in its config.json.
 
     A data set of the hub is read from the local cache: no file makes this machine download anything.
 
@@ -71,7 +91,7 @@ def load_again(recipe: Mapping[str, Any], where: str) -> Data:
         ValueError: The recipe is broken, an option has another type, or the data set cannot be made.
         FileNotFoundError: The path does not exist.
     """
-    options = {name: value for name, value in recipe.items() if name != "name_or_path"}
+    options = {name: value for name, value in recipe.items() if name not in ("name_or_path", "standardise")}
     name = recipe.get("name_or_path")
     if not isinstance(name, str) or "\0" in name:
         raise ValueError(f"{where} cannot be used: name_or_path must be a string, got {shown_value(name)}")
@@ -79,7 +99,7 @@ def load_again(recipe: Mapping[str, Any], where: str) -> Data:
         read, paths = _reader(name)
         check_arguments(read, name, options, where, given=len(paths))
         offline = {"local_files_only": True} if name.startswith(HUB) else {}
-        return replace(load(name, **options | offline), recipe=dict(recipe))
+        return replace(load(name, standardise=False, **options | offline), recipe=dict(recipe))
     except (ImportError, OSError):
         raise
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,30 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from ..arguments import at_least, expect_tensor, given
+from ..arguments import at_least, expect_tensor, given, truth
 from ..exact import Exact
 from .check import check_finite, check_labels, check_names, warn_unit_range
 from .core import Batch, Data, Kind, kind_of
 from .load import load
-from .sources import Stream, TensorRows, from_bytes, hold_out
+from .sources import Finite, Stream, SubsetRows, TensorRows, from_bytes, hold_out
+from .standardise import standardised, warn_scale, with_units
 from .toys import exact
 
+SEEN = 64
+"""Rows of a data set of torch that are read to look at their scale."""
+ADVICE = (
+    "pass fm.data.as_data(x, standardise=True), whose samples come back in these units, or standardise=False to keep "
+    "these numbers"
+)
 
-def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | None = None) -> Data:
+
+def as_data(
+    obj: Any,
+    *,
+    classes: int | None = None,
+    held_out: Iterable[Any] | None = None,
+    standardise: bool | None = None,
+) -> Data:
     """Make a data set of an object.
 
     - a `Data` (returned unchanged), or a name or path (as in `load`);
@@ -37,6 +52,9 @@ def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | N
         classes: Number of classes. None: the largest label plus one. An iterable with labels needs it, because not all
             labels are seen.
         held_out: Iterable of held-out batches, for an iterable of batches. None: no rows are held out.
+        standardise: Whether rows that are no images are standardised; samples come back in the units of the rows. None:
+            names and paths as in `load`; other rows are unchanged, with a warning if they are far from mean 0 and
+            standard deviation 1, or if images reach beyond [-1, 1]. False: unchanged without a warning.
 
     Returns:
         The data set.
@@ -47,47 +65,75 @@ def as_data(obj: Any, *, classes: int | None = None, held_out: Iterable[Any] | N
             the object.
     """
     at_least(1, **given(classes=classes))
+    truth(**given(standardise=standardise))
     kind = type(obj).__name__
-    complete = _complete(obj)
+    complete = _complete(obj, standardise)
     if complete is not None and classes is not None:
         raise ValueError(f"classes goes with tensors, data sets of torch and iterables; {kind} knows its own")
     if held_out is not None and (complete is not None or not _is_stream(obj)):
         raise ValueError(f"held_out goes with an iterable of batches; {kind} has held-out rows of its own")
     if complete is not None:
         return complete
+    data = _wrapped(obj, classes, held_out, look=standardise is None)
+    return standardised(data) if standardise else data
+
+
+def _wrapped(obj: Any, classes: int | None, held_out: Iterable[Any] | None, look: bool) -> Data:
+    """The data set of a tensor, an array, a data set of torch or an iterable of batches, with its own numbers.
+
+    With `look`, numbers that are far from the range that networks expect cause a warning.
+    """
     if isinstance(obj, TensorDataset) and len(obj.tensors) <= 2:
         obj = obj.tensors
     x, *labels = obj if isinstance(obj, tuple) and len(obj) in (1, 2) else (obj,)
     label = labels[0] if labels else None
     if isinstance(x, Tensor):
-        return tensor_data(x, label, classes=classes)
-    if _package(x) == "numpy":
+        data = tensor_data(x, label, classes=classes)
+    elif _package(x) == "numpy":
         from .arrays import array_data
 
-        return array_data(x, label, classes=classes)
-    if _is_items(obj):
-        return _dataset(obj, classes)
-    if _is_stream(obj):
-        return _stream(obj, classes, held_out)
-    raise TypeError(
-        "expected a name, a path, a tensor, (tensor, labels), an exact distribution, a torch Dataset or an iterable of "
-        f"batches that can be read again, got {kind}"
-    )
+        data = array_data(x, label, classes=classes)
+    elif _is_items(obj):
+        data = _dataset(obj, classes)
+    elif _is_stream(obj):
+        return _stream(obj, classes, held_out, look)
+    else:
+        raise TypeError(
+            "expected a name, a path, a tensor, (tensor, labels), an exact distribution, a torch Dataset or an "
+            f"iterable of batches that can be read again, got {type(obj).__name__}"
+        )
+    if look:
+        _warn(data)
+    return data
 
 
-def _complete(obj: Any) -> Data | None:
+def _complete(obj: Any, standardise: bool | None) -> Data | None:
     """The data set of an object that needs no options: data, names, paths, exact distributions, Hugging Face data."""
-    if isinstance(obj, Data):
-        return obj
     if isinstance(obj, (str, Path)):
-        return load(obj)
+        return load(obj, **given(standardise=standardise))
+    data = obj if isinstance(obj, Data) else None
     if isinstance(obj, Exact):
-        return exact(obj, type(obj).__name__)
-    if _package(obj) == "datasets":
+        data = exact(obj, type(obj).__name__)
+    elif _package(obj) == "datasets":
         from .hugging_face import dataset_data
 
-        return dataset_data(obj)
-    return None
+        data = dataset_data(obj)
+    if data is None or standardise is None:
+        return data
+    return standardised(data) if standardise else with_units(data, None)
+
+
+def _warn(data: Data) -> None:
+    """Warn if rows of a finite table are far from the range that networks expect; random numbers are left alone."""
+    assert isinstance(data.source, Finite) and isinstance(data.source.train, SubsetRows)
+    most = SEEN if isinstance(data.source.train.rows, ItemRows) else 2**16
+    some = min(len(data.source.train), most, max(8, 2**22 // math.prod(data.shape)))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            x = data.source.train.take(torch.arange(some)).x0
+    except (OSError, TypeError, ValueError):
+        return  # raised again when the row is read
+    warn_scale(x, data.kind, data.name if data.name != "tensor" else "the tensor", ADVICE)
 
 
 def _package(obj: Any) -> str:
@@ -218,7 +264,7 @@ def _is_stream(obj: Any) -> bool:
     return isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) != "numpy"
 
 
-def _stream(iterable: Iterable[Any], classes: int | None, held_out: Iterable[Any] | None) -> Data:
+def _stream(iterable: Iterable[Any], classes: int | None, held_out: Iterable[Any] | None, look: bool) -> Data:
     """Data of an iterable of batches, described by its first batch."""
     name = type(iterable).__name__
     first = next(iter(iterable), None)
@@ -230,6 +276,8 @@ def _stream(iterable: Iterable[Any], classes: int | None, held_out: Iterable[Any
         raise ValueError(f"batches of {name} have labels, so the number of classes is needed: pass classes=N")
     _check_rows(x, name, kind)
     check_labels(label, len(x), name, classes)
+    if look:
+        warn_scale(x, kind, name, ADVICE)
 
     def convert(item: Any) -> Batch:
         rows, target = _item(item, name)

@@ -14,6 +14,7 @@ from ..arguments import at_least, check_seed, given, numbered, shown
 from ..arguments.memory import check_room
 from ..data import Data, as_data
 from ..data.labels import uses_labels
+from ..data.standardise import with_units
 from ..flow_map import FlowMap, expect_flow
 from .by_kind import DENSITY_SAMPLES, NEIGHBOURS, measures
 from .distances import Estimate
@@ -71,7 +72,8 @@ def evaluate(
     at_least(1, n=n, draws=draws, **given(batch_size=batch_size))
     at_least(1, **numbered(jumps=jumps, ode_steps=ode_steps))
     check_seed(seed)
-    data = as_data(data)
+    data = data if isinstance(data, Data) else as_data(data, standardise=False)
+    data = with_units(data, flow.units) if data.units is None else data
     draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
     kept = 4 * n * draws + (NEIGHBOURS if data.kind == "images" else DENSITY_SAMPLES)
     size = kept * math.prod(data.shape) * flow.like.element_size()

@@ -15,6 +15,7 @@ from ..data.labels import condition_of
 from ..flow_map import FlowMap
 from ..sampling import sample
 from ..steps import Step
+from ..units import Units, units_of
 from .cost import Sampled, measured
 
 MANY_CALLS = 2**19
@@ -60,6 +61,7 @@ class Setup:
         noise: The states at t = 1, (N, *shape).
         condition: The conditions of each row, or None.
         batch_size: Samples at a time.
+        units: The units of the data, if samples come in other ones.
     """
 
     flow: FlowMap
@@ -67,6 +69,7 @@ class Setup:
     noise: Tensor
     condition: dict[str, Tensor] | None
     batch_size: int
+    units: Units | None = None
 
     @classmethod
     def make(
@@ -87,6 +90,8 @@ class Setup:
             The setup.
         """
         parameter = flow.like
+        same = units_of(flow) == data.units
+        flow = flow.standardised() if same and data.units is not None else flow
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
         condition = condition_of(data.draw(n, seed), labels) if labels or data.given else None
         values = noise[0].numel()
@@ -97,14 +102,14 @@ class Setup:
             noise,
             condition and {name: value.to(noise.device) for name, value in condition.items()},
             batch_size or rows_at_a_time(values, 2048 if values <= 16 else 256),
+            None if same else data.units,
         )
 
     def sample(self, sampler: Sampler, rows: slice) -> Tensor:
-        """Samples of some rows."""
+        """Samples of some rows, standardised like the data."""
         condition = self.condition and {name: value[rows] for name, value in self.condition.items()}
-        return sample(
-            self.flow, self.noise[rows], sampler.steps, step=sampler.step, condition=condition, seed=rows.start
-        )
+        x = sample(self.flow, self.noise[rows], sampler.steps, step=sampler.step, condition=condition, seed=rows.start)
+        return x if self.units is None else self.units.standardised(x)
 
     def run(self, sampler: Sampler) -> Sampled:
         """Samples of all rows with their cost, or of the fewest that are enough if the sampler takes many steps."""

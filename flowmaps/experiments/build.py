@@ -188,7 +188,9 @@ def for_row(flow: FlowMap, row: Row) -> FlowMap:
     Returns:
         A partial map if the method learns a single source or target time.
     """
-    return FlowMap(flow.network, flow.output, flow.path, only_source=row.only_source, only_target=row.only_target)
+    limited = FlowMap(flow.network, flow.output, flow.path, only_source=row.only_source, only_target=row.only_target)
+    limited.units = flow.units
+    return limited
 
 
 def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: Any) -> nn.Module:

@@ -37,7 +37,7 @@ from .comparison_runs import ComparisonRuns
 from .evaluation import CLASSIFIER
 from .reporting import PAGE, comparison_report
 from .run_folder import folder_for, lock
-from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, settings_of_training, silent
+from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, rows_in_units, settings_of_training, silent
 from .training_setup import COUPLINGS, STEPS, length_of
 
 SETTINGS = "comparison.json"
@@ -165,6 +165,7 @@ def compare(
     given = None if teacher is None else folder_of(teacher, "teacher")
     now = _settings(source, length, given, {**networks, **settings, "couplings": couplings})
     with folder_for(out, f"{Path(source.name).name}-compare", settings, lambda path: _is_same(path, now)) as folder:
+        source = rows_in_units(source, [given], next(iter(sorted(folder.glob("*/config.json"))), folder).parent)
         work = ComparisonRuns(
             source, folder, length, networks | {"seed": settings["seed"]}, settings, given, couplings, say
         )

@@ -13,6 +13,7 @@ from torch import nn
 from ..arguments import finite, numbered
 from ..data import Data, as_data
 from ..data.load import load_again
+from ..data.standardise import with_units
 from ..evaluate.features import (
     Classifier,
     Features,
@@ -31,7 +32,7 @@ from .checks import device_of, folder_of
 from .guide import time_interval
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
 from .run_folder import EVALUATIONS, locked
-from .trained_run import check_settings
+from .trained_run import check_settings, units_of_model
 
 OPTIONS = (
     *(name for name in inspect.signature(evaluate_flow).parameters if name not in ("flow", "data", "labels")),
@@ -86,7 +87,7 @@ def evaluate(
     run = folder_of(run)
     options |= {"device": device, "guidance": guidance, "guidance_interval": guidance_interval}
     options = checked_options(options)
-    data = run_data(run) if data is None else as_data(data)
+    data = run_data(run) if data is None else given_data(run, data)
     return measure(run, load_with_step(run, network), data, reference, **options)
 
 
@@ -186,7 +187,8 @@ def run_data(run: str | Path) -> Data:
         run: The run folder.
 
     Returns:
-        The data; without the exact distribution if the run was trained on couplings, which have another flow map.
+        The data, standardised like the run; without the exact distribution if the run was trained on couplings,
+        which have another flow map.
 
     Raises:
         ValueError: The data of the run were made from an object instead of a name.
@@ -194,9 +196,14 @@ def run_data(run: str | Path) -> Data:
     about = read_config(run)["data"]
     if about["recipe"] is None:
         raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
-    data = load_again(about["recipe"], f"{Path(run) / 'config.json'}: data.recipe")
+    data = with_units(load_again(about["recipe"], f"{Path(run) / 'config.json'}: data.recipe"), units_of_model(run))
     # couplings have the distribution of the data, but another flow map
     return data if about.get("coupling") is None else replace(data, exact=None)
+
+
+def given_data(run: str | Path, data: Any) -> Data:
+    """The data that take the place of the data of a run, standardised like the run."""
+    return with_units(as_data(data, standardise=False), units_of_model(run))
 
 
 def run_features(run: Path, data: Data) -> Features:

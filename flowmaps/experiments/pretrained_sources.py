@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..data import Data, no_data
+from ..data.standardise import with_units
 from ..methods import Row
 from ..runs.folder import read_config
 from ..runs.loading import load
 from ..students import Student
 from .evaluation import run_data
 from .guided_run import knows_null
-from .trained_run import Say, data_of, silent
+from .trained_run import Say, data_of, silent, units_of_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ class RunSource:
         """The given data, or else the data of the run. Raises ValueError for rows of another shape."""
         about, options = self.config["data"], self.options
         if options.data is not None:
-            data = data_of(options.data, options.data_args)
+            data = with_units(data_of(options.data, options.data_args), units_of_model(self.run))
         elif row.data_free:
             classes = about["classes"] if self.takes else None
             data = no_data(about["shape"], classes, kind=about["kind"])

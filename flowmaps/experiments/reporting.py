@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..data import Data, as_data
+from ..data import Data
 from ..figures.comparison import Document
 from ..files import read_json, write_text
 from ..flow_map import FlowMap
@@ -16,7 +16,7 @@ from ..runs.folder import read_config
 from ..runs.loading import load, load_with_step
 from ..runs.records import read_evaluation, thinned_metrics
 from .checks import folder_of
-from .evaluation import WRITTEN, checked_options, guided_again, measure, run_data
+from .evaluation import WRITTEN, checked_options, given_data, guided_again, measure, run_data
 from .guided_run import baked_scale
 from .run_folder import EVALUATIONS, locked
 
@@ -57,7 +57,7 @@ def report(
     other = None if reference is None else folder_of(reference, "reference").name
     options = checked_options(options)
     loaded = load_with_step(run, network)
-    source = run_data(run) if data is None else as_data(data)
+    source = run_data(run) if data is None else given_data(run, data)
     evaluation = read_evaluation(run, loaded.step)
     if evaluation is None or options or (other is not None and not _has(evaluation, other)):
         evaluation = measure(run, loaded, source, reference, **options)

@@ -110,7 +110,8 @@ def folder_for(
         ValueError: Several folders have the name, so that it is not clear which run to resume.
     """
     usual = Path("runs") / name
-    if out is not None or settings.get("resume"):
+    known_run = resumed_folder(out, name, settings)
+    if out is not None or known_run is not None:
         yield Path(out) if out is not None else _existing(usual)
         return
     join(settings.get("timeout", settings_of_training()["timeout"]))
@@ -122,6 +123,13 @@ def folder_for(
         if is_first():
             with suppress(OSError):
                 folder.rmdir()
+
+
+def resumed_folder(out: str | Path | None, name: str, settings: Mapping[str, Any]) -> Path | None:
+    """The run folder that an experiment continues, with the arguments of `folder_for`; None for a new run."""
+    if not settings.get("resume"):
+        return None
+    return Path(out) if out is not None else _existing(Path("runs") / name)
 
 
 def free_folder(usual: Path, known: Callable[[Path], bool]) -> Path:

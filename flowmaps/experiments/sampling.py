@@ -73,7 +73,7 @@ def sample(
         say: Receives a line when the file is written, and before more than 1 GB of memory is taken.
 
     Returns:
-        The samples (n, ...) on the CPU; latents stay latents.
+        The samples (n, ...) on the CPU, in the units of the data; latents stay latents.
 
     Raises:
         FileNotFoundError: The run does not exist.
@@ -103,7 +103,8 @@ def sample(
 
     noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
     noise = noise.mul_(flow.path.sigma(torch.ones(()))).to(flow.like)
-    x = sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS)).cpu()
+    x = sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS))
+    x = sampling.restored(source, x, times[-1]).cpu()
     if out is not None:
         write(Path(out), x, config)
         say(f"{n} samples of {config['data']['name']}, weights of step {loaded.step}, {steps} x {name}: {out}")

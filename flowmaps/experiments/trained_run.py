@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import torch
 from ..arguments import did_you_mean
 from ..data import Data, as_data
 from ..data import load as load_data
+from ..data.standardise import with_units
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..runs.folder import read_config
-from ..runs.loading import load
+from ..runs.folder import Run, read_config
+from ..runs.loading import load, read_units
 from ..training import State
 from ..training import train as train_flow
 from ..training.config import LearningConfig, names
+from ..units import Units
 
 Say = Callable[[str], None]
 LEARNING = names(LearningConfig)
@@ -129,6 +132,41 @@ def data_of(data: Any, data_args: Mapping[str, Any] | None = None) -> Data:
     if data_args:
         raise ValueError(f"`data_args` are for a data set that is given by name, not for a {type(data).__name__}")
     return as_data(data)
+
+
+def rows_in_units(data: Data, models: Iterable[Any], run: Path | None = None) -> Data:
+    """The data set in the units of the models that training starts or learns from, or of the run that goes on.
+
+    Args:
+        data: The data set.
+        models: Run folders, flow maps or other teachers; None entries are left out.
+        run: The run folder that is resumed. None: a new run.
+
+    Returns:
+        The data set, standardised like the models, or like the run; with its own units if there are neither.
+
+    Raises:
+        ValueError: The models have different units, or another number of features than the data.
+    """
+    found = [units_of_model(model) for model in models if isinstance(model, (FlowMap, str, PathLike))]
+    if run is not None and (run / "config.json").is_file():
+        return with_units(data, units_of_model(run))
+    if not found:
+        return data
+    if any(units != found[0] for units in found):
+        raise ValueError(
+            "the models that this training starts and learns from were trained on data in different units: train "
+            "them on the same data set, or with the data option standardise=False"
+        )
+    return with_units(data, found[0])
+
+
+def units_of_model(model: str | PathLike[str] | FlowMap) -> Units | None:
+    """The units of a run or of a flow map; None for data that are not standardised."""
+    if isinstance(model, FlowMap):
+        return model.units
+    run = Run(Path(model))
+    return read_units(read_config(run.path), run.config)
 
 
 def device() -> str:

@@ -12,8 +12,17 @@ from .build import MethodLike, ModelLike, NetworkName, OutputName, make_method, 
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
 from .guide import Scales, guide_of_training
 from .guided_run import TimeInterval
-from .run_folder import check_out, folder_for
-from .trained_run import Say, TrainedRun, check_settings, data_of, settings_of_training, silent, train_into
+from .run_folder import check_out, folder_for, resumed_folder
+from .trained_run import (
+    Say,
+    TrainedRun,
+    check_settings,
+    data_of,
+    rows_in_units,
+    settings_of_training,
+    silent,
+    train_into,
+)
 from .training_setup import (
     COUPLINGS,
     METHOD,
@@ -116,6 +125,7 @@ def train(
     row, rows = row_of(chosen), data_of(data, data_args)
     name = run_name(rows, chosen, found)
     seed = settings.get("seed", settings_of_training()["seed"])
+    rows = rows_in_units(rows, (start, teacher, reflow), resumed_folder(out, name, settings))
     rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say)
     guide = guide_of_training(
         rows, guidance=guidance, guidance_interval=guidance_interval, label_dropout=label_dropout, labels=labels,

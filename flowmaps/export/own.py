@@ -38,6 +38,7 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
         ) from None
     network, pipeline = Code("network", tuple(names_in(parts))), Code("pipeline")
     config = {"flow": local_names(parts), "shape": list(shape), "image": image, "noise_scale": noise_scale(flow)}
+    config |= {} if flow.units is None else {"units": {"mean": list(flow.units.mean), "std": list(flow.units.std)}}
     write_model(folder / "network", {"_class_name": network.defines, **config}, flow.state_dict())
     written = network.write(folder / "network")
     write_index(folder, [pipeline.write(folder), pipeline.defines], {"network": [written, network.defines]}, flow)

@@ -33,6 +33,8 @@ WRITTEN_OUT = {torch.ops.aten.searchsorted.Tensor: _searchsorted, torch.ops.aten
 class OneStep(nn.Module):
     """The one-step sampler F(x, 1, 0) as a function of standard normal noise (B, *shape) and conditions (B, ...).
 
+    Samples have the units of the data.
+
     Args:
         flow: The flow map.
         names: Names of the conditions, in the order of the arguments.
@@ -42,11 +44,20 @@ class OneStep(nn.Module):
         super().__init__()
         self.flow, self.names = flow, names
         self.scale = float(flow.path.sigma(torch.ones((), dtype=torch.float64)))
+        mean, std = ((0.0,), (1.0,)) if flow.units is None else (flow.units.mean, flow.units.std)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", flow.like.new_tensor(mean))
+        self.register_buffer("std", flow.like.new_tensor(std))
 
     def forward(self, noise: Tensor, *conditions: Tensor) -> Tensor:
         """Sample from noise and conditions."""
         flow = self.flow.given(**dict(zip(self.names, conditions, strict=True)))
-        return flow(noise * self.scale, 1.0, 0.0)
+        x = flow(noise * self.scale, 1.0, 0.0)
+        if flow.units is None:
+            return x
+        mean, std = (value.reshape(-1, *[1] * (noise.ndim - 2)) for value in (self.mean, self.std))
+        return mean + std * x
 
 
 def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[str, Tensor] | None = None) -> Path:

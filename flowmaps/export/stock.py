@@ -132,6 +132,10 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
     config = {key: value for key, value in network.model.config.items() if key[0] != "_"}
     image = shape is not None and len(shape) == 3 and shape[0] in (1, 3)
     own = {"flow_map": flow_map, "shape": shape and list(shape), "image": image}
+    if flow.units is not None:
+        raise ValueError(
+            "a map of standardised data becomes no pipeline of diffusers: write the one-step sampler, --onnx"
+        )
     weights = {**network.model.state_dict(), **_part("new", student.new), **_part("tame", student.tame)}
     write_model(folder, {"_class_name": code.defines, **config, **own, "noise_scale": noise_scale(flow)}, weights)
     return [code.write(folder), code.defines]

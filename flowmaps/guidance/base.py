@@ -13,6 +13,7 @@ from .. import path as paths
 from ..arguments import finite, given
 from ..flow_map import GuidanceSpec
 from ..path import Path, Time, expand, linear
+from ..units import Units, units_of
 from ..velocity import constant
 from .conditions import (
     FROM,
@@ -100,6 +101,16 @@ class GuidedVelocity(nn.Module):
     def guided(self) -> str:
         """Guidance in words."""
         return str(self.guidance)
+
+    @property
+    def units(self) -> Units | None:
+        """Units of the data of the first member."""
+        return units_of(self.members[0])
+
+    def standardised(self) -> GuidedVelocity:
+        """The same guided velocity without units: samplers take and return standardised states."""
+        members = [member if units_of(member) is None else member.standardised() for member in self.members]
+        return self.around(members, self.condition)
 
     @property
     def path(self) -> Path:

@@ -79,7 +79,7 @@ def comparison_page(material: Comparison) -> str:
 def _boards(material: Comparison) -> dict[str, list[Picture]]:
     """Samples of all methods side by side, by title: by one jump, and by four jumps."""
     document, data = material.document, material.data
-    real = data.held_out(SHOWN[data.kind]).x0
+    real = data.in_units(data.held_out(SHOWN[data.kind]).x0)
     show = show_images(data) if data.kind == "images" else show_points(ROOM * half_width(real))
     ode = comparison.many_steps(document["reference"])
     beside = [show(real, "real data", "held out, not trained on", "framed")]

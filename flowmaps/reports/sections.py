@@ -85,7 +85,7 @@ def samples(material: Material) -> list[Picture]:
     if data.kind not in SHOWN:
         return []
     noise, label = material.start(SHOWN[data.kind])
-    real = data.held_out(len(noise)).x0
+    real = data.in_units(data.held_out(len(noise)).x0)
     show = show_images(data) if data.kind == "images" else show_points(half_width(real))
     figures = []
     for steps in (1,) if material.flow.is_partial else (1, 2, 4):
@@ -136,8 +136,9 @@ def becoming(material: Material) -> list[Picture]:
     if material.flow.is_partial or material.data.kind not in SHOWN:
         return []
     noise, label = material.start(3 if material.data.kind == "images" else 80, seed=1)
-    states = trajectory(material.flow, noise, ODE_STEPS, step=euler, condition=label)
-    flow = material.flow if label is None else material.flow.given(label=label)
+    flow = material.flow.standardised()  # noise and data are of one size in these coordinates
+    flow = flow if label is None else flow.given(label=label)
+    states = trajectory(flow, noise, ODE_STEPS, step=euler)
     if material.data.kind == "points":
         return _lines(material.data, states, [noise, flow(noise, 1.0, 0.0)])
     chosen = [states[round((1 - t) * ODE_STEPS)] for t in STRIP_TIMES]

@@ -26,6 +26,7 @@ from ..data.objects import ItemRows
 from ..data.pictures import DecodedRows, FileRows
 from ..data.prompts import Prompts
 from ..data.sources import Finite, Fresh, IndexedRows, Stream, SubsetRows, TensorRows
+from ..data.standardise import is_standardised
 from ..data.transformed import Transformed
 from ..files import json_checksum
 from .fingerprint import SMALL, fingerprint, of_tensors, short
@@ -58,6 +59,8 @@ def contents(data: Data, whole: bool = False) -> dict[str, Any]:
 
 def _of_source(source: Any, whole: bool) -> dict[str, Any]:
     """Describe the rows of a source."""
+    if is_standardised(source):  # the units are an entry of the flow map
+        return _of_source(source.source, whole)
     if isinstance(source, Transformed):
         changed = {"transforms": fingerprint(source.transforms)} if source.everywhere else {}
         return _of_source(source.source, whole) | changed

@@ -107,7 +107,8 @@ def configuration(
         "flow": {
             name: described(getattr(flow, name), own)
             for name in ("network", "output", "path", "only_source", "only_target", "guidance")
-        },
+        }
+        | ({} if flow.units is None else {"units": described(flow.units)}),
         "method": {
             "name": method.name,
             "terms": fingerprint(method.terms, own, whole),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ..arguments import expect_path, shown, truth
 from ..distributed.shards import part_shapes
 from ..flow_map import FlowMap
 from ..serialise import build, check_arguments, shown_value
+from ..units import Units
 from .checkpoint_reading import read_latest, read_model
 from .folder import Run, read_config
 from .outline import check_outline
@@ -82,11 +84,11 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     truth(ema=ema)
     if network is not None and not isinstance(network, nn.Module):
         raise TypeError(f"network must be a module, or a whole FlowMap, got {shown(network)}")
-    config = None if isinstance(network, FlowMap) else read_config(run)
+    config = read_config(run)
     name, file = "ema" if ema else "flow", Run(Path(run)).config
 
     def read(path: Path, state: dict[str, Any]) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
-        if config is not None:
+        if not isinstance(network, FlowMap):
             check_outline(lambda: rebuild(config["flow"], network, file), part_shapes(path, name), path, file)
         return path, state, read_model(path, name)
 
@@ -94,11 +96,8 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
     path, state, weights = found
-    if config is None:
-        assert isinstance(network, FlowMap)
-        flow = network
-    else:
-        flow = rebuild(config["flow"], network, file)
+    flow = network if isinstance(network, FlowMap) else rebuild(config["flow"], network, file)
+    flow.units = read_units(config, file)
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:
@@ -106,6 +105,30 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit this network: {' '.join(str(error).split())}") from None
     return LoadedFlow(flow.eval(), state["step"], ema)
+
+
+def read_units(config: Mapping[str, Any], file: Path) -> Units | None:
+    """The units of the data in the content of a config.json.
+
+    Args:
+        config: The content.
+        file: The config.json, for messages.
+
+    Returns:
+        The units; None for data that are not standardised, as in all runs of earlier versions.
+
+    Raises:
+        ValueError: The entry is broken.
+    """
+    try:
+        units = build(config["flow"].get("units"), "flow.units")
+        if units is not None and not isinstance(units, Units):
+            raise ValueError(f"flow.units must be a units.Units, got {shown_value(units)}")
+        if units is not None:
+            units.check(tuple(config["data"]["shape"]), config["data"]["name"])
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+    return units
 
 
 def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> FlowMap:

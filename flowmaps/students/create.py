@@ -15,6 +15,7 @@ from ..networks.embeddings import TimeConditioning, gap
 from ..outputs import Output
 from ..path import Path
 from ..pretrained import Pretrained, Reading
+from ..units import units_of
 from .embedders import common_width
 from .student import Diagonal, Student, at_times, clock
 from .tame import ROUGH, Tame
@@ -69,7 +70,7 @@ def student(
     made.fit()
     only_target = None if sees_target(times, made.depth) else 0.0
     flow = FlowMap(made, output, path, only_target=only_target, guidance=getattr(teacher, "guidance", None))
-    flow.condition = dict(teacher.condition)
+    flow.condition, flow.units = dict(teacher.condition), units_of(teacher)
     return flow.train(teacher.training)
 
 

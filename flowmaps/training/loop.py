@@ -16,8 +16,9 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, Pro
 from torch import nn
 
 from ..arguments import shown
-from ..data import as_data
+from ..data import Data, as_data
 from ..data.labels import uses_labels
+from ..data.standardise import with_units
 from ..distributed.launcher import ends_with_launcher
 from ..distributed.processes import Processes, join
 from ..distributed.shards import is_sharded, run_on_all, world_group
@@ -26,8 +27,10 @@ from ..method.method import Loss, Method
 from ..method.stages import Stages
 from ..runs import folder as run
 from ..runs.folder import Run
+from ..runs.loading import read_units
 from ..runs.lock import FolderLock, check_free
 from ..runs.resuming import existing
+from ..units import Units
 from .config import TrainConfig, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
@@ -98,7 +101,9 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
     """
     plan = TrainConfig(**settings)
     _check(flow, method)
-    data = as_data(data)
+    data = as_data(data, standardise=None if flow.units is None else False) if not isinstance(data, Data) else data
+    flow.units = _units(flow, data, plan)
+    data = with_units(data, flow.units)
     plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
@@ -123,6 +128,15 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
             job.restore()
         failed.pop_all()  # from here on the loop holds the lock
     return steps_of(job, Monitor(folder, accelerator, plan))
+
+
+def _units(flow: FlowMap, data: Data, plan: TrainConfig) -> Units | None:
+    """The units to train in: of the flow map, of the run that goes on, or of the data."""
+    if flow.units is not None:
+        return flow.units
+    if plan.resume and plan.out is not None and (file := Run(Path(plan.out)).config).is_file():
+        return read_units(run.read_config(plan.out), file)
+    return data.units
 
 
 def _check(flow: Any, method: Any) -> None:

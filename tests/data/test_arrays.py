@@ -24,7 +24,7 @@ def rows_of(expected):
     return torch.tensor(sorted(torch.as_tensor(expected).flatten(1).tolist()))
 
 
-def test_vectors_and_points_keep_their_values(tmp_path):
+def test_vectors_and_points_keep_their_values_if_asked(tmp_path):
     for array, shape, kind in (
         (RNG.normal(size=(20, 2)), (2,), "points"),
         (5 * RNG.normal(size=(20, 7)).astype(np.float16), (7,), "vectors"),
@@ -33,7 +33,7 @@ def test_vectors_and_points_keep_their_values(tmp_path):
         (RNG.normal(size=(20, 16, 4, 4)), (16, 4, 4), "vectors"),
         (RNG.normal(size=(20, 5)).astype(">f4"), (5,), "vectors"),
     ):
-        data = load(save(tmp_path / "a.npy", array))
+        data = load(save(tmp_path / "a.npy", array), standardise=False)
         assert (data.shape, data.kind, data.levels, data.size) == (shape, kind, None, 16)
         assert data.draw(3).x0.dtype == torch.float32
         assert torch.equal(all_rows(data), rows_of(array.astype(np.float32).reshape(20, -1)))
@@ -93,7 +93,7 @@ def test_an_unclear_layout_is_asked_for(tmp_path):
 
 def test_npz_keys(tmp_path):
     x, y = np.arange(30.0).reshape(10, 3), np.arange(10) % 4
-    data = load(save(tmp_path / "a.npz", None, x=x, labels=y))
+    data = load(save(tmp_path / "a.npz", None, x=x, labels=y), standardise=False)
     assert data.classes == 4
     batch = data.draw(8)
     assert torch.equal(batch.label, (batch.x0[:, 0].long() // 3) % 4)

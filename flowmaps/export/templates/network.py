@@ -24,10 +24,18 @@ class FlowMapNetwork(ModelMixin, ConfigMixin):
         shape: Shape of one sample.
         image: Whether a sample is an image.
         noise_scale: Standard deviation of the noise at t = 1.
+        units: Mean and standard deviation of each feature of the data, "mean" and "std". None: not standardised.
     """
 
     @register_to_config
-    def __init__(self, flow: dict[str, Any], shape: list[int], image: bool = True, noise_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        flow: dict[str, Any],
+        shape: list[int],
+        image: bool = True,
+        noise_scale: float = 1.0,
+        units: dict[str, list[float]] | None = None,
+    ) -> None:
         super().__init__()
         self.network, self.output, self.path = (made(flow[name]) for name in ("network", "output", "path"))
         self.only = [flow["only_source"], flow["only_target"]]

@@ -44,7 +44,7 @@ class FlowMapPipeline(DiffusionPipeline):
             generator: Draws the noise.
             latents: The noise (B, *shape). None: drawn.
             sigmas: Start times of the jumps, such as [1.0, 0.3], instead of num_inference_steps.
-            output_type: "pil", "np" or "pt" (images in [0, 1]), or "latent" (the output of the network).
+            output_type: "pil", "np" or "pt" (images in [0, 1]), or "latent" (samples in the units of the data).
             return_dict: Whether to return an object instead of a tuple.
 
         Returns:
@@ -76,6 +76,10 @@ class FlowMapPipeline(DiffusionPipeline):
 
     def images(self, x: Tensor, output_type: str) -> Any:
         """Convert samples x to the output type."""
+        units = self.network.config.get("units")
+        if units is not None:
+            mean, std = (x.new_tensor(units[name]).reshape(-1, *[1] * (x.ndim - 2)) for name in ("mean", "std"))
+            x = mean + std * x
         if output_type == "latent":
             return x
         if not self.network.config.image:

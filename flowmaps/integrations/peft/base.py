@@ -34,6 +34,7 @@ def base_of(flow: FlowMap) -> Pretrained | FlowMap:
     if isinstance(network, Student):  # the teacher is a flow map
         network = network.network.network
     base = FlowMap(network.requires_grad_(False).eval(), flow.output, flow.path, guidance=flow.guidance)
+    base.units = flow.units
     return base.given(**flow.condition).eval()
 
 
