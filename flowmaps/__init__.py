@@ -31,9 +31,10 @@ from .pretrained import Pretrained, Reading, teacher
 from .sampling import interpolate, invert, sample, trajectory
 from .students import student
 from .times import grids
+from .units import Units
 
 __all__ = [
-    "path", "FlowMap", "GuidanceSpec",
+    "path", "FlowMap", "GuidanceSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
     "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",

@@ -113,6 +113,7 @@ def _measured(data: Data) -> Units:
             mean.reshape(data.shape[0], -1) if len(data.shape) > 1 and data.shape[0] <= FEW_FEATURES else mean[None]
         )
         spread = std.reshape(groups.shape)
+        _check_alike(spread, data)
         mean = groups.mean(1)
         std = (spread.square().mean(1) + groups.var(1, correction=0)).sqrt()
     _check_digits(mean, std, data.name)
@@ -149,6 +150,18 @@ def _alike(mean: Tensor, std: Tensor) -> bool:
         return False
     low, middle, high = std.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=std.dtype)).tolist()
     return high <= ALIKE * low and float((mean - mean.mean()).abs().max()) <= ALIKE * middle
+
+
+def _check_alike(spread: Tensor, data: Data) -> None:
+    """Warn if values that share a standard deviation, (features, values of each), differ too much for one number."""
+    middle, most = spread.median(1).values, spread.max(1).values
+    for feature in (most > ALIKE * middle).nonzero()[:1, 0].tolist() if len(data.shape) > 1 else ():
+        warnings.warn(
+            f"values of feature {feature} of {data.name} have standard deviations up to {float(most[feature]):g}, half of "
+            f"them below {float(middle[feature]):g}, and share one: rows of shape {data.shape} have one for each index of "
+            "the first axis, so put the axis of the features first, or give flat rows",
+            stacklevel=5,
+        )
 
 
 def _check_digits(mean: Tensor, std: Tensor, name: str) -> None:

@@ -45,16 +45,19 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
     Raises:
         ValueError: If there are no features for images.
     """
+    units = "" if data.units is None else " of standardised rows"
     if data.kind == "images":
         if features is None:
             raise ValueError(f"{data.name} holds images, and these are compared by their features, but none were given")
         yield from _image_measures(data, draws, features, seed)
     elif data.kind == "points":
-        title = f"energy distance (unbiased, so it can fall below 0; over {LEAST_DRAWS} draws where steps are many)"
+        title = (
+            f"energy distance{units} (unbiased, so it can fall below 0; over {LEAST_DRAWS} draws where steps are many)"
+        )
         yield between("distance", title, energy_distance, draws, least_draws=LEAST_DRAWS)
         yield from _density_measures(data, seed)
     else:
-        title = "energy distance over 128 random directions (unbiased, so it can fall below 0)"
+        title = f"energy distance{units} over 128 random directions (unbiased, so it can fall below 0)"
         yield between("distance", title, sliced_energy_distance, draws)
 
 

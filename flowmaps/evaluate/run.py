@@ -48,7 +48,8 @@ def evaluate(
 
     Args:
         flow: The flow map.
-        data: A data set, or anything that `as_data` takes.
+        data: A data set, or anything that `as_data` takes. If the flow map or the data have units, distances are
+            between standardised rows, in which each feature counts alike.
         jumps: Numbers of jumps.
         ode_steps: Numbers of Euler steps.
         n: Rows on either side of a distance; fewer if fewer are held out.

@@ -129,6 +129,8 @@ def data_of(data: Any, data_args: Mapping[str, Any] | None = None) -> Data:
     """
     if isinstance(data, str | Path):
         return load_data(data, **(data_args or {}))
+    if data_args and set(data_args) <= {"standardise"}:
+        return as_data(data, **data_args)
     if data_args:
         raise ValueError(f"`data_args` are for a data set that is given by name, not for a {type(data).__name__}")
     return as_data(data)
