@@ -28,7 +28,7 @@ class Training(Learning):
     labels: bool = True
     """Make the network class-conditional if the data has class labels."""
     data_args: tuple[str, ...] = ()
-    """Options of the data set, as name=value."""
+    """Options of the data set, as name=value; standardise=False keeps the units of a table in training."""
     couplings: int = 50_000
     """Number of couplings of noise and data that a model makes, for methods that train on couplings."""
 

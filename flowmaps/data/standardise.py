@@ -157,9 +157,9 @@ def _check_alike(spread: Tensor, data: Data) -> None:
     middle, most = spread.median(1).values, spread.max(1).values
     for feature in (most > ALIKE * middle).nonzero()[:1, 0].tolist() if len(data.shape) > 1 else ():
         warnings.warn(
-            f"values of feature {feature} of {data.name} have standard deviations up to {float(most[feature]):g}, half of "
-            f"them below {float(middle[feature]):g}, and share one: rows of shape {data.shape} have one for each index of "
-            "the first axis, so put the axis of the features first, or give flat rows",
+            f"values of feature {feature} of {data.name} have standard deviations up to {float(most[feature]):g}, half "
+            f"of them below {float(middle[feature]):g}, and share one: rows of shape {data.shape} have one for each "
+            "index of the first axis, so put the axis of the features first, or give flat rows",
             stacklevel=5,
         )
 

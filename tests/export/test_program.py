@@ -65,3 +65,26 @@ def test_a_program_that_differs_is_not_kept(flow, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="differs from the flow map"):
         export.to_program(flow, tmp_path / "one_step.pt2", noise, {"label": label})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["program", "onnx"])
+def test_samples_have_the_units_of_the_data(tmp_path, kind):
+    flow = fm.FlowMap(fm.networks.MLP(3, 16, 1, embedding=8))
+    torch.nn.init.normal_(flow.network.output.weight)
+    flow.units = fm.Units((5e4, -0.03, 7.0), (2e4, 1e-3, 0.0))
+    noise = torch.randn(4, 3)
+    if kind == "program":
+        export.to_program(flow, tmp_path / "one.pt2", noise)
+        got = torch.export.load(tmp_path / "one.pt2").module()(noise)
+    else:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        label = torch.arange(4) % 2
+        flow = fm.FlowMap(fm.networks.MLP(3, 16, 1, classes=2, embedding=8))
+        flow.units = fm.Units((5e4, -0.03, 7.0), (2e4, 1e-3, 0.0))
+        export.to_onnx(flow, tmp_path / "one.onnx", noise, {"label": label})
+        session = onnxruntime.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"])
+        [found] = session.run(["samples"], {"noise": noise.numpy(), "label": label.numpy()})
+        got, flow = torch.from_numpy(found), flow.given(label=label)
+    expected = fm.sample(flow, noise)
+    assert expected[:, 0].mean() > 1e3 and expected[:, 2].eq(7).all()
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
