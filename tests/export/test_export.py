@@ -35,6 +35,13 @@ def points():
     return fm.FlowMap(random(fm.networks.MLP(2, 16, 2, embedding=8)), path=fm.path.VarianceExploding(5.0))
 
 
+def table():
+    """Of standardised data."""
+    flow = points()
+    flow.units = fm.Units((3.0, -1.0), (2.0, 0.5))
+    return flow
+
+
 def classes():
     network = fm.networks.DiT(IMAGE, 4, 16, 2, 2, classes=3, times=fm.networks.decoupled)
     return fm.FlowMap(random(network), fm.Bounded(fm.Endpoint()), fm.path.trigonometric)
@@ -58,7 +65,7 @@ def own_student():
     return flow
 
 
-OURS = {make.__name__: make for make in (points, classes, unet, consistency, own_student)}
+OURS = {make.__name__: make for make in (points, classes, unet, consistency, own_student, table)}
 
 
 def label_of(flow):
@@ -181,7 +188,7 @@ def made(tmp_path_factory):
 
 
 def shape_of(name):
-    return (2,) if name == "points" else IMAGE
+    return (2,) if name in ("points", "table") else IMAGE
 
 
 def sample(name, flow, noise, jumps, **options):
