@@ -26,6 +26,16 @@ from flowmaps.methods.landscape import FAMILIES, rows_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path("benchmarks/results")
+TORCH = {
+    "torch.Tensor": "tensors.html#torch.Tensor",
+    "torch.Generator": "generated/torch.Generator.html",
+    "torch.device": "tensor_attributes.html#torch.device",
+    "torch.dtype": "tensor_attributes.html#torch.dtype",
+    "torch.nn.Module": "generated/torch.nn.Module.html",
+    "torch.nn.modules.module.Module": "generated/torch.nn.Module.html",
+    "torch.optim.Optimizer": "optim.html#torch.optim.Optimizer",
+}
+"""Pages of torch's documentation by name."""
 NOT_MEASURED = "*This has not been measured in this version.*"
 
 
@@ -34,6 +44,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for picture in sorted((ROOT / RESULTS).rglob("*.png")):
         files.append(File.generated(config, picture.relative_to(ROOT).as_posix(), abs_src_path=str(picture)))
     return files
+
+
+def on_pre_build(config: MkDocsConfig) -> None:
+    """Link the names of torch in signatures to its documentation, without asking its server for a list of them."""
+    autorefs: Any = config.plugins["autorefs"]
+    for name, page in TORCH.items():
+        autorefs.register_url(name, f"https://docs.pytorch.org/docs/stable/{page}")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

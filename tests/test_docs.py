@@ -59,6 +59,22 @@ def test_the_site_loads_nothing_from_elsewhere(site):
         assert not loaded + styles + re.findall(r"(?:@import|url\()\s*[\"']?(https?:|//)", text), page
 
 
+def test_the_search_works_in_a_page_that_is_opened_as_a_file(site):
+    if (browser := shutil.which("chromium") or shutil.which("google-chrome")) is None:
+        pytest.skip("chromium is not installed")
+    page = f"{(site / 'index.html').as_uri()}?q=shortcut"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    shown = subprocess.run([browser, *options, page], capture_output=True, text=True, timeout=120).stdout
+    assert re.search(r"[1-9]\d* matching documents", shown) and "landscape.html#shortcut" in shown
+
+
+def test_signatures_link_to_torch_and_to_their_source(site):
+    page = (site / "api/sampling.html").read_text()
+    assert re.search(r'<a [^>]*href="https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor">Tensor</a>', page)
+    assert "Source code in <code>flowmaps/sampling.py</code>" in page
+    assert not [path for path in site.rglob("*.html") if re.search(r" at 0x[0-9a-f]{6}", path.read_text())]
+
+
 def test_api_pages_have_tables_of_arguments_with_types_and_defaults(site):
     page = (site / "api/sampling.html").read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
