@@ -1,5 +1,6 @@
 """The documentation builds without warnings, its names exist, and its code runs."""
 
+import ast
 import functools
 import os
 import pkgutil
@@ -133,6 +134,26 @@ def test_the_commands_of_the_pages_are_commands():
     assert len(lines) > 10
     for line in lines:
         parse(shlex.split(line)[1:])
+
+
+def test_the_messages_on_the_page_of_errors_are_messages_of_the_package():
+    """Each part between `...` is in one of the texts of the source, where values are written in."""
+    texts = []
+    for path in (ROOT / "flowmaps").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if id(node) in docstrings:
+                continue
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    messages = re.findall(r"^\| `(.+?)` \| ", read("errors.md"), flags=re.M)
+    assert len(messages) > 30
+    for message in messages:
+        for part in filter(None, (part.strip() for part in message.split("..."))):
+            assert any(part in text for text in texts), (message, part)
 
 
 def test_the_first_page_runs():
