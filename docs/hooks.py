@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import typeset
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -54,8 +55,9 @@ def on_pre_build(config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace the marked lines, then link the names."""
+    """Replace the marked lines, typeset the formulas, then link the names."""
     filled = re.sub(r"^<!-- (\w+) ?(.*?) -->$", lambda mark: INSERTS[mark[1]](*mark[2].split()), markdown, flags=re.M)
+    filled = re.sub(r"^```formula\n(.*?)^```$", lambda block: typeset.to_table(block[1]), filled, flags=re.M | re.S)
     text_and_code = re.split(r"(^ *```.*?^ *```$)", filled, flags=re.M | re.S)
     text_and_code[::2] = [
         re.sub(r"(?<![\[`])`((?:fm|flowmaps)(?:\.\w+)+)`(?![\]`])", _linked, text) for text in text_and_code[::2]
@@ -160,7 +162,7 @@ def _entry(row: Row) -> str:
     ]
     bibtex = "\n".join(f"    {line}".rstrip() for line in row.bibtex.strip().splitlines())
     return (
-        f"#### {row.name}\n\n```text\n{row.equation.strip()}\n```\n\n{' '.join(facts)}\n\n"
+        f"#### {row.name}\n\n{typeset.to_mathml(row.equation)}\n\n{' '.join(facts)}\n\n"
         f'??? quote "BibTeX"\n\n    ```bibtex\n{bibtex}\n    ```'
     )
 

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib
 import os
 import pkgutil
 import re
@@ -67,6 +68,30 @@ def test_the_search_works_in_a_page_that_is_opened_as_a_file(site):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
     shown = subprocess.run([browser, *options, page], capture_output=True, text=True, timeout=120).stdout
     assert re.search(r"[1-9]\d* matching documents", shown) and "landscape.html#shortcut" in shown
+
+
+@pytest.mark.parametrize(
+    ("formula", "latex"),
+    [
+        ("x_0 - eps", r"x_{0} \, - \, \varepsilon "),
+        ("dV/ds + grad_x V . u", r"\frac{d V }{d s}\, + \, \nabla_x \, V \, \cdot \, u "),
+        ("E sg[V*(x_s, s)]^2", r"\mathbb{E}\, \, \mathrm{sg} [ V ^{*}( x_{s} ,\, s ) ] ^2"),
+        ("sigma_m^(-1) q^k", r"\sigma _{m} ^{- 1} \, q ^k "),
+        ("x_m a step of the teacher's ODE", r"x_{m} \, \ \text{a step of the teacher's ODE}"),
+        ("a u + (1 - a) v", r"a \, u \, + \, ( 1\, - \, a ) \, v "),
+        ("<V, w>, m < s", r"\langle V ,\, w \rangle ,\, m \, < \, s "),
+    ],
+)
+def test_formulas_are_typeset_as_they_are_written(formula, latex):
+    sys.path.insert(0, str(DOCS))
+    typeset = importlib.import_module("typeset")
+    assert re.sub(r"\s", "", typeset.to_latex(formula)) == re.sub(r"\s", "", latex)
+
+
+def test_every_formula_of_a_method_is_typeset(site):
+    landscape, methods = ((site / page).read_text() for page in ("landscape.html", "api/methods.html"))
+    assert landscape.count('<div class="formula"') == len(LANDSCAPE)
+    assert methods.count('<div class="formula"') > 30 and "<mfrac>" in methods
 
 
 def test_signatures_link_to_torch_and_to_their_source(site):
