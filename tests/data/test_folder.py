@@ -78,6 +78,62 @@ def test_train_and_test_folders_are_the_split(tmp_path):
     assert load(tmp_path).class_names == ("other", "test", "train")
 
 
+def test_linked_folders_and_files_are_read_and_a_circle_ends(tmp_path):
+    root, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    for i in range(3):
+        write(root / "dog" / f"{i}.png", colour=0)
+        write(elsewhere / "cats" / "deep" / f"{i}.png", colour=255)
+        write(elsewhere / "foxes" / f"{i}.PNG", colour=51)
+    (root / "cat").symlink_to(elsewhere / "cats")
+    (root / "fox").mkdir()
+    for i in range(3):
+        (root / "fox" / f"{i}.png").symlink_to(elsewhere / "foxes" / f"{i}.PNG")
+    (elsewhere / "cats" / "deep" / "again").symlink_to(elsewhere / "cats")
+    (root / "dog" / "all").symlink_to(root)
+    x, label = everything(load(root))
+    assert load(root).class_names == ("cat", "dog", "fox") and torch.bincount(label).tolist() == [3, 3, 3]
+    assert torch.equal(x.mean(dim=(1, 2, 3)), torch.tensor([1.0, -1.0, 51 / 127.5 - 1])[label])
+    (tmp_path / "same").symlink_to(root)
+    assert torch.equal(load(tmp_path / "same").draw(5).x0, load(root).draw(5).x0)
+
+
+@pytest.mark.parametrize("link", ["wolf", "dog/9.png"])
+def test_a_link_to_nothing_is_no_silent_gap(tmp_path, link):
+    write(tmp_path / "dog" / "0.png")
+    (tmp_path / link).symlink_to(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match=f"{link} is a link to .*gone, which does not exist: mend or remove"):
+        load(tmp_path)
+
+
+def test_splits_are_found_by_their_usual_names_in_any_case(tmp_path):
+    for train, test in (("Train", "Test"), ("training", "testing"), ("TRAIN", "Val")):
+        root = tmp_path / train
+        for name, colour in (("a", 0), ("b", 255)):
+            write(root / train / name / "0.png", colour=colour)
+            write(root / test / name / "0.png", colour=colour)
+        data = load(root)
+        assert data.class_names == ("a", "b") and data.size == 2 and len(data.held_out(9).x0) == 2
+    for name in ("cat", "dog"):
+        write(tmp_path / "alone" / "train" / name / "0.png")
+    assert load(tmp_path / "alone").class_names == ("cat", "dog"), "a train folder alone is no class"
+
+
+def test_folders_that_are_no_classes_are_named(tmp_path):
+    for name in ("cat", "dog"):
+        write(tmp_path / "wrapped" / "pets" / name / "0.png")
+        write(tmp_path / "set" / name / "0.png")
+    with pytest.warns(
+        UserWarning, match=r"pets, which is the only class; its folders \(cat, dog\) are no classes: pass"
+    ):
+        assert load(tmp_path / "wrapped").class_names == ("pets",)
+    (tmp_path / "set" / "fox").mkdir()
+    with pytest.warns(UserWarning, match="fox in .* hold no images and are no classes; the classes are cat, dog"):
+        load(tmp_path / "set")
+    (tmp_path / "set" / "fox" / "1.HEIC").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"1 images of .* formats that are not read \(1 .heic; the first: fox/1.HEIC"):
+        load(tmp_path / "set")
+
+
 def test_mixed_sizes_need_a_size(tmp_path):
     write(tmp_path / "a.png", size=(6, 6))
     write(tmp_path / "b.png", size=(8, 12))
