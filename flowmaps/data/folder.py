@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,6 +28,7 @@ def image_folder(
     mode: str | None = None,
     labels: bool | None = None,
     captions: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> Data:
     """Read a folder of images as rows (C, H, W) in [-1, 1].
 
@@ -45,6 +47,9 @@ def image_folder(
         captions: Whether to read a text for each image into `data.prompts`: from metadata.jsonl (lines with
             "file_name" and "text", as in `datasets`), captions.txt (file name, a tab, text), or a .txt file beside the
             image.
+        value_range: (low, high), the values of images of more than 8 bits that become -1 and 1. None: 0 and the
+            largest value of 8, 10, 12, 14 or 16 bits, by the largest value of all images; a warning names it if it is
+            not 16. Floating-point pixels need it.
 
     Returns:
         The data set.
@@ -70,7 +75,8 @@ def image_folder(
     pictures = Pictures(
         names, lambda i: pillow().open(paths[i]), label, held, texts, lambda i: paths[i].read_bytes(), paths
     )
-    return image_data(pictures, str(root), class_names=train_classes or None, size=size, mode=mode)
+    options: Any = {"size": size, "mode": mode, "value_range": value_range}
+    return image_data(pictures, str(root), class_names=train_classes or None, **options)
 
 
 def _split(root: Path) -> tuple[Path, Path | None]:
