@@ -29,19 +29,22 @@ def numbered(label: Any, where: str) -> tuple[Any, tuple[str, ...] | None]:
         ValueError: Some labels are texts and others are not, or there are too many different texts.
     """
     label = unmasked(label, f"labels of {where}")
+    if str(getattr(label, "dtype", "")).removeprefix("torch.").startswith(("int", "uint", "float")):
+        return label, None
     values = label.tolist() if hasattr(label, "tolist") else label
     if not isinstance(values, (list, tuple)) or not values:
         return label, None
     values = [value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value for value in values]
     values = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in values]
+    values = [value.strip() if isinstance(value, str) else value for value in values]
     texts = sum(isinstance(value, str) for value in values)
     if texts == 0:
         truths = sum(isinstance(value, bool) for value in values)
         return ([int(value) for value in values], ("False", "True")) if truths == len(values) else (label, None)
-    if texts < len(values) or not all(value.strip() for value in values):
-        row = next(row for row, value in enumerate(values) if not isinstance(value, str) or not value.strip())
+    if texts < len(values) or not all(values):
+        row = next(row for row, value in enumerate(values) if not isinstance(value, str) or not value)
         raise ValueError(f"labels of {where} are texts, and some are missing: the first in row {row} is {values[row]!r}")
-    if all(re.fullmatch(r"-?\d{1,9}", value.strip()) for value in values):
+    if all(re.fullmatch(r"-?\d{1,9}", value) for value in values):
         return [int(value) for value in values], None
     names = sorted(set(values))
     if len(names) > MOST_NAMES:
@@ -74,7 +77,6 @@ def labels_and_names(
     """
     label, found = numbered(label, where)
     names = found if names is None else names
-    if isinstance(label, list):
-        label = torch.tensor(label) if found is not None else label
-    targets, count = check_labels(label, rows, where, classes if names is None or classes is not None else len(names))
+    known = classes if classes is not None or names is None or label is None else len(names)
+    targets, count = check_labels(label, rows, where, known)
     return targets, count, check_names(names, count, where)

@@ -107,7 +107,7 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
 
         read = cache_folder if is_cache(path) else hugging_face if is_saved(path) else image_folder
         return read, (str(path.resolve()),)
-    if path.suffix in (".npy", ".npz", ".safetensors"):
+    if path.suffix.lower() in (".npy", ".npz", ".safetensors"):
         from .arrays import array_file
 
         return array_file, (str(path.resolve()),)

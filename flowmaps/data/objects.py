@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from ..arguments import at_least, expect_tensor, given
 from ..exact import Exact
 from .check import check_finite, check_labels, check_names, warn_unit_range
+from .class_names import labels_and_names
 from .core import Batch, Data, Kind, kind_of
 from .load import load
 from .sources import Stream, TensorRows, from_bytes, hold_out
@@ -116,10 +117,10 @@ def tensor_data(x: Tensor, label: Any = None, *, classes: int | None = None) -> 
     x = x.detach()[:, None] if x.ndim == 1 else x.detach()
     kind = kind_of(x.shape[1:])
     _check_rows(x, "the tensor", kind)
-    targets, count = check_labels(label, len(x), "the tensor", classes)
+    targets, count, names = labels_and_names(label, len(x), "the tensor", classes)
     rows = TensorRows(x, None if targets is None else targets.to(x.device))
     levels = 256 if x.dtype == torch.uint8 else None
-    return Data("tensor", tuple(x.shape[1:]), hold_out(rows), kind, classes=count, levels=levels)
+    return Data("tensor", tuple(x.shape[1:]), hold_out(rows), kind, count, names, levels=levels)
 
 
 def _check_rows(x: Tensor, name: str, kind: Kind) -> None:

@@ -87,8 +87,50 @@ def test_columns_are_found_or_asked_for(tmp_path):
         load(tmp_path / "set", column="note")
     with pytest.raises(ValueError, match='has no column "fine", it has image, label'):
         load(tmp_path / "set", column="image", labels="fine")
-    with pytest.raises(ValueError, match="whole numbers; 8 are not, the first in row 0: 'a'"):
-        load(tmp_path / "set", column="image", labels="note")
+    assert load(tmp_path / "set", column="image", labels="note").class_names == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "names"),
+    [
+        (["dog", "cat"] * 4, [1, 0] * 4, ("cat", "dog")),
+        ([True, False] * 4, [1, 0] * 4, ("False", "True")),
+        ([3, 1] * 4, [3, 1] * 4, None),
+        (["3", "1"] * 4, [3, 1] * 4, None),
+    ],
+)
+@pytest.mark.parametrize("key", ["label", "Target"])
+def test_columns_of_texts_and_truth_values_are_labels(values, numbers, names, key):
+    made = datasets.Dataset.from_dict({"row": [[float(i), 0.0, 0.0] for i in range(8)], key: values})
+    data = as_data(made)
+    assert data.class_names == names and data.classes == (2 if names else 4)
+    batch = data.draw(6)
+    assert batch.label.tolist() == [numbers[int(row[0])] for row in batch.x0]
+    assert as_data(datasets.Dataset.from_dict({"row": [[1.0]] * 4, "label": ["a", "a", "b", "b"]})).classes == 2
+    with pytest.raises(ValueError, match="are texts, and some are missing: the first in row 1 is None"):
+        as_data(datasets.Dataset.from_dict({"row": [[1.0]] * 3, "label": ["a", None, "b"]}))
+
+
+@pytest.mark.parametrize("feature", ["fine_label", "category", "target"])
+def test_columns_that_may_be_labels_are_named(feature):
+    made = datasets.Dataset.from_dict({"row": [[1.0], [2.0]], feature: [0.5, 1.0]})
+    with pytest.warns(UserWarning, match=rf"may be class labels and are not read: {feature} \(float64\); pass labels=NAME"):
+        assert as_data(made).classes is None
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "arrow"])
+def test_a_format_changes_nothing(kind):
+    made = table(12)
+    data, plain = as_data(made.with_format(kind)), as_data(made)
+    assert data.class_names == tuple(NAMES) and torch.equal(data.draw(9).x0, plain.draw(9).x0)
+    assert torch.equal(data.draw(9).label, plain.draw(9).label)
+    assert as_data(made.with_format(kind, columns=["image"])).classes is None
+
+
+def test_arrays_with_missing_numbers():
+    made = datasets.Dataset.from_dict({"row": [[1, 2], [3, None]]})
+    with pytest.raises(ValueError, match="must all be numbers of one shape, and none missing"):
+        as_data(made)
 
 
 def test_labels_out_of_range(tmp_path):

@@ -1,0 +1,119 @@
+"""The items of data sets and loaders of torch: rows and labels in tuples and dicts, single rows, channels at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from .check import LABEL_NAMES
+from .class_names import labels_and_names
+
+ROW_NAMES = ("x", "x0", "image", "images", "img", "pixel_values", "input", "inputs", "data")
+"""Usual keys of the rows in items that are dicts."""
+
+
+def item_of(item: Any, name: str) -> tuple[Tensor, Any]:
+    """Read the row, or the batch of rows, of an item.
+
+    Args:
+        item: x0, (x0,), (x0, label), or a dict with them.
+        name: Name of the data set in messages.
+
+    Returns:
+        x0 and its label; None without a label.
+
+    Raises:
+        TypeError: The item has another form, or x0 is no tensor.
+    """
+    x, label = item, None
+    if isinstance(item, Mapping):
+        row, target = _keys(item)
+        x, label = item if row is None else item[row], None if target is None else item[target]
+    elif isinstance(item, (tuple, list)) and len(item) in (1, 2):
+        x, label = item[0], item[1] if len(item) == 2 else None
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"items of {name} must be a tensor, (tensor, label) or a dict of them, got {_describe(item)}; convert them "
+            "in its transform"
+        )
+    return x.detach(), label
+
+
+def unread_keys(item: Any) -> list[str]:
+    """The keys of an item that is a dict, which are neither its row nor its label."""
+    return [str(key) for key in item if key not in _keys(item)] if isinstance(item, Mapping) else []
+
+
+def _keys(item: Mapping[Any, Any]) -> tuple[Any, Any]:
+    """The keys of the row and of the label, None if there is none: usual names, or the only tensor of numbers."""
+    lower = {str(key).lower(): key for key in reversed(list(item))}
+    target = next((lower[name] for name in LABEL_NAMES if name in lower), None)
+    usual = [lower[name] for name in ROW_NAMES if name in lower and isinstance(item[lower[name]], Tensor)]
+    others = [key for key, value in item.items() if key != target and isinstance(value, Tensor) and value.ndim]
+    return (usual[0] if usual else others[0] if len(others) == 1 else None), target
+
+
+def _describe(item: Any) -> str:
+    """The type of an item, for a message."""
+    if isinstance(item, (tuple, list)):
+        return f"({', '.join(type(part).__name__ for part in item)})"
+    keys = f" with keys {sorted(map(str, item))}" if isinstance(item, Mapping) else ""
+    return type(item).__name__ + keys
+
+
+def is_row(item: Any, origin: Any, name: str) -> bool:
+    """Whether an item is a single row rather than a batch of rows.
+
+    Args:
+        item: The first item.
+        origin: The list or iterable that gave it.
+        name: Its name in messages.
+
+    Returns:
+        False for a loader that makes batches. Otherwise whether the label is a single one; without labels, whether x0
+        has at most one dimension, or the shape of an image.
+
+    Raises:
+        TypeError: The item has another form.
+    """
+    if isinstance(origin, DataLoader):
+        return origin.batch_sampler is None
+    x, label = item_of(item, name)
+    if label is not None:
+        return not (isinstance(label, (Sequence, Tensor)) and not isinstance(label, str)) or getattr(label, "ndim", 1) == 0
+    return x.ndim <= 1 or (x.ndim == 3 and (x.shape[0] in (1, 3) or channels_last(x.shape)))
+
+
+def channels_last(shape: Sequence[int]) -> bool:
+    """Whether rows have the shape of an image (H, W, C) and not of one (C, H, W), with 1 or 3 channels."""
+    return len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3) and min(shape[:2]) >= 4
+
+
+def known_classes(origin: Any) -> tuple[int | None, Sequence[str] | None]:
+    """The number of classes and their names, from the data set that a loader or a subset reads.
+
+    Args:
+        origin: A loader, a subset or a data set.
+
+    Returns:
+        Number and names, each None if it is not known: from `classes` (as in torchvision), ClassLabel columns of
+        `datasets`, the labels of a `TensorDataset`, or `targets`.
+    """
+    while hasattr(origin, "dataset"):
+        origin = origin.dataset
+    features = getattr(origin, "features", None)
+    columns = features.items() if isinstance(features, Mapping) else ()
+    named = [column.names for key, column in columns if key.lower() in LABEL_NAMES and hasattr(column, "names")]
+    names = getattr(origin, "classes", None) or next(iter(named), None)
+    if isinstance(names, Sequence):
+        return len(names), names
+    labels = getattr(origin, "targets", None)
+    if isinstance(origin, TensorDataset) and len(origin.tensors) == 2:
+        labels = origin.tensors[1]
+    if not isinstance(labels, (Tensor, list)) or not len(labels):
+        return None, None
+    return labels_and_names(torch.as_tensor(labels), len(labels), type(origin).__name__)[1], None
