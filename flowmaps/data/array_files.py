@@ -54,7 +54,9 @@ def read(
         if key is not None and key not in arrays:
             raise ValueError(f'{path} has no key "{key}" but {sorted(arrays)}: pass x=KEY, and labels=KEY for labels')
     if labels is None and given is None:
-        _warn_unread({key: found for key, found in arrays.items() if key not in (x, label, *conditions)}, arrays[x], path)
+        _warn_unread(
+            {key: found for key, found in arrays.items() if key not in (x, label, *conditions)}, arrays[x], path
+        )
     return arrays[x], None if label is None else arrays[label], {key: arrays[key] for key in conditions}
 
 
@@ -62,7 +64,7 @@ def _label_key(arrays: Mapping[str, Array], labels: str | bool | None, path: Pat
     """The key of the labels: the requested one, or the first usual name in any case of letters."""
     if isinstance(labels, str) or labels is False:
         return labels or None
-    lower = {key.lower(): key for key in reversed(arrays)}
+    lower = {key.lower(): key for key in reversed(list(arrays))}
     found = next((key if key in arrays else lower[key] for key in LABEL_NAMES if key in lower), None)
     if labels is True and found is None:
         raise ValueError(f"labels=True, and {path} has no key {', '.join(LABEL_NAMES)} but {sorted(arrays)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .check import check_labels, check_names, unmasked
@@ -43,7 +42,9 @@ def numbered(label: Any, where: str) -> tuple[Any, tuple[str, ...] | None]:
         return ([int(value) for value in values], ("False", "True")) if truths == len(values) else (label, None)
     if texts < len(values) or not all(values):
         row = next(row for row, value in enumerate(values) if not isinstance(value, str) or not value)
-        raise ValueError(f"labels of {where} are texts, and some are missing: the first in row {row} is {values[row]!r}")
+        raise ValueError(
+            f"labels of {where} are texts, and some are missing: the first in row {row} is {values[row]!r}"
+        )
     if all(re.fullmatch(r"-?\d{1,9}", value) for value in values):
         return [int(value) for value in values], None
     names = sorted(set(values))

@@ -143,7 +143,8 @@ def dataset_data(
     texts = texts_of(parts, captions, name) if captions else None
     taken = [column] if isinstance(captions, bool) else [column, captions]
     labelled = label_column(features, labels, name, taken)
-    label, found = label_tensor(labelled and [value for part in parts for value in part[labelled]], name)
+    values = None if labelled is None else [value for part in parts for value in part[labelled]]
+    label, found = label_tensor(values, name)
     names = getattr(features[labelled], "names", found) if labelled is not None else None
     held = None if len(parts) == 1 else torch.arange(sum(map(len, parts))) >= len(parts[0])
     if type(features[column]).__name__ == "Image":
@@ -159,7 +160,8 @@ def _plain(part: Any) -> Any:
     """A table whose values are Python objects, with the columns of its format. Raises ValueError for a stream."""
     if not hasattr(part, "with_format") or not hasattr(part, "select_columns") or not hasattr(part, "__len__"):
         raise ValueError(
-            f"a Hugging Face data set must be a table, got {type(part).__name__}: load it without streaming=True"
+            f"a Hugging Face data set must be a table, got {type(part).__name__}: load it without streaming=True, or "
+            "pass one split of it to fm.data.as_data, whose items must have one shape"
         )
     return part.select_columns(part.format["columns"]).with_format(None)
 
@@ -202,7 +204,9 @@ def _pictures(parts: Sequence[Any], column: str, label: Tensor | None, held: Ten
     return Pictures(names, opened, label, held, encoded=encoded)
 
 
-def _arrays(parts: Sequence[Any], column: str, label: Any, names: Any, held: Tensor | None, name: str, span: Any) -> Data:
+def _arrays(
+    parts: Sequence[Any], column: str, label: Any, names: Any, held: Tensor | None, name: str, span: Any
+) -> Data:
     """A column of arrays as data, in memory if it is small."""
     from .arrays import array_data
 

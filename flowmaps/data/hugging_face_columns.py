@@ -66,7 +66,9 @@ def label_column(features: Any, labels: str | bool | None, name: str, taken: Seq
             f"{name} has several columns of class labels, pass labels=NAME or labels=False: {', '.join(named)}"
         )
     usual = [key for key in features if key.lower() in LABEL_NAMES]
-    whole = [key for key in usual if _dtype(features[key]).startswith(("int", "uint", "string", "large_string", "bool"))]
+    whole = [
+        key for key in usual if _dtype(features[key]).startswith(("int", "uint", "string", "large_string", "bool"))
+    ]
     found = next(iter(named + sorted(whole, key=lambda key: LABEL_NAMES.index(key.lower()))), None)
     if labels is True and found is None:
         raise ValueError(f"labels=True, and {name} has no column of class labels among {', '.join(features)}")
@@ -159,4 +161,6 @@ class ArrayColumn:
 
     def _refusal(self) -> ValueError:
         """The error for rows of mixed shapes or of no numbers."""
-        return ValueError(f'rows of column "{self.column}" of {self.name} must all be numbers of one shape, and none missing')
+        return ValueError(
+            f'rows of column "{self.column}" of {self.name} must all be numbers of one shape, and none missing'
+        )

@@ -1,8 +1,10 @@
-"""The items of data sets and loaders of torch: rows and labels in tuples and dicts, single rows, channels at the end."""
+"""The items of data sets and loaders of torch: tuples and dicts, single rows and batches, channels at the end."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from .check import LABEL_NAMES
 from .class_names import labels_and_names
+from .core import Kind, kind_of
 
 ROW_NAMES = ("x", "x0", "image", "images", "img", "pixel_values", "input", "inputs", "data")
 """Usual keys of the rows in items that are dicts."""
@@ -43,9 +46,11 @@ def item_of(item: Any, name: str) -> tuple[Tensor, Any]:
     return x.detach(), label
 
 
-def unread_keys(item: Any) -> list[str]:
-    """The keys of an item that is a dict, which are neither its row nor its label."""
-    return [str(key) for key in item if key not in _keys(item)] if isinstance(item, Mapping) else []
+def warn_unread(item: Any, name: str) -> None:
+    """Warn about the keys of an item that is a dict, which are neither its row nor its label."""
+    unread = [str(key) for key in item if key not in _keys(item)] if isinstance(item, Mapping) else []
+    if unread:
+        warnings.warn(f"items of {name} have keys that are not read: {', '.join(unread)}", stacklevel=5)
 
 
 def _keys(item: Mapping[Any, Any]) -> tuple[Any, Any]:
@@ -84,13 +89,59 @@ def is_row(item: Any, origin: Any, name: str) -> bool:
         return origin.batch_sampler is None
     x, label = item_of(item, name)
     if label is not None:
-        return not (isinstance(label, (Sequence, Tensor)) and not isinstance(label, str)) or getattr(label, "ndim", 1) == 0
+        return (
+            not (isinstance(label, (Sequence, Tensor)) and not isinstance(label, str)) or getattr(label, "ndim", 1) == 0
+        )
     return x.ndim <= 1 or (x.ndim == 3 and (x.shape[0] in (1, 3) or channels_last(x.shape)))
 
 
 def channels_last(shape: Sequence[int]) -> bool:
     """Whether rows have the shape of an image (H, W, C) and not of one (C, H, W), with 1 or 3 channels."""
     return len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3) and min(shape[:2]) >= 4
+
+
+@dataclass(frozen=True)
+class RowForm:
+    """The kind and the layout of rows.
+
+    Args:
+        kind: Kind of the rows.
+        turned: Whether rows (H, W, C) become (C, H, W).
+    """
+
+    kind: Kind
+    turned: bool
+
+    @classmethod
+    def of(cls, x: Tensor, name: str, kind: Kind | None) -> RowForm:
+        """Find the form of rows.
+
+        Args:
+            x: Rows (B, ...).
+            name: Name of the data set in messages.
+            kind: "images" or "vectors". None: by the shape. A warning says so if images are turned.
+
+        Returns:
+            The form.
+
+        Raises:
+            ValueError: The rows cannot be images.
+        """
+        shape = tuple(x.shape[1:])
+        if kind == "images" and len(shape) != 3:
+            raise ValueError(f"rows of {name} have shape {shape} and cannot be images, which are (C, H, W)")
+        turned = kind != "vectors" and channels_last(shape)
+        if turned:
+            warnings.warn(
+                f"rows of {name} have shape {shape}: they are read as images with channels at the end and turned to "
+                f'{(shape[2], *shape[:2])}; pass x.movedim(-1, 1), or kind="vectors" to fm.data.as_data to keep them',
+                stacklevel=5,
+            )
+        return cls(kind or ("images" if turned else kind_of(shape)), turned)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn rows (B, H, W, C) if that is their layout; other rows (B, ...) are returned unchanged."""
+        return x.movedim(-1, 1) if self.turned and x.ndim == 4 else x
 
 
 def known_classes(origin: Any) -> tuple[int | None, Sequence[str] | None]:

@@ -227,5 +227,5 @@ def test_files_that_are_no_arrays_of_numbers(tmp_path):
         with pytest.raises(ValueError, match="must hold rows of real numbers, got shape"):
             load(save(tmp_path / "a.npy", array))
     (tmp_path / "a.txt").write_text("1 2 3")
-    with pytest.raises(ValueError, match=r"must be .npy, .npz or .safetensors, got .*a.txt"):
+    with pytest.raises(ValueError, match=r"must be .npy, .npz, .safetensors, .csv or .tsv, got .*a.txt"):
         load(tmp_path / "a.txt")

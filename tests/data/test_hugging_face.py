@@ -114,7 +114,9 @@ def test_columns_of_texts_and_truth_values_are_labels(values, numbers, names, ke
 @pytest.mark.parametrize("feature", ["fine_label", "category", "target"])
 def test_columns_that_may_be_labels_are_named(feature):
     made = datasets.Dataset.from_dict({"row": [[1.0], [2.0]], feature: [0.5, 1.0]})
-    with pytest.warns(UserWarning, match=rf"may be class labels and are not read: {feature} \(float64\); pass labels=NAME"):
+    with pytest.warns(
+        UserWarning, match=rf"may be class labels and are not read: {feature} \(float64\); pass labels=NAME"
+    ):
         assert as_data(made).classes is None
 
 
@@ -125,6 +127,27 @@ def test_a_format_changes_nothing(kind):
     assert data.class_names == tuple(NAMES) and torch.equal(data.draw(9).x0, plain.draw(9).x0)
     assert torch.equal(data.draw(9).label, plain.draw(9).label)
     assert as_data(made.with_format(kind, columns=["image"])).classes is None
+
+
+def test_a_stream_gives_its_rows():
+    made = table(12)
+    stream = as_data(made.to_iterable_dataset(), held_out=made.to_iterable_dataset())
+    assert stream.class_names == tuple(NAMES) and stream.shape == (3, 5, 5) and stream.levels == 256
+    batch = stream.draw(12)
+    assert batch.label.tolist() == made["label"][:]
+    pixels = torch.tensor(np.stack([np.asarray(image) for image in made["image"]])).movedim(-1, 1)
+    assert torch.equal(batch.x0, pixels / 127.5 - 1) and torch.equal(stream.held_out(4).x0, batch.x0[:4])
+    with pytest.raises(ValueError, match="must be a table, got IterableDataset: load it without streaming=True, or"):
+        as_data(datasets.IterableDatasetDict(train=made.to_iterable_dataset()))
+
+
+def test_a_transform_of_ones_own_is_used():
+    made = table(8)
+    made.set_transform(
+        lambda rows: {"image": [torch.full((3, 4, 4), 0.25) for _ in rows["image"]], "label": rows["label"]}
+    )
+    data = as_data(made)
+    assert data.shape == (3, 4, 4) and data.class_names == tuple(NAMES) and bool((data.draw(3).x0 == 0.25).all())
 
 
 def test_arrays_with_missing_numbers():
