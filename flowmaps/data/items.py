@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from .check import LABEL_NAMES
-from .class_names import labels_and_names
+from .check import LABEL_NAMES, check_labels
 from .core import Kind, kind_of
 
 ROW_NAMES = ("x", "x0", "image", "images", "img", "pixel_values", "input", "inputs", "data")
@@ -144,27 +142,45 @@ class RowForm:
         return x.movedim(-1, 1) if self.turned and x.ndim == 4 else x
 
 
-def known_classes(origin: Any) -> tuple[int | None, Sequence[str] | None]:
-    """The number of classes and their names, from the data set that a loader or a subset reads.
+def known_names(origin: Any) -> Sequence[str] | None:
+    """The class names of the data set that a loader or a subset reads.
 
     Args:
         origin: A loader, a subset or a data set.
 
     Returns:
-        Number and names, each None if it is not known: from `classes` (as in torchvision), ClassLabel columns of
-        `datasets`, the labels of a `TensorDataset`, or `targets`.
+        The names in `classes` (as in torchvision) or of the ClassLabel column of `datasets`; None if there are none.
     """
-    while hasattr(origin, "dataset"):
-        origin = origin.dataset
+    origin = _innermost(origin)
     features = getattr(origin, "features", None)
     columns = features.items() if isinstance(features, Mapping) else ()
     named = [column.names for key, column in columns if key.lower() in LABEL_NAMES and hasattr(column, "names")]
     names = getattr(origin, "classes", None) or next(iter(named), None)
-    if isinstance(names, Sequence):
-        return len(names), names
-    labels = getattr(origin, "targets", None)
-    if isinstance(origin, TensorDataset) and len(origin.tensors) == 2:
-        labels = origin.tensors[1]
-    if not isinstance(labels, (Tensor, list)) or not len(labels):
-        return None, None
-    return labels_and_names(torch.as_tensor(labels), len(labels), type(origin).__name__)[1], None
+    return names if isinstance(names, Sequence) else None
+
+
+def known_classes(origin: Any) -> int | None:
+    """The number of classes in the data set that a loader reads.
+
+    Args:
+        origin: A loader.
+
+    Returns:
+        The number of names, or the largest label of a `TensorDataset` or of `targets` plus one; None if neither is
+        known.
+    """
+    names, origin = known_names(origin), _innermost(origin)
+    if names is not None:
+        return len(names)
+    tensors = origin.tensors if isinstance(origin, TensorDataset) else ()
+    labels = tensors[1] if len(tensors) == 2 else getattr(origin, "targets", None)
+    if not isinstance(labels, (Tensor, list)) or not len(labels) or not isinstance(labels[0], (Tensor, int)):
+        return None
+    return check_labels(labels, len(labels), type(origin).__name__)[1]
+
+
+def _innermost(origin: Any) -> Any:
+    """The data set below loaders and subsets."""
+    while hasattr(origin, "dataset"):
+        origin = origin.dataset
+    return origin

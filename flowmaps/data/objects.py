@@ -16,7 +16,7 @@ from ..exact import Exact
 from .check import check_finite, check_labels, check_names, warn_unit_range
 from .class_names import labels_and_names
 from .core import Batch, Data, Kind
-from .items import RowForm, is_row, item_of, known_classes, warn_unread
+from .items import RowForm, is_row, item_of, known_classes, known_names, warn_unread
 from .load import load
 from .sources import Stream, TensorRows, from_bytes, hold_out
 from .toys import exact
@@ -206,7 +206,8 @@ def _dataset(dataset: Any, classes: int | None, kind: Kind | None) -> Data:
     x = form(x)
     _check_rows(x, name, form.kind)
     warn_unread(dataset[0], name)
-    count, names = known_classes(dataset) if label is not None else (None, None)
+    names = known_names(dataset) if label is not None else None
+    count = None if names is None else len(names)
     numbers = None
     if label is not None and (isinstance(label, str) or (classes is None and count is None)):
         labels = [item_of(dataset[row], name)[1] for row in range(len(dataset))]
@@ -259,9 +260,8 @@ def _stream(iterable: Any, classes: int | None, held_out: Iterable[Any] | None, 
     x = batched(x)
     form = RowForm.of(x, name, kind)
     warn_unread(first, name)
-    names = None
-    if label is not None and classes is None:
-        classes, names = known_classes(iterable)
+    names = known_names(iterable) if label is not None and classes is None else None
+    classes = known_classes(iterable) if label is not None and classes is None else classes
     if label is not None and classes is None:
         raise ValueError(f"batches of {name} have labels, so the number of classes is needed: pass classes=N")
     shape = tuple(form(x).shape[1:])

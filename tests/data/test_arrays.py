@@ -93,6 +93,14 @@ def test_an_unclear_layout_is_asked_for(tmp_path):
         load(save(tmp_path / "b.npy", np.zeros((4, 2))), kind="images")
 
 
+def test_latents_with_channels_at_the_end_are_asked_about(tmp_path, recwarn):
+    path = save(tmp_path / "a.npy", RNG.normal(size=(4, 8, 8, 4)))
+    for options, shape in (({}, (8, 8, 4)), ({"layout": "NHWC"}, (4, 8, 8)), ({"layout": "NCHW"}, (8, 8, 4))):
+        assert load(path, **options).shape == shape
+    assert load(save(tmp_path / "b.npy", RNG.normal(size=(4, 16, 8, 8)))).shape == (16, 8, 8)
+    assert len(recwarn) == 1 and 'pass layout="NHWC" if the last are channels' in str(recwarn[0].message)
+
+
 def test_npz_keys(tmp_path):
     x, y = np.arange(30.0).reshape(10, 3), np.arange(10) % 4
     data = load(save(tmp_path / "a.npz", None, x=x, labels=y))

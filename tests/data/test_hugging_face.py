@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from flowmaps.data import as_data, load
 from flowmaps.data.hugging_face import ArrayColumn
@@ -137,6 +138,8 @@ def test_a_stream_gives_its_rows():
     assert batch.label.tolist() == made["label"][:]
     pixels = torch.tensor(np.stack([np.asarray(image) for image in made["image"]])).movedim(-1, 1)
     assert torch.equal(batch.x0, pixels / 127.5 - 1) and torch.equal(stream.held_out(4).x0, batch.x0[:4])
+    loader = as_data(DataLoader(made.with_format("torch"), batch_size=5))
+    assert loader.class_names == tuple(NAMES) and torch.equal(loader.draw(12).x0, batch.x0)
     with pytest.raises(ValueError, match="must be a table, got IterableDataset: load it without streaming=True, or"):
         as_data(datasets.IterableDatasetDict(train=made.to_iterable_dataset()))
 
