@@ -15,9 +15,9 @@ from ..arguments import at_least
 from .array_files import Array, read
 from .array_format import ArrayFormat, check_values, finite_range, format_of, layout_of
 from .check import unmasked
-from .class_names import labels_and_names
 from .core import IN_MEMORY, Batch, Data, Kind
 from .sources import IndexedRows, TensorRows, from_bytes, hold_out
+from .text_labels import labels_and_names
 from .transforms import drawn_from_moments
 
 

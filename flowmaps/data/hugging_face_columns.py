@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .check import LABEL_NAMES, TEXT_NAMES
-from .class_names import numbered
+from .text_labels import numbered
 
 ARRAYS = ("List", "LargeList", "Sequence", "Array2D", "Array3D", "Array4D", "Array5D")
 """Kinds of columns of arrays in `datasets`."""

@@ -14,11 +14,11 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from ..arguments import at_least, expect_tensor, given, shown
 from ..exact import Exact
 from .check import check_finite, check_labels, check_names, warn_unit_range
-from .class_names import labels_and_names
 from .core import Batch, Data, Kind
 from .items import RowForm, is_row, item_of, known_classes, known_names, warn_unread
 from .load import load
 from .sources import Stream, TensorRows, from_bytes, hold_out
+from .text_labels import labels_and_names
 from .toys import exact
 
 
