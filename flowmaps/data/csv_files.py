@@ -26,7 +26,7 @@ INDEX_NAMES = ("", "Unnamed: 0", "index")
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """The content of a table.
 
     Args:
@@ -101,7 +101,7 @@ def csv_file(
 
 def _table(
     path: Path, columns: Sequence[str] | None, labels: str | bool | None, header: bool | None, delimiter: str | None
-) -> Table:
+) -> TextTable:
     """Read the table; see `csv_file`."""
     lines = _lines(path, delimiter)
     first = next(lines, None)
@@ -124,7 +124,7 @@ def _table(
         label = values = None
     if columns is None and wanted[0] in INDEX_NAMES:
         wanted, numbers = _without_index(path, wanted, numbers)
-    return Table(tuple(wanted), numbers, values, label)
+    return TextTable(tuple(wanted), numbers, values, label)
 
 
 def _cells(
