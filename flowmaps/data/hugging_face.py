@@ -143,6 +143,7 @@ def dataset_data(
     texts = texts_of(parts, captions, name) if captions else None
     taken = [column] if isinstance(captions, bool) else [column, captions]
     labelled = label_column(features, labels, name, taken)
+    _check_alike(parts, [name for name in (column, labelled) if name is not None], name)
     values = None if labelled is None else [value for part in parts for value in part[labelled]]
     label, found = label_tensor(values, name)
     names = getattr(features[labelled], "names", found) if labelled is not None else None
@@ -154,6 +155,22 @@ def dataset_data(
         raise ValueError(f'size and mode are for images, and column "{column}" of {name} holds arrays of numbers')
     data = _arrays(parts, column, label, names, held, name, value_range)
     return data if texts is None else replace(data, prompts=Prompts.of_rows(texts))
+
+
+def _check_alike(parts: Sequence[Any], columns: Sequence[str], name: str) -> None:
+    """Raise ValueError if the splits have other columns, or number the same classes in another way."""
+    for part in parts[1:]:
+        for column in columns:
+            if column not in part.features:
+                raise ValueError(
+                    f'the held-out split of {name} has no column "{column}", it has {", ".join(part.features)}: name '
+                    "another split, held_out=SPLIT" + (", or pass labels=False" if column != columns[0] else "")
+                )
+            names = [getattr(one.features[column], "names", None) for one in (parts[0], part)]
+            if names[0] != names[1]:
+                raise ValueError(
+                    f'the splits of {name} have other classes in column "{column}": {names[0]} and {names[1]}'
+                )
 
 
 def _plain(part: Any) -> Any:
@@ -189,15 +206,19 @@ def _pictures(parts: Sequence[Any], column: str, label: Tensor | None, held: Ten
     undecoded = [part.cast_column(column, datasets.Image(decode=False)).select_columns([column]) for part in parts]
     first = len(parts[0])
 
-    def cell(row: int) -> dict[str, Any]:
+    def cell(row: int) -> dict[str, Any] | None:
         return (undecoded[0][row] if row < first else undecoded[1][row - first])[column]
 
     def opened(row: int) -> Any:
         found = cell(row)
+        if found is None:
+            raise ValueError("there is no image in this row")
         return pillow().open(BytesIO(found["bytes"]) if found["bytes"] is not None else found["path"])
 
     def encoded(row: int) -> bytes:
         found = cell(row)
+        if found is None:
+            return b""
         return found["bytes"] if found["bytes"] is not None else Path(found["path"]).read_bytes()
 
     names = [f"{part.split or 'rows'}[{row}]" for part in parts for row in range(len(part))]

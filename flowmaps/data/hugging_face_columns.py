@@ -23,7 +23,7 @@ LIKE_LABELS = re.compile(r"label|target|class|categor|^y$", re.IGNORECASE)
 
 def rows_column(features: Any, column: str | None, name: str) -> str:
     """The column of rows: the requested one, or the only one of images, or the only one of arrays."""
-    kinds = {key: type(feature).__name__ for key, feature in features.items()}
+    kinds = {key: _kind(feature) for key, feature in features.items()}
     listing = ", ".join(f"{key} ({kind})" for key, kind in kinds.items())
     if column is None:
         found = [key for key, kind in kinds.items() if kind == "Image"] or [
@@ -81,6 +81,12 @@ def label_column(features: Any, labels: str | bool | None, name: str, taken: Seq
             stacklevel=4,
         )
     return found
+
+
+def _kind(feature: Any) -> str:
+    """The kind of a column; "List of Image" for several images in each row."""
+    inner = type(getattr(feature, "feature", None)).__name__
+    return type(feature).__name__ + (" of Image" if inner == "Image" else "")
 
 
 def _dtype(feature: Any) -> str:

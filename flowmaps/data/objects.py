@@ -29,7 +29,8 @@ def as_data(
 
     - a `Data` (returned unchanged), or a name or path (as in `load`);
     - a distribution of `flowmaps.exact`, or a `datasets.Dataset`;
-    - a tensor (N, *shape), or (tensor, labels); or a numpy array, or (array, labels), read like a .npy file;
+    - a tensor (N, *shape), (tensor, labels) or a dict of them; or a numpy array, or (array, labels), read like a .npy
+      file;
     - a torch map-style data set of items x0, (x0, label) or dicts of them, or a list of such items;
     - a DataLoader, or any iterable of batches x0, (x0, label) or dicts of them that can be read more than once, such
       as a `datasets.IterableDataset`. Items with a single label, numbers, tensors (D,) and images (C, H, W) are rows
@@ -68,6 +69,9 @@ def as_data(
         return complete
     if isinstance(obj, TensorDataset) and len(obj.tensors) <= 2:
         obj = obj.tensors
+    if isinstance(obj, Mapping):
+        warn_unread(obj, what)
+        obj = item_of(obj, what)
     x, *labels = obj if isinstance(obj, tuple) and len(obj) in (1, 2) else (obj,)
     label = labels[0] if labels else None
     if isinstance(x, Tensor):

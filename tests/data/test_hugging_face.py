@@ -130,6 +130,29 @@ def test_a_format_changes_nothing(kind):
     assert as_data(made.with_format(kind, columns=["image"])).classes is None
 
 
+def test_splits_that_do_not_fit_together():
+    train, test = table(6), table(4)
+    for part, message in (
+        (
+            test.remove_columns("label"),
+            'held-out split of dataset has no column "label", it has image: .* labels=False',
+        ),
+        (test.remove_columns("image"), 'held-out split of dataset has no column "image", it has label: name another'),
+        (test.cast_column("label", datasets.ClassLabel(names=NAMES[::-1])), 'have other classes in column "label"'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            as_data(datasets.DatasetDict(train=train, test=part))
+
+
+def test_rows_without_an_image_and_with_several():
+    features = datasets.Features({"image": datasets.Image()})
+    with pytest.warns(UserWarning, match=r"1 of 3 images .* rows\[1\]: there is no image in this row"):
+        as_data(datasets.Dataset.from_dict({"image": [images(1)[0], None, images(1)[0]]}, features))
+    several = datasets.Features({"image": datasets.List(datasets.Image())})
+    with pytest.raises(ValueError, match=r"has 0; pass column=NAME, one of: image \(List of Image\)"):
+        as_data(datasets.Dataset.from_dict({"image": [images(2)] * 3}, several))
+
+
 def test_a_stream_gives_its_rows():
     made = table(12)
     stream = as_data(made.to_iterable_dataset(), held_out=made.to_iterable_dataset())

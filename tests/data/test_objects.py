@@ -190,6 +190,8 @@ def test_items_that_are_dicts(row, target):
         )
     batch = as_data(DataLoader(Items(items), batch_size=8), classes=4).draw(20)
     assert torch.equal(batch.x0, X) and torch.equal(batch.label, Y)
+    whole = as_data({row: X, target: Y})
+    assert torch.equal(whole.draw(9).x0, expected.draw(9).x0) and whole.classes == 4
     with pytest.warns(UserWarning, match="items of list have keys that are not read: text"):
         as_data([{"text": "a", **item} for item in items])
     with pytest.raises(TypeError, match=r"a dict of them, got dict with keys \['a', 'b'\]"):

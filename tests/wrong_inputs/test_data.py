@@ -21,7 +21,7 @@ DATA = cases(
     fm.data.as_data(None)
     fm.data.as_data(3)
     fm.data.as_data(iter([rows]))
-    fm.data.as_data({"x": rows})
+    fm.data.as_data({"x": rows.tolist()})
     fm.data.as_data(b"rows")
     fm.data.as_data([])
     fm.data.as_data([rows.tolist()])
