@@ -26,7 +26,7 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
     - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits (write "./digits" for a
       folder called so);
     - a folder of images, with class folders or flat (`image_folder`), or one of encoded rows (`cache.cache_folder`);
-    - a .npy, .npz or .safetensors file (`array_file`);
+    - a .npy, .npz or .safetensors file (`array_file`), or a table of text, .csv or .tsv (`csv_files.csv_file`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
 
     Args:
@@ -52,7 +52,8 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
                 f'{name} takes no option "{option}"{did_you_mean(option, takes)}; it takes {", ".join(takes) or "none"}'
             )
     where = name if name.startswith(HUB) else next(iter(paths), name)
-    return replace(read(*paths, **options), recipe={"name_or_path": where, **options})
+    data = read(*paths, **options)
+    return replace(data, recipe={"name_or_path": where, **options, **(data.recipe or {})})
 
 
 def load_again(recipe: Mapping[str, Any], where: str) -> Data:
@@ -107,11 +108,15 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
 
         read = cache_folder if is_cache(path) else hugging_face if is_saved(path) else image_folder
         return read, (str(path.resolve()),)
-    if path.suffix in (".npy", ".npz", ".safetensors"):
+    if path.suffix.lower() in (".npy", ".npz", ".safetensors"):
         from .arrays import array_file
 
         return array_file, (str(path.resolve()),)
-    raise ValueError(f"a data file must be .npy, .npz or .safetensors, got {name}")
+    if path.suffix.lower() in (".csv", ".tsv"):
+        from .csv_files import csv_file
+
+        return csv_file, (str(path.resolve()),)
+    raise ValueError(f"a data file must be .npy, .npz, .safetensors, .csv or .tsv, got {name}")
 
 
 def _missing(name: str) -> Exception:
@@ -120,5 +125,5 @@ def _missing(name: str) -> Exception:
         return FileNotFoundError(f'there is no file or folder {name}; a Hugging Face data set is written "hf:NAME"')
     return ValueError(
         f'unknown data set "{name}"{did_you_mean(name, NAMES)}; known are {", ".join(NAMES)}, a folder of images, '
-        'a .npy, .npz or .safetensors file, "hf:NAME" for a Hugging Face data set'
+        'a .npy, .npz, .safetensors, .csv or .tsv file, "hf:NAME" for a Hugging Face data set'
     )

@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +16,6 @@ from .. import sampling
 from .. import steps as steppers
 from ..arguments import at_least, check_seed, did_you_mean, finite, given, shown, truth
 from ..arguments.memory import check_room, rows_at_a_time
-from ..figures.pictures import check_mosaic
-from ..files import replacing
 from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
@@ -27,7 +24,8 @@ from ..steps import Step
 from .checks import folder_of
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
-from .text_conditioning import decoded, has_pipeline, in_turn, text_conditions
+from .sample_files import check_file, check_suffix, write
+from .text_conditioning import in_turn, text_conditions
 from .trained_run import Say, device, silent
 
 MOST_ROWS = 2**13
@@ -59,8 +57,8 @@ def sample(
         run: The run folder.
         steps: Steps from noise to data.
         n: Number of samples.
-        out: File for the samples: a picture (.png), where latents are decoded by the VAE of their pipeline, or an array
-            (.npy). None: no file.
+        out: File for the samples: a picture (.png, .jpg, .webp), where latents are decoded by the VAE of their
+            pipeline, an array (.npy), or a table of text (.csv, .tsv) of points and vectors. None: no file.
         step: "jump", "euler", "heun", "ancestral", "restart" or a function of `flowmaps.steps`. "auto": jumps, restarts
             for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity.
         label: Class to draw. None: the classes take turns.
@@ -86,8 +84,8 @@ def sample(
     config = read_config(run)
     shape = config["data"]["shape"]
     times = sampling.time_grid(steps)
-    if out is not None and Path(out).suffix == ".png" and config["data"]["kind"] == "images":
-        check_mosaic(n, *shape[1:])
+    if out is not None:
+        check_file(Path(out), n, config)
     loaded = load_with_step(run, ema=ema)
     flow = loaded.flow.to(device())
     check_room(n * math.prod(shape) * flow.like.element_size(), f"{n:,} samples take", "draw fewer samples, `n`", say)
@@ -105,15 +103,15 @@ def sample(
     noise = noise.mul_(flow.path.sigma(torch.ones(()))).to(flow.like)
     x = sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS)).cpu()
     if out is not None:
-        write(Path(out), x, config)
+        write(Path(out), x, config, labels if labels is None else labels.cpu())
         say(f"{n} samples of {config['data']['name']}, weights of step {loaded.step}, {steps} x {name}: {out}")
     return x
 
 
 def _check(out: Any, n: Any, seed: Any, guidance: Any) -> None:
     """Check the file type and the numbers before any work is done."""
-    if out is not None and folder_of(out, "out").suffix not in (".png", ".npy"):
-        raise ValueError(f"samples are written as .png or .npy, got {out}")
+    if out is not None:
+        check_suffix(folder_of(out, "out"))
     at_least(1, n=n)
     check_seed(seed)
     finite(**given(guidance=guidance))
@@ -206,34 +204,3 @@ def labels_of(run: Path, config: Mapping[str, Any], n: int, label: int | None) -
     if not 0 <= label < classes:
         raise ValueError(f"`label` must be at least 0 and below the number of classes, {classes}, got {label}")
     return torch.full((n,), label, device=device())
-
-
-def write(out: Path, x: Tensor, config: Mapping[str, Any]) -> None:
-    """Write samples as an array, or as a picture of images or points.
-
-    Args:
-        out: A .npy or .png file.
-        x: The samples.
-        config: The content of config.json of their run.
-
-    Raises:
-        ValueError: They cannot be drawn.
-    """
-    kind = config["data"]["kind"]
-    if kind == "vectors" and out.suffix == ".png" and has_pipeline(config):
-        x, kind = decoded(config, x), "images"
-    if out.suffix == ".png" and kind == "vectors":
-        raise ValueError("only images and points in the plane can be drawn: write the samples to a .npy file")
-    if out.suffix == ".npy":
-        import numpy as np
-
-        with replacing(out) as temporary, temporary.open("wb") as file:
-            # through `write`, because numpy does not notice a full disk where it writes to a file of its own
-            np.save(cast(Any, SimpleNamespace(write=file.write)), x.numpy())
-        return
-    from .. import figures
-
-    if kind == "images":
-        figures.grid((x + 1) / 2, out)
-    else:
-        figures.points(x, out)

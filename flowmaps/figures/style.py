@@ -104,4 +104,6 @@ def figure(
         yield made, made.subplots(**layout)
         if path is not None:
             with replacing(path if Path(path).suffix else f"{path}.png") as temporary:
-                made.savefig(temporary)
+                # only encoders that lose something have a quality
+                lossy = temporary.suffix.lower() in (".jpg", ".jpeg", ".webp")
+                made.savefig(temporary, pil_kwargs={"quality": 95} if lossy else None)
