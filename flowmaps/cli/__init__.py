@@ -9,11 +9,13 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Annotated, Any, Union
 
+from ..arguments import install
+
 try:
     import rich  # noqa: F401
     import tyro
 except ImportError as error:
-    raise ImportError(f"the command line needs {error.name}: pip install flowmaps[train]") from None
+    raise ImportError(f"the command line needs {error.name}: {install('train')}") from None
 
 from .failures import CLOSED, explained, is_closed, once, say_error
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
