@@ -50,7 +50,7 @@ class Train(Keeping, Training):
     checkpoint: bool = False
     """Recompute activations of the recipe's network in the backward pass, to save memory."""
     method: str = "imf"
-    """Name of the method; `flowmaps methods` lists them."""
+    """Name of the method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python: diagonal=0.5 "times=logit_normal_pairs(-0.4, 1)".
     """
@@ -152,7 +152,7 @@ class Explain(Common):
     """
 
     method: Annotated[Positional[str], arg(metavar="METHOD")]
-    """Name of the method; `flowmaps methods` lists them."""
+    """Name of the method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as for `train`."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
@@ -174,7 +174,7 @@ class Compare(Training):
     data: Annotated[Positional[str], arg(metavar="DATA")]
     """As for `train`."""
     methods: str = "meanflow,imf,lsd,shortcut"
-    """Names of methods, separated by commas."""
+    """Names of methods, separated by commas; also functions of your own, MODULE:NAME."""
     budget: str | None = None
     """Training time of each method: 30s, 2m, 1h30m. Such runs do not give the same numbers twice."""
     steps: int | None = None

@@ -24,6 +24,7 @@ from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
 from ..files import LOCK, is_leftover, json_checksum, read_json, write_json, write_text
+from ..recipes.rows import MethodLike, rows_of
 from ..runs.checkpoint import latest
 from ..runs.contents import contents
 from ..runs.fingerprint import fingerprint, short
@@ -31,7 +32,7 @@ from ..runs.folder import versions
 from ..runs.lock import check_free
 from ..runs.resuming import compare as compared
 from ..serialise import current
-from .build import MethodLike, NetworkName, OutputName, rows_of
+from .build import NetworkName, OutputName
 from .checks import check_by_name, check_networks, check_settings_of_training, folder_of
 from .comparison_runs import ComparisonRuns
 from .evaluation import CLASSIFIER
@@ -101,7 +102,7 @@ class ComparisonResult:
 
 def compare(
     data: Any,
-    methods: Sequence[MethodLike] = METHODS,
+    methods: Sequence[MethodLike] | Mapping[str, MethodLike] = METHODS,
     *,
     steps: int | None = None,
     seconds: float | None = None,
@@ -125,7 +126,8 @@ def compare(
 
     Args:
         data: Name, folder or file of a data set as for `data.load`, or a `Data`, a tensor, ... as for `data.as_data`.
-        methods: Names of methods, or their functions or rows.
+        methods: Names of methods, their functions (also your own), or methods themselves; or any of these by name, such
+            as {"half": fm.methods.lsd(diagonal=0.5)}. Methods are copied, not changed.
         steps: Training steps of each method. None: 5000, unless `seconds` is given.
         seconds: Training time of each method, instead of `steps`. Such runs do not give the same numbers twice.
         network: As for `train`.

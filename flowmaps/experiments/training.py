@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import at_least, truth
 from ..data import Data
-from .build import MethodLike, ModelLike, NetworkName, OutputName, make_method, row_of
+from ..recipes.rows import MethodLike, row_of
+from .build import ModelLike, NetworkName, OutputName, make_method
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
 from .guide import Scales, guide_of_training
 from .guided_run import TimeInterval

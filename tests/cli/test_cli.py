@@ -17,7 +17,8 @@ from flowmaps.cli import COMMANDS, main, parse
 from flowmaps.cli.arguments import data_arguments, function, literal, method_arguments, seconds_of
 from flowmaps.cli.tables import print_evaluation
 from flowmaps.experiments import evaluation
-from flowmaps.experiments.build import make_flow, row_of
+from flowmaps.experiments.build import make_flow
+from flowmaps.recipes.rows import row_of
 from flowmaps.training import read_metrics
 
 FAST = ["--batch-size", "16", "--width", "8", "--depth", "1", "--no-progress-bar"]
