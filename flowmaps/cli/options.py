@@ -19,12 +19,15 @@ class Training(Learning):
     """Kind of network. auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at
     most 1024 values, a U-Net for larger images."""
     width: int | None = None
-    """Width of the network. None: the network's own default."""
+    """Width of the network. None: the network's own default; for a U-Net that auto chooses, by images, device and
+    length of training."""
     depth: int | None = None
-    """Blocks of the network (a U-Net: blocks per resolution). None: the network's own default."""
+    """Blocks of the network (a U-Net: blocks per resolution). None: as for --width."""
     output: Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"] = "auto"
     """Prediction of the network. gaussian-skip: the average velocity minus the average velocity of a Gaussian fitted to
     the data. auto: chosen by the recipe for the data, or the average velocity if --network is given."""
+    batch_size: int | None = None  # type: ignore[assignment]
+    """Rows of one training step, over all processes. None: 256, or fewer for large images on a CPU."""
     labels: bool = True
     """Make the network class-conditional if the data has class labels."""
     data_args: tuple[str, ...] = ()

@@ -14,9 +14,11 @@ from rich.table import Table
 
 
 def say(text: str) -> None:
-    """Print a message on standard error; of several processes only the first prints."""
+    """Print a message on standard error, with options for arguments; of several processes only the first prints."""
+    from . import in_options
+
     if os.environ.get("RANK", "0") == "0":
-        print(text, file=sys.stderr)
+        print(in_options(text), file=sys.stderr)
 
 
 def as_options(message: str, known: Iterable[str]) -> str:

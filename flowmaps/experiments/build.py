@@ -20,6 +20,7 @@ from ..methods import Row
 from ..networks import MLP, DiT, UNet
 from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
 from ..recipes import flow_for
+from ..recipes.by_data import heads_for_width, levels_for, patch_for
 from ..recipes.rows import MethodLike, row_of, takes_teacher
 from ..runs.loading import load
 
@@ -161,7 +162,7 @@ def for_row(flow: FlowMap, row: Row) -> FlowMap:
 
 
 def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: Any) -> nn.Module:
-    """Make an MLP, a DiT or a U-Net with new weights.
+    """Make an MLP, a DiT or a U-Net with new weights; heads, patches and levels fit the width and the images.
 
     Args:
         kind: "mlp", "dit" or "unet".
@@ -181,11 +182,12 @@ def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: An
         raise ValueError(
             f"`network={kind}` is for images, and {data.name} holds {data.kind} of shape {data.shape}: use mlp"
         )
-    channels, height, width = data.shape
+    channels, height, across = data.shape
     if kind == "dit":
-        return DiT((channels, height, width), classes=classes, **sizes)
+        heads: dict[str, Any] = {"heads": heads_for_width(sizes["width"])} if "width" in sizes else {}
+        return DiT((channels, height, across), patch_for((height, across)), classes=classes, **sizes, **heads)
     renamed = {"blocks" if name == "depth" else name: size for name, size in sizes.items()}
-    return UNet((channels, height, width), classes=classes, **renamed)
+    return UNet((channels, height, across), multipliers=levels_for((height, across)), classes=classes, **renamed)
 
 
 def make_output(name: OutputName, data: Data) -> Output:

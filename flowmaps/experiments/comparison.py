@@ -38,6 +38,7 @@ from .comparison_runs import ComparisonRuns
 from .evaluation import CLASSIFIER
 from .reporting import PAGE, comparison_report
 from .run_folder import folder_for, lock
+from .sizing import sized
 from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, settings_of_training, silent
 from .training_setup import COUPLINGS, STEPS, length_of
 
@@ -155,15 +156,21 @@ def compare(
         FileExistsError: The folder holds something else.
     """
     check_settings("compare", settings, LEARNING)
+    if settings.get("batch_size", 0) is None:
+        del settings["batch_size"]
     check_networks(network=network, output=output, width=width, depth=depth, labels=labels)
     check_settings_of_training(settings, steps, seconds, out)
     check_by_name(data_args=data_args)
     at_least(1, couplings=couplings)
     rows = rows_of([methods] if isinstance(methods, str) else methods)
-    settings = {name: settings.get(name, usual) for name, usual in settings_of_training().items() if name in LEARNING}
     source = data_of(data, data_args)
-    length = {name: value for name, value in length_of(steps, seconds, STEPS).items() if value is not None}
-    networks = {"network": network, "width": width, "depth": depth, "output": output, "labels": labels}
+    length = length_of(steps, seconds, STEPS)
+    sizes = {"width": width, "depth": depth, "batch_size": settings.pop("batch_size", None)}
+    sizes = sized(source, sizes, network=network, before=_sizes_before(out), say=say, **length)
+    settings["batch_size"] = sizes.pop("batch_size")
+    settings = {name: settings.get(name, usual) for name, usual in settings_of_training().items() if name in LEARNING}
+    length = {name: value for name, value in length.items() if value is not None}
+    networks = {"network": network, **sizes, "output": output, "labels": labels}
     given = None if teacher is None else folder_of(teacher, "teacher")
     now = _settings(source, length, given, {**networks, **settings, "couplings": couplings})
     with folder_for(out, f"{Path(source.name).name}-compare", settings, lambda path: _is_same(path, now)) as folder:
@@ -191,6 +198,13 @@ def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, share
     if teacher is not None and (checkpoint := latest(teacher / "checkpoints", ("ema",))) is not None:
         found["weights_sha256"] = short(json_checksum(checkpoint[1]["files"]))
     return json.loads(json.dumps(fingerprint(found) | {"fingerprint": "samples", "versions": versions()}))
+
+
+def _sizes_before(out: str | Path | None) -> dict[str, Any] | None:
+    """The sizes of the comparison in a folder; None without one."""
+    if out is None or not (Path(out) / SETTINGS).is_file():
+        return None
+    return dict(read_json(Path(out) / SETTINGS))
 
 
 def _is_same(out: Path, now: dict[str, Any]) -> bool:

@@ -13,7 +13,8 @@ from .build import ModelLike, NetworkName, OutputName, make_method
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
 from .guide import Scales, guide_of_training
 from .guided_run import TimeInterval
-from .run_folder import check_out, folder_for
+from .run_folder import check_out, existing, folder_for
+from .sizing import sized, sizes_before
 from .trained_run import Say, TrainedRun, check_settings, data_of, settings_of_training, silent, train_into
 from .training_setup import (
     COUPLINGS,
@@ -89,7 +90,9 @@ def train(
         out: Run folder. None: runs/DATA-METHOD, or runs/RECIPE, with a number if that exists.
         start: Run folder or flow map to start from, with its network and output. A flow map is copied.
         say: Receives progress messages.
-        **settings: Other keyword arguments of `flowmaps.train`: batch_size, lr, ema, seed, resume, trackers, ...
+        **settings: Other keyword arguments of `flowmaps.train`: lr, ema, seed, resume, trackers, ... A batch_size that
+            is not given is 256, or fewer rows for large images on a CPU, as `recipes.sizes_for` chooses them with the
+            width and depth of their U-Net.
 
     Returns:
         The run; its `steps` are 0 if it was already complete.
@@ -102,6 +105,8 @@ def train(
         FloatingPointError: The loss is not finite.
     """
     check_settings("train", settings)
+    batch_size = settings.pop("batch_size", None)
+    check_settings_of_training({"batch_size": batch_size} if batch_size is not None else {}, steps, seconds)
     truth(reduced=reduced, checkpoint=checkpoint)
     check_networks(network=network, output=output, width=width, depth=depth, labels=labels)
     check_settings_of_training(settings, steps, seconds, out)
@@ -124,10 +129,18 @@ def train(
     )  # fmt: skip
     made = guide.method(make_method(chosen, method_args, teacher, found and found.make, guide.teacher))
     rows = guide.data(rows if found is None else found.prepare(rows))
+    if found is None and start is None:
+        before = sizes_before(out or existing(Path("runs") / name)) if settings.get("resume") else None
+        length = length_of(steps, seconds, STEPS)
+        sizes = {"width": width, "depth": depth, "batch_size": batch_size}
+        sizes = sized(rows, sizes, network=network, before=before, say=say, **length)
+        batch_size = sizes.pop("batch_size")
+        networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
     notes = notes_of(recipe=recipe, teacher=teacher, reflow=reflow) | guide.notes() | dict(settings.pop("notes", {}))
     settings = ({} if found is None else found.settings()) | settings
     settings |= length_of(steps, seconds, STEPS if found is None else found.steps)
+    settings |= {} if batch_size is None else {"batch_size": batch_size}
     with folder_for(out, name, settings) as folder:
         return train_into(folder, flow, made, rows, say, notes=notes, **settings)
 
