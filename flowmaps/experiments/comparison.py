@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import at_least
+from ..arguments import given as optional
 from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
@@ -110,6 +111,7 @@ def compare(
     network: NetworkName = "auto",
     width: int | None = None,
     depth: int | None = None,
+    batch_size: int | None = None,
     output: OutputName = "auto",
     labels: bool = True,
     data_args: Mapping[str, Any] | None = None,
@@ -134,6 +136,7 @@ def compare(
         network: As for `train`.
         width: As for `train`.
         depth: As for `train`.
+        batch_size: As for `train`.
         output: As for `train`.
         labels: As for `train`.
         data_args: Options of a data set that is given by name.
@@ -143,7 +146,7 @@ def compare(
         out: Folder of the comparison. None: runs/DATA-compare, with a number if that is another comparison, or one
             in progress.
         say: Receives progress messages.
-        **settings: Keyword arguments of `flowmaps.train` that all methods share: batch_size, lr, ema, clip, seed,
+        **settings: Keyword arguments of `flowmaps.train` that all methods share: lr, ema, clip, seed,
             precision, compile, progress_bar.
 
     Returns:
@@ -156,8 +159,7 @@ def compare(
         FileExistsError: The folder holds something else.
     """
     check_settings("compare", settings, LEARNING)
-    if settings.get("batch_size", 0) is None:
-        del settings["batch_size"]
+    at_least(1, **optional(batch_size=batch_size))
     check_networks(network=network, output=output, width=width, depth=depth, labels=labels)
     check_settings_of_training(settings, steps, seconds, out)
     check_by_name(data_args=data_args)
@@ -165,7 +167,7 @@ def compare(
     rows = rows_of([methods] if isinstance(methods, str) else methods)
     source = data_of(data, data_args)
     length = length_of(steps, seconds, STEPS)
-    sizes = {"width": width, "depth": depth, "batch_size": settings.pop("batch_size", None)}
+    sizes = {"width": width, "depth": depth, "batch_size": batch_size}
     sizes = sized(source, sizes, network=network, before=_sizes_before(out), say=say, **length)
     settings["batch_size"] = sizes.pop("batch_size")
     settings = {name: settings.get(name, usual) for name, usual in settings_of_training().items() if name in LEARNING}

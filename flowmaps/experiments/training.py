@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import at_least, truth
+from ..arguments import at_least, given, truth
 from ..data import Data
 from ..recipes.rows import MethodLike, row_of
 from .build import ModelLike, NetworkName, OutputName, make_method
@@ -45,6 +45,7 @@ def train(
     network: NetworkName = "auto",
     width: int | None = None,
     depth: int | None = None,
+    batch_size: int | None = None,
     output: OutputName = "auto",
     labels: bool = True,
     data_args: Mapping[str, Any] | None = None,
@@ -75,6 +76,8 @@ def train(
         network: "mlp", "dit" or "unet". "auto": the recipe for the data, `recipes.flow_for`.
         width: Width of the network. None: its default.
         depth: Blocks of the network (a U-Net: blocks per resolution). None: its default.
+        batch_size: Rows of a step. None: 256. For large images on a CPU, `recipes.sizes_for` chooses it together with
+            width and depth, if these are not given.
         output: Prediction of the network: "average-velocity", "endpoint", "position" or "gaussian-skip". "auto": chosen
             by the recipe for the data, or the average velocity if `network` is given.
         labels: Whether the network takes the class labels of the data.
@@ -90,9 +93,7 @@ def train(
         out: Run folder. None: runs/DATA-METHOD, or runs/RECIPE, with a number if that exists.
         start: Run folder or flow map to start from, with its network and output. A flow map is copied.
         say: Receives progress messages.
-        **settings: Other keyword arguments of `flowmaps.train`: lr, ema, seed, resume, trackers, ... A batch_size that
-            is not given is 256, or fewer rows for large images on a CPU, as `recipes.sizes_for` chooses them with the
-            width and depth of their U-Net.
+        **settings: Other keyword arguments of `flowmaps.train`: lr, ema, seed, resume, trackers, ...
 
     Returns:
         The run; its `steps` are 0 if it was already complete.
@@ -105,8 +106,7 @@ def train(
         FloatingPointError: The loss is not finite.
     """
     check_settings("train", settings)
-    batch_size = settings.pop("batch_size", None)
-    check_settings_of_training({"batch_size": batch_size} if batch_size is not None else {}, steps, seconds)
+    at_least(1, **given(batch_size=batch_size))
     truth(reduced=reduced, checkpoint=checkpoint)
     check_networks(network=network, output=output, width=width, depth=depth, labels=labels)
     check_settings_of_training(settings, steps, seconds, out)
