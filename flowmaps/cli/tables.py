@@ -43,6 +43,19 @@ def as_options(message: str, known: Iterable[str]) -> str:
     return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", option, message)
 
 
+def as_data_options(message: str, names: Iterable[str]) -> str:
+    """A message with name=value of a data set's options replaced by --data-args "name=value"."""
+    known = "|".join(names)
+    return re.sub(rf"""(?<![\w.=-])`?({known})=(\([^)]*\)|"[^"]*"|[^\s,;`]+)`?""", _data_option, message)
+
+
+def _data_option(found: re.Match[str]) -> str:
+    """One option of a data set, quoted for a shell where that is needed."""
+    name, value = found[1], found[2].strip('"')
+    pair = f"{name}={value}"
+    return f"--data-args {pair}" if re.fullmatch(r"[\w=.-]+", pair) else f'--data-args "{pair}"'
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document."""
     print(json.dumps(value, indent=2))
