@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arguments import at_least, positive, within
+from .arguments import at_least, install, positive, within
 from .flow_map import check_jump, check_velocity
 from .path import expand
 
@@ -96,7 +96,7 @@ def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
     try:
         from torchdiffeq import odeint
     except ImportError:
-        raise ImportError("steps.ode needs torchdiffeq: pip install flowmaps[ode]") from None
+        raise ImportError(f"steps.ode needs torchdiffeq: {install('ode')}") from None
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         check_velocity(flow, NEEDS_VELOCITY)

@@ -1,9 +1,9 @@
-"""Checks of arguments, and hints for names that do not exist.
+"""Checks of arguments, and hints for names and packages that do not exist.
 
 A wrong type is a TypeError, a wrong value a ValueError. The message says the expected and the actual value.
 """
 
-from .names import did_you_mean, expect_path
+from .names import did_you_mean, expect_path, install
 from .numbers import (
     MOST_CLASSES,
     MOST_LAYERS,
@@ -27,5 +27,5 @@ from .tensors import expect_finite, expect_floating, expect_tensor, is_readable,
 __all__ = [
     "MOST_CLASSES", "MOST_LAYERS", "MOST_VALUES", "MOST_WIDTH", "at_least", "between", "check_seed", "checked",
     "did_you_mean", "expect_finite", "expect_floating", "expect_path", "expect_tensor", "finite", "given",
-    "is_readable", "numbered", "positive", "refuse_written", "shown", "truth", "version", "whole", "within",
+    "install", "is_readable", "numbered", "positive", "refuse_written", "shown", "truth", "version", "whole", "within",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checks of paths, and hints for names that do not exist."""
+"""Checks of paths, and hints for names that do not exist and for packages that are missing."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def expect_path(name: str, path: Any) -> None:
         raise TypeError(f"{name} must be a path, got {shown(path)}")
     if not str(path) or "\0" in str(path):
         raise ValueError(f"{name} must be a path, got {shown(path)}")
+
+
+def install(extra: str) -> str:
+    """The command that installs the packages of an extra, for the end of an error message.
+
+    The package is on no index yet, so the command is for a clone.
+    """
+    return f'pip install ".[{extra}]" in a clone of flowmaps'
 
 
 def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:

@@ -19,12 +19,15 @@ class Training(Learning):
     """Kind of network. auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at
     most 1024 values, a U-Net for larger images."""
     width: int | None = None
-    """Width of the network. None: the network's own default."""
+    """Width of the network. None: the network's own default; for a U-Net that auto chooses, by images, device and
+    length of training."""
     depth: int | None = None
-    """Blocks of the network (a U-Net: blocks per resolution). None: the network's own default."""
+    """Blocks of the network (a U-Net: blocks per resolution). None: as for --width."""
     output: Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"] = "auto"
     """Prediction of the network. gaussian-skip: the average velocity minus the average velocity of a Gaussian fitted to
     the data. auto: chosen by the recipe for the data, or the average velocity if --network is given."""
+    batch_size: int | None = None  # type: ignore[assignment]
+    """Rows of one training step, over all processes. None: 256, or fewer for large images on a CPU."""
     labels: bool = True
     """Make the network class-conditional if the data has class labels."""
     data_args: tuple[str, ...] = ()
@@ -50,7 +53,7 @@ class Train(Keeping, Training):
     checkpoint: bool = False
     """Recompute activations of the recipe's network in the backward pass, to save memory."""
     method: str = "imf"
-    """Name of the method; `flowmaps methods` lists them."""
+    """Name of the method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python: diagonal=0.5 "times=logit_normal_pairs(-0.4, 1)".
     """
@@ -153,7 +156,7 @@ class Explain(Common):
     """
 
     method: Annotated[Positional[str], arg(metavar="METHOD")]
-    """Name of the method; `flowmaps methods` lists them."""
+    """Name of the method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as for `train`."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
@@ -175,7 +178,7 @@ class Compare(Training):
     data: Annotated[Positional[str], arg(metavar="DATA")]
     """As for `train`."""
     methods: str = "meanflow,imf,lsd,shortcut"
-    """Names of methods, separated by commas."""
+    """Names of methods, separated by commas; also functions of your own, MODULE:NAME."""
     budget: str | None = None
     """Training time of each method: 30s, 2m, 1h30m. Such runs do not give the same numbers twice."""
     steps: int | None = None

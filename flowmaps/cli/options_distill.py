@@ -31,7 +31,7 @@ class Distill(Keeping, Learning):
     negative_prompt: str | None = None
     """Prompt to guide away from. None: the empty prompt."""
     method: str = "ayf_emd"
-    """Name of a distillation method; `flowmaps methods` lists them."""
+    """Name of a distillation method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python."""
     lora: int | None = None

@@ -14,9 +14,11 @@ from rich.table import Table
 
 
 def say(text: str) -> None:
-    """Print a message on standard error; of several processes only the first prints."""
+    """Print a message on standard error, with options for arguments; of several processes only the first prints."""
+    from . import in_options
+
     if os.environ.get("RANK", "0") == "0":
-        print(text, file=sys.stderr)
+        print(in_options(text), file=sys.stderr)
 
 
 def as_options(message: str, known: Iterable[str]) -> str:
@@ -39,6 +41,19 @@ def as_options(message: str, known: Iterable[str]) -> str:
         return f"--no-{typed}" if value == "False" else f"--{typed}{f' {value}' if value else ''}"
 
     return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", option, message)
+
+
+def as_data_options(message: str, names: Iterable[str]) -> str:
+    """A message with name=value of a data set's options replaced by --data-args "name=value"."""
+    known = "|".join(names)
+    return re.sub(rf"""(?<![\w.=-])`?({known})=(\([^)]*\)|"[^"]*"|[^\s,;`]+)`?""", _data_option, message)
+
+
+def _data_option(found: re.Match[str]) -> str:
+    """One option of a data set, quoted for a shell where that is needed."""
+    name, value = found[1], found[2].strip('"')
+    pair = f"{name}={value}"
+    return f"--data-args {pair}" if re.fullmatch(r"[\w=.-]+", pair) else f'--data-args "{pair}"'
 
 
 def print_json(value: Any) -> None:

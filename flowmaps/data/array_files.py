@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import install
 from .check import LABEL_NAMES
 
 Array = np.ndarray[Any, Any]
@@ -152,7 +153,7 @@ def _tensors(path: Path) -> dict[str, Array]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise ImportError("safetensors files need safetensors: pip install flowmaps[train]") from error
+        raise ImportError(f"safetensors files need safetensors: {install('train')}") from error
     try:
         return {name: tensor.numpy() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError, TypeError) as error:

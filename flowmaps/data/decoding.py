@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..arguments import install
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -190,5 +192,5 @@ def pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("image files are read with pillow: pip install flowmaps[data]") from error
+        raise ImportError(f"image files are read with pillow: {install('data')}") from error
     return Image

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import install
 from .check import HELD_OUT_NAMES
 from .core import IN_MEMORY, Data
 from .decoding import Pictures, pillow
@@ -72,7 +73,7 @@ def hugging_face(
     try:
         import datasets
     except ImportError as error:
-        raise ImportError("Hugging Face data sets are read with datasets: pip install flowmaps[data]") from error
+        raise ImportError(f"Hugging Face data sets are read with datasets: {install('data')}") from error
     if is_saved(Path(name)):
         loaded = datasets.load_from_disk(name)
     elif local_files_only and not Path(name).is_dir():

@@ -56,6 +56,17 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
     return replace(data, recipe={"name_or_path": where, **options, **(data.recipe or {})})
 
 
+def option_names() -> list[str]:
+    """The names of all options of data sets, of any kind."""
+    from .arrays import array_file
+    from .folder import image_folder
+    from .hugging_face import hugging_face
+
+    readers: list[Callable[..., Data]] = [*NAMES.values(), array_file, image_folder, hugging_face]
+    found = [item for read in readers for item in inspect.signature(read).parameters.values()]
+    return list(dict.fromkeys(item.name for item in found if item.default is not item.empty))
+
+
 def load_again(recipe: Mapping[str, Any], where: str) -> Data:
     """Load the data set of a recipe in a file, such as the config.json of a run.
 

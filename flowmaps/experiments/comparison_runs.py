@@ -12,12 +12,15 @@ from ..data import Data
 from ..evaluate import evaluate
 from ..figures import comparison
 from ..files import read_json, write_json
+from ..method.method import Method
 from ..methods import Row
+from ..recipes.rows import OwnRow, row_of
 from ..runs.checkpoint import latest
-from ..runs.folder import read_config
+from ..runs.folder import described_method, read_config
 from ..runs.loading import load_with_step
 from ..runs.records import EVALUATION, measured_step, metrics_rows, read_measures, write_evaluation
-from .build import make_flow, make_method, row_of
+from ..runs.resuming import compare as compared
+from .build import make_flow, make_method
 from .evaluation import run_features
 from .trained_run import Say, device, silent, train_into
 from .training_setup import couple
@@ -123,9 +126,11 @@ class ComparisonRuns:
 
     def _train(self, row: Row, run: Path, teacher: Path | None) -> None:
         """Train a method, from its newest checkpoint if there is one."""
-        if finished(run, self.length):
+        if finished(run, self.length) and not isinstance(row, OwnRow):
             return
         method = make_method(row, teacher=teacher if row.needs_teacher else None)
+        if finished(run, self.length):
+            return refuse_another(run, method)
         flow = make_flow(self.data, row, **self.networks)
         data = self.data
         if row.coupled and teacher:
@@ -172,6 +177,17 @@ def _last_row(run: Path, step: int) -> dict[str, Any]:
 def learns_from_another(row: Row) -> bool:
     """Whether the method needs a trained model, as its teacher or to make its couplings."""
     return row.needs_teacher or row.coupled
+
+
+def refuse_another(run: Path, method: Method) -> None:
+    """Raise ValueError if a finished run was trained by another method of the same name."""
+    then = read_config(run)["method"]
+    changed, *_ = compared({"method": then}, {"method": described_method(method)}, ("method",))
+    if changed:
+        raise ValueError(
+            f"{run} was trained by another method of this name: {'; '.join(changed)}. Give the method another name, "
+            "`methods={'name': method}`, or choose another folder (`out`)"
+        )
 
 
 def finished(run: Path, length: Mapping[str, Any]) -> bool:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 
 from ..arguments import at_least, expect_path, given, truth
-from .build import MethodLike, check_method_arguments
+from ..recipes.rows import MethodLike
+from .build import check_method_arguments
 from .checks import check_by_name, check_settings_of_training, check_share
 from .distillation_setup import distiller, guide_of_distillation, source_of, student_of
 from .dry_run import DryRun, dry_run_of

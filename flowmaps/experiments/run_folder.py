@@ -111,7 +111,7 @@ def folder_for(
     """
     usual = Path("runs") / name
     if out is not None or settings.get("resume"):
-        yield Path(out) if out is not None else _existing(usual)
+        yield Path(out) if out is not None else existing(usual)
         return
     join(settings.get("timeout", settings_of_training()["timeout"]))
     names = run_on_all(lambda: str(free_folder(usual, known)) if is_first() else None, world_group())
@@ -147,7 +147,7 @@ def free_folder(usual: Path, known: Callable[[Path], bool]) -> Path:
     raise AssertionError
 
 
-def _existing(usual: Path) -> Path:
+def existing(usual: Path) -> Path:
     """Return the folder of a name, with or without a number, that has a run."""
     pattern = re.compile(rf"{re.escape(usual.name)}(_\d+)?")
     inside = usual.parent.iterdir() if usual.parent.is_dir() else ()

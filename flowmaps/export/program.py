@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import install
 from ..files import replacing
 from ..flow_map import FlowMap
 
@@ -100,7 +101,7 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"ONNX needs {error.name}: pip install flowmaps[onnx]") from None
+        raise ImportError(f"ONNX needs {error.name}: {install('onnx')}") from None
     names = ["noise", *(conditions or {})]
     with replacing(file) as beside, _quiet():
         program = _program(flow, noise, conditions or {}).run_decompositions(WRITTEN_OUT)

@@ -138,8 +138,8 @@ def _cost(document: Document) -> Table:
 
 def _cost_cells(entry: Entry) -> list[str]:
     """One row of the cost table, without the method's name."""
-    published: Any = entry["published_cost"]
-    counted = [f"{entry['shared']:g}", f"{entry['cost']:g}", "" if published is None else f"{published:g}"]
+    costs: list[Any] = [entry[name] for name in ("shared", "cost", "published_cost")]
+    counted = ["" if cost is None else f"{cost:g}" for cost in costs]
     if "failure" in entry:
         return [*counted, "", "", ""]
     training: Mapping[str, Any] = entry["training"]

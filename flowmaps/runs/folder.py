@@ -108,11 +108,7 @@ def configuration(
             name: described(getattr(flow, name), own)
             for name in ("network", "output", "path", "only_source", "only_target", "guidance")
         },
-        "method": {
-            "name": method.name,
-            "terms": fingerprint(method.terms, own, whole),
-            "stages": method.ends if isinstance(method, Stages) else None,
-        },
+        "method": described_method(method, own, whole),
         "data": {
             name: fingerprint(getattr(data, name))
             for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
@@ -122,6 +118,24 @@ def configuration(
         "training": dict(training),
         "notes": fingerprint(notes),
         "versions": versions(),
+    }
+
+
+def described_method(method: Method, own: Iterable[Tensor] | None = None, whole: bool = False) -> dict[str, Any]:
+    """Describe a method by its name, its terms and its stages, as config.json does.
+
+    Args:
+        method: The method.
+        own: Tensors that a checkpoint holds. None: the method's.
+        whole: Whether the contents of other tensors are compared by every byte.
+
+    Returns:
+        The description as JSON.
+    """
+    return {
+        "name": method.name,
+        "terms": fingerprint(method.terms, _tensors(method) if own is None else own, whole),
+        "stages": method.ends if isinstance(method, Stages) else None,
     }
 
 

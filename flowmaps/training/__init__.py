@@ -4,6 +4,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import install
+
 try:
     import rich  # noqa: F401
     import safetensors  # noqa: F401
@@ -11,7 +13,7 @@ try:
     if find_spec("accelerate") is None:
         raise ImportError(name="accelerate")
 except ImportError as error:
-    raise ImportError(f"training and run folders need {error.name}: pip install flowmaps[train]") from None
+    raise ImportError(f"training and run folders need {error.name}: {install('train')}") from None
 
 from ..distributed.shards import unshard
 from ..runs.folder import read_config

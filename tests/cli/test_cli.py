@@ -1,6 +1,5 @@
 """The command line, from arguments to files and exit codes."""
 
-import dataclasses
 import functools
 import json
 import os
@@ -13,11 +12,12 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.cli import COMMANDS, main, parse
+from flowmaps.cli import main
 from flowmaps.cli.arguments import data_arguments, function, literal, method_arguments, seconds_of
 from flowmaps.cli.tables import print_evaluation
 from flowmaps.experiments import evaluation
-from flowmaps.experiments.build import make_flow, row_of
+from flowmaps.experiments.build import make_flow
+from flowmaps.recipes.rows import row_of
 from flowmaps.training import read_metrics
 
 FAST = ["--batch-size", "16", "--width", "8", "--depth", "1", "--no-progress-bar"]
@@ -175,23 +175,6 @@ def test_methods_lists_the_landscape(capsys):
     assert all(row.name in text and row.reference in text for row in fm.methods.LANDSCAPE)
     lines = [line.strip() for line in text.splitlines()]
     assert lines.index("eulerian") < next(i for i, line in enumerate(lines) if line.startswith("meanflow"))
-
-
-def test_help_shows_every_default(capsys):
-    for command in ("train", "sample", "evaluate", "report", "methods", "explain", "compare"):
-        with pytest.raises(SystemExit) as left:
-            parse([command, "--help"])
-        assert left.value.code == 0
-        text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-        options = text.count("(default:") + text.count("(required)")
-        assert options == text.count(" --debug,") + len(fields_of(command)) - 1
-    with pytest.raises(SystemExit) as left:
-        parse(["train", "checkerboard", "--stepps", "3"])
-    assert left.value.code == 2
-
-
-def fields_of(command):
-    return dataclasses.fields({kind.__name__.lower(): kind for kind in COMMANDS}[command])
 
 
 @pytest.mark.parametrize("name", ["ct", "pid", "sct"])

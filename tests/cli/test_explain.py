@@ -9,9 +9,9 @@ from PIL import Image
 import flowmaps as fm
 from flowmaps.cli import drawings, main
 from flowmaps.experiments import explain
-from flowmaps.experiments.build import row_of
 from flowmaps.figures.anatomy import anatomy
 from flowmaps.figures.portrait import portrait
+from flowmaps.recipes.rows import row_of
 from flowmaps.times import growing_gap, uniform_triangle
 
 

@@ -50,7 +50,7 @@ def test_onnx_gives_the_same_samples(flow, tmp_path):
 def test_what_is_missing_is_said(flow, tmp_path, monkeypatch):
     noise, label = noise_and_label()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match="ONNX needs onnxruntime: pip install flowmaps.onnx."):
+    with pytest.raises(ImportError, match=r"ONNX needs onnxruntime: pip install .\.\[onnx\]."):
         export.to_onnx(flow, tmp_path / "one_step.onnx", noise)
     with pytest.raises(ValueError, match="at least two rows, as many in each condition as in the noise"):
         export.to_program(flow, tmp_path / "one_step.pt2", noise, {"label": label[:2]})

@@ -90,5 +90,5 @@ def test_a_missing_jinja_says_how_to_install_it(monkeypatch):
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"reports need jinja2: pip install flowmaps\[plot\]"):
+    with pytest.raises(ImportError, match=r"reports need jinja2: pip install .\.\[plot\]."):
         page.render("guidance.html.j2", guidance=guidance())
