@@ -58,10 +58,11 @@ def evaluate(
         labels: Whether the network is conditioned on labels. None: as in training.
 
     Returns:
-        A dict that JSON can hold: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
-        "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of the kind of
-        data, each under its key; "measures" has their meanings. A sampler whose samples are not finite has no measures,
-        and a warning names it.
+        A dict that JSON can hold: "metric", "floor", "floor_stderr", "noise" and "noise_stderr" (the distance of
+        Gaussian noise with the mean and standard deviation of the data), and "rows" with "sampler", "steps",
+        "distance", "stderr", "seconds_per_sample", "network_calls", "samples". Head and rows also hold the other
+        measures of the kind of data, each under its key; "measures" has their meanings. A sampler whose samples are not
+        finite has no measures, and a warning names it.
 
     Raises:
         ValueError: `labels` is True and the data have none, too few rows are held out, a number is below 1, or the rows
@@ -88,7 +89,20 @@ def evaluate(
     with _evaluating(flow):
         table = [_row(setup, sampler, found) for sampler in samplers(flow, jumps, ode_steps)]
         truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
-    return _result(table, truth, found) | _about(data, rows, setup) | {"seed": seed, "measures": _titles(found)}
+    noise = _noise(data, rows, found[0], seed)
+    return _result(table, truth, found) | noise | _about(data, rows, setup) | {"seed": seed, "measures": _titles(found)}
+
+
+def _noise(data: Data, rows: Draws, measure: Measure, seed: int) -> dict[str, float | None]:
+    """The main measure of Gaussian noise with the mean and the standard deviation of the data: nothing is learned.
+
+    Mean and standard deviation are taken of each coordinate; of images, of each channel.
+    """
+    known = torch.cat(rows.held_out)
+    over = [axis for axis in range(known.ndim) if axis != 1] if data.kind == "images" else [0]
+    mean, std = known.mean(over, keepdim=True), known.std(over, keepdim=True, correction=0)
+    normal = torch.randn(measure.wanted, *known.shape[1:], generator=torch.Generator().manual_seed(seed))
+    return dict(zip(("noise", "noise_stderr"), map(_finite, measure.estimate(mean + std * normal)), strict=True))
 
 
 @contextmanager

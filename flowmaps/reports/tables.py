@@ -38,6 +38,8 @@ def quality(evaluation: Mapping[str, Any]) -> Table:
         cost = [str(row["network_calls"]), words.seconds(row["seconds_per_sample"]), words.speed_up(row, ode)]
         lines.append(("chosen" if row is words.one_jump(rows) else "", [words.name(row), words.pair(row), *cost]))
     faster = f"speed-up over {words.name(ode)}" if ode else ""
+    if evaluation.get("noise") is not None:
+        lines.append(("floor", ["noise of the same mean and spread", words.noise(evaluation), "", "", ""]))
     return Table(["sampler", "distance to real data", "network calls", "time per sample", faster], lines)
 
 

@@ -156,6 +156,8 @@ class Evaluation(TypedDict):
     metric: str
     floor: Number
     floor_stderr: Number
+    noise: NotRequired[Number]
+    noise_stderr: NotRequired[Number]
     rows: list[EvaluatedRow]
     measures: dict[str, str]
     samples: int

@@ -12,6 +12,7 @@ from flowmaps import FlowMap, exact, steps
 from flowmaps.consistency import compositional, eulerian, lagrangian
 from flowmaps.data import as_data, load
 from flowmaps.evaluate import consistency_residuals, counting, evaluate, map_error
+from flowmaps.figures import words
 from flowmaps.networks import MLP
 from flowmaps.sampling import sample
 
@@ -25,6 +26,13 @@ class Exact(nn.Module):
 
     def forward(self, x, s, t):
         return self.distribution.average_velocity(x, s, t) + self.error
+
+
+class Still(nn.Module):
+    """A network without a velocity: its samples are the noise."""
+
+    def forward(self, x, s, t, label=None):
+        return torch.zeros_like(x)
 
 
 GAUSSIAN = exact.Gaussian([0.5, -0.5], covariance=torch.tensor([[1.0, 0.6], [0.6, 0.5]], dtype=torch.float64))
@@ -67,6 +75,20 @@ def test_an_imperfect_sampler_does_not():
     jump = result["rows"][0]
     assert jump["distance"] > result["floor"] + 5 * math.hypot(jump["stderr"], result["floor_stderr"])
     assert result["map_error_one_jump"] == pytest.approx(0.5, rel=1e-4)
+
+
+def test_the_distance_of_noise_is_measured_for_every_kind_of_data():
+    """Untrained maps score like noise: of points far off the origin, of columns of any spread, of images."""
+    points = exact.Gaussian([30.0, -20.0], covariance=torch.tensor([[9.0, 8.9], [8.9, 9.0]], dtype=torch.float64))
+    two_scales = torch.randn(3000, 1).sign() * torch.tensor([2e4, 1.0, 1e-3]) + 5.0
+    for data in (points, two_scales, "digits"):
+        data = as_data(data)
+        still = FlowMap(Still())
+        found = evaluate(still, data, n=128, draws=2, jumps=(1,), ode_steps=(2,), labels=False)
+        assert found["noise"] > found["floor"] + 3 * math.hypot(found["noise_stderr"], found["floor_stderr"])
+        assert words.unlearned(found).startswith("Nothing has been learned yet")
+    found = evaluate(FlowMap(Exact(points)), points, **SMALL)
+    assert words.unlearned(found) is None and words.standing(found["rows"][0], found) in ("real", "near")
 
 
 def test_network_calls_are_counted(perfect):

@@ -38,6 +38,22 @@ def test_headline_names_all_that_are_level(distances, expected):
     assert comparison.headline(document(**methods)) == expected
 
 
+@pytest.mark.parametrize(
+    ("noise", "expected"),
+    [
+        (2.1, "No method has learned one jump yet: even a is hardly closer to real data than noise"),
+        (6.0, "In one jump a comes closest to real data, but still far from it"),
+        (50.0, "In one jump a comes closest to real data"),
+    ],
+)
+def test_headline_weighs_the_distance_of_noise(noise, expected):
+    methods = {"a": entry(row(2.0)), "b": entry(row(3.0))}
+    for each in methods.values():
+        each["evaluation"] |= {"noise": noise, "noise_stderr": 0.1}
+    text = comparison.headline(document(**methods))
+    assert text.startswith(expected) and ("still far" in text) == ("still far" in expected)
+
+
 def test_a_diffusion_model_makes_no_jump():
     plain, other = entry(row(0.1, sampler="euler")), entry(row(1.0), row(9.0, sampler="euler"))
     assert comparison.headline(document(plain=plain, other=other)) == "In one jump other comes closest to real data"
