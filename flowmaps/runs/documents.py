@@ -112,6 +112,8 @@ class LoggedRow(TypedDict):
     loss: float
     seconds: float
     terms: NotRequired[dict[str, float] | None]
+    mean_squares: NotRequired[dict[str, Number] | None]
+    progress: NotRequired[float]
 
 
 class SampledRow(TypedDict):

@@ -106,6 +106,20 @@ def test_loss_curves_have_one_line_per_term():
         loss_curves([])
 
 
+def test_mean_squares_are_drawn_where_rows_have_them():
+    """Rows of earlier versions have none, a value that is not finite is null, and a stage has terms of its own."""
+    old = {"step": 1, "loss": 1.0, "terms": {"a": 1.0}}
+    new = {"step": 2, "loss": 1.0, "terms": {"a": 1.0}, "mean_squares": {"a": 0.25}}
+    later = {"step": 3, "loss": 1.0, "terms": {"b": 1.0}, "mean_squares": {"b": None}}
+    last = {"step": 4, "loss": 1.0, "terms": {"b": 1.0}, "mean_squares": {"b": 0.5}}
+    axis = loss_curves([old, new, later, last], of="mean_squares").axes[0]
+    assert axis.get_ylabel() == "mean square of the residual"
+    assert [line.get_xydata().tolist() for line in axis.lines[::2]] == [[[2, 0.25]], [[4, 0.5]]]
+    weighted = loss_curves([old, new, later, last]).axes[0]
+    assert [line.get_xdata().tolist() for line in weighted.lines[::2]] == [[1, 2], [3, 4]]
+    assert loss_curves([old], of="mean_squares").axes[0].get_ylabel() == "loss"
+
+
 def test_running_mean():
     assert smooth([1.0, 2.0, 3.0, 4.0], share=0.5) == [1.0, 1.5, 2.5, 3.5]
 
