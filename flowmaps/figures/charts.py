@@ -54,10 +54,10 @@ def loss_curves(
         for (name, (steps, values)), colour in zip(curves.items(), theme.series * len(curves), strict=False):
             axis.plot(steps, values, color=colour, linewidth=1, alpha=0.35)
             axis.plot(steps, smooth(values), color=colour, label=name)
-        if _decades(values for _, values in curves.values()) >= 1:
+        span = _decades(values for _, values in curves.values())
+        if span >= 1:
             axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(plain)
-            axis.yaxis.set_minor_formatter(_nothing)
+            log_ticks(axis.yaxis, span)
         axis.set(xlabel="training step", ylabel="mean square of the residual" if squares else "loss")
         axis.grid(axis="y")
         axis.legend(loc="best", ncols=len(curves) if size[0] > 6 else 1)
@@ -93,6 +93,20 @@ def _decades(curves: Iterable[Sequence[float]]) -> float:
 def plain(value: float, _: int) -> str:
     """A tick label: 0.01, 1, 100 instead of powers of ten."""
     return f"{value:g}"
+
+
+def log_ticks(axis: Any, decades: float) -> None:
+    """Label a logarithmic axis with plain numbers: each power of ten, and 2 and 5 if the axis spans few of them.
+
+    Args:
+        axis: The x-axis, y-axis or long axis of a colour bar.
+        decades: The powers of ten that it spans.
+    """
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=20))
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(_nothing)
 
 
 def _nothing(value: float, _: int) -> str:
@@ -149,7 +163,8 @@ def heat_map(
         axis.set(xlabel="from: source time s", ylabel="to: target time t", aspect="equal")
         axis.set_xticks([0, 0.5, 1], ["0\ndata", "0.5", "1\nnoise"])
         axis.set_yticks([0, 0.5, 1], ["0 data", "0.5", "1 noise"])
-        made.colorbar(mesh, label=name, format=plain)
+        bar = made.colorbar(mesh, label=name)
+        log_ticks(bar.ax.yaxis, math.log10(top / min(low, top / 10)))
     return made
 
 

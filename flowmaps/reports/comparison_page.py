@@ -20,7 +20,7 @@ from ..figures.ranking import ranking
 from ..flow_map import FlowMap
 from ..sampling import sample
 from .page import Picture, Table, drawing, render
-from .sections import SHOWN, half_width, show_images, show_points, start
+from .sections import SHOWN, Show, frame, show_images, show_points, start
 from .tables import curves
 
 STEPS = {"jump": steps.jump, "euler": steps.euler, "restart": steps.restart}
@@ -81,7 +81,7 @@ def _boards(material: Comparison) -> dict[str, list[Picture]]:
     """Samples of all methods side by side, by title: by one jump, and by four jumps."""
     document, data = material.document, material.data
     real = data.held_out(SHOWN[data.kind]).x0
-    show = show_images(data) if data.kind == "images" else show_points(ROOM * half_width(real))
+    show = show_images(data) if data.kind == "images" else _with_room(real)
     ode = comparison.many_steps(document["reference"])
     beside = [show(real, "real data", "held out, not trained on", "framed")]
     if ode is not None:
@@ -96,6 +96,12 @@ def _boards(material: Comparison) -> dict[str, list[Picture]]:
         if figures:
             boards[title] = [*beside, *figures]
     return boards
+
+
+def _with_room(real: Tensor) -> Show:
+    """Make a function that draws points on a square that is larger than the one of real data."""
+    extent, centre = frame(real)
+    return show_points(ROOM * extent, centre)
 
 
 def _note(row: words.EvaluationRow) -> str:

@@ -70,8 +70,8 @@ def training(rows: Sequence[Mapping[str, Any]]) -> TrainingSection | None:
         return None
     last, squares = rows[-1], has_mean_squares(rows)
     of = f", {100 * last['progress']:.0f} % of the training that was asked for" if "progress" in last else ""
-    figures = [curves(rows, "mean_squares", "before any weight", "falls while the map learns")] if squares else []
-    figures.append(curves(rows, "terms", "weighted", "the number that is minimised"))
+    figures = [curves(rows, "mean_squares", "mean square of the residual", "before any weight")] if squares else []
+    figures.append(curves(rows, "terms", "loss", "weighted, the number that is minimised"))
     return TrainingSection(f"{words.count(last['step'], 'step')} in {last['seconds']:.0f} s{of}", squares, figures)
 
 
