@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..figures import words
+
 
 def say(text: str) -> None:
     """Print a message on standard error, with options for arguments; of several processes only the first prints."""
@@ -79,6 +81,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     columns = ["run"] * named + ["sampler", "steps", "distance", "+-", "time per sample", "network calls"]
     rows = [[str(row.get("run", "this run"))] * named + cells(row) for row in result["rows"]]
     print_table(heading(result), columns, rows)
+    if (lesson := words.unlearned(result)) is not None:
+        print(f"{lesson} {words.ADVICE}")
     if "map_error" in result:
         anywhere, whole = (number(result[key]) for key in ("map_error", "map_error_one_jump"))
         print(f"error against the exact flow map: {anywhere} over the times it knows, {whole} from noise to data")
@@ -101,8 +105,9 @@ def print_guidance(found: Mapping[str, Any]) -> None:
 
 
 def heading(result: Mapping[str, Any]) -> str:
-    """The metric and its noise floor."""
-    return f"{result['metric']}; data against data: {number(result['floor'])}"
+    """The metric, its floor, and the distance of noise if it was measured."""
+    noise = "" if result.get("noise") is None else f", noise against data: {number(result['noise'])}"
+    return f"{result['metric']}; data against data: {number(result['floor'])}{noise}"
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Data
+from ..data.labels import uses_labels
 from ..evaluate import evaluate
+from ..evaluate.size import say_fewer, size_of
 from ..figures import comparison
 from ..files import read_json, write_json
 from ..method.method import Method
@@ -146,13 +148,16 @@ class ComparisonRuns:
         if (known := read_measures(kept, measured_step(run))) is not None:
             return known
         self.say(f"Measuring {run} (a large network takes minutes) ...")
-        how: dict[str, Any] = {"labels": read_config(run)["training"]["labels"]}
+        loaded, labels = load_with_step(run), read_config(run)["training"]["labels"]
+        flow = loaded.flow.to(device())
+        size = size_of(flow, self.data, uses_labels(flow.network, self.data, labels))
+        say_fewer(self.say, size)
+        how: dict[str, Any] = {"labels": labels, "n": size.n, "draws": size.draws, "say": self.say}
         if self.data.kind == "images":
             how["features"] = run_features(self.out, self.data)
         if diffusion:
             how |= {"jumps": (), "ode_steps": ODE_STEPS}
-        loaded = load_with_step(run)
-        result = {**evaluate(loaded.flow.to(device()), self.data, **how), **loaded.about}
+        result = {**evaluate(flow, self.data, **how), **loaded.about}
         return write_evaluation(kept, result)
 
     def _reference(self, run: Path) -> dict[str, Any]:

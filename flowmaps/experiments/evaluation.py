@@ -12,6 +12,7 @@ from torch import nn
 
 from ..arguments import finite, numbered
 from ..data import Data, as_data
+from ..data.labels import uses_labels
 from ..data.load import load_again
 from ..evaluate.features import (
     Classifier,
@@ -23,6 +24,7 @@ from ..evaluate.features import (
 )
 from ..evaluate.guided import GuidedSampler, by_scale
 from ..evaluate.run import evaluate as evaluate_flow
+from ..evaluate.size import say_fewer, size_of
 from ..flow_map import FlowMap
 from ..runs.folder import read_config
 from ..runs.loading import LoadedFlow, load_with_step
@@ -123,7 +125,8 @@ def measure(
     flow, config = loaded.flow.to(device), read_config(run)
     if data.kind == "images" and "features" not in options:
         options["features"] = run_features(run, data)
-    steps = max(options.get("ode_steps", (MANY,)), default=MANY)
+    options |= _sized(flow, data, config, options)
+    steps = max(options.get("ode_steps") or (MANY,))
     beside = teacher_of(run) if reference is None else folder_of(reference, "reference")
     about = {"scales": guidance, "interval": guidance_interval, "steps": steps}
     guided, again = _guided(run, flow, data, beside, about)
@@ -238,6 +241,15 @@ def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any])
     about = {"scales": found["scales"], "interval": tuple(found["interval"]), "steps": found["steps"]}
     kept = reference if reference and (reference / "config.json").is_file() else None
     return guided_samplers(run, flow, data, reference=kept, **about)
+
+
+def _sized(flow: FlowMap, data: Data, config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows and draws where `quick` or a large network reduces them: for the run, its reference and its scales alike."""
+    given = {name: options.get(name) for name in ("jumps", "ode_steps", "n", "draws")}
+    quick = bool(options.get("quick"))
+    size = size_of(flow, data, uses_labels(flow.network, data, config["training"]["labels"]), quick, **given)
+    say_fewer(options.get("say"), size)
+    return {"n": size.n, "draws": size.draws} if quick or size.fewer else {}
 
 
 @dataclass(frozen=True)

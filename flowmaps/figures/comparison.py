@@ -176,8 +176,15 @@ def headline(document: Document) -> str:
     if not ones:
         return f"{words.count(len(document['methods']), 'method')} on {document['data']}"
     best = min(ones.values(), key=lambda row: row["distance"])
-    level = [name for name, row in ones.items() if row is best or words.verdict(row, best).startswith("and as close")]
-    return f"In one jump {_listed(level)} {'comes' if len(level) == 1 else 'come'} closest to real data"
+    level = [name for name, row in ones.items() if words.level(row, best)]
+    single = len(level) == 1
+    closest = f"In one jump {_listed(level)} {'comes' if single else 'come'} closest to real data"
+    place = words.standing(best, any_evaluation(document) or {})
+    if place == "noise":
+        return (
+            f"No method has learned one jump yet: even {_listed(level)} {'is' if single else 'are'} {words.NO_CLOSER}"
+        )
+    return f"{closest}, but still far from it" if place == "far" else closest
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from ..flow_map import FlowMap
 from ..path import expand
 from ..times.samplers import Times, uniform_triangle
 from ..velocity import Pair, VelocitySource, conditional, is_conditional
-from ..weight import Weight, squared
+from ..weight import Weight, plain, squared
 
 Start = Callable[[Pair, Tensor], Tensor]
 """(pair, s) -> the state x_s at which a rule is evaluated, (B, ...)."""
@@ -170,15 +170,24 @@ class Term:
         if unknown := self.balance.keys() - residuals.keys():
             raise ValueError(f"the balance of {sorted(unknown)} matches no loss of this term: {', '.join(residuals)}")
         mean = {name: pair.rows.scale * self._weigh(name, r, s, t).mean() for name, r in residuals.items()}
-        return {name: TermLoss(mean[name], r, s, t, pair.rows) for name, r in residuals.items()}
+        is_distance = {name: self._is_distance(name, r, x) for name, r in residuals.items()}
+        return {name: TermLoss(mean[name], r, s, t, pair.rows, is_distance[name]) for name, r in residuals.items()}
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Apply the weight of a residual: (B, ...) -> (B,)."""
+        return self._weight_of(name)(residual, s, t)
+
+    def _weight_of(self, name: str) -> Weight:
+        """Return the weight of a residual."""
         if not isinstance(self.weight, Mapping):
-            return self.weight(residual, s, t)
+            return self.weight
         if name not in self.weight:
             raise ValueError(f"the term {self.name!r} has no weight for {name!r}, only for {', '.join(self.weight)}")
-        return self.weight[name](residual, s, t)
+        return self.weight[name]
+
+    def _is_distance(self, name: str, residual: Tensor, x: Tensor) -> bool:
+        """Whether a residual is a distance or a loss already: it has no weight, or is one number for a whole row."""
+        return self._weight_of(name) is plain or residual[0].numel() == 1 < x[0].numel()
 
 
 @dataclass(frozen=True)
@@ -192,6 +201,7 @@ class TermLoss:
         s: Source times (B,).
         t: Target times (B,).
         rows: Rows of the batch that these are.
+        is_distance: Whether the residual is a distance or a loss already, so that its square has no meaning.
     """
 
     value: Tensor
@@ -199,6 +209,7 @@ class TermLoss:
     s: Tensor
     t: Tensor
     rows: Rows = Rows()
+    is_distance: bool = False
 
     def mean(self, values: Tensor) -> Tensor:
         """Average detached values (B,) over all rows of the term, including the rows of other processes."""

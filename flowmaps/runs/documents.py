@@ -112,6 +112,8 @@ class LoggedRow(TypedDict):
     loss: float
     seconds: float
     terms: NotRequired[dict[str, float] | None]
+    mean_squares: NotRequired[dict[str, Number] | None]
+    progress: NotRequired[float]
 
 
 class SampledRow(TypedDict):
@@ -156,6 +158,8 @@ class Evaluation(TypedDict):
     metric: str
     floor: Number
     floor_stderr: Number
+    noise: NotRequired[Number]
+    noise_stderr: NotRequired[Number]
     rows: list[EvaluatedRow]
     measures: dict[str, str]
     samples: int

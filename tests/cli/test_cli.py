@@ -271,6 +271,33 @@ def small_evaluation(monkeypatch):
     monkeypatch.setattr(evaluation, "evaluate", small)
 
 
+def test_evaluate_takes_samplers_and_samples(board, capsys):
+    """By number, or quickly; the time is said in advance, and the advice about a run of few steps is in the table."""
+    assert main(["evaluate", str(board), "-n", "64", "--steps", "1", "3", "--ode-steps", "2"]) == 0
+    printed = capsys.readouterr()
+    kept = json.loads((board / "evaluation.json").read_text())
+    assert [(row["sampler"], row["steps"]) for row in kept["rows"]] == [("jump", 1), ("jump", 3), ("euler", 2)]
+    assert kept["samples"] == 64 and "Measuring 3 samplers, 8 draws of 64 rows: " in printed.err
+    assert "noise against data" in printed.out
+    assert main(["evaluate", str(board), "--quick"]) == 0
+    kept = json.loads((board / "evaluation.json").read_text())
+    assert [row["steps"] for row in kept["rows"]] == [1, 4, 16] and kept["draws"] == 4
+    assert main(["evaluate", str(board), "-n", "0"]) == 2
+
+
+@pytest.mark.parametrize("has_browser", [True, False])
+def test_report_opens_its_page(board, capsys, monkeypatch, has_browser):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or has_browser)
+    monkeypatch.setattr("flowmaps.experiments.report", lambda run, **_: run / "report.html")
+    assert main(["report", str(board)]) == 0 and not opened
+    assert main(["report", str(board), "--open"]) == 0
+    assert opened == [(board / "report.html").resolve().as_uri()]
+    printed = capsys.readouterr()
+    assert printed.out.split() == [str(board / "report.html")] * 2
+    assert ("no browser could be started" in printed.err) == (not has_browser)
+
+
 def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation):
     assert main(["evaluate", str(board), "--json"]) == 0
     printed = capsys.readouterr()
