@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -106,6 +107,7 @@ def test_the_examination_changes_nothing(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_compiled_loss_is_announced_too():
+def test_a_compiled_loss_is_announced_too(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     flow = fm.FlowMap(Timed("rounded", "smooth", dropout=0.0))
     assert announced(flow, fm.methods.imf(), compile=True)[0] == ["s"]
