@@ -230,9 +230,13 @@ def _warn_once(name: str) -> None:
     )
 
 
-def in_place(func: Any) -> TypeError:
+class InPlace(TypeError):
+    """An operation in place, which dual numbers cannot follow."""
+
+
+def in_place(func: Any) -> InPlace:
     """Make the error for an operation that changes its argument."""
-    return TypeError(
+    return InPlace(
         f"expected an operation that makes a new tensor, got {func.__name__} in place: a derivative cannot follow it"
     )
 
