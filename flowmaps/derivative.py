@@ -42,6 +42,13 @@ Function = Callable[..., Any]
 Derivative = Callable[[Function, Sequence[Tensor], Sequence[Any]], tuple[Any, Any]]
 
 
+INSTEAD = (
+    "take derivative=fm.derivative.finite_difference(), or write this part with operations that make new tensors "
+    "(torch.cat, F.pad, F.scaled_dot_product_attention)"
+)
+"""Advice for a network that forward mode cannot follow."""
+
+
 def keep(x: Any) -> Any:
     """Keep the gradient of this part of a formula: the identity, the counterpart of `stop`."""
     return x
@@ -227,6 +234,13 @@ def _forward_mode(kind: type[Dual], f: Function, inputs: Sequence[Tensor], tange
     except InPlace as error:
         set_random_state(inputs[0].device, before)
         return _by_functorch(kind, f, inputs, tangents, error)
+    except Exception as error:
+        if type(error).__module__ == "torch._dynamo.exc":  # flex_attention, and functions that torch.compile made
+            raise TypeError(
+                "expected operations that dual numbers can follow, got one that torch compiles, such as "
+                f"flex_attention: {INSTEAD}"
+            ) from error
+        raise
 
 
 def _by_dual_numbers(
@@ -243,8 +257,13 @@ def _by_functorch(
 ) -> tuple[Any, Any]:
     """Differentiate a function that writes in place, with a warning the first time."""
     stopped = kind is Detached or not torch.is_grad_enabled()
-    with contextlib.nullcontext() if stopped else RefuseWrong(error):
-        value, d = functorch(f, inputs, tangents)
+    try:
+        with contextlib.nullcontext() if stopped else RefuseWrong(error):
+            value, d = functorch(f, inputs, tangents)
+    except (RuntimeError, NotImplementedError) as second:
+        if not any(word in str(second) for word in ("transform", "functorch", "forward AD")):
+            raise
+        raise TypeError(f"{error}, and torch's own forward mode cannot follow this network: {INSTEAD}") from second
     warn_of(str(error))
     return value, _each(torch.detach, d) if stopped else d
 
