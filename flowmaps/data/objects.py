@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from ..arguments import at_least, expect_tensor, given
 from ..exact import Exact
@@ -195,7 +195,7 @@ def _dataset(dataset: Any, classes: int | None) -> Data:
     x, label = _item(dataset[0], name)
     kind = kind_of(x.shape)
     _check_rows(x[None], name, kind)
-    names = getattr(dataset, "classes", None) if label is not None else None
+    names = _class_names(dataset) if label is not None else None
     if label is not None and classes is None and names is None:
         classes = check_labels([_item(dataset[row], name)[1] for row in range(len(dataset))], len(dataset), name)[1]
     elif names is not None:
@@ -205,6 +205,11 @@ def _dataset(dataset: Any, classes: int | None) -> Data:
     class_names = check_names(names, classes, name)
     levels = 256 if x.dtype == torch.uint8 else None
     return Data(name, tuple(x.shape), hold_out(rows), kind, classes, class_names, levels=levels)
+
+
+def _class_names(dataset: Any) -> Any:
+    """The class names of a data set of torchvision, also of a part of it; None if there are none."""
+    return _class_names(dataset.dataset) if isinstance(dataset, Subset) else getattr(dataset, "classes", None)
 
 
 def _is_items(obj: Any) -> bool:
@@ -244,4 +249,6 @@ def _stream(iterable: Iterable[Any], classes: int | None, held_out: Iterable[Any
         return Batch(rows, check_labels(target, len(rows), name, classes)[0])
 
     levels = 256 if x.dtype == torch.uint8 else None
-    return Data(name, shape, Stream(iterable, convert, held_out), kind, classes=classes, levels=levels)
+    names = _class_names(getattr(iterable, "dataset", None)) if label is not None else None
+    names = check_names(names, classes, name) if names is not None and len(names) == classes else None
+    return Data(name, shape, Stream(iterable, convert, held_out), kind, classes, names, levels=levels)

@@ -11,6 +11,7 @@ classes are loaded, each from its known files, and weights from safetensors alon
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ import diffusers
 import torch
 
 from ...files import read_json
-from ...serialise import fits
+from ...serialise import fits, shown_value
 from .component_files import Kind, cached_file, config_of, files_of, folder_of, is_plain
 from .components import Component, class_of, component
 from .errors import explained, listed
@@ -74,6 +75,29 @@ def networks(pipeline: Saved | Loaded) -> list[str]:
         f"{pipeline.name} has no network: none of its components ({', '.join(pipeline.names)}) is a unet or a "
         "transformer"
     )
+
+
+def id2label(pipeline: Saved | Loaded, network: str) -> dict[int, str]:
+    """Read the class names of a pipeline by number, from the entry `id2label` of the pipeline or of its network.
+
+    Args:
+        pipeline: The pipeline.
+        network: The component.
+
+    Returns:
+        The names; {} if there are none.
+
+    Raises:
+        ValueError: For an entry that does not give names by number.
+    """
+    found = pipeline.setting("id2label") or pipeline.config(network).get("id2label") or {}
+    names = {str(number): name for number, name in found.items()} if isinstance(found, dict) else None
+    if not fits(names, dict[str, str]) or not all(re.fullmatch(r"\d{1,8}", number) for number in names or ()):
+        raise ValueError(
+            f"id2label of {pipeline.name} must give a class name for each number, got {shown_value(found)}: correct "
+            "it, or remove it from model_index.json"
+        )
+    return {int(number): name for number, name in (names or {}).items()}
 
 
 @dataclass(frozen=True)
