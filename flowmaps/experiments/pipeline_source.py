@@ -15,6 +15,7 @@ from ..data.class_names import Numbering
 from ..data.hugging_face import is_saved
 from ..data.prompts import read_lines
 from ..integrations.diffusers import teacher
+from ..integrations.diffusers.autoencoders import autoencoder
 from ..integrations.diffusers.cache import cached
 from ..integrations.diffusers.fingerprints import of_pipeline
 from ..integrations.diffusers.folder import id2label, networks, opened
@@ -55,6 +56,11 @@ class PipelineSource:
     def teacher(self) -> Any:
         """Its velocity."""
         return self.read
+
+    @cached_property
+    def has_vae(self) -> bool:
+        """Whether the network makes latents. Raises ValueError if that cannot be told."""
+        return autoencoder(self.pipeline) is not None
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -126,11 +132,11 @@ class PipelineSource:
             return self.fitting(self.encoded_before(Path(options.data)))
         arguments = self.data_options(str(options.data)) if named else options.data_args
         data = None if options.data is None else data_of(options.data, arguments)
-        if "text" in self.takes or (data is not None and data.kind == "images" and self.pipeline.has("vae")):
+        if "text" in self.takes or (data is not None and data.kind == "images" and self.has_vae):
             return self.fitting(self.encoded(data, row))
         if data is not None:
             return self.fitting(data)
-        kind = "vectors" if self.pipeline.has("vae") else "images"
+        kind = "vectors" if self.has_vae else "images"
         return no_data(Latents(self.pipeline).shape, self.classes(None), kind=kind)  # type: ignore[arg-type]
 
     def data_options(self, where: str) -> dict[str, Any]:
@@ -141,7 +147,7 @@ class PipelineSource:
         """
         wanted: dict[str, Any] = {}
         if is_folder := Path(where).is_dir() and not is_saved(Path(where)):
-            grey = not self.pipeline.has("vae") and self.read.network.channels == 1
+            grey = not self.has_vae and self.read.network.channels == 1
             wanted = {"size": default_size(self.pipeline), "mode": "L" if grey else "RGB"}
         if "text" in self.takes and self.options.prompts is None and (is_folder or where.startswith("hf:")):
             wanted["captions"] = True

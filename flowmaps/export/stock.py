@@ -81,7 +81,7 @@ def write_student(flow: FlowMap, folder: Path, base: Saved | None, shape: tuple[
     if network.class_name == "UNet2DModel":
         call = "class_labels=[0, 1]" if network.needs else "batch_size=2"
         family = Family("unet", "unconditional-image-generation", call)
-        code, others = Code("unet_pipeline"), {}
+        code, others = _of_unet(base, folder)
     elif base is None:
         raise ValueError("the pipeline of this network is unknown: pass its folder as base= (--base)")
     else:
@@ -90,6 +90,26 @@ def write_student(flow: FlowMap, folder: Path, base: Saved | None, shape: tuple[
     model = write_network(flow, folder / family.component, shape, family)
     write_index(folder, [code.write(folder), code.defines], {**others, family.component: model}, flow)
     return family
+
+
+def _of_unet(base: Saved | None, folder: Path) -> tuple[Code, dict[str, Any]]:
+    """Choose the pipeline of a UNet2DModel, and copy the autoencoder of its latents if there is one.
+
+    Raises:
+        ValueError: If the pipeline has other components than an LDMPipeline, and an autoencoder.
+    """
+    from ..integrations.diffusers.autoencoders import autoencoder
+
+    vae = None if base is None else autoencoder(base)
+    if base is None or vae is None:
+        return Code("unet_pipeline"), {}
+    if base.index["_class_name"] != "LDMPipeline" or vae != "vqvae":
+        raise ValueError(
+            f"the latents of this network are decoded by the {vae} of a {base.index['_class_name']}, and a UNet2DModel "
+            "with an autoencoder becomes a pipeline folder for an LDMPipeline alone: --onnx and --program write its "
+            "one-step sampler"
+        )
+    return Code("latent_unet_pipeline"), copied(base, folder, "unet")
 
 
 def family_of(pipeline: Any) -> Family:

@@ -132,6 +132,11 @@ class Saved:
         """Tell whether it has a component."""
         return name in self.names
 
+    def entry(self, name: str) -> tuple[str, str]:
+        """Return library and class of a component, which may be unknown."""
+        listed = self.index[name]
+        return (".".join(map(str, listed[:-1])), str(listed[-1]))
+
     def class_name(self, name: str) -> str:
         """Name the class of a component."""
         return self.component(name).class_name
@@ -234,9 +239,15 @@ class Loaded:
         """Tell whether it has a component."""
         return name in self.names
 
+    def entry(self, name: str) -> tuple[str, str]:
+        """Return library and class of a component."""
+        kind = type(self.part(name))
+        package, *parts = kind.__module__.split(".")
+        return (parts[1] if parts[:1] == ["pipelines"] else package, kind.__name__)
+
     def class_name(self, name: str) -> str:
         """Name the class of a component."""
-        return type(self.part(name)).__name__
+        return self.entry(name)[1]
 
     def setting(self, name: str) -> Any:
         """Return a setting of the pipeline itself; None if it is not set."""
