@@ -29,23 +29,25 @@ class Family:
         task: The hub's name of the task.
         call: Arguments of a first call.
         scale: The `guidance_scale` without guidance in sampling.
+        variance: Whether the pipeline itself leaves out a learned variance in the output of its network.
     """
 
     component: str
     task: str
     call: str
     scale: float = 1.0
+    variance: bool = False
 
 
 PROMPT = '"a prompt"'
 FAMILIES = {
     "StableDiffusionPipeline": Family("unet", "text-to-image", PROMPT),
     "StableDiffusionXLPipeline": Family("unet", "text-to-image", PROMPT),
-    "DiTPipeline": Family("transformer", "unconditional-image-generation", "class_labels=[0, 1]"),
+    "DiTPipeline": Family("transformer", "unconditional-image-generation", "class_labels=[0, 1]", variance=True),
     "StableDiffusion3Pipeline": Family("transformer", "text-to-image", PROMPT),
     "FluxPipeline": Family("transformer", "text-to-image", PROMPT, 3.5),
-    "PixArtAlphaPipeline": Family("transformer", "text-to-image", PROMPT),
-    "PixArtSigmaPipeline": Family("transformer", "text-to-image", PROMPT),
+    "PixArtAlphaPipeline": Family("transformer", "text-to-image", PROMPT, variance=True),
+    "PixArtSigmaPipeline": Family("transformer", "text-to-image", PROMPT, variance=True),
     "WanPipeline": Family("transformer", "text-to-video", PROMPT),
 }
 """Pipelines of diffusers by their class."""
@@ -147,6 +149,7 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
         "fixed": {"guidance": family.scale} if own_guidance else {},
         "only": [flow.only_source, flow.only_target],
         "guided": flow.guided,
+        "variance": family.variance,
         "scale": family.scale,
     }
     config = {key: value for key, value in network.model.config.items() if key[0] != "_"}
