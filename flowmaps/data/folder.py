@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .cache import is_cache
 from .check import HELD_OUT_NAMES
+from .class_names import in_order
 from .core import Data
 from .decoding import Pictures, pillow
 from .image_files import SUFFIXES, image_files, warn_about_classes
@@ -32,11 +35,11 @@ def image_folder(
 ) -> Data:
     """Read a folder of images as rows (C, H, W) in [-1, 1].
 
-    Class folders become labels in the order of their names. A folder that holds train and test (or validation, valid,
-    val; in any case of letters) and nothing else keeps this split; otherwise a fifth, at most 10000 images, is held
-    out. Links to files and folders are followed. Up to 512 MiB of decoded pixels are kept in memory; a larger set is
-    decoded batch by batch. Broken images are left out, with a warning, and listed in `data.skipped`. Files with other
-    suffixes are ignored, with a warning if they are images.
+    Class folders become labels in the order of their names, or of their numbers if all of them are whole numbers. A
+    folder that holds train and test (or validation, valid, val; in any case of letters) and nothing else keeps this
+    split; otherwise a fifth, at most 10000 images, is held out. Links to files and folders are followed. Up to 512 MiB
+    of decoded pixels are kept in memory; a larger set is decoded batch by batch. Broken images are left out, with a
+    warning, and listed in `data.skipped`. Files with other suffixes are ignored, with a warning if they are images.
 
     Args:
         path: The folder.
@@ -79,6 +82,26 @@ def image_folder(
     return image_data(pictures, str(root), class_names=train_classes or None, **options)
 
 
+def folder_order_changed(names: Sequence[str], recipe: Mapping[str, Any] | None) -> bool:
+    """Whether versions before class names were kept in runs numbered these class folders in another order.
+
+    They ordered all class folders by their letters, so 10 came before 2.
+
+    Args:
+        names: The class names in their order.
+        recipe: The recipe of the data set. None: it was made from an object.
+
+    Returns:
+        Whether these are class folders that are all numbers, with another order by their letters.
+    """
+    from .hugging_face import is_saved
+
+    place = Path(str((recipe or {}).get("name_or_path", "")))
+    folder = recipe is None or (place.is_dir() and not (is_cache(place) or is_saved(place)))
+    given = recipe is not None and "class_names" in recipe
+    return folder and not given and list(names) == in_order(names) != sorted(names)
+
+
 def _split(root: Path) -> tuple[Path, Path | None]:
     """The folders of training and held-out images: (`root`, None) if `root` holds other folders or no such ones."""
     inside = [entry for entry in root.iterdir() if entry.name[0] != "."]
@@ -98,7 +121,7 @@ def _files(folder: Path, labels: bool | None) -> tuple[list[tuple[Path, str]], l
             f"no images in {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}, in it or in class folders"
         )
     groups = [file.relative_to(folder).parts[0] if file.parent != folder else "" for file in found]
-    classes = sorted(set(groups) - {""})
+    classes = in_order(set(groups) - {""})
     if labels is False or not classes:
         if labels and not classes:
             raise ValueError(f"labels=True needs class folders, and the images lie directly in {folder}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..arguments import did_you_mean
-from ..serialise import check_arguments, shown_value
+from ..serialise import check_arguments, fits, shown_value
+from .class_names import Numbering
 from .core import Data
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 
@@ -20,7 +21,7 @@ NAMES: dict[str, Callable[..., Data]] = {
 HUB = "hf:"
 
 
-def load(name_or_path: str | Path, **options: Any) -> Data:
+def load(name_or_path: str | Path, *, class_names: Sequence[str] | None = None, **options: Any) -> Data:
     """Load a data set by name or path.
 
     - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits (write "./digits" for a
@@ -31,13 +32,15 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
 
     Args:
         name_or_path: Name, path or "hf:NAME", as above.
+        class_names: Names of classes in the order of their numbers, which may be more than the data have. None: the
+            numbering of the data set.
         **options: Options of the function that makes or reads the data set.
 
     Returns:
         The data set, with `recipe` set.
 
     Raises:
-        ValueError: The name is unknown.
+        ValueError: The name is unknown, or a class of the data is none of `class_names`.
         FileNotFoundError: The path does not exist.
         TypeError: The data set has no such option.
     """
@@ -53,7 +56,18 @@ def load(name_or_path: str | Path, **options: Any) -> Data:
             )
     where = name if name.startswith(HUB) else next(iter(paths), name)
     data = read(*paths, **options)
-    return replace(data, recipe={"name_or_path": where, **options, **(data.recipe or {})})
+    data = replace(data, recipe={"name_or_path": where, **options, **(data.recipe or {})})
+    return data if class_names is None else _named(data, tuple(class_names))
+
+
+def _named(data: Data, names: tuple[str, ...]) -> Data:
+    """The data with these classes. Raises ValueError if a class of the data is none of them."""
+    if data.classes is None:
+        raise ValueError(f"class_names are for data with class labels, and {data.name} has none")
+    advice = "name all classes of the data in `class_names`"
+    found = Numbering("class_names", len(names), dict(enumerate(names)), advice=advice).fit(data)
+    recipe = {**(data.recipe or {}), "class_names": list(names)}
+    return replace(found, classes=len(names), class_names=names, recipe=recipe)
 
 
 def option_names() -> list[str]:
@@ -83,15 +97,19 @@ def load_again(recipe: Mapping[str, Any], where: str) -> Data:
         ValueError: The recipe is broken, an option has another type, or the data set cannot be made.
         FileNotFoundError: The path does not exist.
     """
-    options = {name: value for name, value in recipe.items() if name != "name_or_path"}
-    name = recipe.get("name_or_path")
+    options = {name: value for name, value in recipe.items() if name not in ("name_or_path", "class_names")}
+    name, class_names = recipe.get("name_or_path"), recipe.get("class_names")
     if not isinstance(name, str) or "\0" in name:
         raise ValueError(f"{where} cannot be used: name_or_path must be a string, got {shown_value(name)}")
+    if not fits(class_names, list[str] | None):
+        raise ValueError(
+            f"{where} cannot be used: class_names must be a list of strings, got {shown_value(class_names)}"
+        )
     try:
         read, paths = _reader(name)
         check_arguments(read, name, options, where, given=len(paths))
         offline = {"local_files_only": True} if name.startswith(HUB) else {}
-        return replace(load(name, **options | offline), recipe=dict(recipe))
+        return replace(load(name, class_names=class_names, **options | offline), recipe=dict(recipe))
     except (ImportError, OSError):
         raise
     except ValueError as error:

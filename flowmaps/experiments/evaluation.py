@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from torch import nn
 
 from ..arguments import finite, numbered
 from ..data import Data, as_data
+from ..data.class_names import listed
 from ..data.labels import uses_labels
-from ..data.load import load_again
 from ..evaluate.features import (
     Classifier,
     Features,
@@ -32,6 +32,7 @@ from ..runs.records import EVALUATION, write_evaluation
 from .checks import device_of, folder_of
 from .guide import time_interval
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
+from .run_data import run_data, with_classes_of
 from .run_folder import EVALUATIONS, locked
 from .trained_run import check_settings
 
@@ -88,7 +89,7 @@ def evaluate(
     run = folder_of(run)
     options |= {"device": device, "guidance": guidance, "guidance_interval": guidance_interval}
     options = checked_options(options)
-    data = run_data(run) if data is None else as_data(data)
+    data = run_data(run) if data is None else with_classes_of(run, as_data(data))
     return measure(run, load_with_step(run, network), data, reference, **options)
 
 
@@ -182,26 +183,6 @@ def scales_to_measure(scales: Sequence[float]) -> list[float]:
     return list(scales)
 
 
-def run_data(run: str | Path) -> Data:
-    """Load the data of a run again.
-
-    Args:
-        run: The run folder.
-
-    Returns:
-        The data; without the exact distribution if the run was trained on couplings, which have another flow map.
-
-    Raises:
-        ValueError: The data of the run were made from an object instead of a name.
-    """
-    about = read_config(run)["data"]
-    if about["recipe"] is None:
-        raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
-    data = load_again(about["recipe"], f"{Path(run) / 'config.json'}: data.recipe")
-    # couplings have the distribution of the data, but another flow map
-    return data if about.get("coupling") is None else replace(data, exact=None)
-
-
 def run_features(run: Path, data: Data) -> Features:
     """The features of the run's classifier, to compare images by."""
     return classifier_features(run_classifier(run, data))
@@ -267,6 +248,12 @@ def _reference(run: Path, data: Data) -> _Reference:
     if tuple(config["data"]["shape"]) != tuple(data.shape):
         expected, got = tuple(data.shape), tuple(config["data"]["shape"])
         raise ValueError(f"a reference must be a run on data of shape {expected}, and {run} has {got}")
+    if with_classes_of(run, data) is not data:
+        raise ValueError(
+            f"a reference must have the classes of the data in the same order: the classes of {run} are "
+            f"{listed(config['data'].get('class_names') or ())}, and the classes of {data.name} are "
+            f"{listed(data.class_names or ())}"
+        )
     return _Reference(run.name, config, load_with_step(run))
 
 

@@ -16,8 +16,9 @@ from ..runs.folder import read_config
 from ..runs.loading import load, load_with_step
 from ..runs.records import read_evaluation, thinned_metrics
 from .checks import folder_of
-from .evaluation import WRITTEN, checked_options, guided_again, measure, run_data
+from .evaluation import WRITTEN, checked_options, guided_again, measure
 from .guided_run import baked_scale
+from .run_data import run_data, with_classes_of
 from .run_folder import EVALUATIONS, locked
 
 PAGE = "report.html"
@@ -58,7 +59,7 @@ def report(
     options = checked_options(options)
     asked = options.keys() - {"say"}
     loaded = load_with_step(run, network)
-    source = run_data(run) if data is None else as_data(data)
+    source = run_data(run) if data is None else with_classes_of(run, as_data(data))
     evaluation = read_evaluation(run, loaded.step)
     if evaluation is None or asked or (other is not None and not _has(evaluation, other)):
         evaluation = measure(run, loaded, source, reference, **options)

@@ -13,6 +13,7 @@ from .build import ModelLike, NetworkName, OutputName, make_method
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
 from .guide import Scales, guide_of_training
 from .guided_run import TimeInterval
+from .run_data import with_classes_of_all
 from .run_folder import check_out, existing, folder_for
 from .sizing import sized, sizes_before
 from .trained_run import Say, TrainedRun, check_settings, data_of, settings_of_training, silent, train_into
@@ -119,7 +120,7 @@ def train(
     if found is not None:
         check_network(**networks)
     chosen = method if method is not None else METHOD if found is None else found.row
-    row, rows = row_of(chosen), data_of(data, data_args)
+    row, rows = row_of(chosen), with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
     name = run_name(rows, chosen, found)
     seed = settings.get("seed", settings_of_training()["seed"])
     rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say)

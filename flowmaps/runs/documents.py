@@ -47,6 +47,7 @@ class LabelDropoutArguments(TypedDict):
     """The arguments of a `data.LabelDropout`, which samplers read."""
 
     share: float
+    null: NotRequired[int]
 
 
 class GuidanceScalesArguments(TypedDict):
@@ -70,6 +71,7 @@ class DataEntry(TypedDict):
     kind: Literal["images", "points", "vectors"]
     shape: list[int]
     classes: int | None
+    class_names: NotRequired[list[str] | None]  # later than 0.1.0
     recipe: dict[str, Any] | None
     coupling: NotRequired[Any]
     changes: NotRequired[Any]
@@ -203,6 +205,12 @@ def check_config(config: Any, path: Path) -> None:
     if data["classes"] is not None and not 0 < data["classes"] <= MOST_CLASSES:
         raise ValueError(
             f"{path} cannot be used: data.classes must be between 1 and {MOST_CLASSES}, got {data['classes']}"
+        )
+    names = data.get("class_names")
+    if names is not None and len(names) != data["classes"]:
+        raise ValueError(
+            f"{path} cannot be used: data.class_names must be a name for each of the {data['classes']} data.classes, "
+            f"got {len(names)}"
         )
     if config["training"]["labels"] and data["classes"] is None:
         raise ValueError(f"{path} cannot be used: training.labels is true, but there are no data.classes")

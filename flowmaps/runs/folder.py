@@ -111,7 +111,7 @@ def configuration(
         "method": described_method(method, own, whole),
         "data": {
             name: fingerprint(getattr(data, name))
-            for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
+            for name in ("name", "kind", "shape", "classes", "class_names", "recipe", "coupling")
         }
         | {"changes": fingerprint(transforms_of(data)) or None}
         | ({"contents": contents(read, whole)} if compare != "off" else {}),

@@ -9,7 +9,7 @@ import torch
 from flowmaps import FlowMap, methods, networks
 from flowmaps.data import as_data, load, reflow
 from flowmaps.evaluate import evaluate_run, read_evaluation
-from flowmaps.experiments.evaluation import run_data
+from flowmaps.experiments.run_data import run_data
 from flowmaps.figures import words
 from flowmaps.files import unsealed
 from flowmaps.training import load as trained
