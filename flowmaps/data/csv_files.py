@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -49,7 +48,6 @@ def csv_file(
     columns: Sequence[str] | None = None,
     labels: str | bool | None = None,
     classes: int | None = None,
-    class_names: Sequence[str] | None = None,
     header: bool | None = None,
     delimiter: str | None = None,
 ) -> Data:
@@ -64,7 +62,6 @@ def csv_file(
         labels: Name of the column of class labels, which are whole numbers or texts. None: the first of "label",
             "labels", "target", "class" and "y" (not beside an "x") that holds such values. False: no labels.
         classes: Number of classes. None: the number of texts, or the largest label plus one.
-        class_names: Names of the classes in the order of their numbers. None: the texts in the order of the alphabet.
         header: Whether the first line names the columns; otherwise they are called 0, 1, ... None: if none of its cells
             is a number.
         delimiter: The character between cells. None: a tab in .tsv; otherwise the most frequent of comma, semicolon,
@@ -86,14 +83,7 @@ def csv_file(
         found = _table(where, columns, labels, header, delimiter)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as a table of text in UTF-8: {error}") from None
-    label: Any = found.labels
-    if class_names is not None and isinstance(label, list):
-        number = {name: at for at, name in enumerate(class_names)}
-        if unknown := sorted(set(label) - set(number)):
-            raise ValueError(f"labels of {path} must be among {', '.join(class_names)}, got {', '.join(unknown[:5])}")
-        label = [number[text] for text in label]
-    names = None if class_names is None else tuple(class_names)
-    data = array_data(found.numbers, label, where.name, classes=classes, class_names=names)
+    data = array_data(found.numbers, found.labels, where.name, classes=classes)
     chosen = {} if found.label is None else {"labels": found.label}
     named = {} if data.class_names is None else {"class_names": list(data.class_names)}
     return replace(data, recipe={"columns": list(found.names), **chosen, **named})
