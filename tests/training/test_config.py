@@ -50,7 +50,11 @@ def test_train_takes_every_setting_with_its_default_and_documents_it():
 
 @pytest.mark.parametrize(
     ("options", "config", "own"),
-    [(Learning, LearningConfig, set()), (Keeping, KeepingConfig, set()), (Train, TrainConfig, {"steps", "labels", "batch_size"})],
+    [
+        (Learning, LearningConfig, set()),
+        (Keeping, KeepingConfig, set()),
+        (Train, TrainConfig, {"steps", "labels", "batch_size"}),
+    ],
 )
 def test_the_options_of_the_command_line_are_the_settings(options, config, own):
     known = {field.name: field.default for field in fields(options)}
