@@ -152,7 +152,9 @@ class ComparisonRuns:
         flow = loaded.flow.to(device())
         size = size_of(flow, self.data, uses_labels(flow.network, self.data, labels))
         say_fewer(self.say, size)
-        how: dict[str, Any] = {"labels": labels, "n": size.n, "draws": size.draws, "say": self.say}
+        how: dict[str, Any] = {"labels": labels, "say": self.say}
+        if size.fewer:  # the same for all methods: a network of one size, whatever the samplers
+            how |= {"n": size.n, "draws": size.draws}
         if self.data.kind == "images":
             how["features"] = run_features(self.out, self.data)
         if diffusion:
