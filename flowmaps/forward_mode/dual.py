@@ -51,8 +51,8 @@ SCRIPTED = (torch._C.ScriptMethod, torch._C.ScriptFunction)
 class Dual:
     """A tensor and its tangent, with the functions, methods and operators of a tensor.
 
-    Dual numbers are immutable: `x += y` makes a new number, and in-place methods raise `InPlace`, a TypeError. The one exception is
-    a tensor made by `empty_like`, which may be filled (see `rules.writing`).
+    Dual numbers are immutable: `x += y` makes a new number, and in-place methods raise `InPlace`, a TypeError. The one
+    exception is a tensor made by `empty_like`, which may be filled (see `rules.writing`).
 
     Attributes:
         primal: the value.
