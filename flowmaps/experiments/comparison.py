@@ -38,6 +38,7 @@ from .checks import check_by_name, check_networks, check_settings_of_training, f
 from .comparison_runs import ComparisonRuns
 from .evaluation import CLASSIFIER
 from .reporting import PAGE, comparison_report
+from .run_data import with_classes_of
 from .run_folder import folder_for, lock
 from .sizing import sized
 from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, settings_of_training, silent
@@ -174,6 +175,7 @@ def compare(
     length = {name: value for name, value in length.items() if value is not None}
     networks = {"network": network, **sizes, "output": output, "labels": labels}
     given = None if teacher is None else folder_of(teacher, "teacher")
+    source = source if given is None else with_classes_of(given, source)
     now = _settings(source, length, given, {**networks, **settings, "couplings": couplings})
     with folder_for(out, f"{Path(source.name).name}-compare", settings, lambda path: _is_same(path, now)) as folder:
         work = ComparisonRuns(

@@ -12,7 +12,7 @@ from PIL import Image
 import flowmaps as fm
 from flowmaps.data import load
 from flowmaps.data.class_names import Numbering
-from flowmaps.experiments import distill, evaluate, train
+from flowmaps.experiments import compare, distill, evaluate, train
 from flowmaps.experiments.build import row_of
 from flowmaps.experiments.distillation_setup import source_of
 from flowmaps.experiments.pretrained_sources import SourceOptions
@@ -251,6 +251,11 @@ def test_an_evaluation_on_other_data_has_the_numbers_of_the_run(own, tmp_path, m
     )
     evaluate(own, data=pictures(tmp_path / "x", ["dog", "fox"], [1, 2]))
     assert numbers(seen[0]) == {1: 1, 2: 2}
+
+
+def test_a_comparison_has_the_numbers_of_its_teacher(own, tmp_path):
+    with pytest.raises(ValueError, match="are ant; the classes of .*run are cat, dog, fox"):
+        compare(pictures(tmp_path / "x", ["ant"], [0]), ["lmd"], teacher=own, steps=1, out=tmp_path / "out")
 
 
 def test_a_reference_with_other_classes_is_refused(own, tmp_path):
