@@ -17,6 +17,7 @@ from ..data import Data
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import LANDSCAPE, Row
+from ..methods.landscape import row_named
 from ..networks import MLP, DiT, UNet
 from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
 from ..recipes import flow_for
@@ -50,11 +51,7 @@ def row_of(method: MethodLike) -> Row:
     if not isinstance(method, str | Method):
         return next((row for row in LANDSCAPE if row.build is method), None) or row_of(getattr(method, "__name__", "?"))
     name = method if isinstance(method, str) else method.name
-    names = [row.name for row in LANDSCAPE]
-    wanted = name.replace("-", "_")
-    if wanted not in names:
-        raise ValueError(f"unknown method {name!r}{did_you_mean(wanted, names)}; known are {', '.join(names)}")
-    return LANDSCAPE[names.index(wanted)]
+    return row_named(name)
 
 
 def rows_of(methods: Sequence[MethodLike]) -> list[Row]:

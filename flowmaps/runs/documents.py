@@ -25,6 +25,7 @@ class FlowEntry(TypedDict):
     only_source: Number
     only_target: Number
     guidance: NotRequired[Any]
+    trained: NotRequired[Any]
     guided: NotRequired[str | None]  # format 1
 
 

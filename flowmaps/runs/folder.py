@@ -33,6 +33,8 @@ from .records import metrics_line, metrics_rows
 
 FORMAT = 2
 """Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""
+FLOW = ("network", "output", "path", "only_source", "only_target", "guidance", "trained")
+"""Parts of a flow map that the entry "flow" of config.json describes."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,7 @@ def configuration(
     return {
         "format": FORMAT,
         "fingerprint": compare,
-        "flow": {
-            name: described(getattr(flow, name), own)
-            for name in ("network", "output", "path", "only_source", "only_target", "guidance")
-        },
+        "flow": {name: described(getattr(flow, name), own) for name in FLOW},
         "method": {
             "name": method.name,
             "terms": fingerprint(method.terms, own, whole),

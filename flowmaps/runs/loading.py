@@ -12,8 +12,9 @@ from ..arguments import expect_path, shown, truth
 from ..distributed.shards import part_shapes
 from ..flow_map import FlowMap
 from ..serialise import build, check_arguments, shown_value
+from ..trained import TrainedSpec
 from .checkpoint_reading import read_latest, read_model
-from .folder import Run, read_config
+from .folder import FLOW, Run, read_config
 from .outline import check_outline
 
 
@@ -123,8 +124,7 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
         ValueError: If a described part does not belong to flowmaps, or the description is broken.
         OSError: If the pretrained model of the network cannot be loaded.
     """
-    known = ("network", "output", "path", "only_source", "only_target", "guidance")
-    parts = {name: config.get(name) for name in known if name != "network" or network is None}
+    parts = {name: config.get(name) for name in FLOW if name != "network" or network is None}
     for name, part in parts.items():
         if isinstance(part, dict) and "unknown" in part:
             instead = "network=" if name == "network" else "a whole FlowMap as network="
@@ -134,7 +134,10 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
             )
     try:
         built = {name: build(part, f"flow.{name}") for name, part in parts.items()}
+        trained = built.pop("trained")
         built = {"network": network, **built}
+        if not isinstance(trained, TrainedSpec | None):
+            raise ValueError(f"flow.trained must be a TrainedSpec, got {shown_value(trained)}")
         check_arguments(FlowMap, "FlowMap", built, "flow")
         for name in ("only_source", "only_target"):
             if built[name] is not None and not 0 <= built[name] <= 1:
@@ -146,4 +149,6 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
             f"the pretrained model of this run cannot be loaded: {error}. If it has moved, pass a whole FlowMap around "
             "it as network="
         ) from error
-    return FlowMap(**built)
+    flow = FlowMap(**built)
+    flow.trained = trained
+    return flow

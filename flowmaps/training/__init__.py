@@ -21,7 +21,7 @@ from .config import KeepingConfig, LearningConfig, TrainConfig
 from .schedule import WarmUp, WarmUpDecay, constant
 
 if TYPE_CHECKING:
-    from .loop import State, train
+    from .loop import State, fit, train
     from .loss_module import LossModule
 
 whole = unshard
@@ -29,11 +29,11 @@ whole = unshard
 
 __all__ = [
     "KeepingConfig", "LearningConfig", "LossModule", "State", "TrainConfig", "WarmUp", "WarmUpDecay", "constant",
-    "load", "read_config", "read_metrics", "train", "unshard", "whole",
+    "fit", "load", "read_config", "read_metrics", "train", "unshard", "whole",
 ]  # fmt: skip
 
 # These import accelerate. They load on first use, so that the command line starts fast.
-_LAZY = {"LossModule": "loss_module", "State": "loop", "train": "loop"}
+_LAZY = {"LossModule": "loss_module", "State": "loop", "fit": "loop", "train": "loop"}
 
 
 def __getattr__(name: str) -> Any:
