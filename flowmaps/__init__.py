@@ -41,7 +41,8 @@ __all__ = [
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students",
-    "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "train", "training", "visualise",
+    "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
+    "visualise",
 ]  # fmt: skip
 
 # These need more than torch, so they are imported on first use: name -> module, attribute.
@@ -54,6 +55,7 @@ _LAZY = {
     "load": ("runs", "load"),
     "planning": ("recipes.planning", None),
     "recipes": ("recipes", None),
+    "save": ("runs", "save"),
     "train": ("training", "train"),
     "training": ("training", None),
     "visualise": ("visualise", None),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import finite, shown
+from ..arguments import brief_repr, finite, shown
 from ..consistency import Rule, function_of, is_diagonal, refuse
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
@@ -199,6 +199,8 @@ class TermLoss:
     s: Tensor
     t: Tensor
     rows: Rows = Rows()
+
+    __repr__ = brief_repr
 
     def mean(self, values: Tensor) -> Tensor:
         """Average detached values (B,) over all rows of the term, including the rows of other processes."""

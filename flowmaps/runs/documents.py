@@ -29,6 +29,15 @@ class FlowEntry(TypedDict):
     guided: NotRequired[str | None]  # format 1
 
 
+class FlowFile(TypedDict):
+    """The description in the file of a flow map."""
+
+    format: int
+    flow: FlowEntry
+    sha256: str
+    versions: dict[str, str]
+
+
 class MethodEntry(TypedDict):
     """The entry "method" of config.json."""
 

@@ -106,7 +106,7 @@ def configuration(
     return {
         "format": FORMAT,
         "fingerprint": compare,
-        "flow": {name: described(getattr(flow, name), own) for name in FLOW},
+        "flow": flow_entry(flow, own),
         "method": {
             "name": method.name,
             "terms": fingerprint(method.terms, own, whole),
@@ -127,6 +127,12 @@ def configuration(
 def _tensors(module: nn.Module) -> list[Tensor]:
     """Return the weights and buffers of a module, which a checkpoint holds."""
     return [*module.parameters(), *module.buffers()]
+
+
+def flow_entry(flow: FlowMap, own: Iterable[Tensor] = ()) -> dict[str, Any]:
+    """Describe the parts of a flow map by name; weights in `own`, and its own ones, are not described."""
+    weights = [*own, *_tensors(flow)]
+    return {name: described(getattr(flow, name), weights) for name in FLOW}
 
 
 def described(part: Any, own: Iterable[Tensor] = ()) -> Any:

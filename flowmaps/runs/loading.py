@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from ..arguments import expect_path, shown, truth
 from ..distributed.shards import part_shapes
+from ..files import tensor_shapes
 from ..flow_map import FlowMap
 from ..serialise import build, check_arguments, shown_value
 from ..trained import TrainedSpec
+from . import flow_file
 from .checkpoint_reading import read_latest, read_model
 from .folder import FLOW, Run, read_config
 from .outline import check_outline
@@ -39,17 +41,17 @@ class LoadedFlow:
 
 
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
-    """Load the flow map of a run folder, from its newest valid checkpoint.
+    """Load the flow map of a run folder, from its newest valid checkpoint, or of a file that `fm.save` wrote.
 
     Nothing is unpickled, and nothing is downloaded: a network that was read from the folder of a pipeline is read from
     its safetensors again, and one from the Hugging Face hub from the local cache. A checkpoint whose weights are
     damaged is skipped with a warning. Only the file with these weights is read and checked.
 
     Args:
-        run: The run folder.
+        run: The run folder, or the file.
         network: The network, if it is not part of flowmaps; a whole FlowMap if its output or path is not part of
-            flowmaps. None: built from config.json.
-        ema: Whether to load the averaged weights instead of the trained weights.
+            flowmaps. None: built from its description.
+        ema: Whether to load the averaged weights instead of the trained weights. A file has one kind of weights.
 
     Returns:
         The flow map, on the CPU, in evaluation mode.
@@ -58,9 +60,20 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
         FileNotFoundError: If there is no run or no checkpoint.
         OSError: If the network refers to the folder of a pretrained model, and that folder is missing or has no
             safetensors.
-        ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
+        ValueError: If all checkpoints or the file are damaged, `network` is needed, or the weights do not match it.
     """
-    return load_with_step(run, network, ema=ema).flow
+    expect_path("run", run)
+    return load_file(Path(run), network) if Path(run).is_file() else load_with_step(run, network, ema=ema).flow
+
+
+def load_file(path: Path, network: nn.Module | None = None) -> FlowMap:
+    """Load the flow map of a file that `fm.save` wrote. Arguments and errors are those of `load`."""
+    _check_network(network)
+    about = flow_file.read(path)
+    if not isinstance(network, FlowMap):
+        check_outline(lambda: rebuild(about["flow"], network, path), tensor_shapes(path), path, path)
+    weights = flow_file.read_weights(path, about["sha256"])
+    return _filled(network if isinstance(network, FlowMap) else rebuild(about["flow"], network, path), weights, path)
 
 
 def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> LoadedFlow:
@@ -81,8 +94,7 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     """
     expect_path("run", run)
     truth(ema=ema)
-    if network is not None and not isinstance(network, nn.Module):
-        raise TypeError(f"network must be a module, or a whole FlowMap, got {shown(network)}")
+    _check_network(network)
     config = None if isinstance(network, FlowMap) else read_config(run)
     name, file = "ema" if ema else "flow", Run(Path(run)).config
 
@@ -100,13 +112,24 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
         flow = network
     else:
         flow = rebuild(config["flow"], network, file)
+    return LoadedFlow(_filled(flow, weights, path), state["step"], ema)
+
+
+def _check_network(network: Any) -> None:
+    """Raise TypeError for a network that is no module."""
+    if network is not None and not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a module, or a whole FlowMap, got {shown(network)}")
+
+
+def _filled(flow: FlowMap, weights: dict[str, Tensor], path: Path) -> FlowMap:
+    """Load weights into a flow map in their own precision, and put it into evaluation mode."""
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:
         flow.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit this network: {' '.join(str(error).split())}") from None
-    return LoadedFlow(flow.eval(), state["step"], ema)
+    return flow.eval()
 
 
 def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> FlowMap:
@@ -129,7 +152,7 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
         if isinstance(part, dict) and "unknown" in part:
             instead = "network=" if name == "network" else "a whole FlowMap as network="
             raise ValueError(
-                f"the {name} of this run is not part of flowmaps and cannot be rebuilt from a file: pass {instead} "
+                f"the {name} in {file} is not part of flowmaps and cannot be rebuilt from a file: pass {instead} "
                 f"({shown_value(part['unknown'])})"
             )
     try:

@@ -14,6 +14,7 @@ except ImportError as error:
     raise ImportError(f"training and run folders need {error.name}: pip install flowmaps[train]") from None
 
 from ..distributed.shards import unshard
+from ..runs.flow_file import save
 from ..runs.folder import read_config
 from ..runs.loading import load
 from ..runs.records import read_metrics
@@ -29,7 +30,7 @@ whole = unshard
 
 __all__ = [
     "KeepingConfig", "LearningConfig", "LossModule", "State", "TrainConfig", "WarmUp", "WarmUpDecay", "constant",
-    "fit", "load", "read_config", "read_metrics", "train", "unshard", "whole",
+    "fit", "load", "read_config", "read_metrics", "save", "train", "unshard", "whole",
 ]  # fmt: skip
 
 # These import accelerate. They load on first use, so that the command line starts fast.

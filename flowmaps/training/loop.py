@@ -19,7 +19,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 from torch import nn
 
-from ..arguments import shown
+from ..arguments import brief_repr, shown
 from ..data import as_data
 from ..data.labels import uses_labels
 from ..distributed.launcher import ends_with_launcher
@@ -68,6 +68,9 @@ class State:
     lr: float
     seconds: float
     progress: float
+
+    def __repr__(self) -> str:
+        return brief_repr(self, ("step", "loss", "lr", "seconds", "progress"))
 
 
 @takes(TrainConfig)
