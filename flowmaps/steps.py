@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arguments import at_least, did_you_mean, positive, shown, within
+from .arguments import at_least, did_you_mean, positive, refuse_factory, shown, within
 from .flow_map import check_jump, check_velocity
 from .path import expand
 
@@ -48,17 +48,16 @@ def named(step: Any) -> Step:
         The step.
 
     Raises:
-        TypeError: It is neither a step nor a name, or `gamma`, which needs its argument.
+        TypeError: It is neither a step nor a name, or another function that makes one.
         ValueError: There is no such step.
     """
     if isinstance(step, str):
         if step not in NAMES:
             raise ValueError(f"unknown step {step!r}{did_you_mean(step, NAMES)}; known are {', '.join(NAMES)}")
         step = globals()[step]
-    if step is gamma:
-        raise TypeError("steps.gamma makes a step from its share of fresh noise: pass step=steps.gamma(0.5)")
     if step is sde or step is ode:
         return step()
+    refuse_factory("a step", step, "Step")
     if not callable(step):
         raise TypeError(f"a step is a function such as steps.euler or its name, got {shown(step)}")
     return step

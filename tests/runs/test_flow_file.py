@@ -22,7 +22,7 @@ def made(kind):
         return fm.FlowMap(fm.networks.MLP(2, width=8, depth=1), fm.GaussianSkip.fit(torch.randn(50, 2)))
     guided = fm.GuidanceSpec((1.0, 4.0), (0.1, 0.9), {"label": 3})
     flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1).bfloat16(), guidance=guided)
-    flow.trained = fm.TrainedSpec(up=True, conditions=("label",), shape=(2,))
+    flow.trained = fm.TrainedSpec(up=True, conditions=("label",), dropped=("label",), shape=(2,))
     return flow
 
 

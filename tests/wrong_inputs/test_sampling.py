@@ -104,6 +104,8 @@ SAMPLING = cases(
     fm.sample(flow, x, steps=1, times=[1.0, 0.5, 0.0])
     fm.sample(flow, x, step=fm.steps.gamma)
     fm.sample(flow, x, step="gamma")
+    fm.sample(flow, x, step=fm.steps.default)
+    fm.sample(flow, x, step=fm.finite_steps.several)
     fm.trajectory(flow, x, times=[0.0, 1.0])
     fm.trajectory(flow, x, steps=2, times=[1.0, 0.0])
     fm.invert(writes, x, step=fm.steps.euler)
