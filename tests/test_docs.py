@@ -119,7 +119,8 @@ def test_the_commands_of_the_pages_are_commands():
         parse(shlex.split(line)[1:])
 
 
-def test_the_first_page_runs():
+def test_the_first_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks("index.md", "python"):
         exec(block.replace("steps=2000", "steps=3"), names)
