@@ -63,7 +63,9 @@ def test_api_pages_have_tables_of_arguments_with_types_and_defaults(site):
     page = (site / "api/sampling.html").read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     assert re.search(r"Name Type Description Default flow Any ", text)
-    assert re.search(r" steps int \| None Number of equal steps\. None: 1\. None times Sequence ?\[ ?float ?\] \| None ", text)
+    assert re.search(
+        r" steps int \| None Number of equal steps\. None: 1\. None times Sequence ?\[ ?float ?\] \| None ", text
+    )
     assert re.search(r"Raises: Type Description ValueError ", text)
 
 

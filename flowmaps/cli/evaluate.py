@@ -12,7 +12,13 @@ def run_evaluate(options: Evaluate) -> None:
     """Measure a run and print the table."""
     interval = interval_of(options.guidance_interval)
     say(f"Measuring {options.run} (a large network takes minutes) ...")
-    result = experiments.evaluate(options.run, options.reference, guidance=options.guidance, guidance_interval=interval)
+    result = experiments.evaluate(
+        options.run,
+        options.reference,
+        device=options.device,
+        guidance=options.guidance,
+        guidance_interval=interval,
+    )
     (print_json if options.json else print_evaluation)(result)
 
 

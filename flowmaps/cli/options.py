@@ -105,6 +105,8 @@ class Sample(Common):
     """Times between which guidance acts, such as 0.2:0.8. None: all."""
     seed: int = 0
     """Seed of the noise and of random steps."""
+    device: str | None = None
+    """Device to sample on, such as cpu or cuda:1. None: a GPU if there is one."""
     ema: bool = True
     """Use the averaged weights."""
 
@@ -124,6 +126,8 @@ class Evaluate(Common):
     """Scales of guidance for the table of a run with guidance. None: 1, 2 and 4, as far as it was trained on them."""
     guidance_interval: str | None = None
     """Times between which guidance acts, such as 0.2:0.8. None: all."""
+    device: str = "cpu"
+    """Device to sample on, such as cpu or cuda."""
     json: bool = False
     """Print JSON instead of a table."""
 
