@@ -172,10 +172,14 @@ class Steps(Iterator[State]):
     def __init__(self, job: Job, monitor: Monitor) -> None:
         self.job, self._steps, self._touched = job, steps_of(job, monitor), False
 
+    def __iter__(self) -> Iterator[State]:
+        """Iterate over the steps, without a frame of this class in each."""
+        self._touched = True
+        return self._steps
+
     def __next__(self) -> State:
         """Take a step."""
-        self._touched = True
-        return next(self._steps)
+        return next(iter(self))
 
     def close(self) -> None:
         """Leave the loop: write a checkpoint, and release the run folder."""
