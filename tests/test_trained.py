@@ -185,6 +185,8 @@ def test_a_run_keeps_the_record_and_older_runs_have_none(tmp_path):
     flow = learned(fm.methods.lsd(), "two_moons", out=tmp_path / "run")
     again = fm.load(tmp_path / "run")
     assert again.trained == flow.trained and again.trained.conditions == ("label",)
+    whole = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1, classes=2))
+    assert fm.load(tmp_path / "run", whole).trained == flow.trained
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["flow"].pop("trained")["arguments"]["up"] is False
     del config["checksum"]

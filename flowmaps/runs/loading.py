@@ -73,7 +73,7 @@ def load_file(path: Path, network: nn.Module | None = None) -> FlowMap:
     if not isinstance(network, FlowMap):
         check_outline(lambda: rebuild(about["flow"], network, path), tensor_shapes(path), path, path)
     weights = flow_file.read_weights(path, about["sha256"])
-    return _filled(network if isinstance(network, FlowMap) else rebuild(about["flow"], network, path), weights, path)
+    return _filled(_made(about["flow"], network, path), weights, path)
 
 
 def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> LoadedFlow:
@@ -95,11 +95,11 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     expect_path("run", run)
     truth(ema=ema)
     _check_network(network)
-    config = None if isinstance(network, FlowMap) else read_config(run)
+    config = read_config(run)
     name, file = "ema" if ema else "flow", Run(Path(run)).config
 
     def read(path: Path, state: dict[str, Any]) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
-        if config is not None:
+        if not isinstance(network, FlowMap):
             check_outline(lambda: rebuild(config["flow"], network, file), part_shapes(path, name), path, file)
         return path, state, read_model(path, name)
 
@@ -107,11 +107,7 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
     path, state, weights = found
-    if config is None:
-        assert isinstance(network, FlowMap)
-        flow = network
-    else:
-        flow = rebuild(config["flow"], network, file)
+    flow = _made(config["flow"], network, file)
     return LoadedFlow(_filled(flow, weights, path), state["step"], ema)
 
 
@@ -119,6 +115,14 @@ def _check_network(network: Any) -> None:
     """Raise TypeError for a network that is no module."""
     if network is not None and not isinstance(network, nn.Module):
         raise TypeError(f"network must be a module, or a whole FlowMap, got {shown(network)}")
+
+
+def _made(entry: dict[str, Any], network: nn.Module | None, file: Path) -> FlowMap:
+    """Make the described flow map, or take a whole one; it gets the record of training."""
+    if isinstance(network, FlowMap):
+        network.trained = read_trained(entry, file)
+        return network
+    return rebuild(entry, network, file)
 
 
 def _filled(flow: FlowMap, weights: dict[str, Tensor], path: Path) -> FlowMap:
@@ -147,20 +151,19 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
         ValueError: If a described part does not belong to flowmaps, or the description is broken.
         OSError: If the pretrained model of the network cannot be loaded.
     """
-    parts = {name: config.get(name) for name in FLOW if name != "network" or network is None}
+    left = ("trained",) if network is None else ("trained", "network")
+    parts = {name: config.get(name) for name in FLOW if name not in left}
     for name, part in parts.items():
         if isinstance(part, dict) and "unknown" in part:
             instead = "network=" if name == "network" else "a whole FlowMap as network="
             raise ValueError(
-                f"the {name} in {file} is not part of flowmaps and cannot be rebuilt from a file: pass {instead} "
+                f"the {name} of this {'run' if file.name == 'config.json' else 'file'} is not part of flowmaps and "
+                f"cannot be rebuilt from a file: pass {instead} "
                 f"({shown_value(part['unknown'])})"
             )
     try:
         built = {name: build(part, f"flow.{name}") for name, part in parts.items()}
-        trained = built.pop("trained")
         built = {"network": network, **built}
-        if not isinstance(trained, TrainedSpec | None):
-            raise ValueError(f"flow.trained must be a TrainedSpec, got {shown_value(trained)}")
         check_arguments(FlowMap, "FlowMap", built, "flow")
         for name in ("only_source", "only_target"):
             if built[name] is not None and not 0 <= built[name] <= 1:
@@ -173,5 +176,16 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
             "it as network="
         ) from error
     flow = FlowMap(**built)
-    flow.trained = trained
+    flow.trained = read_trained(config, file)
     return flow
+
+
+def read_trained(config: dict[str, Any], file: Path) -> TrainedSpec | None:
+    """Read the record of training from the "flow" entry of config.json; None in runs of earlier versions."""
+    try:
+        trained = build(config.get("trained"), "flow.trained")
+        if not isinstance(trained, TrainedSpec | None):
+            raise ValueError(f"flow.trained must be a TrainedSpec, got {shown_value(trained)}")
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+    return trained

@@ -1,7 +1,6 @@
 """`fm.save` and `fm.load` of a bare flow map: one file, without pickle, checked like a run."""
 
 import json
-import re
 
 import pytest
 import torch
@@ -52,7 +51,7 @@ class Own(nn.Module):
 def test_a_network_of_ones_own_is_passed_again(tmp_path):
     flow, path = fm.FlowMap(Own()), tmp_path / "map.safetensors"
     fm.save(flow, path)
-    with pytest.raises(ValueError, match=f"the network in {re.escape(str(path))} is not part of flowmaps.*network="):
+    with pytest.raises(ValueError, match="the network of this file is not part of flowmaps.*network="):
         fm.load(path)
     for given in (Own(), fm.FlowMap(Own())):
         assert torch.equal(fm.load(path, given)(torch.ones(1, 2), 1.0, 0.0), flow(torch.ones(1, 2), 1.0, 0.0))
