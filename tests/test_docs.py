@@ -105,7 +105,9 @@ def test_api_pages_have_tables_of_arguments_with_types_and_defaults(site):
     page = (site / "api/sampling.html").read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     assert re.search(r"Name Type Description Default flow Any ", text)
-    assert re.search(r" steps int Number of equal steps\. 1 times Sequence ?\[ ?float ?\] \| None ", text)
+    assert re.search(
+        r" steps int \| None Number of equal steps\. None: 1\. None times Sequence ?\[ ?float ?\] \| None ", text
+    )
     assert re.search(r"Raises: Type Description ValueError ", text)
 
 
@@ -181,7 +183,8 @@ def test_the_messages_on_the_page_of_errors_are_messages_of_the_package():
             assert any(part in text for text in texts), (message, part)
 
 
-def test_the_first_page_runs():
+def test_the_first_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks("index.md", "python"):
         exec(block.replace("steps=2000", "steps=3"), names)

@@ -109,6 +109,8 @@ class Sample(Common):
     """Times between which guidance acts, such as 0.2:0.8. None: all."""
     seed: int = 0
     """Seed of the noise and of random steps."""
+    device: str | None = None
+    """Device to sample on, such as cpu or cuda:1. None: a GPU if there is one."""
     ema: bool = True
     """Use the averaged weights."""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, check_seed
+from ..arguments import at_least, brief_repr, check_seed
 from .prompts import Prompts
 
 Kind = Literal["points", "images", "vectors"]
@@ -39,6 +39,9 @@ class Batch(NamedTuple):
     label: Tensor | None = None
     noise: Tensor | None = None
     given: Mapping[str, Tensor] | None = None
+
+    def __repr__(self) -> str:
+        return brief_repr(self, self._fields)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to every tensor of the batch."""
@@ -105,6 +108,9 @@ class Data:
     recipe: dict[str, Any] | None = None
     coupling: dict[str, Any] | None = None
     prompts: Prompts | None = None
+
+    def __repr__(self) -> str:
+        return brief_repr(self, ("name", "kind", "shape", "size", "classes", "given"))
 
     @property
     def size(self) -> int | None:

@@ -21,12 +21,13 @@ from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
 from ..steps import Step
-from .checks import folder_of
+from .checks import device_of, folder_of
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
 from .sample_files import check_file, check_suffix, write
 from .text_conditioning import in_turn, text_conditions
-from .trained_run import Say, device, silent
+from .trained_run import Say, silent
+from .trained_run import device as default_device
 
 MOST_ROWS = 2**13
 """Largest number of samples that are computed at a time."""
@@ -47,6 +48,7 @@ def sample(
     guidance_interval: TimeInterval | None = None,
     seed: int = 0,
     ema: bool = True,
+    device: str | None = None,
     say: Say = silent,
 ) -> Tensor:
     """Draw samples from a trained run, as `flowmaps sample` does.
@@ -68,6 +70,7 @@ def sample(
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
         seed: Seed of the noise and of random steps.
         ema: Whether to use the averaged weights.
+        device: The device to sample on, such as "cpu" or "cuda:1". None: a GPU if there is one.
         say: Receives a line when the file is written, and before more than 1 GB of memory is taken.
 
     Returns:
@@ -75,10 +78,11 @@ def sample(
 
     Raises:
         FileNotFoundError: The run does not exist.
-        ValueError: File type, number, label, prompt, guidance or step do not fit the run, or the samples do not fit
-            into the memory.
+        ValueError: File type, number, label, prompt, guidance or step do not fit the run, there is no such device, or
+            the samples do not fit into the memory.
     """
     _check(out, n, seed, guidance)
+    where = device_of(default_device() if device is None else device)
     truth(ema=ema)
     run = folder_of(run)
     config = read_config(run)
@@ -87,20 +91,19 @@ def sample(
     if out is not None:
         check_file(Path(out), n, config)
     loaded = load_with_step(run, ema=ema)
-    flow = loaded.flow.to(device())
+    flow = loaded.flow.to(where)
     check_room(n * math.prod(shape) * flow.like.element_size(), f"{n:,} samples take", "draw fewer samples, `n`", say)
     labels = labels_of(run, config, n, label)
     source, condition = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
-    condition |= sampling.by_name(labels)
+    condition |= {name: value.to(where) for name, value in sampling.by_name(labels).items()}
     texts = text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt)
 
     def bound(rows: slice) -> Any:
         here = {key: value[rows] for key, value in condition.items()} | in_turn(texts, range(n)[rows])
         return source.given(**here) if here else source
 
-    noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
-    noise = noise.mul_(flow.path.sigma(torch.ones(()))).to(flow.like)
+    noise = sampling.noise(flow, n, shape=shape, seed=seed)
     x = sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS)).cpu()
     if out is not None:
         write(Path(out), x, config, labels if labels is None else labels.cpu())
@@ -200,7 +203,7 @@ def labels_of(run: Path, config: Mapping[str, Any], n: int, label: int | None) -
     if label is not None:
         at_least(0, label=label)
     if label is None:
-        return torch.arange(n, device=device()) % classes
+        return torch.arange(n) % classes
     if not 0 <= label < classes:
         raise ValueError(f"`label` must be at least 0 and below the number of classes, {classes}, got {label}")
-    return torch.full((n,), label, device=device())
+    return torch.full((n,), label)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import finite, shown
+from ..arguments import brief_repr, finite, refuse_factory, shown
 from ..consistency import Rule, function_of, is_diagonal, refuse
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
@@ -97,6 +97,12 @@ class Term:
                 raise TypeError(f"the {name} of a term is a function, got {shown(value)}")
         if not callable(self.weight) and not isinstance(self.weight, Mapping):
             raise TypeError(f"the weight of a term is a function, or several by name, got {shown(self.weight)}")
+        refuse_factory("the times of a term", self.times, "Times")
+        refuse_factory("the velocity of a term", self.velocity, "VelocitySource")
+        for weight in self.weight.values() if isinstance(self.weight, Mapping) else (self.weight,):
+            refuse_factory("the weight of a term", weight, "Weight")
+        options = self.rule.keywords if isinstance(self.rule, functools.partial) else {}
+        refuse_factory("the derivative of a rule", options.get("derivative"), "Derivative")
         refuse(self.rule, self.velocity, self.sources)
         finite(share=self.share)
         if not 0 < self.share <= 1:
@@ -210,6 +216,8 @@ class TermLoss:
     t: Tensor
     rows: Rows = Rows()
     is_distance: bool = False
+
+    __repr__ = brief_repr
 
     def mean(self, values: Tensor) -> Tensor:
         """Average detached values (B,) over all rows of the term, including the rows of other processes."""

@@ -25,7 +25,17 @@ class FlowEntry(TypedDict):
     only_source: Number
     only_target: Number
     guidance: NotRequired[Any]
+    trained: NotRequired[Any]
     guided: NotRequired[str | None]  # format 1
+
+
+class FlowFile(TypedDict):
+    """The description in the file of a flow map."""
+
+    format: int
+    flow: FlowEntry
+    sha256: str
+    versions: dict[str, str]
 
 
 class MethodEntry(TypedDict):

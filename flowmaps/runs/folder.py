@@ -33,6 +33,8 @@ from .records import metrics_line, metrics_rows
 
 FORMAT = 2
 """Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""
+FLOW = ("network", "output", "path", "only_source", "only_target", "guidance", "trained")
+"""Parts of a flow map that the entry "flow" of config.json describes."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,7 @@ def configuration(
     return {
         "format": FORMAT,
         "fingerprint": compare,
-        "flow": {
-            name: described(getattr(flow, name), own)
-            for name in ("network", "output", "path", "only_source", "only_target", "guidance")
-        },
+        "flow": flow_entry(flow, own),
         "method": described_method(method, own, whole),
         "data": {
             name: fingerprint(getattr(data, name))
@@ -142,6 +141,12 @@ def described_method(method: Method, own: Iterable[Tensor] | None = None, whole:
 def _tensors(module: nn.Module) -> list[Tensor]:
     """Return the weights and buffers of a module, which a checkpoint holds."""
     return [*module.parameters(), *module.buffers()]
+
+
+def flow_entry(flow: FlowMap, own: Iterable[Tensor] = ()) -> dict[str, Any]:
+    """Describe the parts of a flow map by name; weights in `own`, and its own ones, are not described."""
+    weights = [*own, *_tensors(flow)]
+    return {name: described(getattr(flow, name), weights) for name in FLOW}
 
 
 def described(part: Any, own: Iterable[Tensor] = ()) -> Any:

@@ -105,12 +105,13 @@ def _reordered(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _not_compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
     """Return the entries that are not compared, because one of the configurations lacks them."""
+    derived = frozenset({"trained"})  # it follows from method and data, and earlier versions do not have it
     how = {before.get("fingerprint", "off"), now.get("fingerprint", "off")}
     if "off" in how:
-        return CONTENTS | {"contents"}
+        return CONTENTS | {"contents"} | derived
     pythons = {str(one.get("versions", {}).get("python")).rpartition(".")[0] for one in (before, now)}
     code = {"code_sha256"} if len(pythons) > 1 else set()  # bytecode differs between versions of Python
-    return frozenset(code | ({"whole_sha256"} if how != {"whole"} else set()))
+    return derived | code | ({"whole_sha256"} if how != {"whole"} else set())
 
 
 def _shared(value: Any, other: Any) -> Any:
