@@ -138,7 +138,7 @@ def step_weight(a: float, c: float) -> Weight:
     Returns:
         The weight.
     """
-    return by_interval(lambda s, t: torch.full_like(s, a), adaptive(1.0, c / a, squared))
+    return by_interval(lambda s, t: a * torch.ones_like(s), adaptive(1.0, c / a, squared))
 
 
 def geometric(first: float, last: float) -> Callable[[float], float]:
