@@ -11,10 +11,10 @@ RUN := runs/demo
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow lint format docs bench hooks clean
+.PHONY: help env demo test test-slow test-install lint format docs bench hooks clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 env: $(READY)  ## Make or refresh the environment in .venv
 
@@ -28,6 +28,9 @@ test: $(READY)  ## Run the tests, but for the slow ones
 
 test-slow: $(READY)  ## Run the slow tests: compiling, several processes, whole programs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
+
+test-install: $(READY)  ## Install the wheel with each extra into an environment of its own, and use it
+	$(BIN)/python tests/install.py $(ARGS)
 
 lint: $(READY)  ## Check style, formatting, types and floors
 	$(BIN)/ruff check .

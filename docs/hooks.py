@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import typeset
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -26,6 +27,16 @@ from flowmaps.methods.landscape import FAMILIES, rows_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path("benchmarks/results")
+TORCH = {
+    "torch.Tensor": "tensors.html#torch.Tensor",
+    "torch.Generator": "generated/torch.Generator.html",
+    "torch.device": "tensor_attributes.html#torch.device",
+    "torch.dtype": "tensor_attributes.html#torch.dtype",
+    "torch.nn.Module": "generated/torch.nn.Module.html",
+    "torch.nn.modules.module.Module": "generated/torch.nn.Module.html",
+    "torch.optim.Optimizer": "optim.html#torch.optim.Optimizer",
+}
+"""Pages of torch's documentation by name."""
 NOT_MEASURED = "*This has not been measured in this version.*"
 
 
@@ -36,9 +47,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_pre_build(config: MkDocsConfig) -> None:
+    """Link the names of torch in signatures to its documentation, without asking its server for a list of them."""
+    autorefs: Any = config.plugins["autorefs"]
+    for name, page in TORCH.items():
+        autorefs.register_url(name, f"https://docs.pytorch.org/docs/stable/{page}")
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace the marked lines, then link the names."""
+    """Replace the marked lines, typeset the formulas, then link the names."""
     filled = re.sub(r"^<!-- (\w+) ?(.*?) -->$", lambda mark: INSERTS[mark[1]](*mark[2].split()), markdown, flags=re.M)
+    filled = re.sub(r"^```formula\n(.*?)^```$", lambda block: typeset.to_table(block[1]), filled, flags=re.M | re.S)
     text_and_code = re.split(r"(^ *```.*?^ *```$)", filled, flags=re.M | re.S)
     text_and_code[::2] = [
         re.sub(r"(?<![\[`])`((?:fm|flowmaps)(?:\.\w+)+)`(?![\]`])", _linked, text) for text in text_and_code[::2]
@@ -143,7 +162,7 @@ def _entry(row: Row) -> str:
     ]
     bibtex = "\n".join(f"    {line}".rstrip() for line in row.bibtex.strip().splitlines())
     return (
-        f"#### {row.name}\n\n```text\n{row.equation.strip()}\n```\n\n{' '.join(facts)}\n\n"
+        f"#### {row.name}\n\n{typeset.to_mathml(row.equation)}\n\n{' '.join(facts)}\n\n"
         f'??? quote "BibTeX"\n\n    ```bibtex\n{bibtex}\n    ```'
     )
 

@@ -28,20 +28,22 @@ from .flow_map import FlowMap, GuidanceSpec
 from .method import Loss, Method, Stages, Term, TermLoss, balance, stages, term
 from .outputs import Bounded, Endpoint, GaussianSkip, Position, Rotation, average_velocity
 from .pretrained import Pretrained, Reading, teacher
-from .sampling import interpolate, invert, sample, trajectory
+from .sampling import interpolate, invert, noise, sample, trajectory
 from .students import student
 from .times import grids
+from .trained import TrainedSpec
 from .units import Units
 
 __all__ = [
-    "path", "FlowMap", "GuidanceSpec", "Units",
+    "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
     "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
-    "exact", "steps", "sample", "trajectory", "invert", "interpolate", "networks",
+    "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students",
-    "data", "evaluate", "experiments", "export", "load", "planning", "recipes", "train", "training", "visualise",
+    "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
+    "visualise",
 ]  # fmt: skip
 
 # These need more than torch, so they are imported on first use: name -> module, attribute.
@@ -50,9 +52,11 @@ _LAZY = {
     "evaluate": ("evaluate", None),
     "experiments": ("experiments", None),
     "export": ("export", None),
+    "fit": ("training", "fit"),
     "load": ("runs", "load"),
     "planning": ("recipes.planning", None),
     "recipes": ("recipes", None),
+    "save": ("runs", "save"),
     "train": ("training", "train"),
     "training": ("training", None),
     "visualise": ("visualise", None),

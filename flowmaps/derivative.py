@@ -25,10 +25,28 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .forward_mode import Detached, Dual, check, dual_number, primal
+from .forward_mode import (
+    Detached,
+    Dual,
+    InPlace,
+    RefuseWrong,
+    check,
+    dual_number,
+    primal,
+    random_state,
+    set_random_state,
+    warn_of,
+)
 
 Function = Callable[..., Any]
 Derivative = Callable[[Function, Sequence[Tensor], Sequence[Any]], tuple[Any, Any]]
+
+
+INSTEAD = (
+    "take derivative=fm.derivative.finite_difference(), or write this part with operations that make new tensors "
+    "(torch.cat, F.pad, F.scaled_dot_product_attention)"
+)
+"""Advice for a network that forward mode cannot follow."""
 
 
 def keep(x: Any) -> Any:
@@ -208,10 +226,46 @@ def time_part(derivative: Derivative = jvp, rest: Derivative = detached) -> Deri
 
 
 def _forward_mode(kind: type[Dual], f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    if torch.compiler.is_compiling():
+        return _by_dual_numbers(kind, f, inputs, tangents)
+    before = random_state(inputs[0].device)
+    try:
+        return _by_dual_numbers(kind, f, inputs, tangents)
+    except InPlace as error:
+        set_random_state(inputs[0].device, before)
+        return _by_functorch(kind, f, inputs, tangents, error)
+    except Exception as error:
+        if type(error).__module__ == "torch._dynamo.exc":  # flex_attention, and functions that torch.compile made
+            raise TypeError(
+                "expected operations that dual numbers can follow, got one that torch compiles, such as "
+                f"flex_attention: {INSTEAD}"
+            ) from error
+        raise
+
+
+def _by_dual_numbers(
+    kind: type[Dual], f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]
+) -> tuple[Any, Any]:
     directions = _directions(inputs, tangents)
     result = f(*(x if dx is None else dual_number(kind, x, dx) for x, dx in zip(inputs, directions, strict=True)))
     _each(check, result)
     return _each(primal, result), _each(_tangent, result)
+
+
+def _by_functorch(
+    kind: type[Dual], f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any], error: InPlace
+) -> tuple[Any, Any]:
+    """Differentiate a function that writes in place, with a warning the first time."""
+    stopped = kind is Detached or not torch.is_grad_enabled()
+    try:
+        with contextlib.nullcontext() if stopped else RefuseWrong(error):
+            value, d = functorch(f, inputs, tangents)
+    except (RuntimeError, NotImplementedError) as second:
+        if not any(word in str(second) for word in ("transform", "functorch", "forward AD")):
+            raise
+        raise TypeError(f"{error}, and torch's own forward mode cannot follow this network: {INSTEAD}") from second
+    warn_of(str(error))
+    return value, _each(torch.detach, d) if stopped else d
 
 
 def _tangent(result: Any) -> Tensor:

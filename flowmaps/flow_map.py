@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,7 @@ from .arguments import given, refuse_written, version, within
 from .outputs import Output, average_velocity
 from .path import Path, Time, expand, linear
 from .serialise import describable
+from .trained import TrainedSpec
 from .units import Units
 
 ADVICE = {
@@ -101,8 +104,10 @@ class FlowMap(nn.Module):
             guiding such a map again warns.
 
     Attributes:
-        units: The units of standardised data. The map computes on standardised states, and samplers return states in
-            these units. `train` sets it from the data. None: states are in the units of the data.
+        trained: The jumps and conditions that the weights were trained for, a `fm.TrainedSpec`; calls outside of them
+            warn once. `train` sets it. None: not known, and nothing is checked.
+        units: The units of standardised data, a `fm.Units`. The map computes on standardised states, and samplers
+            return states in these units. `train` sets it from the data. None: states are in the units of the data.
 
     Raises:
         TypeError: The network, the output or the path is of another kind.
@@ -133,8 +138,10 @@ class FlowMap(nn.Module):
         self.path = path
         self.only_source, self.only_target = only_source, only_target
         self.guidance = guidance
+        self.trained: TrainedSpec | None = None
         self.units: Units | None = None  # no argument: descriptions of earlier versions must stay equal
         self.condition: dict[str, Any] = {}
+        self._said: set[str] = set()  # warnings are given once, also by bound copies
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Jump: F(x, s, t) = x + (t - s) V(x, s, t), the state at time t.
@@ -147,11 +154,15 @@ class FlowMap(nn.Module):
         Returns:
             The state at time t, of the shape of x.
         """
+        if self.trained is not None:
+            self._check_trained(s, t)
         s, t = expand(s, x), expand(t, x)
         return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """V(x, s, t): the mean of v along the path from s to t; the velocity if s = t."""
+        if self.trained is not None:
+            self._check_trained(s, t)
         s, t = expand(s, x), expand(t, x)
         self._check(s, t)
         before = version(x)
@@ -179,7 +190,7 @@ class FlowMap(nn.Module):
         return bound
 
     def around(self, network: Callable[..., Tensor]) -> FlowMap:
-        """The same output, path, condition, limits, guidance and units around another network.
+        """The same output, path, condition, limits, guidance, units and record of training around another network.
 
         Args:
             network: Other weights, such as averaged or frozen ones.
@@ -191,15 +202,14 @@ class FlowMap(nn.Module):
         # made anew: torch.compile cannot follow a copy
         other = FlowMap(network, self.output, self.path, guidance=self.guidance, **limits)  # type: ignore[arg-type]
         other.condition, other.training, other.units = self.condition, self.training, self.units
+        other.trained, other._said = self.trained, self._said
         return other
 
     @property
     def like(self) -> Tensor:
         """An empty tensor of the device and dtype for x: the widest dtype among the weights."""
-        weights = list(self.parameters())
-        dtypes = [weight.dtype for weight in weights if weight.is_floating_point()]
-        dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
-        return torch.empty(0, dtype=dtype, device=weights[0].device if weights else None)
+        found = like_weights(self)
+        return torch.empty(0) if found is None else found
 
     @property
     def guided(self) -> str | None:
@@ -227,23 +237,53 @@ class FlowMap(nn.Module):
         other.units = None
         return other
 
-    def _check(self, s: Tensor, t: Tensor) -> None:
-        """Refuse values that are no times, and times that a partial map does not know.
+    def _check_trained(self, s: Time, t: Time) -> None:
+        """Warn once about times and conditions that were never trained.
 
-        It reads values, so it does nothing while a graph is traced and on a GPU.
+        Values of tensors are read on the CPU alone, and not in training, which draws its own times.
         """
-        if (
-            torch.compiler.is_compiling()
-            or s.device.type != "cpu"
-            or not (type(s) is type(t) is Tensor)
-            or torch._C._functorch.maybe_current_level() is not None
-        ):
+        if self.trained is None or torch.compiler.is_compiling():
+            return
+        found = [self.trained.warning_of_conditions(self.condition)]
+        if isinstance(s, int | float) and isinstance(t, int | float):
+            found.append(self.trained.warning_of_times(s, t))
+        elif not self.training and _is_readable(times := [torch.as_tensor(one) for one in (s, t)]):
+            found.append(self.trained.warning_of_tensors(*times))
+        for sentence in filter(None, found):
+            self.warn_once(sentence, stacklevel=5)
+
+    def warn_once(self, sentence: str, stacklevel: int = 2) -> None:
+        """Warn, unless this map, or a copy with another condition, has said the same; numbers do not count."""
+        kind = re.sub(r"\d\S*", "", sentence)
+        if kind not in self._said:
+            self._said.add(kind)
+            warnings.warn(sentence, stacklevel=stacklevel)
+
+    def _check(self, s: Tensor, t: Tensor) -> None:
+        """Refuse values that are no times, and times that a partial map does not know."""
+        if torch.compiler.is_compiling() or not _is_readable((s, t)):
             return
         for name, time, only in (("source", s, self.only_source), ("target", t, self.only_target)):
             if not bool(((time >= 0) & (time <= 1)).all()):
                 raise ValueError(f"{name} times must lie in [0, 1] (0 is data, 1 is noise), got {_worst(time)}")
             if only is not None and not bool((time == only).all()):
                 raise ValueError(_unknown(name, only, _other(time, only)))
+
+
+def like_weights(model: Any) -> Tensor | None:
+    """Make an empty tensor of the device of a model's weights and of the widest dtype among them; None without any."""
+    weights = list(model.parameters()) if isinstance(model, nn.Module) else []
+    if not weights:
+        return None
+    dtypes = [weight.dtype for weight in weights if weight.is_floating_point()]
+    dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
+    return torch.empty(0, dtype=dtype, device=weights[0].device)
+
+
+def _is_readable(times: Sequence[Tensor]) -> bool:
+    """Whether values of times can be read without waiting for a GPU, and outside of a transform of torch.func."""
+    readable = all(type(time) is Tensor and time.device.type == "cpu" for time in times)
+    return readable and torch._C._functorch.maybe_current_level() is None
 
 
 def expect_flow(flow: Any) -> None:

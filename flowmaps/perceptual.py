@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .arguments import install
+
 Net = Literal["vgg", "alex", "squeeze"]
 Compare = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,9 +73,7 @@ def _lpips_network(net: Net) -> nn.Module:
         import torchvision  # noqa: F401  torchmetrics needs it for the network
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
     except ImportError as error:
-        raise ImportError(
-            f"lpips needs torchmetrics and torchvision: pip install flowmaps[perceptual] ({error})"
-        ) from None
+        raise ImportError(f"lpips needs torchmetrics and torchvision: {install('perceptual')} ({error})") from None
     try:
         # the network alone: the metric refuses images outside [-1, 1], which a map in training makes
         return _frozen(LearnedPerceptualImagePatchSimilarity(net_type=net).net)

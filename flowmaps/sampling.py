@@ -11,10 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arguments import at_least, check_seed, expect_floating, refuse_written, shown, version
-from .steps import Step, jump
+from .arguments import at_least, check_seed, expect_floating, numbered, refuse_written, shown, version
+from .flow_map import like_weights
+from .path import linear
+from .steps import Step, heun, jump, named
 from .units import units_of
 
+HEUN_STEPS = 64
+"""Steps of an inversion that follows the velocity, if their number is not given."""
 Condition = Tensor | Mapping[str, Any] | None
 
 
@@ -40,13 +44,69 @@ def by_name(condition: Condition) -> dict[str, Any]:
     return dict(condition)
 
 
+def noise(flow: Any, n: int, *, shape: int | Sequence[int] | None = None, seed: int | None = None) -> Tensor:
+    """Draw noise to sample from: sigma(1) times standard normal numbers, on the device and in the dtype of the weights.
+
+    Args:
+        flow: The flow map.
+        n: Number of rows.
+        shape: Shape of one row. None: the shape that the map was trained on, or the one of its network.
+        seed: Seed; the numbers do not depend on the device then, and the global generator is left alone. None: the
+            numbers are drawn from the global generator of the CPU.
+
+    Returns:
+        The noise, (n, *shape), for `fm.sample(flow, noise)`.
+
+    Raises:
+        TypeError: The flow map is something else.
+        ValueError: There is less than one row, or the shape is not known.
+    """
+    at_least(1, n=n)
+    known = (getattr(part, "shape", None) for part in (getattr(flow, "trained", None), getattr(flow, "network", flow)))
+    chosen = next((one for one in (shape, *known) if isinstance(one, int | Sequence)), None)
+    if chosen is None:
+        raise ValueError("the shape of a row is not known from this flow map: pass shape=, such as shape=(3, 32, 32)")
+    rows = (chosen,) if isinstance(chosen, int) else tuple(chosen)
+    at_least(1, **numbered(shape=rows))
+    if seed is not None:
+        check_seed(seed)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    x = torch.randn(n, *rows, generator=generator)
+    like = getattr(flow, "like", x)
+    return x.mul_(getattr(flow, "path", linear).sigma(torch.ones(()))).to(like)
+
+
+def placed(flow: Any, value: Any) -> Any:
+    """Move a state or a condition to the device of a model's weights, and floating-point numbers to their dtype.
+
+    Numbers are not rounded to half precision: a network with such weights may compute its states in float32.
+
+    Args:
+        flow: The model.
+        value: The tensor; anything else is returned as it is.
+
+    Returns:
+        The tensor; the same one if it is in place.
+
+    Raises:
+        ValueError: It has no values, and the weights have some.
+    """
+    like = like_weights(flow)
+    if like is None or not isinstance(value, Tensor):
+        return value
+    if value.is_meta and not like.is_meta:
+        raise ValueError(f"a tensor on the meta device has no values, and the weights are on {like.device}")
+    cast = value.is_floating_point() and torch.promote_types(like.dtype, torch.float32) == like.dtype
+    return value.to(like.device, like.dtype if cast else None)
+
+
 def sample(
     flow: Any,
     noise: Tensor,
-    steps: int = 1,
+    steps: int | None = None,
     *,
     times: Sequence[float] | None = None,
-    step: Step = jump,
+    step: Step | str = jump,
     condition: Condition = None,
     seed: int | None = None,
     batch_size: int | None = None,
@@ -58,11 +118,13 @@ def sample(
 
     Args:
         flow: A FlowMap, an exact distribution or a teacher.
-        noise: State at the first time, (B, ...): standard normal, times `sigma_max` on a variance-exploding path.
-        steps: Number of equal steps.
-        times: Times of the states instead, such as [1.0, 0.5, 0.0]; `steps` is not used.
-        step: Step from `flowmaps.steps`, a jump by default. `steps=100, step=steps.euler` is the 100-step ODE.
-        condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
+        noise: State at the first time, (B, ...): standard normal, times `sigma_max` on a variance-exploding path, as
+            `noise` makes it. It is moved to the device and dtype of the weights, but never rounded to half precision.
+        steps: Number of equal steps. None: 1.
+        times: Times of the states instead, from noise to data, such as [1.0, 0.5, 0.0].
+        step: Step from `flowmaps.steps`, or its name; a jump by default. `steps=100, step="euler"` is the 100-step ODE.
+        condition: Keyword arguments of the network beside x, s and t, which are moved like the noise. A tensor means
+            {"label": tensor}.
         seed: Seed of stochastic steps; the global generator is left alone. None: they draw from it.
         batch_size: Rows that the network computes at a time, which bounds its memory. None: all.
 
@@ -71,24 +133,25 @@ def sample(
 
     Raises:
         TypeError: The noise is no tensor, a time or the number of steps is no number, or the flow has no such step.
-        ValueError: The noise is not floating-point, a time is outside [0, 1] or NaN, there are fewer than two times or
-            less than one step, a condition has another number of rows, or a partial map does not know the steps. With
-            only_target=0 it takes one jump, or several `steps.restart`; with only_source=1 exactly one jump.
+        ValueError: The noise is not floating-point, a time is outside [0, 1] or NaN, the times go from data to noise or
+            contradict the number of steps, there are fewer than two times or less than one step, a condition has
+            another number of rows, or a partial map does not know the steps. With only_target=0 it takes one jump, or
+            several `steps.restart`; with only_source=1 exactly one jump.
     """
-    check_state("noise", noise)
+    _check_noise(noise)
+    grid, step = _descending(steps, times), named(step)
     if batch_size is None:
-        return _last(_states(flow, noise, time_grid(steps, times), step, condition, seed))
-    known = {**(getattr(flow, "condition", None) or {}), **by_name(condition)}
+        return _last(_states(flow, noise, grid, step, condition, seed))
+    noise, condition = placed(flow, noise), {name: placed(flow, one) for name, one in by_name(condition).items()}
+    known = {**(getattr(flow, "condition", None) or {}), **condition}
     _check_rows(known, len(noise))
 
     def bound(rows: slice) -> Any:
         here = {name: rows_of(value, rows) for name, value in known.items()}
         return _given(flow, here, len(noise[rows]))
 
-    grid = time_grid(steps, times)
-    return restored(
-        flow, sample_(bound, standardised(flow, noise, grid[0]).clone(), grid, step, seed, batch_size), grid[-1]
-    )
+    x = sample_(bound, standardised(flow, noise, grid[0]).clone(), grid, step, seed, batch_size)
+    return restored(flow, x, grid[-1])
 
 
 @torch.no_grad()
@@ -132,10 +195,10 @@ def rows_of(value: Any, rows: slice) -> Any:
 def trajectory(
     flow: Any,
     noise: Tensor,
-    steps: int = 1,
+    steps: int | None = None,
     *,
     times: Sequence[float] | None = None,
-    step: Step = jump,
+    step: Step | str = jump,
     condition: Condition = None,
     seed: int | None = None,
 ) -> list[Tensor]:
@@ -144,9 +207,9 @@ def trajectory(
     Args:
         flow: A FlowMap, an exact distribution or a teacher.
         noise: State at the first time, (B, ...).
-        steps: Number of equal steps.
-        times: Times of the states instead.
-        step: Step from `flowmaps.steps`.
+        steps: Number of equal steps. None: 1.
+        times: Times of the states instead, from noise to data.
+        step: Step from `flowmaps.steps`, or its name.
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
         seed: Seed of stochastic steps.
 
@@ -156,43 +219,71 @@ def trajectory(
     Raises:
         ValueError: As in `sample`.
     """
-    check_state("noise", noise)
-    return list(_states(flow, noise, time_grid(steps, times), step, condition, seed))
+    _check_noise(noise)
+    return list(_states(flow, noise, _descending(steps, times), named(step), condition, seed))
 
 
 def invert(
     flow: Any,
     x0: Tensor,
-    steps: int = 1,
+    steps: int | None = None,
     *,
     times: Sequence[float] | None = None,
-    step: Step = jump,
+    step: Step | str | None = None,
     condition: Condition = None,
 ) -> Tensor:
     """Invert sampling: take data to its noise in deterministic steps from t = 0 to t = 1.
 
     Args:
-        flow: A FlowMap, an exact distribution or a teacher. Jumps need a map trained in both directions
-            (`times.both_directions`); `steps.euler` and `steps.heun` need a velocity alone.
+        flow: A FlowMap, an exact distribution or a teacher.
         x0: Data, (B, ...).
-        steps: Number of equal steps.
-        times: Ascending times of the states instead.
-        step: Deterministic step from `flowmaps.steps`.
+        steps: Number of equal steps. None: 1 jump, or 64 steps of `steps.heun`.
+        times: Times of the states instead, from data to noise.
+        step: Deterministic step from `flowmaps.steps`, or its name. None: jumps, or `steps.heun` with a warning for a
+            map that was trained (`flow.trained`) in the other direction alone; `times.both_directions` trains both.
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
 
     Returns:
         The noise, of the shape of the data.
 
     Raises:
-        ValueError: As in `sample`.
+        ValueError: As in `sample`, the times go from noise to data, or neither jumps towards noise nor the velocity
+            were trained.
     """
     check_state("x0", x0)
-    up = time_grid(steps)[::-1] if times is None else time_grid(steps, times)
-    return _last(_states(flow, x0, up, step, condition, None))
+    step = _inverting(flow, steps, times) if step is None else named(step)
+    count = HEUN_STEPS if step is heun and steps is None and times is None else steps
+    return _last(_states(flow, x0, _ascending(count, times), step, condition, None))
+
+
+def _inverting(flow: Any, steps: int | None, times: Sequence[float] | None) -> Step:
+    """Choose the step of an inversion: jumps, unless the map was trained and has not learned them."""
+    trained = getattr(flow, "trained", None)
+    if trained is None:
+        return jump
+    wrong = next(filter(None, (trained.warning_of_times(s, t) for s, t in pairwise(_ascending(steps, times)))), None)
+    if wrong is None:
+        return jump
+    if not trained.velocity:
+        raise ValueError(f"this flow map cannot be inverted, because its velocity is untrained too: {wrong}")
+    flow.warn_once(
+        "this flow map was not trained on jumps from data to noise, so it is inverted along its velocity, by "
+        f"steps.heun (steps={steps or HEUN_STEPS}). Pass step= to choose, or train with times=fm.times.both_directions("
+        "...) to invert by jumps",
+        stacklevel=4,
+    )
+    return heun
 
 
 def interpolate(
-    flow: Any, a: Tensor, b: Tensor, n: int = 8, steps: int = 1, *, step: Step = jump, condition: Condition = None
+    flow: Any,
+    a: Tensor,
+    b: Tensor,
+    n: int = 8,
+    steps: int | None = None,
+    *,
+    step: Step | str | None = None,
+    condition: Condition = None,
 ) -> Tensor:
     """Interpolate between data through noise space: invert both ends, follow the great circle, sample back.
 
@@ -201,15 +292,16 @@ def interpolate(
         a: Data at the start, (B, ...).
         b: Data at the end, of the same shape.
         n: Number of points, with both ends.
-        steps: Number of equal steps of each inversion and each sampling.
-        step: Deterministic step from `flowmaps.steps`.
+        steps: Number of equal steps of each inversion and each sampling. None: 1 jump, or 64 steps of `steps.heun`.
+        step: Deterministic step from `flowmaps.steps`, or its name. None: jumps where they were trained, else
+            `steps.heun`; see `invert`.
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
 
     Returns:
         The points, (n, B, ...).
 
     Raises:
-        ValueError: As in `sample`.
+        ValueError: As in `invert`.
     """
     at_least(1, n=n)
     check_state("a", a)
@@ -217,9 +309,12 @@ def interpolate(
     if a.shape != b.shape:
         raise ValueError(f"a and b must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     start, end = (invert(flow, x, steps, step=step, condition=condition) for x in (a, b))
+    trained = getattr(flow, "trained", None)
+    down = named(step or (jump if trained is None or trained.jumps else heun))
+    count = HEUN_STEPS if down is heun and steps is None else steps
     return torch.stack(
         [
-            sample(flow, slerp(start, end, w), steps, step=step, condition=condition)
+            sample(flow, slerp(start, end, w), count, step=down, condition=condition)
             for w in torch.linspace(0, 1, n).tolist()
         ]
     )
@@ -260,11 +355,33 @@ def restored(flow: Any, z: Tensor, t: float) -> Tensor:
     return z if units is None or t == 1 else units.restored(z)
 
 
-def time_grid(steps: int, times: Sequence[float] | None = None) -> list[float]:
+def _descending(steps: int | None, times: Sequence[float] | None) -> list[float]:
+    """The times of sampling, from noise to data."""
+    grid = time_grid(steps, times)
+    if grid[0] < grid[-1]:
+        raise ValueError(
+            f"sampling goes from noise, t = 1, to data, t = 0, and these times go the other way, {grid}: reverse them, "
+            "or go from data to noise by fm.invert"
+        )
+    return grid
+
+
+def _ascending(steps: int | None, times: Sequence[float] | None) -> list[float]:
+    """The times of an inversion, from data to noise."""
+    grid = time_grid(steps)[::-1] if times is None else time_grid(steps, times)
+    if grid[0] > grid[-1]:
+        raise ValueError(
+            f"inversion goes from data, t = 0, to noise, t = 1, and these times go the other way, {grid}: reverse "
+            "them, or go from noise to data by fm.sample"
+        )
+    return grid
+
+
+def time_grid(steps: int | None = None, times: Sequence[float] | None = None) -> list[float]:
     """Times of a sampler: 1, 1 - 1/steps, ..., 0, or the given ones, checked.
 
     Args:
-        steps: Number of equal steps, if no times are given.
+        steps: Number of equal steps. None: 1, or as many as there are times.
         times: Times in [0, 1], at least two.
 
     Returns:
@@ -272,10 +389,13 @@ def time_grid(steps: int, times: Sequence[float] | None = None) -> list[float]:
 
     Raises:
         TypeError: The number of steps is no whole number, or a time no number.
-        ValueError: There is less than one step or there are fewer than two times, or a time is outside [0, 1].
+        ValueError: There is less than one step or there are fewer than two times, a time is outside [0, 1], or the
+            times are not those of this number of steps.
     """
-    if times is None:
+    if steps is not None:
         at_least(1, steps=steps)
+    if times is None:
+        steps = 1 if steps is None else steps
         return [1 - k / steps for k in range(steps)] + [0.0]
     if isinstance(times, str | bytes) or not isinstance(times, Iterable):
         raise TypeError(f"times must be a list of numbers, such as [1.0, 0.5, 0.0], got {shown(times)}")
@@ -285,6 +405,11 @@ def time_grid(steps: int, times: Sequence[float] | None = None) -> list[float]:
     bad = [t for t in chosen if not 0 <= t <= 1]
     if bad:
         raise ValueError(f"times must lie in [0, 1] (0 is data, 1 is noise), got {bad[0]:g}")
+    if steps is not None and steps != len(chosen) - 1:
+        raise ValueError(
+            f"steps={steps} and times={chosen} contradict each other: {len(chosen)} times are {len(chosen) - 1} steps. "
+            "Pass one of them"
+        )
     return chosen
 
 
@@ -296,6 +421,15 @@ def _time(t: Any) -> float:
         return float(t)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"a time must be a number, got {shown(t)}") from None
+
+
+def _check_noise(x: Any) -> None:
+    """Check the noise that sampling starts from, which is no number of samples and no shape."""
+    if isinstance(x, int | torch.Size) or (isinstance(x, list | tuple) and all(isinstance(one, int) for one in x)):
+        raise TypeError(
+            f"noise must be a tensor (B, ...) of random numbers, got {shown(x)}: fm.noise(flow, n) draws n rows of it"
+        )
+    check_state("noise", x)
 
 
 def check_state(name: str, x: Any) -> None:
@@ -321,7 +455,8 @@ def _last(states: Iterable[Tensor]) -> Tensor:
 def _states(
     flow: Any, x: Tensor, times: Sequence[float], step: Step, condition: Condition, seed: int | None
 ) -> Iterator[Tensor]:
-    flow = _given(flow, by_name(condition), len(x))
+    x = placed(flow, x)
+    flow = _given(flow, {name: placed(flow, value) for name, value in by_name(condition).items()}, len(x))
     with _seeded(seed, x.device):
         yield x
         x = standardised(flow, x, times[0])
@@ -349,8 +484,6 @@ def _check_rows(condition: Mapping[str, Any], rows: int) -> None:
 
 def _stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     """The state after a step, which must be a new tensor of the same shape."""
-    if not callable(step):
-        raise TypeError(f"a step is a function such as steps.euler, got {shown(step)}")
     before = version(x)
     after = step(flow, x, s, t)
     refuse_written("the flow or its step", x, before)

@@ -26,13 +26,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arguments import at_least, positive, within
+from .arguments import at_least, did_you_mean, install, positive, refuse_factory, shown, within
 from .flow_map import check_jump, check_velocity
 from .path import expand
 
 Step = Callable[[Any, Tensor, float, float], Tensor]
 
+NAMES = ("jump", "euler", "heun", "ode", "ancestral", "sde", "restart")
+"""Steps that a name stands for."""
 NEEDS_VELOCITY = "this step follows the velocity"
+
+
+def named(step: Any) -> Step:
+    """Return a step by its name, or a step itself.
+
+    Args:
+        step: A step; a name such as "euler"; or one of the functions `sde` and `ode` that make a step, which then has
+            its defaults.
+
+    Returns:
+        The step.
+
+    Raises:
+        TypeError: It is neither a step nor a name, or another function that makes one.
+        ValueError: There is no such step.
+    """
+    if isinstance(step, str):
+        if step not in NAMES:
+            raise ValueError(f"unknown step {step!r}{did_you_mean(step, NAMES)}; known are {', '.join(NAMES)}")
+        step = globals()[step]
+    if step is sde or step is ode:
+        return step()
+    refuse_factory("a step", step, "Step")
+    if not callable(step):
+        raise TypeError(f"a step is a function such as steps.euler or its name, got {shown(step)}")
+    return step
 
 
 def default(flow: Any, steps: int) -> Step:
@@ -43,14 +71,18 @@ def default(flow: Any, steps: int) -> Step:
         steps: Number of steps.
 
     Returns:
-        `jump` if the map knows all jumps on the way, `restart` for several steps of a map to t = 0 alone.
+        `jump` if the map knows all jumps on the way, `restart` for several steps of a map to t = 0 alone, `euler` for a
+        map that was trained on its velocity alone.
 
     Raises:
         ValueError: The map does not take this number of steps: a map from s = 1 alone takes one.
     """
     at_least(1, steps=steps)
     check_jump(flow, 1.0, 0.0)
-    if steps == 1 or not getattr(flow, "is_partial", False):
+    trained = getattr(flow, "trained", None)
+    if trained is not None and not trained.jumps:
+        return euler
+    if steps == 1 or not (getattr(flow, "is_partial", False) or (trained is not None and trained.target == 0)):
         return jump
     check_jump(flow, 1 - 1 / steps, 0.0)
     return restart
@@ -96,7 +128,7 @@ def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
     try:
         from torchdiffeq import odeint
     except ImportError:
-        raise ImportError("steps.ode needs torchdiffeq: pip install flowmaps[ode]") from None
+        raise ImportError(f"steps.ode needs torchdiffeq: {install('ode')}") from None
 
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         check_velocity(flow, NEEDS_VELOCITY)

@@ -1,6 +1,8 @@
 """The documentation builds without warnings, its names exist, and its code runs."""
 
+import ast
 import functools
+import importlib
 import os
 import pkgutil
 import re
@@ -59,11 +61,53 @@ def test_the_site_loads_nothing_from_elsewhere(site):
         assert not loaded + styles + re.findall(r"(?:@import|url\()\s*[\"']?(https?:|//)", text), page
 
 
+def test_the_search_works_in_a_page_that_is_opened_as_a_file(site):
+    if (browser := shutil.which("chromium") or shutil.which("google-chrome")) is None:
+        pytest.skip("chromium is not installed")
+    page = f"{(site / 'index.html').as_uri()}?q=shortcut"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    shown = subprocess.run([browser, *options, page], capture_output=True, text=True, timeout=120).stdout
+    assert re.search(r"[1-9]\d* matching documents", shown) and "landscape.html#shortcut" in shown
+
+
+@pytest.mark.parametrize(
+    ("formula", "latex"),
+    [
+        ("x_0 - eps", r"x_{0} \, - \, \varepsilon "),
+        ("dV/ds + grad_x V . u", r"\frac{d V }{d s}\, + \, \nabla_x \, V \, \cdot \, u "),
+        ("E sg[V*(x_s, s)]^2", r"\mathbb{E}\, \, \mathrm{sg} [ V ^{*}( x_{s} ,\, s ) ] ^2"),
+        ("sigma_m^(-1) q^k", r"\sigma _{m} ^{- 1} \, q ^k "),
+        ("x_m a step of the teacher's ODE", r"x_{m} \, \ \text{a step of the teacher's ODE}"),
+        ("a u + (1 - a) v", r"a \, u \, + \, ( 1\, - \, a ) \, v "),
+        ("<V, w>, m < s", r"\langle V ,\, w \rangle ,\, m \, < \, s "),
+    ],
+)
+def test_formulas_are_typeset_as_they_are_written(formula, latex):
+    sys.path.insert(0, str(DOCS))
+    typeset = importlib.import_module("typeset")
+    assert re.sub(r"\s", "", typeset.to_latex(formula)) == re.sub(r"\s", "", latex)
+
+
+def test_every_formula_of_a_method_is_typeset(site):
+    landscape, methods = ((site / page).read_text() for page in ("landscape.html", "api/methods.html"))
+    assert landscape.count('<div class="formula"') == len(LANDSCAPE)
+    assert methods.count('<div class="formula"') > 30 and "<mfrac>" in methods
+
+
+def test_signatures_link_to_torch_and_to_their_source(site):
+    page = (site / "api/sampling.html").read_text()
+    assert re.search(r'<a [^>]*href="https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor">Tensor</a>', page)
+    assert "Source code in <code>flowmaps/sampling.py</code>" in page
+    assert not [path for path in site.rglob("*.html") if re.search(r" at 0x[0-9a-f]{6}", path.read_text())]
+
+
 def test_api_pages_have_tables_of_arguments_with_types_and_defaults(site):
     page = (site / "api/sampling.html").read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     assert re.search(r"Name Type Description Default flow Any ", text)
-    assert re.search(r" steps int Number of equal steps\. 1 times Sequence ?\[ ?float ?\] \| None ", text)
+    assert re.search(
+        r" steps int \| None Number of equal steps\. None: 1\. None times Sequence ?\[ ?float ?\] \| None ", text
+    )
     assert re.search(r"Raises: Type Description ValueError ", text)
 
 
@@ -119,7 +163,28 @@ def test_the_commands_of_the_pages_are_commands():
         parse(shlex.split(line)[1:])
 
 
-def test_the_first_page_runs():
+def test_the_messages_on_the_page_of_errors_are_messages_of_the_package():
+    """Each part between `...` is in one of the texts of the source, where values are written in."""
+    texts = []
+    for path in (ROOT / "flowmaps").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if id(node) in docstrings:
+                continue
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    messages = re.findall(r"^\| `(.+?)` \| ", read("errors.md"), flags=re.M)
+    assert len(messages) > 30
+    for message in messages:
+        for part in filter(None, (part.strip() for part in message.split("..."))):
+            assert any(part in text for text in texts), (message, part)
+
+
+def test_the_first_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks("index.md", "python"):
         exec(block.replace("steps=2000", "steps=3"), names)

@@ -1,8 +1,11 @@
 """What the README and the examples show must run."""
 
 import math
+import os
 import re
 import runpy
+import shlex
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 import torch
 
 import flowmaps as fm
+from flowmaps.cli import parse
 from flowmaps.data.toys import eight_gaussians
 from flowmaps.experiments import evaluation as folder
 
@@ -23,6 +27,38 @@ def test_the_ten_lines_of_the_readme_run():
     names = {}
     exec(code.replace("steps=2000", "steps=3"), names)
     assert names["one_jump"].shape == names["ode"].shape == names["noise"].shape
+
+
+@pytest.mark.slow
+def test_the_lines_for_the_shell_run_when_they_are_pasted(tmp_path):
+    """As they stand, but for the length of training, with `flowmaps` as it is installed."""
+    text = (ROOT / "README.md").read_text().partition("From the shell:")[2]
+    block = re.search(r"```sh\n(.*?)```", text, flags=re.DOTALL)[1]
+    assert "--steps 2000" in block and "--budget 2m" in block
+    pasted = block.replace("--steps 2000", "--steps 20").replace("--budget 2m", "--budget 1s")
+    program = tmp_path / "bin" / "flowmaps"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flowmaps "$@"\n')
+    program.chmod(0o755)
+    path = {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        ["bash", "-e"], input=pasted, cwd=tmp_path, env={**os.environ, **path}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "grid.png").stat().st_size > 1000 and "eulerian" in ended.stdout
+    assert (tmp_path / "runs" / "digits" / "report.html").exists()
+    assert (tmp_path / "runs" / "checkerboard-compare" / "report.html").exists()
+
+
+def test_every_line_for_the_shell_is_one_command():
+    """And the first block is the installation, from a clone."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    blocks = [block for language, block in found if language in ("", "sh")]
+    assert blocks[0].startswith("pip install .")
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("flowmaps")]
+    assert len(lines) >= 9 and all(line.count("flowmaps ") == 1 for line in lines)
+    for line in lines:
+        parse(shlex.split(line)[1:])
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_lpips_says_what_to_install(missing, torchmetrics, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     if missing == "torchmetrics":
         monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
-    with pytest.raises(ImportError, match=r"pip install flowmaps\[perceptual\]"):
+    with pytest.raises(ImportError, match=r"pip install .\.\[perceptual\]."):
         lpips()
 
 

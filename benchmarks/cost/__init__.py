@@ -2,7 +2,7 @@
 
 - steps: loss and backward pass of every method on an MLP, a DiT and a U-Net, eager and compiled, in units of one
   forward pass of the same network on the same batch. Beside them are the count of matrix products, the same step in
-  plain PyTorch (`benchmarks.baselines`), and the jitted step in JAX if it is installed (pip install flowmaps[bench]).
+  plain PyTorch (`benchmarks.baselines`), and the jitted step in JAX if it is installed (the extra `bench`).
   All steps take turns in one run, and the table has medians of the processor time of one thread, or of the time of the
   stream on a GPU. Memory is the peak of live tensors besides weights and batch, with gradients, from the events of
   torch's allocator; for JAX it is the plan of its programs.

@@ -1,9 +1,9 @@
-"""Checks of arguments, and hints for names that do not exist.
+"""Checks of arguments, and hints for names and packages that do not exist.
 
 A wrong type is a TypeError, a wrong value a ValueError. The message says the expected and the actual value.
 """
 
-from .names import did_you_mean, expect_path
+from .names import did_you_mean, expect_path, install, refuse_factory
 from .numbers import (
     MOST_CLASSES,
     MOST_LAYERS,
@@ -22,10 +22,20 @@ from .numbers import (
     whole,
     within,
 )
-from .tensors import expect_finite, expect_floating, expect_tensor, is_readable, refuse_written, version
+from .tensors import (
+    brief,
+    brief_repr,
+    expect_finite,
+    expect_floating,
+    expect_tensor,
+    is_readable,
+    refuse_written,
+    version,
+)
 
 __all__ = [
-    "MOST_CLASSES", "MOST_LAYERS", "MOST_VALUES", "MOST_WIDTH", "at_least", "between", "check_seed", "checked",
-    "did_you_mean", "expect_finite", "expect_floating", "expect_path", "expect_tensor", "finite", "given",
-    "is_readable", "numbered", "positive", "refuse_written", "shown", "truth", "version", "whole", "within",
+    "MOST_CLASSES", "MOST_LAYERS", "MOST_VALUES", "MOST_WIDTH", "at_least", "between", "brief", "brief_repr",
+    "check_seed", "checked", "did_you_mean", "expect_finite", "expect_floating", "expect_path", "expect_tensor",
+    "finite", "given", "install", "is_readable", "numbered", "positive", "refuse_factory", "refuse_written", "shown",
+    "truth", "version", "whole", "within",
 ]  # fmt: skip

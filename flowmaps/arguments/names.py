@@ -1,8 +1,9 @@
-"""Checks of paths, and hints for names that do not exist."""
+"""Checks of paths, and hints for names that do not exist and for packages that are missing."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -30,6 +31,14 @@ def expect_path(name: str, path: Any) -> None:
         raise ValueError(f"{name} must be a path, got {shown(path)}")
 
 
+def install(extra: str) -> str:
+    """The command that installs the packages of an extra, for the end of an error message.
+
+    The package is on no index yet, so the command is for a clone.
+    """
+    return f'pip install ".[{extra}]" in a clone of flowmaps'
+
+
 def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
     """Hint for an unknown word, to end an error message with.
 
@@ -43,3 +52,19 @@ def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
     """
     near = difflib.get_close_matches(word, list(words), cutoff=cutoff) if len(word) <= LONGEST_WORD else ()
     return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def refuse_factory(name: str, value: Any, kind: str) -> None:
+    """Check that a function is not one of this library that makes the wanted function: `gap` for `gap()`.
+
+    Args:
+        name: Its name in the message.
+        value: The function.
+        kind: The wanted type, as the annotations write it, such as "Times".
+
+    Raises:
+        TypeError: It is such a function.
+    """
+    made = getattr(value, "__annotations__", {}).get("return") if inspect.isfunction(value) else None
+    if made == kind:
+        raise TypeError(f"{name} must be made by calling {value.__name__}: pass {value.__name__}(...)")

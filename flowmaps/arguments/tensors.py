@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import reprlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .numbers import shown
+
+_short = reprlib.Repr()
+_short.maxstring, _short.maxother = 80, 200
 
 
 def expect_tensor(name: str, x: Any) -> None:
@@ -91,3 +97,46 @@ def refuse_written(name: str, x: Any, before: int | None) -> None:
     """
     if before is not None and version(x) != before:
         raise ValueError(f"{name} writes into its input x, which is used again: let it compute on x.clone()")
+
+
+def brief(value: Any) -> str:
+    """Write a value for a repr in a few words: a tensor by its shape, a number among tensors by its value.
+
+    Args:
+        value: The value.
+
+    Returns:
+        The text, of at most about 200 characters.
+    """
+    if isinstance(value, Tensor):
+        if value.numel() == 1 and is_readable(value.detach()):
+            return f"{value.item():.4g}"
+        return f"tensor{tuple(value.shape)}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {brief(item)}' for key, item in list(value.items())[:6])}}}"
+    if isinstance(value, nn.Module):
+        return f"{type(value).__name__}(...)"
+    return _short.repr(value)
+
+
+def brief_repr(value: Any, names: Iterable[str] | None = None) -> str:
+    """Write an object as Name(field=..., ...), without the numbers of its tensors.
+
+    Args:
+        value: The object.
+        names: Names of its attributes to show. None: the fields of a dataclass. Attributes that are None or empty are
+            left out.
+
+    Returns:
+        The text.
+    """
+    chosen = [field.name for field in dataclasses.fields(value) if field.repr] if names is None else names
+    fields = {name: getattr(value, name) for name in chosen}
+    known = {name: item for name, item in fields.items() if item is not None and not _is_empty(item)}
+    return f"{type(value).__name__}({', '.join(f'{name}={brief(item)}' for name, item in known.items())})"
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple | str) and not len(value)

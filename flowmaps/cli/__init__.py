@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
-from typing import Annotated, Any, Union
+from typing import Any
+
+from ..arguments import did_you_mean, install
 
 try:
     import rich  # noqa: F401
     import tyro
 except ImportError as error:
-    raise ImportError(f"the command line needs {error.name}: pip install flowmaps[train]") from None
+    raise ImportError(f"the command line needs {error.name}: {install('train')}") from None
 
 from .failures import CLOSED, explained, is_closed, once, say_error
+from .help import command_help, program_help, unknown_option
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
 from .options_distill import Distill
 from .options_export import Export
@@ -40,6 +44,7 @@ KEPT = {
     Compare: "; finished parts are kept, the same command goes on",
 }
 """Last words of a command that is stopped."""
+BY_NAME = {kind.__name__.lower(): kind for kind in COMMANDS}
 NAMES = {field.name for kind in COMMANDS for field in fields(kind)}
 """Names of all options."""
 DESCRIPTION = "Flow maps: learn the integral of a diffusion model, and sample it in one step."
@@ -57,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         of the output has closed it.
     """
     options: Any = None
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = parse(argv)
+        options = parse(words)
         with warnings.catch_warnings():
             warnings.showwarning = once(lambda message: say_error(f"warning: {message}"))
             run(options)
@@ -73,19 +79,70 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and any([is_closed(stream) for stream in (sys.stdout, sys.stderr)]):
             return CLOSED
-        if "--debug" in (sys.argv[1:] if argv is None else argv):
+        if "--debug" in words:
             raise
         code, text = explained(error, options)
-        say_error(f"error: {in_options(text)}")
+        say_error(f"error: {in_options(text, None if options is None else type(options))}")
         return code
     part()
     return 0
 
 
-def in_options(text: str) -> str:
-    """A message, with names of arguments replaced by options."""
-    from .tables import as_options
+def asked(words: Sequence[str]) -> int | None:
+    """Answer a call for help or for the versions, or refuse a command that does not exist.
 
+    Args:
+        words: The words after `flowmaps`.
+
+    Returns:
+        The exit code; None for a command that is to be run.
+    """
+    name = words[0] if words else "--help"
+    if name in ("-h", "--help", "--help-all"):
+        print(program_help(BY_NAME, DESCRIPTION))
+        return 0 if words else 2
+    if name == "--version":
+        from ..runs.folder import versions
+
+        found = versions()
+        print(", ".join(f"{package} {found[package]}" for package in ("flowmaps", "torch", "python")))
+        return 0
+    if name not in BY_NAME:
+        raise ValueError(f"unknown command {name!r}{did_you_mean(name, BY_NAME)}; commands are {', '.join(BY_NAME)}")
+    if any(word in ("-h", "--help", "--help-all") for word in words):
+        print(command_help(BY_NAME[name], name, "--help-all" in words))
+        return 0
+    for word in words:
+        if word.startswith("--") and word != "--" and (text := unknown_option(word, BY_NAME[name], name, _values())):
+            raise ValueError(text)
+    return None
+
+
+def _values() -> dict[str, Sequence[str]]:
+    """Names that are typed as NAME=VALUE, by their option."""
+    from ..data.load import option_names
+    from ..methods import LANDSCAPE
+
+    methods = {name for row in LANDSCAPE for name in inspect.signature(row.build).parameters}
+    return {"data_args": option_names(), "method_args": sorted(methods - {"teacher"})}
+
+
+def in_options(text: str, kind: type | None = None) -> str:
+    """A message, with names of arguments replaced by options.
+
+    Args:
+        text: The message.
+        kind: The dataclass of the command's options, for the options of data sets.
+
+    Returns:
+        The message as it is said at the command line.
+    """
+    from .tables import as_data_options, as_options
+
+    if kind is not None and any(field.name == "data_args" for field in fields(kind)):
+        from ..data.load import option_names
+
+        text = as_data_options(text, [name for name in option_names() if name not in NAMES])
     return as_options(text, NAMES)
 
 
@@ -97,8 +154,10 @@ def part() -> None:
         dist.destroy_process_group()
 
 
-def parse(argv: Sequence[str] | None) -> Command | Distill | Export:
-    """Parse a command line. Exits with code 2 for a wrong command line, and 0 after --help."""
+def parse(argv: Sequence[str]) -> Command | Distill | Export:
+    """Parse the words of a command. Exits with code 2 for a wrong command line, and 0 after --help and --version."""
+    if (ended := asked(argv)) is not None:
+        raise SystemExit(ended)
     options = _parse(argv)
     if not isinstance(options, Train) or options.recipe is None:
         return options
@@ -107,13 +166,10 @@ def parse(argv: Sequence[str] | None) -> Command | Distill | Export:
     return _parse(argv, train=defaults(options))
 
 
-def _parse(argv: Sequence[str] | None, train: Train | None = None) -> Command | Distill | Export:
+def _parse(argv: Sequence[str], train: Train | None = None) -> Command | Distill | Export:
     """Parse a command line, with `train` as the defaults of the command of that name."""
-    commands = tuple(Annotated[kind, tyro.conf.subcommand(kind.__name__.lower())] for kind in COMMANDS)
-    if train is not None:
-        commands = (Annotated[Train, tyro.conf.subcommand("train", default=train)], *commands[1:])
-    kind: Any = Union[commands]  # noqa: UP007
-    return tyro.cli(kind, args=argv, prog="flowmaps", description=DESCRIPTION)
+    kind: Any = BY_NAME[argv[0]]
+    return tyro.cli(kind, args=argv[1:], prog=f"flowmaps {argv[0]}", default=train, add_help=False)
 
 
 def run(options: Any) -> None:

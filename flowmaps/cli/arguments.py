@@ -13,9 +13,11 @@ from typing import Any
 
 from .. import consistency, derivative, weight
 from ..arguments import did_you_mean
-from ..experiments.build import check_method_arguments, row_of
+from ..experiments.build import check_method_arguments
 from ..experiments.guide import scale_range, time_interval
+from ..recipes.rows import row_of
 from ..times import samplers as times
+from .own_method import method_named
 from .tables import as_options
 
 HOMES = {"times": times, "weight": weight, "split": consistency, "derivative": derivative}
@@ -40,13 +42,22 @@ def method_arguments(build: Callable[..., Any], pairs: Sequence[str]) -> dict[st
     """
     texts = dict(split_pairs(pairs))
     check_method_arguments(build, texts)
-    parameters = inspect.signature(build, eval_str=True).parameters
+    annotations = annotations_of(build)
     found = {}
     for name, text in texts.items():
         found[name] = (
-            function(HOMES[name], text) if name in HOMES else checked(name, literal(text), parameters[name].annotation)
+            function(HOMES[name], text) if name in HOMES else checked(name, literal(text), annotations.get(name, Any))
         )
     return found
+
+
+def annotations_of(build: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function's arguments by name, as far as it has any that can be read."""
+    try:
+        parameters = inspect.signature(build, eval_str=True).parameters.values()
+    except (NameError, AttributeError, SyntaxError):  # names that only a type checker sees
+        return {}
+    return {item.name: item.annotation for item in parameters if item.annotation is not item.empty}
 
 
 def keywords(options: Any, *without: str) -> dict[str, Any]:
@@ -70,6 +81,8 @@ def keywords(options: Any, *without: str) -> dict[str, Any]:
         found["guidance_interval"] = interval_of(found["guidance_interval"])
     if "data_args" in found:
         found["data_args"] = data_arguments(found["data_args"])
+    if found.get("method") is not None:
+        found["method"] = method_named(found["method"])
     if "method_args" in found:
         pairs = found["method_args"]
         found["method_args"] = method_arguments(row_of(found["method"]).build, pairs) if pairs else None
@@ -158,6 +171,8 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
     Raises:
         ValueError: The value has another type.
     """
+    if annotation is Any:
+        return value
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     allowed = [typing.get_origin(kind) or kind for kind in (typing.get_args(annotation) if union else [annotation])]
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):

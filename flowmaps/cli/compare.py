@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..experiments.comparison import compare
 from .arguments import keywords, seconds_of
 from .options import Compare
+from .own_method import methods_named
 from .tables import print_json, print_table, say
 
 
@@ -15,8 +16,7 @@ def run_compare(options: Compare) -> None:
         if options.steps is not None:
             raise ValueError(f"training has one length: --budget {options.budget} or --steps {options.steps}, not both")
         given["seconds"] = seconds_of(options.budget)
-    names = [name.strip() for name in options.methods.split(",") if name.strip()]
-    result = compare(**given, methods=names, say=say)
+    result = compare(**given, methods=methods_named(options.methods), say=say)
     if options.json:
         print_json(result.document)
     else:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from ..experiments.build import row_of
 from ..experiments.explaining import Explanation, explain
 from ..figures.anatomy import Part, grouped
+from ..recipes.rows import OWN, row_of
 from . import drawings
 from .arguments import method_arguments
 from .options import Explain
+from .own_method import method_named
 from .tables import print_json, say
 
 SIZES, LOSSES = (1e-2, 1e2), (1e-4, 1e3)
@@ -20,7 +22,7 @@ WHEN = {0.0: "at the start", 0.5: "half way", 1.0: "at the end"}
 
 def run_explain(options: Explain) -> None:
     """Print one method, and draw it into a file if one is given."""
-    row = row_of(options.method)
+    row = row_of(method_named(options.method))
     found = explain(row, method_args=method_arguments(row.build, options.method_args))
     if options.out is not None:
         found.draw(options.out)
@@ -34,7 +36,7 @@ def run_explain(options: Explain) -> None:
 def text(found: Explanation) -> Iterator[str]:
     """The page for the terminal, line by line."""
     row, stages = found.row, found.stages
-    yield from (f"{row.name}: {row.rule}, {row.learning}", "")
+    yield from (row.name if row.rule == OWN else f"{row.name}: {row.rule}, {row.learning}", "")
     for name, value in facts(found):
         lines = textwrap.wrap(value, 92) or [""]
         yield f"  {name:<14}{lines[0]}"
@@ -50,8 +52,7 @@ def text(found: Explanation) -> Iterator[str]:
     yield from (
         "",
         "• loss of a row, ◦ its slope (how hard it pulls), against the size of the residual",
-        "",
-        row.bibtex,
+        *(("", row.bibtex) if row.bibtex else ()),
     )
 
 
@@ -59,16 +60,18 @@ def facts(found: Explanation) -> list[tuple[str, str]]:
     """Facts about a method, each under a heading."""
     row = found.row
     published = "" if row.published_cost is None else f"; the post: {row.published_cost:g}"
-    return [
+    cost = f"{row.shared:g} forward passes a step with its own shares, {row.cost:g} on a full batch{published}"
+    known = [
         ("loss", row.equation),
-        ("gradient", f"through {row.gradient}"),
-        ("network", f"predicts the {row.output} in the paper"),
+        ("gradient", row.gradient and f"through {row.gradient}"),
+        ("network", row.bibtex and f"predicts the {row.output} in the paper"),
         ("needs", "; ".join(found.needs) or "nothing but data"),
         ("samples by", found.sampling),
-        ("cost", f"{row.shared:g} forward passes a step with its own shares, {row.cost:g} on a full batch{published}"),
+        ("cost", "" if math.isnan(row.cost) else cost),
         ("notes", row.notes),
-        ("paper", row.reference),
+        ("paper", row.bibtex and row.reference),
     ]
+    return [(name, value) for name, value in known if value]
 
 
 def drawn(part: Part) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -25,6 +26,14 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "reference": {},
 }
 OUTPUTS = {"average velocity": "V", "position": "F"}
+NARROW = ("method", "own", "notes")
+"""The columns of a terminal that is too narrow for all of them."""
+WIDE = 150
+"""Columns of a terminal from which all columns are shown, with whole words."""
+HINT = (
+    "own: cost of a training step in forward passes of the network, with the method's own shares of the batch.\n"
+    f"All columns: a terminal of {WIDE} characters, a file, or --json. One method in full: flowmaps explain METHOD"
+)
 TITLE = (
     "output: V average velocity, F position. Cost of a training step in forward passes of the network: in the post, "
     "counted with every term on the full batch, and counted with the method's own shares of the batch.\n"
@@ -38,18 +47,30 @@ def run_methods(options: Methods) -> None:
         return print_json([row.as_dict() for row in LANDSCAPE])
     console = Console()
     console = console if console.is_terminal else Console(width=240)
-    console.print(landscape_table(), TITLE)
+    whole = console.width >= WIDE
+    console.print(landscape_table(tuple(COLUMNS) if whole else NARROW))
+    print(TITLE if whole else HINT)
 
 
-def landscape_table() -> Table:
-    """The table of all methods, with a section for each rule."""
+def landscape_table(columns: Sequence[str] = tuple(COLUMNS)) -> Table:
+    """The table of all methods, with a section for each rule.
+
+    Args:
+        columns: The columns to show, among `COLUMNS`.
+
+    Returns:
+        The table.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for column, look in COLUMNS.items():
-        table.add_column(column, overflow="fold", **look)
+    for column in columns:
+        table.add_column(column, overflow="fold", **COLUMNS[column])
     for rule, rows in groupby(sorted(LANDSCAPE, key=place), key=lambda row: row.rule):
         table.add_row(f"[bold]{rule}[/bold]")
         for row in rows:
-            table.add_row(*cells(row))
+            known = dict(zip(COLUMNS, cells(row), strict=True))
+            if row.needs_teacher and "learning" not in columns:
+                known["notes"] += "; learns from a teacher"
+            table.add_row(*(known[column] for column in columns))
         table.add_section()
     return table
 

@@ -19,12 +19,15 @@ class Training(Learning):
     """Kind of network. auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at
     most 1024 values, a U-Net for larger images."""
     width: int | None = None
-    """Width of the network. None: the network's own default."""
+    """Width of the network. None: the network's own default; for a U-Net that auto chooses, by images, device and
+    length of training."""
     depth: int | None = None
-    """Blocks of the network (a U-Net: blocks per resolution). None: the network's own default."""
+    """Blocks of the network (a U-Net: blocks per resolution). None: as for --width."""
     output: Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"] = "auto"
     """Prediction of the network. gaussian-skip: the average velocity minus the average velocity of a Gaussian fitted to
     the data. auto: chosen by the recipe for the data, or the average velocity if --network is given."""
+    batch_size: int | None = None  # type: ignore[assignment]
+    """Rows of one training step, over all processes. None: 256, or fewer for large images on a CPU."""
     labels: bool = True
     """Make the network class-conditional if the data has class labels."""
     data_args: tuple[str, ...] = ()
@@ -50,7 +53,7 @@ class Train(Keeping, Training):
     checkpoint: bool = False
     """Recompute activations of the recipe's network in the backward pass, to save memory."""
     method: str = "imf"
-    """Name of the method; `flowmaps methods` lists them."""
+    """Name of the method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python: diagonal=0.5 "times=logit_normal_pairs(-0.4, 1)".
     """
@@ -90,7 +93,8 @@ class Sample(Common):
     n: Annotated[int, arg(aliases=["-n"])] = 64
     """Number of samples."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("samples.png")
-    """A picture (.png), where latents are decoded by the VAE of their pipeline, or an array of the samples (.npy)."""
+    """A picture (.png, .jpg, .webp), where latents are decoded by the VAE of their pipeline, an array of the samples
+    (.npy), or a table of text (.csv, .tsv) of points and vectors."""
     step: Literal["auto", "jump", "euler", "heun", "ancestral", "restart"] = "auto"
     """Kind of step: a jump of the flow map, an Euler or Heun step of its velocity, or a random step. auto: jumps,
     restarts for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity."""
@@ -105,6 +109,8 @@ class Sample(Common):
     """Times between which guidance acts, such as 0.2:0.8. None: all."""
     seed: int = 0
     """Seed of the noise and of random steps."""
+    device: str | None = None
+    """Device to sample on, such as cpu or cuda:1. None: a GPU if there is one."""
     ema: bool = True
     """Use the averaged weights."""
 
@@ -124,16 +130,35 @@ class Evaluate(Common):
     """Scales of guidance for the table of a run with guidance. None: 1, 2 and 4, as far as it was trained on them."""
     guidance_interval: str | None = None
     """Times between which guidance acts, such as 0.2:0.8. None: all."""
+    quick: bool = False
+    """Measure 1 and 4 jumps and 16 ODE steps with few samples: a first look, with larger errors."""
+    n: Annotated[int | None, arg(aliases=["-n"])] = None
+    """Samples on either side of a distance. None: 2048, or fewer for a large network."""
+    steps: tuple[int, ...] | None = None
+    """Numbers of jumps, such as 1 2. None: 1 2 4 8."""
+    ode_steps: tuple[int, ...] | None = None
+    """Numbers of ODE steps, such as 16. None: 16 100."""
+    device: str = "cpu"
+    """Device to sample on, such as cuda."""
     json: bool = False
     """Print JSON instead of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Common):
-    """Write report.html for a run: one self-contained page with the table, samples, loss curves and more."""
+    """Write report.html for a run: one self-contained page with the table, samples, loss curves and more.
+
+    The run is evaluated first, unless its evaluation.json is of these weights.
+    """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run folder."""
+    quick: bool = False
+    """Evaluate the run now, quickly, as `flowmaps evaluate --quick` does."""
+    device: str = "cpu"
+    """Device to evaluate on, such as cuda."""
+    open: bool = False
+    """Open the page in the browser."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +177,7 @@ class Explain(Common):
     """
 
     method: Annotated[Positional[str], arg(metavar="METHOD")]
-    """Name of the method; `flowmaps methods` lists them."""
+    """Name of the method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as for `train`."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
@@ -174,7 +199,7 @@ class Compare(Training):
     data: Annotated[Positional[str], arg(metavar="DATA")]
     """As for `train`."""
     methods: str = "meanflow,imf,lsd,shortcut"
-    """Names of methods, separated by commas."""
+    """Names of methods, separated by commas; also functions of your own, MODULE:NAME."""
     budget: str | None = None
     """Training time of each method: 30s, 2m, 1h30m. Such runs do not give the same numbers twice."""
     steps: int | None = None

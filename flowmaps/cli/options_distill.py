@@ -31,7 +31,7 @@ class Distill(Keeping, Learning):
     negative_prompt: str | None = None
     """Prompt to guide away from. None: the empty prompt."""
     method: str = "ayf_emd"
-    """Name of a distillation method; `flowmaps methods` lists them."""
+    """Name of a distillation method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python."""
     lora: int | None = None
@@ -49,9 +49,9 @@ class Distill(Keeping, Learning):
     all, for maps to the data alone (source). None: source if the method learns only such maps, else added."""
     dropout: float = 0.0
     """Share of rows without their class or text, so that the flow map itself can be guided."""
-    classes: int | None = None
-    """Number of classes of a class-conditional model, without the null class after them. None: taken from the data or
-    the model."""
+    classes: int | Path | None = None
+    """Number of classes of a class-conditional model, without the null class after them, or a file with the name of
+    each on a line, in the order of their numbers. None: taken from the model or the data."""
     moments: bool = False
     """Sample the latent of an image anew each time it is read, instead of using its mean."""
     cache: Path | None = None

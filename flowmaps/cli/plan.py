@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..experiments.build import row_of
 from ..experiments.planning import plan
 from ..recipes import PRETRAINED, RECIPES, find_any
 from ..recipes.planned import Planned
 from ..recipes.planning import CostEstimate
+from ..recipes.rows import row_of
 from .arguments import keywords, method_arguments
 from .options import Plan
 from .tables import print_json, print_table
@@ -31,7 +31,7 @@ def given(options: Plan) -> dict[str, Any]:
     """The options as keyword arguments of `plan`."""
     found = keywords(options, "rate", "memory", "method_args")
     if options.method_args:
-        row = find_any(options.recipe or "").row if options.method is None else row_of(options.method)
+        row = find_any(options.recipe or "").row if options.method is None else row_of(found["method"])
         found["method_args"] = method_arguments(row.build, options.method_args)
     return found
 

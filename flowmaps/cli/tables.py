@@ -12,11 +12,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..figures import words
+
 
 def say(text: str) -> None:
-    """Print a message on standard error; of several processes only the first prints."""
+    """Print a message on standard error, with options for arguments; of several processes only the first prints."""
+    from . import in_options
+
     if os.environ.get("RANK", "0") == "0":
-        print(text, file=sys.stderr)
+        print(in_options(text), file=sys.stderr)
 
 
 def as_options(message: str, known: Iterable[str]) -> str:
@@ -39,6 +43,19 @@ def as_options(message: str, known: Iterable[str]) -> str:
         return f"--no-{typed}" if value == "False" else f"--{typed}{f' {value}' if value else ''}"
 
     return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", option, message)
+
+
+def as_data_options(message: str, names: Iterable[str]) -> str:
+    """A message with name=value of a data set's options replaced by --data-args "name=value"."""
+    known = "|".join(names)
+    return re.sub(rf"""(?<![\w.=-])`?({known})=(\([^)]*\)|"[^"]*"|[^\s,;`]+)`?""", _data_option, message)
+
+
+def _data_option(found: re.Match[str]) -> str:
+    """One option of a data set, quoted for a shell where that is needed."""
+    name, value = found[1], found[2].strip('"')
+    pair = f"{name}={value}"
+    return f"--data-args {pair}" if re.fullmatch(r"[\w=.-]+", pair) else f'--data-args "{pair}"'
 
 
 def print_json(value: Any) -> None:
@@ -64,6 +81,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     columns = ["run"] * named + ["sampler", "steps", "distance", "+-", "time per sample", "network calls"]
     rows = [[str(row.get("run", "this run"))] * named + cells(row) for row in result["rows"]]
     print_table(heading(result), columns, rows)
+    if (lesson := words.unlearned(result)) is not None:
+        print(f"{lesson} {words.ADVICE}")
     if "map_error" in result:
         anywhere, whole = (number(result[key]) for key in ("map_error", "map_error_one_jump"))
         print(f"error against the exact flow map: {anywhere} over the times it knows, {whole} from noise to data")
@@ -86,8 +105,9 @@ def print_guidance(found: Mapping[str, Any]) -> None:
 
 
 def heading(result: Mapping[str, Any]) -> str:
-    """The metric and its noise floor."""
-    return f"{result['metric']}; data against data: {number(result['floor'])}"
+    """The metric, its floor, and the distance of noise if it was measured."""
+    noise = "" if result.get("noise") is None else f", noise against data: {number(result['noise'])}"
+    return f"{result['metric']}; data against data: {number(result['floor'])}{noise}"
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..arguments import install
 from .check import LABEL_NAMES
 
 Array = np.ndarray[Any, Any]
@@ -47,17 +49,43 @@ def read(
             )
         return arrays[""], np.array(_arrays(path.parent / labels).get("")) if labels else None, {}
     x = x if x is not None else "x" if "x" in arrays or len(arrays) != 1 else next(iter(arrays))
-    labels = next((key for key in LABEL_NAMES if key in arrays), False) if labels is None else labels
     conditions = [key for key in GIVEN if key in arrays and "text" in arrays] if given is None else given
-    for key in (x, labels, *conditions):
-        if isinstance(key, str) and key not in arrays:
+    label = _label_key(arrays, labels, path)
+    for key in (x, label, *conditions):
+        if key is not None and key not in arrays:
             raise ValueError(f'{path} has no key "{key}" but {sorted(arrays)}: pass x=KEY, and labels=KEY for labels')
-    return arrays[x], arrays[labels] if isinstance(labels, str) else None, {key: arrays[key] for key in conditions}
+    if labels is None and given is None:
+        _warn_unread(
+            {key: found for key, found in arrays.items() if key not in (x, label, *conditions)}, arrays[x], path
+        )
+    return arrays[x], None if label is None else arrays[label], {key: arrays[key] for key in conditions}
+
+
+def _label_key(arrays: Mapping[str, Array], labels: str | bool | None, path: Path) -> str | None:
+    """The key of the labels: the requested one, or the first usual name in any case of letters."""
+    if isinstance(labels, str) or labels is False:
+        return labels or None
+    lower = {key.lower(): key for key in reversed(list(arrays))}
+    found = next((key if key in arrays else lower[key] for key in LABEL_NAMES if key in lower), None)
+    if labels is True and found is None:
+        raise ValueError(f"labels=True, and {path} has no key {', '.join(LABEL_NAMES)} but {sorted(arrays)}")
+    return found
+
+
+def _warn_unread(unread: Mapping[str, Array], x: Array, path: Path) -> None:
+    """Warn about arrays with a value for each row that are not read, and may be labels or conditions."""
+    beside = [f"{key} {found.shape}" for key, found in unread.items() if found.shape[:1] == x.shape[:1]]
+    if beside:
+        warnings.warn(
+            f"{path} has arrays that are not read: {', '.join(beside)}; pass labels=KEY for class labels, given=[KEY] "
+            "for conditions of the network, or labels=False",
+            stacklevel=4,
+        )
 
 
 def _arrays(path: Path) -> dict[str, Array]:
     """Arrays of a file by name, "" for a .npy; memory-mapped except for a .npz."""
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _tensors(path)
     try:
         if not zipfile.is_zipfile(path):
@@ -66,6 +94,9 @@ def _arrays(path: Path) -> dict[str, Array]:
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            names = [info.filename for info in members]
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise ValueError(f"it holds several arrays of one name: {', '.join(sorted(twice))}")
             for info in members:
                 _check_member(archive, info)
             return {info.filename.removesuffix(".npy"): _member(archive, info) for info in members}
@@ -122,7 +153,7 @@ def _tensors(path: Path) -> dict[str, Array]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise ImportError("safetensors files need safetensors: pip install flowmaps[train]") from error
+        raise ImportError(f"safetensors files need safetensors: {install('train')}") from error
     try:
         return {name: tensor.numpy() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,12 @@ def layout_of(array: Array, name: str, layout: str | None) -> str:
     if first and last:
         raise ValueError(
             f'{name} has shape {array.shape}: are channels first or last? pass layout="NCHW" or layout="NHWC"'
+        )
+    if not first and not last and array.shape[1] == array.shape[2] != array.shape[3] and array.shape[3] <= 16:
+        warnings.warn(
+            f'{name} has shape {array.shape} and is read as it is: pass layout="NHWC" if the last are channels, '
+            'layout="NCHW" if not',
+            stacklevel=4,
         )
     return "NHWC" if last else "NCHW"
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from ..arguments import at_least
 from .array_files import Array, read
 from .array_format import ArrayFormat, check_values, finite_range, format_of, layout_of
-from .check import check_labels, check_names, unmasked
+from .check import unmasked
 from .core import IN_MEMORY, Batch, Data, Kind
 from .sources import IndexedRows, TensorRows, from_bytes, hold_out
+from .text_labels import labels_and_names
 from .transforms import drawn_from_moments
 
 
@@ -74,7 +75,8 @@ def array_file(
         path: The file.
         x: Key of the rows in a .npz or .safetensors. None: "x", or the only array.
         labels: Key of the labels in a .npz or .safetensors, or the name of another .npy in the same folder. None: the
-            first of "label", "labels", "target", "class" and "y" that exists. False: no labels.
+            first of "label", "labels", "target", "class" and "y" that exists, in any case of letters. False: no labels.
+            Texts and truth values are numbered in the order of their names.
         given: Keys of other conditions, which are names of arguments of the network. None: if there is a "text", all
             existing keys among "text", "mask", "pooled" and "size".
         classes: Number of classes. None: the largest label plus one.
@@ -140,7 +142,7 @@ def array_data(
         raise ValueError(f"{name} must hold rows of real numbers, got shape {array.shape} and dtype {array.dtype}")
     form = format_of(array, name, layout_of(array, name, layout), kind, value_range)
     check_values(array, form, name)
-    targets, count = check_labels(label, len(array), name, classes)
+    targets, count, names = labels_and_names(label, len(array), name, classes, class_names)
     given = given or {}
     check_given(given, len(array), name)
     rows: IndexedRows
@@ -150,7 +152,6 @@ def array_data(
     else:
         rows = DiskRows(array, form, targets, given)
     levels = 256 if form.kind == "images" and array.dtype.kind in "ui" and form.span == (0, 255) else None
-    names = check_names(class_names, count, name)
     source = hold_out(rows, held)
     return Data(name, form.shape, source, form.kind, count, names, levels=levels, given=tuple(given))
 

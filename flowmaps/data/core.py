@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, check_seed
+from ..arguments import at_least, brief_repr, check_seed
 from ..units import Units
 from .prompts import Prompts
 
@@ -40,6 +40,9 @@ class Batch(NamedTuple):
     label: Tensor | None = None
     noise: Tensor | None = None
     given: Mapping[str, Tensor] | None = None
+
+    def __repr__(self) -> str:
+        return brief_repr(self, self._fields)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to every tensor of the batch."""
@@ -108,6 +111,9 @@ class Data:
     coupling: dict[str, Any] | None = None
     prompts: Prompts | None = None
     units: Units | None = None
+
+    def __repr__(self) -> str:
+        return brief_repr(self, ("name", "kind", "shape", "size", "classes", "given"))
 
     @property
     def size(self) -> int | None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from .cache import is_cache
 from .check import HELD_OUT_NAMES
+from .class_names import in_order
 from .core import Data
 from .decoding import Pictures, pillow
+from .image_files import SUFFIXES, image_files, warn_about_classes
 from .pictures import image_data
 from .prompts import captions_of
 
-SUFFIXES = frozenset(".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm".split())
+TRAIN_NAMES = ("train", "training")
+"""Usual names of the folder of training images."""
+TEST_NAMES = (*HELD_OUT_NAMES, "testing")
+"""Usual names of a folder of held-out images."""
 
 
 def image_folder(
@@ -23,13 +31,15 @@ def image_folder(
     mode: str | None = None,
     labels: bool | None = None,
     captions: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> Data:
     """Read a folder of images as rows (C, H, W) in [-1, 1].
 
-    Class folders become labels in the order of their names. A folder that holds train and test (or validation, valid,
-    val) and no other folder keeps this split; otherwise a fifth, at most 10000 images, is held out. Up to 512 MiB of
-    decoded pixels are kept in memory; a larger set is decoded batch by batch. Broken images are left out, with a
-    warning, and listed in `data.skipped`. Files with other suffixes are ignored.
+    Class folders become labels in the order of their names, or of their numbers if all of them are whole numbers. A
+    folder that holds train and test (or validation, valid, val; in any case of letters) and nothing else keeps this
+    split; otherwise a fifth, at most 10000 images, is held out. Links to files and folders are followed. Up to 512 MiB
+    of decoded pixels are kept in memory; a larger set is decoded batch by batch. Broken images are left out, with a
+    warning, and listed in `data.skipped`. Files with other suffixes are ignored, with a warning if they are images.
 
     Args:
         path: The folder.
@@ -40,6 +50,9 @@ def image_folder(
         captions: Whether to read a text for each image into `data.prompts`: from metadata.jsonl (lines with
             "file_name" and "text", as in `datasets`), captions.txt (file name, a tab, text), or a .txt file beside the
             image.
+        value_range: (low, high), the values of images of more than 8 bits that become -1 and 1. None: 0 and the
+            largest value of 8, 10, 12, 14 or 16 bits, by the largest value of all images; a warning names it if it is
+            not 16. Floating-point pixels need it.
 
     Returns:
         The data set.
@@ -47,14 +60,15 @@ def image_folder(
     Raises:
         ValueError: The folder is empty, has images of mixed sizes, images beside class folders, or images without the
             requested text.
+        FileNotFoundError: A link leads to nothing.
         ImportError: pillow is not installed.
     """
     root = Path(path)
-    test = _test_folder(root)
-    train_files, train_classes = _files(root if test is None else root / "train", labels)
+    train, test = _split(root)
+    train_files, train_classes = _files(train, labels)
     test_files, test_classes = ([], []) if test is None else _files(test, labels)
     if unknown := set(test_classes) - set(train_classes):
-        raise ValueError(f"{test} has classes that {root / 'train'} has not: {', '.join(sorted(unknown))}")
+        raise ValueError(f"{test} has classes that {train} has not: {', '.join(sorted(unknown))}")
     files = train_files + test_files
     label = torch.tensor([train_classes.index(name) for _, name in files]) if train_classes else None
     held = None if test is None else torch.arange(len(files)) >= len(train_files)
@@ -64,27 +78,50 @@ def image_folder(
     pictures = Pictures(
         names, lambda i: pillow().open(paths[i]), label, held, texts, lambda i: paths[i].read_bytes(), paths
     )
-    return image_data(pictures, str(root), class_names=train_classes or None, size=size, mode=mode)
+    options: Any = {"size": size, "mode": mode, "value_range": value_range}
+    return image_data(pictures, str(root), class_names=train_classes or None, **options)
 
 
-def _test_folder(root: Path) -> Path | None:
-    """The folder of held-out images, if `root` holds train, at least one such folder, and no other folder."""
-    folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    if "train" not in folders or not folders <= {"train", *HELD_OUT_NAMES}:
-        return None
-    return next((root / name for name in HELD_OUT_NAMES if name in folders), None)
+def folder_order_changed(names: Sequence[str], recipe: Mapping[str, Any] | None) -> bool:
+    """Whether versions before class names were kept in runs numbered these class folders in another order.
+
+    They ordered all class folders by their letters, so 10 came before 2.
+
+    Args:
+        names: The class names in their order.
+        recipe: The recipe of the data set. None: it was made from an object.
+
+    Returns:
+        Whether these are class folders that are all numbers, with another order by their letters.
+    """
+    from .hugging_face import is_saved
+
+    place = Path(str((recipe or {}).get("name_or_path", "")))
+    folder = recipe is None or (place.is_dir() and not (is_cache(place) or is_saved(place)))
+    given = recipe is not None and "class_names" in recipe
+    return folder and not given and list(names) == in_order(names) != sorted(names)
+
+
+def _split(root: Path) -> tuple[Path, Path | None]:
+    """The folders of training and held-out images: (`root`, None) if `root` holds other folders or no such ones."""
+    inside = [entry for entry in root.iterdir() if entry.name[0] != "."]
+    folders = {entry.name.lower(): entry for entry in inside if entry.is_dir() and entry.name != "__MACOSX"}
+    train = [folders[name] for name in TRAIN_NAMES if name in folders]
+    other = set(folders) - {*TRAIN_NAMES, *TEST_NAMES}
+    if len(train) != 1 or other or any(entry.suffix.lower() in SUFFIXES for entry in inside):
+        return root, None
+    return train[0], next((folders[name] for name in TEST_NAMES if name in folders), None)
 
 
 def _files(folder: Path, labels: bool | None) -> tuple[list[tuple[Path, str]], list[str]]:
     """(file, class name) of every image in order, and the class names, which may be empty."""
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    found = image_files(folder)
     if not found:
         raise ValueError(
             f"no images in {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}, in it or in class folders"
         )
     groups = [file.relative_to(folder).parts[0] if file.parent != folder else "" for file in found]
-    classes = sorted(set(groups) - {""})
+    classes = in_order(set(groups) - {""})
     if labels is False or not classes:
         if labels and not classes:
             raise ValueError(f"labels=True needs class folders, and the images lie directly in {folder}")
@@ -94,4 +131,5 @@ def _files(folder: Path, labels: bool | None) -> tuple[list[tuple[Path, str]], l
             f"{folder} has images beside class folders ({found[groups.index('')].name} and {classes[0]}{'/'}): "
             "move them, or pass labels=False to read all without labels"
         )
+    warn_about_classes(folder, classes)
     return list(zip(found, groups, strict=True)), classes

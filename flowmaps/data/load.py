@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..arguments import did_you_mean, given, truth
-from ..serialise import check_arguments, shown_value
+from ..serialise import check_arguments, fits, shown_value
+from .class_names import Numbering
 from .core import Data
 from .standardise import is_table, standardised, warn_scale
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
@@ -28,17 +29,25 @@ ADVICE = (
 )
 
 
-def load(name_or_path: str | Path, *, standardise: bool | None = None, **options: Any) -> Data:
+def load(
+    name_or_path: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    standardise: bool | None = None,
+    **options: Any,
+) -> Data:
     """Load a data set by name or path.
 
     - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits (write "./digits" for a
       folder called so);
     - a folder of images, with class folders or flat (`image_folder`), or one of encoded rows (`cache.cache_folder`);
-    - a .npy, .npz or .safetensors file (`array_file`);
+    - a .npy, .npz or .safetensors file (`array_file`), or a table of text, .csv or .tsv (`csv_files.csv_file`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
 
     Args:
         name_or_path: Name, path or "hf:NAME", as above.
+        class_names: Names of classes in the order of their numbers, which may be more than the data have. None: the
+            numbering of the data set.
         standardise: Whether each feature is brought to mean 0 and standard deviation 1; samples of a flow map that is
             trained on the data come back in their units. None: rows (D,) of files and of Hugging Face data sets are
             standardised, and other rows that are no images cause a warning if they are far from this range.
@@ -48,7 +57,7 @@ def load(name_or_path: str | Path, *, standardise: bool | None = None, **options
         The data set, with `recipe` set.
 
     Raises:
-        ValueError: The name is unknown.
+        ValueError: The name is unknown, or a class of the data is none of `class_names`.
         FileNotFoundError: The path does not exist.
         TypeError: The data set has no such option.
     """
@@ -70,7 +79,30 @@ def load(name_or_path: str | Path, *, standardise: bool | None = None, **options
         data = standardised(data)
     elif standardise is None and read.__name__ in MEASURED and data.kind != "images":
         warn_scale(data.draw(256).x0, data.kind, data.name, ADVICE)
-    return replace(data, recipe={"name_or_path": where, **options, **given(standardise=standardise)})
+    recipe = {"name_or_path": where, **options, **(data.recipe or {}), **given(standardise=standardise)}
+    data = replace(data, recipe=recipe)
+    return data if class_names is None else _named(data, tuple(class_names))
+
+
+def _named(data: Data, names: tuple[str, ...]) -> Data:
+    """The data with these classes. Raises ValueError if a class of the data is none of them."""
+    if data.classes is None:
+        raise ValueError(f"class_names are for data with class labels, and {data.name} has none")
+    advice = "name all classes of the data in `class_names`"
+    found = Numbering("class_names", len(names), dict(enumerate(names)), advice=advice).fit(data)
+    recipe = {**(data.recipe or {}), "class_names": list(names)}
+    return replace(found, classes=len(names), class_names=names, recipe=recipe)
+
+
+def option_names() -> list[str]:
+    """The names of all options of data sets, of any kind."""
+    from .arrays import array_file
+    from .folder import image_folder
+    from .hugging_face import hugging_face
+
+    readers: list[Callable[..., Data]] = [*NAMES.values(), array_file, image_folder, hugging_face, load]
+    found = [item for read in readers for item in inspect.signature(read).parameters.values()]
+    return list(dict.fromkeys(item.name for item in found if item.default is not item.empty))
 
 
 def load_again(recipe: Mapping[str, Any], where: str) -> Data:
@@ -91,15 +123,21 @@ def load_again(recipe: Mapping[str, Any], where: str) -> Data:
         ValueError: The recipe is broken, an option has another type, or the data set cannot be made.
         FileNotFoundError: The path does not exist.
     """
-    options = {name: value for name, value in recipe.items() if name not in ("name_or_path", "standardise")}
-    name = recipe.get("name_or_path")
+    ours = ("name_or_path", "class_names", "standardise")
+    options = {name: value for name, value in recipe.items() if name not in ours}
+    name, class_names = recipe.get("name_or_path"), recipe.get("class_names")
     if not isinstance(name, str) or "\0" in name:
         raise ValueError(f"{where} cannot be used: name_or_path must be a string, got {shown_value(name)}")
+    if not fits(class_names, list[str] | None):
+        raise ValueError(
+            f"{where} cannot be used: class_names must be a list of strings, got {shown_value(class_names)}"
+        )
     try:
         read, paths = _reader(name)
         check_arguments(read, name, options, where, given=len(paths))
         offline = {"local_files_only": True} if name.startswith(HUB) else {}
-        return replace(load(name, standardise=False, **options | offline), recipe=dict(recipe))
+        again = load(name, class_names=class_names, standardise=False, **options | offline)
+        return replace(again, recipe=dict(recipe))
     except (ImportError, OSError):
         raise
     except ValueError as error:
@@ -127,11 +165,15 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
 
         read = cache_folder if is_cache(path) else hugging_face if is_saved(path) else image_folder
         return read, (str(path.resolve()),)
-    if path.suffix in (".npy", ".npz", ".safetensors"):
+    if path.suffix.lower() in (".npy", ".npz", ".safetensors"):
         from .arrays import array_file
 
         return array_file, (str(path.resolve()),)
-    raise ValueError(f"a data file must be .npy, .npz or .safetensors, got {name}")
+    if path.suffix.lower() in (".csv", ".tsv"):
+        from .csv_files import csv_file
+
+        return csv_file, (str(path.resolve()),)
+    raise ValueError(f"a data file must be .npy, .npz, .safetensors, .csv or .tsv, got {name}")
 
 
 def _missing(name: str) -> Exception:
@@ -140,5 +182,5 @@ def _missing(name: str) -> Exception:
         return FileNotFoundError(f'there is no file or folder {name}; a Hugging Face data set is written "hf:NAME"')
     return ValueError(
         f'unknown data set "{name}"{did_you_mean(name, NAMES)}; known are {", ".join(NAMES)}, a folder of images, '
-        'a .npy, .npz or .safetensors file, "hf:NAME" for a Hugging Face data set'
+        'a .npy, .npz, .safetensors, .csv or .tsv file, "hf:NAME" for a Hugging Face data set'
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .check import check_labels
 from .core import IN_MEMORY, Batch, Data
-from .decoding import ImageFormat, Pictures, attempt, header_of, parallel
+from .decoding import Header, ImageFormat, Pictures, attempt, header_of, parallel
+from .depth import span_of
 from .prompts import Prompts
 from .sources import IndexedRows, TensorRows, from_bytes, hold_out
 
@@ -84,6 +84,7 @@ def image_data(
     class_names: Sequence[str] | None = None,
     size: int | tuple[int, int] | None = None,
     mode: str | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Data:
     """Make a data set of encoded images.
 
@@ -93,6 +94,7 @@ def image_data(
         class_names: Names of the classes.
         size: Side or (height, width) to which images are scaled and cropped. None: their common size.
         mode: "RGB" or "L". None: "RGB" unless all images are grey.
+        value_range: Values of images of more than eight bits that become -1 and 1; None as in `depth.span_of`.
 
     Returns:
         The data set.
@@ -109,7 +111,9 @@ def image_data(
     skipped = [found for found in headers if isinstance(found, str)]
     readable = {row: found for row, found in enumerate(headers) if not isinstance(found, str)}
     _any_left(len(readable), skipped, name)
-    form = _format(pictures.names, readable, name, wanted, mode)
+    span = span_of(pictures.names, readable, name, value_range)
+    form = _format(pictures.names, readable, name, wanted, mode, span)
+    _warn_frames([pictures.names[row] for row, header in readable.items() if header.several], name)
     rows, kept = _rows(pictures, list(readable), form, skipped)
     _any_left(len(kept), skipped, name)
     if skipped:
@@ -118,7 +122,9 @@ def image_data(
             f"{len(skipped)} of {len(headers)} images of {name} cannot be read and are left out: {shown}", stacklevel=3
         )
     source = hold_out(rows, None if pictures.held is None else pictures.held[kept])
-    data = Data(name, form.channels_first, source, "images", count, names, levels=256, skipped=skipped)
+    data = Data(
+        name, form.channels_first, source, "images", count, names, levels=_levels(readable, span), skipped=skipped
+    )
     if pictures.texts is None:
         return data
     return replace(data, prompts=Prompts.of_rows([pictures.texts[row] for row in kept.tolist()]))
@@ -126,7 +132,7 @@ def image_data(
 
 def _rows(pictures: Pictures, readable: list[int], form: ImageFormat, skipped: list[str]) -> tuple[IndexedRows, Tensor]:
     """The table of images and their numbers. Small sets are decoded now, which finds more broken images."""
-    if len(readable) * torch.Size(form.channels_first).numel() > IN_MEMORY:
+    if len(readable) * torch.Size(form.channels_first).numel() * form.itemsize > IN_MEMORY:
         rows = torch.tensor(readable)
         return FileRows(pictures, rows, form, skipped), rows
     decoded = parallel(lambda row: attempt(pictures, row, form), readable)
@@ -140,14 +146,17 @@ def _rows(pictures: Pictures, readable: list[int], form: ImageFormat, skipped: l
 
 def _format(
     names: Sequence[str],
-    readable: dict[int, tuple[Any, Any]],
+    readable: dict[int, Header],
     where: str,
     size: tuple[int, int] | None,
     mode: str | None,
+    span: tuple[float, float] | None,
 ) -> ImageFormat:
     """The requested size and mode, or those that all images share."""
-    first, (height_width, _) = next(iter(readable.items()))
-    for row, (other, _) in readable.items():
+    first = next(iter(readable))
+    height_width = readable[first].size
+    for row, header in readable.items():
+        other = header.size
         if size is None and other != height_width:
             one = f"{names[first]} is {height_width[0]} x {height_width[1]}"
             another = f"{names[row]} is {other[0]} x {other[1]}"
@@ -155,7 +164,25 @@ def _format(
                 f"images of {where} have different sizes (height x width): {one}, {another}; "
                 "pass size=SIDE or size=(height, width) to scale and crop them"
             )
-    return ImageFormat(size or height_width, mode or ("L" if all(grey for _, grey in readable.values()) else "RGB"))
+    grey = all(header.grey for header in readable.values())
+    return ImageFormat(size or height_width, mode or ("L" if grey else "RGB"), span)
+
+
+def _levels(readable: dict[int, Header], span: tuple[float, float] | None) -> int | None:
+    """Number of levels of a colour; None for floating-point pixels."""
+    if span is None:
+        return 256
+    return None if any(header.real for header in readable.values()) else round(span[1] - span[0]) + 1
+
+
+def _warn_frames(names: Sequence[str], where: str) -> None:
+    """Warn about files of several images, of which the first is read."""
+    if names:
+        warnings.warn(
+            f"{len(names)} images of {where} have several frames or pages, and only the first of each is read "
+            f"({', '.join(names[:3])}): save each frame as a file of its own to use all",
+            stacklevel=4,
+        )
 
 
 def _any_left(count: int, skipped: Sequence[str], where: str) -> None:

@@ -248,12 +248,14 @@ def _joined(batches: list[Batch]) -> Batch:
 def _cut(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
     """Join and cut batches of any sizes to batches of `size`; an incomplete batch at the end is dropped."""
     waiting: list[Batch] = []
+    rows = 0
     for batch in batches:
         waiting.append(batch)
-        if sum(len(b.x0) for b in waiting) < size:
+        rows += len(batch.x0)
+        if rows < size:
             continue
         whole = _joined(waiting)
         full = len(whole.x0) // size * size
         for at in range(0, full, size):
             yield whole.rows(slice(at, at + size))
-        waiting = [whole.rows(slice(full, None))]
+        waiting, rows = [whole.rows(slice(full, None))], len(whole.x0) - full

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..units import COARSE, Units
+from .class_names import Renumber
 from .core import Batch, Data, Kind, Source
 from .sources import Finite, Fresh
 from .transformed import BatchDraws, Transformed
@@ -93,7 +94,7 @@ def with_units(data: Data, units: Units | None) -> Data:
 
 def _in(source: Source, units: Units | None) -> Source:
     """The source with other units, below the transforms of training batches."""
-    if isinstance(source, Transformed) and not source.everywhere:
+    if isinstance(source, Transformed) and (not source.everywhere or _renumbers(source)):
         return replace(source, source=_in(source.source, units))
     if isinstance(source, Transformed) and is_standardised(source):
         source = source.source
@@ -103,6 +104,11 @@ def _in(source: Source, units: Units | None) -> Source:
 def is_standardised(source: object) -> bool:
     """Whether a source standardises the rows of another one."""
     return isinstance(source, Transformed) and isinstance(source.transforms[0], Standardise)
+
+
+def _renumbers(source: object) -> bool:
+    """Whether a source gives the labels of another one other numbers, and the same rows."""
+    return isinstance(source, Transformed) and isinstance(source.transforms[0], Renumber)
 
 
 def _measured(data: Data) -> Units:
@@ -122,11 +128,14 @@ def _measured(data: Data) -> Units:
 
 def _chunks(data: Data) -> Iterator[Tensor]:
     """All training rows of a finite table, or some of another source, as (B, D) in parts."""
-    if isinstance(data.source, Finite):
-        for rows in torch.arange(len(data.source.train)).split(CHUNK):
-            yield data.source.train.take(rows).x0.flatten(1)
+    source = data.source
+    while isinstance(source, Transformed) and _renumbers(source):
+        source = source.source
+    if isinstance(source, Finite):
+        for rows in torch.arange(len(source.train)).split(CHUNK):
+            yield source.train.take(rows).x0.flatten(1)
     else:
-        yield data.draw(ROWS if isinstance(data.source, Fresh) else CHUNK // 4, seed=0).x0.flatten(1)
+        yield data.draw(ROWS if isinstance(source, Fresh) else CHUNK // 4, seed=0).x0.flatten(1)
 
 
 def _moments(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:

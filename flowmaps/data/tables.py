@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..arguments import install
+
 
 @dataclass(frozen=True, eq=False)
 class TensorTable:
@@ -39,7 +41,7 @@ class TensorTable:
             from safetensors import SafetensorError
             from safetensors.torch import load_file
         except ImportError as error:
-            raise ImportError("safetensors files need safetensors: pip install flowmaps[train]") from error
+            raise ImportError(f"safetensors files need safetensors: {install('train')}") from error
         try:
             table = cls([load_file(file) for file in files])
         except (SafetensorError, OSError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..arguments import MOST_CLASSES, between, checked, positive, within
+from ..arguments import MOST_CLASSES, between, checked, install, positive, within
 from ..exact import Exact, Gaussian, GaussianMixture
 from ..exact.base import floating
 from .core import Batch, Data, kind_of
@@ -186,7 +186,7 @@ def digits() -> Data:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise ImportError("the digits come with scikit-learn: pip install flowmaps[data]") from error
+        raise ImportError(f"the digits come with scikit-learn: {install('data')}") from error
     raw = load_digits()
     label = torch.as_tensor(raw.target).long()
     x = torch.as_tensor(raw.images).to(torch.get_default_dtype()).unsqueeze(1) / 8 - 1

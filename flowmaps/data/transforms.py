@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, finite, numbered
+from ..arguments import at_least, brief_repr, finite, numbered
 from ..guidance.conditions import null_rows
 from .core import Batch, Data, kind_of
 from .labels import condition_of
@@ -69,6 +69,8 @@ class TextDropout:
 
     share: float
     null: Mapping[str, Tensor]
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         _check_share(self.share)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..arguments import at_least, check_seed, expect_finite, expect_tensor, positive, shown
+from ..arguments import at_least, check_seed, expect_finite, expect_tensor, install, positive, shown
 
 CHUNK = 1024
 """Largest number of rows whose distances to all other rows are computed at a time."""
@@ -48,7 +48,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
     except ImportError as error:
-        raise ImportError("the Fréchet distance needs torchmetrics: pip install flowmaps[evaluate]") from error
+        raise ImportError(f"the Fréchet distance needs torchmetrics: {install('evaluate')}") from error
     _check(x, y)
     metric = FrechetInceptionDistance(feature=_AsTheyAre(x.flatten(1).shape[1]))
     metric.update(x.flatten(1).double(), real=False)

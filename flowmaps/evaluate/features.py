@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import at_least, check_seed, expect_floating, shown
+from ..arguments import at_least, check_seed, expect_floating, install, shown
 from ..arguments.memory import rows_at_a_time
 from ..data import Data
 from ..files import add_tensor, opened_tensors, parse_json, replacing, save_tensors
@@ -230,7 +230,7 @@ def inception() -> Features:
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
     except ImportError as error:
-        raise ImportError("Inception features need torchmetrics: pip install flowmaps[evaluate]") from error
+        raise ImportError(f"Inception features need torchmetrics: {install('evaluate')}") from error
     try:
         network = FrechetInceptionDistance(feature=2048).inception
     except ModuleNotFoundError as error:

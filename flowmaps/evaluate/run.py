@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..arguments import at_least, check_seed, given, numbered, shown
+from ..arguments import at_least, check_seed, given, shown
 from ..arguments.memory import check_room
 from ..data import Data, as_data
 from ..data.labels import uses_labels
@@ -21,24 +21,24 @@ from .distances import Estimate
 from .features import Features, classifier_features, train_classifier
 from .measures import Draws, Measure, draw, is_measurable
 from .samplers import Sampler, Setup, samplers
+from .size import Progress, Say, Size, say_fewer, size_of
 from .truth import map_error
-
-MOST_VALUES = 2**26
-"""Largest number of values in the samples of one row of the table. It bounds the memory: beyond it draws are fewer."""
 
 
 def evaluate(
     flow: FlowMap,
     data: Any,
     *,
-    jumps: Sequence[int] = (1, 2, 4, 8),
-    ode_steps: Sequence[int] = (16, 100),
-    n: int = 2048,
-    draws: int = 8,
+    jumps: Sequence[int] | None = None,
+    ode_steps: Sequence[int] | None = None,
+    n: int | None = None,
+    draws: int | None = None,
     seed: int = 0,
     features: Features | None = None,
     batch_size: int | None = None,
     labels: bool | None = None,
+    quick: bool = False,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Measure the distances of samples to held-out data, and their cost, for several samplers of one flow map.
 
@@ -50,48 +50,79 @@ def evaluate(
         flow: The flow map.
         data: A data set, or anything that `as_data` takes. If the flow map or the data have units, distances are
             between standardised rows, in which each feature counts alike.
-        jumps: Numbers of jumps.
-        ode_steps: Numbers of Euler steps.
-        n: Rows on either side of a distance; fewer if fewer are held out.
-        draws: The number of disjoint draws of n samples over which a distance is averaged.
+        jumps: Numbers of jumps. None: 1, 2, 4 and 8.
+        ode_steps: Numbers of Euler steps. None: 16 and 100.
+        n: Rows on either side of a distance; fewer if fewer are held out. None: 2048, or fewer for a large network.
+        draws: The number of disjoint draws of n samples over which a distance is averaged. None: 8, or fewer for a
+            large network.
         seed: Fixes noise, labels and rows.
         features: The features to compare images by. None: of a classifier trained on the labels.
         batch_size: Samples at a time, to which the times refer. None: 2048 for small samples, 256 for others.
         labels: Whether the network is conditioned on labels. None: as in training.
+        quick: Take 1 and 4 jumps, 16 Euler steps and 4 draws of 512 rows, where these are None.
+        say: Function that shows a message: the expected time, and every ten seconds the progress. None: no messages.
 
     Returns:
-        A dict that JSON can hold: "metric", "floor", "floor_stderr", and "rows" with "sampler", "steps", "distance",
-        "stderr", "seconds_per_sample", "network_calls", "samples". Both also hold the other measures of the kind of
-        data, each under its key; "measures" has their meanings. A sampler whose samples are not finite has no measures,
-        and a warning names it.
+        A dict that JSON can hold: "metric", "floor", "floor_stderr", "noise" and "noise_stderr" (the distance of
+        Gaussian noise with the mean and standard deviation of the data), and "rows" with "sampler", "steps",
+        "distance", "stderr", "seconds_per_sample", "network_calls", "samples". Head and rows also hold the other
+        measures of the kind of data, each under its key; "measures" has their meanings. A sampler whose samples are not
+        finite has no measures, and a warning names it.
 
     Raises:
         ValueError: `labels` is True and the data have none, too few rows are held out, a number is below 1, or the rows
             do not fit into the memory.
     """
     expect_flow(flow)
-    at_least(1, n=n, draws=draws, **given(batch_size=batch_size))
-    at_least(1, **numbered(jumps=jumps, ode_steps=ode_steps))
+    at_least(1, **given(batch_size=batch_size))
     check_seed(seed)
     data = data if isinstance(data, Data) else as_data(data, standardise=False)
     data = with_units(data, flow.units) if data.units is None else data
-    draws = max(2, min(draws, MOST_VALUES // (n * math.prod(data.shape))))
+    labels = uses_labels(flow.network, data, labels)
+    size = size_of(flow, data, labels, quick, jumps=jumps, ode_steps=ode_steps, n=n, draws=draws)
+    say_fewer(say, size)
+    n, draws = size.n, size.draws
     kept = 4 * n * draws + (NEIGHBOURS if data.kind == "images" else DENSITY_SAMPLES)
-    size = kept * math.prod(data.shape) * flow.like.element_size()
-    check_room(size, "this evaluation keeps rows of", "evaluate fewer, such as n=256", _warn)
+    memory = kept * math.prod(data.shape) * flow.like.element_size()
+    check_room(memory, "this evaluation keeps rows of", "evaluate fewer, such as n=256", _warn)
     rows = draw(data, n, draws, seed)
     if features is not None and not isinstance(features, Features):
         raise TypeError(f"features are given as Features(name, function), got {shown(features)}")
     if features is None and data.kind == "images":
         features = classifier_features(train_classifier(data, seed=seed))
     found = list(measures(data, rows, features, seed))
-    labels = uses_labels(flow.network, data, labels)
     counts = [max(measure.least for measure in found), max(measure.wanted for measure in found)]
     setup = Setup.make(flow, data, *counts, seed=seed, batch_size=batch_size, labels=labels)
-    with _evaluating(flow):
-        table = [_row(setup, sampler, found) for sampler in samplers(flow, jumps, ode_steps)]
+    chosen = samplers(flow, size.jumps, size.ode_steps)
+    with _evaluating(flow), _saying(say, setup, chosen, size):
+        table = [_row(setup, sampler, found) for sampler in chosen]
         truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
-    return _result(table, truth, found) | _about(data, rows, setup) | {"seed": seed, "measures": _titles(found)}
+    noise = _noise(data, rows, found[0], seed)
+    return _result(table, truth, found) | noise | _about(data, rows, setup) | {"seed": seed, "measures": _titles(found)}
+
+
+def _noise(data: Data, rows: Draws, measure: Measure, seed: int) -> dict[str, float | None]:
+    """The main measure of Gaussian noise with the mean and the standard deviation of the data: nothing is learned.
+
+    Mean and standard deviation are taken of each coordinate; of images, of each channel.
+    """
+    known = torch.cat(rows.held_out)
+    over = [axis for axis in range(known.ndim) if axis != 1] if data.kind == "images" else [0]
+    mean, std = known.mean(over, keepdim=True), known.std(over, keepdim=True, correction=0)
+    normal = torch.randn(measure.wanted, *known.shape[1:], generator=torch.Generator().manual_seed(seed))
+    return dict(zip(("noise", "noise_stderr"), map(_finite, measure.estimate(mean + std * normal)), strict=True))
+
+
+@contextmanager
+def _saying(say: Say | None, setup: Setup, chosen: Sequence[Sampler], size: Size) -> Iterator[None]:
+    """Announce the time of the samplers, and say how far they are, inside a `with` block."""
+    if say is None or not chosen:
+        yield
+        return
+    progress = Progress(say, setup, chosen)
+    progress.announce(size)
+    with progress.watching():
+        yield
 
 
 @contextmanager

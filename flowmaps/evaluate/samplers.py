@@ -111,7 +111,10 @@ class Setup:
         x = sample(self.flow, self.noise[rows], sampler.steps, step=sampler.step, condition=condition, seed=rows.start)
         return x if self.units is None else self.units.standardised(x)
 
+    def rows(self, sampler: Sampler) -> int:
+        """The number of rows: all, or the fewest that are enough if the sampler takes many steps."""
+        return len(self.noise) if sampler.steps * len(self.noise) <= MANY_CALLS else self.least
+
     def run(self, sampler: Sampler) -> Sampled:
-        """Samples of all rows with their cost, or of the fewest that are enough if the sampler takes many steps."""
-        n = len(self.noise) if sampler.steps * len(self.noise) <= MANY_CALLS else self.least
-        return measured(self.flow.network, lambda rows: self.sample(sampler, rows), n, self.batch_size)
+        """Samples of the rows of a sampler with their cost."""
+        return measured(self.flow.network, lambda rows: self.sample(sampler, rows), self.rows(sampler), self.batch_size)

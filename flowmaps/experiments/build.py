@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -16,55 +16,18 @@ from ..arguments import at_least, did_you_mean, expect_path, shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..methods import LANDSCAPE, Row
+from ..methods import Row
 from ..networks import MLP, DiT, UNet
 from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
 from ..recipes import flow_for
+from ..recipes.by_data import heads_for_width, levels_for, patch_for
+from ..recipes.rows import MethodLike, row_of, takes_teacher
 from ..runs.loading import load
 
 NetworkName = Literal["auto", "mlp", "dit", "unet"]
 OutputName = Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"]
-MethodLike = str | Row | Method | Callable[..., Method]
-"""A method: its name, its row of the landscape, its function, or the method itself."""
 ModelLike = str | PathLike[str] | FlowMap
 """A flow map, or the folder of its run."""
-
-
-def row_of(method: MethodLike) -> Row:
-    """Find the row of the landscape of a method.
-
-    Args:
-        method: Its name, its row, its function, or the method itself.
-
-    Returns:
-        The row.
-
-    Raises:
-        TypeError: It is something else.
-        ValueError: The method is unknown; the message has the closest names.
-    """
-    if isinstance(method, Row):
-        return method
-    if not isinstance(method, str | Method) and not callable(method):
-        raise TypeError(f"a method is a name such as 'imf', a function of fm.methods or a Method, got {shown(method)}")
-    if not isinstance(method, str | Method):
-        return next((row for row in LANDSCAPE if row.build is method), None) or row_of(getattr(method, "__name__", "?"))
-    name = method if isinstance(method, str) else method.name
-    names = [row.name for row in LANDSCAPE]
-    wanted = name.replace("-", "_")
-    if wanted not in names:
-        raise ValueError(f"unknown method {name!r}{did_you_mean(wanted, names)}; known are {', '.join(names)}")
-    return LANDSCAPE[names.index(wanted)]
-
-
-def rows_of(methods: Sequence[MethodLike]) -> list[Row]:
-    """Find the rows of several methods, each once. Raises ValueError for an unknown method and for an empty list."""
-    if not isinstance(methods, list | tuple):
-        raise TypeError(f"`methods` must be a list of methods, got {shown(methods)}")
-    rows = [row_of(method) for method in methods]
-    if not rows:
-        raise ValueError("`methods` needs at least one name")
-    return list(dict.fromkeys(rows))
 
 
 def check_method_arguments(build: Callable[..., Any], names: Iterable[str]) -> None:
@@ -77,11 +40,14 @@ def check_method_arguments(build: Callable[..., Any], names: Iterable[str]) -> N
     Raises:
         ValueError: One of them is unknown; the message has the closest names.
     """
-    known = [name for name in inspect.signature(build).parameters if name != "teacher"]
+    parameters = inspect.signature(build).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = [name for name in parameters if name != "teacher"]
     for name in names:
         if name not in known:
             raise ValueError(
-                f"{build.__name__} has no argument {name!r}{did_you_mean(name, known)}; "
+                f"{row_of(build).name} has no argument {name!r}{did_you_mean(name, known)}; "
                 f"it has {', '.join(known) or 'none'}"
             )
 
@@ -106,6 +72,7 @@ def make_method(
         The method.
 
     Raises:
+        TypeError: A function of your own returns something else.
         ValueError: A teacher is missing or not needed, or an argument is unknown.
     """
     row = row_of(method)
@@ -120,10 +87,13 @@ def make_method(
     if row.needs_teacher and teacher is None:
         raise ValueError(f"{row.name} is a distillation method and needs a trained model to learn from: `teacher=RUN`")
     if teacher is not None:
-        if not row.needs_teacher:
+        if not takes_teacher(row.build):
             raise ValueError(f"{row.name} takes no `teacher`: it is {row.learning}, not distillation")
         found["teacher"] = prepare(load(Path(teacher)) if is_path(teacher) else teacher)
-    return (build or row.build)(**found)
+    made = (build or row.build)(**found)
+    if not isinstance(made, Method):
+        raise TypeError(f"{row.name} must return a Method, made of terms as in fm.methods, got {shown(made)}")
+    return made
 
 
 def is_path(model: Any) -> TypeGuard[str | PathLike[str]]:
@@ -194,7 +164,7 @@ def for_row(flow: FlowMap, row: Row) -> FlowMap:
 
 
 def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: Any) -> nn.Module:
-    """Make an MLP, a DiT or a U-Net with new weights.
+    """Make an MLP, a DiT or a U-Net with new weights; heads, patches and levels fit the width and the images.
 
     Args:
         kind: "mlp", "dit" or "unet".
@@ -214,11 +184,12 @@ def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: An
         raise ValueError(
             f"`network={kind}` is for images, and {data.name} holds {data.kind} of shape {data.shape}: use mlp"
         )
-    channels, height, width = data.shape
+    channels, height, across = data.shape
     if kind == "dit":
-        return DiT((channels, height, width), classes=classes, **sizes)
+        heads: dict[str, Any] = {"heads": heads_for_width(sizes["width"])} if "width" in sizes else {}
+        return DiT((channels, height, across), patch_for((height, across)), classes=classes, **sizes, **heads)
     renamed = {"blocks" if name == "depth" else name: size for name, size in sizes.items()}
-    return UNet((channels, height, width), classes=classes, **renamed)
+    return UNet((channels, height, across), multipliers=levels_for((height, across)), classes=classes, **renamed)
 
 
 def make_output(name: OutputName, data: Data) -> Output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
@@ -72,6 +73,27 @@ def check_networks(
             raise ValueError(f"`{name}` must be {', '.join(known[:-1])} or {known[-1]}, got {shown(value)}{near}")
     at_least(1, **given(width=width, depth=depth))
     truth(labels=labels)
+
+
+def check_classes(classes: Any) -> None:
+    """Check the classes of a pretrained model.
+
+    Args:
+        classes: Their number, a file with their names, or their names; None.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: The number is below 1, or there are no names.
+    """
+    if classes is None or isinstance(classes, str | PathLike):
+        return
+    if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
+        if not classes:
+            raise ValueError("`classes` must have at least one name, got none")
+        return
+    if isinstance(classes, list | tuple):
+        raise TypeError(f"`classes` must be a number, a list of names or a file of names, got {shown(classes)}")
+    at_least(1, classes=classes)
 
 
 def check_settings_of_training(settings: Mapping[str, Any], steps: Any, seconds: Any, out: Any = None) -> None:

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import at_least
+from ..arguments import given as optional
 from ..data import Data
 from ..figures import comparison
 from ..figures.words import markdown_table
 from ..files import LOCK, is_leftover, json_checksum, read_json, write_json, write_text
+from ..recipes.rows import MethodLike, rows_of
 from ..runs.checkpoint import latest
 from ..runs.contents import contents
 from ..runs.fingerprint import fingerprint, short
@@ -31,12 +33,14 @@ from ..runs.folder import versions
 from ..runs.lock import check_free
 from ..runs.resuming import compare as compared
 from ..serialise import current
-from .build import MethodLike, NetworkName, OutputName, rows_of
+from .build import NetworkName, OutputName
 from .checks import check_by_name, check_networks, check_settings_of_training, folder_of
 from .comparison_runs import ComparisonRuns
 from .evaluation import CLASSIFIER
 from .reporting import PAGE, comparison_report
+from .run_data import with_classes_of
 from .run_folder import folder_for, lock
+from .sizing import sized
 from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, rows_in_units, settings_of_training, silent
 from .training_setup import COUPLINGS, STEPS, length_of
 
@@ -101,13 +105,14 @@ class ComparisonResult:
 
 def compare(
     data: Any,
-    methods: Sequence[MethodLike] = METHODS,
+    methods: Sequence[MethodLike] | Mapping[str, MethodLike] = METHODS,
     *,
     steps: int | None = None,
     seconds: float | None = None,
     network: NetworkName = "auto",
     width: int | None = None,
     depth: int | None = None,
+    batch_size: int | None = None,
     output: OutputName = "auto",
     labels: bool = True,
     data_args: Mapping[str, Any] | None = None,
@@ -125,12 +130,14 @@ def compare(
 
     Args:
         data: Name, folder or file of a data set as for `data.load`, or a `Data`, a tensor, ... as for `data.as_data`.
-        methods: Names of methods, or their functions or rows.
+        methods: Names of methods, their functions (also your own), or methods themselves; or any of these by name, such
+            as {"half": fm.methods.lsd(diagonal=0.5)}. Methods are copied, not changed.
         steps: Training steps of each method. None: 5000, unless `seconds` is given.
         seconds: Training time of each method, instead of `steps`. Such runs do not give the same numbers twice.
         network: As for `train`.
         width: As for `train`.
         depth: As for `train`.
+        batch_size: As for `train`.
         output: As for `train`.
         labels: As for `train`.
         data_args: Options of a data set that is given by name.
@@ -140,7 +147,7 @@ def compare(
         out: Folder of the comparison. None: runs/DATA-compare, with a number if that is another comparison, or one
             in progress.
         say: Receives progress messages.
-        **settings: Keyword arguments of `flowmaps.train` that all methods share: batch_size, lr, ema, clip, seed,
+        **settings: Keyword arguments of `flowmaps.train` that all methods share: lr, ema, clip, seed,
             precision, compile, progress_bar.
 
     Returns:
@@ -153,16 +160,22 @@ def compare(
         FileExistsError: The folder holds something else.
     """
     check_settings("compare", settings, LEARNING)
+    at_least(1, **optional(batch_size=batch_size))
     check_networks(network=network, output=output, width=width, depth=depth, labels=labels)
     check_settings_of_training(settings, steps, seconds, out)
     check_by_name(data_args=data_args)
     at_least(1, couplings=couplings)
     rows = rows_of([methods] if isinstance(methods, str) else methods)
-    settings = {name: settings.get(name, usual) for name, usual in settings_of_training().items() if name in LEARNING}
     source = data_of(data, data_args)
-    length = {name: value for name, value in length_of(steps, seconds, STEPS).items() if value is not None}
-    networks = {"network": network, "width": width, "depth": depth, "output": output, "labels": labels}
+    length = length_of(steps, seconds, STEPS)
+    sizes = {"width": width, "depth": depth, "batch_size": batch_size}
+    sizes = sized(source, sizes, network=network, before=_sizes_before(out), say=say, **length)
+    settings["batch_size"] = sizes.pop("batch_size")
+    settings = {name: settings.get(name, usual) for name, usual in settings_of_training().items() if name in LEARNING}
+    length = {name: value for name, value in length.items() if value is not None}
+    networks = {"network": network, **sizes, "output": output, "labels": labels}
     given = None if teacher is None else folder_of(teacher, "teacher")
+    source = source if given is None else with_classes_of(given, source)
     now = _settings(source, length, given, {**networks, **settings, "couplings": couplings})
     with folder_for(out, f"{Path(source.name).name}-compare", settings, lambda path: _is_same(path, now)) as folder:
         source = rows_in_units(source, [given], next(iter(sorted(folder.glob("*/config.json"))), folder).parent)
@@ -190,6 +203,13 @@ def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, share
     if teacher is not None and (checkpoint := latest(teacher / "checkpoints", ("ema",))) is not None:
         found["weights_sha256"] = short(json_checksum(checkpoint[1]["files"]))
     return json.loads(json.dumps(fingerprint(found) | {"fingerprint": "samples", "versions": versions()}))
+
+
+def _sizes_before(out: str | Path | None) -> dict[str, Any] | None:
+    """The sizes of the comparison in a folder; None without one."""
+    if out is None or not (Path(out) / SETTINGS).is_file():
+        return None
+    return dict(read_json(Path(out) / SETTINGS))
 
 
 def _is_same(out: Path, now: dict[str, Any]) -> bool:

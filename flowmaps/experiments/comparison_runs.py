@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Data
+from ..data.labels import uses_labels
 from ..evaluate import evaluate
+from ..evaluate.size import say_fewer, size_of
 from ..figures import comparison
 from ..files import read_json, write_json
+from ..method.method import Method
 from ..methods import Row
+from ..recipes.rows import OwnRow, row_of
 from ..runs.checkpoint import latest
-from ..runs.folder import read_config
+from ..runs.folder import described_method, read_config
 from ..runs.loading import load_with_step
 from ..runs.records import EVALUATION, measured_step, metrics_rows, read_measures, write_evaluation
-from .build import make_flow, make_method, row_of
+from ..runs.resuming import compare as compared
+from .build import make_flow, make_method
 from .evaluation import run_features
 from .trained_run import Say, device, silent, train_into
 from .training_setup import couple
@@ -123,9 +128,11 @@ class ComparisonRuns:
 
     def _train(self, row: Row, run: Path, teacher: Path | None) -> None:
         """Train a method, from its newest checkpoint if there is one."""
-        if finished(run, self.length):
+        if finished(run, self.length) and not isinstance(row, OwnRow):
             return
         method = make_method(row, teacher=teacher if row.needs_teacher else None)
+        if finished(run, self.length):
+            return refuse_another(run, method)
         flow = make_flow(self.data, row, **self.networks)
         data = self.data
         if row.coupled and teacher:
@@ -141,13 +148,18 @@ class ComparisonRuns:
         if (known := read_measures(kept, measured_step(run))) is not None:
             return known
         self.say(f"Measuring {run} (a large network takes minutes) ...")
-        how: dict[str, Any] = {"labels": read_config(run)["training"]["labels"]}
+        loaded, labels = load_with_step(run), read_config(run)["training"]["labels"]
+        flow = loaded.flow.to(device())
+        size = size_of(flow, self.data, uses_labels(flow.network, self.data, labels))
+        say_fewer(self.say, size)
+        how: dict[str, Any] = {"labels": labels, "say": self.say}
+        if size.fewer:  # the same for all methods: a network of one size, whatever the samplers
+            how |= {"n": size.n, "draws": size.draws}
         if self.data.kind == "images":
             how["features"] = run_features(self.out, self.data)
         if diffusion:
             how |= {"jumps": (), "ode_steps": ODE_STEPS}
-        loaded = load_with_step(run)
-        result = {**evaluate(loaded.flow.to(device()), self.data, **how), **loaded.about}
+        result = {**evaluate(flow, self.data, **how), **loaded.about}
         return write_evaluation(kept, result)
 
     def _reference(self, run: Path) -> dict[str, Any]:
@@ -172,6 +184,17 @@ def _last_row(run: Path, step: int) -> dict[str, Any]:
 def learns_from_another(row: Row) -> bool:
     """Whether the method needs a trained model, as its teacher or to make its couplings."""
     return row.needs_teacher or row.coupled
+
+
+def refuse_another(run: Path, method: Method) -> None:
+    """Raise ValueError if a finished run was trained by another method of the same name."""
+    then = read_config(run)["method"]
+    changed, *_ = compared({"method": then}, {"method": described_method(method)}, ("method",))
+    if changed:
+        raise ValueError(
+            f"{run} was trained by another method of this name: {'; '.join(changed)}. Give the method another name, "
+            "`methods={'name': method}`, or choose another folder (`out`)"
+        )
 
 
 def finished(run: Path, length: Mapping[str, Any]) -> bool:

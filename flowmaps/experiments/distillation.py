@@ -10,8 +10,9 @@ from typing import Any, Literal
 import torch
 
 from ..arguments import at_least, expect_path, given, truth
-from .build import MethodLike, check_method_arguments
-from .checks import check_by_name, check_settings_of_training, check_share
+from ..recipes.rows import MethodLike
+from .build import check_method_arguments
+from .checks import check_by_name, check_classes, check_settings_of_training, check_share
 from .distillation_setup import distiller, guide_of_distillation, source_of, student_of
 from .dry_run import DryRun, dry_run_of
 from .guide import Guide, Scales
@@ -36,7 +37,7 @@ def distill(
     guidance_interval: TimeInterval | None = None,
     times: Literal["added", "decoupled", "source"] | None = None,
     dropout: float = 0.0,
-    classes: int | None = None,
+    classes: int | str | Path | Sequence[str] | None = None,
     moments: bool = False,
     cache: str | Path | None = None,
     component: str | None = None,
@@ -71,7 +72,8 @@ def distill(
             time; "source", none, for maps to the data alone. None: "source" if the method learns only such maps, else
             "added".
         dropout: Share of rows without their class or text.
-        classes: Number of classes of a class-conditional pipeline. None: taken from the data or the model.
+        classes: Number of classes of a class-conditional pipeline, or their names in the order of their numbers: a
+            list, or a file with a name on each line. None: taken from the pipeline or the data.
         moments: Whether the latent of an image is sampled anew each time, instead of using its mean.
         cache: Folder for encoded images and prompts. None: runs/cache-FOLDER-DATA.
         component: Name of the network to distil, for pipelines with two.
@@ -102,7 +104,8 @@ def distill(
     check_settings_of_training({"batch_size": batch_size, "lr": lr, "clip": clip, **settings}, steps, None, out)
     check_by_name(method_args=method_args, data_args=data_args)
     check_share(dropout=dropout)
-    at_least(1, **given(lora=lora, classes=classes))
+    at_least(1, **given(lora=lora))
+    check_classes(classes)
     if not dry_run:
         check_out(out, settings.get("resume", False))
     row = distiller(method)

@@ -11,9 +11,11 @@ from .. import students
 from ..data import Data
 from ..flow_map import FlowMap, GuidanceSpec
 from ..guidance.conditions import SCALE
+from ..method.method import Method
 from ..methods import LANDSCAPE, Row
 from ..recipes.distillation import TIMES
-from .build import MethodLike, for_row, row_of
+from ..recipes.rows import MethodLike, row_of
+from .build import for_row
 from .guide import Guide, Scales, scale_range, time_interval
 from .guided_run import EVERYWHERE, TimeInterval
 from .pretrained_sources import FOR_PIPELINES, PretrainedSource, RunSource, SourceOptions
@@ -21,6 +23,8 @@ from .pretrained_sources import FOR_PIPELINES, PretrainedSource, RunSource, Sour
 
 def distiller(method: MethodLike) -> Row:
     """The row of a distillation method. Raises ValueError for a method that learns without a teacher."""
+    if isinstance(method, Method):
+        raise ValueError("`distill` gives the method its teacher: pass the function that makes it, instead of a Method")
     row = row_of(method)
     if not row.needs_teacher:
         known = ", ".join(row.name for row in LANDSCAPE if row.needs_teacher)

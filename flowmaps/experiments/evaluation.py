@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..arguments import finite, numbered
-from ..data import Data, as_data
-from ..data.load import load_again
-from ..data.standardise import with_units
+from ..data import Data
+from ..data.class_names import listed
+from ..data.labels import uses_labels
 from ..evaluate.features import (
     Classifier,
     Features,
@@ -24,6 +24,7 @@ from ..evaluate.features import (
 )
 from ..evaluate.guided import GuidedSampler, by_scale
 from ..evaluate.run import evaluate as evaluate_flow
+from ..evaluate.size import say_fewer, size_of
 from ..flow_map import FlowMap
 from ..runs.folder import read_config
 from ..runs.loading import LoadedFlow, load_with_step
@@ -31,8 +32,9 @@ from ..runs.records import EVALUATION, write_evaluation
 from .checks import device_of, folder_of
 from .guide import time_interval
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
+from .run_data import given_data, run_data, with_classes_of
 from .run_folder import EVALUATIONS, locked
-from .trained_run import check_settings, units_of_model
+from .trained_run import check_settings
 
 OPTIONS = (
     *(name for name in inspect.signature(evaluate_flow).parameters if name not in ("flow", "data", "labels")),
@@ -124,7 +126,8 @@ def measure(
     flow, config = loaded.flow.to(device), read_config(run)
     if data.kind == "images" and "features" not in options:
         options["features"] = run_features(run, data)
-    steps = max(options.get("ode_steps", (MANY,)), default=MANY)
+    options |= _sized(flow, data, config, options)
+    steps = max(options.get("ode_steps") or (MANY,))
     beside = teacher_of(run) if reference is None else folder_of(reference, "reference")
     about = {"scales": guidance, "interval": guidance_interval, "steps": steps}
     guided, again = _guided(run, flow, data, beside, about)
@@ -180,32 +183,6 @@ def scales_to_measure(scales: Sequence[float]) -> list[float]:
     return list(scales)
 
 
-def run_data(run: str | Path) -> Data:
-    """Load the data of a run again.
-
-    Args:
-        run: The run folder.
-
-    Returns:
-        The data, standardised like the run; without the exact distribution if the run was trained on couplings,
-        which have another flow map.
-
-    Raises:
-        ValueError: The data of the run were made from an object instead of a name.
-    """
-    about = read_config(run)["data"]
-    if about["recipe"] is None:
-        raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
-    data = with_units(load_again(about["recipe"], f"{Path(run) / 'config.json'}: data.recipe"), units_of_model(run))
-    # couplings have the distribution of the data, but another flow map
-    return data if about.get("coupling") is None else replace(data, exact=None)
-
-
-def given_data(run: str | Path, data: Any) -> Data:
-    """The data that take the place of the data of a run, standardised like the run."""
-    return with_units(as_data(data, standardise=False), units_of_model(run))
-
-
 def run_features(run: Path, data: Data) -> Features:
     """The features of the run's classifier, to compare images by."""
     return classifier_features(run_classifier(run, data))
@@ -247,6 +224,15 @@ def guided_again(run: Path, flow: FlowMap, data: Data, found: Mapping[str, Any])
     return guided_samplers(run, flow, data, reference=kept, **about)
 
 
+def _sized(flow: FlowMap, data: Data, config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows and draws where `quick` or a large network reduces them: for the run, its reference and its scales alike."""
+    given = {name: options.get(name) for name in ("jumps", "ode_steps", "n", "draws")}
+    quick = bool(options.get("quick"))
+    size = size_of(flow, data, uses_labels(flow.network, data, config["training"]["labels"]), quick, **given)
+    say_fewer(options.get("say"), size)
+    return {"n": size.n, "draws": size.draws} if quick or size.fewer else {}
+
+
 @dataclass(frozen=True)
 class _Reference:
     """A run to compare with: the name of its folder, its configuration and its flow map."""
@@ -262,6 +248,12 @@ def _reference(run: Path, data: Data) -> _Reference:
     if tuple(config["data"]["shape"]) != tuple(data.shape):
         expected, got = tuple(data.shape), tuple(config["data"]["shape"])
         raise ValueError(f"a reference must be a run on data of shape {expected}, and {run} has {got}")
+    if with_classes_of(run, data) is not data:
+        raise ValueError(
+            f"a reference must have the classes of the data in the same order: the classes of {run} are "
+            f"{listed(config['data'].get('class_names') or ())}, and the classes of {data.name} are "
+            f"{listed(data.class_names or ())}"
+        )
     return _Reference(run.name, config, load_with_step(run))
 
 

@@ -16,9 +16,10 @@ from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import Row
 from ..networks import MLP
+from ..recipes.rows import MethodLike, row_of
 from ..velocity import Auxiliary, Averaged, Discriminator, Phased
 from ..weight import Learned
-from .build import MethodLike, check_method_arguments, for_row, row_of
+from .build import check_method_arguments, for_row
 
 COVARIANCE = [[1.0, 0.6], [0.6, 0.5]]
 

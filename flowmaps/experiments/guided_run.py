@@ -123,9 +123,15 @@ def trained_scales(flow: FlowMap) -> tuple[float, float]:
     return (0.0, math.inf) if flow.guidance is None else flow.guidance.range
 
 
+def null_class(config: Mapping[str, Any]) -> int | None:
+    """The label of the null class; None if no labels were dropped in training, so that the network does not know it."""
+    found = (one for one in _transforms(config, LabelDropout) if one["share"] > 0)
+    return next((one.get("null", config["data"]["classes"]) for one in found), None)
+
+
 def knows_null(config: Mapping[str, Any]) -> bool:
     """Whether labels were dropped in training, so that the network knows the null class."""
-    return any(found["share"] > 0 for found in _transforms(config, LabelDropout))
+    return null_class(config) is not None
 
 
 def _transforms(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
@@ -175,12 +181,13 @@ def at_scale(
         return flow, {}
     if not config["training"]["labels"]:
         raise ValueError("guidance is towards a class, and this run was trained without class labels")
-    if not knows_null(config):
+    null = null_class(config)
+    if null is None:
         raise ValueError(
             "this run was trained without guidance, and with all labels, so it does not know the null class: train it "
             "with `guidance`, or with `label_dropout` to have its velocity guided"
         )
-    return classifier_free(flow, scale, null={"label": config["data"]["classes"]}, interval=interval), {}
+    return classifier_free(flow, scale, null={"label": null}, interval=interval), {}
 
 
 def guidance_condition(network: nn.Module, scale: float, interval: TimeInterval) -> dict[str, torch.Tensor]:

@@ -11,11 +11,14 @@ import torch
 from ..data import Data, load, no_data
 from ..data.cache import is_cache, read_manifest
 from ..data.caching import refuse_other
+from ..data.class_names import Numbering
 from ..data.hugging_face import is_saved
+from ..data.prompts import read_lines
 from ..integrations.diffusers import teacher
+from ..integrations.diffusers.autoencoders import autoencoder
 from ..integrations.diffusers.cache import cached
 from ..integrations.diffusers.fingerprints import of_pipeline
-from ..integrations.diffusers.folder import opened
+from ..integrations.diffusers.folder import id2label, networks, opened
 from ..integrations.diffusers.latents import Latents, default_size
 from ..methods import Row
 from .pretrained_sources import SourceOptions
@@ -54,6 +57,11 @@ class PipelineSource:
         """Its velocity."""
         return self.read
 
+    @cached_property
+    def has_vae(self) -> bool:
+        """Whether the network makes latents. Raises ValueError if that cannot be told."""
+        return autoencoder(self.pipeline) is not None
+
     @property
     def takes(self) -> tuple[str, ...]:
         """The conditions that its network accepts."""
@@ -66,13 +74,41 @@ class PipelineSource:
         known = config.get("num_embeds_ada_norm")
         return int(config.get("num_class_embeds") or 0) if known is None else int(known) + 1
 
+    @cached_property
+    def class_names(self) -> dict[int, str]:
+        """The class names by number: from the option, else `id2label` of the pipeline or its network; {} if unknown."""
+        given = self.options.classes
+        if given is not None and not isinstance(given, int):
+            return dict(enumerate(read_lines(given) if isinstance(given, str | Path) else given))
+        return id2label(self.pipeline, self.options.component or networks(self.pipeline)[0])
+
+    @property
+    def known_classes(self) -> int | None:
+        """Number of classes, from the option, the class names or a network with a null class of its own; else None."""
+        given, of_dit = self.options.classes, "num_embeds_ada_norm" in self.read.network.model.config
+        named = max(self.class_names, default=-1) + 1
+        return given if isinstance(given, int) else self.embedded - 1 if of_dit else named or None
+
     def classes(self, data: Data | None) -> int | None:
-        """Number of classes: from the option, the data or the network, in this order; None if it takes no class."""
+        """Number of classes: known, or from the data or the network, in this order; None if it takes no class."""
         if "label" not in self.takes:
             return None
-        of_data = None if data is None else data.classes
-        of_dit = "num_embeds_ada_norm" in self.read.network.model.config
-        return self.options.classes or of_data or self.embedded - of_dit
+        return self.known_classes or (None if data is None else data.classes) or self.embedded
+
+    @property
+    def numbering(self) -> Numbering:
+        """The classes of the network by number. Raises ValueError if the option does not fit the network."""
+        count, names, where = self.known_classes or self.embedded, self.class_names, self.pipeline.name
+        named = max(names, default=count - 1) + 1
+        if max(count, named) > self.embedded or (isinstance(self.options.classes, int) and named != count):
+            raise ValueError(
+                f"the network of {where} has {self.embedded} class embeddings"
+                + (f" and names for {named} classes" if names else "")
+                + f", which does not fit `classes={count}`"
+            )
+        advice = "name its classes in the order of their numbers by `classes`, a file with a name on each line"
+        owner, advice = f"the network of {where}", f"rename the classes of the data, or {advice}"
+        return Numbering(owner, count, names, self.known_classes is not None, advice)
 
     def data(self, row: Row) -> Data:
         """The rows that a method learns from, encoded if needed.
@@ -96,11 +132,11 @@ class PipelineSource:
             return self.fitting(self.encoded_before(Path(options.data)))
         arguments = self.data_options(str(options.data)) if named else options.data_args
         data = None if options.data is None else data_of(options.data, arguments)
-        if "text" in self.takes or (data is not None and data.kind == "images" and self.pipeline.has("vae")):
+        if "text" in self.takes or (data is not None and data.kind == "images" and self.has_vae):
             return self.fitting(self.encoded(data, row))
         if data is not None:
             return self.fitting(data)
-        kind = "vectors" if self.pipeline.has("vae") else "images"
+        kind = "vectors" if self.has_vae else "images"
         return no_data(Latents(self.pipeline).shape, self.classes(None), kind=kind)  # type: ignore[arg-type]
 
     def data_options(self, where: str) -> dict[str, Any]:
@@ -111,7 +147,7 @@ class PipelineSource:
         """
         wanted: dict[str, Any] = {}
         if is_folder := Path(where).is_dir() and not is_saved(Path(where)):
-            grey = not self.pipeline.has("vae") and self.read.network.channels == 1
+            grey = not self.has_vae and self.read.network.channels == 1
             wanted = {"size": default_size(self.pipeline), "mode": "L" if grey else "RGB"}
         if "text" in self.takes and self.options.prompts is None and (is_folder or where.startswith("hf:")):
             wanted["captions"] = True
@@ -158,10 +194,10 @@ class PipelineSource:
         return load(folder)
 
     def fitting(self, data: Data) -> Data:
-        """Check data against the network.
+        """Check data against the network, and give their classes the numbers of the network.
 
         Raises:
-            ValueError: The channels or classes do not fit the network, or labels are missing.
+            ValueError: The channels do not fit the network, a class is none of the network, or labels are missing.
         """
         network, where = self.read.network, self.pipeline.name
         if data.shape[0] != network.channels:
@@ -171,9 +207,7 @@ class PipelineSource:
             )
         if "label" in network.needs and data.classes is None:
             raise ValueError(f"the network of {where} needs a class, and {data.name} has no class labels")
-        if "label" in self.takes and data.classes and data.classes > self.embedded:
-            raise ValueError(f"the network of {where} has {self.embedded} classes, and {data.name} {data.classes}")
-        return data
+        return self.numbering.fit(data) if "label" in self.takes else data
 
     def empty(self, data: Data) -> dict[str, Any]:
         """The conditions without class or text. Raises ValueError for a model without a null condition."""

@@ -12,8 +12,9 @@ from ..recipes import find_any
 from ..recipes import planning as counted
 from ..recipes.planned import Planned
 from ..recipes.planning import CostEstimate
+from ..recipes.rows import MethodLike, row_of
 from ..training.config import Precision
-from .build import MethodLike, check_method_arguments, row_of
+from .build import check_method_arguments
 
 
 def plan(

@@ -13,8 +13,8 @@ from ..methods import Row
 from ..runs.folder import read_config
 from ..runs.loading import load
 from ..students import Student
-from .evaluation import run_data
-from .guided_run import knows_null
+from .guided_run import knows_null, null_class
+from .run_data import run_data, with_classes_of
 from .trained_run import Say, data_of, silent, units_of_model
 
 
@@ -31,7 +31,7 @@ class SourceOptions:
     data_args: Mapping[str, Any] | None = None
     prompts: str | Path | Sequence[str] | None = None
     negative_prompt: str | None = None
-    classes: int | None = None
+    classes: int | str | Path | Sequence[str] | None = None
     moments: bool = False
     cache: str | Path | None = None
     component: str | None = None
@@ -119,7 +119,11 @@ class RunSource:
         return flow
 
     def data(self, row: Row) -> Data:
-        """The given data, or else the data of the run. Raises ValueError for rows of another shape."""
+        """The given data with the classes of the run, or else the data of the run.
+
+        Raises:
+            ValueError: Rows have another shape, a class is none of the run, or labels are missing.
+        """
         about, options = self.config["data"], self.options
         if options.data is not None:
             data = with_units(data_of(options.data, options.data_args), units_of_model(self.run))
@@ -132,16 +136,19 @@ class RunSource:
             raise ValueError(
                 f"{self.run} takes rows of shape {tuple(about['shape'])}, and {data.name} has {tuple(data.shape)}"
             )
-        return data
+        if self.takes and data.classes is None and not knows_null(self.config):
+            raise ValueError(f"{self.run} was trained with class labels alone, and {data.name} has none")
+        return data if options.data is None else with_classes_of(self.run, data)
 
     def empty(self, data: Data) -> dict[str, Any]:
         """The null class. Raises ValueError if the run does not know it."""
-        if not self.takes or not knows_null(self.config):
+        null = null_class(self.config) if self.takes else None
+        if null is None:
             raise ValueError(
                 f"guidance needs the null class, which {self.run} does not know, as it was trained with all labels or "
                 "with none: train one with `label_dropout=0.1`"
             )
-        return {"label": self.config["data"]["classes"]}
+        return {"label": null}
 
     def null(self, data: Data) -> dict[str, Any]:
         """The null class."""

@@ -16,8 +16,9 @@ from ..runs.folder import read_config
 from ..runs.loading import load, load_with_step
 from ..runs.records import read_evaluation, thinned_metrics
 from .checks import folder_of
-from .evaluation import WRITTEN, checked_options, given_data, guided_again, measure, run_data
+from .evaluation import WRITTEN, checked_options, guided_again, measure
 from .guided_run import baked_scale
+from .run_data import given_data, run_data
 from .run_folder import EVALUATIONS, locked
 
 PAGE = "report.html"
@@ -35,7 +36,7 @@ def report(
     """Write report.html into a run folder: one self-contained page.
 
     The run is evaluated first if its evaluation.json is missing, damaged, of another step than the weights or without
-    the reference, or if there are options.
+    the reference, or if there are options besides `say`.
 
     Args:
         run: The run folder.
@@ -56,10 +57,11 @@ def report(
     run = folder_of(run)
     other = None if reference is None else folder_of(reference, "reference").name
     options = checked_options(options)
+    asked = options.keys() - {"say"}
     loaded = load_with_step(run, network)
     source = run_data(run) if data is None else given_data(run, data)
     evaluation = read_evaluation(run, loaded.step)
-    if evaluation is None or options or (other is not None and not _has(evaluation, other)):
+    if evaluation is None or asked or (other is not None and not _has(evaluation, other)):
         evaluation = measure(run, loaded, source, reference, **options)
     flow, config = loaded.flow.to("cpu").float(), read_config(run)
     found = evaluation.get("guidance")

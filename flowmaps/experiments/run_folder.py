@@ -110,9 +110,8 @@ def folder_for(
         ValueError: Several folders have the name, so that it is not clear which run to resume.
     """
     usual = Path("runs") / name
-    known_run = resumed_folder(out, name, settings)
-    if out is not None or known_run is not None:
-        yield Path(out) if out is not None else _existing(usual)
+    if out is not None or settings.get("resume"):
+        yield Path(out) if out is not None else existing(usual)
         return
     join(settings.get("timeout", settings_of_training()["timeout"]))
     names = run_on_all(lambda: str(free_folder(usual, known)) if is_first() else None, world_group())
@@ -129,7 +128,7 @@ def resumed_folder(out: str | Path | None, name: str, settings: Mapping[str, Any
     """The run folder that an experiment continues, with the arguments of `folder_for`; None for a new run."""
     if not settings.get("resume"):
         return None
-    return Path(out) if out is not None else _existing(Path("runs") / name)
+    return Path(out) if out is not None else existing(Path("runs") / name)
 
 
 def free_folder(usual: Path, known: Callable[[Path], bool]) -> Path:
@@ -155,7 +154,7 @@ def free_folder(usual: Path, known: Callable[[Path], bool]) -> Path:
     raise AssertionError
 
 
-def _existing(usual: Path) -> Path:
+def existing(usual: Path) -> Path:
     """Return the folder of a name, with or without a number, that has a run."""
     pattern = re.compile(rf"{re.escape(usual.name)}(_\d+)?")
     inside = usual.parent.iterdir() if usual.parent.is_dir() else ()

@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,18 +16,18 @@ from .. import sampling
 from .. import steps as steppers
 from ..arguments import at_least, check_seed, did_you_mean, finite, given, shown, truth
 from ..arguments.memory import check_room, rows_at_a_time
-from ..figures.pictures import check_mosaic
-from ..files import replacing
 from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
 from ..steps import Step
-from .checks import folder_of
+from .checks import device_of, folder_of
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
-from .text_conditioning import decoded, has_pipeline, in_turn, text_conditions
-from .trained_run import Say, device, silent
+from .sample_files import check_file, check_suffix, write
+from .text_conditioning import in_turn, text_conditions
+from .trained_run import Say, silent
+from .trained_run import device as default_device
 
 MOST_ROWS = 2**13
 """Largest number of samples that are computed at a time."""
@@ -49,6 +48,7 @@ def sample(
     guidance_interval: TimeInterval | None = None,
     seed: int = 0,
     ema: bool = True,
+    device: str | None = None,
     say: Say = silent,
 ) -> Tensor:
     """Draw samples from a trained run, as `flowmaps sample` does.
@@ -59,8 +59,8 @@ def sample(
         run: The run folder.
         steps: Steps from noise to data.
         n: Number of samples.
-        out: File for the samples: a picture (.png), where latents are decoded by the VAE of their pipeline, or an array
-            (.npy). None: no file.
+        out: File for the samples: a picture (.png, .jpg, .webp), where latents are decoded by the VAE of their
+            pipeline, an array (.npy), or a table of text (.csv, .tsv) of points and vectors. None: no file.
         step: "jump", "euler", "heun", "ancestral", "restart" or a function of `flowmaps.steps`. "auto": jumps, restarts
             for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity.
         label: Class to draw. None: the classes take turns.
@@ -70,6 +70,7 @@ def sample(
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
         seed: Seed of the noise and of random steps.
         ema: Whether to use the averaged weights.
+        device: The device to sample on, such as "cpu" or "cuda:1". None: a GPU if there is one.
         say: Receives a line when the file is written, and before more than 1 GB of memory is taken.
 
     Returns:
@@ -77,44 +78,44 @@ def sample(
 
     Raises:
         FileNotFoundError: The run does not exist.
-        ValueError: File type, number, label, prompt, guidance or step do not fit the run, or the samples do not fit
-            into the memory.
+        ValueError: File type, number, label, prompt, guidance or step do not fit the run, there is no such device, or
+            the samples do not fit into the memory.
     """
     _check(out, n, seed, guidance)
+    where = device_of(default_device() if device is None else device)
     truth(ema=ema)
     run = folder_of(run)
     config = read_config(run)
     shape = config["data"]["shape"]
     times = sampling.time_grid(steps)
-    if out is not None and Path(out).suffix == ".png" and config["data"]["kind"] == "images":
-        check_mosaic(n, *shape[1:])
+    if out is not None:
+        check_file(Path(out), n, config)
     loaded = load_with_step(run, ema=ema)
-    flow = loaded.flow.to(device())
+    flow = loaded.flow.to(where)
     check_room(n * math.prod(shape) * flow.like.element_size(), f"{n:,} samples take", "draw fewer samples, `n`", say)
     labels = labels_of(run, config, n, label)
     source, condition = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
-    condition |= sampling.by_name(labels)
+    condition |= {name: value.to(where) for name, value in sampling.by_name(labels).items()}
     texts = text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt)
 
     def bound(rows: slice) -> Any:
         here = {key: value[rows] for key, value in condition.items()} | in_turn(texts, range(n)[rows])
         return source.given(**here) if here else source
 
-    noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
-    noise = noise.mul_(flow.path.sigma(torch.ones(()))).to(flow.like)
+    noise = sampling.noise(flow, n, shape=shape, seed=seed)
     x = sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS))
     x = sampling.restored(source, x, times[-1]).cpu()
     if out is not None:
-        write(Path(out), x, config)
+        write(Path(out), x, config, labels if labels is None else labels.cpu())
         say(f"{n} samples of {config['data']['name']}, weights of step {loaded.step}, {steps} x {name}: {out}")
     return x
 
 
 def _check(out: Any, n: Any, seed: Any, guidance: Any) -> None:
     """Check the file type and the numbers before any work is done."""
-    if out is not None and folder_of(out, "out").suffix not in (".png", ".npy"):
-        raise ValueError(f"samples are written as .png or .npy, got {out}")
+    if out is not None:
+        check_suffix(folder_of(out, "out"))
     at_least(1, n=n)
     check_seed(seed)
     finite(**given(guidance=guidance))
@@ -203,38 +204,7 @@ def labels_of(run: Path, config: Mapping[str, Any], n: int, label: int | None) -
     if label is not None:
         at_least(0, label=label)
     if label is None:
-        return torch.arange(n, device=device()) % classes
+        return torch.arange(n) % classes
     if not 0 <= label < classes:
         raise ValueError(f"`label` must be at least 0 and below the number of classes, {classes}, got {label}")
-    return torch.full((n,), label, device=device())
-
-
-def write(out: Path, x: Tensor, config: Mapping[str, Any]) -> None:
-    """Write samples as an array, or as a picture of images or points.
-
-    Args:
-        out: A .npy or .png file.
-        x: The samples.
-        config: The content of config.json of their run.
-
-    Raises:
-        ValueError: They cannot be drawn.
-    """
-    kind = config["data"]["kind"]
-    if kind == "vectors" and out.suffix == ".png" and has_pipeline(config):
-        x, kind = decoded(config, x), "images"
-    if out.suffix == ".png" and kind == "vectors":
-        raise ValueError("only images and points in the plane can be drawn: write the samples to a .npy file")
-    if out.suffix == ".npy":
-        import numpy as np
-
-        with replacing(out) as temporary, temporary.open("wb") as file:
-            # through `write`, because numpy does not notice a full disk where it writes to a file of its own
-            np.save(cast(Any, SimpleNamespace(write=file.write)), x.numpy())
-        return
-    from .. import figures
-
-    if kind == "images":
-        figures.grid((x + 1) / 2, out)
-    else:
-        figures.points(x, out)
+    return torch.full((n,), label)

@@ -33,10 +33,12 @@ def text_conditions(flow: FlowMap, config: Mapping[str, Any], prompts: Sequence[
     if not prompts:
         raise ValueError("the network of this run needs a text: `prompt=TEXT`")
     from ..integrations.diffusers import Texts
+    from ..integrations.diffusers.autoencoders import autoencoder
     from ..integrations.diffusers.latents import factors
 
     pipeline = pipeline_of(config)
-    factor = factors(pipeline.config("vae"))[-2:] if pipeline.has("vae") else (1, 1)
+    vae = autoencoder(pipeline)
+    factor = (1, 1) if vae is None else factors(pipeline.config(vae))[-2:]
     size = tuple(side * f for side, f in zip(config["data"]["shape"][-2:], factor, strict=True))
     encoded = Texts(pipeline, size).to(flow.like.device).encode(list(prompts))
     like = flow.like

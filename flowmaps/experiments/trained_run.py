@@ -24,6 +24,7 @@ from ..training import State
 from ..training import train as train_flow
 from ..training.config import LearningConfig, names
 from ..units import Units
+from .forecast import Forecast
 
 Say = Callable[[str], None]
 LEARNING = names(LearningConfig)
@@ -75,7 +76,7 @@ def train_into(
         flow: The flow map, trained in place.
         method: The method.
         data: The data set.
-        say: Receives a line with the size of the network.
+        say: Receives a line with the size of the network, and one with the expected time of a long training.
         **settings: As for `flowmaps.train`.
 
     Returns:
@@ -86,8 +87,10 @@ def train_into(
     some = f", {learned:,} of them trained" if learned < weights else ""
     say(f"{method.name} on {data.name}: a network of {weights:,} weights{some}, run folder {folder}")
     steps, last = 0, None
+    forecast = Forecast(say, settings.get("steps"), settings.get("seconds"), on_cpu=device() == "cpu")
     for state in train_flow(flow, method, data, out=folder, **settings):
         steps, last = steps + 1, state
+        forecast.after(state.step)
     return TrainedRun(Path(folder), steps, last)
 
 

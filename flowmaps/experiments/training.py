@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import at_least, truth
+from ..arguments import at_least, given, truth
 from ..data import Data
-from .build import MethodLike, ModelLike, NetworkName, OutputName, make_method, row_of
+from ..recipes.rows import MethodLike, row_of
+from .build import ModelLike, NetworkName, OutputName, make_method
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
 from .guide import Scales, guide_of_training
 from .guided_run import TimeInterval
+from .run_data import with_classes_of_all
 from .run_folder import check_out, folder_for, resumed_folder
+from .sizing import sized, sizes_before
 from .trained_run import (
     Say,
     TrainedRun,
@@ -52,6 +55,7 @@ def train(
     network: NetworkName = "auto",
     width: int | None = None,
     depth: int | None = None,
+    batch_size: int | None = None,
     output: OutputName = "auto",
     labels: bool = True,
     data_args: Mapping[str, Any] | None = None,
@@ -82,6 +86,8 @@ def train(
         network: "mlp", "dit" or "unet". "auto": the recipe for the data, `recipes.flow_for`.
         width: Width of the network. None: its default.
         depth: Blocks of the network (a U-Net: blocks per resolution). None: its default.
+        batch_size: Rows of a step. None: 256. For large images on a CPU, `recipes.sizes_for` chooses it together with
+            width and depth, if these are not given.
         output: Prediction of the network: "average-velocity", "endpoint", "position" or "gaussian-skip". "auto": chosen
             by the recipe for the data, or the average velocity if `network` is given.
         labels: Whether the network takes the class labels of the data.
@@ -97,7 +103,7 @@ def train(
         out: Run folder. None: runs/DATA-METHOD, or runs/RECIPE, with a number if that exists.
         start: Run folder or flow map to start from, with its network and output. A flow map is copied.
         say: Receives progress messages.
-        **settings: Other keyword arguments of `flowmaps.train`: batch_size, lr, ema, seed, resume, trackers, ...
+        **settings: Other keyword arguments of `flowmaps.train`: lr, ema, seed, resume, trackers, ...
 
     Returns:
         The run; its `steps` are 0 if it was already complete.
@@ -110,6 +116,7 @@ def train(
         FloatingPointError: The loss is not finite.
     """
     check_settings("train", settings)
+    at_least(1, **given(batch_size=batch_size))
     truth(reduced=reduced, checkpoint=checkpoint)
     check_networks(network=network, output=output, width=width, depth=depth, labels=labels)
     check_settings_of_training(settings, steps, seconds, out)
@@ -122,10 +129,11 @@ def train(
     if found is not None:
         check_network(**networks)
     chosen = method if method is not None else METHOD if found is None else found.row
-    row, rows = row_of(chosen), data_of(data, data_args)
+    row, rows = row_of(chosen), with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
     name = run_name(rows, chosen, found)
     seed = settings.get("seed", settings_of_training()["seed"])
-    rows = rows_in_units(rows, (start, teacher, reflow), resumed_folder(out, name, settings))
+    resumed = resumed_folder(out, name, settings)
+    rows = rows_in_units(rows, (start, teacher, reflow), resumed)
     rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say)
     guide = guide_of_training(
         rows, guidance=guidance, guidance_interval=guidance_interval, label_dropout=label_dropout, labels=labels,
@@ -133,10 +141,18 @@ def train(
     )  # fmt: skip
     made = guide.method(make_method(chosen, method_args, teacher, found and found.make, guide.teacher))
     rows = guide.data(rows if found is None else found.prepare(rows))
+    if found is None and start is None:
+        before = None if resumed is None else sizes_before(resumed)
+        length = length_of(steps, seconds, STEPS)
+        sizes = {"width": width, "depth": depth, "batch_size": batch_size}
+        sizes = sized(rows, sizes, network=network, before=before, say=say, **length)
+        batch_size = sizes.pop("batch_size")
+        networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
     notes = notes_of(recipe=recipe, teacher=teacher, reflow=reflow) | guide.notes() | dict(settings.pop("notes", {}))
     settings = ({} if found is None else found.settings()) | settings
     settings |= length_of(steps, seconds, STEPS if found is None else found.steps)
+    settings |= {} if batch_size is None else {"batch_size": batch_size}
     with folder_for(out, name, settings) as folder:
         return train_into(folder, flow, made, rows, say, notes=notes, **settings)
 

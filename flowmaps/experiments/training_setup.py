@@ -11,7 +11,8 @@ from ..data import Data
 from ..data import reflow as coupled_by
 from ..flow_map import FlowMap
 from ..methods import Row
-from .build import MethodLike, ModelLike, flow_of, for_row, is_path, make_flow, row_of
+from ..recipes.rows import MethodLike, row_of
+from .build import ModelLike, flow_of, for_row, is_path, make_flow
 from .trained_run import Say, device, silent
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def recipe_of(
     found = found.reduced() if reduced else found
     found = found.checkpointed() if checkpoint else found
     row = found.row if method is None else row_of(method)
-    found = found if row is found.row else replace(found, method=row.build, guidance=None)
+    found = found if row == found.row else replace(found, method=row.build, guidance=None)
     return found if lr is None else replace(found, lr=lr)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..figures.words import markdown_table
+from ..figures.words import markdown_table, unlearned
 from .words import block, escaped, plain_text
 
 TEXT = """# {title}
@@ -119,7 +119,8 @@ def _measured(evaluation: Mapping[str, Any] | None) -> str:
         for row in evaluation["rows"]
     ]
     floor = _error(evaluation.get("floor"), evaluation.get("floor_stderr"))
-    return (
+    lesson = unlearned(evaluation)
+    return ("" if lesson is None else f"{lesson}\n\n") + (
         f"{escaped(evaluation['metric'])}; data against data: {floor}. At step {escaped(evaluation['step'])}, "
         f"{escaped(evaluation['samples'])} samples, on {escaped(evaluation['device'])}.\n\n{markdown_table(head, rows)}"
     )

@@ -45,6 +45,7 @@ TEMPLATES = {
     "model": Template("flow_map_model", _MODEL, "model", "FlowMapModel", "UNet2DConditionModel"),
     "pipeline": Template("flow_map_pipeline", _SAMPLES, "pipeline", "FlowMapPipeline"),
     "unet_pipeline": Template("flow_map_pipeline", _SAMPLES, "pipeline", "FlowMapUNetPipeline"),
+    "latent_unet_pipeline": Template("flow_map_pipeline", _SAMPLES, "pipeline", "FlowMapLatentUNetPipeline"),
     "stock_pipeline": Template(
         "flow_map_pipeline", _SAMPLES, "stock_pipeline", "FlowMapPipeline", "StableDiffusionPipeline"
     ),

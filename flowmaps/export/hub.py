@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from ..arguments import install
 from .check import check, left_out
 
 
@@ -48,7 +49,7 @@ def push_to_hub(
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
     except ImportError:
-        raise ImportError("push_to_hub needs huggingface_hub: pip install flowmaps[diffusers]") from None
+        raise ImportError(f"push_to_hub needs huggingface_hub: {install('diffusers')}") from None
     check_name(name)
     sent = check(folder)
     if others := left_out(Path(folder), sent):

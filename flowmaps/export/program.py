@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import install
 from ..files import replacing
 from ..flow_map import FlowMap
 
@@ -111,7 +112,7 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"ONNX needs {error.name}: pip install flowmaps[onnx]") from None
+        raise ImportError(f"ONNX needs {error.name}: {install('onnx')}") from None
     names = ["noise", *(conditions or {})]
     with replacing(file) as beside, _quiet():
         program = _program(flow, noise, conditions or {}).run_decompositions(WRITTEN_OUT)
@@ -140,14 +141,34 @@ def _cause(error: BaseException) -> str:
 def _program(flow: FlowMap, noise: Tensor, conditions: Mapping[str, Tensor]) -> torch.export.ExportedProgram:
     if len(noise) < 2 or any(len(value) != len(noise) for value in conditions.values()):
         raise ValueError("the example needs at least two rows, as many in each condition as in the noise")
-    rows = torch.export.Dim.AUTO  # as many as the network allows; _compare fails if that is a single number
     sampler = OneStep(flow, tuple(conditions)).eval()
-    shapes = ({0: rows}, *([tuple({0: rows} for _ in conditions)] if conditions else []))
+    arguments, program = (noise, *conditions.values()), None
+    # as many rows as the network allows; strict follows len(x), which otherwise makes the number of rows a constant
+    for rows, strict in ((torch.export.Dim.AUTO, False), (torch.export.Dim("rows"), True)):
+        shapes = ({0: rows}, *([tuple({0: rows} for _ in conditions)] if conditions else []))
+        try:
+            with torch.no_grad():
+                program = torch.export.export(sampler, arguments, dynamic_shapes=shapes, strict=strict)
+        except (RuntimeError, NotImplementedError) as error:
+            if program is None:
+                raise ValueError(f"torch.export cannot follow this network: {_cause(error)}") from error
+            break
+        if not _has_fixed_rows(program, arguments):
+            return program
+    raise ValueError(
+        f"the exported sampler would accept {len(noise)} rows alone, because the network computes with the number of "
+        "rows as a constant, such as int(x.shape[0]): use x.shape[0] as it is"
+    )
+
+
+@torch.no_grad()
+def _has_fixed_rows(program: torch.export.ExportedProgram, arguments: tuple[Tensor, ...]) -> bool:
+    """Whether a program refuses a single row, while it accepts its example."""
     try:
-        with torch.no_grad():
-            return torch.export.export(sampler, (noise, *conditions.values()), dynamic_shapes=shapes, strict=False)
-    except (RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"torch.export cannot follow this network: {_cause(error)}") from error
+        program.module()(*(value[:1] for value in arguments))
+    except (AssertionError, RuntimeError):
+        return True
+    return False
 
 
 @torch.no_grad()

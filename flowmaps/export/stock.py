@@ -29,23 +29,25 @@ class Family:
         task: The hub's name of the task.
         call: Arguments of a first call.
         scale: The `guidance_scale` without guidance in sampling.
+        variance: Whether the pipeline itself leaves out a learned variance in the output of its network.
     """
 
     component: str
     task: str
     call: str
     scale: float = 1.0
+    variance: bool = False
 
 
 PROMPT = '"a prompt"'
 FAMILIES = {
     "StableDiffusionPipeline": Family("unet", "text-to-image", PROMPT),
     "StableDiffusionXLPipeline": Family("unet", "text-to-image", PROMPT),
-    "DiTPipeline": Family("transformer", "unconditional-image-generation", "class_labels=[0, 1]"),
+    "DiTPipeline": Family("transformer", "unconditional-image-generation", "class_labels=[0, 1]", variance=True),
     "StableDiffusion3Pipeline": Family("transformer", "text-to-image", PROMPT),
     "FluxPipeline": Family("transformer", "text-to-image", PROMPT, 3.5),
-    "PixArtAlphaPipeline": Family("transformer", "text-to-image", PROMPT),
-    "PixArtSigmaPipeline": Family("transformer", "text-to-image", PROMPT),
+    "PixArtAlphaPipeline": Family("transformer", "text-to-image", PROMPT, variance=True),
+    "PixArtSigmaPipeline": Family("transformer", "text-to-image", PROMPT, variance=True),
     "WanPipeline": Family("transformer", "text-to-video", PROMPT),
 }
 """Pipelines of diffusers by their class."""
@@ -81,7 +83,7 @@ def write_student(flow: FlowMap, folder: Path, base: Saved | None, shape: tuple[
     if network.class_name == "UNet2DModel":
         call = "class_labels=[0, 1]" if network.needs else "batch_size=2"
         family = Family("unet", "unconditional-image-generation", call)
-        code, others = Code("unet_pipeline"), {}
+        code, others = _of_unet(base, folder)
     elif base is None:
         raise ValueError("the pipeline of this network is unknown: pass its folder as base= (--base)")
     else:
@@ -90,6 +92,26 @@ def write_student(flow: FlowMap, folder: Path, base: Saved | None, shape: tuple[
     model = write_network(flow, folder / family.component, shape, family)
     write_index(folder, [code.write(folder), code.defines], {**others, family.component: model}, flow)
     return family
+
+
+def _of_unet(base: Saved | None, folder: Path) -> tuple[Code, dict[str, Any]]:
+    """Choose the pipeline of a UNet2DModel, and copy the autoencoder of its latents if there is one.
+
+    Raises:
+        ValueError: If the pipeline has other components than an LDMPipeline, and an autoencoder.
+    """
+    from ..integrations.diffusers.autoencoders import autoencoder
+
+    vae = None if base is None else autoencoder(base)
+    if base is None or vae is None:
+        return Code("unet_pipeline"), {}
+    if base.index["_class_name"] != "LDMPipeline" or vae != "vqvae":
+        raise ValueError(
+            f"the latents of this network are decoded by the {vae} of a {base.index['_class_name']}, and a UNet2DModel "
+            "with an autoencoder becomes a pipeline folder for an LDMPipeline alone: --onnx and --program write its "
+            "one-step sampler"
+        )
+    return Code("latent_unet_pipeline"), copied(base, folder, "unet")
 
 
 def family_of(pipeline: Any) -> Family:
@@ -127,6 +149,7 @@ def write_network(flow: FlowMap, folder: Path, shape: tuple[int, ...] | None, fa
         "fixed": {"guidance": family.scale} if own_guidance else {},
         "only": [flow.only_source, flow.only_target],
         "guided": flow.guided,
+        "variance": family.variance,
         "scale": family.scale,
     }
     config = {key: value for key, value in network.model.config.items() if key[0] != "_"}

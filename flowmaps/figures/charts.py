@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,11 +16,15 @@ from .style import SHADES, Theme, figure, light
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Amount = Literal["terms", "mean_squares"]
+"""The amounts that a row of metrics has for each term."""
+
 
 def loss_curves(
     rows: Sequence[Mapping[str, Any]],
     path: str | Path | None = None,
     *,
+    of: Amount = "terms",
     size: tuple[float, float] = (7, 3.6),
     theme: Theme = light,
 ) -> Figure:
@@ -31,6 +35,8 @@ def loss_curves(
     Args:
         rows: Rows of metrics.jsonl ("step", "loss", "terms").
         path: The file to save; its suffix chooses the format. None: not saved.
+        of: The amount: "terms" for weighted losses, "mean_squares" for mean squares of residuals before any weight.
+            Rows of earlier versions have no mean squares; their losses are drawn.
         size: Width and height in inches.
         theme: The colours.
 
@@ -42,21 +48,40 @@ def loss_curves(
     """
     if not rows:
         raise ValueError("loss curves need at least one row of metrics, got none")
-    steps = [row["step"] for row in rows]
-    names = list(rows[-1].get("terms") or {})
-    curves = {name: [row["terms"][name] for row in rows] for name in names} or {"loss": [row["loss"] for row in rows]}
+    squares = of == "mean_squares" and has_mean_squares(rows)
+    curves = curves_of(rows, of if squares else "terms")
     with figure(theme, *size, path) as (made, axis):
-        for (name, values), colour in zip(curves.items(), theme.series * len(curves), strict=False):
+        for (name, (steps, values)), colour in zip(curves.items(), theme.series * len(curves), strict=False):
             axis.plot(steps, values, color=colour, linewidth=1, alpha=0.35)
             axis.plot(steps, smooth(values), color=colour, label=name)
-        if _decades(curves.values()) >= 1:
+        span = _decades(values for _, values in curves.values())
+        if span >= 1:
             axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(plain)
-            axis.yaxis.set_minor_formatter(_nothing)
-        axis.set(xlabel="training step", ylabel="loss")
+            log_ticks(axis.yaxis, span)
+        axis.set(xlabel="training step", ylabel="mean square of the residual" if squares else "loss")
         axis.grid(axis="y")
         axis.legend(loc="best", ncols=len(curves) if size[0] > 6 else 1)
     return made
+
+
+Curve = tuple[list[int], list[float]]
+
+
+def curves_of(rows: Sequence[Mapping[str, Any]], of: Amount) -> dict[str, Curve]:
+    """The steps and values of each term; a term of one stage has those of its stage. Without terms: the loss."""
+    curves: dict[str, Curve] = {}
+    for row in rows:
+        for name, value in (row.get(of) or {}).items():
+            if value is not None:
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(row["step"])
+                values.append(value)
+    return curves or {"loss": ([row["step"] for row in rows], [row["loss"] for row in rows])}
+
+
+def has_mean_squares(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether rows of metrics have mean squares; those of earlier versions have none."""
+    return any(value is not None for row in rows for value in (row.get("mean_squares") or {}).values())
 
 
 def _decades(curves: Iterable[Sequence[float]]) -> float:
@@ -68,6 +93,20 @@ def _decades(curves: Iterable[Sequence[float]]) -> float:
 def plain(value: float, _: int) -> str:
     """A tick label: 0.01, 1, 100 instead of powers of ten."""
     return f"{value:g}"
+
+
+def log_ticks(axis: Any, decades: float) -> None:
+    """Label a logarithmic axis with plain numbers: each power of ten, and 2 and 5 if the axis spans few of them.
+
+    Args:
+        axis: The x-axis, y-axis or long axis of a colour bar.
+        decades: The powers of ten that it spans.
+    """
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=20))
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(_nothing)
 
 
 def _nothing(value: float, _: int) -> str:
@@ -124,7 +163,8 @@ def heat_map(
         axis.set(xlabel="from: source time s", ylabel="to: target time t", aspect="equal")
         axis.set_xticks([0, 0.5, 1], ["0\ndata", "0.5", "1\nnoise"])
         axis.set_yticks([0, 0.5, 1], ["0 data", "0.5", "1 noise"])
-        made.colorbar(mesh, label=name, format=plain)
+        bar = made.colorbar(mesh, label=name)
+        log_ticks(bar.ax.yaxis, math.log10(top / min(low, top / 10)))
     return made
 
 

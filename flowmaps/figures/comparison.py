@@ -54,10 +54,11 @@ def about(row: Row, run: Path) -> dict[str, Any]:
         run: Its run folder; the name is kept.
 
     Returns:
-        The first part of an entry.
+        The first part of an entry; costs that are not known are None.
     """
     names = ("rule", "learning", "output", "few_step", "published_cost", "cost", "shared", "reference")
-    return {"run": run.name, **{name: getattr(row, name) for name in names}}
+    known = {name: getattr(row, name) for name in names}
+    return {"run": run.name, **{name: None if value != value else value for name, value in known.items()}}
 
 
 def measured(last: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,12 +134,17 @@ def table(document: Document) -> tuple[list[str], list[list[str]]]:
 def cells(entry: Entry) -> list[str]:
     """One row of the table, without the method's name."""
     if "failure" in entry:
-        return ["failed", "", "", "", "", f"{entry['shared']:g}", "", ""]
+        return ["failed", "", "", "", "", passes(entry), "", ""]
     found = [*(at(entry, k) for k in JUMPS), many_steps(entry)]
     distances = [words.pair(row) if row else "" for row in found]
     training = entry["training"]
     step = words.seconds(training["seconds_per_step"]) if training["seconds_per_step"] else ""
-    return [*distances, f"{entry['shared']:g}", f"{training['step']} steps, {training['seconds']:.0f} s", step]
+    return [*distances, passes(entry), f"{training['step']} steps, {training['seconds']:.0f} s", step]
+
+
+def passes(entry: Entry) -> str:
+    """The cost of a step in forward passes; "" for a method of your own, whose cost is not counted."""
+    return "" if entry["shared"] is None else f"{entry['shared']:g}"
 
 
 def notes(document: Document) -> list[str]:
@@ -170,8 +176,15 @@ def headline(document: Document) -> str:
     if not ones:
         return f"{words.count(len(document['methods']), 'method')} on {document['data']}"
     best = min(ones.values(), key=lambda row: row["distance"])
-    level = [name for name, row in ones.items() if row is best or words.verdict(row, best).startswith("and as close")]
-    return f"In one jump {_listed(level)} {'comes' if len(level) == 1 else 'come'} closest to real data"
+    level = [name for name, row in ones.items() if words.level(row, best)]
+    single = len(level) == 1
+    closest = f"In one jump {_listed(level)} {'comes' if single else 'come'} closest to real data"
+    place = words.standing(best, any_evaluation(document) or {})
+    if place == "noise":
+        return (
+            f"No method has learned one jump yet: even {_listed(level)} {'is' if single else 'are'} {words.NO_CLOSER}"
+        )
+    return f"{closest}, but still far from it" if place == "far" else closest
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -16,6 +16,9 @@ from .style import SHADES, Theme, figure, light
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+HARDLY_LARGER = 1.25
+"""Largest ratio of a square around the origin to the fitted one with which the origin is in the middle."""
+
 
 def points(
     x: Tensor,
@@ -23,6 +26,7 @@ def points(
     *,
     beside: Tensor | None = None,
     extent: float | None = None,
+    centre: tuple[float, float] | None = None,
     theme: Theme = light,
 ) -> Figure:
     """Draw samples (N, 2) as dots.
@@ -32,6 +36,7 @@ def points(
         path: The file to save; its suffix chooses the format. None: not saved.
         beside: Other points (M, 2), such as real data, for a second panel.
         extent: Half the width of the square that is shown. None: fitted to the points, or to `beside` if given.
+        centre: The middle of this square. None: the origin with `extent`, else fitted.
         theme: The colours.
 
     Returns:
@@ -48,7 +53,7 @@ def points(
     panels = [x] if beside is None else [x, beside]
     with figure(theme, 3 * len(panels), 3, path, ncols=len(panels), squeeze=False) as (made, axes):
         for rows, axis, colour in zip(panels, axes[0], theme.series, strict=False):
-            plane(axis, extent or half_width(panels[-1]))
+            plane(axis, *chosen(extent, centre, panels[-1]))
             axis.set(xticks=[], yticks=[])
             dots(axis, rows, colour)
     return made
@@ -60,6 +65,7 @@ def paths(
     *,
     data: Tensor | None = None,
     extent: float | None = None,
+    centre: tuple[float, float] | None = None,
     theme: Theme = light,
 ) -> Figure:
     """Draw the way of each of N samples from the first state (noise, open circles) to the last (data, filled).
@@ -69,6 +75,7 @@ def paths(
         path: The file to save; its suffix chooses the format. None: not saved.
         data: Real data (M, 2), drawn as a shadow.
         extent: Half the width of the square that is shown. None: fitted to the states.
+        centre: The middle of this square. None: the origin with `extent`, else fitted.
         theme: The colours.
 
     Returns:
@@ -76,7 +83,7 @@ def paths(
     """
     way = torch.stack(list(states)).detach().cpu()
     with figure(theme, 5, 5.3, path) as (made, axis):
-        plane(axis, extent or half_width(way.flatten(0, 1)))
+        plane(axis, *chosen(extent, centre, way.flatten(0, 1)))
         if data is not None:
             dots(axis, data, theme.muted)
         axis.plot(way[:, :, 0], way[:, :, 1], color=theme.series[0], linewidth=0.9, alpha=0.65)
@@ -113,10 +120,19 @@ def field(
     return made
 
 
-def plane(axis: Any, extent: float) -> None:
-    """Make an axis a square around the origin, of half the width `extent`, with equal units and few numbers."""
-    axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+def plane(axis: Any, extent: float, centre: tuple[float, float] = (0.0, 0.0)) -> None:
+    """Make an axis a square of half the width `extent` around a point, with equal units and few numbers."""
+    x, y = centre
+    axis.set(xlim=(x - extent, x + extent), ylim=(y - extent, y + extent), aspect="equal")
     axis.locator_params(nbins=5)
+
+
+def chosen(extent: float | None, centre: tuple[float, float] | None, x: Tensor) -> tuple[float, tuple[float, float]]:
+    """The frame that a caller gives, completed by the frame of the points x."""
+    if extent is not None:
+        return extent, centre or (0.0, 0.0)
+    fitted, middle = frame(x)
+    return fitted, centre or middle
 
 
 def dots(axis: Any, x: Tensor, colour: str) -> None:
@@ -132,10 +148,22 @@ def dots(axis: Any, x: Tensor, colour: str) -> None:
     axis.scatter(x[:, 0], x[:, 1], s=size, color=colour, linewidths=0, alpha=0.8, rasterized=True)
 
 
-def half_width(x: Tensor) -> float:
-    """Half the width of a square around the origin that shows 99.5 % of the coordinates of x, and a tenth more."""
-    size = x.detach().float().abs().flatten()
-    size = size[size.isfinite()]
-    if not len(size):
-        return 1.0
-    return 1.1 * float(size[:: max(1, len(size) // 100_000)].quantile(0.995))
+def frame(x: Tensor) -> tuple[float, tuple[float, float]]:
+    """Fit a square to points of the plane.
+
+    Args:
+        x: The points (N, 2); those that are not finite are left out.
+
+    Returns:
+        Half the width and the middle of a square that shows 99.5 % of each coordinate on either side, and a tenth more.
+        The middle is the origin if the square is hardly larger then.
+    """
+    rows = x.detach().cpu().double().reshape(-1, 2)
+    rows = rows[rows.isfinite().all(1)]
+    if not len(rows):
+        return 1.0, (0.0, 0.0)
+    low, high = rows[:: max(1, len(rows) // 100_000)].quantile(torch.tensor([0.005, 0.995], dtype=rows.dtype), 0)
+    middle, half, around = (low + high) / 2, float((high - low).max()) / 2, float(torch.maximum(-low, high).max())
+    if around <= HARDLY_LARGER * half:
+        return 1.1 * around or 1.0, (0.0, 0.0)
+    return 1.1 * half or 1.0, (float(middle[0]), float(middle[1]))

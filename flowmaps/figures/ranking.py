@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import words
-from .charts import plain
+from .charts import log_ticks, plain
 from .style import Theme, figure, light
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKS = ("o", "s", "D", "^")
+MOST_LINEAR = 30
+"""Largest ratio of a distance to the noise around 0 that is shown on a linear axis."""
 
 
 def ranking(
@@ -27,7 +29,8 @@ def ranking(
 ) -> Figure:
     """Draw the distances of several methods by number of jumps, the best method at the top.
 
-    The axis is logarithmic. If some distances are not positive, it is linear up to the largest standard error.
+    The axis is logarithmic. If some distances are not positive, it is linear, or linear up to a tenth of its length for
+    distances of several powers of ten.
 
     Args:
         methods: Rows of evaluations ("distance", "stderr") by name and number of jumps.
@@ -70,10 +73,20 @@ def _known(row: words.EvaluationRow | None) -> bool:
 
 
 def _scale(axis: Any, rows: Sequence[words.EvaluationRow], lines: Sequence[float]) -> None:
-    """Make the axis logarithmic; with distances that are not positive, linear up to the largest standard error."""
-    distances = [row["distance"] for row in rows if _known(row)]
-    if min([*distances, *lines], default=1.0) > 0:
+    """Make the axis logarithmic; with distances that are not positive, linear, at least as far as noise reaches."""
+    values = [row["distance"] for row in rows if _known(row)] + list(lines)
+    low, high = min(values, default=1.0), max(values, default=1.0)
+    if low > 0:
         axis.set_xscale("log")
-    else:
-        axis.set_xscale("symlog", linthresh=max((row["stderr"] for row in rows if row["stderr"]), default=1.0))
+        first, last = axis.get_xlim()
+        log_ticks(axis.xaxis, math.log10(last / first))
+        return
+    noise = max(-low, *(row["stderr"] or 0 for row in rows), 1e-12)
+    if high > MOST_LINEAR * noise:
+        threshold = 10 ** math.ceil(math.log10(3 * noise))
+        axis.set_xscale("symlog", linthresh=threshold, linscale=0.4)
+        powers = [10.0**k for k in range(round(math.log10(threshold)), math.ceil(math.log10(high)) + 1)]
+        axis.set_xticks([0.0, *powers])
+        axis.minorticks_off()
+        axis.set_xlim(low - noise, 1.3 * high)
     axis.xaxis.set_major_formatter(plain)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import install
 from ..files import replacing
 
 if TYPE_CHECKING:
@@ -98,10 +99,12 @@ def figure(
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install flowmaps[plot]") from error
+        raise ImportError(f"figures need matplotlib: {install('plot')}") from error
     with matplotlib.rc_context(theme.settings()):
         made = Figure(figsize=(width, height), layout="constrained")
         yield made, made.subplots(**layout)
         if path is not None:
             with replacing(path if Path(path).suffix else f"{path}.png") as temporary:
-                made.savefig(temporary)
+                # only encoders that lose something have a quality
+                lossy = temporary.suffix.lower() in (".jpg", ".jpeg", ".webp")
+                made.savefig(temporary, pil_kwargs={"quality": 95} if lossy else None)

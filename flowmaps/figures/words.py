@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 EvaluationRow = Mapping[str, Any]
 
 NOUNS = {"images": "images", "points": "points", "vectors": "samples"}
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+NEAR_SHARE, NOISE_SHARE = 0.1, 0.8
+"""Shares of the excess of noise over the floor: near real data up to the first, noise from the second."""
+NO_CLOSER = "hardly closer to real data than noise of the same mean and spread"
+FAR_FLOORS = 10
+"""Number of floors beyond which a distance is far, if the distance of noise is not known."""
 
 
 def name(row: EvaluationRow) -> str:
@@ -76,6 +81,8 @@ def headline(evaluation: Mapping[str, Any], kind: str) -> str:
     rows = evaluation["rows"]
     jump, ode = one_jump(rows), reference_ode(rows) or longest_ode(rows)
     noun = NOUNS[kind]
+    if (lesson := unlearned(evaluation)) is not None:
+        return lesson
     if jump is None:
         return f"This run makes {noun} in {rows[0]['steps']} steps." if rows else "Nothing was measured."
     if ode is None:
@@ -84,27 +91,98 @@ def headline(evaluation: Mapping[str, Any], kind: str) -> str:
         )
     calls = f"{jump['network_calls']} network call instead of {ode['network_calls']}"
     faster = ode["seconds_per_sample"] / jump["seconds_per_sample"]
-    return f"{calls} makes {noun} {faster:.0f} times faster, {verdict(jump, ode)}."
+    return f"{calls} makes {noun} {faster:.0f} times faster, {verdict(jump, ode, evaluation)}."
 
 
-def verdict(a: EvaluationRow, b: EvaluationRow) -> str:
-    """Compare two distances, given their standard errors.
+Standing = Literal["real", "near", "far", "noise"]
+"""How near to real data a sampler is; see `standing`."""
+
+
+def standing(row: EvaluationRow, evaluation: Mapping[str, Any]) -> Standing | None:
+    """Weigh a distance by the floor and by the distance of noise.
+
+    Args:
+        row: The row to judge.
+        evaluation: The content of evaluation.json, with "floor" and, since version 0.2, "noise".
+
+    Returns:
+        "real" if real data score the same, within two standard errors; "near" for up to a tenth of the excess of noise
+        over the floor, "noise" for four fifths and more, "far" between them. Without the distance of noise: "far" for
+        more than ten times a floor that is known well, else "near". None if it is not known, as for data that are
+        distributed like noise.
+    """
+    distance, level = row["distance"], evaluation.get("floor")
+    if distance is None or level is None:
+        return None
+    errors = (row["stderr"] or 0, evaluation.get("floor_stderr") or 0, evaluation.get("noise_stderr") or 0)
+    gap = distance - level
+    if gap <= 2 * math.hypot(*errors[:2]):
+        return "real"
+    noise = evaluation.get("noise")
+    if noise is None:
+        if level <= 4 * errors[1]:
+            return None
+        return "far" if distance > FAR_FLOORS * level else "near"
+    span = noise - level
+    if span <= 2 * math.hypot(*errors[1:]):
+        return None
+    return "near" if gap <= NEAR_SHARE * span else "far" if gap < NOISE_SHARE * span else "noise"
+
+
+def unlearned(evaluation: Mapping[str, Any]) -> str | None:
+    """Say that samples are no better than noise.
+
+    Args:
+        evaluation: The content of evaluation.json.
+
+    Returns:
+        A sentence if no sampler, or not the shortest one, has learned anything; else None.
+    """
+    own = [row for row in evaluation["rows"] if "run" not in row]
+    found = {standing(row, evaluation) for row in own} - {None}
+    if found == {"noise"}:
+        return f"Nothing has been learned yet: samples of this run are {NO_CLOSER}."
+    jump = one_jump(own)
+    if jump is not None and standing(jump, evaluation) == "noise":
+        return f"One jump has not been learned yet: its samples are {NO_CLOSER}."
+    return None
+
+
+ADVICE = (
+    "Train longer first: more steps, or go on with resume. If the mean square of the residuals under Training does not "
+    "fall, check the data (values of a standard deviation of about 1) and the learning rate."
+)
+"""The next thing to do if nothing has been learned yet."""
+
+
+def level(a: EvaluationRow, b: EvaluationRow) -> bool:
+    """Whether two known distances agree within two standard errors of their difference."""
+    return abs(a["distance"] - b["distance"]) <= 2 * math.hypot(a["stderr"] or 0, b["stderr"] or 0)
+
+
+def verdict(a: EvaluationRow, b: EvaluationRow, evaluation: Mapping[str, Any]) -> str:
+    """Compare two distances, given their standard errors, the floor and the distance of noise.
 
     Args:
         a: The row to judge.
         b: The row to compare with; named if it is of another run.
+        evaluation: The content of evaluation.json.
 
     Returns:
-        "and as close to real data", "and closer ..." or "but 2 times as far ...".
+        "and as close to real data", "and closer ..." or "but 2 times as far ..."; for samples far from real data "and
+        as far from real data", or a remark.
     """
     if a["distance"] is None or b["distance"] is None:
         return "but not both distances to real data are known"
-    gap, noise = a["distance"] - b["distance"], 2 * math.hypot(a["stderr"] or 0, b["stderr"] or 0)
     as_other, than_other = (f" {word} {name(b)}" if "run" in b else "" for word in ("as", "than"))
-    if abs(gap) <= noise:
-        return f"and as close to real data{as_other}"
-    if gap < 0:
-        return f"and closer to real data{than_other}"
+    place = standing(a, evaluation)
+    if level(a, b):
+        if place in ("far", "noise"):
+            return f"and as far from real data{as_other}"
+        return f"and {'at the same distance from' if place is None else 'as close to'} real data{as_other}"
+    noise = 2 * math.hypot(a["stderr"] or 0, b["stderr"] or 0)
+    if a["distance"] < b["distance"]:
+        return f"and closer to real data{than_other}" + (", but still far from it" if place in ("far", "noise") else "")
     ratio = a["distance"] / b["distance"] if b["distance"] > noise else math.inf
     return (
         f"but {ratio:.2g} times as far from real data{as_other}"
@@ -114,12 +192,15 @@ def verdict(a: EvaluationRow, b: EvaluationRow) -> str:
 
 
 def explanation(evaluation: Mapping[str, Any]) -> str:
-    """Give the distances behind the headline, with their floor."""
+    """Give the distances behind the headline, with their floor and the distance of noise, and the next thing to do."""
     rows = evaluation["rows"]
     chosen = [row for row in (one_jump(rows), longest_ode(rows), reference_ode(rows)) if row is not None]
     found = ", ".join(f"{pair(row)} by {name(row)}" for k, row in enumerate(chosen) if row not in chosen[:k])
-    lower = "lower is better, and real data against itself scores"
-    return f"Distance to real data that it was not trained on: {found} ({lower} {floor(evaluation)})."
+    lower = f"lower is better; real data against itself scores {floor(evaluation)}"
+    if evaluation.get("noise") is not None:
+        lower += f", and noise of their mean and standard deviation {noise(evaluation)}"
+    advice = "" if unlearned(evaluation) is None else f" {ADVICE}"
+    return f"Distance to real data that it was not trained on: {found} ({lower}).{advice}"
 
 
 def pair(row: EvaluationRow) -> str:
@@ -130,6 +211,11 @@ def pair(row: EvaluationRow) -> str:
 def floor(evaluation: Mapping[str, Any]) -> str:
     """The floor with its standard error."""
     return plus_minus(evaluation["floor"], evaluation.get("floor_stderr"))
+
+
+def noise(evaluation: Mapping[str, Any]) -> str:
+    """The distance of noise with its standard error; "not known" for an evaluation of an earlier version."""
+    return plus_minus(evaluation.get("noise"), evaluation.get("noise_stderr"))
 
 
 def plus_minus(value: float | None, error: float | None) -> str:

@@ -6,7 +6,11 @@ alone by `torch.func.jvp`. The names below are the whole interface: no other pac
 
 from . import rules as rules
 from .blocks import SCORES_PER_BLOCK
-from .dual import Detached, Dual, primal, tangent
+from .dual import Detached, Dual, InPlace, primal, tangent
 from .tensor import check, dual_number
+from .whole import RefuseWrong, random_state, set_random_state, warn_of
 
-__all__ = ["SCORES_PER_BLOCK", "Detached", "Dual", "check", "dual_number", "primal", "tangent"]
+__all__ = [
+    "SCORES_PER_BLOCK", "Detached", "Dual", "InPlace", "RefuseWrong", "check", "dual_number", "primal",
+    "random_state", "set_random_state", "tangent", "warn_of",
+]  # fmt: skip

@@ -11,6 +11,7 @@ There are no zero tangents: a result that does not depend on the perturbed input
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import types
@@ -32,7 +33,6 @@ RULES: dict[str, TangentRule] = {}
 """
 
 IN_PLACE = (
-    "__set__",
     "__setitem__",
     "__iadd__",
     "__isub__",
@@ -51,8 +51,8 @@ SCRIPTED = (torch._C.ScriptMethod, torch._C.ScriptFunction)
 class Dual:
     """A tensor and its tangent, with the functions, methods and operators of a tensor.
 
-    Dual numbers are immutable: `x += y` makes a new number, and in-place methods raise TypeError. The one exception is
-    a tensor made by `empty_like`, which may be filled (see `rules.writing`).
+    Dual numbers are immutable: `x += y` makes a new number, and in-place methods raise `InPlace`, a TypeError. The one
+    exception is a tensor made by `empty_like`, which may be filled (see `rules.writing`).
 
     Attributes:
         primal: the value.
@@ -202,6 +202,8 @@ def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | Non
     """
     if isinstance(func, SCRIPTED):
         raise TypeError("expected a network in Python, got one made by torch.jit, whose forward mode is wrong in torch")
+    if func.__name__ == "__set__":
+        raise TypeError(str(in_place(func)))  # of .data, which torch.func.jvp refuses too
     if func.__name__ in IN_PLACE or (func.__name__[-1:] == "_" and func.__name__[-2:] != "__"):
         raise in_place(func)
     leaves, spec = pytree.tree_flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Dual))
@@ -220,7 +222,14 @@ def single_jvp(func: Any, *args: Any, **kwargs: Any) -> tuple[Any, Tangent | Non
         return value, None
     if not torch.compiler.is_compiling():
         _warn_once(func.__name__)
-    return value, lambda: torch.func.jvp(at, primals, tuple(leaves[i].tangent for i in slots))[1]
+
+    def tangent() -> Any:
+        # the kernel of oneDNN has no forward mode
+        plain = torch.backends.mkldnn.flags(enabled=False) if func.__name__ == "lstm" else contextlib.nullcontext()
+        with plain:
+            return torch.func.jvp(at, primals, tuple(leaves[i].tangent for i in slots))[1]
+
+    return value, tangent
 
 
 @functools.cache
@@ -230,9 +239,13 @@ def _warn_once(name: str) -> None:
     )
 
 
-def in_place(func: Any) -> TypeError:
+class InPlace(TypeError):
+    """An operation in place, which dual numbers cannot follow."""
+
+
+def in_place(func: Any) -> InPlace:
     """Make the error for an operation that changes its argument."""
-    return TypeError(
+    return InPlace(
         f"expected an operation that makes a new tensor, got {func.__name__} in place: a derivative cannot follow it"
     )
 

@@ -1,4 +1,4 @@
-"""The fused CUDA kernel of jvp_flash_attention for the tangent of attention: `pip install flowmaps[flash]`.
+"""The fused CUDA kernel of jvp_flash_attention for the tangent of attention: the extra `flash`.
 
 It takes all tangents at once and stores no scores (Lu and Song 2024, arXiv 2410.11081). It has no gradient through the
 tangent, no masks here, and multiplies float32 in TF32. So it is used for tangents without a graph in half precision;
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ..arguments import install
 from .blocks import AttentionTangent, Scores
 
 Maybe = Tensor | None
@@ -79,7 +80,7 @@ def kernel(device: torch.device, dtype: torch.dtype) -> Any:
     try:
         from jvp_flash_attention.jvp_attention import JVPAttn
     except ImportError:
-        return _warn("pip install flowmaps[flash] for a fused kernel")
+        return _warn(f"{install('flash')} for a fused kernel")
     try:
         error = relative_error(JVPAttn, device, dtype)
     except Exception as reason:  # the package, triton and torch must fit each other, and say it in many ways

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import shown, within
+from ..arguments import brief, shown, within
 from ..draws import Rows, normal
 from ..flow_map import FlowMap, expect_flow
 from ..path import Time
@@ -37,6 +37,10 @@ class Loss:
 
     value: Tensor
     terms: dict[str, TermLoss]
+
+    def __repr__(self) -> str:
+        parts = "".join(f", {name}={brief(term.value)}" for name, term in self.terms.items())
+        return f"Loss({brief(self.value)}{parts})"
 
 
 class Method(nn.Module):

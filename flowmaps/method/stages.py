@@ -41,7 +41,7 @@ class Stages(Method):
             raise ValueError("Stages needs at least one (share, method)")
         for stage in stages:
             if not isinstance(stage, tuple | list) or len(stage) != 2 or not isinstance(stage[1], Method):
-                raise TypeError(f"a stage is (share, method), got {shown(stage)}")
+                raise TypeError(f"a stage is (share, method), such as (0.5, fm.methods.imf()), got {shown(stage)}")
             finite(share=stage[0])
         bad = [share for share, _ in stages if not share > 0]
         if bad:

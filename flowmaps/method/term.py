@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import finite, shown
+from ..arguments import brief_repr, finite, refuse_factory, shown
 from ..consistency import Rule, function_of, is_diagonal, refuse
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
 from ..path import expand
 from ..times.samplers import Times, uniform_triangle
 from ..velocity import Pair, VelocitySource, conditional, is_conditional
-from ..weight import Weight, squared
+from ..weight import Weight, plain, squared
 
 Start = Callable[[Pair, Tensor], Tensor]
 """(pair, s) -> the state x_s at which a rule is evaluated, (B, ...)."""
@@ -97,6 +97,12 @@ class Term:
                 raise TypeError(f"the {name} of a term is a function, got {shown(value)}")
         if not callable(self.weight) and not isinstance(self.weight, Mapping):
             raise TypeError(f"the weight of a term is a function, or several by name, got {shown(self.weight)}")
+        refuse_factory("the times of a term", self.times, "Times")
+        refuse_factory("the velocity of a term", self.velocity, "VelocitySource")
+        for weight in self.weight.values() if isinstance(self.weight, Mapping) else (self.weight,):
+            refuse_factory("the weight of a term", weight, "Weight")
+        options = self.rule.keywords if isinstance(self.rule, functools.partial) else {}
+        refuse_factory("the derivative of a rule", options.get("derivative"), "Derivative")
         refuse(self.rule, self.velocity, self.sources)
         finite(share=self.share)
         if not 0 < self.share <= 1:
@@ -170,15 +176,24 @@ class Term:
         if unknown := self.balance.keys() - residuals.keys():
             raise ValueError(f"the balance of {sorted(unknown)} matches no loss of this term: {', '.join(residuals)}")
         mean = {name: pair.rows.scale * self._weigh(name, r, s, t).mean() for name, r in residuals.items()}
-        return {name: TermLoss(mean[name], r, s, t, pair.rows) for name, r in residuals.items()}
+        is_distance = {name: self._is_distance(name, r, x) for name, r in residuals.items()}
+        return {name: TermLoss(mean[name], r, s, t, pair.rows, is_distance[name]) for name, r in residuals.items()}
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Apply the weight of a residual: (B, ...) -> (B,)."""
+        return self._weight_of(name)(residual, s, t)
+
+    def _weight_of(self, name: str) -> Weight:
+        """Return the weight of a residual."""
         if not isinstance(self.weight, Mapping):
-            return self.weight(residual, s, t)
+            return self.weight
         if name not in self.weight:
             raise ValueError(f"the term {self.name!r} has no weight for {name!r}, only for {', '.join(self.weight)}")
-        return self.weight[name](residual, s, t)
+        return self.weight[name]
+
+    def _is_distance(self, name: str, residual: Tensor, x: Tensor) -> bool:
+        """Whether a residual is a distance or a loss already: it has no weight, or is one number for a whole row."""
+        return self._weight_of(name) is plain or residual[0].numel() == 1 < x[0].numel()
 
 
 @dataclass(frozen=True)
@@ -192,6 +207,7 @@ class TermLoss:
         s: Source times (B,).
         t: Target times (B,).
         rows: Rows of the batch that these are.
+        is_distance: Whether the residual is a distance or a loss already, so that its square has no meaning.
     """
 
     value: Tensor
@@ -199,6 +215,9 @@ class TermLoss:
     s: Tensor
     t: Tensor
     rows: Rows = Rows()
+    is_distance: bool = False
+
+    __repr__ = brief_repr
 
     def mean(self, values: Tensor) -> Tensor:
         """Average detached values (B,) over all rows of the term, including the rows of other processes."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
 
+from ..arguments import did_you_mean, shown
+from ..method.method import Method
 from . import (
     compositional,
     consistency_models,
@@ -41,3 +44,45 @@ def in_order(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 LANDSCAPE = in_order(row for family in FAMILIES for row in rows_of(family))
+
+
+def row_named(name: str) -> Row:
+    """Find a row by the name of its method.
+
+    Args:
+        name: The name; dashes stand for underscores.
+
+    Returns:
+        The row.
+
+    Raises:
+        ValueError: The method is unknown; the message has the closest names.
+    """
+    names = [row.name for row in LANDSCAPE]
+    wanted = name.replace("-", "_")
+    if wanted not in names:
+        raise ValueError(f"unknown method {name!r}{did_you_mean(wanted, names)}; known are {', '.join(names)}")
+    return LANDSCAPE[names.index(wanted)]
+
+
+def method_of(method: Any) -> Method:
+    """Return a method, made with its defaults if its name or its function is given.
+
+    Args:
+        method: A `Method`, a name such as "imf", or a function such as `methods.imf`.
+
+    Returns:
+        The method.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: The method is unknown, or it needs a teacher.
+    """
+    if isinstance(method, Method):
+        return method
+    row = row_named(method) if isinstance(method, str) else getattr(method, "row", None)
+    if not isinstance(row, Row):
+        raise TypeError(f"training needs a Method, such as fm.methods.imf(), or its name, got {shown(method)}")
+    if row.needs_teacher:
+        raise ValueError(f"{row.name} learns from a teacher: pass fm.methods.{row.name}(teacher=...)")
+    return row.build()

@@ -108,7 +108,7 @@ def alphaflow(
         diagonal: Share of the rows with t = s, where the loss is flow matching.
         times: Sampler of (s, t); by default two logit-normal draws, sorted.
         ratio: Progress in [0, 1] -> a; by default from 1 to 0 in a sigmoid.
-        c: Constant of the weight sg[a/(|V - ...|^2 + c)].
+        c: Constant of the weight sg[a/(m + c)] m of the loss of a row, m the mean over coordinates of (V - ...)^2.
         weight: Another distance and weight of the residual; None for this weight, the paper's.
         derivative: Mode of the slope once a = 0; by default forward mode without gradient.
     """
@@ -117,14 +117,28 @@ def alphaflow(
     def now(term: Term, progress: float) -> Term:
         a = ratio(progress)
         rule = partial(eulerian_step, ratio=a) if a > 0 else partial(eulerian, derivative=derivative)
-        # the residual is (V - ...)/sqrt(a), and c belongs to V - ...
-        return replace(term, rule=rule, weight=weight or (adaptive(1.0, c / a) if a > 0 else adaptive(1.0, c)))
+        return replace(term, rule=rule, weight=weight or (step_weight(a, c) if a > 0 else adaptive(1.0, c, squared)))
 
     return Method(
-        Term(diffusion, share=diagonal, times=times, weight=weight or adaptive(1.0, c)),
+        Term(diffusion, share=diagonal, times=times, weight=weight or adaptive(1.0, c, squared)),
         Term(eulerian_step, conditional, share=1 - diagonal, times=times, curriculum=now, name="eulerian"),
         name="alphaflow",
     )
+
+
+def step_weight(a: float, c: float) -> Weight:
+    """AlphaFlow's weight sg[a/(m + c)] m of the residual (V - ...)/sqrt(a), with m the mean square of V - ...
+
+    V - ... shrinks like a, so that m/(m + c) alone has a gradient that grows like 1/a.
+
+    Args:
+        a: Ratio of the step to the interval, in (0, 1].
+        c: Constant that bounds the weight of small residuals.
+
+    Returns:
+        The weight.
+    """
+    return by_interval(lambda s, t: a * torch.ones_like(s), adaptive(1.0, c / a, squared))
 
 
 def geometric(first: float, last: float) -> Callable[[float], float]:

@@ -5,18 +5,16 @@ Options that are not for the network go to the `FlowMap`: `path`, and `only_sour
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ..arguments import shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..networks import MLP, InBasis, UNet, pca_basis
+from ..networks.unet import heads_for
 from ..outputs import Bounded, GaussianSkip, average_velocity
 from ..path import Path
-
-SMALL = 1024
-"""Number of values in an image up to which an MLP is used."""
+from .sizes import are_large
 
 
 def flow_for(
@@ -47,10 +45,7 @@ def flow_for(
     """
     if not isinstance(data, Data):
         raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
-    if data.kind != "images":
-        make = points
-    else:
-        make = small_images if math.prod(data.shape) <= SMALL else images
+    make = points if data.kind != "images" else images if are_large(data) else small_images
     given: dict[str, Any] = {"only_source": only_source, "only_target": only_target, "path": path}
     return make(data, classes=classes, **sizes, **{name: value for name, value in given.items() if value is not None})
 
@@ -103,6 +98,8 @@ def small_images(
 def images(data: Data, width: int = 64, depth: int = 2, *, classes: int | None = None, **limits: Any) -> FlowMap:
     """Make a flow map for larger images: a U-Net that predicts the average velocity, bounded to the range of images.
 
+    It has three levels, or fewer if the sides cannot be halved twice.
+
     Args:
         data: The data set.
         width: Number of channels at the highest resolution.
@@ -114,5 +111,21 @@ def images(data: Data, width: int = 64, depth: int = 2, *, classes: int | None =
         The flow map, with new weights.
     """
     channels, height, side = data.shape
-    network = UNet((channels, height, side), width, blocks=depth, classes=classes)
+    network = UNet((channels, height, side), width, levels_for((height, side)), depth, classes=classes)
     return FlowMap(network, Bounded(average_velocity), **limits)
+
+
+def levels_for(sides: tuple[int, int]) -> tuple[int, ...]:
+    """The channels of the levels of a U-Net over its width: (1, 2, 2), or fewer if the sides cannot be halved twice."""
+    halvings = next(k for k in (2, 1, 0) if all(side % 2**k == 0 for side in sides))
+    return (1, 2, 2)[: halvings + 1]
+
+
+def heads_for_width(width: int) -> int:
+    """The attention heads of a DiT of this width: 6 as usual, or heads of at most 64 channels if 6 do not divide it."""
+    return 6 if width % 6 == 0 else heads_for(width, 64)
+
+
+def patch_for(sides: tuple[int, int]) -> int:
+    """The side of a patch of a DiT: 2, or the next prime number that divides both sides of an image; 1 if none does."""
+    return next((patch for patch in (2, 3, 5, 7) if all(side % patch == 0 for side in sides)), 1)

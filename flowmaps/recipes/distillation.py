@@ -20,7 +20,8 @@ from ..networks.embeddings import TimeConditioning
 from ..pretrained import Pretrained, Reading
 from ..training.config import Precision
 from .model import Model, default_dtype, move_to_cpu
-from .planned import TrainingStep, row_of
+from .planned import TrainingStep
+from .rows import row_of, unbound
 
 TIMES: Mapping[str, TimeConditioning] = {
     "added": students.added,
@@ -83,7 +84,7 @@ class Distillation:
     @property
     def row(self) -> Row:
         """The method's row of the landscape."""
-        return row_of(self.method)
+        return row_of(unbound(self.method))
 
     @property
     def guidance_conditioned(self) -> bool:
@@ -142,7 +143,7 @@ class Distillation:
 
     def by(self, row: Row, **arguments: Any) -> Distillation:
         """The same run by another method, or by its own with other arguments."""
-        return replace(self, method=functools.partial(self.method if row is self.row else row.build, **arguments))
+        return replace(self, method=functools.partial(self.method if row == self.row else row.build, **arguments))
 
     def reading(self) -> Reading:
         """Interpretation of the network's prediction, from the config of the scheduler."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..methods import LANDSCAPE, Row
+from ..methods import Row
 from ..training.config import Precision
 
 
@@ -103,9 +102,3 @@ class Planned(Protocol):
 
         This is the run itself, or, if its network has many equal layers, runs of networks with a few.
         """
-
-
-def row_of(method: Callable[..., Method]) -> Row:
-    """The row of the landscape of a method, possibly with bound arguments."""
-    build = method.func if isinstance(method, functools.partial) else method
-    return next(row for row in LANDSCAPE if row.build is build)

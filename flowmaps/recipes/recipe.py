@@ -21,7 +21,8 @@ from ..outputs import Output, average_velocity
 from ..path import Path, linear
 from ..training.config import Precision, TrainConfig, among
 from ..training.schedule import constant
-from .planned import TrainingStep, row_of
+from .planned import TrainingStep
+from .rows import row_of, unbound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ class Recipe:
     @property
     def row(self) -> Row:
         """The method's row of the landscape."""
-        return row_of(self.method)
+        return row_of(unbound(self.method))
 
     @property
     def checkpoint(self) -> bool:
@@ -155,7 +156,7 @@ class Recipe:
 
     def by(self, row: Row, **arguments: Any) -> Recipe:
         """The same run by another method, unguided, or by its own with other arguments."""
-        other = self if row is self.row else replace(self, method=row.build, guidance=None)
+        other = self if row == self.row else replace(self, method=row.build, guidance=None)
         return replace(other, method=functools.partial(other.method, **arguments))
 
     def listed(self) -> dict[str, Any]:

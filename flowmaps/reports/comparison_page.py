@@ -14,13 +14,14 @@ from torch import Tensor
 from .. import steps
 from ..data import Data
 from ..figures import comparison, words
-from ..figures.charts import loss_curves
+from ..figures.charts import Amount, has_mean_squares
 from ..figures.comparison import Document, Entry
 from ..figures.ranking import ranking
 from ..flow_map import FlowMap
 from ..sampling import sample
 from .page import Picture, Table, drawing, render
-from .sections import SHOWN, half_width, show_images, show_points, start
+from .sections import SHOWN, Show, frame, show_images, show_points, start
+from .tables import curves
 
 STEPS = {"jump": steps.jump, "euler": steps.euler, "restart": steps.restart}
 """The steps of samplers, by their names in an evaluation."""
@@ -80,7 +81,7 @@ def _boards(material: Comparison) -> dict[str, list[Picture]]:
     """Samples of all methods side by side, by title: by one jump, and by four jumps."""
     document, data = material.document, material.data
     real = data.in_units(data.held_out(SHOWN[data.kind]).x0)
-    show = show_images(data) if data.kind == "images" else show_points(ROOM * half_width(real))
+    show = show_images(data) if data.kind == "images" else _with_room(real)
     ode = comparison.many_steps(document["reference"])
     beside = [show(real, "real data", "held out, not trained on", "framed")]
     if ode is not None:
@@ -95,6 +96,12 @@ def _boards(material: Comparison) -> dict[str, list[Picture]]:
         if figures:
             boards[title] = [*beside, *figures]
     return boards
+
+
+def _with_room(real: Tensor) -> Show:
+    """Make a function that draws points on a square that is larger than the one of real data."""
+    extent, centre = frame(real)
+    return show_points(ROOM * extent, centre)
 
 
 def _note(row: words.EvaluationRow) -> str:
@@ -124,10 +131,9 @@ def _ranking(document: Document) -> Picture | None:
 
 
 def _losses(name: str, rows: Sequence[Mapping[str, Any]]) -> Picture:
-    """The loss of a method over its own steps."""
-    length = words.count(rows[-1]["step"], "step")
-    alt = f"Loss of {name} over {rows[-1]['step']} training steps, one curve for each term."
-    return drawing(lambda theme: loss_curves(rows, size=(4.6, 3), theme=theme), alt, name, length, "framed")
+    """The mean squares of a method over its own steps, or its losses if it has none."""
+    of: Amount = "mean_squares" if has_mean_squares(rows) else "terms"
+    return curves(rows, of, name, words.count(rows[-1]["step"], "step"))
 
 
 def _cost(document: Document) -> Table:
@@ -138,8 +144,8 @@ def _cost(document: Document) -> Table:
 
 def _cost_cells(entry: Entry) -> list[str]:
     """One row of the cost table, without the method's name."""
-    published: Any = entry["published_cost"]
-    counted = [f"{entry['shared']:g}", f"{entry['cost']:g}", "" if published is None else f"{published:g}"]
+    costs: list[Any] = [entry[name] for name in ("shared", "cost", "published_cost")]
+    counted = ["" if cost is None else f"{cost:g}" for cost in costs]
     if "failure" in entry:
         return [*counted, "", "", ""]
     training: Mapping[str, Any] = entry["training"]

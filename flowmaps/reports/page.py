@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import install
 from ..figures import words
 from ..figures.style import Theme, dark, light
 
@@ -70,7 +71,7 @@ def render(template: str, **values: Any) -> str:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
-        raise ImportError("reports need jinja2: pip install flowmaps[plot]") from error
+        raise ImportError(f"reports need jinja2: {install('plot')}") from error
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

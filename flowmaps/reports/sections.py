@@ -17,7 +17,7 @@ from ..evaluate.guided import GuidedSampler
 from ..figures import words
 from ..figures.charts import heat_map
 from ..figures.pictures import enlarged, mosaic, path_strip, png
-from ..figures.plane import half_width, paths, points
+from ..figures.plane import frame, paths, points
 from ..flow_map import FlowMap
 from ..sampling import sample, trajectory
 from ..steps import euler
@@ -86,7 +86,7 @@ def samples(material: Material) -> list[Picture]:
         return []
     noise, label = material.start(SHOWN[data.kind])
     real = data.in_units(data.held_out(len(noise)).x0)
-    show = show_images(data) if data.kind == "images" else show_points(half_width(real))
+    show = show_images(data) if data.kind == "images" else show_points(*frame(real))
     figures = []
     for steps in (1,) if material.flow.is_partial else (1, 2, 4):
         x = sample(material.flow, noise, steps, condition=label)
@@ -111,12 +111,16 @@ def show_images(data: Data) -> Show:
     return show
 
 
-def show_points(extent: float) -> Show:
+def show_points(extent: float, centre: tuple[float, float]) -> Show:
     """Make a function that draws points of the plane as a cloud, on a square of half the width `extent`."""
 
     def show(x: Tensor, title: str, note: str, kind: str) -> Picture:
         return drawing(
-            lambda theme: points(x, extent=extent, theme=theme), f"A cloud of points: {title}", title, note, kind
+            lambda theme: points(x, extent=extent, centre=centre, theme=theme),
+            f"A cloud of points: {title}",
+            title,
+            note,
+            kind,
         )
 
     return show
@@ -153,11 +157,13 @@ def becoming(material: Material) -> list[Picture]:
 def _lines(data: Data, ode: list[Tensor], jump: list[Tensor]) -> list[Picture]:
     """Ways from noise to data in the plane: along the ODE, and by one jump."""
     real = data.held_out(2000).x0
-    extent = max(half_width(real), half_width(ode[0]))
+    extent, centre = frame(torch.cat((real, ode[0].to(real))))
 
     def lines(way: list[Tensor], title: str, note: str) -> Picture:
         alt = f"Lines from noise to data in the plane: {title}"
-        return drawing(lambda theme: paths(way, data=real, extent=extent, theme=theme), alt, title, note, "framed")
+        return drawing(
+            lambda theme: paths(way, data=real, extent=extent, centre=centre, theme=theme), alt, title, note, "framed"
+        )
 
     return [
         lines(ode, f"{ODE_STEPS} ODE steps", "follow the velocity along a curve"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data import Data
 from ..figures import words
-from ..figures.charts import loss_curves
+from ..figures.charts import Amount, has_mean_squares, loss_curves
 from ..flow_map import FlowMap
 from .page import Picture, Table, drawing
 
@@ -23,11 +23,11 @@ class Others:
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """The length of training, and the loss curves."""
+    """The length of training, the mean squares of residuals if they were logged, and the loss curves."""
 
-    steps: int
-    seconds: str
-    figure: Picture
+    length: str
+    squares: bool
+    figures: Sequence[Picture]
 
 
 def quality(evaluation: Mapping[str, Any]) -> Table:
@@ -38,6 +38,8 @@ def quality(evaluation: Mapping[str, Any]) -> Table:
         cost = [str(row["network_calls"]), words.seconds(row["seconds_per_sample"]), words.speed_up(row, ode)]
         lines.append(("chosen" if row is words.one_jump(rows) else "", [words.name(row), words.pair(row), *cost]))
     faster = f"speed-up over {words.name(ode)}" if ode else ""
+    if evaluation.get("noise") is not None:
+        lines.append(("floor", ["noise of the same mean and spread", words.noise(evaluation), "", "", ""]))
     return Table(["sampler", "distance to real data", "network calls", "time per sample", faster], lines)
 
 
@@ -66,9 +68,18 @@ def training(rows: Sequence[Mapping[str, Any]]) -> TrainingSection | None:
     """Length of training and loss curves, from the rows of metrics.jsonl; None if there are none."""
     if not rows:
         return None
-    steps, seconds = rows[-1]["step"], rows[-1]["seconds"]
-    alt = f"Loss over {steps} training steps, one curve for each term."
-    return TrainingSection(steps, f"{seconds:.0f}", drawing(lambda theme: loss_curves(rows, theme=theme), alt))
+    last, squares = rows[-1], has_mean_squares(rows)
+    of = f", {100 * last['progress']:.0f} % of the training that was asked for" if "progress" in last else ""
+    figures = [curves(rows, "mean_squares", "mean square of the residual", "before any weight")] if squares else []
+    figures.append(curves(rows, "terms", "loss", "weighted, the number that is minimised"))
+    return TrainingSection(f"{words.count(last['step'], 'step')} in {last['seconds']:.0f} s{of}", squares, figures)
+
+
+def curves(rows: Sequence[Mapping[str, Any]], of: Amount, title: str, note: str) -> Picture:
+    """One curve for each term over the steps, of one amount in the rows of metrics."""
+    kind = "Mean square of the residual" if of == "mean_squares" else "Loss"
+    alt = f"{kind} over {rows[-1]['step']} training steps, one curve for each term."
+    return drawing(lambda theme: loss_curves(rows, of=of, size=(4.6, 3), theme=theme), alt, title, note, "framed")
 
 
 def configuration(config: Mapping[str, Any], flow: FlowMap, data: Data) -> dict[str, str]:

@@ -25,8 +25,18 @@ class FlowEntry(TypedDict):
     only_source: Number
     only_target: Number
     guidance: NotRequired[Any]
+    trained: NotRequired[Any]
     units: NotRequired[Any]
     guided: NotRequired[str | None]  # format 1
+
+
+class FlowFile(TypedDict):
+    """The description in the file of a flow map."""
+
+    format: int
+    flow: FlowEntry
+    sha256: str
+    versions: dict[str, str]
 
 
 class MethodEntry(TypedDict):
@@ -48,6 +58,7 @@ class LabelDropoutArguments(TypedDict):
     """The arguments of a `data.LabelDropout`, which samplers read."""
 
     share: float
+    null: NotRequired[int]
 
 
 class GuidanceScalesArguments(TypedDict):
@@ -71,6 +82,7 @@ class DataEntry(TypedDict):
     kind: Literal["images", "points", "vectors"]
     shape: list[int]
     classes: int | None
+    class_names: NotRequired[list[str] | None]  # later than 0.1.0
     recipe: dict[str, Any] | None
     coupling: NotRequired[Any]
     changes: NotRequired[Any]
@@ -113,6 +125,8 @@ class LoggedRow(TypedDict):
     loss: float
     seconds: float
     terms: NotRequired[dict[str, float] | None]
+    mean_squares: NotRequired[dict[str, Number] | None]
+    progress: NotRequired[float]
 
 
 class SampledRow(TypedDict):
@@ -157,6 +171,8 @@ class Evaluation(TypedDict):
     metric: str
     floor: Number
     floor_stderr: Number
+    noise: NotRequired[Number]
+    noise_stderr: NotRequired[Number]
     rows: list[EvaluatedRow]
     measures: dict[str, str]
     samples: int
@@ -200,6 +216,12 @@ def check_config(config: Any, path: Path) -> None:
     if data["classes"] is not None and not 0 < data["classes"] <= MOST_CLASSES:
         raise ValueError(
             f"{path} cannot be used: data.classes must be between 1 and {MOST_CLASSES}, got {data['classes']}"
+        )
+    names = data.get("class_names")
+    if names is not None and len(names) != data["classes"]:
+        raise ValueError(
+            f"{path} cannot be used: data.class_names must be a name for each of the {data['classes']} data.classes, "
+            f"got {len(names)}"
         )
     if config["training"]["labels"] and data["classes"] is None:
         raise ValueError(f"{path} cannot be used: training.labels is true, but there are no data.classes")

@@ -33,6 +33,8 @@ from .records import metrics_line, metrics_rows
 
 FORMAT = 2
 """Format of config.json. 1 (version 0.1.0): things are named by module and name. 2: by their public name."""
+FLOW = ("network", "output", "path", "only_source", "only_target", "guidance", "trained", "units")
+"""Parts of a flow map that the entry "flow" of config.json describes."""
 
 
 @dataclass(frozen=True)
@@ -104,19 +106,11 @@ def configuration(
     return {
         "format": FORMAT,
         "fingerprint": compare,
-        "flow": {
-            name: described(getattr(flow, name), own)
-            for name in ("network", "output", "path", "only_source", "only_target", "guidance")
-        }
-        | ({} if flow.units is None else {"units": described(flow.units)}),
-        "method": {
-            "name": method.name,
-            "terms": fingerprint(method.terms, own, whole),
-            "stages": method.ends if isinstance(method, Stages) else None,
-        },
+        "flow": flow_entry(flow, own),
+        "method": described_method(method, own, whole),
         "data": {
             name: fingerprint(getattr(data, name))
-            for name in ("name", "kind", "shape", "classes", "recipe", "coupling")
+            for name in ("name", "kind", "shape", "classes", "class_names", "recipe", "coupling")
         }
         | {"changes": fingerprint(transforms_of(data)) or None}
         | ({"contents": contents(read, whole)} if compare != "off" else {}),
@@ -126,9 +120,37 @@ def configuration(
     }
 
 
+def described_method(method: Method, own: Iterable[Tensor] | None = None, whole: bool = False) -> dict[str, Any]:
+    """Describe a method by its name, its terms and its stages, as config.json does.
+
+    Args:
+        method: The method.
+        own: Tensors that a checkpoint holds. None: the method's.
+        whole: Whether the contents of other tensors are compared by every byte.
+
+    Returns:
+        The description as JSON.
+    """
+    return {
+        "name": method.name,
+        "terms": fingerprint(method.terms, _tensors(method) if own is None else own, whole),
+        "stages": method.ends if isinstance(method, Stages) else None,
+    }
+
+
 def _tensors(module: nn.Module) -> list[Tensor]:
     """Return the weights and buffers of a module, which a checkpoint holds."""
     return [*module.parameters(), *module.buffers()]
+
+
+def flow_entry(flow: FlowMap, own: Iterable[Tensor] = ()) -> dict[str, Any]:
+    """Describe the parts of a flow map by name; units only if it has them.
+
+    Weights in `own`, and its own ones, are not described.
+    """
+    weights = [*own, *_tensors(flow)]
+    parts = {name: described(getattr(flow, name), weights) for name in FLOW}
+    return parts if flow.units is not None else {name: part for name, part in parts.items() if name != "units"}
 
 
 def described(part: Any, own: Iterable[Tensor] = ()) -> Any:

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from ..arguments import expect_path, shown, truth
 from ..distributed.shards import part_shapes
+from ..files import tensor_shapes
 from ..flow_map import FlowMap
 from ..serialise import build, check_arguments, shown_value
+from ..trained import TrainedSpec
 from ..units import Units
+from . import flow_file
 from .checkpoint_reading import read_latest, read_model
-from .folder import Run, read_config
+from .folder import FLOW, Run, read_config
 from .outline import check_outline
 
 
@@ -40,17 +43,17 @@ class LoadedFlow:
 
 
 def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> FlowMap:
-    """Load the flow map of a run folder, from its newest valid checkpoint.
+    """Load the flow map of a run folder, from its newest valid checkpoint, or of a file that `fm.save` wrote.
 
     Nothing is unpickled, and nothing is downloaded: a network that was read from the folder of a pipeline is read from
     its safetensors again, and one from the Hugging Face hub from the local cache. A checkpoint whose weights are
     damaged is skipped with a warning. Only the file with these weights is read and checked.
 
     Args:
-        run: The run folder.
+        run: The run folder, or the file.
         network: The network, if it is not part of flowmaps; a whole FlowMap if its output or path is not part of
-            flowmaps. None: built from config.json.
-        ema: Whether to load the averaged weights instead of the trained weights.
+            flowmaps. None: built from its description.
+        ema: Whether to load the averaged weights instead of the trained weights. A file has one kind of weights.
 
     Returns:
         The flow map, on the CPU, in evaluation mode.
@@ -59,9 +62,20 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
         FileNotFoundError: If there is no run or no checkpoint.
         OSError: If the network refers to the folder of a pretrained model, and that folder is missing or has no
             safetensors.
-        ValueError: If all checkpoints are damaged, `network` is needed, or the weights do not match it.
+        ValueError: If all checkpoints or the file are damaged, `network` is needed, or the weights do not match it.
     """
-    return load_with_step(run, network, ema=ema).flow
+    expect_path("run", run)
+    return load_file(Path(run), network) if Path(run).is_file() else load_with_step(run, network, ema=ema).flow
+
+
+def load_file(path: Path, network: nn.Module | None = None) -> FlowMap:
+    """Load the flow map of a file that `fm.save` wrote. Arguments and errors are those of `load`."""
+    _check_network(network)
+    about = flow_file.read(path)
+    if not isinstance(network, FlowMap):
+        check_outline(lambda: rebuild(about["flow"], network, path), tensor_shapes(path), path, path)
+    weights = flow_file.read_weights(path, about["sha256"])
+    return _filled(_made(about, network, path), weights, path)
 
 
 def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> LoadedFlow:
@@ -82,8 +96,7 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     """
     expect_path("run", run)
     truth(ema=ema)
-    if network is not None and not isinstance(network, nn.Module):
-        raise TypeError(f"network must be a module, or a whole FlowMap, got {shown(network)}")
+    _check_network(network)
     config = read_config(run)
     name, file = "ema" if ema else "flow", Run(Path(run)).config
 
@@ -96,23 +109,40 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
     if found is None:
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
     path, state, weights = found
+    flow = _made(config, network, file)
+    return LoadedFlow(_filled(flow, weights, path), state["step"], ema)
+
+
+def _check_network(network: Any) -> None:
+    """Raise TypeError for a network that is no module."""
+    if network is not None and not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a module, or a whole FlowMap, got {shown(network)}")
+
+
+def _made(config: Mapping[str, Any], network: nn.Module | None, file: Path) -> FlowMap:
+    """Make the described flow map, or take a whole one; it gets the record of training and the units."""
     flow = network if isinstance(network, FlowMap) else rebuild(config["flow"], network, file)
-    flow.units = read_units(config, file)
+    flow.trained, flow.units = read_trained(config["flow"], file), read_units(config, file)
+    return flow
+
+
+def _filled(flow: FlowMap, weights: dict[str, Tensor], path: Path) -> FlowMap:
+    """Load weights into a flow map in their own precision, and put it into evaluation mode."""
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)
     try:
         flow.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit this network: {' '.join(str(error).split())}") from None
-    return LoadedFlow(flow.eval(), state["step"], ema)
+    return flow.eval()
 
 
 def read_units(config: Mapping[str, Any], file: Path) -> Units | None:
-    """The units of the data in the content of a config.json.
+    """The units of the data in the content of a config.json, or of the description of a flow map in a file.
 
     Args:
         config: The content.
-        file: The config.json, for messages.
+        file: The file, for messages.
 
     Returns:
         The units; None for data that are not standardised, as in all runs of earlier versions.
@@ -124,7 +154,7 @@ def read_units(config: Mapping[str, Any], file: Path) -> Units | None:
         units = build(config["flow"].get("units"), "flow.units")
         if units is not None and not isinstance(units, Units):
             raise ValueError(f"flow.units must be a units.Units, got {shown_value(units)}")
-        if units is not None:
+        if units is not None and "data" in config:
             units.check(tuple(config["data"]["shape"]), config["data"]["name"])
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
@@ -146,13 +176,14 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
         ValueError: If a described part does not belong to flowmaps, or the description is broken.
         OSError: If the pretrained model of the network cannot be loaded.
     """
-    known = ("network", "output", "path", "only_source", "only_target", "guidance")
-    parts = {name: config.get(name) for name in known if name != "network" or network is None}
+    left = ("trained", "units") if network is None else ("trained", "units", "network")
+    parts = {name: config.get(name) for name in FLOW if name not in left}
     for name, part in parts.items():
         if isinstance(part, dict) and "unknown" in part:
             instead = "network=" if name == "network" else "a whole FlowMap as network="
             raise ValueError(
-                f"the {name} of this run is not part of flowmaps and cannot be rebuilt from a file: pass {instead} "
+                f"the {name} of this {'run' if file.name == 'config.json' else 'file'} is not part of flowmaps and "
+                f"cannot be rebuilt from a file: pass {instead} "
                 f"({shown_value(part['unknown'])})"
             )
     try:
@@ -170,3 +201,14 @@ def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> Fl
             "it as network="
         ) from error
     return FlowMap(**built)
+
+
+def read_trained(config: dict[str, Any], file: Path) -> TrainedSpec | None:
+    """Read the record of training from the "flow" entry of config.json; None in runs of earlier versions."""
+    try:
+        trained = build(config.get("trained"), "flow.trained")
+        if not isinstance(trained, TrainedSpec | None):
+            raise ValueError(f"flow.trained must be a TrainedSpec, got {shown_value(trained)}")
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+    return trained

@@ -73,8 +73,8 @@ def metrics_rows(run: str | Path) -> Iterator[dict[str, Any]]:
         run: The run folder.
 
     Yields:
-        One row for each logged step, oldest first: step, loss, terms, lr, steps_per_second, seconds. An incomplete last
-        line is ignored; without the file there are no rows.
+        One row for each logged step, oldest first: step, loss, terms, mean_squares and progress (since version
+        0.2), lr, steps_per_second, seconds. An incomplete last line is ignored; without the file there are no rows.
 
     Raises:
         ValueError: If a complete line cannot be read, has no such entries, or has changed since it was written.

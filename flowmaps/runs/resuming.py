@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.class_names import listed
+from ..data.folder import folder_order_changed
 from ..serialise import differences, shown
 from .fingerprint import CONTENTS
 from .folder import Run, read_config
@@ -69,6 +71,9 @@ def compare(
         The differences that refuse, the ones that are only said, and among the first the ones of settings.
     """
     now = json.loads(json.dumps(now))
+    reordered = _reordered(before, now)
+    if "class_names" not in before.get("data", {}):
+        now = {**now, "data": {name: item for name, item in now.get("data", {}).items() if name != "class_names"}}
     left = _not_compared(before, now)
     parts = [name for name in names if name in before]
     if "optimizers" in parts:
@@ -82,19 +87,31 @@ def compare(
 
     everything = found(left)
     same_places = _moved(before, now) if _same_contents(before, now, left | SAID) else before
-    refused = found(left | SAID, same_places)
-    settings = found(left | SAID | CONTENTS | {"contents"}, same_places)
+    refused = reordered + found(left | SAID, same_places)
+    settings = reordered + found(left | SAID | CONTENTS | {"contents"}, same_places)
     return refused, [line for line in everything if line not in refused], settings
+
+
+def _reordered(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line if class folders that are all numbers had another order in the version that wrote the run."""
+    names = now.get("data", {}).get("class_names")
+    if not names or "class_names" in before.get("data", {}) or not folder_order_changed(names, now["data"]["recipe"]):
+        return []
+    return [
+        f"data.class_names were numbered in the order of their letters by an earlier version ({listed(sorted(names))}) "
+        f"and are numbered in the order of their numbers ({listed(names)})"
+    ]
 
 
 def _not_compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
     """Return the entries that are not compared, because one of the configurations lacks them."""
+    derived = frozenset({"trained"})  # it follows from method and data, and earlier versions do not have it
     how = {before.get("fingerprint", "off"), now.get("fingerprint", "off")}
     if "off" in how:
-        return CONTENTS | {"contents"}
+        return CONTENTS | {"contents"} | derived
     pythons = {str(one.get("versions", {}).get("python")).rpartition(".")[0] for one in (before, now)}
     code = {"code_sha256"} if len(pythons) > 1 else set()  # bytecode differs between versions of Python
-    return frozenset(code | ({"whole_sha256"} if how != {"whole"} else set()))
+    return derived | code | ({"whole_sha256"} if how != {"whole"} else set())
 
 
 def _shared(value: Any, other: Any) -> Any:

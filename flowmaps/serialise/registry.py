@@ -29,6 +29,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     ),
     "pretrained": ("Affine", "Reading"),
     "students": ("Diagonal", "OurTimeLayers", "Student", "TimeLayers"),
+    "trained": ("TrainedSpec",),
     "units": ("Units",),
 }  # fmt: skip
 """Classes and functions that a description may name, by public module. A file can reach nothing else."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import checked, shown, within
+from ..arguments import checked, refuse_factory, shown, within
 from .samplers import Times
 
 
@@ -125,3 +125,4 @@ def _check(times: Any) -> None:
     """Raise TypeError unless a value is a sampler of times."""
     if not callable(times):
         raise TypeError(f"times are drawn by a function, such as times.gap(), got {shown(times)}")
+    refuse_factory("a sampler of times", times, "Times")

@@ -209,7 +209,9 @@ def help_of(config: type) -> dict[str, str]:
     return found
 
 
-def takes(config: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[Concatenate[FlowMap, Method, Any, P], R]]:
+def takes(
+    config: Callable[P, Any],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[FlowMap, Method | str, Any, P], R]]:
     """Give a function the keyword arguments of a configuration, in its signature and docstring (decorator).
 
     Args:
@@ -221,7 +223,7 @@ def takes(config: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[Con
     """
     assert isinstance(config, type)
 
-    def complete(function: Callable[..., R]) -> Callable[Concatenate[FlowMap, Method, Any, P], R]:
+    def complete(function: Callable[..., R]) -> Callable[Concatenate[FlowMap, Method | str, Any, P], R]:
         own = list(inspect.signature(function).parameters.values())[:-1]
         texts, parameters = help_of(config), inspect.signature(config).parameters
         settings = [parameters[name] for name in texts]

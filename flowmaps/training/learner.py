@@ -27,6 +27,8 @@ from .diagnostics import all_finite, find_cause
 from .ema import Average
 from .loss_module import LossModule, sharded
 from .optimizers import Optimizers
+from .own_writes import OwnWrites, explain
+from .still_times import ROWS, StillTimes
 from .teachers import move_teachers, teachers
 
 
@@ -70,6 +72,8 @@ class Learner:
         self.optimizers.prepare(accelerator)
         self.average = Average(flow, plan.ema)
         self.agreement = Agreement(processes, self.device)
+        self._own_writes = OwnWrites(flow, method, off=shard)
+        self._still_times = StillTimes(flow, off=shard or processes.index > 0)
         if plan.compile:
             self.raw.measure = Compiled()
 
@@ -93,13 +97,20 @@ class Learner:
         """
         batch = batch.each(lambda part: part.to(self.device, self._dtype_of(part), non_blocking=True))
         self.optimizers.schedule(self.plan.schedule(progress))
-        self.method.follow(self.flow, progress, moved=self.step > 0)
-        try:
-            losses = self.backward(batch, progress)
-        except Exception as error:
-            if not (isinstance(self.raw.measure, Compiled) and self.raw.measure.give_up(error)):
-                raise
-            losses = self.backward(batch, progress)
+        if self._first and self.plan.compile:
+            few = batch.rows(slice(ROWS * len(self.method.terms)))
+            self._still_times.watch_uncompiled(self.method, few.x0, condition_of(few, bool(self.plan.labels)))
+        condition = condition_of(batch, bool(self.plan.labels))
+        fresh = self.step == 0
+        with self._own_writes.once(batch.x0, condition, progress, fresh), self._still_times.watching():
+            self.method.follow(self.flow, progress, moved=self.step > 0)
+            try:
+                losses = self.backward(batch, progress)
+            except Exception as error:
+                if not (isinstance(self.raw.measure, Compiled) and self.raw.measure.give_up(error)):
+                    explain(error)
+                    raise
+                losses = self.backward(batch, progress)
         if self._first and not self._all_used():
             # DistributedDataParallel waits for the gradients of all weights, unless it searches for unused ones
             handler = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
@@ -115,6 +126,7 @@ class Learner:
         self.optimizers.step(self.accelerator, self.plan.clip)
         self.average.update()
         self.step += 1
+        self._still_times.examine()
         return loss
 
     def backward(self, batch: Batch, progress: float) -> list[Loss]:

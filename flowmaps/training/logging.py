@@ -1,9 +1,9 @@
-"""Logging during training: metrics.jsonl, trackers, and a progress bar with loss, speed and remaining time."""
+"""Logging during training: metrics.jsonl, trackers, and a progress bar with loss, mean square, speed and time left."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from ..method.method import Loss
 from ..runs.folder import Run
 from ..runs.records import metrics_line
 from .config import TrainConfig
+from .mean_squares import MeanSquares
 
 
 class Monitor:
@@ -34,7 +35,8 @@ class Monitor:
 
     def __init__(self, run: Run | None, accelerator: Accelerator, config: TrainConfig) -> None:
         self.run = run if accelerator.is_main_process else None
-        self.accelerator, self.log_every = accelerator, config.log_every
+        self.accelerator, self.config = accelerator, config
+        self.squares = MeanSquares(config.log_every) if accelerator.is_main_process else None
         self.trackers = config.accelerator is None and run is not None
         self.display = Display(config) if config.progress_bar and accelerator.is_main_process else None
         self.first = True
@@ -61,9 +63,11 @@ class Monitor:
             seconds: Time spent training.
             last: Whether training has ended.
         """
+        if self.squares is not None:
+            self.squares.add(step, loss)
         now = time.perf_counter()
         before = self._logged or (step, now)
-        if self._logged is None or step % self.log_every == 0 or last:
+        if self._logged is None or step % self.config.log_every == 0 or last:
             speed = (step - before[0]) / (now - before[1]) if step > before[0] else None
             self._write(step, loss, lr, seconds, speed)
             self._logged = step, now
@@ -71,16 +75,23 @@ class Monitor:
             self.display.begin(step, seconds, now)
         self.first = False
         if self.display is not None and (last or self.display.is_due(now)):
-            self.display.show(step, loss.value.item(), seconds, now)
+            self.display.show(step, loss.value.item(), self._squares(), seconds, now)
+
+    def _squares(self) -> dict[str, float | None]:
+        """Return the mean squares of the terms; empty on other processes than the main one."""
+        return {} if self.squares is None else self.squares.read()
 
     def _write(self, step: int, loss: Loss, lr: float, seconds: float, speed: float | None) -> None:
         """Write one row to metrics.jsonl and the trackers."""
         value, terms = loss.value.item(), {name: term.value.item() for name, term in loss.terms.items()}
+        squares, progress = self._squares(), self.config.progress(step, seconds)
         if self.run is not None:
             row = {
                 "step": step,
                 "loss": value,
                 "terms": terms,
+                "mean_squares": squares,
+                "progress": progress,
                 "lr": lr,
                 "steps_per_second": speed,
                 "seconds": round(seconds, 3),
@@ -88,7 +99,9 @@ class Monitor:
             append_text(self.run.metrics, metrics_line(row))
         if self.trackers and self._logged is None:
             self._start_trackers(step)
-        scalars = {"loss": value, **{f"terms/{name}": term for name, term in terms.items()}, "lr": lr}
+        scalars = {"loss": value, "lr": lr, "progress": progress}
+        scalars |= {f"terms/{name}": term for name, term in terms.items()}
+        scalars |= {f"mean_squares/{name}": square for name, square in squares.items() if square is not None}
         with self._named():
             self.accelerator.log(scalars if speed is None else {**scalars, "steps_per_second": speed}, step=step)
 
@@ -160,27 +173,28 @@ class Display:
         """Whether the next update is due."""
         return now - self._shown >= self._period
 
-    def show(self, step: int, loss: float, seconds: float, now: float) -> None:
+    def show(self, step: int, loss: float, squares: Mapping[str, float | None], seconds: float, now: float) -> None:
         """Update the bar, or print a line.
 
         Args:
             step: Number of steps taken.
             loss: Value of the last loss.
+            squares: Mean square of each term, before its weight; None if it is not finite.
             seconds: Time spent training.
             now: Current value of the clock.
         """
         self._shown = now
         progress = self.config.progress(step, seconds)
-        text = self._text(step, loss, progress, now)
+        text = self._text(step, f"loss {loss:.4g}{shown(squares)}", progress, now)
         if self._task is not None:
             self._bar.update(self._task, completed=progress, description=text, refresh=True)
         else:
             self.console.print(f"{100 * progress:3.0f}%  {text}", highlight=False, soft_wrap=True)
 
-    def _text(self, step: int, loss: float, progress: float, now: float) -> str:
-        """Format the state as in "step 1200/5000  loss 0.1234  350 steps/s  0:11 left"."""
+    def _text(self, step: int, losses: str, progress: float, now: float) -> str:
+        """Format the state as in "step 1200/5000  loss 0.9995  mean square 0.1234  350 steps/s  0:11 left"."""
         of = "" if self.config.steps is None else f"/{self.config.steps}"
-        words = [f"step {step}{of}", f"loss {loss:.4g}"]
+        words = [f"step {step}{of}", losses]
         first_step, first_time, first_progress = self._start
         if step > first_step:
             elapsed = now - first_time
@@ -188,6 +202,14 @@ class Display:
             if progress > first_progress:
                 words.append(f"{clock(elapsed * (1 - progress) / (progress - first_progress))} left")
         return "  ".join(words)
+
+
+def shown(squares: Mapping[str, float | None]) -> str:
+    """Format mean squares as in "  mean square 0.1234", with names if there are several; "" if there are none."""
+    known = {name: "not finite" if value is None else f"{value:.4g}" for name, value in squares.items()}
+    if len(known) < 2:
+        return "".join(f"  mean square {value}" for value in known.values())
+    return "  mean squares " + ", ".join(f"{name} {value}" for name, value in known.items())
 
 
 def clock(seconds: float) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Iterator
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 from torch import nn
 
-from ..arguments import shown
+from ..arguments import brief_repr, shown
 from ..data import Data, as_data
 from ..data.labels import uses_labels
 from ..data.standardise import with_units
@@ -25,6 +29,7 @@ from ..distributed.shards import is_sharded, run_on_all, world_group
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
 from ..method.stages import Stages
+from ..methods.landscape import method_of
 from ..runs import folder as run
 from ..runs.folder import Run
 from ..runs.loading import read_units
@@ -37,6 +42,7 @@ from .interrupt import Interrupts
 from .job import Job
 from .learner import Learner
 from .logging import Monitor
+from .record import trained_of
 from .teachers import guidance_of, refuse_student
 
 
@@ -66,13 +72,16 @@ class State:
     seconds: float
     progress: float
 
+    def __repr__(self) -> str:
+        return brief_repr(self, ("step", "loss", "lr", "seconds", "progress"))
+
 
 @takes(TrainConfig)
-def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator[State]:
+def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> Iterator[State]:
     """Train a flow map in place, and iterate over the state after each step.
 
-    The loop is `for state in fm.train(flow, method, data, steps=1000): ...`; it may be left at any step. The weights of
-    `flow` and `method` are trained in place.
+    The loop is `for state in fm.train(flow, method, data, steps=1000): ...`; it may be left at any step. Without a loop
+    nothing is trained; `fm.fit` runs to the end. The weights of `flow` and `method` are trained in place.
 
     Processes started by `accelerate launch` or `torchrun` share the batch. The numbers are the same as with a single
     process, except for dropout and for layers that mix rows (batch normalisation). Ctrl-C, SIGTERM, SIGHUP and SIGUSR1
@@ -82,7 +91,7 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
 
     Args:
         flow: The flow map, on any device.
-        method: The learning method; see `flowmaps.methods`.
+        method: The learning method, or its name such as "imf"; see `flowmaps.methods`.
         data: A `Data`, or anything that `data.as_data` takes: a name, a tensor, (tensor, labels), a distribution, ...
             For a data-free method (`method.data_free`) `data.no_data(shape)` is enough.
         **settings: The fields of `TrainConfig`, by name.
@@ -100,7 +109,7 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
             resume has another configuration; it lists the differences.
     """
     plan = TrainConfig(**settings)
-    _check(flow, method)
+    method = _checked(flow, method)
     data = as_data(data, standardise=None if flow.units is None else False) if not isinstance(data, Data) else data
     flow.units = _units(flow, data, plan)
     data = with_units(data, flow.units)
@@ -108,6 +117,7 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
     flow.guidance = guidance_of(method, data) or flow.guidance
+    flow.trained = trained_of(flow, method, data, bool(plan.labels))
     config: dict[str, Any] = {}
     if plan.out is not None:
         config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {}, plan.fingerprint)
@@ -127,7 +137,74 @@ def train(flow: FlowMap, method: Method, data: Any, **settings: Any) -> Iterator
             existing(folder.path, config, ("optimizers",))
             job.restore()
         failed.pop_all()  # from here on the loop holds the lock
-    return steps_of(job, Monitor(folder, accelerator, plan))
+    return Steps(job, Monitor(folder, accelerator, plan))
+
+
+@takes(TrainConfig)
+def fit(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> State:
+    """Train a flow map in place to the end, and return the last state: `train` without a loop of your own.
+
+    Args:
+        flow: The flow map, on any device.
+        method: The learning method, or its name; see `flowmaps.methods`.
+        data: The data, as for `train`.
+        **settings: The fields of `TrainConfig`, by name.
+
+    Returns:
+        The state after the last step. Its `ema` has the averaged weights, to sample from. If a finished run is resumed,
+        there was no step, and the loss is NaN without terms.
+
+    Raises:
+        FloatingPointError: As `train`, as all other errors.
+    """
+    steps = train(flow, method, data, **settings)
+    assert isinstance(steps, Steps)
+    last = deque(steps, maxlen=1)
+    return last[0] if last else state_of(steps.job, Loss(torch.tensor(math.nan), {}))
+
+
+class Steps(Iterator[State]):
+    """The iterator of `train`. It warns if it is dropped before its first step, for then nothing was trained.
+
+    Args:
+        job: The job.
+        monitor: Its progress bar and trackers.
+
+    Attributes:
+        job: The job.
+    """
+
+    def __init__(self, job: Job, monitor: Monitor) -> None:
+        self.job, self._steps, self._touched = job, steps_of(job, monitor), False
+
+    def __iter__(self) -> Iterator[State]:
+        """Iterate over the steps, without a frame of this class in each."""
+        self._touched = True
+        return self._steps
+
+    def __next__(self) -> State:
+        """Take a step."""
+        return next(iter(self))
+
+    def close(self) -> None:
+        """Leave the loop: write a checkpoint, and release the run folder."""
+        self._touched = True
+        self._steps.close()
+
+    def __del__(self) -> None:
+        """Warn if no step was taken."""
+        if not getattr(self, "_touched", True):
+            warnings.warn(
+                "fm.train(...) was not iterated, so nothing was trained: write `for state in fm.train(...): ...`, or "
+                "call fm.fit(...), which trains to the end",
+                stacklevel=2,
+            )
+
+
+def state_of(job: Job, loss: Loss) -> State:
+    """The state of training after a step with this loss."""
+    learner = job.learner
+    return State(learner.step, loss, learner.flow, learner.average.flow, learner.lr, job.seconds, job.progress)
 
 
 def _units(flow: FlowMap, data: Data, plan: TrainConfig) -> Units | None:
@@ -139,13 +216,12 @@ def _units(flow: FlowMap, data: Data, plan: TrainConfig) -> Units | None:
     return data.units
 
 
-def _check(flow: Any, method: Any) -> None:
-    """Raise TypeError unless these are a flow map and a method."""
+def _checked(flow: Any, method: Any) -> Method:
+    """Return the method, made by its name if need be. Raises TypeError unless these are a flow map and a method."""
     if not isinstance(flow, FlowMap):
         advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
         raise TypeError(f"training needs a FlowMap, got {shown(flow)}{advice}")
-    if not isinstance(method, Method):
-        raise TypeError(f"training needs a Method, such as fm.methods.imf(), got {shown(method)}")
+    return method_of(method)
 
 
 def processes_of(accelerator: Accelerator, accumulate: int, plan: TrainConfig) -> Processes:
@@ -251,7 +327,7 @@ def make_accelerator(plan: TrainConfig, staged: bool) -> Accelerator:
     return Accelerator(cpu=cpu, log_with=list(plan.trackers) or None, project_config=project, kwargs_handlers=handlers)
 
 
-def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
+def steps_of(job: Job, monitor: Monitor) -> Generator[State]:
     """Run the training loop, and yield the state after each step."""
     learner = job.learner
     batches = job.batches()
@@ -275,9 +351,7 @@ def steps_of(job: Job, monitor: Monitor) -> Iterator[State]:
                 job.write_due(last)
                 interrupts.busy = False
                 interrupts.leave()
-                yield State(
-                    learner.step, loss, learner.flow, learner.average.flow, learner.lr, job.seconds, job.progress
-                )
+                yield state_of(job, loss)
             learner.release()
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}{job.checkpoint_note}") from None

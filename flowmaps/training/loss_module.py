@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..flow_map import FlowMap
+from ..flow_map import FlowMap, expect_flow
 from ..method.method import Loss, Method, measure
+from ..methods.landscape import method_of
 from ..velocity import Companion, Pair
 from .config import Precision
 from .teachers import teachers
@@ -22,13 +23,17 @@ class LossModule(nn.Module):
 
     Args:
         flow: The flow map in training.
-        method: The method.
+        method: The method, or its name.
         precision: "bf16" for autocast to bfloat16.
+
+    Raises:
+        TypeError: The flow map or the method is something else.
     """
 
-    def __init__(self, flow: FlowMap, method: Method, precision: Precision = "no") -> None:
+    def __init__(self, flow: FlowMap, method: Method | str, precision: Precision = "no") -> None:
         super().__init__()
-        self.flow, self.method, self.precision = flow, method, precision
+        expect_flow(flow)
+        self.flow, self.method, self.precision = flow, method_of(method), precision
         self.measure: Callable[..., Loss] = measure
 
     def forward(self, pairs: Sequence[Pair], progress: float = 0.0) -> Loss:

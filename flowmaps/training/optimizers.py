@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +30,12 @@ class Group:
     Attributes:
         weights: The weights.
         optimizer: The optimizer.
-        rates: Initial learning rate of each parameter group.
+        rates: Initial learning rate of each parameter group; None if it has none, and so no schedule.
     """
 
     weights: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
-    rates: list[float]
+    rates: list[float | None]
 
 
 class Optimizers:
@@ -75,14 +76,15 @@ class Optimizers:
 
     @property
     def lr(self) -> float:
-        """Learning rate of the first parameter group of the flow."""
-        return self.groups[0].optimizer.param_groups[0]["lr"]
+        """Learning rate of the first parameter group of the flow; 0 if the optimizer has none."""
+        return self.groups[0].optimizer.param_groups[0].get("lr", 0.0)
 
     def schedule(self, factor: float) -> None:
         """Set every learning rate to `factor` times its initial value."""
         for part in self.groups:
             for settings, rate in zip(part.optimizer.param_groups, part.rates, strict=True):
-                settings["lr"] = rate * factor
+                if rate is not None:
+                    settings["lr"] = rate * factor
 
     def zero_grad(self) -> None:
         """Clear all gradients."""
@@ -138,11 +140,23 @@ def trained(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
 
 
 def group(weights: list[nn.Parameter], make: MakeOptimizer) -> Group:
-    """Create an optimizer of some weights."""
+    """Create an optimizer of some weights.
+
+    Raises:
+        TypeError: If `make` makes no optimizer, or one that needs a closure.
+    """
     optimizer = make(weights)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"optimizer must be a function that makes a torch optimizer, and it made {shown(optimizer)}")
-    return Group(weights, optimizer, [settings["lr"] for settings in optimizer.param_groups])
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if isinstance(optimizer, torch.optim.LBFGS) or (closure is not None and closure.default is closure.empty):
+        raise TypeError(
+            f"{type(optimizer).__name__} computes the loss several times a step (it needs a closure), but training "
+            "computes it once: take another optimizer, such as torch.optim.AdamW"
+        )
+    if callable(begin := getattr(optimizer, "train", None)):
+        begin()  # schedule-free optimizers refuse a step before it
+    return Group(weights, optimizer, [settings.get("lr") for settings in optimizer.param_groups])
 
 
 def adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
@@ -150,7 +164,7 @@ def adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer
 
     def make(weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         weights = list(weights)
-        fused = all(weight.device.type in ("cpu", "cuda") for weight in weights)
+        fused = all(weight.device.type in ("cpu", "cuda") and weight.is_floating_point() for weight in weights)
         return torch.optim.AdamW(weights, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ from ..steps import euler, jump
 
 def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) -> None:
     """Save a picture of samples from a fixed noise: a grid of 64 images, or 2000 points. Other data have no picture.
+
+    Without the packages for figures training goes on, and a warning says so once.
 
     The number of jumps is the method's own, usually one; a method without jumps takes 16 Euler steps. The samples have
     the classes 0, 1, 2, ... in turn.
@@ -42,10 +45,13 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
     condition = {**by_name(label), **{name: value.to(weight.device) for name, value in (given or {}).items()}}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
-    if data.kind == "images":
-        figures.grid(data.to_pixels(x.float().cpu()), path)
-    else:
-        figures.points(x.float().cpu(), path)
+    try:
+        if data.kind == "images":
+            figures.grid(data.to_pixels(x.float().cpu()), path)
+        else:
+            figures.points(x.float().cpu(), path)
+    except ImportError as missing:
+        warnings.warn(f"no pictures of samples are drawn: {missing}", stacklevel=2)
 
 
 def learns_jumps(flow: FlowMap, method: Method) -> bool:

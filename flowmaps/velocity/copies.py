@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -18,13 +19,22 @@ def copied(module: M) -> M:
     Shared weights are the same parameters: if one of the modules is moved to another device or dtype, they move in all
     of them.
     """
-    return copy.deepcopy(module, {id(weight): weight for weight in module.parameters() if not weight.requires_grad})
+    return copy.deepcopy(module, _results(module) | {id(w): w for w in module.parameters() if not w.requires_grad})
 
 
 def trainable_copy(module: M) -> M:
     """Trainable copy: as `copied`, but if every weight is frozen, all are copied and made trainable."""
     frozen = not any(weight.requires_grad for weight in module.parameters())
-    return copy.deepcopy(module).requires_grad_() if frozen else copied(module)
+    return copy.deepcopy(module, _results(module)).requires_grad_() if frozen else copied(module)
+
+
+def _results(module: nn.Module) -> dict[int, Any]:
+    """Map the tensors with a graph that modules keep to constants, for `copy.deepcopy`, which refuses them.
+
+    The old `weight_norm` and `spectral_norm` keep the weight of the last call, other modules an activation.
+    """
+    kept = (leaf for part in module.modules() for leaf in pytree.tree_leaves(vars(part)))
+    return {id(x): x.detach().clone() for x in kept if isinstance(x, Tensor) and x.grad_fn is not None}
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from ..arguments import refuse_written, version
+from ..arguments import brief_repr, refuse_written, version
 from ..draws import Rows
 from ..flow_map import FlowMap
 from ..path import Path, Time, expand
@@ -46,6 +46,8 @@ class Pair:
     t: Tensor = field(default_factory=lambda: torch.empty(0))
     numbers: Mapping[str, Tensor] = field(default_factory=dict)
     rows: Rows = Rows()
+
+    __repr__ = brief_repr
 
 
 VelocitySource = Callable[[FlowMap, Pair], Any]

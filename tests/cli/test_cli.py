@@ -1,6 +1,5 @@
 """The command line, from arguments to files and exit codes."""
 
-import dataclasses
 import functools
 import json
 import os
@@ -13,11 +12,12 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.cli import COMMANDS, main, parse
+from flowmaps.cli import main
 from flowmaps.cli.arguments import data_arguments, function, literal, method_arguments, seconds_of
 from flowmaps.cli.tables import print_evaluation
 from flowmaps.experiments import evaluation
-from flowmaps.experiments.build import make_flow, row_of
+from flowmaps.experiments.build import make_flow
+from flowmaps.recipes.rows import row_of
 from flowmaps.training import read_metrics
 
 FAST = ["--batch-size", "16", "--width", "8", "--depth", "1", "--no-progress-bar"]
@@ -136,7 +136,8 @@ def test_sample_refuses(board, digits, tmp_path, capsys):
 
     assert "without class labels" in text(str(board), "--label", "1", "-o", str(tmp_path / "a.npy"))
     assert "below the number of classes, 10, got 12" in text(str(digits), "--label", "12")
-    assert ".png or .npy" in text(str(board), "-o", "a.jpg")
+    assert "written as .png, .jpg, .jpeg, .webp, .npy, .csv or .tsv" in text(str(board), "-o", "a.gif")
+    assert "a table of text holds points and vectors" in text(str(digits), "-o", str(tmp_path / "a.csv"))
     assert "at least 1, got 0" in text(str(board), "-n", "0")
     assert "no such folder" in text(str(tmp_path / "none"))
     (tmp_path / "empty").mkdir()
@@ -174,23 +175,6 @@ def test_methods_lists_the_landscape(capsys):
     assert all(row.name in text and row.reference in text for row in fm.methods.LANDSCAPE)
     lines = [line.strip() for line in text.splitlines()]
     assert lines.index("eulerian") < next(i for i, line in enumerate(lines) if line.startswith("meanflow"))
-
-
-def test_help_shows_every_default(capsys):
-    for command in ("train", "sample", "evaluate", "report", "methods", "explain", "compare"):
-        with pytest.raises(SystemExit) as left:
-            parse([command, "--help"])
-        assert left.value.code == 0
-        text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-        options = text.count("(default:") + text.count("(required)")
-        assert options == text.count(" --debug,") + len(fields_of(command)) - 1
-    with pytest.raises(SystemExit) as left:
-        parse(["train", "checkerboard", "--stepps", "3"])
-    assert left.value.code == 2
-
-
-def fields_of(command):
-    return dataclasses.fields({kind.__name__.lower(): kind for kind in COMMANDS}[command])
 
 
 @pytest.mark.parametrize("name", ["ct", "pid", "sct"])
@@ -285,6 +269,33 @@ def small_evaluation(monkeypatch):
     """The same evaluation with few samples and steps."""
     small = functools.partial(fm.evaluate.evaluate_run, n=64, draws=2, jumps=(1, 2), ode_steps=(4,))
     monkeypatch.setattr(evaluation, "evaluate", small)
+
+
+def test_evaluate_takes_samplers_and_samples(board, capsys):
+    """By number, or quickly; the time is said in advance, and the advice about a run of few steps is in the table."""
+    assert main(["evaluate", str(board), "-n", "64", "--steps", "1", "3", "--ode-steps", "2"]) == 0
+    printed = capsys.readouterr()
+    kept = json.loads((board / "evaluation.json").read_text())
+    assert [(row["sampler"], row["steps"]) for row in kept["rows"]] == [("jump", 1), ("jump", 3), ("euler", 2)]
+    assert kept["samples"] == 64 and "Measuring 3 samplers, 8 draws of 64 rows: " in printed.err
+    assert "noise against data" in printed.out
+    assert main(["evaluate", str(board), "--quick"]) == 0
+    kept = json.loads((board / "evaluation.json").read_text())
+    assert [row["steps"] for row in kept["rows"]] == [1, 4, 16] and kept["draws"] == 4
+    assert main(["evaluate", str(board), "-n", "0"]) == 2
+
+
+@pytest.mark.parametrize("has_browser", [True, False])
+def test_report_opens_its_page(board, capsys, monkeypatch, has_browser):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or has_browser)
+    monkeypatch.setattr("flowmaps.experiments.report", lambda run, **_: run / "report.html")
+    assert main(["report", str(board)]) == 0 and not opened
+    assert main(["report", str(board), "--open"]) == 0
+    assert opened == [(board / "report.html").resolve().as_uri()]
+    printed = capsys.readouterr()
+    assert printed.out.split() == [str(board / "report.html")] * 2
+    assert ("no browser could be started" in printed.err) == (not has_browser)
 
 
 def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation):

@@ -85,7 +85,7 @@ def test_the_page_stands_alone(both):
         assert part in page
     for name in ("meanflow", "ct", "flow_matching", "real data"):
         assert page.count(f"A cloud of points: {name}") == 2
-    assert "Loss of meanflow over 20 training steps" in page
+    assert "Mean square of the residual over 20 training steps" in page
 
 
 def test_what_is_there_is_kept(both, tmp_path, capsys):

@@ -9,9 +9,9 @@ from PIL import Image
 import flowmaps as fm
 from flowmaps.cli import drawings, main
 from flowmaps.experiments import explain
-from flowmaps.experiments.build import row_of
 from flowmaps.figures.anatomy import anatomy
 from flowmaps.figures.portrait import portrait
+from flowmaps.recipes.rows import row_of
 from flowmaps.times import growing_gap, uniform_triangle
 
 
@@ -78,10 +78,10 @@ def test_options_that_change_in_the_course_of_training(flow):
 
 
 def test_the_weight_is_the_one_at_the_beginning_where_a_curriculum_sets_it(flow):
-    """AlphaFlow at a = 1: |r|^2/(|r|^2 + c) of two coordinates, c = 0.01."""
+    """AlphaFlow at a = 1: m/(m + c) of the mean square m, c = 0.01."""
     (stage,) = anatomy(fm.methods.alphaflow(c=0.01), flow, torch.randn(16, 2))
     (curve,) = stage.parts[1].curves.values()
-    square = 2 * curve.sizes**2
+    square = curve.sizes**2
     torch.testing.assert_close(curve.loss, square / (square + 0.01), rtol=1e-4, atol=1e-6)
 
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 import flowmaps as fm
 from flowmaps import cli
+from flowmaps.arguments import install
 from flowmaps.cli import failures, main
 from flowmaps.exact.solve import solve
 
@@ -74,7 +75,7 @@ def raising(error):
 
 DAMAGED = "a file is damaged or of another kind: restore it from a copy "
 NO_TEXT = "a text that should be UTF-8 is none, so its file is damaged or of another kind ("
-EXTRA = "digits need scikit-learn: pip install flowmaps[data]"
+EXTRA = f"digits need scikit-learn: {install('data')}"
 MISSING = ModuleNotFoundError("No module named 'odd.part'", name="odd.part")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
 
@@ -234,7 +235,7 @@ def test_without_the_packages_of_the_command_line_it_says_which(tmp_path):
     command = [sys.executable, "-m", "flowmaps", "methods"]
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert ended.returncode == 2
-    assert ended.stderr == "error: the command line needs tyro: pip install flowmaps[train]\n"
+    assert ended.stderr == 'error: the command line needs tyro: pip install ".[train]" in a clone of flowmaps\n'
 
 
 def test_a_warning_is_said_once_from_whichever_line_it_comes(monkeypatch, capsys):

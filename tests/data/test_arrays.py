@@ -1,10 +1,12 @@
 """Arrays on disk: layouts, ranges, keys, and what is refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 
-from flowmaps.data import array_format, arrays, load
+from flowmaps.data import array_format, arrays, as_data, load
 
 RNG = np.random.default_rng(0)
 
@@ -91,6 +93,14 @@ def test_an_unclear_layout_is_asked_for(tmp_path):
         load(save(tmp_path / "b.npy", np.zeros((4, 2))), kind="images")
 
 
+def test_latents_with_channels_at_the_end_are_asked_about(tmp_path, recwarn):
+    path = save(tmp_path / "a.npy", RNG.normal(size=(4, 8, 8, 4)))
+    for options, shape in (({}, (8, 8, 4)), ({"layout": "NHWC"}, (4, 8, 8)), ({"layout": "NCHW"}, (8, 8, 4))):
+        assert load(path, **options).shape == shape
+    assert load(save(tmp_path / "b.npy", RNG.normal(size=(4, 16, 8, 8)))).shape == (16, 8, 8)
+    assert len(recwarn) == 1 and 'pass layout="NHWC" if the last are channels' in str(recwarn[0].message)
+
+
 def test_npz_keys(tmp_path):
     x, y = np.arange(30.0).reshape(10, 3), np.arange(10) % 4
     data = load(save(tmp_path / "a.npz", None, x=x, labels=y), standardise=False)
@@ -149,14 +159,59 @@ def test_values_that_are_not_finite_are_counted(tmp_path):
         ([0.0, 1.5, 2, 2, 1], "whole numbers; 1 are not, the first in row 1: 1.5"),
         ([0.0, np.nan, 2, 2, 1], "whole numbers; 1 are not, the first in row 1: nan"),
         ([0, 1, 2], r"shape \(5,\), one for each row, got \(3,\)"),
-        (["a", "b", "c", "d", "e"], "whole numbers, got ndarray"),
-        ([True, False, True, True, True], "whole numbers, got dtype torch.bool"),
+        (["a", "b", "", "d", "e"], "are texts, and some are missing: the first in row 2 is ''"),
+        (["a", "b", "c", "a", "b"], "5 classes and 3 class names"),
+        ([[0, 1], [1, 0], [0, 1], [0, 1], [0, 1]], r"shape \(5,\), one for each row, got \(5, 2\)"),
     ],
 )
 def test_bad_labels(tmp_path, labels, message):
     path = save(tmp_path / "a.npz", None, x=np.zeros((5, 3)), labels=np.array(labels))
     with pytest.raises(ValueError, match=message):
         load(path, classes=5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "names"),
+    [
+        (["dog", "cat", "dog", "ant"], [2, 1, 2, 0], ("ant", "cat", "dog")),
+        ([b"dog", b"cat", b"dog", b"cat"], [1, 0, 1, 0], ("cat", "dog")),
+        ([[" b"], ["a"], ["b"], ["a "]], [1, 0, 1, 0], ("a", "b")),
+        ([True, False, False, True], [1, 0, 0, 1], ("False", "True")),
+        ([True, True, True, True], [1, 1, 1, 1], ("False", "True")),
+        (["10", "2", "0", "10"], [10, 2, 0, 10], None),
+    ],
+)
+@pytest.mark.parametrize("key", ["label", "Labels", "CLASS"])
+def test_texts_and_truth_values_are_labels_in_the_order_of_their_names(tmp_path, labels, numbers, names, key):
+    x = np.arange(12.0).reshape(4, 3)
+    data = load(save(tmp_path / "a.npz", None, x=x, **{key: np.array(labels)}), standardise=False)
+    batch = data.draw(4)
+    assert data.classes == max(max(numbers) + 1, len(names or ())) and data.class_names == names
+    assert batch.label.tolist() == [numbers[int(row[0]) // 3] for row in batch.x0]
+    np.save(tmp_path / "names.npy", np.array(labels))
+    assert load(save(tmp_path / "x.npy", x), labels="names.npy").class_names == names
+    assert as_data((torch.tensor(x), labels)).class_names == names
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path):
+    x, y = np.zeros((6, 3)), np.arange(6) % 2
+    path = save(tmp_path / "a.npz", None, x_train=x, y_train=y, x_test=x[:2], mean=np.zeros(3))
+    with pytest.warns(UserWarning, match=r"has arrays that are not read: y_train \(6,\); pass labels=KEY"):
+        assert load(path, x="x_train").classes is None
+    assert load(path, x="x_train", labels="y_train").classes == 2
+    with pytest.raises(ValueError, match="labels=True, and .* has no key label"):
+        load(path, x="x_train", labels=True)
+
+
+def test_names_of_files_and_of_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((6, 3)))
+    assert load((tmp_path / "a.npz").rename(tmp_path / "A.NPZ")).shape == (3,)
+    np.save(tmp_path / "b.npy", np.zeros((6, 3)))
+    assert load((tmp_path / "b.npy").rename(tmp_path / "b.NPY")).shape == (3,)
+    with zipfile.ZipFile(tmp_path / "A.NPZ", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.write(tmp_path / "b.NPY", "x.npy")
+    with pytest.raises(ValueError, match="several arrays of one name: x.npy"):
+        load(tmp_path / "A.NPZ")
 
 
 def test_classes_without_labels(tmp_path):
@@ -180,5 +235,5 @@ def test_files_that_are_no_arrays_of_numbers(tmp_path):
         with pytest.raises(ValueError, match="must hold rows of real numbers, got shape"):
             load(save(tmp_path / "a.npy", array))
     (tmp_path / "a.txt").write_text("1 2 3")
-    with pytest.raises(ValueError, match=r"must be .npy, .npz or .safetensors, got .*a.txt"):
+    with pytest.raises(ValueError, match=r"must be .npy, .npz, .safetensors, .csv or .tsv, got .*a.txt"):
         load(tmp_path / "a.txt")

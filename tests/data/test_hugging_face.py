@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from flowmaps.data import as_data, load
 from flowmaps.data.hugging_face import ArrayColumn
@@ -87,8 +88,98 @@ def test_columns_are_found_or_asked_for(tmp_path):
         load(tmp_path / "set", column="note")
     with pytest.raises(ValueError, match='has no column "fine", it has image, label'):
         load(tmp_path / "set", column="image", labels="fine")
-    with pytest.raises(ValueError, match="whole numbers; 8 are not, the first in row 0: 'a'"):
-        load(tmp_path / "set", column="image", labels="note")
+    assert load(tmp_path / "set", column="image", labels="note").class_names == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "names"),
+    [
+        (["dog", "cat"] * 4, [1, 0] * 4, ("cat", "dog")),
+        ([True, False] * 4, [1, 0] * 4, ("False", "True")),
+        ([3, 1] * 4, [3, 1] * 4, None),
+        (["3", "1"] * 4, [3, 1] * 4, None),
+    ],
+)
+@pytest.mark.parametrize("key", ["label", "Target"])
+def test_columns_of_texts_and_truth_values_are_labels(values, numbers, names, key):
+    made = datasets.Dataset.from_dict({"row": [[float(i), 0.0, 0.0] for i in range(8)], key: values})
+    data = as_data(made)
+    assert data.class_names == names and data.classes == (2 if names else 4)
+    batch = data.draw(6)
+    assert batch.label.tolist() == [numbers[int(row[0])] for row in batch.x0]
+    assert as_data(datasets.Dataset.from_dict({"row": [[1.0]] * 4, "label": ["a", "a", "b", "b"]})).classes == 2
+    with pytest.raises(ValueError, match="are texts, and some are missing: the first in row 1 is None"):
+        as_data(datasets.Dataset.from_dict({"row": [[1.0]] * 3, "label": ["a", None, "b"]}))
+
+
+@pytest.mark.parametrize("feature", ["fine_label", "category", "target"])
+def test_columns_that_may_be_labels_are_named(feature):
+    made = datasets.Dataset.from_dict({"row": [[1.0], [2.0]], feature: [0.5, 1.0]})
+    with pytest.warns(
+        UserWarning, match=rf"may be class labels and are not read: {feature} \(float64\); pass labels=NAME"
+    ):
+        assert as_data(made).classes is None
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "arrow"])
+def test_a_format_changes_nothing(kind):
+    made = table(12)
+    data, plain = as_data(made.with_format(kind)), as_data(made)
+    assert data.class_names == tuple(NAMES) and torch.equal(data.draw(9).x0, plain.draw(9).x0)
+    assert torch.equal(data.draw(9).label, plain.draw(9).label)
+    assert as_data(made.with_format(kind, columns=["image"])).classes is None
+
+
+def test_splits_that_do_not_fit_together():
+    train, test = table(6), table(4)
+    for part, message in (
+        (
+            test.remove_columns("label"),
+            'held-out split of dataset has no column "label", it has image: .* labels=False',
+        ),
+        (test.remove_columns("image"), 'held-out split of dataset has no column "image", it has label: name another'),
+        (test.cast_column("label", datasets.ClassLabel(names=NAMES[::-1])), 'have other classes in column "label"'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            as_data(datasets.DatasetDict(train=train, test=part))
+
+
+def test_rows_without_an_image_and_with_several():
+    features = datasets.Features({"image": datasets.Image()})
+    with pytest.warns(UserWarning, match=r"1 of 3 images .* rows\[1\]: there is no image in this row"):
+        as_data(datasets.Dataset.from_dict({"image": [images(1)[0], None, images(1)[0]]}, features))
+    several = datasets.Features({"image": datasets.List(datasets.Image())})
+    with pytest.raises(ValueError, match=r"has 0; pass column=NAME, one of: image \(List of Image\)"):
+        as_data(datasets.Dataset.from_dict({"image": [images(2)] * 3}, several))
+
+
+def test_a_stream_gives_its_rows():
+    made = table(12)
+    stream = as_data(made.to_iterable_dataset(), held_out=made.to_iterable_dataset())
+    assert stream.class_names == tuple(NAMES) and stream.shape == (3, 5, 5) and stream.levels == 256
+    batch = stream.draw(12)
+    assert batch.label.tolist() == made["label"][:]
+    pixels = torch.tensor(np.stack([np.asarray(image) for image in made["image"]])).movedim(-1, 1)
+    assert torch.equal(batch.x0, pixels / 127.5 - 1) and torch.equal(stream.held_out(4).x0, batch.x0[:4])
+    loader = as_data(DataLoader(made.with_format("torch"), batch_size=5))
+    assert loader.class_names == tuple(NAMES) and torch.equal(loader.draw(12).x0, batch.x0)
+    with pytest.raises(ValueError, match="must be a table, got IterableDataset: load it without streaming=True, or"):
+        as_data(datasets.IterableDatasetDict(train=made.to_iterable_dataset()))
+
+
+def test_a_transform_of_ones_own_is_used():
+    made = table(8)
+    made.set_transform(
+        lambda rows: {"image": [torch.full((3, 4, 4), 0.25) for _ in rows["image"]], "label": rows["label"]}
+    )
+    data = as_data(made)
+    assert data.shape == (3, 4, 4) and data.class_names == tuple(NAMES) and bool((data.draw(3).x0 == 0.25).all())
+
+
+def test_arrays_with_missing_numbers():
+    made = datasets.Dataset.from_dict({"row": [[1, 2], [3, None]]})
+    with pytest.raises(ValueError, match="must all be numbers of one shape, and none missing"):
+        as_data(made)
 
 
 def test_labels_out_of_range(tmp_path):

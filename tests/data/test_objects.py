@@ -95,7 +95,7 @@ def test_torch_data_sets_with_bad_items():
     with pytest.raises(ValueError, match="Items has no rows"):
         as_data(Items([]))
     with pytest.raises(
-        TypeError, match=r"a tensor or \(tensor, label\), got \(ndarray, int\); convert them in its transform"
+        TypeError, match=r"a tensor, \(tensor, label\) or a dict of them, got \(ndarray, int\); convert them in"
     ):
         as_data(Items([(np.zeros(3), 0)]))
     with pytest.raises(TypeError, match=r"got dict with keys \['x'\]"):
@@ -103,6 +103,105 @@ def test_torch_data_sets_with_bad_items():
     data = as_data(Items([torch.zeros(3)] * 5 + [torch.zeros(4)] * 5))
     with pytest.raises(ValueError, match=r"must have one shape, got \(3,\) and \(4,\)"):
         data.draw(8)
+
+
+PIXELS = torch.linspace(-1, 1, 6 * 8 * 5 * 3).reshape(6, 8, 5, 3)
+"""Images with channels at the end."""
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        PIXELS,
+        (PIXELS,),
+        TensorDataset(PIXELS),
+        Items(list(PIXELS)),
+        list(PIXELS),
+        [PIXELS[:4], PIXELS[4:]],
+        DataLoader(PIXELS, batch_size=3),
+        DataLoader(PIXELS, batch_size=None),
+        [{"image": x} for x in PIXELS],
+        PIXELS.numpy(),
+    ],
+)
+def test_images_with_channels_at_the_end_are_turned(obj, recwarn):
+    data = as_data(obj)
+    assert (data.shape, data.kind) == ((3, 8, 5), "images")
+    expected = {tuple(x.flatten().tolist()) for x in PIXELS.movedim(-1, 1)}
+    assert {tuple(x.flatten().tolist()) for x in data.draw(data.size or 6).x0} <= expected
+    told = "channels at the end and turned to (3, 8, 5)"
+    assert isinstance(obj, np.ndarray) or told in str(recwarn[0].message)
+    assert isinstance(obj, np.ndarray) or as_data(obj, kind="vectors").shape == (8, 5, 3)
+
+
+def test_rows_that_are_no_images_keep_their_layout(recwarn):
+    for shape in ((4, 8, 8), (2, 3, 3), (3, 8, 3), (8, 3), (8, 8)):
+        assert as_data(torch.randn(5, *shape).clamp(-1, 1)).shape == shape
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("rows", [X, torch.arange(20.0), torch.randn(20, 3, 8, 8).clamp(-1, 1)])
+@pytest.mark.parametrize("label", [None, int, torch.tensor, str])
+def test_single_rows_are_no_batches(rows, label):
+    """Lists of rows, and iterables that give one row at a time."""
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(items)
+
+    items = [x if label is None else (x, label(int(y))) for x, y in zip(rows, Y, strict=True)]
+    expected = as_data(rows if label is None else (rows, Y))
+    data = as_data(items)
+    assert (data.shape, data.size, data.classes, data.kind) == (expected.shape, 16, expected.classes, expected.kind)
+    for one, other in islice(zip(data.batches(6), expected.batches(6), strict=False), 3):
+        assert torch.equal(one.x0, other.x0) and (label is None or torch.equal(one.label, other.label))
+    if label is not str:
+        classes = {} if label is None else {"classes": 4}
+        for stream in (Stream(), DataLoader(items, batch_size=None)):
+            batch = as_data(stream, **classes).draw(20)
+            assert torch.equal(batch.x0, rows.reshape(20, *expected.shape))
+            assert label is None or torch.equal(batch.label, Y)
+
+
+def test_loaders_know_the_classes_of_their_data_set():
+    named = labelled(classes=["a", "b", "c", "d", "e"])
+    for dataset, classes, names in (
+        (TensorDataset(X, Y), 4, None),
+        (Subset(TensorDataset(X, Y), range(6)), 4, None),
+        (named, 5, ("a", "b", "c", "d", "e")),
+        (Subset(named, range(8)), 5, ("a", "b", "c", "d", "e")),
+    ):
+        data = as_data(DataLoader(dataset, batch_size=4))
+        assert (data.classes, data.class_names) == (classes, names) and torch.equal(data.draw(4).label, Y[:4])
+    with pytest.raises(ValueError, match="so the number of classes is needed: pass classes=N"):
+        as_data(DataLoader(labelled(), batch_size=4))
+
+
+@pytest.mark.parametrize(
+    ("row", "target"), [("x", "y"), ("image", "label"), ("Pixel_Values", "Labels"), ("own", "class")]
+)
+def test_items_that_are_dicts(row, target):
+    items = [{target: int(y), row: x} for x, y in zip(X, Y, strict=True)]
+    expected = as_data((X, Y))
+    for obj in (Items(items), items):
+        data = as_data(obj)
+        assert torch.equal(data.draw(9).x0, expected.draw(9).x0) and torch.equal(
+            data.draw(9).label, expected.draw(9).label
+        )
+    batch = as_data(DataLoader(Items(items), batch_size=8), classes=4).draw(20)
+    assert torch.equal(batch.x0, X) and torch.equal(batch.label, Y)
+    whole = as_data({row: X, target: Y})
+    assert torch.equal(whole.draw(9).x0, expected.draw(9).x0) and whole.classes == 4
+    with pytest.warns(UserWarning, match="items of list have keys that are not read: text"):
+        as_data([{"text": "a", **item} for item in items])
+    with pytest.raises(TypeError, match=r"a dict of them, got dict with keys \['a', 'b'\]"):
+        as_data(Items([{"a": torch.zeros(3), "b": torch.zeros(3)}]))
+
+
+def test_texts_as_labels_of_items():
+    data = as_data(Items([(x, "ab"[int(y) % 2]) for x, y in zip(X, Y, strict=True)]))
+    batch = data.draw(9)
+    assert data.class_names == ("a", "b") and torch.equal(batch.label, (batch.x0[:, 0].long() // 3) % 2)
 
 
 def test_a_loader_is_cut_to_the_size_asked_for_and_starts_where_it_is_told():

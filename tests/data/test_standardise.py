@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import flowmaps as fm
 from flowmaps.data import as_data, load
+from flowmaps.data.load import load_again
 from flowmaps.data.standardise import with_units
 from flowmaps.data.transforms import LabelDropout, transformed
 
@@ -61,6 +62,22 @@ def test_statistics_are_of_the_training_rows(tmp_path):
         torch.tensor(data.units.std), x.std(0, correction=0), rtol=1e-5, atol=0, check_dtype=False
     )
     assert data.size == raw.size and with_units(data, None).draw(9).x0.equal(raw.draw(9).x0)
+
+
+def test_classes_keep_their_names_and_numbers(tmp_path):
+    rows = "".join(f"{1000 + at},{-at},{'pqr'[at % 3]}\n" for at in range(60))
+    (tmp_path / "rows.csv").write_text("a,b,kind\n" + rows)
+    order = ["r", "s", "q", "p"]
+    for standardise in (None, True, False):
+        data = load(tmp_path / "rows.csv", labels="kind", class_names=order, standardise=standardise)
+        assert data.class_names == tuple(order) and (data.units is None) is (standardise is False)
+        for other in (data, with_units(data, fm.Units((7.0,), (3.0,))), as_data(data, standardise=True)):
+            batch = other.draw(40)
+            found = other.in_units(batch.x0)[:, 1].neg().round().long()
+            assert batch.label.tolist() == [order.index("pqr"[at % 3]) for at in found.tolist()]
+    raw = load(tmp_path / "rows.csv", labels="kind", standardise=False, class_names=order)
+    assert as_data(raw, standardise=True).units == load(tmp_path / "rows.csv", labels="kind").units
+    assert load_again(data.recipe, "config.json").units is None
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -5e4, 1e-7])
@@ -191,3 +208,18 @@ def test_units_that_do_not_fit():
         fm.Units((0.0,), (-1.0,))
     with pytest.raises(ValueError, match="these units have 3 features, and rows of tensor have shape"):
         with_units(as_data(torch.randn(20, 2)), fm.Units((0.0,) * 3, (1.0,) * 3))
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(1.0, 0), (50.0, 1)])
+def test_single_rows_of_an_iterable_are_looked_at_together(scale, warned):
+    rows = [(torch.tensor([1.0, 1.02 + at % 2]) * scale, at % 3) for at in range(90)]
+
+    class Rows:
+        def __iter__(self):
+            return iter(rows)
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        data = as_data(Rows(), classes=3)
+        assert as_data(Rows(), classes=3, standardise=False).shape == data.shape == (2,)
+    assert len([one for one in found if "mean 0 and standard deviation 1" in str(one.message)]) == warned

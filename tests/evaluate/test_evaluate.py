@@ -11,7 +11,8 @@ from torch import nn
 from flowmaps import FlowMap, exact, steps
 from flowmaps.consistency import compositional, eulerian, lagrangian
 from flowmaps.data import as_data, load
-from flowmaps.evaluate import consistency_residuals, counting, evaluate, map_error
+from flowmaps.evaluate import Features, consistency_residuals, counting, evaluate, map_error
+from flowmaps.figures import words
 from flowmaps.networks import MLP
 from flowmaps.sampling import sample
 
@@ -27,8 +28,16 @@ class Exact(nn.Module):
         return self.distribution.average_velocity(x, s, t) + self.error
 
 
+class Still(nn.Module):
+    """A network without a velocity: its samples are the noise."""
+
+    def forward(self, x, s, t, label=None):
+        return torch.zeros_like(x)
+
+
 GAUSSIAN = exact.Gaussian([0.5, -0.5], covariance=torch.tensor([[1.0, 0.6], [0.6, 0.5]], dtype=torch.float64))
 WIDE = exact.Gaussian(torch.zeros(6, dtype=torch.float64), 0.7)
+PIXELS = Features("pixels", lambda x: x.flatten(1).double())
 SMALL = {"n": 256, "draws": 4, "jumps": (1, 2), "ode_steps": (4,)}
 
 
@@ -67,6 +76,17 @@ def test_an_imperfect_sampler_does_not():
     jump = result["rows"][0]
     assert jump["distance"] > result["floor"] + 5 * math.hypot(jump["stderr"], result["floor_stderr"])
     assert result["map_error_one_jump"] == pytest.approx(0.5, rel=1e-4)
+
+
+def test_the_distance_of_noise_is_measured_for_every_kind_of_data(perfect):
+    """Untrained maps score like noise: of points far off the origin, of columns of any spread, of images."""
+    assert words.unlearned(perfect) is None and words.standing(perfect["rows"][0], perfect) in ("real", "near")
+    two_scales = torch.randn(3000, 1).sign() * torch.tensor([2e4, 1.0, 1e-3]) + 5.0
+    for data in map(as_data, (torch.randn(900, 2).sign() + 30.0, two_scales, "digits")):
+        options = {"n": 128, "draws": 2, "jumps": (1,), "ode_steps": (2,), "labels": False}
+        found = evaluate(FlowMap(Still()), data, **options, features=PIXELS if data.kind == "images" else None)
+        assert found["noise"] > found["floor"] + 3 * math.hypot(found["noise_stderr"], found["floor_stderr"])
+        assert words.unlearned(found).startswith("Nothing has been learned yet")
 
 
 def test_network_calls_are_counted(perfect):

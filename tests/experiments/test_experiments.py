@@ -16,11 +16,11 @@ from flowmaps.cli import COMMANDS, main
 from flowmaps.cli.options import Sample
 from flowmaps.cli.tables import as_options
 from flowmaps.experiments import comparison_runs
-from flowmaps.experiments.build import row_of, rows_of
 from flowmaps.experiments.comparison import METHODS
 from flowmaps.experiments.sampling import STEP_NAMES
 from flowmaps.experiments.trained_run import LEARNING, settings_of_training
 from flowmaps.experiments.training_setup import METHOD, STEPS
+from flowmaps.recipes.rows import row_of, rows_of
 
 TINY = {"width": 8, "depth": 1, "batch_size": 16, "progress_bar": False}
 QUIET = {"trackers": (), "sample_every": 0}

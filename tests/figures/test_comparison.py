@@ -38,6 +38,22 @@ def test_headline_names_all_that_are_level(distances, expected):
     assert comparison.headline(document(**methods)) == expected
 
 
+@pytest.mark.parametrize(
+    ("noise", "expected"),
+    [
+        (2.1, "No method has learned one jump yet: even a is hardly closer to real data than noise"),
+        (6.0, "In one jump a comes closest to real data, but still far from it"),
+        (50.0, "In one jump a comes closest to real data"),
+    ],
+)
+def test_headline_weighs_the_distance_of_noise(noise, expected):
+    methods = {"a": entry(row(2.0)), "b": entry(row(3.0))}
+    for each in methods.values():
+        each["evaluation"] |= {"noise": noise, "noise_stderr": 0.1}
+    text = comparison.headline(document(**methods))
+    assert text.startswith(expected) and ("still far" in text) == ("still far" in expected)
+
+
 def test_a_diffusion_model_makes_no_jump():
     plain, other = entry(row(0.1, sampler="euler")), entry(row(1.0), row(9.0, sampler="euler"))
     assert comparison.headline(document(plain=plain, other=other)) == "In one jump other comes closest to real data"
@@ -69,5 +85,27 @@ def test_ranking_has_the_best_at_the_top():
     axis = ranking(methods, lines={"floor": 0.5}).axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["silent", "far", "near"]
     assert axis.get_xscale() == "log"
-    assert ranking({"a": {1: row(-0.1)}}).axes[0].get_xscale() == "symlog"
-    assert ranking({"a": {1: row(0.1)}}, lines={"floor": -0.1}).axes[0].get_xscale() == "symlog"
+
+
+@pytest.mark.parametrize(
+    ("distances", "floor", "scale"),
+    [
+        ([0.09, 0.01], -0.0038, "linear"),
+        ([-0.1], -0.1, "linear"),
+        ([0.1, 0.002], -0.1, "linear"),
+        ([9.0, 0.004], -0.0038, "symlog"),
+        ([0.9, 0.004], -0.0002, "symlog"),
+        ([3000.0, 70.0], 62.0, "log"),
+    ],
+)
+def test_values_around_zero_do_not_take_the_axis(distances, floor, scale):
+    """Distances without bias fall below 0 by chance: the part of the axis below 0 is small, and all marks are on it."""
+    rows = {f"m{k}": {1: row(distance, stderr=abs(floor) / 4)} for k, distance in enumerate(distances)}
+    axis = ranking(rows, lines={"real data": floor}).axes[0]
+    assert axis.get_xscale() == scale
+    place = lambda value: axis.transLimits.transform(axis.transScale.transform((value, 0)))[0]  # noqa: E731
+    assert all(0 <= place(value) <= 1 for value in (*distances, floor))
+    if max(distances) > 0 > floor and scale != "linear":
+        assert place(0.0) < 0.3
+    labels = [text.get_text() for text in axis.get_xticklabels() if text.get_text()]
+    assert len(labels) >= 3 and not any("^" in text for text in labels)

@@ -106,6 +106,60 @@ def test_loss_curves_have_one_line_per_term():
         loss_curves([])
 
 
+def test_mean_squares_are_drawn_where_rows_have_them():
+    """Rows of earlier versions have none, a value that is not finite is null, and a stage has terms of its own."""
+    old = {"step": 1, "loss": 1.0, "terms": {"a": 1.0}}
+    new = {"step": 2, "loss": 1.0, "terms": {"a": 1.0}, "mean_squares": {"a": 0.25}}
+    later = {"step": 3, "loss": 1.0, "terms": {"b": 1.0}, "mean_squares": {"b": None}}
+    last = {"step": 4, "loss": 1.0, "terms": {"b": 1.0}, "mean_squares": {"b": 0.5}}
+    axis = loss_curves([old, new, later, last], of="mean_squares").axes[0]
+    assert axis.get_ylabel() == "mean square of the residual"
+    assert [line.get_xydata().tolist() for line in axis.lines[::2]] == [[[2, 0.25]], [[4, 0.5]]]
+    weighted = loss_curves([old, new, later, last]).axes[0]
+    assert [line.get_xdata().tolist() for line in weighted.lines[::2]] == [[1, 2], [3, 4]]
+    assert loss_curves([old], of="mean_squares").axes[0].get_ylabel() == "loss"
+
+
+@pytest.mark.parametrize(
+    ("middle", "spread"), [((0.0, 0.0), 1.0), ((50.0, -30.0), 1.0), ((1e4, 1e4), 5.0), ((0.0, 0.02), 1e-3)]
+)
+def test_points_fill_their_panel_wherever_they_are(middle, spread):
+    x = spread * torch.randn(2000, 2, generator=torch.Generator().manual_seed(0)) + torch.tensor(middle)
+    for axis in (points(x).axes[0], points(x, beside=x).axes[1], paths([x, x]).axes[0]):
+        for (low, high), values in ((axis.get_xlim(), x[:, 0]), (axis.get_ylim(), x[:, 1])):
+            shown = values[(values > low) & (values < high)]
+            assert len(shown) > 0.98 * len(values) and shown.max() - shown.min() > 0.7 * (high - low)
+
+
+def test_points_around_the_origin_have_it_in_the_middle():
+    x = torch.randn(2000, 2) + torch.tensor([0.2, -0.1])
+    low, high = points(x).axes[0].get_xlim()
+    assert low == -high
+
+
+def test_a_frame_of_the_caller_is_kept():
+    x = torch.randn(20, 2)
+    assert points(x, extent=3.0).axes[0].get_xlim() == (-3, 3)
+    assert points(x, extent=3.0, centre=(1.0, 2.0)).axes[0].get_ylim() == (-1, 5)
+    assert points(torch.full((3, 2), 7.0)).axes[0].get_xlim() == (6, 8)
+    assert points(torch.full((3, 2), torch.nan)).axes[0].get_xlim() == (-1, 1)
+
+
+def test_logarithmic_axes_have_plain_numbers():
+    """Of a colour bar, and of losses that span little more than a decade."""
+    bar = heat_map(torch.tensor([[2.0, 75.0], [10.0, 30.0]]), [0.0, 1.0])
+    losses = loss_curves([{"step": k, "loss": value} for k, value in enumerate((1.6, 0.5, 0.15))])
+    for made, axis in ((bar, bar.axes[1].yaxis), (losses, losses.axes[0].yaxis)):
+        made.canvas.draw()
+        low, high = sorted(axis.get_view_interval())
+        seen = [
+            t.get_text()
+            for t in axis.get_ticklabels(which="both")
+            if t.get_text() and low <= t.get_position()[1] <= high
+        ]
+        assert len(seen) >= 3 and all(float(text) > 0 for text in seen)
+
+
 def test_running_mean():
     assert smooth([1.0, 2.0, 3.0, 4.0], share=0.5) == [1.0, 1.5, 2.5, 3.5]
 

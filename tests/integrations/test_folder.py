@@ -97,8 +97,8 @@ def test_no_pipeline(saved, tmp_path):
 
 def test_without_diffusers(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    spec = importlib.util.spec_from_file_location("without", bridge.__file__)
-    with pytest.raises(ImportError, match=r"needs diffusers: pip install flowmaps\[diffusers\]"):
+    spec = importlib.util.spec_from_file_location("flowmaps.integrations.without", bridge.__file__)
+    with pytest.raises(ImportError, match=r"needs diffusers: pip install .\.\[diffusers\]."):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 

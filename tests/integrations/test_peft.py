@@ -243,7 +243,7 @@ def test_without_peft_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     for name in [name for name in sys.modules if name.startswith("flowmaps.integrations.peft")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ImportError, match=r"needs peft: pip install flowmaps\[diffusers\]"):
+    with pytest.raises(ImportError, match=r"needs peft: pip install .\.\[diffusers\]."):
         __import__("flowmaps.integrations.peft")
 
 

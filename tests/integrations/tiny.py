@@ -18,17 +18,34 @@ LENGTH = 12
 """Tokens in a CLIP prompt."""
 
 
-def ddpm_unet(folder, classes=None, channels=1, scheduler=None):
-    """UNet2DModel; with classes, class-conditional with one embedding more, the last, for no class."""
+def ddpm_unet(folder, classes=None, channels=1, scheduler=None, variance=False):
+    """UNet2DModel; with classes, class-conditional with one embedding more, the last, for no class.
+
+    With variance it has learned variance: twice the channels out.
+    """
+    unet = _unet(channels, classes, variance)
+    scheduler = scheduler or diffusers.DDPMScheduler(clip_sample=False)
+    return _saved(diffusers.DDPMPipeline(unet, scheduler), folder)
+
+
+def ldm(folder, quantised=True):
+    """UNet2DModel on latents (4, 8, 8), whose autoencoder is called `vqvae`: a VQModel, or an AutoencoderKL."""
+    unet, vae = _unet(4), _vq() if quantised else _vae(scaling_factor=0.3)
+    return _saved(
+        diffusers.LDMPipeline(vqvae=vae, unet=unet, scheduler=diffusers.DDIMScheduler(clip_sample=False)), folder
+    )
+
+
+def _unet(channels, classes=None, variance=False):
     _seed()
     unet = diffusers.UNet2DModel(
-        sample_size=8, in_channels=channels, out_channels=channels, block_out_channels=(8, 16), layers_per_block=1,
+        sample_size=8, in_channels=channels, out_channels=channels * (2 if variance else 1),
+        block_out_channels=(8, 16), layers_per_block=1,
         norm_num_groups=4, down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"), attention_head_dim=4,
         num_class_embeds=None if classes is None else classes + 1,
     )  # fmt: skip
-    scheduler = scheduler or diffusers.DDPMScheduler(clip_sample=False)
-    return _saved(diffusers.DDPMPipeline(_random(unet), scheduler), folder)
+    return _random(unet)
 
 
 def stable_diffusion(folder, scheduler=None):
@@ -191,6 +208,17 @@ def _vae(**config):
         diffusers.AutoencoderKL(
             sample_size=16, latent_channels=4, block_out_channels=(4, 8), norm_num_groups=2,
             down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **config,
+        ),
+        scale=0.05,
+    )  # fmt: skip
+
+
+def _vq():
+    return _random(
+        diffusers.VQModel(
+            sample_size=16, latent_channels=3, vq_embed_dim=4, num_vq_embeddings=64, block_out_channels=(4, 8),
+            norm_num_groups=2, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            scaling_factor=0.5,
         ),
         scale=0.05,
     )  # fmt: skip

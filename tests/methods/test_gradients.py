@@ -250,3 +250,17 @@ def test_the_denoising_term_of_ctm_is_held_to_the_first_by_the_gradients_of_the_
     factor = (first.norm() / second.norm()).item()
     assert 0 < factor < 10
     torch.testing.assert_close(whole, 0.5 * first + 0.5 * factor * second, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["alphaflow", "soflow"])
+def test_the_gradient_of_a_shrinking_step_does_not_grow(name):
+    """Under the default weights its norm stays near the one of a whole step while the step shrinks, and never above."""
+    x0, eps, _ = batch()
+    s = torch.linspace(0.4, 1, len(x0)).double()
+    flow, norms = fm.FlowMap(Network(seed=1)), {}
+    for ratio in (1.0, 0.5, 0.1, 0.02, 0.006):
+        method = getattr(fm.methods, name)(ratio=lambda progress, ratio=ratio: ratio)
+        term = method.loss(flow, x0, noise=eps, times=(s, s / 3)).terms["eulerian"]
+        parts = torch.autograd.grad(term.value, list(flow.parameters()), allow_unused=True)
+        norms[ratio] = float(torch.cat([g.flatten() for g in parts if g is not None]).norm())
+    assert max(norms.values()) < 2 * norms[1.0], norms

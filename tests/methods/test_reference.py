@@ -221,8 +221,8 @@ def huber(c):
 
 
 def alphaflow_weight(a, c=1e-3):
-    """sg[a/(|D|^2 + c)] a^-1 |D|^2; `alphaflow` has the 1/a already."""
-    return lambda D: (a / (sg(sums(D)) + c) * sums(D)).mean()
+    """sg[a/(m + c)] m with m the mean of D^2, as in the paper's code; `alphaflow` divides by a already."""
+    return lambda D: (a**2 / (sg(means(D)) + c) * means(D)).mean()
 
 
 def facm_weighted(p):
@@ -278,7 +278,7 @@ WEIGHTS = {  # name: method, options, progress, formula
         0.0,
         lambda p: shares(
             0.25,
-            formulas.diffusion(p, p.u, adaptive(sums, 1, 1e-3)),
+            formulas.diffusion(p, p.u, adaptive(means, 1, 1e-3)),
             formulas.alphaflow(p, STEP, alphaflow_weight(STEP)),
         ),
     ),

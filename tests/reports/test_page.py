@@ -30,7 +30,7 @@ def tags(text):
 
 
 def guidance(**changes):
-    table = page.Table([NASTY], [("", [NASTY, NASTY])])
+    table = page.Table([NASTY, NASTY], [("", [NASTY, NASTY])])
     values = {"summary": NASTY, "usual": "1", "boards": [[PIXELS]], "classes": [NASTY, NASTY], "chart": PIXELS}
     return {**values, "table": table, "meanings": {NASTY: NASTY}, **changes}
 
@@ -38,8 +38,9 @@ def guidance(**changes):
 def test_every_text_is_escaped():
     text = page.render("guidance.html.j2", guidance=guidance())
     assert NASTY not in text and "<script" not in text
-    # a sentence, two classes, two pictures with three texts each, a head and two cells, a name with its meaning
-    assert text.count(ESCAPED) == 1 + 2 + 2 * 3 + 3 + 2
+    # a sentence, two classes, two pictures with three texts each, a table, a name with its meaning
+    table = 2 + 2 + 1  # two heads, two cells, the second one with the name of its column
+    assert text.count(ESCAPED) == 1 + 2 + 2 * 3 + table + 2
     images = [attributes["alt"] for tag, attributes in tags(text) if tag == "img"]
     assert images == [NASTY, NASTY]
 
@@ -61,7 +62,7 @@ def test_class_names_and_notes_of_a_run_are_escaped():
 def test_a_page_has_the_style_once_and_refers_to_nothing_else():
     values = {
         "data": {"name": "d", "kind": "points"}, "methods": 1, "headline": "h", "heading": "g", "ranking": None,
-        "boards": {"In one jump": [PIXELS]}, "distances": page.Table(["m"], [("floor", ["a", "1"])], "dense"),
+        "boards": {"In one jump": [PIXELS]}, "distances": page.Table(["m", "1 jump"], [("floor", ["a", "1"])], "dense"),
         "notes": ["n"], "losses": [], "cost": page.Table(["m"], []), "settings": "{}",
     }  # fmt: skip
     text = page.render("comparison.html.j2", **values)
@@ -72,6 +73,14 @@ def test_a_page_has_the_style_once_and_refers_to_nothing_else():
     sources = [value for _, attributes in found for name, value in attributes.items() if name in ("src", "href")]
     assert sources and all(source.startswith("data:") for source in sources)
     assert ("tr", {"class": "floor"}) in found and ("table", {"class": "dense"}) in found
+
+
+def test_each_cell_of_a_table_has_the_name_of_its_column():
+    """A phone shows a row as a list of names and values."""
+    table = page.Table(["sampler", "distance", "time"], [("", ["1 jump", "0.1", "2 ms"]), ("floor", ["real", "0", ""])])
+    cells = [attributes for tag, attributes in tags(page.render("guidance.html.j2", guidance=guidance(table=table)))
+             if tag == "td"]  # fmt: skip
+    assert [cell["data-name"] for cell in cells] == ["distance", "time"] * 2
 
 
 def test_a_value_that_a_template_needs_and_does_not_get_is_an_error():
@@ -90,5 +99,5 @@ def test_a_missing_jinja_says_how_to_install_it(monkeypatch):
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"reports need jinja2: pip install flowmaps\[plot\]"):
+    with pytest.raises(ImportError, match=r"reports need jinja2: pip install .\.\[plot\]."):
         page.render("guidance.html.j2", guidance=guidance())

@@ -1,5 +1,7 @@
 """Stages of one run: what is written down, logged and drawn while the terms change, and what follows to a device."""
 
+import sys
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -94,3 +96,13 @@ def test_couplings_by_another_teacher_are_another_run(tmp_path):
     assert not list(train(linear_flow(), fm.methods.meanflow(), data([0.0, 1.0]), resume=True, **run))
     with pytest.raises(ValueError, match=r"data\.coupling\.signature was .* and is"):
         train(linear_flow(), fm.methods.meanflow(), data([1.0, 0.0]), resume=True, **run)
+
+
+def test_without_the_package_of_figures_training_goes_on_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.warns(UserWarning, match="no pictures of samples are drawn: figures need matplotlib: pip install"):
+        *_, state = train(
+            linear_flow(), fm.methods.imf(), GAUSSIAN, steps=2, out=tmp_path / "run",
+            **{**QUIET, "sample_every": 1},
+        )  # fmt: skip
+    assert state.step == 2

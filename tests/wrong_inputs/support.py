@@ -50,7 +50,8 @@ def names():
     """The names in an expression, made anew for each."""
     flow = made("flow")
     return {
-        "fm": fm, "torch": torch, "np": np, "math": math, "copy": copy, "nan": math.nan, "inf": math.inf,
+        "fm": fm, "torch": torch, "np": np, "math": math, "functools": functools, "copy": copy,
+        "nan": math.nan, "inf": math.inf,
         "flow": flow, "classes": made("classes"), "images": made("images"),
         "network": flow.network, "gaussian": fm.exact.Gaussian([0.5, -0.5]),
         "x": torch.randn(4, 2), "rows": torch.randn(40, 2), "whole": torch.randint(9, (4, 2)),

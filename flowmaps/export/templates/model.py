@@ -69,8 +69,10 @@ class FlowMapModel(Stock):
         others = {name: value for name, value in list(call.items())[2:] if name != "timestep"}
         others |= {name: torch.as_tensor(value).to(s).flatten().expand(len(s)) for name, value in told.items()}
         value = student(x, s, t, **others)
-        known, rest = value[:, : x.shape[1]], value[:, x.shape[1] :]  # a learned variance is kept
-        velocity = torch.cat([self.reading.velocity(known.to(x.dtype), x, s), rest.to(x.dtype)], dim=1)
+        known, variance = value[:, : x.shape[1]], value[:, x.shape[1] :]
+        velocity = self.reading.velocity(known.to(x.dtype), x, s)
+        if self.config.flow_map["variance"]:  # the pipeline leaves it out itself
+            velocity = torch.cat([velocity, variance.to(x.dtype)], dim=1)
         return _Output((velocity,)) if return_dict else (velocity,)
 
 

@@ -84,6 +84,10 @@ class FlowMapPipeline(DiffusionPipeline):
             return x
         if not self.network.config.image:
             raise ValueError('these samples are not images: pass output_type="latent"')
+        return self.pixels(x, output_type)
+
+    def pixels(self, x: Tensor, output_type: str) -> Any:
+        """Convert images x in [-1, 1] to the output type."""
         pixels = (x / 2 + 0.5).clamp(0, 1)
         if output_type == "pt":
             return pixels
@@ -104,3 +108,21 @@ class FlowMapUNetPipeline(FlowMapPipeline):
     def network(self) -> Any:
         """The flow map."""
         return self.unet
+
+
+class FlowMapLatentUNetPipeline(FlowMapUNetPipeline):
+    """The same pipeline for a UNet2DModel that makes latents, which the component `vqvae` decodes."""
+
+    model_cpu_offload_seq = "unet->vqvae"
+
+    def __init__(self, unet: Any, vqvae: Any, scheduler: Any) -> None:
+        DiffusionPipeline.__init__(self)
+        self.register_modules(unet=unet, vqvae=vqvae, scheduler=scheduler)
+
+    def images(self, x: Tensor, output_type: str) -> Any:
+        """Convert latents x to the output type; "latent" leaves them as they are."""
+        if output_type == "latent":
+            return x
+        config = self.vqvae.config
+        latents = x.to(self.vqvae.dtype) / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        return self.pixels(self.vqvae.decode(latents, return_dict=False)[0].detach(), output_type)

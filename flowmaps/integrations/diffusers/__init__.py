@@ -8,10 +8,12 @@
 `folder` is the folder of a pipeline, a name on the Hugging Face hub, or a loaded pipeline.
 """
 
+from ...arguments import install
+
 try:
     import diffusers as _diffusers  # noqa: F401
 except ImportError:
-    raise ImportError("flowmaps.integrations.diffusers needs diffusers: pip install flowmaps[diffusers]") from None
+    raise ImportError(f"flowmaps.integrations.diffusers needs diffusers: {install('diffusers')}") from None
 
 from .latents import Latents
 from .networks import DiffusersNetwork

@@ -18,7 +18,7 @@ from ...runs.outline import check_size
 from .component_files import ENCODER, MODEL, PROCESSOR, SCHEDULER, TOKENIZER, Kind, is_plain, staged
 from .kinds import KINDS
 
-VAES = "AutoencoderKL AutoencoderKLWan AutoencoderTiny AsymmetricAutoencoderKL".split()
+VAES = "AutoencoderKL AutoencoderKLWan AutoencoderTiny AsymmetricAutoencoderKL VQModel".split()
 ENCODERS = (
     "CLIPTextModel CLIPTextModelWithProjection T5EncoderModel UMT5EncoderModel CLIPVisionModel "
     "CLIPVisionModelWithProjection SiglipVisionModel"
@@ -145,7 +145,7 @@ def component(pipeline: str, name: str, entry: Any) -> Component:
     if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
         raise ValueError(f"the {name} of {pipeline} must be given as [library, class], not as {entry!r}")
     library, class_name = entry
-    kind = SCHEDULER if _is_scheduler(library, class_name) else CLASSES.get(library, {}).get(class_name)
+    kind = kind_of(library, class_name)
     if kind is None:
         known = f" (known are {', '.join(CLASSES[library])})" if library in CLASSES else ""
         raise ValueError(
@@ -154,6 +154,16 @@ def component(pipeline: str, name: str, entry: Any) -> Component:
             f'leave this part out by "{name}": [null, null] in its model_index.json'
         )
     return Component(name, library, class_name, kind)
+
+
+def kind_of(library: str, class_name: str) -> Kind | None:
+    """The files of a component of a class; None for a class that is not known."""
+    return SCHEDULER if _is_scheduler(library, class_name) else CLASSES.get(library, {}).get(class_name)
+
+
+def is_known(library: str, class_name: str) -> bool:
+    """Tell whether a class of a component is known."""
+    return kind_of(library, class_name) is not None
 
 
 def class_of(library: str, class_name: str) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...data import Data
 from ...data.labels import condition_of
 from ...data.sources import Finite, IndexedRows, SubsetRows
+from .autoencoders import autoencoder
 from .folder import Loaded, Saved
 from .latents import Latents
 from .text import Texts
@@ -81,8 +82,8 @@ class Encoding:
 
     @property
     def has_vae(self) -> bool:
-        """Whether the pipeline has a VAE."""
-        return self.pipeline.has("vae")
+        """Whether the pipeline has a VAE, of whatever name."""
+        return autoencoder(self.pipeline) is not None
 
     def are_latents(self, data: Data) -> bool:
         """Tell whether rows need no encoding, because they are latents or the pipeline has no VAE."""
@@ -115,6 +116,11 @@ class Encoding:
             raise ValueError(
                 f"the VAE of {self.pipeline.name} encodes images of {wanted} channels, and its latents have "
                 f"{self.latents.channels}; rows of {data.name} have the shape {data.shape}, which is neither"
+            )
+        if self.moments and self.latents.is_quantised:
+            raise ValueError(
+                f"the VAE of {self.pipeline.name} has one latent for each image and no distribution, so `moments` does "
+                "not apply: leave it out"
             )
         channels, *sides = Latents(self.pipeline, data.shape[1:]).shape
         shape = (2 * channels if self.moments else channels, *sides)
@@ -162,7 +168,7 @@ class Encoding:
         latents = self.latents
         if not self.moments:
             return latents.encode(images)
-        posterior = latents.vae.encode(images.to(latents.vae.dtype)).latent_dist
+        posterior = latents.posterior(images)
         return torch.cat([(posterior.mode() - latents.shift) * latents.scale, posterior.std * latents.scale.abs()], 1)
 
     def _joined(self, rows: range, encoded: Callable[[range], Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...data import Data
 from ...data.sources import IndexedRows
 from ...files import add_tensor
+from .autoencoders import autoencoder
 from .folder import Loaded, Saved
 
 ENCODERS = ("vae", "text_encoder", "tokenizer")
@@ -34,7 +35,8 @@ def of_pipeline(pipeline: Saved | Loaded) -> dict[str, str]:
     Returns:
         Digests by component.
     """
-    names = sorted(name for name in pipeline.names if name.startswith(ENCODERS))
+    vae = autoencoder(pipeline)
+    names = sorted(name for name in pipeline.names if name.startswith(ENCODERS) or name == vae)
     if isinstance(pipeline, Loaded):
         return {name: _of_object(pipeline.part(name)) for name in names}
     if not Path(pipeline.name).is_dir():

@@ -11,6 +11,7 @@ classes are loaded, each from its known files, and weights from safetensors alon
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ import diffusers
 import torch
 
 from ...files import read_json
-from ...serialise import fits
+from ...serialise import fits, shown_value
 from .component_files import Kind, cached_file, config_of, files_of, folder_of, is_plain
 from .components import Component, class_of, component
 from .errors import explained, listed
@@ -76,6 +77,29 @@ def networks(pipeline: Saved | Loaded) -> list[str]:
     )
 
 
+def id2label(pipeline: Saved | Loaded, network: str) -> dict[int, str]:
+    """Read the class names of a pipeline by number, from the entry `id2label` of the pipeline or of its network.
+
+    Args:
+        pipeline: The pipeline.
+        network: The component.
+
+    Returns:
+        The names; {} if there are none.
+
+    Raises:
+        ValueError: For an entry that does not give names by number.
+    """
+    found = pipeline.setting("id2label") or pipeline.config(network).get("id2label") or {}
+    names = {str(number): name for number, name in found.items()} if isinstance(found, dict) else None
+    if not fits(names, dict[str, str]) or not all(re.fullmatch(r"\d{1,8}", number) for number in names or ()):
+        raise ValueError(
+            f"id2label of {pipeline.name} must give a class name for each number, got {shown_value(found)}: correct "
+            "it, or remove it from model_index.json"
+        )
+    return {int(number): name for number, name in (names or {}).items()}
+
+
 @dataclass(frozen=True)
 class Saved:
     """A pipeline in a folder or on the hub.
@@ -107,6 +131,11 @@ class Saved:
     def has(self, name: str) -> bool:
         """Tell whether it has a component."""
         return name in self.names
+
+    def entry(self, name: str) -> tuple[str, str]:
+        """Return library and class of a component, which may be unknown."""
+        listed = self.index[name]
+        return (".".join(map(str, listed[:-1])), str(listed[-1]))
 
     def class_name(self, name: str) -> str:
         """Name the class of a component."""
@@ -210,9 +239,15 @@ class Loaded:
         """Tell whether it has a component."""
         return name in self.names
 
+    def entry(self, name: str) -> tuple[str, str]:
+        """Return library and class of a component."""
+        kind = type(self.part(name))
+        package, *parts = kind.__module__.split(".")
+        return (parts[1] if parts[:1] == ["pipelines"] else package, kind.__name__)
+
     def class_name(self, name: str) -> str:
         """Name the class of a component."""
-        return type(self.part(name)).__name__
+        return self.entry(name)[1]
 
     def setting(self, name: str) -> Any:
         """Return a setting of the pipeline itself; None if it is not set."""

@@ -10,12 +10,17 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
+from .autoencoders import autoencoder
 from .folder import Loaded, Saved, networks, opened
 
 FLUX_SIDE = 128
 """Default side of the latents of FLUX's pipeline; its network has no size of its own."""
-KINDS = {"AutoencoderKL": "latent_channels", "AutoencoderKLWan": "z_dim"}
-"""Known VAE classes, with the key of the number of channels in their config."""
+KINDS = {
+    "AutoencoderKL": ("latent_channels",),
+    "AutoencoderKLWan": ("z_dim",),
+    "VQModel": ("vq_embed_dim", "latent_channels"),
+}
+"""Known VAE classes, with the keys of the number of channels in their config, of which the first that is set counts."""
 
 
 class Latents(nn.Module):
@@ -44,13 +49,13 @@ class Latents(nn.Module):
         pipeline = opened(folder_or_pipeline, variant)
         self.size = default_size(pipeline) if size is None else tuple(size)
         self.vae: Any = None
-        if not pipeline.has("vae"):
+        if (name := autoencoder(pipeline)) is None:
             self.channels = pipeline.config(networks(pipeline)[0])["in_channels"]
             return
-        if (kind := pipeline.class_name("vae")) not in KINDS:
+        if (kind := pipeline.class_name(name)) not in KINDS:
             raise ValueError(f"flowmaps cannot encode by a VAE of class {kind}; known classes are {', '.join(KINDS)}")
-        self.vae = pipeline.part("vae").requires_grad_(False).eval()
-        self.channels = self.vae.config[KINDS[kind]]
+        self.vae = pipeline.part(name).requires_grad_(False).eval()
+        self.channels = next(self.vae.config[key] for key in KINDS[kind] if self.vae.config[key])
         for name, value in zip(("shift", "scale"), _shift_and_scale(self.vae.config), strict=True):
             self.register_buffer(name, value, persistent=False)
         _divided(self.size, self.factors)
@@ -71,7 +76,7 @@ class Latents(nn.Module):
 
         Args:
             images: Images (B, 3, H, W) in [-1, 1], or videos (B, 3, T, H, W).
-            generator: Draws from the VAE's distribution. None: its mode.
+            generator: Draws from the VAE's distribution, if it has one. None: its mode.
 
         Returns:
             Latents (B, C, h, w) or (B, C, t, h, w).
@@ -82,9 +87,21 @@ class Latents(nn.Module):
         if self.vae is None:
             return images
         _divided(tuple(images.shape[2:]), self.factors)
-        posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
-        z = posterior.mode() if generator is None else posterior.sample(generator)
+        if self.is_quantised:
+            z = self.vae.encode(images.to(self.vae.dtype)).latents
+        else:
+            posterior = self.posterior(images)
+            z = posterior.mode() if generator is None else posterior.sample(generator)
         return ((z - self.shift) * self.scale).to(images.dtype)
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether the VAE quantises, when it decodes, and has one latent for an image instead of a distribution."""
+        return hasattr(self.vae, "quantize")
+
+    def posterior(self, images: Tensor) -> Any:
+        """The distribution of the latents of images, without shift and scale."""
+        return self.vae.encode(images.to(self.vae.dtype)).latent_dist
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents to images in about [-1, 1], not clamped; differentiable."""
@@ -101,7 +118,8 @@ def default_size(pipeline: Saved | Loaded) -> tuple[int, ...]:
         defaults = inspect.signature(diffusers.WanPipeline.__call__).parameters
         return tuple(defaults[side].default for side in ("num_frames", "height", "width"))
     side = pipeline.config(name).get("sample_size") or FLUX_SIDE
-    factor = factors(pipeline.config("vae"))[0] if pipeline.has("vae") else 1
+    vae = autoencoder(pipeline)
+    factor = 1 if vae is None else factors(pipeline.config(vae))[0]
     return tuple(n * factor for n in ((side, side) if isinstance(side, int) else side))
 
 

@@ -197,12 +197,17 @@ def _known(*names: str) -> str:
 def _checked(model: Any) -> nn.Module:
     """Check that a model takes only x and the conditions in KINDS, and switch its label dropout off."""
     config = model.config
-    if (out := getattr(config, "out_channels", None) or config.in_channels) not in (
-        config.in_channels, 2 * config.in_channels,
-    ):  # fmt: skip
+    out, channels = getattr(config, "out_channels", None) or config.in_channels, config.in_channels
+    if out < channels:
         raise ValueError(
-            f"this {type(model).__name__} predicts {out} channels from {config.in_channels}: it needs an image beside "
-            "the noisy one (inpainting, image to video, control), which flowmaps does not support"
+            f"this {type(model).__name__} predicts {out} channels from {channels}: it needs an image beside the noisy "
+            "one (inpainting, image to video, control), which flowmaps does not support"
+        )
+    if out != channels and (out != 2 * channels or hasattr(config, "guidance_embeds")):  # tokens of FLUX have no order
+        raise ValueError(
+            f"this {type(model).__name__} predicts {out} channels from {channels}, and flowmaps knows predictions of "
+            f"{channels} channels, of some classes with as many of a learned variance behind them; write its call as a "
+            "function that returns the prediction alone, and pass it to fm.teacher"
         )
     if (added := getattr(config, "addition_embed_type", None)) not in (None, "text_time"):
         raise ValueError(f"this {type(model).__name__} takes a condition of the kind {added!r}, which is not supported")

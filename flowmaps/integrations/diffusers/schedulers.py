@@ -77,7 +77,10 @@ def reading(scheduler: Scheduler | Mapping[str, Any] | str | File, path: Path = 
             "the data at its last step, pure noise (rescale_betas_zero_snr): set rescale_betas_zero_snr to false, or "
             "prediction_type to the prediction of the network"
         )
-    steps = paths.Discrete(tuple(scheduler.alphas_cumprod.double().tolist()))
+    kept = scheduler.alphas_cumprod.double().tolist()
+    if config.get("rescale_betas_zero_snr") and kept[-1] >= kept[-2]:
+        kept[-1] = 0.0  # some write 2^-24 for the zero there, which may exceed the step before
+    steps = paths.Discrete(tuple(kept))
     return Reading(_predicts(scheduler), steps, path, known=(1 / count, 1.0), time=Affine(count, -1))
 
 

@@ -7,10 +7,12 @@
 - `merged(flow)`: an ordinary flow map with the additions merged into its weights
 """
 
+from ...arguments import install
+
 try:
     import peft as _peft  # noqa: F401
 except ImportError:
-    raise ImportError("flowmaps.integrations.peft needs peft: pip install flowmaps[diffusers]") from None
+    raise ImportError(f"flowmaps.integrations.peft needs peft: {install('diffusers')}") from None
 
 from .adapted import Adapted, adapted_of, lora, set_weight
 from .base import base_of, merged

@@ -1,0 +1,103 @@
+"""The data of a run, and other data with the classes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..data import Data, as_data
+from ..data.class_names import Numbering
+from ..data.folder import folder_order_changed
+from ..data.load import load_again
+from ..data.standardise import with_units
+from ..runs.folder import read_config
+from .build import is_path
+from .trained_run import units_of_model
+
+
+def run_data(run: str | Path) -> Data:
+    """Load the data of a run again.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The data, with classes in the order of the run and standardised like the run; without the exact distribution if
+        the run was trained on couplings, which have another flow map.
+
+    Raises:
+        ValueError: The data of the run were made from an object instead of a name.
+    """
+    about = read_config(run)["data"]
+    if about["recipe"] is None:
+        raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
+    where = f"{Path(run) / 'config.json'}: data.recipe"
+    data = load_again(about["recipe"], where)
+    if "class_names" not in about and folder_order_changed(data.class_names or (), data.recipe):
+        data = load_again({**about["recipe"], "class_names": sorted(data.class_names or ())}, where)
+    data = with_units(data, units_of_model(run))
+    # couplings have the distribution of the data, but another flow map
+    return data if about.get("coupling") is None else replace(data, exact=None)
+
+
+def given_data(run: str | Path, data: Any) -> Data:
+    """The data that take the place of the data of a run, with its classes and standardised like the run."""
+    return with_classes_of(run, with_units(as_data(data, standardise=False), units_of_model(run)))
+
+
+def with_classes_of(run: str | Path, data: Data) -> Data:
+    """Give the classes of a data set the numbers that they have in a run.
+
+    Args:
+        run: The run folder.
+        data: The data set.
+
+    Returns:
+        The data set with the classes of the run; itself if the run takes no labels, or its classes have these numbers.
+
+    Raises:
+        ValueError: A class of the data is none of the run.
+    """
+    config = read_config(run)
+    about = config["data"]
+    if not config["training"]["labels"] or data.classes is None:
+        return data
+    names = _class_names(run, about) if data.class_names is not None else ()
+    if names is None and data.classes == about["classes"]:
+        return data
+    advice = "rename the classes of the data, or give rows with the run's own labels as (tensor, labels)"
+    return Numbering(str(run), about["classes"], dict(enumerate(names or ())), advice=advice).fit(data)
+
+
+def with_classes_of_all(models: Iterable[Any], data: Data) -> Data:
+    """Give the classes of a data set the numbers that they have in the runs that another run starts from.
+
+    Args:
+        models: Run folders; other models have no names of classes.
+        data: The data set.
+
+    Returns:
+        The data set with the classes of the runs.
+
+    Raises:
+        ValueError: A class of the data is none of a run, or the runs have different numbers.
+    """
+    runs = [Path(model) for model in models if is_path(model)]
+    for run in runs:
+        data = with_classes_of(run, data)
+    for run in runs:
+        if with_classes_of(run, data) is not data:
+            raise ValueError(f"{runs[0]} and {runs[-1]} number their classes differently, so they do not fit together")
+    return data
+
+
+def _class_names(run: str | Path, about: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The class names of a run; None if they are unknown, as runs of version 0.1.0 do not hold them."""
+    if "class_names" in about:
+        return tuple(about["class_names"] or ())
+    try:
+        return run_data(run).class_names or ()
+    except (ValueError, OSError, ImportError):
+        return None

@@ -1,0 +1,123 @@
+"""Install the wheel with each extra into an environment of its own, and use it there: `make test-install`.
+
+The environments have the versions of constraints.txt. The first one has the core and torch alone; the others are copies
+of it, so that torch is installed once.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORE = """
+import torch, flowmaps as fm
+flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
+fm.methods.imf().loss(flow, torch.randn(16, 2)).value.backward()
+assert fm.sample(flow, torch.randn(4, 2)).shape == (4, 2)
+exact = fm.exact.Gaussian([0.5, -0.5])
+assert exact(torch.randn(4, 2), 1.0, 0.0).isfinite().all()
+"""
+TRAIN = """
+import torch, flowmaps as fm
+from flowmaps.cli import main
+flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
+for state in fm.train(flow, fm.methods.imf(), torch.randn(64, 2), steps=2, batch_size=8, out="run", progress_bar=False):
+    pass
+assert state.step == 2 and fm.load("run")(torch.randn(4, 2), 1.0, 0.0).isfinite().all()
+assert main(["methods"]) == 0
+"""
+DATA = "import flowmaps as fm\nassert fm.data.load('digits').draw(4).x0.shape == (4, 1, 8, 8)"
+ODE = """
+import torch, flowmaps as fm
+flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
+assert fm.sample(flow, torch.randn(4, 2), 1, step=fm.steps.ode()).isfinite().all()
+"""
+EVALUATE = """
+import torch, flowmaps as fm
+flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
+small = {"n": 64, "draws": 2, "jumps": (1,), "ode_steps": ()}
+assert fm.evaluate.evaluate(flow, fm.data.load("gaussian"), **small)["rows"]
+"""
+PLOT = """
+import torch, flowmaps as fm
+fm.visualise.points(torch.randn(64, 2), "points.png")
+"""
+DIFFUSERS = """
+import torch, diffusers, flowmaps as fm
+from flowmaps.integrations.diffusers import teacher
+unet = diffusers.UNet2DModel(
+    8, 1, 1, block_out_channels=(8, 8), down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+    norm_num_groups=4, layers_per_block=1)
+diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained("ddpm")
+flow = fm.student(teacher("ddpm"))
+assert flow(torch.randn(2, 1, 8, 8), 1.0, 0.0).isfinite().all()
+"""
+ONNX = """
+import torch, onnxruntime, flowmaps as fm
+flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
+fm.export.to_onnx(flow, "one_step.onnx", torch.randn(2, 2))
+"""
+USES = {
+    "": CORE, "train": TRAIN, "data": DATA, "ode": ODE, "plot": PLOT, "evaluate": EVALUATE, "diffusers": DIFFUSERS,
+    "onnx": ONNX, "all": "\n".join((CORE, TRAIN, DATA, ODE, PLOT, EVALUATE, DIFFUSERS, ONNX)),
+}  # fmt: skip
+"""A program for each extra; "" is the core."""
+ELSEWHERE = {"perceptual", "flash", "bench", "docs", "dev"}
+"""Extras that need a GPU or torchvision, and the tools of this repository, which `make` installs."""
+
+
+def run(*command, **options):
+    """Run a command; its output is shown if it fails."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def install(python, *what):
+    """Install into another environment, with the versions of constraints.txt."""
+    options = ["-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
+    run(sys.executable, "-m", "pip", "--python", python, "install", *options, *what)
+
+
+def copied(environment, place):
+    """Copy an environment by links to its files."""
+    shutil.copytree(environment, place, symlinks=True, copy_function=os.link)
+    return place
+
+
+def use(environment, extra, folder):
+    """Run the program of an extra in an empty folder, without this repository on the path."""
+    folder.mkdir()
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    run(environment / "bin" / "python", "-c", USES[extra], cwd=folder, env=quiet)
+
+
+def main():
+    """Build the wheel and the source archive, and use each extra."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras) == set(USES) - {""} | ELSEWHERE, "each extra has a program in this file"
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home, ROOT)
+        [wheel] = home.glob("*.whl")
+        core = home / "core"
+        venv.create(core)
+        install(core / "bin" / "python", "torch", wheel)
+        for extra in USES:
+            environment = core if not extra else copied(core, home / f"with-{extra}")
+            if extra:
+                install(environment / "bin" / "python", f"{wheel}[{extra}]")
+            use(environment, extra, home / f"use-{extra or 'core'}")
+            print(f"flowmaps[{extra}] works" if extra else "flowmaps works", flush=True)
+            if extra:
+                shutil.rmtree(environment)
+
+
+if __name__ == "__main__":
+    main()
