@@ -142,7 +142,8 @@ def sample(
     grid, step = _descending(steps, times), named(step)
     if batch_size is None:
         return _last(_states(flow, noise, grid, step, condition, seed))
-    noise, condition = placed(flow, noise), {name: placed(flow, one) for name, one in by_name(condition).items()}
+    noise = placed(flow, standardised(flow, noise, grid[0]))  # units keep digits that the dtype of the weights loses
+    condition = {name: placed(flow, one) for name, one in by_name(condition).items()}
     known = {**(getattr(flow, "condition", None) or {}), **condition}
     _check_rows(known, len(noise))
 
@@ -150,8 +151,7 @@ def sample(
         here = {name: rows_of(value, rows) for name, value in known.items()}
         return _given(flow, here, len(noise[rows]))
 
-    x = sample_(bound, standardised(flow, noise, grid[0]).clone(), grid, step, seed, batch_size)
-    return restored(flow, x, grid[-1])
+    return restored(flow, sample_(bound, noise.clone(), grid, step, seed, batch_size), grid[-1])
 
 
 @torch.no_grad()
@@ -455,11 +455,10 @@ def _last(states: Iterable[Tensor]) -> Tensor:
 def _states(
     flow: Any, x: Tensor, times: Sequence[float], step: Step, condition: Condition, seed: int | None
 ) -> Iterator[Tensor]:
-    x = placed(flow, x)
+    first, x = placed(flow, x), placed(flow, standardised(flow, x, times[0]))
     flow = _given(flow, {name: placed(flow, value) for name, value in by_name(condition).items()}, len(x))
     with _seeded(seed, x.device):
-        yield x
-        x = standardised(flow, x, times[0])
+        yield first
         for s, t in pairwise(times):
             x = _stepped(step, flow, x, s, t)
             yield restored(flow, x, t)

@@ -28,8 +28,8 @@ ADVICE = "restore the file that fm.save wrote"
 def save(flow: FlowMap, path: str | Path) -> None:
     """Save a flow map without a run: its weights as safetensors, and its description in their header.
 
-    `fm.load(path)` reads it. The description has the network, output, path, limits, guidance and `trained`; a network
-    that is not part of flowmaps is passed to `fm.load` again. An existing file is replaced atomically.
+    `fm.load(path)` reads it. The description has the network, output, path, limits, guidance, `trained` and units; a
+    network that is not part of flowmaps is passed to `fm.load` again. An existing file is replaced atomically.
 
     Args:
         flow: The flow map, on any device.

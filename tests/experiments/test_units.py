@@ -11,6 +11,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps import experiments
+from flowmaps.experiments.run_data import given_data, run_data
 from flowmaps.experiments.trained_run import units_of_model
 
 N, DRAWN = 4000, 4000
@@ -82,6 +83,39 @@ def test_states_come_in_and_go_out_in_the_same_units(run):
     torch.testing.assert_close(resumed, whole, rtol=1e-3, atol=1e-3)
     ends = fm.interpolate(flow, x[:5], x[5:10], n=3, steps=50, step=heun)
     assert ends.shape == (3, 5, 3) and ends[:, :, 0].mean() > 1e4
+
+
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_digits_that_the_weights_lose_come_back(batch_size):
+    """States in units far from 0 have float64, and are standardised before they get the dtype of the weights."""
+    torch.manual_seed(0)
+    flow = fm.FlowMap(fm.networks.MLP(2, 16, 1, embedding=8))
+    torch.nn.init.normal_(flow.network.output.weight, std=0.05)
+    flow.units = fm.Units((1.7e9, 0.0), (30.0, 1.0))
+    noise = fm.noise(flow, 20, seed=0)
+    x = fm.sample(flow, noise, 20, step="heun")
+    assert x.dtype == torch.float64
+    torch.testing.assert_close(fm.invert(flow, x, 20, step="heun"), noise, atol=1e-3, rtol=0)
+    half = fm.sample(flow, noise, times=[1.0, 0.75, 0.5])
+    whole = fm.sample(flow, noise, times=[1.0, 0.75, 0.5, 0.0])
+    resumed = fm.sample(flow, half, times=[0.5, 0.0], batch_size=batch_size)
+    torch.testing.assert_close(resumed - 1.7e9, whole - 1.7e9, atol=1e-3, rtol=0)
+
+
+def test_another_file_gets_the_classes_and_the_units_of_the_run(tmp_path):
+    def table(name, order):
+        rows = "".join(f"{5e4 + 100 * at},{at},{'pqr'[at % 3]}\n" for at in order)
+        (tmp_path / name).write_text("a,b,label\n" + rows)
+        return tmp_path / name
+
+    data = fm.data.load(table("rows.csv", range(60)))
+    run = experiments.train(data, method="flow_matching", steps=2, out=tmp_path / "run", **SHORT)
+    few = table("few.csv", [at for at in range(60) if at % 3])  # without the first class
+    for other in (few, fm.data.load(few), fm.data.load(few, standardise=False)):
+        found = given_data(run.folder, other)
+        batch, units = found.draw(30), units_of_model(run)
+        assert found.units == units == run_data(run).units and found.class_names[:3] == ("p", "q", "r")
+        assert batch.label.tolist() == [round(row) % 3 for row in units.restored(batch.x0)[:, 1].tolist()]
 
 
 def test_an_evaluation_counts_each_feature_alike(run, table):

@@ -96,6 +96,13 @@ def larger(about):
         (lambda about: about["flow"]["path"].update(type="networks.MLP"), "arguments|path"),
         (lambda about: about["flow"].update(only_target=7), r"a time in \[0, 1\]"),
         (lambda about: about["flow"].pop("output"), "the entry flow.output is missing"),
+        (lambda about: about["flow"].update(units=about["flow"]["path"]), "flow.units must be a units.Units"),
+        (
+            lambda about: about["flow"].update(
+                units={"type": "units.Units", "arguments": {"mean": [0.0], "std": [-1.0]}}
+            ),
+            "standard deviations of 0 or more",
+        ),
         (lambda about: about.update(format=9), "written by a later version"),
         (lambda about: about.update(sha256="0"), "its weights have changed"),
         (lambda about: about.update(sha256=3), "sha256 must be str"),
