@@ -17,7 +17,7 @@ import flowmaps as fm
 from benchmarks.tables import markdown
 from flowmaps.figures import words
 from flowmaps.figures.pictures import enlarged, mosaic
-from flowmaps.figures.plane import dots, half_width, plane
+from flowmaps.figures.plane import dots, frame, plane
 from flowmaps.figures.style import figure, light
 from flowmaps.files import write_text
 from flowmaps.methods import LANDSCAPE, Row
@@ -173,17 +173,18 @@ def picture(data: fm.data.Data, results: Mapping[Row, Result], out: Path) -> Non
             axis.set_axis_off()
         for axis, (title, x) in zip(axes.flat, panels, strict=False):
             axis.set_title(title, fontsize=7, loc="center")
-            panel(axis, data, x, half_width(real))
+            panel(axis, data, x, real)
         save(made, out.with_suffix(".png"))
 
 
-def panel(axis: Any, data: fm.data.Data, x: Tensor, extent: float) -> None:
-    """Draw one cloud of points or one grid of images."""
+def panel(axis: Any, data: fm.data.Data, x: Tensor, real: Tensor) -> None:
+    """Draw one cloud of points, in the frame of real ones, or one grid of images."""
     if data.kind == "images":
         axis.imshow(mosaic(enlarged(data.to_pixels(x), 24)).numpy())
     else:
-        plane(axis, extent)
-        dots(axis, x[(x.abs() < extent).all(1)], light.series[0])
+        extent, middle = frame(real)
+        plane(axis, extent, middle)
+        dots(axis, x[((x.cpu() - torch.tensor(middle)).abs() < extent).all(1)], light.series[0])
 
 
 def save(made: Any, target: Path) -> None:

@@ -311,7 +311,8 @@ def _stream(iterable: Any, classes: int | None, held_out: Iterable[Any] | None, 
     x = batched(x)
     form = RowForm.of(x, name, kind)
     warn_unread(first, name)
-    names = known_names(iterable) if label is not None and classes is None else None
+    names = known_names(iterable) if label is not None else None
+    names = names if names is not None and classes in (None, len(names)) else None
     classes = known_classes(iterable) if label is not None and classes is None else classes
     if label is not None and classes is None:
         raise ValueError(f"batches of {name} have labels, so the number of classes is needed: pass classes=N")

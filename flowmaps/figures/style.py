@@ -107,4 +107,5 @@ def figure(
             with replacing(path if Path(path).suffix else f"{path}.png") as temporary:
                 # only encoders that lose something have a quality
                 lossy = temporary.suffix.lower() in (".jpg", ".jpeg", ".webp")
-                made.savefig(temporary, pil_kwargs={"quality": 95} if lossy else None)
+                options: dict[str, Any] = {"pil_kwargs": {"quality": 95}} if lossy else {}
+                made.savefig(temporary, **options)

@@ -238,6 +238,11 @@ def _check_change(change: Any, path: Path, place: str) -> None:
         for names, arguments in ARGUMENTS.items():
             if change["type"].endswith(names):
                 check(change.get("arguments"), arguments, path, f"{place}.arguments")
+        null = (change.get("arguments") or {}).get("null")
+        if isinstance(null, int) and not 0 <= null <= MOST_CLASSES:
+            raise ValueError(
+                f"{path} cannot be used: {place}.arguments.null must be the number of the null class, got {null}"
+            )
     else:
         check(change, dict[str, Any] | str, path, place)
 

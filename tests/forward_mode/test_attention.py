@@ -329,7 +329,7 @@ def test_a_kernel_that_fails_or_is_absent_is_named_once(on_this_processor, monke
             lambda: monkeypatch.setattr(sys.modules["jvp_flash_attention.jvp_attention"].JVPAttn, "fwd_dual", broken),
             "no block",
         ),
-        (lambda: monkeypatch.setitem(sys.modules, "jvp_flash_attention.jvp_attention", None), r"flowmaps\[flash\]"),
+        (lambda: monkeypatch.setitem(sys.modules, "jvp_flash_attention.jvp_attention", None), r"\[flash\]"),
     ):
         change()
         flash.kernel.cache_clear()

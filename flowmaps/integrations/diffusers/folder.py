@@ -125,7 +125,11 @@ class Saved:
     @property
     def names(self) -> list[str]:
         """The names of its components."""
-        lists = {key: value for key, value in self.index.items() if isinstance(value, list) and is_plain(key)}
+        lists = {
+            key: value
+            for key, value in self.index.items()
+            if isinstance(value, list) and is_plain(key) and key != "id2label"
+        }
         return [key for key, value in lists.items() if value and value[-1] is not None]
 
     def has(self, name: str) -> bool:
