@@ -390,7 +390,7 @@ def time_grid(steps: int | None = None, times: Sequence[float] | None = None) ->
     Raises:
         TypeError: The number of steps is no whole number, or a time no number.
         ValueError: There is less than one step or there are fewer than two times, a time is outside [0, 1], or the
-            times are not those of this number of steps.
+            times do not have this number of steps.
     """
     if steps is not None:
         at_least(1, steps=steps)

@@ -19,7 +19,7 @@ NOT_INSTALLED = {"torchvision", "jax"}
 
 
 def requirements():
-    """The requirements of the package and of its extras, without those of itself."""
+    """The requirements of the package and of its extras, without the package itself."""
     extras = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
     found = map(Requirement, [*PROJECT["dependencies"], *extras])
     return [one for one in found if one.name != "flowmaps" and one.name not in NOT_INSTALLED]

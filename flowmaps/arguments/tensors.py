@@ -70,7 +70,7 @@ def expect_finite(name: str, x: Tensor) -> None:
 
 
 def is_readable(x: Tensor) -> bool:
-    """Whether the values of a tensor are there: not those of a meta tensor, or of a fake one that counts operations."""
+    """Whether a tensor has values: a meta tensor has none, and neither has a fake one that counts operations."""
     return type(x) in (Tensor, nn.Parameter) and not x.is_meta
 
 

@@ -7,7 +7,7 @@ import webbrowser
 from pathlib import Path
 
 from .. import experiments
-from ..arguments import given
+from ..arguments import at_least, given, numbered
 from .arguments import interval_of
 from .options import Evaluate, Report
 from .tables import print_evaluation, print_json, say
@@ -16,6 +16,7 @@ from .tables import print_evaluation, print_json, say
 def run_evaluate(options: Evaluate) -> None:
     """Measure a run and print the table."""
     interval = interval_of(options.guidance_interval)
+    at_least(1, **numbered(**given(steps=options.steps)))  # its name here; it is `jumps` in Python
     say(f"Measuring {options.run} ...")
     result = experiments.evaluate(
         options.run,

@@ -104,7 +104,7 @@ def grouped(options: Sequence[Option], short: bool) -> dict[str, list[Option]]:
 
 
 def section(title: str, options: Sequence[Option]) -> list[str]:
-    """The lines of a group: what is typed at the left, the help beside it."""
+    """The lines of a group: each option at the left, its help beside it."""
     lines = [""] + ([f"{title}:"] if title else [])
     for option in options:
         text = textwrap.wrap(option.text, columns() - LEFT, break_long_words=False, break_on_hyphens=False) or [""]

@@ -58,7 +58,7 @@ class Header:
         grey: Whether it is grey.
         real: Whether its pixels are floating-point numbers.
         reach: The smallest and the largest value of an image of more than eight bits; None for bytes.
-        upper: The largest byte of a colour image of 16 bits, of which pillow reads the upper eight; None for others.
+        upper: The largest byte of a colour image of 16 bits (pillow reads the upper eight); None for others.
         several: Whether the file has several frames or pages.
     """
 

@@ -1,4 +1,4 @@
-"""Images of more than eight bits: their range of values, and images of which a reader keeps eight bits alone."""
+"""Images of more than eight bits: their range of values, and images that a reader cuts to eight bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .decoding import Header
 BITS = (8, 10, 12, 14, 16)
 """Numbers of bits of a pixel, in files that have 16 or 32 bits for it."""
 FEW = 64
-"""Levels of 256 below which images of which eight bits are kept were not of 16 bits."""
+"""Largest byte, of 255, below which a colour image that a reader cut to eight bits did not use its 16 bits."""
 
 Span = tuple[float, float]
 
@@ -28,13 +28,13 @@ def span_of(names: Sequence[str], headers: Mapping[int, Header], where: str, wan
         The range; None if all images have bytes.
 
     Raises:
-        ValueError: The range is unknown, is not that of the images, or the reader keeps too few levels.
+        ValueError: The range is unknown or does not fit the images, or the reader keeps too few levels.
     """
     _refuse_lost_bits(names, headers, where)
     deep = {row: header.reach for row, header in headers.items() if header.reach is not None}
     if not deep:
         if wanted is not None:
-            raise ValueError(f"value_range is for images of more than 8 bits, and those of {where} have 8")
+            raise ValueError(f"value_range is for images of more than 8 bits, and the images of {where} have 8")
         return None
     low, high = min(low for low, _ in deep.values()), max(high for _, high in deep.values())
     first = names[next(iter(deep))]
@@ -65,7 +65,7 @@ def _refuse_lost_bits(names: Sequence[str], headers: Mapping[int, Header], where
     kept = {row: header.upper for row, header in headers.items() if header.upper is not None}
     if kept and max(kept.values()) < FEW:
         raise ValueError(
-            f"images of {where} have colours of 16 bits, of which the upper 8 are read, and these reach "
+            f"images of {where} have colours of 16 bits, only the upper 8 are read, and these reach "
             f"{max(kept.values())} of 255 at most (the first image: {names[next(iter(kept))]}), so most of their "
             "levels would be lost: save them with 8 bits, or as an array of 16-bit numbers (.npy) with value_range="
         )

@@ -176,7 +176,7 @@ def _levels(readable: dict[int, Header], span: tuple[float, float] | None) -> in
 
 
 def _warn_frames(names: Sequence[str], where: str) -> None:
-    """Warn about files of several images, of which the first is read."""
+    """Warn about files of several images: only the first one is read."""
     if names:
         warnings.warn(
             f"{len(names)} images of {where} have several frames or pages, and only the first of each is read "

@@ -184,7 +184,7 @@ def load_classifier(path: str | Path) -> Classifier:
         expected = found.pop("sha256", None)
         if expected is not None and expected != _digest(found, tensors):
             raise ValueError("it is damaged: it has changed since it was written")
-        # without memory first: the sizes of the description are those of the tensors
+        # without memory first: the description must have the sizes of the tensors
         with torch.device("meta"):
             outline = Classifier(tuple(found["shape"]), found["classes"]).state_dict()
         if {name: value.shape for name, value in outline.items()} != {name: tensors[name].shape for name in tensors}:

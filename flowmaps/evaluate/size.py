@@ -71,11 +71,12 @@ def size_of(flow: FlowMap, data: Data, labels: bool, quick: bool = False, **give
 
     Raises:
         TypeError: A number is not an integer.
-        ValueError: A number is below 1.
+        ValueError: A number is below 1, or n below 2.
     """
     wished = arguments.given(**given)
     numbers = {name: wished[name] for name in ("n", "draws") if name in wished}
     steps = {name: wished[name] for name in ("jumps", "ode_steps") if name in wished}
+    arguments.at_least(2, **arguments.given(n=wished.get("n")))
     arguments.at_least(1, **numbers, **arguments.numbered(**steps))
     size = replace(QUICK if quick else FULL, **wished)
     if not {"n", "draws"} & wished.keys():

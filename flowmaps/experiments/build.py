@@ -31,16 +31,20 @@ ModelLike = str | PathLike[str] | FlowMap
 
 
 def check_method_arguments(build: Callable[..., Any], names: Iterable[str]) -> None:
-    """Refuse arguments that the function of a method does not have.
+    """Refuse arguments that the function of a method does not have, and a function that needs more of them.
 
     Args:
         build: The function.
         names: Names of the arguments.
 
     Raises:
-        ValueError: One of them is unknown; the message has the closest names.
+        ValueError: One of them is unknown; the message has the closest names. Or one without a default is missing.
     """
-    parameters = inspect.signature(build).parameters
+    parameters, names = inspect.signature(build).parameters, list(names)
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and parameter.kind not in optional and name not in (*names, "teacher"):
+            raise ValueError(f"{row_of(build).name} needs the argument {name!r}: give it by `method_args`")
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     known = [name for name in parameters if name != "teacher"]

@@ -58,7 +58,7 @@ def write(out: Path, x: Tensor, config: Mapping[str, Any], labels: Tensor | None
     Args:
         out: The file; its suffix chooses the type.
         x: The samples.
-        config: The content of config.json of their run. The columns of a table are called as those of its data.
+        config: The content of config.json of their run. A table has the column names of the data of that run.
         labels: Class of each sample, the last column of a table.
     """
     kind, suffix = config["data"]["kind"], out.suffix.lower()

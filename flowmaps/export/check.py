@@ -1,4 +1,4 @@
-"""The check of an exported folder before it is sent: its files are those of the export, and they load.
+"""The check of an exported folder before it is sent: it holds the files of the export, and they load.
 
 Nothing that lies in the folder is run. Its source files must be byte for byte those that this package writes; the
 package then runs its own text. All other components are loaded by the classes of diffusers and transformers.

@@ -68,7 +68,7 @@ Curve = tuple[list[int], list[float]]
 
 
 def curves_of(rows: Sequence[Mapping[str, Any]], of: Amount) -> dict[str, Curve]:
-    """The steps and values of each term; a term of one stage has those of its stage. Without terms: the loss."""
+    """The steps and values of each term; a term of one stage has the steps of its stage. Without terms: the loss."""
     curves: dict[str, Curve] = {}
     for row in rows:
         for name, value in (row.get(of) or {}).items():
@@ -80,7 +80,7 @@ def curves_of(rows: Sequence[Mapping[str, Any]], of: Amount) -> dict[str, Curve]
 
 
 def has_mean_squares(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether rows of metrics have mean squares; those of earlier versions have none."""
+    """Whether rows of metrics have mean squares; rows of earlier versions have none."""
     return any(value is not None for row in rows for value in (row.get("mean_squares") or {}).values())
 
 

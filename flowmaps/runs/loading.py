@@ -69,7 +69,7 @@ def load(run: str | Path, network: nn.Module | None = None, *, ema: bool = True)
 
 
 def load_file(path: Path, network: nn.Module | None = None) -> FlowMap:
-    """Load the flow map of a file that `fm.save` wrote. Arguments and errors are those of `load`."""
+    """Load the flow map of a file that `fm.save` wrote. It has the arguments and errors of `load`."""
     _check_network(network)
     about = flow_file.read(path)
     if not isinstance(network, FlowMap):

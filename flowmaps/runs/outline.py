@@ -22,7 +22,7 @@ SMALL = 256 * 2**20
 def check_outline(
     make: Callable[[], nn.Module], shapes: Mapping[str, tuple[int, ...]], file: Path, config: Path
 ) -> None:
-    """Compare a network with a checkpoint before it is made, so that its sizes are those of the checkpoint.
+    """Compare a network with a checkpoint before it is made, so that it has the sizes of the checkpoint.
 
     Args:
         make: Makes the network.

@@ -183,5 +183,5 @@ def named(network: nn.Module, pattern: str) -> list[nn.Module]:
 
 
 def _matches(name: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the parts of a name are those of a pattern, in which `*` is any part."""
+    """Whether a name matches a pattern part by part; `*` is any part."""
     return len(name) == len(pattern) and all(two in ("*", one) for one, two in zip(name, pattern, strict=True))

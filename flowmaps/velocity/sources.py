@@ -139,7 +139,7 @@ class Fixed:
         teacher, path = self.teacher, getattr(self.teacher, "path", None)
         if teacher is flow or getattr(teacher, "network", self) is getattr(flow, "network", None):
             raise ValueError(
-                "the teacher is the flow map in training itself, so it would learn from what it does already: give a "
+                "the teacher is the flow map in training itself, so it would learn nothing new: give a "
                 "copy, copy.deepcopy(flow), or take a method of self-distillation, which needs no teacher"
             )
         if isinstance(path, Path) and path != pair.path:

@@ -282,7 +282,9 @@ def test_evaluate_takes_samplers_and_samples(board, capsys):
     assert main(["evaluate", str(board), "--quick"]) == 0
     kept = json.loads((board / "evaluation.json").read_text())
     assert [row["steps"] for row in kept["rows"]] == [1, 4, 16] and kept["draws"] == 4
-    assert main(["evaluate", str(board), "-n", "0"]) == 2
+    capsys.readouterr()
+    for wrong, said in ((["-n", "1"], "n must be at least 2"), (["--steps", "0"], "steps[0] must be at least 1")):
+        assert main(["evaluate", str(board), *wrong]) == 2 and said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("has_browser", [True, False])

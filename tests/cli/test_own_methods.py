@@ -110,6 +110,7 @@ def test_explain_shows_an_own_method(capsys):
         ("own_methods_broken:steady", "cannot be imported, ZeroDivisionError: division by zero"),
         ("own_methods:wrong", "wrong must return a Method, made of terms as in fm.methods, got 3"),
         ("own_methods:steady --method-args diagnal=1", "steady has no argument 'diagnal' (did you mean diagonal?)"),
+        ("json:loads", "loads needs the argument 's': give it by --method-args"),
         ("stedy", "a function of your own by its module"),
     ],
 )

@@ -16,7 +16,7 @@ NAMES = tuple(BY_NAME)
 
 
 def said(capsys, *words, code=0):
-    """What a command prints that ends in the parser."""
+    """The output of a command that ends in the parser."""
     with pytest.raises(SystemExit) as left:
         main(list(words))
     assert (left.value.code or 0) == code

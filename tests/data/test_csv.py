@@ -1,4 +1,4 @@
-"""Tables of text: columns of numbers, labels by name, headers, and what is refused."""
+"""Tables of text: columns of numbers, labels by name, headers, and refusals."""
 
 import numpy as np
 import pytest

@@ -184,7 +184,7 @@ def test_sixteen_bits_and_transparency(tmp_path):
         Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(tmp_path / f"deep{i}.png")
     assert load(tmp_path).shape == (1, 4, 4) and bool((everything(load(tmp_path))[0] == 1).all())
     Image.fromarray(np.zeros((4, 4, 4), np.uint8), "RGBA").save(tmp_path / "clear.png")
-    assert bool((everything(load(tmp_path))[0] == 1).all()), "what is transparent is white"
+    assert bool((everything(load(tmp_path))[0] == 1).all()), "transparent pixels are white"
 
 
 def ramp(high, kind):
@@ -248,9 +248,7 @@ def colours_of_16_bits(path, pixels):
 
 def test_colours_of_which_a_few_levels_are_read_are_refused(tmp_path):
     colours_of_16_bits(tmp_path / "0.png", RNG.integers(0, 4096, (6, 6, 3)))
-    with pytest.raises(
-        ValueError, match=r"colours of 16 bits, of which the upper 8 are read, and these reach 1\d of 255"
-    ):
+    with pytest.raises(ValueError, match=r"colours of 16 bits, only the upper 8 are read, and these reach 1\d of 255"):
         load(tmp_path)
     colours_of_16_bits(tmp_path / "1.png", RNG.integers(0, 65536, (6, 6, 3)))
     assert load(tmp_path).shape == (3, 6, 6)
@@ -268,7 +266,7 @@ def test_palettes_inks_and_turned_pictures(tmp_path):
     clear = Image.new("P", (4, 4), 0)
     clear.putpalette([0, 0, 0, 255, 0, 0])
     clear.save(tmp_path / "palette.png", transparency=0)
-    assert bool((load(tmp_path).draw(1).x0 == 1).all()), "what is transparent is white"
+    assert bool((load(tmp_path).draw(1).x0 == 1).all()), "transparent pixels are white"
     (tmp_path / "ink").mkdir()
     Image.fromarray(np.full((4, 4, 4), (0, 255, 0, 0), np.uint8), "CMYK").save(tmp_path / "ink" / "a.jpg", quality=100)
     assert load(tmp_path / "ink").draw(1).x0[0, :, 0, 0].tolist() == [1, -1, 1], "magenta"

@@ -21,7 +21,7 @@ MOMENTS = {
 
 
 def replaced(checkpoints):
-    """What a writer with keep=1 does: a checkpoint of the next step, then the old one is removed."""
+    """The work of a writer with keep=1: a checkpoint of the next step, then the old one is removed."""
     [old] = checkpoint.complete(checkpoints)
     step = int(old.name.removeprefix("step_")) + 2
     models = {name: checkpoint.read_model(old, name) for name in checkpoint.MODELS}

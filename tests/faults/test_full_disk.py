@@ -90,7 +90,7 @@ WRITES = {
 
 
 def content(path):
-    """What a file or the files of a folder hold."""
+    """The content of a file, or of the files of a folder."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files if file.is_file()}
 

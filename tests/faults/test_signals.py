@@ -109,7 +109,7 @@ def descendants(pid):
 
 
 def wait_until_ended(numbers):
-    """Until no process with one of these numbers runs. What is left after a minute is killed, and the test fails."""
+    """Until no process with one of these numbers runs. After a minute the others are killed, and the test fails."""
     for _ in range(6000):
         left = [number for number in numbers if is_running(number)]
         if not left:

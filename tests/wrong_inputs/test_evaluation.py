@@ -103,6 +103,7 @@ EVALUATION = cases(
     evaluate(flow, data, ode_steps="16")
     evaluate(flow, data, n=0)
     evaluate(flow, data, n=1.5)
+    evaluate(flow, data, n=1)
     evaluate(flow, data, draws=0)
     evaluate(flow, data, seed=-1)
     evaluate(flow, data, seed=None)

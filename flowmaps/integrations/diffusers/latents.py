@@ -20,7 +20,7 @@ KINDS = {
     "AutoencoderKLWan": ("z_dim",),
     "VQModel": ("vq_embed_dim", "latent_channels"),
 }
-"""Known VAE classes, with the keys of the number of channels in their config, of which the first that is set counts."""
+"""Known VAE classes, with the keys of the number of channels in their config; the first key that is set counts."""
 
 
 class Latents(nn.Module):

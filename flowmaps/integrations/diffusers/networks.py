@@ -31,7 +31,7 @@ class DiffusersNetwork(nn.Module):
     Args:
         class_name: One of KINDS.
         config: Arguments of the class, as in the config.json of the model's folder.
-        folder: Folder of the pipeline with the weights, or a name on the hub, of which the local cache is read: this
+        folder: Folder of the pipeline with the weights, or a name on the hub, read from the local cache: this
             class never downloads, see `teacher`. None: random weights.
         subfolder: Folder of the model in it.
         variant: Variant of the weight files, such as "fp16". None: the main files.
