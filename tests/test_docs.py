@@ -97,7 +97,7 @@ def test_every_formula_of_a_method_is_typeset(site):
 def test_signatures_link_to_torch_and_to_their_source(site):
     page = (site / "api/sampling.html").read_text()
     assert re.search(r'<a [^>]*href="https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor">Tensor</a>', page)
-    assert "Source code in <code>flowmaps/sampling.py</code>" in page
+    assert "Source code in <code>flowmaps/sampling/composition.py</code>" in page
     assert not [path for path in site.rglob("*.html") if re.search(r" at 0x[0-9a-f]{6}", path.read_text())]
 
 

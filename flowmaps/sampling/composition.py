@@ -1,0 +1,180 @@
+"""A sampler is a composition of steps:  for s, t in pairs(times): x = step(flow, x, s, t)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..arguments import at_least, check_seed, refuse_written, version
+from ..flow_map import like_weights
+from ..steps import Step, jump, named
+from .grid import descending
+from .states import Condition, bound_to, by_name, check_noise, check_rows, placed, restored, rows_of, standardised
+
+
+def sample(
+    flow: Any,
+    noise: Tensor,
+    steps: int | None = None,
+    *,
+    times: Sequence[float] | None = None,
+    step: Step | str = jump,
+    condition: Condition = None,
+    seed: int | None = None,
+    batch_size: int | None = None,
+) -> Tensor:
+    """Sample: take noise to data in `steps` equal jumps from t = 1 to t = 0, or along `times`.
+
+    If the flow map has units, states at t = 1 are standard noise, and states at every other time have the units of the
+    data.
+
+    Args:
+        flow: A FlowMap, an exact distribution or a teacher.
+        noise: State at the first time, (B, ...): standard normal, times `sigma_max` on a variance-exploding path, as
+            `noise` makes it. It is moved to the device and dtype of the weights, but never rounded to half precision.
+        steps: Number of equal steps. None: 1.
+        times: Times of the states instead, from noise to data, such as [1.0, 0.5, 0.0].
+        step: Step from `flowmaps.steps`, or its name; a jump by default. `steps=100, step="euler"` is the 100-step ODE.
+        condition: Keyword arguments of the network beside x, s and t, which are moved like the noise. A tensor means
+            {"label": tensor}.
+        seed: Seed of stochastic steps; the global generator is left alone. None: they draw from it.
+        batch_size: Rows that the network computes at a time, which bounds its memory. None: all.
+
+    Returns:
+        The samples, of the shape of the noise.
+
+    Raises:
+        TypeError: The noise is no tensor, a time or the number of steps is no number, or the flow has no such step.
+        ValueError: The noise is not floating-point, a time is outside [0, 1] or NaN, the times go from data to noise or
+            contradict the number of steps, there are fewer than two times or less than one step, a condition has
+            another number of rows, or a partial map does not know the steps. With only_target=0 it takes one jump, or
+            several `steps.restart`; with only_source=1 exactly one jump.
+    """
+    check_noise(noise)
+    grid, step = descending(steps, times), named(step)
+    if batch_size is None:
+        return last(states_of(flow, noise, grid, step, condition, seed))
+    like = like_weights(flow)
+    noise = placed(like, standardised(flow, noise, grid[0]))  # units keep digits that the dtype of the weights loses
+    condition = {name: placed(like, one) for name, one in by_name(condition).items()}
+    known = {**(getattr(flow, "condition", None) or {}), **condition}
+    check_rows(known, len(noise))
+
+    def bound(rows: slice) -> Any:
+        here = {name: rows_of(value, rows) for name, value in known.items()}
+        return bound_to(flow, here, len(noise[rows]))
+
+    return restored(flow, sample_(bound, noise.clone(), grid, step, seed, batch_size), grid[-1])
+
+
+@torch.no_grad()
+def sample_(
+    flow: Callable[[slice], Any], x: Tensor, times: Sequence[float], step: Step, seed: int | None, batch_size: int
+) -> Tensor:
+    """Sample in place, a few rows at a time.
+
+    All rows take a step before any row takes the next one, so that random steps draw their numbers in the order in
+    which they draw them for all rows at once. On the CPU these are the same numbers if a batch has a multiple of 16
+    values.
+
+    Args:
+        flow: Function from rows to the flow map, bound to their conditions.
+        x: State at the first time, (B, ...); it becomes the samples.
+        times: Times of the states, as `time_grid` checks them.
+        step: Step from `flowmaps.steps`.
+        seed: Seed of stochastic steps, as in `sample`.
+        batch_size: Rows at a time.
+
+    Returns:
+        x.
+
+    Raises:
+        ValueError: `batch_size` is below 1.
+    """
+    at_least(1, batch_size=batch_size)
+    with _seeded(seed, x.device):
+        for s, t in pairwise(times):
+            for start in range(0, len(x), batch_size):
+                rows = slice(start, start + batch_size)
+                x[rows] = _stepped(step, flow(rows), x[rows], s, t)
+    return x
+
+
+def trajectory(
+    flow: Any,
+    noise: Tensor,
+    steps: int | None = None,
+    *,
+    times: Sequence[float] | None = None,
+    step: Step | str = jump,
+    condition: Condition = None,
+    seed: int | None = None,
+) -> list[Tensor]:
+    """Sample, and return the states on the way.
+
+    Args:
+        flow: A FlowMap, an exact distribution or a teacher.
+        noise: State at the first time, (B, ...).
+        steps: Number of equal steps. None: 1.
+        times: Times of the states instead, from noise to data.
+        step: Step from `flowmaps.steps`, or its name.
+        condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
+        seed: Seed of stochastic steps.
+
+    Returns:
+        The states, steps + 1 tensors (B, ...); the first is the noise.
+
+    Raises:
+        ValueError: As in `sample`.
+    """
+    check_noise(noise)
+    return list(states_of(flow, noise, descending(steps, times), named(step), condition, seed))
+
+
+def last(states: Iterable[Tensor]) -> Tensor:
+    """The last state; the others are not kept."""
+    return deque(states, maxlen=1)[0]
+
+
+@torch.no_grad()
+def states_of(
+    flow: Any, x: Tensor, times: Sequence[float], step: Step, condition: Condition, seed: int | None
+) -> Iterator[Tensor]:
+    """Iterate over the states, the first one included, in the units of the flow; no gradient is kept."""
+    like = like_weights(flow)
+    first, x = placed(like, x), placed(like, standardised(flow, x, times[0]))
+    flow = bound_to(flow, {name: placed(like, value) for name, value in by_name(condition).items()}, len(x))
+    with _seeded(seed, x.device):
+        yield first
+        for s, t in pairwise(times):
+            x = _stepped(step, flow, x, s, t)
+            yield restored(flow, x, t)
+
+
+def _stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """The state after a step, which must be a new tensor of the same shape."""
+    before = version(x)
+    after = step(flow, x, s, t)
+    refuse_written("the flow or its step", x, before)
+    if getattr(after, "shape", None) != x.shape:
+        got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
+        raise ValueError(f"a step must return a tensor of the shape of x, {tuple(x.shape)}, got {got}")
+    return after
+
+
+@contextlib.contextmanager
+def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    if seed is None:
+        yield
+        return
+    check_seed(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # a separate stream: with the same seed the first step would draw the noise that sampling starts from
+        torch.manual_seed(seed ^ 0x5D588B656C078965)
+        yield
