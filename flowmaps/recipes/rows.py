@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..arguments import did_you_mean, shown
+from ..arguments import shown
 from ..method.method import Method
 from ..methods import LANDSCAPE, Row
+from ..methods.landscape import row_named
 from ..methods.papers import Paper
 from ..methods.row import TEACHER
 
@@ -136,16 +137,12 @@ def takes_teacher(build: Callable[..., Any]) -> bool:
 
 def _of_name(name: str) -> Row:
     """The row of the landscape with this name."""
-    names = [row.name for row in LANDSCAPE]
-    wanted = name.replace("-", "_")
-    if wanted in names:
-        return LANDSCAPE[names.index(wanted)]
     if ":" in name:
         raise ValueError(f"unknown method {name!r}: in Python, import the function and give it instead of its name")
-    raise ValueError(
-        f"unknown method {name!r}{did_you_mean(name, names)}; known are {', '.join(names)}, and a function of your own "
-        "by its module, such as my_module:steady"
-    )
+    try:
+        return row_named(name)
+    except ValueError as error:
+        raise ValueError(f"{error}, and a function of your own by its module, such as my_module:steady") from None
 
 
 def _of_object(method: Method) -> Row:

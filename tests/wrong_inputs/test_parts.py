@@ -258,26 +258,6 @@ TEACHERS = cases(
 )
 
 
-@pytest.mark.parametrize("expression", PATHS)
-def test_paths_and_outputs(expression):
-    refuse(expression)
-
-
-@pytest.mark.parametrize("expression", EXACT)
-def test_exact_distributions(expression):
-    refuse(expression)
-
-
-@pytest.mark.parametrize("expression", TIMES)
-def test_times_weights_and_rows(expression):
-    refuse(expression)
-
-
-@pytest.mark.parametrize("expression", GUIDANCE)
-def test_guidance(expression):
-    refuse(expression)
-
-
-@pytest.mark.parametrize("expression", TEACHERS)
-def test_teachers_and_students(expression):
+@pytest.mark.parametrize("expression", [*PATHS, *EXACT, *TIMES, *GUIDANCE, *TEACHERS])
+def test_parts(expression):
     refuse(expression)

@@ -170,11 +170,6 @@ FLOW_MAPS = cases(
 )
 
 
-@pytest.mark.parametrize("expression", SAMPLING)
-def test_sampling(expression):
-    refuse(expression)
-
-
-@pytest.mark.parametrize("expression", FLOW_MAPS)
-def test_flow_maps(expression):
+@pytest.mark.parametrize("expression", [*SAMPLING, *FLOW_MAPS])
+def test_sampling_and_flow_maps(expression):
     refuse(expression)

@@ -229,18 +229,8 @@ class Shared(torch.nn.Module):
         return self.inner(x, s, t)
 
 
-@pytest.mark.parametrize("expression", METHODS)
-def test_methods(expression):
-    refuse(expression)
-
-
-@pytest.mark.parametrize("expression", LOSSES)
-def test_losses(expression):
-    refuse(expression)
-
-
-@pytest.mark.parametrize("expression", TRAINING)
-def test_training(expression):
+@pytest.mark.parametrize("expression", [*METHODS, *LOSSES, *TRAINING])
+def test_methods_losses_and_training(expression):
     refuse(expression, Shared=Shared)
 
 
