@@ -90,8 +90,10 @@ def test_loading_sampling_and_resuming_elsewhere_beside_a_writer_with_keep_1(tmp
             pass
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            for _ in range(60):
+            for _ in range(1000):  # a slow machine needs more readings until the writer was seen at work
                 assert fm.load(run) is not None and experiments.sample(run, n=2).isfinite().all()
                 seen.add(checkpoint.latest(run / "checkpoints")[1]["step"])
-        assert process.is_alive()
+                assert process.is_alive()
+                if len(seen) > 20:
+                    break
     assert len(seen) > 20
