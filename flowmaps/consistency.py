@@ -142,7 +142,9 @@ def midpoint(n: int, like: Tensor) -> Tensor:
     return torch.full((n, *[1] * (like.ndim - 1)), 0.5, dtype=like.dtype, device=like.device)
 
 
-def two_jumps(flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor | float) -> Tensor:
+def two_jumps(
+    flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor | float, limit: Callable[[Tensor], Tensor] = keep
+) -> Tensor:
     """Average velocity of two jumps in a row, from s to m = g s + (1 - g) t and from m to t.
 
     Args:
@@ -151,17 +153,27 @@ def two_jumps(flow: Any, x: Tensor, s: Tensor, t: Tensor, g: Tensor | float) -> 
         s: Source time, (B, 1, ..., 1).
         t: Target time, likewise.
         g: Share of the second jump in the interval, a number or (B, 1, ..., 1).
+        limit: Function that bounds the state between the jumps and the result; by default nothing is bounded.
 
     Returns:
         (1 - g) V(x, s, m) + g V(F(x, s, m), m, t), of x's shape.
     """
     m = g * s + (1 - g) * t
     first = flow.average_velocity(x, s, m)
-    return (1 - g) * first + g * flow.average_velocity(x + (m - s) * first, m, t)
+    return limit((1 - g) * first + g * flow.average_velocity(limit(x + (m - s) * first), m, t))
 
 
 @guarded(_needs_jumps)
-def compositional(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, g: Tensor | float = 0.5) -> Tensor:
+def compositional(
+    flow: Any,
+    teacher: Any,
+    x: Tensor,
+    s: Tensor,
+    t: Tensor,
+    *,
+    g: Tensor | float = 0.5,
+    limit: Callable[[Tensor], Tensor] = keep,
+) -> Tensor:
     """Compositional rule, one jump is two jumps:  V(x, s, t)  =  sg[(1 - g) V(x, s, m) + g V(F(x, s, m), m, t)].
 
     Args:
@@ -171,6 +183,7 @@ def compositional(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, g
         s: Source time, (B, 1, ..., 1).
         t: Target time, likewise.
         g: Share of the second jump in the interval, m = g s + (1 - g) t.
+        limit: Function that bounds the state at m and the right side; by default nothing is bounded.
 
     Returns:
         The residual, of x's shape.
@@ -178,7 +191,7 @@ def compositional(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, g
     Raises:
         ValueError: The teacher is the conditional velocity.
     """
-    return flow.average_velocity(x, s, t) - stop(two_jumps)(teacher, x, s, t, g)
+    return flow.average_velocity(x, s, t) - stop(two_jumps)(teacher, x, s, t, g, limit)
 
 
 @guarded(needs_marginal_at_the_endpoint)

@@ -186,20 +186,51 @@ def finite_difference(h: float = 1e-2, central: bool = True, around: Callable = 
 
     def difference(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
         directions = _directions(inputs, tangents)
-        if any(x.dtype.itemsize < 4 for x in inputs):
-            raise TypeError(f"expected float32 or float64 inputs, got {[x.dtype for x in inputs]}: too few digits")
-        offsets = _offsets(inputs, directions, h, central)
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            neighbours = []
-            for offset in offsets:
-                with rewound(inputs[0].device):
-                    neighbours.append(
-                        around(f)(*(_moved(x, dx, offset) for x, dx in zip(inputs, directions, strict=True)))
-                    )
-            value = f(*inputs)
-            return value, _each(lambda y, *ys: _slope_at_zero(y, ys, offsets), value, *neighbours)
+        return _difference(f, inputs, directions, _offsets(inputs, directions, h, central), around)
 
     return difference
+
+
+def difference_to(neighbour: Callable[[Tensor], Tensor], around: Callable = keep) -> Derivative:
+    """Derivative in one time from the value at a neighbouring time, such as the next point of a grid.
+
+    Args:
+        neighbour: Function from times (B, 1, ..., 1) to neighbouring times in [0, 1].
+        around: `keep` lets gradients flow through the neighbouring value, `stop` takes it without a graph.
+
+    Returns:
+        A derivative, called as `jvp`, for tangents that are 1 in one time and 0 otherwise. It raises ValueError for
+        others, and TypeError for half-precision inputs.
+    """
+
+    def difference(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, Any]:
+        moving = [i for i, rate in enumerate(tangents) if not (isinstance(rate, (int, float)) and rate == 0)]
+        if len(moving) != 1 or moving[0] == 0 or not isinstance(tangents[moving[0]], (int, float)):
+            raise ValueError("a difference to a neighbouring time is a derivative in one time alone, as in pid")
+        time = inputs[moving[0]]
+        offset = ((neighbour(time) - time) / tangents[moving[0]]).reshape(-1)
+        return _difference(f, inputs, _directions(inputs, tangents), (offset,), around)
+
+    return difference
+
+
+def _difference(
+    f: Function,
+    inputs: Sequence[Tensor],
+    directions: Sequence[Tensor | None],
+    offsets: Sequence[Tensor],
+    around: Callable,
+) -> tuple[Any, Any]:
+    """Value and slope from the values at offsets (B,) along the directions."""
+    if any(x.dtype.itemsize < 4 for x in inputs):
+        raise TypeError(f"expected float32 or float64 inputs, got {[x.dtype for x in inputs]}: too few digits")
+    with torch.autocast(inputs[0].device.type, enabled=False):
+        neighbours = []
+        for offset in offsets:
+            with rewound(inputs[0].device):
+                neighbours.append(around(f)(*(_moved(x, dx, offset) for x, dx in zip(inputs, directions, strict=True))))
+        value = f(*inputs)
+        return value, _each(lambda y, *ys: _slope_at_zero(y, ys, offsets), value, *neighbours)
 
 
 def time_part(derivative: Derivative = jvp, rest: Derivative = detached) -> Derivative:

@@ -32,6 +32,12 @@ def uniform(n: int, like: Tensor) -> Tensor:
     return torch.rand(n, *[1] * (like.ndim - 1), dtype=dtype, device=like.device)
 
 
+def whole_numbers(most: int) -> Numbers:
+    """Sampler of whole numbers 1, ..., `most`, all equally often, one for each of n rows, (n, 1, ..., 1)."""
+    at_least(1, most=most)
+    return lambda n, like: torch.randint(1, most + 1, (n, *[1] * (like.ndim - 1)), device=like.device)
+
+
 def _alone(value: Tensor) -> Tensor:
     return value
 

@@ -18,15 +18,24 @@ from torch import Tensor
 
 from .arguments import at_least
 from .consistency import guarded, needs_marginal_at_the_endpoint
-from .derivative import rewound, stop
+from .derivative import keep, rewound, stop
 from .perceptual import Compare
 from .steps import Step, euler
+from .times.grids import below
 
 Nearer = Callable[[Tensor, Tensor], Tensor]
 
 
 def eulerian_step(
-    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, ratio: float, jumps: Any = None
+    flow: Any,
+    teacher: Any,
+    x: Tensor,
+    s: Tensor,
+    t: Tensor,
+    *,
+    ratio: float,
+    jumps: Any = None,
+    limit: Callable[[Tensor], Tensor] = keep,
 ) -> Tensor:
     """Eulerian rule over a finite step: a short step by the velocity, then a jump.
 
@@ -38,6 +47,7 @@ def eulerian_step(
         t: Target time, likewise.
         ratio: Share a of the short step in the interval, in (0, 1]. 1 needs no second pass.
         jumps: Flow map of the right side, such as an averaged one. None: `flow`.
+        limit: Function that bounds the right side; by default nothing is bounded.
 
     Returns:
         The residual, of x's shape:
@@ -56,7 +66,7 @@ def eulerian_step(
     target = ratio * v
     if ratio < 1:
         target = target + (1 - ratio) * stop(_or(jumps, flow).average_velocity)(x + (m - s) * v, m, t)
-    return (V - target) / ratio**0.5
+    return (V - limit(target)) / ratio**0.5
 
 
 @guarded(needs_marginal_at_the_endpoint)
@@ -186,6 +196,29 @@ def several(solver: Step, count: int) -> Step:
     def step(flow: Any, x: Tensor, s: Any, t: Any) -> Tensor:
         for k in range(count):
             x = solver(flow, x, s + (t - s) * (k / count), s + (t - s) * ((k + 1) / count))
+        return x
+
+    return step
+
+
+def along_grid(solver: Step, grid: Tensor, most: int) -> Step:
+    """Step that goes down an ascending grid from point to point, by a solver.
+
+    Args:
+        solver: The step from each point to the next one below.
+        grid: Ascending times.
+        most: Largest number of steps that any row takes. All rows cost this number of steps.
+
+    Returns:
+        The step.
+    """
+    at_least(1, most=most)
+    nearer = below(grid)
+
+    def step(flow: Any, x: Tensor, s: Any, t: Any) -> Tensor:
+        for _ in range(most):
+            m: Any = nearer(s, t)
+            x, s = solver(flow, x, s, m), m
         return x
 
     return step

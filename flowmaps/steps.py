@@ -2,6 +2,7 @@
 
     jump          F(x, s, t): one pass of the flow map
     euler, heun   the ODE dx/dt = v(x, t), first and second order; one and two passes
+    heun_in_sigma the ODE in EDM's time, the noise level sigma/alpha, second order; two passes
     ode(...)      the ODE to a tolerance (torchdiffeq)
     ancestral     x_t ~ p(x_t | x_s, x_0 = f(x_s, s)): DDPM's step for any path
     sde(level)    the reverse SDE with the same marginals as the ODE; level 0 is DDIM, level 1 is `ancestral`
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from .arguments import at_least, did_you_mean, install, positive, refuse_factory, shown, within
 from .flow_map import check_jump, check_velocity
-from .path import expand
+from .path import data, expand, noise, velocity
 
 Step = Callable[[Any, Tensor, float, float], Tensor]
 
@@ -108,6 +109,29 @@ def heun(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     check_velocity(flow, NEEDS_VELOCITY)
     v = flow.velocity(x, s)
     return x + (t - s) * (v + flow.velocity(x + (t - s) * v, t)) / 2
+
+
+def heun_in_sigma(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """Heun step of the ODE in EDM's time, the noise level q = sigma/alpha. Two network calls.
+
+    With e(x, s) the noise that the velocity predicts, and x' the Euler step in q, which is DDIM's step:
+
+        x_t = alpha_t (x/alpha_s + (q_t - q_s) (e(x, s) + e(x', t))/2)
+
+    The solver of EDM and of consistency distillation (Karras et al. 2022, arXiv 2206.00364; Song et al. 2023, arXiv
+    2303.01469). It is the Euler step to t = 0, as there, and from pure noise, where q_s is infinite.
+    """
+    check_velocity(flow, NEEDS_VELOCITY)
+    path, start, end = flow.path, expand(s, x), expand(t, x)
+    v = flow.velocity(x, s)
+    x0, eps = (path.convert(v, x, s, velocity, kind) for kind in (data, noise))
+    first = path.alpha(end) * x0 + path.sigma(end) * eps
+    eps_end = path.convert(flow.velocity(first.to(x.dtype), t), first, t, velocity, noise)
+    has_data = path.alpha(start) > 1e-6
+    alpha = torch.where(has_data, path.alpha(start), 1.0)
+    change = path.sigma(end) - path.sigma(start) * path.alpha(end) / alpha  # alpha_t (q_t - q_s)
+    second = first + change * (eps_end - eps) / 2
+    return torch.where(has_data & (path.sigma(end) > 0), second, first).to(x.dtype)
 
 
 def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..consistency import compositional, diffusion, midpoint
-from ..derivative import Derivative, jvp, stop
+from ..derivative import Derivative, jvp, keep, stop
 from ..draws import Numbers, uniform
 from ..method.method import Method
 from ..method.term import Term
@@ -43,7 +44,14 @@ __all__ = ["shortcut", "splitmeanflow", "psd", "fmm", "pfmm", "progressive_disti
     equation="E | V(x_s, s, s - 2h) - sg[mean of two jumps of h] |^2  +  E | V(x_s, s, s) - u |^2",
     gradient="V",
 )
-def shortcut(*, diagonal: float = 0.75, levels: int = 7, ema: float = 0.999, weight: Weight = squared) -> Method:
+def shortcut(
+    *,
+    diagonal: float = 0.75,
+    levels: int = 7,
+    ema: float = 0.999,
+    weight: Weight = squared,
+    limit: Callable[[Tensor], Tensor] = keep,
+) -> Method:
     """Shortcut models.
 
         E || V(x_s, s, s - 2h) - sg[mean of two jumps of h] ||^2  +  E || V(x_s, s, s) - u ||^2,
@@ -57,8 +65,10 @@ def shortcut(*, diagonal: float = 0.75, levels: int = 7, ema: float = 0.999, wei
         levels: Number of halvings, from the whole interval to the smallest step.
         ema: Decay of the averaged weights, for each step.
         weight: Distance and weight of both residuals; by default the mean square.
+        limit: Function that bounds targets and the states between two jumps; by default nothing is bounded.
     """
-    term = Term(compositional, averaged(ema), times=dyadic(levels), weight=weight)
+    rule = compositional if limit is keep else partial(compositional, limit=limit)
+    term = Term(rule, averaged(ema), times=dyadic(levels), weight=weight)
     return Method(*with_diffusion(diagonal, term, grid(2**levels)), name="shortcut")
 
 

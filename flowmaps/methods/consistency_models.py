@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..consistency import diffusion
-from ..finite_steps import Compare, same_endpoint, same_endpoint_seen_at_data
+from ..draws import whole_numbers
+from ..finite_steps import Compare, along_grid, same_endpoint, same_endpoint_seen_at_data
 from ..method.balance import gradient_ratio
 from ..method.method import Method
 from ..method.term import Term
 from ..steps import Step, euler, jump
-from ..times.grids import below, karras, on, on_pairs, uniform_grid
-from ..times.samplers import logit_normal_diagonal
+from ..times.grids import Grid, below, karras, on, on_pairs, points_below, uniform_grid
+from ..times.samplers import Times, logit_normal_diagonal
 from ..velocity import Discriminator, averaged, conditional, fixed
 from ..weight import Weight, huber_each, squared
 from .adversarial import ADVERSARIAL_SHARE, adversarial_term
@@ -43,6 +44,7 @@ __all__ = ["ct", "cd", "ctm", "lcm"]
 def ct(
     *,
     points: Callable[[float], int] | None = None,
+    grid: Grid = karras,
     ema: float | Callable[[float], float] | None = None,
     weight: Weight = squared,
     compare: Compare = torch.sub,
@@ -57,6 +59,7 @@ def ct(
     Args:
         points: Progress in [0, 1] -> size of the grid; by default from 2 to 151, like the square root of the progress
             (`growing_points`).
+        grid: Function from a number of intervals to the grid; by default EDM's, with its ends at data and noise.
         ema: Decay of the averaged weights, or progress -> decay; by default 0.9^(2 / points).
         weight: Distance and weight of the residual; by default the mean square.
         compare: Difference of two positions; by default their difference. `weight.plain` with another one.
@@ -66,25 +69,30 @@ def ct(
     def decay(progress: float) -> float:
         return math.exp(2 * math.log(0.9) / points(progress))
 
-    def now(term: Term, progress: float) -> Term:
-        grid = edm_grid(points(progress))
-        return replace(term.given(to=below(grid)), times=on(grid))
+    def now(term: Term, progress: float, grid: Grid = karras) -> Term:
+        times = grid_of(grid, points(progress))
+        return replace(term.given(to=below(times)), times=on(times))
 
     rule = partial(same_endpoint, solver=jump, compare=compare)
     target = {"jumps": averaged(decay if ema is None else ema)}
-    term = Term(rule, conditional, weight=weight, sources=target, curriculum=now, name="eulerian")
+    curriculum = now if grid is karras else partial(now, grid=grid)
+    term = Term(rule, conditional, weight=weight, sources=target, curriculum=curriculum, name="eulerian")
     return Method(term, name="ct")
 
 
-def edm_grid(points: int) -> Tensor:
-    """EDM's grid (`grids.karras`) by the number of its points, as these papers count.
+def grid_of(grid: Grid, points: int) -> Tensor:
+    """A grid by the number of its points, as these papers count.
+
+    Args:
+        grid: Function from a number of intervals to the grid.
+        points: Number of points.
 
     Raises:
         ValueError: If there are fewer than two points.
     """
     if points < 2:
         raise ValueError(f"a consistency model needs a grid of at least two points, got {points}")
-    return karras(points - 1)
+    return grid(points - 1)
 
 
 def growing_points(first: int = 2, last: int = 150) -> Callable[[float], int]:
@@ -121,6 +129,7 @@ def cd(
     teacher: Any = None,
     *,
     points: int = 18,
+    grid: Grid = karras,
     ema: float = 0.95,
     solver: Step = euler,
     weight: Weight = squared,
@@ -135,16 +144,18 @@ def cd(
     Args:
         teacher: A FlowMap or any object with velocity(x, t).
         points: Size of the grid.
+        grid: Function from a number of intervals to the grid; by default EDM's, with its ends at data and noise.
         ema: Decay of the averaged weights, for each step.
         solver: Step of the ODE from x_s: `steps.euler` by default; `steps.heun` calls the teacher once more.
         weight: Distance and weight of the residual; by default the mean square.
         compare: Difference of two positions; by default their difference. Another distance, such as
             `perceptual.lpips()`, goes with `weight.plain`.
     """
-    grid = edm_grid(points)
-    rule = partial(same_endpoint, to=below(grid), solver=solver, compare=compare)
+    times = grid_of(grid, points)
+    rule = partial(same_endpoint, to=below(times), solver=solver, compare=compare)
     target = {"jumps": averaged(ema)}
-    return Method(Term(rule, fixed(teacher), times=on(grid), weight=weight, sources=target, name="eulerian"), name="cd")
+    term = Term(rule, fixed(teacher), times=on(times), weight=weight, sources=target, name="eulerian")
+    return Method(term, name="cd")
 
 
 @landscape_row(
@@ -163,9 +174,13 @@ def ctm(
     teacher: Any = None,
     *,
     points: int = 18,
+    grid: Grid = karras,
     ema: float = 0.999,
     solver: Step = euler,
+    steps: int = 1,
     denoising: float = 0.0,
+    denoising_times: Times = logit_normal_diagonal(),
+    denoising_weight: Weight = squared,
     discriminator: nn.Module | None = None,
     weight: Weight = squared,
     compare: Compare = torch.sub,
@@ -181,34 +196,78 @@ def ctm(
     Args:
         teacher: A FlowMap or any object with velocity(x, t).
         points: Size of the grid.
+        grid: Function from a number of intervals to the grid; by default EDM's, with its ends at data and noise.
         ema: Decay of the averaged weights, for each step.
         solver: Step of the ODE from x_s; by default Euler's. `finite_steps.several(steps.heun, k)` takes k smaller
             steps.
+        steps: Largest number of grid points from s down to m. If it is above 1, each row draws a number up to it and m
+            is not below t; the teacher makes as many steps of `solver`, from point to point.
         denoising: Share of the batch for the paper's denoising loss on the diagonal; 0 for none.
+        denoising_times: Sampler of s in the denoising loss; by default logit-normal.
+        denoising_weight: Distance and weight in the denoising loss; by default the mean square, in units of velocity.
         discriminator: A network x -> logits for the paper's adversarial loss; None for none.
         weight: Distance and weight of the first residual; by default the mean square.
         compare: Difference of two positions; by default their difference. `weight.plain` with another one.
     """
-    grid = edm_grid(points)
+    times = grid_of(grid, points)
     adversarial = ADVERSARIAL_SHARE if discriminator is not None else 0.0
-    rule = partial(same_endpoint_seen_at_data, to=below(grid), solver=solver, compare=compare)
-    terms = [
-        Term(
-            rule,
-            fixed(teacher),
-            share=1 - denoising - adversarial,
-            times=on_pairs(grid),
-            weight=weight,
-            sources={"outer": averaged(ema)},
-            name="eulerian",
-        )
-    ]
+    rule = partial(same_endpoint_seen_at_data, to=below(times), solver=solver, compare=compare)
+    main = Term(
+        rule,
+        fixed(teacher),
+        share=1 - denoising - adversarial,
+        times=on_pairs(times),
+        weight=weight,
+        sources={"outer": averaged(ema)},
+        name="eulerian",
+    )
+    if steps > 1:
+        farther = partial(several_points, grid=times, solver=solver, steps=steps, compare=compare)
+        main = replace(main, rule=farther, draws={"count": whole_numbers(steps)})
+    terms = [main]
     if denoising:
         balance = {"diffusion": gradient_ratio()}
-        terms.append(Term(diffusion, share=denoising, times=logit_normal_diagonal(), weight=squared, balance=balance))
+        terms.append(Term(diffusion, share=denoising, times=denoising_times, weight=denoising_weight, balance=balance))
     if discriminator is not None:
         terms.append(adversarial_term(Discriminator(discriminator), adversarial))
     return Method(*terms, name="ctm")
+
+
+def several_points(
+    flow: Any,
+    teacher: Any,
+    x: Tensor,
+    s: Tensor,
+    t: Tensor,
+    *,
+    count: Tensor,
+    grid: Tensor,
+    solver: Step,
+    steps: int,
+    outer: Any,
+    compare: Compare = torch.sub,
+) -> Tensor:
+    """Rule of consistency trajectory models, with m several grid points below s (`same_endpoint_seen_at_data`).
+
+    Args:
+        flow: The flow map.
+        teacher: The velocity that the solver follows.
+        x: Points x_s, (B, ...).
+        s: Source times, (B, 1, ...).
+        t: Target times, (B, 1, ...).
+        count: Number of grid points from s down to m, (B, 1, ...); m is not below t.
+        grid: Ascending times.
+        solver: Step from a grid point to the next one.
+        steps: Largest `count`.
+        outer: Flow map of the jump to the data.
+        compare: Function of the two endpoints.
+
+    Returns:
+        The residual, in units of position.
+    """
+    to = partial(points_below, grid=grid, count=count)
+    walk = along_grid(solver, grid, steps)
+    return same_endpoint_seen_at_data(flow, teacher, x, s, t, to=to, outer=outer, solver=walk, compare=compare)
 
 
 @landscape_row(
@@ -228,6 +287,7 @@ def lcm(
     teacher: Any = None,
     *,
     points: int = 50,
+    grid: Grid = uniform_grid,
     ema: float = 0.95,
     solver: Step = euler,
     weight: Weight = huber_each(0.001),
@@ -242,12 +302,13 @@ def lcm(
     Args:
         teacher: A FlowMap or any object with velocity(x, t).
         points: Number of steps of the grid.
+        grid: Function from a number of intervals to the grid; by default uniform.
         ema: Decay of the averaged weights, for each step.
         solver: Step of the ODE from x_s; by default Euler's.
         weight: Distance and weight of the residual; by default pseudo-Huber, coordinate by coordinate.
     """
-    grid = uniform_grid(points)
-    rule = partial(same_endpoint, to=below(grid), solver=solver)
+    times = grid(points)
+    rule = partial(same_endpoint, to=below(times), solver=solver)
     target = {"jumps": averaged(ema)}
-    term = Term(rule, fixed(teacher), times=on(grid), weight=weight, sources=target, name="eulerian")
+    term = Term(rule, fixed(teacher), times=on(times), weight=weight, sources=target, name="eulerian")
     return Method(term, name="lcm")

@@ -15,7 +15,7 @@ from ..method.method import Method
 from ..method.term import Term
 from ..steps import jump
 from ..times import Times, logit_normal_diagonal, to_data
-from ..times.grids import below, karras
+from ..times.grids import Grid, below, karras
 from ..velocity import conditional
 from ..weight import Weight, by_interval, huber, root
 from .row import POSITION, SELF, landscape_row
@@ -39,6 +39,7 @@ def ict(
     *,
     first: int = 10,
     last: int = 1280,
+    grid: Grid = karras,
     mean: float = -1.1,
     std: float = 2.0,
     distance: Weight | None = None,
@@ -53,6 +54,7 @@ def ict(
     Args:
         first: Size of the first grid; it doubles in equal parts of training.
         last: Size of the last grid.
+        grid: Function from a number of intervals to the grid; by default EDM's, with its ends at data and noise.
         mean: Mean of log sigma, which is normal and moved up to the grid.
         std: Standard deviation of log sigma.
         distance: The distance d; None for pseudo-Huber with c = 0.00054 sqrt(D).
@@ -60,13 +62,15 @@ def ict(
     """
     doublings = round(math.log2(last / first))
 
-    def now(term: Term, progress: float) -> Term:
-        grid = karras(first * 2 ** min(int(progress * (doublings + 1)), doublings))
-        weight = by_interval(inverse_step(below(grid)), distance or huber(0.00054))
-        return replace(term.given(to=below(grid)), times=snapped(logit_normal_diagonal(mean, std), grid), weight=weight)
+    def now(term: Term, progress: float, grid: Grid = karras) -> Term:
+        points = grid(first * 2 ** min(int(progress * (doublings + 1)), doublings))
+        weight = by_interval(inverse_step(below(points)), distance or huber(0.00054))
+        times = snapped(logit_normal_diagonal(mean, std), points)
+        return replace(term.given(to=below(points)), times=times, weight=weight)
 
     rule = partial(same_endpoint, solver=jump, compare=compare)
-    return Method(Term(rule, conditional, curriculum=now, name="eulerian"), name="ict")
+    curriculum = now if grid is karras else partial(now, grid=grid)
+    return Method(Term(rule, conditional, curriculum=curriculum, name="eulerian"), name="ict")
 
 
 @landscape_row(

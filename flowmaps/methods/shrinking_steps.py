@@ -54,7 +54,7 @@ def soflow(
     Yuan and Liu 2025, arXiv 2512.15657.
 
     Args:
-        diagonal: Share of the batch for the second term.
+        diagonal: Share of the batch for the second term; 0 for none.
         times: Sampler of (s, t) in the first term; by default two logit-normal draws, sorted.
         diagonal_times: Sampler of s in the second term; by default logit-normal.
         ratio: Progress in [0, 1] -> r; by default from 0.1 to 0.002, geometrically.
@@ -71,11 +71,9 @@ def soflow(
         of_difference = by_interval(lambda s, t: r**power * torch.ones_like(s), adaptive(power, c * r, squared))
         return replace(term.given(ratio=r), weight=weight or of_difference)
 
-    return Method(
-        Term(diffusion, share=diagonal, times=diagonal_times, weight=weight or own_weight),
-        Term(eulerian_step, conditional, share=1 - diagonal, times=times, curriculum=now, name="eulerian"),
-        name="soflow",
-    )
+    flat = [Term(diffusion, share=diagonal, times=diagonal_times, weight=weight or own_weight)] if diagonal else []
+    jumps = Term(eulerian_step, conditional, share=1 - diagonal, times=times, curriculum=now, name="eulerian")
+    return Method(*flat, jumps, name="soflow")
 
 
 @landscape_row(
@@ -93,6 +91,7 @@ def alphaflow(
     *,
     diagonal: float = 0.25,
     times: Times = logit_normal_pairs(),
+    diagonal_times: Times | None = None,
     ratio: Callable[[float], float] | None = None,
     c: float = 1e-3,
     weight: Weight | None = None,
@@ -107,6 +106,7 @@ def alphaflow(
     Args:
         diagonal: Share of the rows with t = s, where the loss is flow matching.
         times: Sampler of (s, t); by default two logit-normal draws, sorted.
+        diagonal_times: Sampler of s on the diagonal; None for s of `times`.
         ratio: Progress in [0, 1] -> a; by default from 1 to 0 in a sigmoid.
         c: Constant of the weight sg[a/(m + c)] m of the loss of a row, m the mean over coordinates of (V - ...)^2.
         weight: Another distance and weight of the residual; None for this weight, the paper's.
@@ -120,7 +120,7 @@ def alphaflow(
         return replace(term, rule=rule, weight=weight or (step_weight(a, c) if a > 0 else adaptive(1.0, c, squared)))
 
     return Method(
-        Term(diffusion, share=diagonal, times=times, weight=weight or adaptive(1.0, c, squared)),
+        Term(diffusion, share=diagonal, times=diagonal_times or times, weight=weight or adaptive(1.0, c, squared)),
         Term(eulerian_step, conditional, share=1 - diagonal, times=times, curriculum=now, name="eulerian"),
         name="alphaflow",
     )

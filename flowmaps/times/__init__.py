@@ -6,7 +6,7 @@ training that is done. All samplers draw from torch's global generator.
 """
 
 from . import grids
-from .modifiers import both_directions, from_noise, growing_gap, mixture, to_data, with_diagonal
+from .modifiers import at_most, both_directions, from_noise, growing_gap, mixture, to_data, with_diagonal
 from .samplers import (
     Times,
     after_u_shape,
@@ -17,6 +17,7 @@ from .samplers import (
     gap,
     gap_logit_normal,
     grid,
+    logit_normal_below,
     logit_normal_diagonal,
     logit_normal_pairs,
     phase_of,
@@ -27,8 +28,8 @@ from .samplers import (
 )
 
 __all__ = [
-    "Times", "after_u_shape", "angle_normal", "both_directions", "doubling_steps", "doubling_strip", "dyadic",
-    "from_noise", "gap", "gap_logit_normal", "grid", "grids", "growing_gap", "logit_normal_diagonal",
-    "logit_normal_pairs", "mixture", "phase_of", "strip", "times_like", "to_data", "uniform_diagonal",
-    "uniform_triangle", "with_diagonal",
+    "Times", "after_u_shape", "angle_normal", "at_most", "both_directions", "doubling_steps", "doubling_strip",
+    "dyadic", "from_noise", "gap", "gap_logit_normal", "grid", "grids", "growing_gap", "logit_normal_below",
+    "logit_normal_diagonal", "logit_normal_pairs", "mixture", "phase_of", "strip", "times_like", "to_data",
+    "uniform_diagonal", "uniform_triangle", "with_diagonal",
 ]  # fmt: skip

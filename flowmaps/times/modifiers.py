@@ -34,6 +34,28 @@ def to_data(times: Times) -> Times:
 
 
 @checked
+def at_most(times: Times, high: float) -> Times:
+    """Move rows with a source above a largest time down to it, with their gap s - t where t stays at least 0.
+
+    Args:
+        times: The sampler, of rows t <= s.
+        high: Largest source time, such as 80/81 for networks of EDM, whose noise level s/(1 - s) ends at 80.
+
+    Returns:
+        The sampler.
+    """
+    within(0, 1, high=high)
+    _check(times)
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = times(n, progress, like)
+        excess = (s - high).clamp(min=0)
+        return s - excess, (t - excess).clamp(min=0)
+
+    return draw
+
+
+@checked
 def with_diagonal(times: Times, share: float) -> Times:
     """Move a fixed share of the rows to the diagonal t = s.
 

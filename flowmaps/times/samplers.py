@@ -97,6 +97,37 @@ def logit_normal_pairs(
 
 
 @checked
+def logit_normal_below(
+    mean: float = -0.6, std: float = 1.6, mean_target: float = -4.0, std_target: float = 1.6, least: float = 0.0
+) -> Times:
+    """Logit-normal s = sigmoid(N(mean, std^2)), then t = min(sigmoid(N(mean_target, std_target^2)), s - least).
+
+    Unlike in `logit_normal_pairs`, s keeps its distribution. Rows with the second draw above s have t = s at least = 0.
+
+    Args:
+        mean: Mean of the logit of s.
+        std: Standard deviation of the logit of s.
+        mean_target: Mean of the second draw's logit.
+        std_target: Standard deviation of the second draw's logit.
+        least: Least gap s - t; s is not below it.
+
+    Returns:
+        The sampler.
+
+    MeanFlow's code for CIFAR-10 (arXiv 2505.13447); SoFlow's code, with a least gap (arXiv 2512.15657).
+    """
+    within(0, math.inf, std=std, std_target=std_target)
+    within(0, 1, least=least)
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        z = torch.randn(2, n, **times_like(like))
+        s = torch.sigmoid(z[0] * std + mean).clamp(min=least)
+        return s, torch.minimum(torch.sigmoid(z[1] * std_target + mean_target), s - least)
+
+    return draw
+
+
+@checked
 def gap(mean: float = -0.8, std: float = 1.0) -> Times:
     """Logit-normal gap s - t = sigmoid(N(mean, std^2)), then t uniform on [0, 1 - (s - t)].
 

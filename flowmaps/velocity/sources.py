@@ -146,7 +146,7 @@ class Fixed:
             raise ValueError(f"the teacher is on the path {path}, but the flow map on {pair.path}: both need the same")
         if pair.condition and hasattr(teacher, "given"):
             teacher = teacher.given(**pair.condition)
-        return Checked(constant(teacher))
+        return Checked(constant(teacher), pair.path)
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,7 @@ class Checked:
     """Teacher with checked shapes. If it has no average velocity, its jumps are single Euler steps."""
 
     teacher: Any
+    path: Path | None = None
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """Velocity v(x, t). Raises ValueError if it does not have x's shape."""
@@ -204,7 +205,7 @@ class ByVelocity(Fixed):
 
     def __call__(self, flow: FlowMap, pair: Pair) -> Any:
         """Bind the teacher to the condition. Raises ValueError if it is on another path."""
-        return _EulerSteps(super().__call__(flow, pair))
+        return _EulerSteps(super().__call__(flow, pair), pair.path)
 
 
 @dataclass(frozen=True)
