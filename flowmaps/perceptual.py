@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .arguments import install
+from .arguments import install, shown
 
 Net = Literal["vgg", "alex", "squeeze"]
 Compare = Callable[[Tensor, Tensor], Tensor]
@@ -45,6 +45,31 @@ def lpips(net: Net = "vgg", size: int | None = 224) -> Compare:
     def compare(a: Tensor, b: Tensor) -> Tensor:
         expect_images(a, b)
         return _run(network, *(_resized(_in_colour(x), size) for x in (a, b))).reshape(-1, 1).to(a.dtype)
+
+    return compare
+
+
+def features(network: nn.Module, size: int | None = 224) -> Compare:
+    """Mean squared difference of the features of a network, such as a ConvNeXt.
+
+    Args:
+        network: The network, images (B, C, H, W) in [-1, 1] -> features (B, ...). It is copied, with constant weights.
+        size: Images are resized to `size` x `size` pixels. None: they keep their size.
+
+    Returns:
+        The distance.
+
+    Raises:
+        TypeError: The network is no module.
+    """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"a distance of features needs a network, got {shown(network)}")
+    frozen = _frozen(network)
+
+    def compare(a: Tensor, b: Tensor) -> Tensor:
+        expect_images(a, b)
+        seen = [_run(frozen, _resized(x, size)).flatten(1) for x in (a, b)]
+        return (seen[0] - seen[1]).square().mean(1, keepdim=True).to(a.dtype)
 
     return compare
 

@@ -121,9 +121,9 @@ def asked(words: Sequence[str]) -> int | None:
 def _values() -> dict[str, Sequence[str]]:
     """Names that are typed as NAME=VALUE, by their option."""
     from ..data.load import option_names
-    from ..methods import LANDSCAPE
+    from ..methods.landscape import known_rows
 
-    methods = {name for row in LANDSCAPE for name in inspect.signature(row.build).parameters}
+    methods = {name for row in known_rows() for name in inspect.signature(row.build).parameters}
     return {"data_args": option_names(), "method_args": sorted(methods - {"teacher"})}
 
 

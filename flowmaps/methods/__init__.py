@@ -1,6 +1,7 @@
 """The landscape: one function for each method, with its row, in the file of its family."""
 # ruff: noqa: F403
 
+from . import variants
 from .compositional import *
 from .consistency_models import *
 from .consistency_training import *
@@ -16,4 +17,4 @@ from .row import Row, landscape_row
 from .shrinking_steps import *
 from .trig_flow import *
 
-__all__ = ["LANDSCAPE", "Paper", "Row", "landscape_row", *(row.name for row in LANDSCAPE)]
+__all__ = ["LANDSCAPE", "Paper", "Row", "landscape_row", "variants", *(row.name for row in LANDSCAPE)]

@@ -22,6 +22,7 @@ from . import (
     trig_flow,
 )
 from .row import Row
+from .variants import VARIANTS, Variant
 
 FAMILIES: tuple[ModuleType, ...] = (
     diffusion, lagrangian, data_free, consistency_models, eulerian, mean_flows, shrinking_steps, consistency_training,
@@ -46,8 +47,13 @@ def in_order(rows: Iterable[Row]) -> tuple[Row, ...]:
 LANDSCAPE = in_order(row for family in FAMILIES for row in rows_of(family))
 
 
+def known_rows() -> tuple[Row, ...]:
+    """The rows of all methods, then the records of all variants."""
+    return (*LANDSCAPE, *VARIANTS)
+
+
 def row_named(name: str) -> Row:
-    """Find a row by the name of its method.
+    """Find a row by the name of its method or variant.
 
     Args:
         name: The name; dashes stand for underscores.
@@ -58,11 +64,15 @@ def row_named(name: str) -> Row:
     Raises:
         ValueError: The method is unknown; the message has the closest names.
     """
-    names = [row.name for row in LANDSCAPE]
+    rows = {row.name: row for row in known_rows()}
     wanted = name.replace("-", "_")
-    if wanted not in names:
-        raise ValueError(f"unknown method {name!r}{did_you_mean(wanted, names)}; known are {', '.join(names)}")
-    return LANDSCAPE[names.index(wanted)]
+    if wanted not in rows:
+        known = ", ".join(row.name for row in LANDSCAPE)
+        raise ValueError(
+            f"unknown method {name!r}{did_you_mean(wanted, rows)}; known are {known}, and the variants that `flowmaps "
+            "methods` lists"
+        )
+    return rows[wanted]
 
 
 def method_of(method: Any) -> Method:
@@ -84,5 +94,6 @@ def method_of(method: Any) -> Method:
     if not isinstance(row, Row):
         raise TypeError(f"training needs a Method, such as fm.methods.imf(), or its name, got {shown(method)}")
     if row.needs_teacher:
-        raise ValueError(f"{row.name} learns from a teacher: pass fm.methods.{row.name}(teacher=...)")
+        place = "methods.variants" if isinstance(row, Variant) else "methods"
+        raise ValueError(f"{row.name} learns from a teacher: pass fm.{place}.{row.name}(teacher=...)")
     return row.build()

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..arguments import shown
 from ..method.method import Method
-from ..methods import LANDSCAPE, Row
-from ..methods.landscape import row_named
+from ..methods import Row
+from ..methods.landscape import known_rows, row_named
 from ..methods.papers import Paper
 from ..methods.row import TEACHER
 
@@ -147,7 +147,7 @@ def _of_name(name: str) -> Row:
 
 def _of_object(method: Method) -> Row:
     """The row of a method that is made: its arguments count, and each use gets a copy."""
-    known = next((row for row in LANDSCAPE if row.name == method.name), None)
+    known = next((row for row in known_rows() if row.name == method.name), None)
     about = {} if known is None else {field.name: getattr(known, field.name) for field in fields(Row)}
     return OwnRow(**{**_unknown(method.name, OWN), **about, "build": Copies(method)}, taught=True)
 

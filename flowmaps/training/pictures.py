@@ -13,7 +13,7 @@ from ..data.transforms import Transformed
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
-from ..methods import LANDSCAPE
+from ..methods.landscape import known_rows
 from ..sampling import by_name, sample
 from ..steps import euler, jump
 
@@ -62,4 +62,4 @@ def learns_jumps(flow: FlowMap, method: Method) -> bool:
 def jumps_of(method: Method) -> int:
     """Number of sampling steps of a method of the landscape, for its last stage; 1 for any other method."""
     last = method.method(len(method.stages) - 1) if isinstance(method, Stages) else method
-    return next((row.few_step for row in LANDSCAPE if row.name == last.name), 1)
+    return next((row.few_step for row in known_rows() if row.name == last.name), 1)
