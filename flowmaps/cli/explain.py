@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from ..experiments.explaining import Explanation, explain
 from ..figures.anatomy import Part, grouped
+from ..methods.variants import Variant
 from ..recipes.rows import OWN, row_of
 from . import drawings
 from .arguments import method_arguments
@@ -68,7 +69,8 @@ def facts(found: Explanation) -> list[tuple[str, str]]:
         ("needs", "; ".join(found.needs) or "nothing but data"),
         ("samples by", found.sampling),
         ("cost", "" if math.isnan(row.cost) else cost),
-        ("notes", row.notes),
+        ("notes", "" if isinstance(row, Variant) else row.notes),
+        ("variant", f"of {row.of}, {row.setting}: {row.sets}" if isinstance(row, Variant) else ""),
         ("paper", row.bibtex and row.reference),
     ]
     return [(name, value) for name, value in known if value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..methods import LANDSCAPE, Row
+from ..methods.landscape import known_rows
+from ..methods.variants import VARIANTS
 from .options import Methods
 from .tables import print_json
 
@@ -44,12 +47,16 @@ TITLE = (
 def run_methods(options: Methods) -> None:
     """Print the landscape."""
     if options.json:
-        return print_json([row.as_dict() for row in LANDSCAPE])
+        return print_json([row.as_dict() for row in known_rows()])
     console = Console()
     console = console if console.is_terminal else Console(width=240)
     whole = console.width >= WIDE
     console.print(landscape_table(tuple(COLUMNS) if whole else NARROW))
     print(TITLE if whole else HINT)
+    print(
+        "\nVariants, which have settings of the papers and their code (docs/papers.md); their names stand for methods:"
+    )
+    print("\n".join(variant_lines(console.width)))
 
 
 def landscape_table(columns: Sequence[str] = tuple(COLUMNS)) -> Table:
@@ -73,6 +80,23 @@ def landscape_table(columns: Sequence[str] = tuple(COLUMNS)) -> Table:
             table.add_row(*(known[column] for column in columns))
         table.add_section()
     return table
+
+
+def variant_lines(width: int) -> list[str]:
+    """A list of the variants: each name with the settings that differ.
+
+    Args:
+        width: Characters of a line.
+
+    Returns:
+        The lines.
+    """
+    longest = max(len(row.name) for row in VARIANTS)
+    lines = []
+    for row in VARIANTS:
+        first, *more = textwrap.wrap(row.sets, max(20, min(width, 120) - longest - 4))
+        lines += [f"  {row.name:<{longest}}  {first}", *(f"{'':{longest + 4}}{line}" for line in more)]
+    return lines
 
 
 def place(row: Row) -> int:

@@ -15,6 +15,7 @@ from ..figures.anatomy import MOMENTS, Part, Stage, anatomy
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import Row
+from ..methods.variants import Variant
 from ..networks import MLP
 from ..recipes.rows import MethodLike, row_of
 from ..velocity import Auxiliary, Averaged, Discriminator, Phased
@@ -49,6 +50,8 @@ class Explanation:
     def sampling(self) -> str:
         """The steps that are valid for the learned map, in words."""
         row = self.row
+        if isinstance(row, Variant) and row.sampled:
+            return row.sampled
         if row.rule == "diffusion":
             return "steps of the ODE: it learns only the velocity"
         if row.only_source is not None:

@@ -75,7 +75,7 @@ def ct(
 
     rule = partial(same_endpoint, solver=jump, compare=compare)
     target = {"jumps": averaged(decay if ema is None else ema)}
-    curriculum = now if grid is karras else partial(now, grid=grid)
+    curriculum = now if grid is karras else on_grid(now, grid)
     term = Term(rule, conditional, weight=weight, sources=target, curriculum=curriculum, name="eulerian")
     return Method(term, name="ct")
 
@@ -93,6 +93,11 @@ def grid_of(grid: Grid, points: int) -> Tensor:
     if points < 2:
         raise ValueError(f"a consistency model needs a grid of at least two points, got {points}")
     return grid(points - 1)
+
+
+def on_grid(curriculum: Callable[[Term, float, Grid], Term], grid: Grid) -> Callable[[Term, float], Term]:
+    """Bind a curriculum to a grid; a resumed run compares both."""
+    return lambda term, progress: curriculum(term, progress, grid)
 
 
 def growing_points(first: int = 2, last: int = 150) -> Callable[[float], int]:

@@ -18,6 +18,7 @@ from ..times import Times, logit_normal_diagonal, to_data
 from ..times.grids import Grid, below, karras
 from ..velocity import conditional
 from ..weight import Weight, by_interval, huber, root
+from .consistency_models import on_grid
 from .row import POSITION, SELF, landscape_row
 
 __all__ = ["ict", "ect"]
@@ -69,7 +70,7 @@ def ict(
         return replace(term.given(to=below(points)), times=times, weight=weight)
 
     rule = partial(same_endpoint, solver=jump, compare=compare)
-    curriculum = now if grid is karras else partial(now, grid=grid)
+    curriculum = now if grid is karras else on_grid(now, grid)
     return Method(Term(rule, conditional, curriculum=curriculum, name="eulerian"), name="ict")
 
 
