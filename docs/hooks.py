@@ -24,6 +24,7 @@ from mkdocs.structure.pages import Page
 import flowmaps
 from flowmaps.methods import LANDSCAPE, Row
 from flowmaps.methods.landscape import FAMILIES, rows_of
+from flowmaps.methods.variants import VARIANTS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path("benchmarks/results")
@@ -230,6 +231,21 @@ def methods(*families: str) -> str:
     return f"*In the library:* {'; '.join(named)}."
 
 
+def variants() -> str:
+    """The papers' own settings, as functions."""
+    header = ("variant", "of", "settings of", "what it sets", "cost", "with own shares")
+    return table(
+        header,
+        [
+            (
+                f"`fm.methods.variants.{row.name}`", f"`fm.methods.{row.of}`", row.setting, row.sets,
+                _number(row.cost), _number(row.shared),
+            )
+            for row in VARIANTS
+        ],
+    )  # fmt: skip
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with right-aligned columns of numbers."""
     numeric = [all(re.fullmatch(r"[\d.]*", cell) for cell in column) for column in zip(*rows, strict=True)]
@@ -246,5 +262,6 @@ def _with_links(reference: str) -> str:
 
 
 INSERTS: dict[str, Callable[..., str]] = {
-    make.__name__: make for make in (file, results, examples, landscape, one_by_one, gradients, costs, methods)
+    make.__name__: make
+    for make in (file, results, examples, landscape, one_by_one, gradients, costs, methods, variants)
 }

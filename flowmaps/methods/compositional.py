@@ -58,7 +58,8 @@ def shortcut(
         jumps by averaged weights, times on a dyadic grid of 2^levels steps
 
     Unlike in the paper, where the network sees the logarithm of the step and diffusion rows have the smallest step,
-    times are continuous and diffusion rows have t = s. Frans et al. 2024, arXiv 2410.12557.
+    times are continuous and diffusion rows have t = s. The paper's code has two jumps on an eighth of the rows, and
+    clamps targets: `variants.shortcut_official`. Frans et al. 2024, arXiv 2410.12557.
 
     Args:
         diagonal: Share of the batch for the second term.
@@ -165,8 +166,8 @@ def fmm(
         E || dF(z, t, s)/ds - u ||^2  +  E || F(z, t, s) - x_s ||^2,  z = F(x_s, s, t), nothing stopped
 
     A jump and its way back; the velocity on the way back at x_s is held to the conditional one, which is unbiased
-    there. Needs both directions of time, and gaps of limited size: sample with as many steps as these need. Boffi,
-    Albergo and Vanden-Eijnden 2024, arXiv 2406.07507.
+    there. Needs both directions of time, and gaps of limited size: sample with as many steps as these need.
+    `variants.fmm_square` has gaps of any size. Boffi, Albergo and Vanden-Eijnden 2024, arXiv 2406.07507.
 
     Args:
         times: Sampler of (s, t); by default gaps from 0.02 to 0.25 in both directions.

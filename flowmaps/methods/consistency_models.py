@@ -53,8 +53,8 @@ def ct(
 
         E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m the point below s on EDM's grid, x_m of the same pair
 
-    F* has averaged weights. Biased at a finite step, since the conditional velocity leads to x_m. Song et al. 2023,
-    arXiv 2303.01469.
+    F* has averaged weights. Biased at a finite step, since the conditional velocity leads to x_m. The paper's code has
+    LPIPS and another end of the grid: `variants.ct_cifar10`. Song et al. 2023, arXiv 2303.01469.
 
     Args:
         points: Progress in [0, 1] -> size of the grid; by default from 2 to 151, like the square root of the progress
@@ -144,7 +144,8 @@ def cd(
 
         E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m the point below s on EDM's grid, x_m a step of the teacher's ODE
 
-    F* has averaged weights. Song et al. 2023, arXiv 2303.01469.
+    F* has averaged weights. The paper's code has Heun's step, LPIPS and another end of the grid: `variants.cd_cifar10`
+    and `variants.cd_imagenet64`. Song et al. 2023, arXiv 2303.01469.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).
@@ -196,7 +197,8 @@ def ctm(
         x_m a step of the teacher's ODE
 
     F' has averaged weights, constant, while gradients pass through its input. The losses of `denoising` and
-    `discriminator` are balanced with the first one by last-layer gradients. Kim et al. 2023, arXiv 2310.02279.
+    `discriminator` are balanced with the first one by last-layer gradients. The paper's code has several Heun steps,
+    LPIPS and the denoising loss: `variants.ctm_cifar10`. Kim et al. 2023, arXiv 2310.02279.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).
@@ -302,7 +304,8 @@ def lcm(
         E d(F(x_s, s, 0), sg[F*(x_m, m, 0)]),  m = s - 1/points, x_m a step of the teacher's ODE
 
     F* has averaged weights. For guidance pass a guided teacher. The step is DDIM's, which is Euler's on the linear
-    path. Luo et al. 2023, arXiv 2310.04378.
+    path. The usual training script has the 50 DDIM times of Stable Diffusion and the mean square:
+    `variants.lcm_ddim50`. Luo et al. 2023, arXiv 2310.04378.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).

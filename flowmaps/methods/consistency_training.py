@@ -50,7 +50,8 @@ def ict(
 
         E (sigma_s - sigma_m)^(-1) d(F(x_s, s, 0), sg[F(x_m, m, 0)]),  sigma = s/(1 - s), m below s on EDM's grid
 
-    Song and Dhariwal 2024, arXiv 2310.14189.
+    The paper's grid ends at the noise levels 0.002 and 80: `variants.ict_cifar10`. Song and Dhariwal 2024, arXiv
+    2310.14189.
 
     Args:
         first: Size of the first grid; it doubles in equal parts of training.

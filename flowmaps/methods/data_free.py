@@ -158,8 +158,9 @@ def pid(
 
         E || V(eps, 1, t) + (t - 1) dV/dt - sg[v(F(eps, 1, t), t)] ||^2,  v the teacher's velocity
 
-    Both branches of the finite difference carry gradient. The paper's network predicts a position (`Endpoint`).
-    Tee et al. 2024, Transactions on Machine Learning Research.
+    Both branches of the finite difference carry gradient. The paper's network predicts a position (`Endpoint`). Its
+    code has a grid of noise levels and LPIPS: `variants.pid_official`. Tee et al. 2024, Transactions on Machine
+    Learning Research.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).

@@ -37,8 +37,8 @@ def lmd(
 
         E || V + (t - s) dV/dt - v(F(x_s, s, t), t) ||^2,  v the teacher's velocity, nothing stopped
 
-    The gradient passes through the derivative and through the teacher's input. Boffi, Albergo and Vanden-Eijnden 2024,
-    arXiv 2406.07507.
+    The gradient passes through the derivative and through the teacher's input. The paper has both orders of s and t:
+    `variants.lmd_both_orders`. Boffi, Albergo and Vanden-Eijnden 2024, arXiv 2406.07507.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).

@@ -45,7 +45,8 @@ def meanflow(
 
         E || V - sg[u + (t - s)(dV/ds + grad_x V . u)] ||^2,  u = eps - x_0
 
-    Geng et al. 2025, arXiv 2505.13447.
+    Geng et al. 2025, arXiv 2505.13447. For CIFAR-10 the paper's code has other times, weight and share:
+    `variants.meanflow_cifar10`.
 
     Args:
         diagonal: Share of the rows with t = s, where the loss is flow matching.
@@ -83,7 +84,8 @@ def imf(
         E || W - u ||^2,  W = V + (s - t) sg[dV/ds + grad_x V . V(x_s, s, s)],  u = eps - x_0
 
     The derivative runs along the flow's own velocity. (The post prints (t - s) in W; the identity it starts from gives
-    (s - t).) Geng et al. 2025, arXiv 2512.02012.
+    (s - t).) The main results of the paper have an auxiliary head for the velocity, which is not offered. Geng et al.
+    2025, arXiv 2512.02012.
 
     Args:
         diagonal: Share of the rows with t = s, where the loss is flow matching.
@@ -160,7 +162,8 @@ def rectified_meanflow(
     """Rectified MeanFlow: MeanFlow's loss on couplings of noise and data that a teacher made, with straighter paths.
 
     The couplings are data: `data.reflow(teacher, data)`, or noise= of the loss. Zhang et al. 2025, arXiv 2511.23342;
-    reflow is from Liu, Gong and Liu 2023, arXiv 2209.03003.
+    reflow is from Liu, Gong and Liu 2023, arXiv 2209.03003. The paper's code leaves out distant couplings, and s ends
+    at 80/81: `variants.rectified_meanflow_official`.
 
     Args:
         diagonal: Share of the rows with t = s, where the loss is flow matching.
@@ -198,7 +201,8 @@ def pixel_meanflow(
 
         E || W - u ||^2,  W as in `imf`,  +  E d(x_s - s V, x_0) for s < until
 
-    For a network that predicts the denoised field x_s - s V (`Endpoint`). Lu et al. 2026, arXiv 2601.22158.
+    For a network that predicts the denoised field x_s - s V (`Endpoint`). The paper's code draws the diagonal apart and
+    has two perceptual distances: `variants.pixel_meanflow_official`. Lu et al. 2026, arXiv 2601.22158.
 
     Args:
         diagonal: Share with t = s of the rows of the first term.

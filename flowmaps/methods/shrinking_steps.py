@@ -50,8 +50,9 @@ def soflow(
         E w <V(x_s, s, t), sg[D]>,  D = (F(x_s, s, t) - F(x_m, m, t))/(m - s),  m = s + r (t - s),
           x_m = x_s + (m - s) u,  and  E || V(x_s, s, s) - u ||^2
 
-    The first loss has the gradient of || V - sg[r u + (1 - r) V(x_m, m, t)] ||^2 / r, up to a constant factor. Luo,
-    Yuan and Liu 2025, arXiv 2512.15657.
+    The first loss has the gradient of || V - sg[r u + (1 - r) V(x_m, m, t)] ||^2 / r, up to a constant factor. The
+    paper's code does not sort the times: `variants.soflow_imagenet`, and `variants.soflow_cifar10` without the second
+    loss. Luo, Yuan and Liu 2025, arXiv 2512.15657.
 
     Args:
         diagonal: Share of the batch for the second term; 0 for none.
@@ -101,7 +102,8 @@ def alphaflow(
 
         E || V - sg[a u + (1 - a) V(x_m, m, t)] ||^2 / a,  m = s + a (t - s), x_m = x_s + (m - s) u;  MeanFlow at a = 0
 
-    a goes from 1 (flow matching along the interval) to 0. Zhang et al. 2025, arXiv 2510.20771.
+    a goes from 1 (flow matching along the interval) to 0. The paper's code draws the diagonal apart and clamps targets:
+    `variants.alphaflow_official`. Zhang et al. 2025, arXiv 2510.20771.
 
     Args:
         diagonal: Share of the rows with t = s, where the loss is flow matching.

@@ -46,7 +46,8 @@ def sct(
         f = cos(tau) z - sin(tau) N, along the conditional velocity
 
     tau = arctan(sigma/alpha) and z = x_s/sqrt(alpha^2 + sigma^2) are TrigFlow's time and state, so that f is the jump
-    to t = 0 on any path; the paper's is `path.trigonometric`. Lu and Song 2024, arXiv 2410.11081.
+    to t = 0 on any path; the paper's is `path.trigonometric`. On the linear path the default times are other noise
+    levels: `variants.sct_linear` has the paper's. Lu and Song 2024, arXiv 2410.11081.
 
     Args:
         times: Sampler of s, with t = 0; by default normal in the logarithm of the noise level.
@@ -81,7 +82,8 @@ def scd(
     """Continuous-time consistency distillation (sCD): as `sct`, with the derivative along the teacher's velocity.
 
     The residual has no noise, so the learned weight equalises values that differ by orders of magnitude. For small
-    networks `weight.squared` may learn faster. Lu and Song 2024, arXiv 2410.11081.
+    networks `weight.squared` may learn faster. `variants.scd_linear` has the paper's noise levels on the linear path.
+    Lu and Song 2024, arXiv 2410.11081.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).
