@@ -292,6 +292,29 @@ def test_trajectory_models_draw_steps_and_denoising_times():
     assert abs(count.double().mean().item() - 9) < SIGMAS * math.sqrt((17**2 - 1) / 12 / DRAWS)
 
 
+LEVELS = [row for row in VARIANTS if row.levels or row.name == "lcm_ddim50"]
+
+
+@pytest.mark.parametrize("row", LEVELS, ids=lambda row: row.name)
+def test_noise_levels_of_another_path_are_refused(row):
+    path = PATHS["trigonometric"]
+    flow = fm.FlowMap(Network(seed=1), path=path, only_source=row.only_source, only_target=row.only_target)
+    with pytest.raises(ValueError, match=f"{row.name} has noise levels .*on Trigonometric.*: take {row.of}"):
+        make(row, gaussian(path)).loss(flow, randn(16, 3))
+
+
+def test_the_times_of_lcm_are_ddims_on_the_path_of_a_schedule_too():
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    path = fm.path.Discrete(tuple((1 - betas).cumprod(0).tolist()))
+    teacher = fm.FlowMap(Network(seed=2), path=path)
+    method = variants.lcm_ddim50(teacher)
+    s, _ = drawn(method.terms[0])
+    level = path.sigma(s.unique()) / path.alpha(s.unique())
+    torch.testing.assert_close(level / (1 + level), ddim_levels(50)[1:], rtol=1e-9, atol=1e-9)
+    flow = fm.FlowMap(Network(seed=1), path=path, only_target=0.0)
+    assert method.loss(flow, randn(16, 3)).value.isfinite()
+
+
 # --- losses
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,16 +10,17 @@ from torch import Tensor
 
 from ...finite_steps import Compare
 from ...method.method import Method
+from ...path import Discrete, linear
 from ...perceptual import lpips
 from ...steps import heun_in_sigma
 from ...times import mixture, to_data
-from ...times.grids import ddim_levels, diagonal_on, edm_levels
+from ...times.grids import ddim_levels, diagonal_on, edm_levels, uniform_grid
 from ...times.samplers import logit_normal_diagonal
 from ...weight import Weight, by_interval, plain, squared
 from ..consistency_models import cd, ct, ctm, lcm
 from ..consistency_training import ict
 from ..trig_flow import scd, sct
-from .record import variant
+from .record import OnPath, variant
 
 __all__ = [
     "cd_cifar10", "cd_imagenet64", "ct_cifar10", "ict_cifar10", "ctm_cifar10", "lcm_ddim50", "sct_linear", "scd_linear",
@@ -36,6 +38,7 @@ TRIGFLOW = to_data(logit_normal_diagonal(-1.0 + 0.6931471805599453, 1.4))
     cost=6,
     shared=6,
     sampled=FROM_80,
+    levels=True,
 )
 def cd_cifar10(teacher: Any = None, *, points: int = 18, ema: float = 0.0, compare: Compare | None = None) -> Method:
     """`cd` as in the code of the paper, for CIFAR-10.
@@ -61,6 +64,7 @@ def cd_cifar10(teacher: Any = None, *, points: int = 18, ema: float = 0.0, compa
     cost=6,
     shared=6,
     sampled=FROM_80,
+    levels=True,
 )
 def cd_imagenet64(
     teacher: Any = None, *, points: int = 40, ema: float = 0.95, compare: Compare | None = None
@@ -81,6 +85,7 @@ def cd_imagenet64(
     setting="the code of the paper, for images of pixels",
     sets="LPIPS, grid from 0.002 to 80",
     sampled=FROM_80,
+    levels=True,
 )
 def ct_cifar10(*, compare: Compare | None = None) -> Method:
     """`ct` as in the code of the paper: LPIPS, and a grid that ends at the noise levels 0.002 and 80.
@@ -97,6 +102,7 @@ def ct_cifar10(*, compare: Compare | None = None) -> Method:
     setting="the paper; no code of it is public",
     sets="grid from 0.002 to 80",
     sampled=FROM_80,
+    levels=True,
 )
 def ict_cifar10(*, first: int = 10, last: int = 1280) -> Method:
     """`ict` on a grid that ends at the noise levels 0.002 and 80, the times 0.002/1.002 and 80/81.
@@ -115,6 +121,7 @@ def ict_cifar10(*, first: int = 10, last: int = 1280) -> Method:
     cost=45,
     shared=22.5,
     sampled=FROM_80,
+    levels=True,
 )
 def ctm_cifar10(
     teacher: Any = None,
@@ -164,21 +171,24 @@ def ctm_cifar10(
 def lcm_ddim50(teacher: Any = None, *, ema: float = 0.95, weight: Weight = squared) -> Method:
     """`lcm` on the 50 DDIM times of Stable Diffusion (`times.grids.ddim_levels`), with the script's mean square.
 
-    The times are those of the linear path. On a path `path.Discrete` with the schedule itself, the grid of `lcm` has
-    these times already.
+    A teacher on a path `path.Discrete` has a schedule of its own. There the grid is uniform, which is DDIM's.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t). The script guides it with scales from 5 to 15.
         ema: Decay of the averaged weights, for each step.
         weight: Distance and weight of the residual; by default the mean square, as in the script.
     """
-    return lcm(teacher, points=50, grid=ddim_levels, ema=ema, weight=weight)
+    path = getattr(teacher, "path", linear)
+    grid = uniform_grid if isinstance(path, Discrete) else ddim_levels
+    (term,) = lcm(teacher, points=50, grid=grid, ema=ema, weight=weight).terms
+    return Method(replace(term, couple=OnPath("lcm_ddim50", "lcm", path if grid is uniform_grid else linear)))
 
 
 @variant(
     sct,
     setting="the paper, on the linear path",
     sets="the paper's noise levels on the linear path; `sct` reads its times on the trigonometric one",
+    levels=True,
 )
 def sct_linear(*, warm_up: float = 0.1, c: float = 0.1) -> Method:
     """`sct` with the noise levels of the paper on the linear path.
@@ -196,6 +206,7 @@ def sct_linear(*, warm_up: float = 0.1, c: float = 0.1) -> Method:
     scd,
     setting="the paper, on the linear path",
     sets="the paper's noise levels on the linear path; `scd` reads its times on the trigonometric one",
+    levels=True,
 )
 def scd_linear(teacher: Any = None, *, warm_up: float = 0.1, c: float = 0.1) -> Method:
     """`scd` with the noise levels of the paper on the linear path.

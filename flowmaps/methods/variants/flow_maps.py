@@ -146,6 +146,7 @@ def soflow_cifar10(*, ratio: Callable[[float], float] | None = None, weight: Wei
     setting="the code of the paper",
     sets="only couplings with mean (eps - x_0)^2 below 0.87; s is at most 80/81",
     sampled="from s = 80/81 with the noise unchanged, as in the code: x - V(x, 80/81, 0)",
+    levels=True,
 )
 def rectified_meanflow_official(
     *, diagonal: float = 0.75, farthest: float = 0.87, weight: Weight = adaptive(0.5, 1e-2, squared)
@@ -238,6 +239,7 @@ def lmd_both_orders(teacher: Any = None, *, weight: Weight = squared) -> Method:
     pid,
     setting="the code of the paper",
     sets="times on a grid of 250 noise levels, difference to the next one towards data, distance of denoised fields",
+    levels=True,
 )
 def pid_official(teacher: Any = None, *, points: int = 250, compare: Compare | None = None) -> Method:
     """`pid` as in the code of the paper: EDM's grid, a difference of one grid cell, LPIPS between denoised fields.

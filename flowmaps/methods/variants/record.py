@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ...arguments import checked
 from ...method.method import Method
+from ...path import Path, linear
+from ...velocity import Pair
 from ..row import Build, Row
 
 
@@ -21,12 +23,38 @@ class Variant(Row):
         setting: The origin of the settings, in a few words.
         sets: The settings that differ from the method's defaults, in words.
         sampled: How its map is sampled, if that differs from the method's; "" otherwise.
+        levels: Whether its times are noise levels, as times of the linear path. It refuses other paths.
     """
 
     of: str
     setting: str
     sets: str
     sampled: str = ""
+    levels: bool = False
+
+
+@dataclass(frozen=True)
+class OnPath:
+    """Coupling that changes nothing, and refuses a flow map on another path than the times are for.
+
+    Args:
+        name: Name of the variant.
+        of: Name of its method.
+        path: The path.
+    """
+
+    name: str
+    of: str
+    path: Path
+
+    def __call__(self, pair: Pair) -> Pair:
+        """Return the pair. Raises ValueError if it is on another path."""
+        if pair.path != self.path:
+            raise ValueError(
+                f"{self.name} has noise levels as times of the path {self.path}, and this flow map is on {pair.path}, "
+                f"where they are other levels: take {self.of}"
+            )
+        return pair
 
 
 def variant(base: Callable[..., Method], *, setting: str, sets: str, **differing: Any) -> Callable[[Build], Build]:
@@ -36,7 +64,7 @@ def variant(base: Callable[..., Method], *, setting: str, sets: str, **differing
         base: The function of the method.
         setting: The origin of the settings, in a few words.
         sets: The settings that differ from the method's defaults, in words.
-        **differing: Fields of the row that differ from the method's, such as `cost`, and `sampled`.
+        **differing: Fields of the row that differ from the method's, such as `cost`; `sampled` and `levels`.
     """
     of: Row = base.row  # type: ignore[attr-defined]
     known = {field.name: getattr(of, field.name) for field in fields(Row)}
@@ -45,9 +73,12 @@ def variant(base: Callable[..., Method], *, setting: str, sets: str, **differing
     def attach(function: Build) -> Build:
         @functools.wraps(function)
         def named(*args: Any, **kwargs: Any) -> Method:
-            method = function(*args, **kwargs)
-            method.name = function.__name__
-            return method
+            made = function(*args, **kwargs)
+            terms = made.terms
+            if build.row.levels:
+                on_linear = OnPath(function.__name__, of.name, linear)
+                terms = tuple(replace(term, couple=on_linear) for term in terms)
+            return Method(*terms, name=function.__name__)
 
         build: Any = checked(named)
         about = {**known, "name": function.__name__, "build": build}
