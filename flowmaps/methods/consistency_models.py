@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..consistency import diffusion
-from ..draws import whole_numbers
-from ..finite_steps import Compare, along_grid, same_endpoint, same_endpoint_seen_at_data
+from ..finite_steps import Compare, same_endpoint, same_endpoint_seen_at_data
 from ..method.balance import gradient_ratio
 from ..method.method import Method
 from ..method.term import Term
 from ..steps import Step, euler, jump
-from ..times.grids import Grid, below, karras, on, on_pairs, points_below, uniform_grid
+from ..times.grids import Grid, below, karras, on, on_pairs, uniform_grid
 from ..times.samplers import Times, logit_normal_diagonal
 from ..velocity import Discriminator, averaged, conditional, fixed
 from ..weight import Weight, huber_each, squared
@@ -183,7 +182,6 @@ def ctm(
     grid: Grid = karras,
     ema: float = 0.999,
     solver: Step = euler,
-    steps: int = 1,
     denoising: float = 0.0,
     denoising_times: Times = logit_normal_diagonal(),
     denoising_weight: Weight = squared,
@@ -207,8 +205,6 @@ def ctm(
         ema: Decay of the averaged weights, for each step.
         solver: Step of the ODE from x_s; by default Euler's. `finite_steps.several(steps.heun, k)` takes k smaller
             steps.
-        steps: Largest number of grid points from s down to m. If it is above 1, each row draws a number up to it and m
-            is not below t; the teacher makes as many steps of `solver`, from point to point.
         denoising: Share of the batch for the paper's denoising loss on the diagonal; 0 for none.
         denoising_times: Sampler of s in the denoising loss; by default logit-normal.
         denoising_weight: Distance and weight in the denoising loss; by default the mean square, in units of velocity.
@@ -219,62 +215,23 @@ def ctm(
     times = grid_of(grid, points)
     adversarial = ADVERSARIAL_SHARE if discriminator is not None else 0.0
     rule = partial(same_endpoint_seen_at_data, to=below(times), solver=solver, compare=compare)
-    main = Term(
-        rule,
-        fixed(teacher),
-        share=1 - denoising - adversarial,
-        times=on_pairs(times),
-        weight=weight,
-        sources={"outer": averaged(ema)},
-        name="eulerian",
-    )
-    if steps > 1:
-        farther = partial(several_points, grid=times, solver=solver, steps=steps, compare=compare)
-        main = replace(main, rule=farther, draws={"count": whole_numbers(steps)})
-    terms = [main]
+    terms = [
+        Term(
+            rule,
+            fixed(teacher),
+            share=1 - denoising - adversarial,
+            times=on_pairs(times),
+            weight=weight,
+            sources={"outer": averaged(ema)},
+            name="eulerian",
+        )
+    ]
     if denoising:
         balance = {"diffusion": gradient_ratio()}
         terms.append(Term(diffusion, share=denoising, times=denoising_times, weight=denoising_weight, balance=balance))
     if discriminator is not None:
         terms.append(adversarial_term(Discriminator(discriminator), adversarial))
     return Method(*terms, name="ctm")
-
-
-def several_points(
-    flow: Any,
-    teacher: Any,
-    x: Tensor,
-    s: Tensor,
-    t: Tensor,
-    *,
-    count: Tensor,
-    grid: Tensor,
-    solver: Step,
-    steps: int,
-    outer: Any,
-    compare: Compare = torch.sub,
-) -> Tensor:
-    """Rule of consistency trajectory models, with m several grid points below s (`same_endpoint_seen_at_data`).
-
-    Args:
-        flow: The flow map.
-        teacher: The velocity that the solver follows.
-        x: Points x_s, (B, ...).
-        s: Source times, (B, 1, ...).
-        t: Target times, (B, 1, ...).
-        count: Number of grid points from s down to m, (B, 1, ...); m is not below t.
-        grid: Ascending times.
-        solver: Step from a grid point to the next one.
-        steps: Largest `count`.
-        outer: Flow map of the jump to the data.
-        compare: Function of the two endpoints.
-
-    Returns:
-        The residual, in units of position.
-    """
-    to = partial(points_below, grid=grid, count=count)
-    walk = along_grid(solver, grid, steps)
-    return same_endpoint_seen_at_data(flow, teacher, x, s, t, to=to, outer=outer, solver=walk, compare=compare)
 
 
 @landscape_row(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
 
 from ..consistency import diffusion
 from ..derivative import stop
@@ -42,3 +46,8 @@ def tangent_warm_up(until: float, largest: float) -> Callable[[Term, float], Ter
     if until == 0:
         return None
     return lambda term, progress: term.given(slope=lambda d: stop(d * min(largest, progress / until)))
+
+
+def clamped(bound: float) -> Callable[[Tensor], Tensor]:
+    """Function that clamps values to [-bound, bound]."""
+    return partial(torch.clamp, min=-bound, max=bound)

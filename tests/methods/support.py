@@ -9,6 +9,8 @@ from flowmaps.methods import LANDSCAPE
 from flowmaps.weight import squared
 from tests.oracles import randn, times
 
+DRAWS = 200_000
+"""Rows of a sampler in statistical tests."""
 STEP = 0.3
 """The share of the interval that finite steps take here."""
 ROWS = {row.name: row for row in LANDSCAPE}
@@ -39,3 +41,21 @@ class Network(nn.Module):
 def batch(n=12, size=3):
     """Data, noise and pairs of times in both directions."""
     return randn(n, size, seed=3), randn(n, size, seed=4), times(n, seed=5)
+
+
+def absolute(a, b):
+    """A distance for vectors, in the place of LPIPS."""
+    return (a - b).abs().mean(1, keepdim=True)
+
+
+def made(row, teacher=None, **options):
+    """A variant with a distance that needs no weights."""
+    known = inspect.signature(row.build).parameters
+    options = {"compare": absolute} | options if "compare" in known else options
+    return row.build(**({"teacher": teacher} if row.needs_teacher else {}), **options)
+
+
+def drawn(term, progress=0.5, n=DRAWS):
+    """(s, t) of a term, in float64."""
+    torch.manual_seed(0)
+    return term.at(progress).times(n, progress, torch.zeros(n, dtype=torch.float64))

@@ -6,24 +6,23 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ...finite_steps import Compare
 from ...method.method import Method
 from ...path import Discrete, linear
 from ...perceptual import lpips
 from ...steps import heun_in_sigma
-from ...times import mixture, to_data
-from ...times.grids import ddim_levels, diagonal_on, edm_levels, uniform_grid
+from ...times import to_data
+from ...times.grids import ddim_levels, edm_levels, uniform_grid
 from ...times.samplers import logit_normal_diagonal
-from ...weight import Weight, by_interval, plain, squared
-from ..consistency_models import cd, ct, ctm, lcm
+from ...weight import Weight, plain, squared
+from ..consistency_models import cd, ct, lcm
 from ..consistency_training import ict
 from ..trig_flow import scd, sct
 from .record import OnPath, variant
 
 __all__ = [
-    "cd_cifar10", "cd_imagenet64", "ct_cifar10", "ict_cifar10", "ctm_cifar10", "lcm_ddim50", "sct_linear", "scd_linear",
+    "cd_cifar10", "cd_imagenet64", "ct_cifar10", "ict_cifar10", "lcm_ddim50", "sct_linear", "scd_linear",
 ]  # fmt: skip
 
 FROM_80 = "from noise at s = 80/81: fm.sample(flow, 80/81 * noise, times=[80/81, 0])"
@@ -52,7 +51,7 @@ def cd_cifar10(teacher: Any = None, *, points: int = 18, ema: float = 0.0, compa
         ema: Decay of the averaged weights, for each step; 0 for none.
         compare: Distance of two positions; None for `perceptual.lpips()`.
     """
-    compare, weight = _distance(compare)
+    compare, weight = distance_and_weight(compare)
     solver = heun_in_sigma
     return cd(teacher, points=points, grid=edm_levels, ema=ema, solver=solver, weight=weight, compare=compare)
 
@@ -93,7 +92,7 @@ def ct_cifar10(*, compare: Compare | None = None) -> Method:
     Args:
         compare: Distance of two positions; None for `perceptual.lpips()`.
     """
-    compare, weight = _distance(compare)
+    compare, weight = distance_and_weight(compare)
     return ct(grid=edm_levels, weight=weight, compare=compare)
 
 
@@ -112,55 +111,6 @@ def ict_cifar10(*, first: int = 10, last: int = 1280) -> Method:
         last: Size of the last grid.
     """
     return ict(first=first, last=last, grid=edm_levels)
-
-
-@variant(
-    ctm,
-    setting="the code of the paper, for CIFAR-10",
-    sets="1 to 17 Heun steps in the noise level, LPIPS, denoising loss with times of its own, grid from 0.002 to 80",
-    cost=45,
-    shared=22.5,
-    sampled=FROM_80,
-    levels=True,
-)
-def ctm_cifar10(
-    teacher: Any = None,
-    *,
-    points: int = 18,
-    steps: int = 17,
-    denoising: float = 0.5,
-    compare: Compare | None = None,
-    discriminator: torch.nn.Module | None = None,
-) -> Method:
-    """`ctm` as in the code of the paper, for CIFAR-10.
-
-    The teacher goes down 1 to `steps` points of the grid by Heun's step in the noise level. The distance is LPIPS. The
-    denoising loss is on, with EDM's weight; half of its noise levels are log-normal, half on the noisier 70% of EDM's
-    grid. In the code the number of steps is drawn once for a batch, and before s and t; here it is drawn for each row,
-    and m is not below t. All rows cost `steps` steps.
-
-    Args:
-        teacher: A FlowMap or any object with velocity(x, t).
-        points: Size of the grid.
-        steps: Largest number of the teacher's steps.
-        denoising: Share of the batch for the denoising loss.
-        compare: Distance of two positions; None for `perceptual.lpips()`.
-        discriminator: A network x -> logits for the adversarial loss; None for none, the first stage of the code.
-    """
-    compare, weight = _distance(compare)
-    return ctm(
-        teacher,
-        points=points,
-        grid=edm_levels,
-        solver=heun_in_sigma,
-        steps=steps,
-        denoising=denoising,
-        denoising_times=mixture(0.5, logit_normal_diagonal(-1.2, 1.2), diagonal_on(edm_levels(1000)[300:])),
-        denoising_weight=by_interval(edm_weight, squared),
-        discriminator=discriminator,
-        weight=weight,
-        compare=compare,
-    )
 
 
 @variant(
@@ -221,23 +171,7 @@ def scd_linear(teacher: Any = None, *, warm_up: float = 0.1, c: float = 0.1) -> 
     return scd(teacher, times=TRIGFLOW, warm_up=warm_up, c=c)
 
 
-def edm_weight(s: Tensor, t: Tensor) -> Tensor:
-    """EDM's weight for data of standard deviation 1/2, for residuals in units of velocity: (1 - s)^2 + 4 s^2.
-
-    It is (q^2 + 1/4)/(q/2)^2 for the denoised data, with the noise level q = s/(1 - s); the residual of the denoised
-    data is s times the one of the velocity.
-
-    Args:
-        s: Times, (B,).
-        t: Not used.
-
-    Returns:
-        The factor, (B,).
-    """
-    return (1 - s) ** 2 + 4 * s**2
-
-
-def _distance(compare: Compare | None) -> tuple[Compare, Weight]:
+def distance_and_weight(compare: Compare | None) -> tuple[Compare, Weight]:
     """A distance with its weight; LPIPS if none is given, and the mean square for a difference."""
     if compare is torch.sub:
         return compare, squared
