@@ -31,14 +31,14 @@ PARTS = {"auxiliary", "correction", "anchor", "direction"}
 PUBLIC = {
     "balance": "residual_ratio gradient_ratio",
     "consistency": "diffusion compositional lagrangian eulerian midpoint uniform two_jumps",
-    "derivative": "jvp detached separate finite_difference functorch time_part keep stop rewound",
-    "draws": "normal uniform Rows",
-    "finite_steps": "eulerian_step lagrangian_step same_endpoint same_endpoint_seen_at_data several",
-    "grids": "karras uniform_grid on on_pairs below",
-    "steps": "jump euler heun ode ancestral sde restart gamma",
+    "derivative": "jvp detached separate finite_difference difference_to functorch time_part keep stop rewound",
+    "draws": "normal uniform whole_numbers Rows",
+    "finite_steps": "eulerian_step lagrangian_step same_endpoint same_endpoint_seen_at_data several along_grid",
+    "grids": "karras edm_levels ddim_levels uniform_grid on on_pairs diagonal_on below points_below neighbour",
+    "steps": "jump euler heun heun_in_sigma ode ancestral sde restart gamma",
     "times": (
         "uniform_triangle uniform_diagonal logit_normal_pairs logit_normal_diagonal gap gap_logit_normal angle_normal "
-        "after_u_shape strip doubling_strip doubling_steps dyadic grid from_noise to_data with_diagonal mixture "
+        "after_u_shape logit_normal_below at_most strip doubling_strip doubling_steps dyadic grid from_noise to_data with_diagonal mixture "
         "growing_gap both_directions phase_of"
     ),
     "velocity": (

@@ -134,6 +134,8 @@ def test_the_shell_trains_and_distils_variants(tmp_path, capsys, monkeypatch):
     assert fm.load(tmp_path / "student").trained.up
     assert cli.main(["train", "two_moons", "--method", "soflow_cifar", "--out", "other", *few]) == 2
     assert "soflow_cifar10" in capsys.readouterr().err
+    assert cli.main(["distill", "run", "--method", "cd_cifar10", "--out", "other", *few[:4], *few[8:]]) > 0
+    assert 'pip install ".[perceptual]"' in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
 def test_a_comparison_takes_a_variant_beside_its_method():
