@@ -11,6 +11,7 @@ import sys
 import tempfile
 import tomllib
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -80,8 +81,8 @@ def run(*command, **options):
 
 
 def install(python, *what):
-    """Install into another environment, with the versions of constraints.txt."""
-    options = ["-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
+    """Install into another environment, with the versions of constraints.txt; most files are never imported there."""
+    options = ["-q", "--disable-pip-version-check", "--no-compile", "-c", ROOT / "constraints.txt"]
     run(sys.executable, "-m", "pip", "--python", python, "install", *options, *what)
 
 
@@ -98,8 +99,17 @@ def use(environment, extra, folder):
     run(environment / "bin" / "python", "-c", USES[extra], cwd=folder, env=quiet)
 
 
+def with_extra(core, wheel, extra):
+    """Install the wheel with one extra into a copy of the environment of the core, and use it."""
+    environment = copied(core, core.with_name(f"with-{extra}"))
+    install(environment / "bin" / "python", f"{wheel}[{extra}]")
+    use(environment, extra, core.with_name(f"use-{extra}"))
+    print(f"flowmaps[{extra}] works", flush=True)
+    shutil.rmtree(environment)
+
+
 def main():
-    """Build the wheel and the source archive, and use each extra."""
+    """Build the wheel, install it alone and with each extra, two at a time, and use each installation."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) == set(USES) - {""} | ELSEWHERE, "each extra has a program in this file"
     with tempfile.TemporaryDirectory() as temporary:
@@ -109,14 +119,10 @@ def main():
         core = home / "core"
         venv.create(core)
         install(core / "bin" / "python", "torch", wheel)
-        for extra in USES:
-            environment = core if not extra else copied(core, home / f"with-{extra}")
-            if extra:
-                install(environment / "bin" / "python", f"{wheel}[{extra}]")
-            use(environment, extra, home / f"use-{extra or 'core'}")
-            print(f"flowmaps[{extra}] works" if extra else "flowmaps works", flush=True)
-            if extra:
-                shutil.rmtree(environment)
+        use(core, "", home / "use-core")
+        print("flowmaps works", flush=True)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            list(pool.map(lambda extra: with_extra(core, wheel, extra), filter(None, USES)))
 
 
 if __name__ == "__main__":
