@@ -38,7 +38,8 @@ PUBLIC = {
     "steps": "jump euler heun heun_in_sigma ode ancestral sde restart gamma",
     "times": (
         "uniform_triangle uniform_diagonal logit_normal_pairs logit_normal_diagonal gap gap_logit_normal angle_normal "
-        "after_u_shape logit_normal_below at_most strip doubling_strip doubling_steps dyadic grid from_noise to_data with_diagonal mixture "
+        "logit_normal_below at_most "
+        "after_u_shape strip doubling_strip doubling_steps dyadic grid from_noise to_data with_diagonal mixture "
         "growing_gap both_directions phase_of"
     ),
     "velocity": (
