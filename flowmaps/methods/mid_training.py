@@ -41,7 +41,8 @@ def cmt(teacher: Any = None, *, points: int = 16, solver: Step = euler, weight: 
 
     Plain regression on fixed targets, without derivatives: a stage between a diffusion model and any of the other
     methods, as in Stages((0.3, cmt(teacher)), (0.7, meanflow())). The paper's code follows the ODE by DPM-Solver++(2M),
-    from data + 80 eps, and compares by LPIPS. Hu, Lai, Mitsufuji and Ermon 2025, arXiv 2509.24526.
+    from data + 80 eps, and compares by LPIPS: `variants.cmt_cifar10`. Hu, Lai, Mitsufuji and Ermon 2025, arXiv
+    2509.24526.
 
     Args:
         teacher: A FlowMap or any object with velocity(x, t).

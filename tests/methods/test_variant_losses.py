@@ -7,7 +7,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.methods import variants
-from flowmaps.methods.variants.trajectories import edm_weight
+from flowmaps.methods.variants.trajectories import dpm_solver, edm_weight, log_levels
 from flowmaps.times.grids import edm_levels, points_below
 from tests.methods.support import Network, absolute, batch, made
 from tests.oracles import PATHS, flow_of, gaussian, jacobian_product, randn, times
@@ -222,3 +222,44 @@ def test_soflow_on_cifar_is_its_finite_step_alone():
     assert [term.name for term in method.terms] == ["eulerian"]
     ratios = [method.terms[0].at(progress).rule.keywords["ratio"] for progress in (0.0, 0.5, 1.0)]
     assert ratios == pytest.approx([1.0, math.sqrt(3.125e-4), 3.125e-4])
+
+
+def test_the_solver_of_mid_training_is_of_second_order():
+    """DPM-Solver++(2M) against the exact flow map of a Gaussian; its first step is DDIM's."""
+    g, errors = gaussian(), []
+    x = randn(6, 3)
+    for points in (40, 80):
+        grid = log_levels(points, 0.05, 20.0)
+        states = dpm_solver(g, x, grid)
+        exact = torch.stack([g.flow_map(x, grid[-1].item(), t) for t in grid.tolist()])
+        assert torch.equal(states[-1], x)
+        errors.append((states - exact).abs().max())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.25)
+    torch.testing.assert_close(states[-2], fm.steps.euler(g, x, grid[-1].item(), grid[-2].item()))
+
+
+def test_mid_training_starts_at_noisy_data_and_compares_the_ends():
+    g = gaussian()
+    x0, eps, _ = batch(24)
+    residuals = []
+    for points in (8, 24):
+        method = variants.cmt_cifar10(g, points=points, compare=torch.sub)
+        (term,) = method.terms
+        grid = log_levels(points)
+        s = grid[1:].repeat(24 // points)
+        loss = method.loss(fm.FlowMap(flow_of(g).network, only_target=0.0), x0, noise=eps, times=(s, 0.0))
+        residuals.append(loss.terms["compositional"].residual.abs().max())
+        start = term.start(fm.velocity.Pair(x0, eps, fm.path.linear, {}), s)
+        torch.testing.assert_close(start, x0 / 81 + 80 / 81 * eps)
+        # one trajectory for each group, from its first rows
+        rule = term.rule
+        states = dpm_solver(g, start[: 24 // points], grid)
+        which = torch.arange(24) % (24 // points)
+        index = (s[:, None] - grid).abs().argmin(1)
+        flow = fm.FlowMap(Network(seed=1))
+        wanted = flow(states[index, which], s, 0.0) - states[0, which]
+        found = rule(flow, g, start, s[:, None], torch.zeros(24, 1).double())
+        torch.testing.assert_close(found, wanted)
+    assert residuals[1] < residuals[0] / 3 and residuals[1] < 0.1  # the error of the solver at the exact map
+    far = method.loss(fm.FlowMap(Network(seed=1), only_target=0.0), x0, noise=eps, times=(s, 0.0))
+    assert far.terms["compositional"].residual.abs().max() > 0.3

@@ -188,6 +188,16 @@ def test_trajectory_models_draw_steps_and_denoising_times():
     assert abs(count.double().mean().item() - 9) < SIGMAS * math.sqrt((17**2 - 1) / 12 / DRAWS)
 
 
+def test_mid_training_draws_every_log_level_equally_often():
+    (term,) = made(fm.methods.landscape.row_named("cmt_cifar10"), gaussian()).terms
+    s, t = drawn(term)
+    points, counts = s.unique(return_counts=True)
+    steps = torch.log(points / (1 - points)).diff()
+    assert len(points) == 16 and not t.any()
+    torch.testing.assert_close(steps, torch.full_like(steps, math.log(80 / 0.002) / 16))
+    assert points[-1].item() == pytest.approx(80 / 81) and torch.equal(counts, torch.full_like(counts, DRAWS // 16))
+
+
 LEVELS = [row for row in VARIANTS if row.levels or row.name == "lcm_ddim50"]
 
 

@@ -27,7 +27,8 @@ def test_a_variant_is_found_by_its_name_like_a_method(row):
     assert row.name.startswith(f"{row.of}_") and row.of in {one.name for one in LANDSCAPE}
     assert fm.methods.landscape.row_named(row.name.replace("_", "-")) is row
     assert row.setting and row.sets and json.loads(json.dumps(row.as_dict()))["of"] == row.of
-    assert made(row, fm.FlowMap(Network(seed=2))).name == row.name
+    method = made(row, fm.FlowMap(Network(seed=2)))
+    assert method.name == row.name and method.data_free == row.data_free
 
 
 @EACH

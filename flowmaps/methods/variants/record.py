@@ -9,6 +9,7 @@ from typing import Any
 
 from ...arguments import checked
 from ...method.method import Method
+from ...method.term import as_drawn
 from ...path import Path, linear
 from ...velocity import Pair
 from ..row import Build, Row
@@ -35,26 +36,28 @@ class Variant(Row):
 
 @dataclass(frozen=True)
 class OnPath:
-    """Coupling that changes nothing, and refuses a flow map on another path than the times are for.
+    """Coupling that refuses a flow map on another path than the times are for.
 
     Args:
         name: Name of the variant.
         of: Name of its method.
         path: The path.
+        then: The coupling of the term.
     """
 
     name: str
     of: str
     path: Path
+    then: Callable[[Pair], Pair] = as_drawn
 
     def __call__(self, pair: Pair) -> Pair:
-        """Return the pair. Raises ValueError if it is on another path."""
+        """Return the coupled pair. Raises ValueError if it is on another path."""
         if pair.path != self.path:
             raise ValueError(
                 f"{self.name} has noise levels as times of the path {self.path}, and this flow map is on {pair.path}, "
                 f"where they are other levels: take {self.of}"
             )
-        return pair
+        return self.then(pair)
 
 
 def variant(base: Callable[..., Method], *, setting: str, sets: str, **differing: Any) -> Callable[[Build], Build]:
@@ -76,8 +79,8 @@ def variant(base: Callable[..., Method], *, setting: str, sets: str, **differing
             made = function(*args, **kwargs)
             terms = made.terms
             if build.row.levels:
-                on_linear = OnPath(function.__name__, of.name, linear)
-                terms = tuple(replace(term, couple=on_linear) for term in terms)
+                names = function.__name__, of.name
+                terms = tuple(replace(term, couple=OnPath(*names, linear, term.couple)) for term in terms)
             return Method(*terms, name=function.__name__)
 
         build: Any = checked(named)
