@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ..methods import LANDSCAPE, Row
-from ..methods.landscape import known_rows
 from ..methods.variants import VARIANTS
 from .options import Methods
 from .tables import print_json
@@ -47,7 +46,7 @@ TITLE = (
 def run_methods(options: Methods) -> None:
     """Print the landscape."""
     if options.json:
-        return print_json([row.as_dict() for row in known_rows()])
+        return print_json([row.as_dict() for row in LANDSCAPE])
     console = Console()
     console = console if console.is_terminal else Console(width=240)
     whole = console.width >= WIDE
