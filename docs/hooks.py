@@ -233,7 +233,7 @@ def methods(*families: str) -> str:
 
 def variants() -> str:
     """The papers' own settings, as functions."""
-    header = ("variant", "of", "settings of", "what it sets", "cost", "with own shares")
+    header = ("variant", "of", "origin", "settings", "cost", "with own shares")
     return table(
         header,
         [

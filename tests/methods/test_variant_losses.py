@@ -263,3 +263,23 @@ def test_mid_training_starts_at_noisy_data_and_compares_the_ends():
     assert residuals[1] < residuals[0] / 3 and residuals[1] < 0.1  # the error of the solver at the exact map
     far = method.loss(fm.FlowMap(Network(seed=1), only_target=0.0), x0, noise=eps, times=(s, 0.0))
     assert far.terms["compositional"].residual.abs().max() > 0.3
+
+
+def test_the_weights_are_the_codes():
+    r, zero = randn(5, 3), torch.zeros(5).double()
+    total, mean = r.square().sum(1), r.square().mean(1)
+    for term in variants.meanflow_cifar10().terms:
+        torch.testing.assert_close(term.weight(r, zero, zero), total / (total + 1e-3) ** 0.75)
+    ratio = math.sqrt(3.125e-4)
+    (term,) = variants.soflow_cifar10().now(0.5)
+    # the residual is sqrt(ratio) D, and the weight of the mean square of D is 1/(m + c)^p
+    torch.testing.assert_close(term.weight(math.sqrt(ratio) * r, zero, zero), ratio * mean / (mean + 1e-3) ** 0.75)
+    (term,) = variants.lcm_ddim50(gaussian()).terms
+    torch.testing.assert_close(term.weight(r, zero, zero), mean)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("cd_cifar10", 0.0), ("cd_imagenet64", 0.95)])
+def test_consistency_distillation_has_the_codes_solver_and_average(name, decay):
+    (term,) = getattr(variants, name)(gaussian(), compare=absolute).terms
+    assert term.rule.keywords["solver"] is fm.steps.heun_in_sigma and term.rule.keywords["compare"] is absolute
+    assert term.sources["jumps"].decay == decay
