@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from typing import Any
 
 from torch import nn
 
@@ -25,7 +26,8 @@ def expect_two_times(network: nn.Module) -> None:
     Raises:
         TypeError: It takes fewer than two times after x.
     """
-    if "forward" not in vars(network) and (found := _one_time(type(network))):
+    kind: Any = type(network)
+    if "forward" not in vars(network) and (found := _one_time(kind)):
         raise TypeError(
             f"a FlowMap calls its network as network(x, s, t), with a source and a target time, and {found} has no "
             "place for the second time: add one, make a student of a trained network (fm.student), or wrap a network "
@@ -34,11 +36,11 @@ def expect_two_times(network: nn.Module) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _one_time(kind: type[nn.Module]) -> str | None:
+def _one_time(kind: Any) -> str | None:
     """The signature of a network without a second time; None if it has one, or if that cannot be seen."""
     try:
         signature = inspect.signature(kind.forward)
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):  # such as of torch.jit
         return None
     every = list(signature.parameters.values())[1:]
     if any(one.kind is one.VAR_POSITIONAL for one in every):
