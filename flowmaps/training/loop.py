@@ -40,6 +40,7 @@ from .config import TrainConfig, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
 from .job import Job
+from .label_checks import warn_of_labels, warn_of_null
 from .learner import Learner
 from .logging import Monitor
 from .record import trained_of
@@ -113,10 +114,13 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     data = as_data(data, standardise=None if flow.units is None else False) if not isinstance(data, Data) else data
     flow.units = _units(flow, data, plan)
     data = with_units(data, flow.units)
-    plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
+    wanted, plan = plan.labels, replace(plan, labels=uses_labels(flow.network, data, plan.labels))
+    warn_of_labels(flow.network, data, wanted, bool(plan.labels))
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
-    flow.guidance = guidance_of(method, data) or flow.guidance
+    learned = guidance_of(method, data)
+    warn_of_null(learned, data, bool(plan.labels))
+    flow.guidance = learned or flow.guidance
     flow.trained = trained_of(flow, method, data, bool(plan.labels))
     config: dict[str, Any] = {}
     if plan.out is not None:
