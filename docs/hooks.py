@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import posixpath
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -246,6 +247,25 @@ def variants() -> str:
     )  # fmt: skip
 
 
+def extras() -> str:
+    """The extras with the lowest versions of their packages, from pyproject.toml, and their uses, from the README."""
+    text = (ROOT / "README.md").read_text().partition("## Extras")[2]
+    uses = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, flags=re.M))
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return table(
+        ("extra", "packages", "for"),
+        [(f"`{name}`", ", ".join(map(_requirement, packages)), uses[name]) for name, packages in declared.items()],
+    )
+
+
+def _requirement(text: str) -> str:
+    """A requirement in words, without its marker; extras of this package by their names."""
+    name, extra, bound = re.match(r"([\w-]+)(?:\[([\w,]+)\])?(?:>=([\d.]+))?", text).groups()  # type: ignore[union-attr]
+    if name == "flowmaps":
+        return ", ".join(f"`{one}`" for one in extra.split(","))
+    return f"{name} {bound}" if bound else name
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with right-aligned columns of numbers."""
     numeric = [all(re.fullmatch(r"[\d.]*", cell) for cell in column) for column in zip(*rows, strict=True)]
@@ -263,5 +283,5 @@ def _with_links(reference: str) -> str:
 
 INSERTS: dict[str, Callable[..., str]] = {
     make.__name__: make
-    for make in (file, results, examples, landscape, one_by_one, gradients, costs, methods, variants)
+    for make in (file, results, examples, landscape, one_by_one, gradients, costs, methods, extras, variants)
 }

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from . import path as paths
-from .arguments import given, refuse_written, version, within
+from .arguments import expect_two_times, given, refuse_written, version, within
 from .outputs import Output, average_velocity
 from .path import Path, Time, expand, linear
 from .serialise import describable
@@ -110,7 +110,7 @@ class FlowMap(nn.Module):
             return states in these units. `train` sets it from the data. None: states are in the units of the data.
 
     Raises:
-        TypeError: The network, the output or the path is of another kind.
+        TypeError: The network, the output or the path is of another kind, or the network takes one time only.
         ValueError: `only_source` or `only_target` is no time. In calls: a time is NaN, outside [0, 1] or unknown to a
             partial map, or the network returns another shape or writes into x.
     """
@@ -128,6 +128,8 @@ class FlowMap(nn.Module):
         super().__init__()
         if not callable(network) or isinstance(network, type | FlowMap):
             raise TypeError(f"a FlowMap needs a network, called as network(x, s, t), got {_kind(network)}")
+        if isinstance(network, nn.Module) and not torch.compiler.is_compiling():
+            expect_two_times(network)
         if not callable(output) or isinstance(output, type):
             raise TypeError(f"an output is a function (value, x, s, t, path) -> V, got {_kind(output)}")
         if not isinstance(path, Path):

@@ -337,3 +337,51 @@ def test_bounds_leave_the_data_end_alone():
 def test_bounds_must_be_in_order():
     with pytest.raises(ValueError, match="low < high"):
         fm.Bounded(low=1.0, high=-1.0)
+
+
+def one_time(signature):
+    """A module whose forward has these arguments, and returns x."""
+    names = {}
+    exec(f"def forward({signature}): return x", names)
+    return type("Net", (nn.Module,), {"forward": names["forward"]})()
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "self, x",
+        "self, x, t",
+        "self, x, t, *, label=None",
+        "self, x, t, **conditions",
+        "self, x, t, y=None",  # the target time would become the label, without an error
+        "self, x, timestep, class_labels",
+        "self, sample, timestep, encoder_hidden_states, return_dict=True",
+    ],
+)
+def test_a_network_with_one_time_is_refused(signature):
+    with pytest.raises(
+        TypeError, match=r"network\(x, s, t\).* and Net.forward\(.*no place for the second time: add one"
+    ):
+        fm.FlowMap(one_time(signature))
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "self, x, s, t",
+        "self, x, s, t=None",
+        "self, x, t, r, y=None",
+        "self, *args",
+        "self, x, s, t, label",
+        "self, x, *times",
+    ],
+)
+def test_a_network_with_two_times_is_taken(signature):
+    flow = fm.FlowMap(one_time(signature))
+    assert flow.around(flow.network).network is flow.network
+
+
+def test_a_forward_of_the_instance_is_not_judged_by_its_class():
+    network = one_time("self, x, t")
+    network.forward = lambda x, s, t: x
+    assert torch.equal(fm.FlowMap(network).average_velocity(torch.ones(2, 3), 1.0, 0.0), torch.ones(2, 3))

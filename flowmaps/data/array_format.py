@@ -101,7 +101,8 @@ def check_values(array: Array, form: ArrayFormat, name: str) -> None:
     if form.kind == "images" and (least < low - slack or most > high + slack):
         raise ValueError(
             f"images of {name} must lie in [{low:g}, {high:g}], and their values reach from {least:g} to {most:g}: "
-            'pass value_range=(low, high), the values that become -1 and 1, or kind="vectors"'
+            "pass value_range=(low, high), the values that become -1 and 1 (of an array in Python pass "
+            '2 * (x - low) / (high - low) - 1), or kind="vectors"'
         )
 
 

@@ -96,6 +96,11 @@ def _wrapped(obj: Any, classes: int | None, held_out: Iterable[Any] | None, kind
     With `look`, numbers that are far from the range that networks expect cause a warning.
     """
     what = type(obj).__name__
+    if _package(obj) == "pandas":
+        raise TypeError(
+            f"expected an array of numbers, got a pandas {what}: pass frame[columns].to_numpy() of its columns of "
+            "numbers, with the labels (array, labels), or the path of a .csv file"
+        )
     if isinstance(obj, TensorDataset) and len(obj.tensors) <= 2:
         obj = obj.tensors
     if isinstance(obj, Mapping):

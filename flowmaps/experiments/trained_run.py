@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ..arguments import did_you_mean
 from ..data import Data, as_data
 from ..data import load as load_data
 from ..data.standardise import with_units
@@ -22,7 +21,7 @@ from ..runs.folder import Run, read_config
 from ..runs.loading import load, read_units
 from ..training import State
 from ..training import train as train_flow
-from ..training.config import LearningConfig, names
+from ..training.config import LearningConfig, check_names, names
 from ..units import Units
 from .forecast import Forecast
 
@@ -112,9 +111,7 @@ def check_settings(name: str, settings: Mapping[str, Any], known: Iterable[str] 
         TypeError: One of them is unknown.
     """
     words = [word for word in (settings_of_training() if known is None else known) if word not in ("out", "labels")]
-    for word in settings:
-        if word not in words:
-            raise TypeError(f"{name}() got an unexpected keyword argument {word!r}{did_you_mean(word, words)}")
+    check_names(name, settings, words)
 
 
 def data_of(data: Any, data_args: Mapping[str, Any] | None = None) -> Data:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from textwrap import dedent, fill
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from ..arguments import at_least, check_seed, expect_path, given, positive, shown, truth, within
+from ..arguments import at_least, check_seed, did_you_mean, expect_path, given, positive, shown, truth, within
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..runs.fingerprint import fingerprint
@@ -160,6 +160,41 @@ class TrainConfig(LearningConfig, KeepingConfig):
         """
         done = step / self.steps if self.steps is not None else seconds / (self.seconds or math.inf)
         return min(done, 1.0)
+
+
+OTHER_WORDS = {
+    "accumulate_grad_batches": "accumulate", "amp": "precision", "bf16": "precision", "ema_decay": "ema",
+    "epochs": "steps", "fp16": "precision", "grad_clip": "clip", "gradient_accumulation_steps": "accumulate",
+    "gradient_clip_val": "clip", "iterations": "steps", "learning_rate": "lr", "log_with": "trackers",
+    "max_epochs": "steps", "max_grad_norm": "clip", "max_steps": "steps", "mixed_precision": "precision",
+    "num_epochs": "steps", "num_steps": "steps", "num_train_epochs": "steps", "output_dir": "out",
+    "random_state": "seed", "save_every": "checkpoint_every", "save_steps": "checkpoint_every",
+    "train_batch_size": "batch_size",
+}  # fmt: skip
+"""Names of settings in other libraries, with the names here."""
+
+
+def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse unknown keyword arguments.
+
+    Args:
+        function: Name of the function in the message.
+        given: Names of the arguments.
+        known: Names that it takes.
+
+    Raises:
+        TypeError: One of them is unknown; the message has the name here, if there is one.
+    """
+    for word in given:
+        if word in known:
+            continue
+        hint = did_you_mean(word, known)
+        if OTHER_WORDS.get(word) in known:
+            epoch = ", and an epoch has as many as the training rows over batch_size" if "epoch" in word else ""
+            hint = f": here it is {OTHER_WORDS[word]}{epoch}"
+        elif word == "device":
+            hint = ": training takes the GPU if there is one, and samples are drawn where the weights are"
+        raise TypeError(f"{function}() got an unexpected keyword argument {word!r}{hint}")
 
 
 def names(*configs: type) -> tuple[str, ...]:

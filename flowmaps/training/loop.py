@@ -36,10 +36,11 @@ from ..runs.loading import read_units
 from ..runs.lock import FolderLock, check_free
 from ..runs.resuming import existing
 from ..units import Units
-from .config import TrainConfig, takes
+from .config import TrainConfig, check_names, names, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
 from .job import Job
+from .label_checks import warn_of_labels, warn_of_null
 from .learner import Learner
 from .logging import Monitor
 from .record import trained_of
@@ -108,15 +109,19 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
         ValueError: If an argument is invalid, the flow map shares trained weights with its teacher, or the run to
             resume has another configuration; it lists the differences.
     """
+    check_names("train", settings, names(TrainConfig))
     plan = TrainConfig(**settings)
     method = _checked(flow, method)
     data = as_data(data, standardise=None if flow.units is None else False) if not isinstance(data, Data) else data
     flow.units = _units(flow, data, plan)
     data = with_units(data, flow.units)
-    plan = replace(plan, labels=uses_labels(flow.network, data, plan.labels))
+    wanted, plan = plan.labels, replace(plan, labels=uses_labels(flow.network, data, plan.labels))
+    warn_of_labels(flow.network, data, wanted, bool(plan.labels))
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
-    flow.guidance = guidance_of(method, data) or flow.guidance
+    learned = guidance_of(method, data)
+    warn_of_null(learned, data, bool(plan.labels))
+    flow.guidance = learned or flow.guidance
     flow.trained = trained_of(flow, method, data, bool(plan.labels))
     config: dict[str, Any] = {}
     if plan.out is not None:
@@ -221,6 +226,11 @@ def _checked(flow: Any, method: Any) -> Method:
     if not isinstance(flow, FlowMap):
         advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
         raise TypeError(f"training needs a FlowMap, got {shown(flow)}{advice}")
+    if flow.like.dtype.itemsize < 4:
+        raise ValueError(
+            f"the weights are {flow.like.dtype}, in which small steps are rounded away: train flow.float(), with "
+            'precision="bf16" for fast products; frozen weights may stay as they are beside trained ones in float32'
+        )
     return method_of(method)
 
 

@@ -18,7 +18,15 @@ def copied(module: M) -> M:
 
     Shared weights are the same parameters: if one of the modules is moved to another device or dtype, they move in all
     of them.
+
+    Raises:
+        TypeError: The module, or a part of it, was made by torch.jit, which cannot be copied.
     """
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise TypeError(
+            "expected a network in Python, got one with a part made by torch.jit, which cannot be copied or "
+            "differentiated: pass the module that it was made from"
+        )
     return copy.deepcopy(module, _results(module) | {id(w): w for w in module.parameters() if not w.requires_grad})
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
+import flowmaps as fm
 from flowmaps import derivative
 from flowmaps.forward_mode import dual
 from flowmaps.forward_mode.tensor import DualTensor
@@ -234,6 +235,24 @@ def test_scripted_networks_are_refused(made):
     """torch's forward mode of a scripted network is wrong from its second call on."""
     with pytest.raises(TypeError, match="torch.jit"):
         derivative.jvp(made(nn.Sequential(nn.Linear(2, 2), nn.SiLU())), (torch.ones(1, 2),), (torch.ones(1, 2),))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+@pytest.mark.parametrize("whole", [True, False])
+def test_networks_with_a_scripted_part_are_not_trained(whole):
+    """torch does not copy one, which an average of its weights needs."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.jit.script(nn.Linear(2, 2))
+
+        def forward(self, x, s, t):
+            return self.inner(x)
+
+    network = torch.jit.trace(fm.networks.MLP(2, 8, 1), (torch.ones(4, 2), torch.ones(4), torch.ones(4)))
+    with pytest.raises(TypeError, match="torch.jit, which cannot be copied"):
+        fm.train(fm.FlowMap(network if whole else Two()), "shortcut", torch.randn(40, 2), steps=1)
 
 
 @pytest.mark.slow

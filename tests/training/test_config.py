@@ -21,7 +21,7 @@ from flowmaps.cli.options_shared import Keeping, Learning
 from flowmaps.export.card import _settings
 from flowmaps.recipes import RECIPES
 from flowmaps.training import TrainConfig, read_config
-from flowmaps.training.config import DECIDING, SIDE, KeepingConfig, LearningConfig, among, help_of, names
+from flowmaps.training.config import DECIDING, OTHER_WORDS, SIDE, KeepingConfig, LearningConfig, among, help_of, names
 from flowmaps.training.schedule import WarmUpDecay
 
 PACKAGE = Path(fm.__file__).parent
@@ -114,8 +114,32 @@ def test_settings_that_cannot_be_are_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             TrainConfig(**given)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
-        fm.train(None, None, None, steps=1, learning_rate=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("learning_rate", ": here it is lr$"),
+        ("epochs", ": here it is steps, and an epoch has as many as the training rows over batch_size"),
+        ("max_grad_norm", ": here it is clip$"),
+        ("mixed_precision", ": here it is precision$"),
+        ("gradient_accumulation_steps", ": here it is accumulate$"),
+        ("device", ": training takes the GPU if there is one"),
+        ("stepps", r" \(did you mean steps"),
+        ("colour", "$"),
+    ],
+)
+def test_words_of_other_libraries_are_answered_by_ours(word, hint, tmp_path):
+    """By `fm.train`, and by the experiments, which take the same settings."""
+    for call in (fm.train, fm.fit):
+        with pytest.raises(TypeError, match=rf"train\(\) got an unexpected keyword argument '{word}'{hint}"):
+            call(None, None, None, steps=1, **{word: 1})
+    with pytest.raises(TypeError, match=rf"train\(\) got an unexpected keyword argument '{word}'{hint}"):
+        fm.experiments.train("two_moons", out=tmp_path / "run", **{word: 1})
+
+
+def test_every_other_word_stands_for_a_setting():
+    assert set(OTHER_WORDS.values()) <= set(names(TrainConfig)) and not OTHER_WORDS.keys() & set(names(TrainConfig))
 
 
 ADDED = '''

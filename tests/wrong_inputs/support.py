@@ -6,6 +6,7 @@ import math
 import re
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -50,7 +51,7 @@ def names():
     """The names in an expression, made anew for each."""
     flow = made("flow")
     return {
-        "fm": fm, "torch": torch, "np": np, "math": math, "functools": functools, "copy": copy,
+        "fm": fm, "torch": torch, "np": np, "pandas": pandas, "math": math, "functools": functools, "copy": copy,
         "nan": math.nan, "inf": math.inf,
         "flow": flow, "classes": made("classes"), "images": made("images"),
         "network": flow.network, "gaussian": fm.exact.Gaussian([0.5, -0.5]),

@@ -243,7 +243,7 @@ TEACHERS = cases(
     fm.student(flow, told=(1,))
     fm.student(flow, tame="yes")
     fm.student(fm.FlowMap(network, only_target=0.0))
-    fm.student(fm.FlowMap(torch.nn.Linear(2, 2)))
+    fm.student(writing)
     fm.velocity.fixed(None)
     fm.velocity.fixed(network)
     fm.velocity.fixed(fm.exact.Gaussian)

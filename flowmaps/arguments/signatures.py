@@ -1,0 +1,51 @@
+"""How a network is called: with two times, which a network of a diffusion model does not have."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from torch import nn
+
+CONDITIONS = {
+    "added_cond_kwargs", "c", "class_label", "class_labels", "classes", "cond", "condition", "conditioning",
+    "conditions", "context", "encoder_hidden_states", "guidance", "label", "labels", "mask", "return_dict", "text", "y",
+}  # fmt: skip
+"""Usual names of arguments that are no time."""
+
+
+def expect_two_times(network: nn.Module) -> None:
+    """Refuse a module whose `forward` does not take (x, s, t), such as the network (x, t, label) of a diffusion model.
+
+    A condition in the place of the target time would be silently wrong.
+
+    Args:
+        network: The module; its own class decides.
+
+    Raises:
+        TypeError: It takes fewer than two times after x.
+    """
+    kind: Any = type(network)
+    if "forward" not in vars(network) and (found := _one_time(kind)):
+        raise TypeError(
+            f"a FlowMap calls its network as network(x, s, t), with a source and a target time, and {found} has no "
+            "place for the second time: add one, make a student of a trained network (fm.student), or wrap a network "
+            "of a diffusion model for its velocity alone (fm.teacher)"
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _one_time(kind: Any) -> str | None:
+    """The signature of a network without a second time; None if it has one, or if that cannot be seen."""
+    try:
+        signature = inspect.signature(kind.forward)
+    except (AttributeError, TypeError, ValueError):  # such as of torch.jit
+        return None
+    every = list(signature.parameters.values())[1:]
+    if any(one.kind is one.VAR_POSITIONAL for one in every):
+        return None
+    placed = [one for one in every if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    if len(placed) >= 3 and placed[2].name not in CONDITIONS:
+        return None
+    return f"{kind.__name__}.forward({', '.join(one.name for one in every)})"
