@@ -80,6 +80,7 @@ class OwnWrites:
             return
         before = [weight._version for weight in network.parameters()]
         buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+        said = set(self.flow._said)
         try:
             with rewound(x0.device), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # training gives them too
@@ -87,6 +88,7 @@ class OwnWrites:
         except Exception:  # whatever the network or the method refuses, the training step says it
             return
         finally:
+            self.flow._said.intersection_update(said)
             names = [name for name, _ in network.named_parameters()]
             now = [weight._version for weight in network.parameters()]
             changed = [name for name, old, new in zip(names, before, now, strict=True) if old != new]
