@@ -253,8 +253,8 @@ class FlowMap(nn.Module):
             self.warn_once(sentence, stacklevel=5)
         label = self.condition.get("label")
         if isinstance(label, int) or (isinstance(label, Tensor) and not self.training and _is_readable([label])):
-            if (sentence := self.trained.warning_of_label(label)) is not None:
-                self.warn_once(sentence, stacklevel=5, kind=NULL)
+            if (said := self.trained.warning_of_label(label)) is not None:
+                self.warn_once(said, stacklevel=5, kind=NULL)
 
     def warn_once(self, sentence: str, stacklevel: int = 2, kind: str | None = None) -> None:
         """Warn, unless this map, or a copy with another condition, has said the same; numbers do not count."""

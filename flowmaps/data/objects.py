@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from ..arguments import at_least, expect_tensor, given, shown, truth
 from ..exact import Exact
-from .check import check_finite, check_labels, check_names, warn_unit_range
+from .check import check_finite, check_labels, check_names
 from .core import Batch, Data, Kind
 from .items import RowForm, is_row, item_of, known_classes, known_names, warn_unread
 from .load import load
@@ -193,8 +193,6 @@ def _check_rows(x: Tensor, name: str, kind: Kind) -> None:
             f"{name} must be floating, or uint8 images (N, C, H, W), got {x.dtype} of shape {tuple(x.shape)}"
         )
     check_finite(x, name)
-    if kind == "images":
-        warn_unit_range(x, name)
 
 
 @dataclass(frozen=True, eq=False)

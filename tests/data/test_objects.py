@@ -80,7 +80,7 @@ def test_bad_tensors_are_refused():
         as_data((X, Y), classes=3)
     with pytest.raises(ValueError, match="has no labels, so classes=3"):
         as_data(X, classes=3)
-    with pytest.warns(UserWarning, match=r"expected in \[-1, 1\] and seem to lie in \[0, 1\]"):
+    with pytest.warns(UserWarning, match=r"expected in \[-1, 1\].*seem to lie in \[0, 1\]"):
         as_data(torch.rand(9, 3, 8, 8))
 
 

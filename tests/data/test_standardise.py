@@ -154,6 +154,13 @@ FAR = {
     "off-centre points": (drawn(500, 2) + 6, "feature 0 has mean (5.9|6)"),
     "latents": (drawn(50, 4, 8, 8) * 5, "they have mean .* standard deviation [45]"),
     "sounds": (drawn(50, 1600) * 3000, "they have mean"),
+    "one of many columns": (drawn(500, 200) + 30 * (torch.arange(200) == 7), r"feature 7 has mean (29\.\d+|30)"),
+    "one of many columns, wide": (
+        drawn(500, 200) * (1 + 14 * (torch.arange(200) == 7)),
+        r"feature 7 has .* deviation 1\d",
+    ),
+    "a channel of volumes": (drawn(50, 2, 4, 4, 4) + 3.4 * torch.arange(2).reshape(2, 1, 1, 1), "feature 1 has mean 3"),
+    "a channel of latents": (drawn(50, 4, 8, 8) * (1 - 0.97 * (torch.arange(4) == 3))[:, None, None], "feature 3 has"),
     "unit vectors": (torch.nn.functional.normalize(drawn(500, 512)), "standard deviation 0.04"),
 }
 
@@ -176,7 +183,12 @@ PICTURES = {
     "grey levels": (grey(40, 3, 8, 8) * 255, r"reach from 0\.\d+ to 25\d.*: pass x / 127.5 - 1"),
     "12 bits": (grey(40, 1, 8, 8) * 4095, r"pass x / 2047.5 - 1"),
     "ImageNet": ((grey(40, 3, 8, 8) - 0.45) / 0.225, r"reach from -(1.99|2).* to 2.*ImageNet"),
-    "[0, 1]": (grey(40, 3, 8, 8), r"seem to lie in \[0, 1\]: pass 2 \* x - 1"),
+    "[0, 1]": (grey(40, 3, 8, 8), r"reach from 0\.?\d* to (1|0\.99).*seem to lie in \[0, 1\]: pass 2 \* x - 1"),
+    "[0, 1] resized": (grey(40, 3, 8, 8) * 1.06 - 0.03, r"reach from -0\.0.* to 1\.0.*seem to lie in \[0, 1\]"),
+    "[-0.5, 0.5]": (grey(40, 3, 8, 8) - 0.5, r"reach from -0\.(5|49).* to 0\.(5|49).* alone, a small part"),
+    "[-1, 0]": (grey(40, 1, 8, 8) - 1, "alone, a small part of it: scale them"),
+    "dark [0, 1]": (grey(40, 1, 8, 8) * 0.4, r"to 0\.(4|39).* alone, a small part"),
+    "dark first": (grey(40, 3, 8, 8) * (torch.arange(40) > 0)[:, None, None, None], r"seem to lie in \[0, 1\]"),
 }
 
 
@@ -193,6 +205,9 @@ def test_usual_rows_cause_no_warning():
         for x in (torch.randn(100, 2), torch.rand(100, 3, 8, 8) * 2 - 1, torch.randn(100, 4, 8, 8), torch.randn(3, 5)):
             as_data(x)
         as_data(torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8))
+        as_data(torch.randn(100, 784).clamp(-1, 1) * (torch.arange(784) % 28 > 3) - 1.0 * (torch.arange(784) % 28 < 4))
+        as_data(grey(9, 3, 8, 8), standardise=False)
+        as_data(torch.zeros(20, 1, 4, 4))
         as_data(fm.exact.Gaussian([5.0, 5.0], 0.01))
 
 
