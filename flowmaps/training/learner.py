@@ -19,6 +19,7 @@ from ..distributed.shards import unshard_in_place
 from ..draws import seeded
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
+from ..method.own_writes import OwnWrites, explain
 from ..runs.checkpoint import read_model, read_optimizers
 from .agreement import Agreement
 from .compiling import Compiled
@@ -27,7 +28,6 @@ from .diagnostics import all_finite, find_cause
 from .ema import Average
 from .loss_module import LossModule, sharded
 from .optimizers import Optimizers
-from .own_writes import OwnWrites, explain
 from .still_times import ROWS, StillTimes
 from .teachers import move_teachers, teachers
 
