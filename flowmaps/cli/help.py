@@ -19,7 +19,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "method", "methods", "method_args", "data_args", "prompts", "recipe", "reduced", "teacher", "start", "reflow",
         "reference", "base",
     ),
-    "how long": ("steps", "seconds", "budget", "batch_size", "lr", "dry_run"),
+    "how long": ("steps", "seconds", "budget", "batch_size", "lr", "device", "dry_run"),
     "network": ("network", "width", "depth", "output", "labels", "lora", "classes"),
     "guidance": ("guidance", "guidance_interval", "label_dropout", "dropout", "negative_prompt"),
     "saving": ("out", "resume", "cache", "json", "sample_every"),

@@ -134,7 +134,7 @@ def train(
     seed = settings.get("seed", settings_of_training()["seed"])
     resumed = resumed_folder(out, name, settings)
     rows = rows_in_units(rows, (start, teacher, reflow), resumed)
-    rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say)
+    rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say, settings.get("device"))
     guide = guide_of_training(
         rows, guidance=guidance, guidance_interval=guidance_interval, label_dropout=label_dropout, labels=labels,
         teacher=teacher, recipe=recipe,
@@ -145,7 +145,7 @@ def train(
         before = None if resumed is None else sizes_before(resumed)
         length = length_of(steps, seconds, STEPS)
         sizes = {"width": width, "depth": depth, "batch_size": batch_size}
-        sizes = sized(rows, sizes, network=network, before=before, say=say, **length)
+        sizes = sized(rows, sizes, network=network, before=before, say=say, where=settings.get("device"), **length)
         batch_size = sizes.pop("batch_size")
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))

@@ -137,8 +137,8 @@ class Method(nn.Module):
     ) -> AbstractContextManager[None]:
         """Let a network that writes into its own weights in training write once, before a loss in this context.
 
-        `loss` does it. Do it yourself around `follow`, `draw` and a compiled loss. It does nothing for other networks, and
-        in evaluation mode.
+        `loss` does it. Do it yourself around `follow`, `draw` and a compiled loss. It does nothing for other networks,
+        and nothing in evaluation mode.
 
         Args:
             flow: The flow map in training.
