@@ -48,8 +48,9 @@ def as_data(
       file;
     - a torch map-style data set of items x0, (x0, label) or dicts of them, or a list of such items;
     - a DataLoader, or any iterable of batches x0, (x0, label) or dicts of them that can be read more than once, such
-      as a `datasets.IterableDataset`. Items with a single label, numbers, tensors (D,) and images (C, H, W) are rows
-      and not batches, except for a DataLoader that makes batches.
+      as a `datasets.IterableDataset`, or the splits of an `IterableDatasetDict` like those of a table. Items with a
+      single label, numbers, tensors (D,) and images (C, H, W) are rows and not batches, except for a DataLoader that
+      makes batches.
 
     Tensors and items are images (C, H, W) in [-1, 1] (or uint8), or any other rows, and keep their floating-point
     dtype. Images (H, W, C) with one or three channels are turned, with a warning. Of finite sets a fifth, at most 10000
@@ -77,6 +78,11 @@ def as_data(
     truth(**given(standardise=standardise))
     if kind not in (None, "images", "vectors"):
         raise ValueError(f'kind must be "images" or "vectors", got {shown(kind)}')
+    if _package(obj) == "datasets" and type(obj).__name__ == "IterableDatasetDict":
+        from .hugging_face import splits_of
+
+        obj, *test = splits_of(obj, "IterableDatasetDict", None, None)
+        held_out = next(iter(test), None) if held_out is None else held_out
     what = type(obj).__name__
     complete = _complete(obj, standardise)
     if complete is not None and (classes is not None or kind is not None):
