@@ -186,7 +186,7 @@ def _check_digits(mean: Tensor, std: Tensor, name: str) -> None:
         )
 
 
-def warn_scale(x: Tensor, kind: Kind, where: str, advice: str) -> None:
+def warn_scale(x: Tensor, kind: Kind, where: str, advice: str, of_file: bool = False) -> None:
     """Warn if rows, or one of their features, are far from the range that networks and methods expect.
 
     Args:
@@ -194,11 +194,12 @@ def warn_scale(x: Tensor, kind: Kind, where: str, advice: str) -> None:
         kind: Their kind. Images are expected in [-1, 1], others at mean 0 and standard deviation 1.
         where: Their name in the message.
         advice: The way out for rows that are no images.
+        of_file: Whether they are read from a file, with the option `value_range` for images.
     """
     if not x.is_floating_point():
         return
     if kind == "images":
-        _warn_images(x, where)
+        _warn_images(x, where, of_file)
         return
     whole, features = x.reshape(-1, 1), x.flatten(1) if x.ndim == 2 else x.movedim(1, -1).flatten(0, -2)
     parts = [whole] if len(x) < SOME else [whole, features]
@@ -220,19 +221,18 @@ def warn_scale(x: Tensor, kind: Kind, where: str, advice: str) -> None:
         return
 
 
-def _warn_images(x: Tensor, where: str) -> None:
+def _warn_images(x: Tensor, where: str, of_file: bool) -> None:
     """Warn if images are not in [-1, 1]: grey levels, normalised for a classifier, or in a small part of the range."""
     low, high = float(x.min()), float(x.max())
     found = f"images of {where} are expected in [-1, 1], and reach from {low:.4g} to {high:.4g}"
     if low >= -0.05 and 0.5 < high <= 1.05:
-        warnings.warn(f"{found}, so they seem to lie in [0, 1]: pass 2 * x - 1", stacklevel=5)
+        advice = "load them with value_range=(0, 1)" if of_file else "pass 2 * x - 1"
+        warnings.warn(f"{found}, so they seem to lie in [0, 1]: {advice}", stacklevel=5)
     elif low >= -1.05 and high <= 1.05:
         if len(x) >= SOME and 0 < high - low <= PART:
-            warnings.warn(
-                f"{found} alone, a small part of it: scale them so that the smallest possible value becomes -1 and the "
-                "largest 1",
-                stacklevel=5,
-            )
+            advice = "scale them so that the smallest possible value becomes -1 and the largest 1"
+            advice = "load them with value_range=(smallest, largest possible value)" if of_file else advice
+            warnings.warn(f"{found} alone, a small part of it: {advice}", stacklevel=5)
     elif low >= 0 and high > 2:
         bits = math.ceil(math.log2(high + 1))
         top = 255 if high <= 255 else 2**bits - 1

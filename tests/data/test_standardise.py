@@ -1,6 +1,7 @@
 """Standardised rows, and the warnings for rows that are far from mean 0 and standard deviation 1."""
 
 import math
+import re
 import warnings
 
 import numpy as np
@@ -197,6 +198,28 @@ PICTURES = {
 def test_pictures_of_another_range_are_said(x, said, wrap):
     with pytest.warns(UserWarning, match=said):
         as_data(wrap(x))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    ("scale", "shift", "said"),
+    [
+        (1.0, 0.0, r"reach from .* they seem to lie in \[0, 1\]: load them with value_range=\(0, 1\)"),
+        (0.4, 0.0, r"to 0\.(4|39)\d* alone, a small part of it: load them with value_range="),
+        (2.0, -1.0, None),
+    ],
+)
+def test_pictures_of_files_of_another_range_are_said(scale, shift, said, layout, tmp_path):
+    x = grey(40, 3, 8, 8) * scale + shift
+    np.save(tmp_path / "x.npy", (x if layout == "NCHW" else x.movedim(1, -1)).numpy())
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        data = load(tmp_path / "x.npy")
+        load(tmp_path / "x.npy", value_range=(-2, 2))
+        load(tmp_path / "x.npy", standardise=False)
+    found = [str(one.message) for one in found if "expected in" in str(one.message)]
+    assert data.kind == "images" and len(found) == (said is not None)
+    assert said is None or re.search(said, found[0])
 
 
 def test_usual_rows_cause_no_warning():
