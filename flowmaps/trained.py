@@ -36,6 +36,7 @@ class TrainedSpec:
             trained without them.
         shape: Shape of one row of data; None if it is not known.
         classes: Number of classes of the labels in training. None: no labels, or not known.
+        class_names: Their names, in the order of their numbers. None: not known.
     """
 
     down: bool = True
@@ -47,9 +48,10 @@ class TrainedSpec:
     dropped: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
     classes: int | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("conditions", "dropped", "shape"):  # a file has lists
+        for name in ("conditions", "dropped", "shape", "class_names"):  # a file has lists
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
 
@@ -199,7 +201,7 @@ def trained_on(
     conditions: Iterable[str] = (),
     dropped: Iterable[str] = (),
     shape: Iterable[int] | None = None,
-    classes: int | None = None,
+    **classes: Any,
 ) -> TrainedSpec:
     """Describe training by times that it draws.
 
@@ -209,7 +211,7 @@ def trained_on(
         conditions: Names of the conditions.
         dropped: Names of the conditions that some rows lack.
         shape: Shape of one row of data.
-        classes: Number of classes, if labels are among the conditions.
+        **classes: `classes` and `class_names`, if labels are among the conditions.
 
     Returns:
         The description.
@@ -231,5 +233,5 @@ def trained_on(
         conditions=tuple(sorted(conditions)),
         dropped=tuple(sorted(dropped)),
         shape=None if shape is None else tuple(shape),
-        classes=classes,
+        **classes,
     )

@@ -92,9 +92,10 @@ def with_classes_of_all(models: Iterable[Any], data: Data) -> Data:
         data = with_classes_of(run, data)
     for flow in models:
         if isinstance(flow, FlowMap) and data.classes is not None and (count := classes_of(flow)):
-            advice = "give the folder of its run, or rows with its own labels as (tensor, labels)"
-            if data.classes != count:
-                data = Numbering("the flow map", count, advice=advice).fit(data)
+            names = flow.trained.class_names if flow.trained is not None else None
+            if names or data.classes != count:
+                advice = "rename the classes of the data, or give rows with the model's own labels as (tensor, labels)"
+                data = Numbering("the flow map", count, dict(enumerate(names or ())), advice=advice).fit(data)
     for run in runs:
         if with_classes_of(run, data) is not data:
             raise ValueError(f"{runs[0]} and {runs[-1]} number their classes differently, so they do not fit together")

@@ -40,7 +40,7 @@ from .job import Job
 from .learner import Learner
 from .logging import Monitor
 from .record import trained_of
-from .teachers import guidance_of, refuse_student
+from .teachers import check_classes, guidance_of, refuse_student
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
     device = device_for(plan, accelerator, processes)
+    if plan.labels:
+        check_classes(flow, method, data)
     flow.guidance = guidance_of(method, data) or flow.guidance
     flow.trained = trained_of(flow, method, data, bool(plan.labels))
     config: dict[str, Any] = {}
