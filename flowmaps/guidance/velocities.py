@@ -15,7 +15,7 @@ from ..networks.embeddings import LabelEmbedding
 from ..path import Path
 from ..serialise import describable
 from .base import GuidedVelocity
-from .conditions import Evaluate, bind, conditioned_scale, evaluate_both, extrapolate, require
+from .conditions import Evaluate, bind, conditioned_scale, evaluate_both, extrapolate, require, warn_untrained_null
 from .intervals import Activity, Interval, as_interval
 
 BAKED = (
@@ -47,6 +47,7 @@ class ClassifierFree(GuidedVelocity):
         require({**(getattr(teacher, "condition", None) or {}), **condition}, self.null)
         if self.scale == 1 or self.is_inactive(times[0]):
             return evaluate(bind(teacher, condition), x, *times)
+        warn_untrained_null(teacher, self.null)
         v, other = evaluate_both(evaluate, teacher, condition, {**condition, **self.null}, x, *times)
         return extrapolate(v, other, self.scale_at(x, times[0]))
 
@@ -83,6 +84,7 @@ class ModelGuidance(ClassifierFree):
         v = evaluate(bind(teacher, condition), x, *times)
         if self.is_inactive(times[0]):
             return v
+        warn_untrained_null(model, self.null)
         there, other = evaluate_both(evaluate, model, condition, {**condition, **self.null}, x, *times)
         scale = conditioned_scale(self.condition, x) if self.scale is None else self.scale
         return v + (self.activity(x, times[0]) * scale * (there - other)).to(v.dtype)
