@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import math
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from tests.methods.test_landscape import Wide, as_the_post_counts, passes, times
 from tests.oracles import gaussian, randn
 
 EACH = pytest.mark.parametrize("row", VARIANTS, ids=[row.name for row in VARIANTS])
+GUIDED = {name: fm.guidance.meanflow for name in ("meanflow", "alphaflow")}
+GUIDED |= {"soflow": fm.guidance.soflow, "pixel_meanflow": fm.guidance.imf}
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 32}
 
 
@@ -154,3 +157,21 @@ def test_the_list_of_methods_names_the_variants(capsys):
     assert "the code of the paper" in text and "clamped at 4" in text
     assert cli.main(["explain", "shortcut_official", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["of"] == "shortcut"
+
+
+@pytest.mark.parametrize("row", [row for row in VARIANTS if row.of in GUIDED], ids=lambda row: row.name)
+def test_a_variant_is_guided_like_its_method(row):
+    """The guided velocity reaches every term: another scale is another loss, with a finite gradient."""
+    values = []
+    for scale in (1.0, 3.0):
+        torch.manual_seed(0)
+        flow = flow_for(row, fm.networks.MLP(2, width=8, depth=1, embedding=8, classes=4))
+        for weight in flow.parameters():
+            weight.data += 0.1 * torch.randn_like(weight)
+        method = fm.guidance.guided(made(row), GUIDED[row.of](scale=scale, null={"label": 3}))
+        assert method.name == row.name
+        loss = method.loss(flow, torch.randn(32, 2), torch.arange(32) % 3, progress=0.5)
+        loss.value.backward()
+        assert all(weight.grad is None or weight.grad.isfinite().all() for weight in flow.parameters())
+        values.append(loss.value.item())
+    assert math.isfinite(values[0]) and values[0] != values[1]
