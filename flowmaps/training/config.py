@@ -209,8 +209,6 @@ def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> No
         if OTHER_WORDS.get(word) in known:
             epoch = ", and an epoch has as many as the training rows over batch_size" if "epoch" in word else ""
             hint = f": here it is {OTHER_WORDS[word]}{epoch}"
-        elif word == "device":
-            hint = ": training takes the GPU if there is one, and samples are drawn where the weights are"
         raise TypeError(f"{function}() got an unexpected keyword argument {word!r}{hint}")
 
 

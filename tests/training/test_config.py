@@ -124,7 +124,6 @@ def test_settings_that_cannot_be_are_refused():
         ("max_grad_norm", ": here it is clip$"),
         ("mixed_precision", ": here it is precision$"),
         ("gradient_accumulation_steps", ": here it is accumulate$"),
-        ("device", ": training takes the GPU if there is one"),
         ("stepps", r" \(did you mean steps"),
         ("colour", "$"),
     ],
