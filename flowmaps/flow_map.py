@@ -8,6 +8,7 @@ s is the source time and t the target time, in [0, 1] with t = 0 data and t = 1 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import re
 import warnings
@@ -299,13 +300,39 @@ def expect_flow(flow: Any) -> None:
         flow: The value.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: It is neither, or its network cannot be called as network(x, s, t).
     """
     if isinstance(flow, FlowMap):  # of each loss, so `like` is not searched for
+        _check_call(flow)
         return
     if isinstance(flow, type) or not all(hasattr(flow, name) for name in ("velocity", "network", "path", "like")):
         advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
         raise TypeError(f"expected a FlowMap, got {_kind(flow)}{advice}")
+
+
+_CALLED: set[type] = set()
+"""Classes of networks that can be called as network(x, s, t)."""
+
+
+def _check_call(flow: Any) -> None:
+    """Raise TypeError if the network of a flow map cannot be called as network(x, s, t); asked once for each class."""
+    network = getattr(flow, "network", None)
+    kind = type(network)
+    if kind in _CALLED or not isinstance(network, nn.Module) or torch.compiler.is_compiling():
+        return
+    try:
+        signature = inspect.signature(network.forward)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind_partial(None, None, None)
+    except TypeError:
+        raise TypeError(
+            f"the network of a FlowMap is called as network(x, s, t), with a source and a target time, and "
+            f"{kind.__name__}.forward takes {signature}: write a module around it whose forward takes x, s and t. A "
+            "pretrained network of one time becomes a flow map by fm.student(fm.teacher(network))"
+        ) from None
+    _CALLED.add(kind)
 
 
 def _kind(value: Any) -> str:
@@ -330,6 +357,7 @@ def check_jump(flow: Any, s: float, t: float) -> None:
     if not callable(flow) or isinstance(flow, type) or (isinstance(flow, nn.Module) and not hasattr(flow, "velocity")):
         advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
         raise TypeError(f"a jump needs a flow map, called as flow(x, s, t), got {_kind(flow)}{advice}")
+    _check_call(flow)
     # A FlowMap does so itself, except on a GPU, where it would have to wait for the times: here they are still numbers.
     # A rule may give tensors, which the FlowMap checks.
     for name, time in (("source", s), ("target", t)):
@@ -353,6 +381,7 @@ def check_velocity(flow: Any, need: str, advice: str = "") -> None:
     if not callable(getattr(flow, "velocity", None)) or isinstance(flow, type):
         advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
         raise TypeError(f"{need}, an object with velocity(x, t), got {_kind(flow)}{advice}")
+    _check_call(flow)
     for name in ("source", "target"):
         only = getattr(flow, f"only_{name}", None)
         if only is not None:

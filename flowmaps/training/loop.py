@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..arguments import brief_repr, shown
+from ..arguments import brief_repr, did_you_mean, shown
 from ..data import Data, as_data
 from ..data.labels import uses_labels
 from ..data.standardise import with_units
@@ -33,7 +33,7 @@ from ..runs.lock import FolderLock, check_free
 from ..runs.resuming import existing
 from ..units import Units
 from .accelerating import device_for, make_accelerator, processes_of
-from .config import TrainConfig, takes
+from .config import TrainConfig, names, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
 from .job import Job
@@ -41,6 +41,9 @@ from .learner import Learner
 from .logging import Monitor
 from .record import trained_of
 from .teachers import check_classes, guidance_of, refuse_student
+
+SETTINGS = names(TrainConfig)
+"""Names of the keyword arguments of `train`."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,9 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
         ValueError: If an argument is invalid, the flow map shares trained weights with its teacher, or the run to
             resume has another configuration; it lists the differences.
     """
+    for name in settings:
+        if name not in SETTINGS:
+            raise TypeError(f"training has no setting {name!r}{did_you_mean(name, SETTINGS)}; see fm.train")
     plan = TrainConfig(**settings)
     method = _checked(flow, method)
     data = as_data(data, standardise=None if flow.units is None else False) if not isinstance(data, Data) else data

@@ -114,8 +114,10 @@ def test_settings_that_cannot_be_are_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             TrainConfig(**given)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'learning_rate'"):
+    with pytest.raises(TypeError, match=r"no setting 'learning_rate'"):
         fm.train(None, None, None, steps=1, learning_rate=1e-3)
+    with pytest.raises(TypeError, match=r"no setting 'batchsize' \(did you mean batch_size\?\)"):
+        fm.fit(None, None, None, steps=1, batchsize=3)
 
 
 ADDED = '''

@@ -6,6 +6,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -35,6 +36,17 @@ class WritingNetwork(torch.nn.Module):
         return x.mul_(2)
 
 
+class OneTime(torch.nn.Module):
+    """A network of a diffusion model, which has one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x, t):
+        return x * self.weight
+
+
 @functools.cache
 def made(name):
     """Objects that the expressions share; they are never trained."""
@@ -57,6 +69,7 @@ def names():
         "x": torch.randn(4, 2), "rows": torch.randn(40, 2), "whole": torch.randint(9, (4, 2)),
         "method": fm.methods.imf(), "lsd": fm.methods.lsd(), "label": torch.tensor([0, 1, 2, 0]),
         "writes": Writes(), "writing": fm.FlowMap(WritingNetwork()), "meta": torch.empty(4, 2, device="meta"),
+        "OneTime": OneTime, "frame": pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
         "data": fm.data.load("gaussian"), "digits": fm.data.load("digits"),
     }  # fmt: skip
 
