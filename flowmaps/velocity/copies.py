@@ -18,7 +18,23 @@ def copied(module: M) -> M:
 
     Shared weights are the same parameters: if one of the modules is moved to another device or dtype, they move in all
     of them.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The copy.
+
+    Raises:
+        TypeError: A part is compiled by TorchScript, whose weights torch cannot copy.
     """
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise TypeError(
+                f"training keeps copies of the network, and torch cannot copy a TorchScript module"
+                f"{f' ({name})' if name else ''}: give the module that torch.jit was called on, and compile by "
+                "compile=True"
+            )
     return copy.deepcopy(module, _results(module) | {id(w): w for w in module.parameters() if not w.requires_grad})
 
 

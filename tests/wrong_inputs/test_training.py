@@ -134,6 +134,7 @@ LOSSES = cases(
 
 TRAINING = cases(
     """
+    fm.train(fm.FlowMap(scripted), method, data, steps=1)
     fm.train(None, method, data, steps=1)
     fm.train(network, method, data, steps=1)
     fm.train(gaussian, method, data, steps=1)
