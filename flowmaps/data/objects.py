@@ -26,6 +26,8 @@ from .toys import exact
 
 SEEN = 64
 """Rows of a data set of torch that are read to look at their scale."""
+TABLES = ("numpy", "pandas", "polars")
+"""Packages whose iterable objects are tables, not streams of batches."""
 ADVICE = (
     "pass fm.data.as_data(x, standardise=True), whose samples come back in these units, or standardise=False to keep "
     "these numbers"
@@ -125,6 +127,11 @@ def _wrapped(obj: Any, classes: int | None, held_out: Iterable[Any] | None, kind
     elif _is_stream(obj):
         return _stream(obj, classes, held_out, kind, look)
     else:
+        if _package(obj) in ("pandas", "polars"):
+            raise TypeError(
+                f"a {what} of {_package(obj)} is no data set: pass its numbers, frame[COLUMNS].to_numpy(), or with "
+                "labels (frame[COLUMNS].to_numpy(), list(frame[LABEL]))"
+            )
         raise TypeError(
             "expected a name, a path, a tensor, (tensor, labels), an exact distribution, a torch Dataset or an "
             f"iterable of batches that can be read again, got {what}"
@@ -295,7 +302,9 @@ def _is_stream(obj: Any) -> bool:
     if _package(obj) == "datasets":
         return type(obj).__name__ == "IterableDataset"
     single = (bytes, Mapping, Iterator, Tensor, tuple)
-    return isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) != "numpy"
+    return (
+        isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) not in TABLES
+    )
 
 
 def _with_tensors(iterable: Any) -> Any:
