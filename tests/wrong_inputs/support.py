@@ -74,7 +74,7 @@ def names():
         "x": torch.randn(4, 2), "rows": torch.randn(40, 2), "whole": torch.randint(9, (4, 2)),
         "method": fm.methods.imf(), "lsd": fm.methods.lsd(), "label": torch.tensor([0, 1, 2, 0]),
         "writes": Writes(), "writing": fm.FlowMap(WritingNetwork()), "meta": torch.empty(4, 2, device="meta"),
-        "scripted": made("scripted"), "OneTime": OneTime, "frame": pandas.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
+        "scripted": made("scripted"), "OneTime": OneTime,
         "data": fm.data.load("gaussian"), "digits": fm.data.load("digits"),
     }  # fmt: skip
 

@@ -26,7 +26,6 @@ DATA = cases(
     fm.data.as_data(iter([rows]))
     fm.data.as_data({"x": rows.tolist()})
     fm.data.as_data(b"rows")
-    fm.data.as_data(frame)
     fm.data.as_data([])
     fm.data.as_data([rows.tolist()])
     fm.data.as_data([rows, rows[:, :1]], held_out=[rows[:, :1]]).held_out(3)
