@@ -61,7 +61,7 @@ class Rows:
     first: int = 0
     every: int = 1
     total: int | None = None
-    mean: Callable[[Tensor], Tensor] = _alone
+    mean: Callable[[Tensor], Tensor] = field(default=_alone, repr=False)
     scale: float = field(init=False, default=1.0)
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from .arguments import expect_two_times, given, refuse_written, version, within
 from .outputs import Output, average_velocity
 from .path import Path, Time, expand, linear
 from .serialise import describable
-from .trained import TrainedSpec
+from .trained import NULL, TrainedSpec
 from .units import Units
 
 ADVICE = {
@@ -253,10 +253,14 @@ class FlowMap(nn.Module):
             found.append(self.trained.warning_of_tensors(*times))
         for sentence in filter(None, found):
             self.warn_once(sentence, stacklevel=5)
+        label = self.condition.get("label")
+        if isinstance(label, int) or (isinstance(label, Tensor) and not self.training and _is_readable([label])):
+            if (said := self.trained.warning_of_label(label)) is not None:
+                self.warn_once(said, stacklevel=5, kind=NULL)
 
-    def warn_once(self, sentence: str, stacklevel: int = 2) -> None:
+    def warn_once(self, sentence: str, stacklevel: int = 2, kind: str | None = None) -> None:
         """Warn, unless this map, or a copy with another condition, has said the same; numbers do not count."""
-        kind = re.sub(r"\d\S*", "", sentence)
+        kind = re.sub(r"\d\S*", "", sentence) if kind is None else kind
         if kind not in self._said:
             self._said.add(kind)
             warnings.warn(sentence, stacklevel=stacklevel)

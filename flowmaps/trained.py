@@ -15,6 +15,8 @@ from torch import Tensor
 
 SCALES = ("guidance", "guidance_from", "guidance_to")
 """Conditions of guidance, which `FlowMap.guidance` describes."""
+NULL = "null condition"
+"""Kind of the warnings about a null condition that was never trained, of which one is given."""
 NEAR = 0.05
 """Gap s - t in the middle of time below which jumps are short enough to train the velocity, their limit, too."""
 
@@ -33,6 +35,8 @@ class TrainedSpec:
         dropped: Names of the conditions that some rows lacked, by label or text dropout, so that the map is also
             trained without them.
         shape: Shape of one row of data; None if it is not known.
+        classes: Number of classes of the labels in training. None: no labels, or not known.
+        class_names: Their names, in the order of their numbers. None: not known.
     """
 
     down: bool = True
@@ -43,9 +47,11 @@ class TrainedSpec:
     conditions: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
+    classes: int | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("conditions", "dropped", "shape"):  # a file has lists
+        for name in ("conditions", "dropped", "shape", "class_names"):  # a file has lists
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
 
@@ -136,6 +142,58 @@ class TrainedSpec:
                 )
         return None
 
+    def warning_of_label(self, label: Any) -> str | None:
+        """Say that labels are beyond the classes of training, such as an untrained null class.
+
+        Args:
+            label: The condition `label` of a call: a number, or a tensor. Its values are read.
+
+        Returns:
+            A sentence with advice; None if the labels were trained, or if that is not known.
+        """
+        if (beyond := self._beyond(label)) is None:
+            return None
+        return (
+            f"this flow map was trained on the classes 0 to {(self.classes or 0) - 1}, with a label in every row, and "
+            f"is called with the label {beyond}, which is untrained: {self._dropout('label')}"
+        )
+
+    def warning_of_null(self, null: Mapping[str, Any]) -> str | None:
+        """Say that guidance compares with a condition that was never trained.
+
+        Args:
+            null: The null conditions by name. The values of labels are read.
+
+        Returns:
+            A sentence with advice; None if they were trained, or if that is not known.
+        """
+        for name, value in null.items():
+            if name in self.conditions and name not in self.dropped and name not in SCALES:
+                if name == "label" and self.classes is not None and self._beyond(value) is None:
+                    continue  # guidance away from another class
+                return (
+                    f"guidance compares with the null value of the condition {name!r}, and this flow map was trained "
+                    f"with {name!r} in every row, so its answer there is untrained: {self._dropout(name)}"
+                )
+        return None
+
+    def _beyond(self, label: Any) -> int | None:
+        """The largest label, if it is no class of training and labels were not dropped."""
+        if self.classes is None or "label" in self.dropped or "label" not in self.conditions:
+            return None
+        label = torch.as_tensor(label)
+        if label.is_floating_point() or label.is_complex() or not label.numel() or label.is_meta:
+            return None
+        largest = int(label.max())
+        return largest if largest >= self.classes else None
+
+    def _dropout(self, name: str) -> str:
+        """How to train a map without a condition."""
+        if name == "label":
+            null = "NULL" if self.classes is None else self.classes
+            return f"train with label dropout, data.transforms.transformed(data, LabelDropout(0.1, {null}))"
+        return "train with dropout of this condition (data.transforms.TextDropout)"
+
 
 def trained_on(
     times: Iterable[tuple[Tensor, Tensor]],
@@ -143,6 +201,7 @@ def trained_on(
     conditions: Iterable[str] = (),
     dropped: Iterable[str] = (),
     shape: Iterable[int] | None = None,
+    **classes: Any,
 ) -> TrainedSpec:
     """Describe training by times that it draws.
 
@@ -152,6 +211,7 @@ def trained_on(
         conditions: Names of the conditions.
         dropped: Names of the conditions that some rows lack.
         shape: Shape of one row of data.
+        **classes: `classes` and `class_names`, if labels are among the conditions.
 
     Returns:
         The description.
@@ -173,4 +233,5 @@ def trained_on(
         conditions=tuple(sorted(conditions)),
         dropped=tuple(sorted(dropped)),
         shape=None if shape is None else tuple(shape),
+        **classes,
     )

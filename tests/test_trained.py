@@ -174,6 +174,106 @@ def test_classes_that_training_left_out_are_untrained():
     assert "without the condition 'label'" in said(lambda: fm.sample(flow, fm.noise(flow, 4), condition=label))[0]
 
 
+LABEL, NULL = torch.tensor([0, 1, 2, 0, 1]), {"label": 3}
+
+
+def classed(dropped=(), **known):
+    return swirl(conditions=("label",), dropped=dropped, classes=3, **known)
+
+
+def guided_by(make):
+    """A call that samples a map guided by `make(flow)`."""
+    return lambda flow: fm.sample(make(flow), points(), 2, step="euler", condition=LABEL)
+
+
+GUIDED = {
+    "classifier_free": guided_by(lambda flow: fm.guidance.classifier_free(flow, 2.0, null=NULL)),
+    "tensor": guided_by(lambda flow: fm.guidance.classifier_free(flow, 2.0, null={"label": torch.tensor([3])})),
+    "by rows": lambda flow: (
+        fm.guidance.classifier_free(flow, null=NULL).given(label=LABEL, guidance=2.0).velocity(points(), 0.5)
+    ),
+    "interval": guided_by(lambda flow: fm.guidance.classifier_free(flow, 2.0, null=NULL, interval=(0.9, 1.0))),
+    "model_guidance": guided_by(lambda flow: fm.guidance.model_guidance(classed(), flow, 1.0, null=NULL)),
+    "as a teacher": lambda flow: fm.methods.pid(teacher=fm.guidance.classifier_free(flow, 2.0, null=NULL)).loss(
+        fm.FlowMap(Swirl()), points(), LABEL
+    ),
+    "mixture": lambda flow: fm.guidance.mixture({flow.given(label=1): 2.0, flow.given(label=3): -1.0}).velocity(
+        points(), 0.5
+    ),
+    "a plain call": lambda flow: fm.sample(flow, points(), condition=torch.full((5,), 3)),
+}
+
+
+@pytest.mark.parametrize("name", GUIDED)
+def test_guidance_by_an_untrained_null_class_warns_once(name):
+    """Without label dropout no row had the null class, so the network's answer to it is its initial weights."""
+    found = said(lambda flow=classed(): [GUIDED[name](flow), GUIDED[name](flow)])
+    assert len(found) == 1 and "untrained" in found[0] and "LabelDropout(0.1, 3)" in found[0], found
+    assert said(lambda: GUIDED[name](classed(dropped=("label",)))) == []
+    unknown = swirl()
+    unknown.trained = None
+    assert said(lambda: GUIDED[name](unknown)) == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda flow: fm.guidance.classifier_free(flow, 1.0, null=NULL),
+        lambda flow: fm.guidance.classifier_free(flow, 3.0, null={"label": 1}),  # away from a class of training
+        lambda flow: fm.guidance.classifier_free(flow, 3.0, null=NULL, interval=(0.0, 0.1)),  # acts at no step
+        lambda flow: fm.guidance.autoguidance(flow, flow, 2.0),
+        lambda flow: fm.guidance.mixture({flow.given(label=1): 2.0, flow.given(label=0): -1.0}),
+    ],
+)
+def test_guidance_that_asks_for_trained_conditions_is_silent(make):
+    assert said(lambda: guided_by(make)(classed())) == []
+
+
+def test_a_null_text_without_text_dropout_warns():
+    class Worded(Swirl):
+        def forward(self, x, s, t, text):
+            return super().forward(x, s, t) + text
+
+    for dropped in ((), ("text",)):
+        flow = fm.FlowMap(Worded()).eval()
+        flow.trained = TrainedSpec(conditions=("text",), dropped=dropped)
+        guided = fm.guidance.classifier_free(flow, 2.0, null={"text": torch.zeros(1, 2)})
+        found = said(lambda guided=guided: guided.given(text=torch.ones(5, 2)).velocity(points(), 0.5))
+        assert found == [] if dropped else "TextDropout" in found[0] and len(found) == 1
+
+
+class Scaled(nn.Module):
+    """A network that is conditioned on the scale of guidance."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.weight = network, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, s, t, label=None, guidance=None):
+        factor = 1.0 if guidance is None else (1 + self.weight * guidance)[:, None]
+        return self.network(x, s, t, label) * factor
+
+
+ROW_SCALES = ("imf", "tvm", "lsd")
+
+
+@pytest.mark.parametrize("name", ["meanflow", "soflow", *ROW_SCALES])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_training_towards_guidance_needs_label_dropout(name, dropout):
+    """A guided target compares with the network's own null class, which training teaches by label dropout alone."""
+    data = fm.data.load("two_moons", labels=True)
+    changes = [transforms.LabelDropout(0.2, 2)] * dropout
+    if name in ROW_SCALES:
+        changes.append(transforms.GuidanceScales(1.0, 3.0))
+    source = getattr(fm.guidance, name)(null={"label": 2})
+    method = fm.guidance.guided(getattr(fm.methods, name)(), source)
+    flow = fm.FlowMap(Scaled(fm.networks.MLP(2, width=8, depth=1, classes=2)))
+    data = transforms.transformed(data, *changes) if changes else data
+    found = said(lambda: fm.fit(flow, method, data, **QUIET))
+    found = [one for one in found if "null value" in one]
+    assert [] == found if dropout else len(found) == 1 and "LabelDropout(0.1, 2)" in found[0]
+
+
 @pytest.mark.parametrize("name", ["lsd", "ect", "imf", "tvm", "freeflow", "ctm", "psd", "alphaflow"])
 def test_training_itself_does_not_warn(name):
     make, exact = getattr(fm.methods, name), fm.data.load("gaussian").exact

@@ -3,6 +3,7 @@
 A wrong type is a TypeError, a wrong value a ValueError. The message says the expected and the actual value.
 """
 
+from .devices import device_of
 from .names import did_you_mean, expect_path, install, refuse_factory
 from .numbers import (
     MOST_CLASSES,
@@ -36,7 +37,8 @@ from .tensors import (
 
 __all__ = [
     "MOST_CLASSES", "MOST_LAYERS", "MOST_VALUES", "MOST_WIDTH", "at_least", "between", "brief", "brief_repr",
-    "check_seed", "checked", "did_you_mean", "expect_finite", "expect_floating", "expect_path", "expect_tensor",
-    "expect_two_times", "finite", "given", "install", "is_readable", "numbered", "positive", "refuse_factory",
+    "check_seed", "checked", "device_of", "did_you_mean", "expect_finite", "expect_floating", "expect_path",
+    "expect_tensor", "expect_two_times", "finite", "given", "install", "is_readable", "numbered", "positive",
+    "refuse_factory",
     "refuse_written", "shown", "truth", "version", "whole", "within",
 ]  # fmt: skip

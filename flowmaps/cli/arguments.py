@@ -81,6 +81,8 @@ def keywords(options: Any, *without: str) -> dict[str, Any]:
         found["guidance_interval"] = interval_of(found["guidance_interval"])
     if "data_args" in found:
         found["data_args"] = data_arguments(found["data_args"])
+        if not found.pop("standardise", True):
+            found["data_args"].setdefault("standardise", False)
     if found.get("method") is not None:
         found["method"] = method_named(found["method"])
     if "method_args" in found:

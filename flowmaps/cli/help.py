@@ -16,10 +16,10 @@ from ..training.config import help_of
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "what": (
-        "method", "methods", "method_args", "data_args", "prompts", "recipe", "reduced", "teacher", "start", "reflow",
-        "reference", "base",
+        "method", "methods", "method_args", "data_args", "standardise", "prompts", "recipe", "reduced", "teacher",
+        "start", "reflow", "reference", "base",
     ),
-    "how long": ("steps", "seconds", "budget", "batch_size", "lr", "dry_run"),
+    "how long": ("steps", "seconds", "budget", "batch_size", "lr", "device", "dry_run"),
     "network": ("network", "width", "depth", "output", "labels", "lora", "classes"),
     "guidance": ("guidance", "guidance_interval", "label_dropout", "dropout", "negative_prompt"),
     "saving": ("out", "resume", "cache", "json", "sample_every"),
@@ -205,8 +205,11 @@ def unknown_option(word: str, kind: type, name: str, others: Mapping[str, Sequen
     if typed in (*names, "help", "help_all") or typed.removeprefix("no_") in names:
         return ""
     for option, known in others.items():
-        if option in names and typed in known:
-            return f"{name} has no option --{typed.replace('_', '-')}: write --{option.replace('_', '-')} {typed}=VALUE"
+        if option not in names:
+            continue
+        if typed in known or typed.removeprefix("no_") in known:
+            value = f"{typed}=VALUE" if typed in known else f"{typed.removeprefix('no_')}=False"
+            return f"{name} has no option --{typed.replace('_', '-')}: write --{option.replace('_', '-')} {value}"
     near = did_you_mean(typed, names).replace("_", "-")
     for other in names:
         near = near.replace(f" {other.replace('_', '-')}", f" --{other.replace('_', '-')}")

@@ -31,7 +31,11 @@ class Training(Learning):
     labels: bool = True
     """Make the network class-conditional if the data has class labels."""
     data_args: tuple[str, ...] = ()
-    """Options of the data set, as name=value; standardise=False keeps the units of a table in training."""
+    """Options of the data set, as name=value, such as labels=kind value_range=(0,255)."""
+    standardise: bool = True
+    """Standardise the columns of a table for training; samples come back in its units. --no-standardise (the same as
+    --data-args standardise=False) keeps its numbers. Rows of several axes are standardised by --data-args
+    standardise=True."""
     couplings: int = 50_000
     """Number of couplings of noise and data that a model makes, for methods that train on couplings."""
 
@@ -62,7 +66,7 @@ class Train(Keeping, Training):
     seconds: float | None = None
     """Train for this many seconds instead of --steps. Such a run does not give the same numbers twice."""
     teacher: Path | None = None
-    """Run folder of the trained model that a distillation method learns from."""
+    """Run folder, or file of fm.save, of the trained model that a distillation method learns from."""
     guidance: str | None = None
     """Learn samples guided towards their class: 2 bakes in one scale, 1:8 trains a guidance-conditioned network on
     scales from this range. With --teacher the teacher is guided; it must know the null class."""
@@ -72,11 +76,12 @@ class Train(Keeping, Training):
     """Share of rows without their label, which teaches the network the null class that guidance needs. None: 0.1 with
     --guidance and without --teacher, else 0."""
     reflow: Path | None = None
-    """Run folder of a model that couples noise with data by its ODE. Training on these couplings straightens paths."""
+    """Run folder or file of a model that couples noise with data by its ODE. Training on these couplings straightens
+    paths."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Run folder. None: runs/DATA-METHOD, with a number if that exists."""
     start: Path | None = None
-    """Run folder of a model to start from, with its network and output."""
+    """Run folder or file of a model to start from, with its network and output."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,10 @@ class Distill(Keeping, Learning):
     none."""
     data_args: tuple[str, ...] = ()
     """Options of the data set, as name=value."""
+    standardise: bool = True
+    """Standardise the columns of a table for training; samples come back in its units. --no-standardise (the same as
+    --data-args standardise=False) keeps its numbers. Rows of several axes are standardised by --data-args
+    standardise=True."""
     prompts: Path | None = None
     """File with a prompt on each line: one for each image, or prompts alone, without images. None: the captions of the
     images."""

@@ -19,6 +19,8 @@ class Common:
 class Learning(LearningConfig, Common):
     """Options of learning."""
 
+    device: str | None = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping(KeepingConfig, Common):

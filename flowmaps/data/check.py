@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,14 +40,6 @@ def refuse_non_finite(nan: int, infinite: int, values: int, where: str) -> None:
     """
     if nan or infinite:
         raise ValueError(f"{where} must be finite, and of {values} values {nan} are NaN and {infinite} infinite")
-
-
-def warn_unit_range(x: Tensor, where: str) -> None:
-    """Warn if floating-point images seem to lie in [0, 1], as many readers give them, instead of [-1, 1]."""
-    if x.is_floating_point() and bool((x >= 0).all()) and bool((x <= 1).all()) and bool((x > 0.5).any()):
-        warnings.warn(
-            f"images of {where} are expected in [-1, 1] and seem to lie in [0, 1]: pass 2 * x - 1", stacklevel=4
-        )
 
 
 def unmasked(values: Any, where: str) -> Any:

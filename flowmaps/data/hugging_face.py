@@ -138,7 +138,7 @@ def dataset_data(
     Raises:
         ValueError: A split or column does not exist, or labels are wrong.
     """
-    parts = [_plain(part) for part in _splits(loaded, name, split, held_out)]
+    parts = [_plain(part) for part in splits_of(loaded, name, split, held_out)]
     features = parts[0].features
     column = rows_column(features, column, name)
     texts = texts_of(parts, captions, name) if captions else None
@@ -184,8 +184,8 @@ def _plain(part: Any) -> Any:
     return part.select_columns(part.format["columns"]).with_format(None)
 
 
-def _splits(loaded: Any, name: str, split: str | None, held_out: str | None) -> list[Any]:
-    """[training part] or [training part, held-out part]."""
+def splits_of(loaded: Any, name: str, split: str | None, held_out: str | None) -> list[Any]:
+    """The splits of a data set of several: [training part] or [training part, held-out part]."""
     if not isinstance(loaded, dict):
         if split is not None or held_out is not None:
             raise ValueError(f"{name} is a single table without splits, so split and held_out do not apply")
@@ -194,7 +194,10 @@ def _splits(loaded: Any, name: str, split: str | None, held_out: str | None) -> 
     held_out = held_out or next((key for key in HELD_OUT_NAMES if key in loaded and key != split), None)
     for key in (split, held_out):
         if key is not None and key not in loaded:
-            raise ValueError(f'{name} has no split "{key}", it has {", ".join(loaded)}')
+            raise ValueError(
+                f'{name} has no split "{key}", it has {", ".join(loaded) or "none"}: name the split for training'
+                f" (split=NAME of data.load), or pass it alone, as in data[{next(iter(loaded), key)!r}]"
+            )
     if split == held_out:
         raise ValueError(f'split and held_out are both "{split}", and rows for training must not be held out')
     return [loaded[key] for key in (split, held_out) if key is not None]

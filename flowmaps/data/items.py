@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -36,10 +37,12 @@ def item_of(item: Any, name: str) -> tuple[Tensor, Any]:
         x, label = item if row is None else item[row], None if target is None else item[target]
     elif isinstance(item, (tuple, list)) and len(item) in (1, 2):
         x, label = item[0], item[1] if len(item) == 2 else None
+    if _is_array(x):
+        x = torch.as_tensor(x)
     if not isinstance(x, Tensor):
         raise TypeError(
-            f"items of {name} must be a tensor, (tensor, label) or a dict of them, got {_describe(item)}; convert them "
-            "in its transform"
+            f"items of {name} must be a tensor or an array, (tensor, label) or a dict of them, got {_describe(item)}; "
+            "convert them in its transform"
         )
     return x.detach(), label
 
@@ -55,9 +58,14 @@ def _keys(item: Mapping[Any, Any]) -> tuple[Any, Any]:
     """The keys of the row and of the label, None if there is none: usual names, or the only tensor of numbers."""
     lower = {str(key).lower(): key for key in reversed(list(item))}
     target = next((lower[name] for name in LABEL_NAMES if name in lower), None)
-    usual = [lower[name] for name in ROW_NAMES if name in lower and isinstance(item[lower[name]], Tensor)]
-    others = [key for key, value in item.items() if key != target and isinstance(value, Tensor) and value.ndim]
+    usual = [lower[name] for name in ROW_NAMES if name in lower and _is_array(item[lower[name]])]
+    others = [key for key, value in item.items() if key != target and _is_array(value) and value.ndim]
     return (usual[0] if usual else others[0] if len(others) == 1 else None), target
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is a tensor, or an array of numbers of numpy."""
+    return isinstance(value, Tensor) or (type(value).__module__ == "numpy" and value.dtype.kind in "fiub")
 
 
 def _describe(item: Any) -> str:
@@ -87,9 +95,8 @@ def is_row(item: Any, origin: Any, name: str) -> bool:
         return origin.batch_sampler is None
     x, label = item_of(item, name)
     if label is not None:
-        return (
-            not (isinstance(label, (Sequence, Tensor)) and not isinstance(label, str)) or getattr(label, "ndim", 1) == 0
-        )
+        of_sequence = 1 if isinstance(label, Sequence) and not isinstance(label, str) else 0
+        return bool(getattr(label, "ndim", of_sequence) == 0)
     return x.ndim <= 1 or (x.ndim == 3 and (x.shape[0] in (1, 3) or channels_last(x.shape)))
 
 

@@ -77,8 +77,9 @@ def load(
     data = read(*paths, **options)
     if standardise or (standardise is None and name not in NAMES and is_table(data)):
         data = standardised(data)
-    elif standardise is None and read.__name__ in MEASURED and data.kind != "images":
-        warn_scale(data.draw(256).x0, data.kind, data.name, ADVICE)
+    elif standardise is None and read.__name__ in MEASURED and data.levels is None:
+        if options.get("value_range") is None:
+            warn_scale(data.draw(256).x0, data.kind, data.name, ADVICE, of_file=True)
     recipe = {"name_or_path": where, **options, **(data.recipe or {}), **given(standardise=standardise)}
     data = replace(data, recipe=recipe)
     return data if class_names is None else _named(data, tuple(class_names))

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from ..arguments import at_least, expect_tensor, given, shown, truth
 from ..exact import Exact
-from .check import check_finite, check_labels, check_names, warn_unit_range
+from .check import check_finite, check_labels, check_names
 from .core import Batch, Data, Kind
 from .items import RowForm, is_row, item_of, known_classes, known_names, warn_unread
 from .load import load
@@ -26,6 +26,8 @@ from .toys import exact
 
 SEEN = 64
 """Rows of a data set of torch that are read to look at their scale."""
+TABLES = ("numpy", "pandas", "polars")
+"""Packages whose iterable objects are tables, not streams of batches."""
 ADVICE = (
     "pass fm.data.as_data(x, standardise=True), whose samples come back in these units, or standardise=False to keep "
     "these numbers"
@@ -48,8 +50,9 @@ def as_data(
       file;
     - a torch map-style data set of items x0, (x0, label) or dicts of them, or a list of such items;
     - a DataLoader, or any iterable of batches x0, (x0, label) or dicts of them that can be read more than once, such
-      as a `datasets.IterableDataset`. Items with a single label, numbers, tensors (D,) and images (C, H, W) are rows
-      and not batches, except for a DataLoader that makes batches.
+      as a `datasets.IterableDataset`, or the splits of an `IterableDatasetDict` like those of a table. Items with a
+      single label, numbers, tensors (D,) and images (C, H, W) are rows and not batches, except for a DataLoader that
+      makes batches.
 
     Tensors and items are images (C, H, W) in [-1, 1] (or uint8), or any other rows, and keep their floating-point
     dtype. Images (H, W, C) with one or three channels are turned, with a warning. Of finite sets a fifth, at most 10000
@@ -77,6 +80,11 @@ def as_data(
     truth(**given(standardise=standardise))
     if kind not in (None, "images", "vectors"):
         raise ValueError(f'kind must be "images" or "vectors", got {shown(kind)}')
+    if _package(obj) == "datasets" and type(obj).__name__ == "IterableDatasetDict":
+        from .hugging_face import splits_of
+
+        obj, *test = splits_of(obj, "IterableDatasetDict", None, None)
+        held_out = next(iter(test), None) if held_out is None else held_out
     what = type(obj).__name__
     complete = _complete(obj, standardise)
     if complete is not None and (classes is not None or kind is not None):
@@ -96,11 +104,6 @@ def _wrapped(obj: Any, classes: int | None, held_out: Iterable[Any] | None, kind
     With `look`, numbers that are far from the range that networks expect cause a warning.
     """
     what = type(obj).__name__
-    if _package(obj) == "pandas":
-        raise TypeError(
-            f"expected an array of numbers, got a pandas {what}: pass frame[columns].to_numpy() of its columns of "
-            "numbers, with the labels (array, labels), or the path of a .csv file"
-        )
     if isinstance(obj, TensorDataset) and len(obj.tensors) <= 2:
         obj = obj.tensors
     if isinstance(obj, Mapping):
@@ -119,6 +122,11 @@ def _wrapped(obj: Any, classes: int | None, held_out: Iterable[Any] | None, kind
     elif _is_stream(obj):
         return _stream(obj, classes, held_out, kind, look)
     else:
+        if _package(obj) in ("pandas", "polars"):
+            raise TypeError(
+                f"a {what} of {_package(obj)} is no data set: pass its numbers, frame[COLUMNS].to_numpy(), or with "
+                "labels (frame[COLUMNS].to_numpy(), list(frame[LABEL]))"
+            )
         raise TypeError(
             "expected a name, a path, a tensor, (tensor, labels), an exact distribution, a torch Dataset or an "
             f"iterable of batches that can be read again, got {what}"
@@ -198,8 +206,6 @@ def _check_rows(x: Tensor, name: str, kind: Kind) -> None:
             f"{name} must be floating, or uint8 images (N, C, H, W), got {x.dtype} of shape {tuple(x.shape)}"
         )
     check_finite(x, name)
-    if kind == "images":
-        warn_unit_range(x, name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +297,9 @@ def _is_stream(obj: Any) -> bool:
     if _package(obj) == "datasets":
         return type(obj).__name__ == "IterableDataset"
     single = (bytes, Mapping, Iterator, Tensor, tuple)
-    return isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) != "numpy"
+    return (
+        isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) not in TABLES
+    )
 
 
 def _with_tensors(iterable: Any) -> Any:

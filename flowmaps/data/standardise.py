@@ -24,6 +24,8 @@ ALIKE = 10
 """Largest ratio of standard deviations of features that count as one signal, such as the samples of a sound."""
 LEAST_STD, MOST_STD, MOST_MEAN = 0.1, 3.0, 3.0
 """Standard deviations and means of features between which no warning is given."""
+SOME, PART = 8, 1.1
+"""Rows from which features, and the range of images, are measured; largest length of a range that is a small part."""
 
 
 @dataclass(frozen=True)
@@ -184,24 +186,31 @@ def _check_digits(mean: Tensor, std: Tensor, name: str) -> None:
         )
 
 
-def warn_scale(x: Tensor, kind: Kind, where: str, advice: str) -> None:
-    """Warn if rows are far from the range that networks and methods expect.
+def warn_scale(x: Tensor, kind: Kind, where: str, advice: str, of_file: bool = False) -> None:
+    """Warn if rows, or one of their features, are far from the range that networks and methods expect.
 
     Args:
         x: Some rows (B, *shape).
         kind: Their kind. Images are expected in [-1, 1], others at mean 0 and standard deviation 1.
         where: Their name in the message.
         advice: The way out for rows that are no images.
+        of_file: Whether they are read from a file, with the option `value_range` for images.
     """
     if not x.is_floating_point():
         return
     if kind == "images":
-        _warn_images(x, where)
+        _warn_images(x, where, of_file)
         return
-    rows = x.flatten(1) if x.ndim == 2 and 8 <= len(x) and x.shape[1] <= FEW_FEATURES else x.reshape(-1, 1)
-    mean, std = _moments(iter([rows]))
-    far = (mean.abs() > MOST_MEAN) | (std > MOST_STD) | ((std < LEAST_STD) & (std > 0))
-    for feature in far.nonzero()[:1, 0].tolist():
+    whole, features = x.reshape(-1, 1), x.flatten(1) if x.ndim == 2 else x.movedim(1, -1).flatten(0, -2)
+    parts = [whole] if len(x) < SOME else [whole, features]
+    for rows in reversed(parts) if x.ndim == 2 and x.shape[1] <= FEW_FEATURES else parts:
+        mean, std = _moments(iter([rows]))
+        far = (mean.abs() > MOST_MEAN) | (std > MOST_STD)
+        if rows.shape[1] <= FEW_FEATURES:  # almost constant columns, as the border of flat pictures, do no harm
+            far |= (std < LEAST_STD) & (std > 0)
+        if not far.any():
+            continue
+        feature = int(far.nonzero()[0])
         which = f"feature {feature} has" if rows.shape[1] > 1 else "they have"
         others = f" (and {int(far.sum()) - 1} other features are far too)" if far.sum() > 1 else ""
         warnings.warn(
@@ -209,15 +218,22 @@ def warn_scale(x: Tensor, kind: Kind, where: str, advice: str) -> None:
             f"{mean[feature]:.4g} and standard deviation {std[feature]:.4g}{others}: {advice}",
             stacklevel=5,
         )
-
-
-def _warn_images(x: Tensor, where: str) -> None:
-    """Warn if images reach beyond [-1, 1]: grey levels up to 255, or images that are normalised for a classifier."""
-    low, high = float(x.min()), float(x.max())
-    if low >= -1.05 and high <= 1.05:
         return
+
+
+def _warn_images(x: Tensor, where: str, of_file: bool) -> None:
+    """Warn if images are not in [-1, 1]: grey levels, normalised for a classifier, or in a small part of the range."""
+    low, high = float(x.min()), float(x.max())
     found = f"images of {where} are expected in [-1, 1], and reach from {low:.4g} to {high:.4g}"
-    if low >= 0 and high > 2:
+    if low >= -0.05 and 0.5 < high <= 1.05:
+        advice = "load them with value_range=(0, 1)" if of_file else "pass 2 * x - 1"
+        warnings.warn(f"{found}, so they seem to lie in [0, 1]: {advice}", stacklevel=5)
+    elif low >= -1.05 and high <= 1.05:
+        if len(x) >= SOME and 0 < high - low <= PART:
+            advice = "scale them so that the smallest possible value becomes -1 and the largest 1"
+            advice = "load them with value_range=(smallest, largest possible value)" if of_file else advice
+            warnings.warn(f"{found} alone, a small part of it: {advice}", stacklevel=5)
+    elif low >= 0 and high > 2:
         bits = math.ceil(math.log2(high + 1))
         top = 255 if high <= 255 else 2**bits - 1
         warnings.warn(f"{found}: pass x / {top / 2:g} - 1", stacklevel=5)

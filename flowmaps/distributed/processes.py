@@ -13,18 +13,20 @@ from torch import Tensor
 from ..draws import Rows
 
 
-def join(timeout: float) -> bool:
+def join(timeout: float, cpu: bool = False) -> bool:
     """Join the other processes that a launcher has started, unless that is done or there are none.
 
     Args:
         timeout: Seconds that processes wait for one another.
+        cpu: Whether several processes train on CPUs, although there are GPUs.
 
     Returns:
         The argument `cpu` of accelerate. Without it, accelerate does not detect processes that torchrun started on
         CPUs.
     """
-    cpu = not torch.accelerator.is_available()
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    cpu = not torch.accelerator.is_available() or (cpu and several)
+    if several and not dist.is_initialized():
         from accelerate import PartialState
 
         PartialState(cpu=cpu, timeout=timedelta(seconds=timeout))

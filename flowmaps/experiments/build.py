@@ -27,7 +27,7 @@ from ..runs.loading import load
 NetworkName = Literal["auto", "mlp", "dit", "unet"]
 OutputName = Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"]
 ModelLike = str | PathLike[str] | FlowMap
-"""A flow map, or the folder of its run."""
+"""A flow map, the folder of its run, or the file that `fm.save` wrote."""
 
 
 def check_method_arguments(build: Callable[..., Any], names: Iterable[str]) -> None:
@@ -103,6 +103,11 @@ def make_method(
 def is_path(model: Any) -> TypeGuard[str | PathLike[str]]:
     """Whether a model is given as a run folder."""
     return isinstance(model, str | PathLike)
+
+
+def opened(model: Any) -> Any:
+    """The flow map of a file that `fm.save` wrote; any other model is returned unchanged."""
+    return load(Path(model)) if is_path(model) and Path(model).is_file() else model
 
 
 def flow_of(model: ModelLike) -> FlowMap:

@@ -7,8 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from ..arguments import at_least, did_you_mean, expect_path, given, positive, shown, truth, within
 from ..training.config import TrainConfig
 from .build import NetworkName, OutputName
@@ -30,24 +28,6 @@ def folder_of(run: Any, name: str = "run") -> Path:
     """
     expect_path(name, run)
     return Path(run)
-
-
-def device_of(name: Any) -> torch.device:
-    """The device of a name.
-
-    Args:
-        name: The name, such as "cpu" or "cuda:1".
-
-    Returns:
-        The device.
-
-    Raises:
-        ValueError: This torch has no such device here.
-    """
-    try:
-        return torch.empty(0, device=torch.device(name)).device
-    except (RuntimeError, TypeError, AssertionError):
-        raise ValueError(f"`device` must be one that this torch has here, such as cpu, got {shown(name)}") from None
 
 
 def check_networks(

@@ -33,6 +33,7 @@ from ..runs.folder import versions
 from ..runs.lock import check_free
 from ..runs.resuming import compare as compared
 from ..serialise import current
+from ..training.config import SIDE
 from .build import NetworkName, OutputName
 from .checks import check_by_name, check_networks, check_settings_of_training, folder_of
 from .comparison_runs import ComparisonRuns
@@ -148,7 +149,7 @@ def compare(
             in progress.
         say: Receives progress messages.
         **settings: Keyword arguments of `flowmaps.train` that all methods share: lr, ema, clip, seed,
-            precision, compile, progress_bar.
+            precision, compile, device, progress_bar.
 
     Returns:
         The comparison, with its table.
@@ -169,7 +170,9 @@ def compare(
     source = data_of(data, data_args)
     length = length_of(steps, seconds, STEPS)
     sizes = {"width": width, "depth": depth, "batch_size": batch_size}
-    sizes = sized(source, sizes, network=network, before=_sizes_before(out), say=say, **length)
+    sizes = sized(
+        source, sizes, network=network, before=_sizes_before(out), say=say, where=settings.get("device"), **length
+    )
     settings["batch_size"] = sizes.pop("batch_size")
     settings = {name: settings.get(name, usual) for name, usual in settings_of_training().items() if name in LEARNING}
     length = {name: value for name, value in length.items() if value is not None}
@@ -198,8 +201,8 @@ def compare(
 def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, shared: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that all methods of one table share, as JSON; further methods may be added later."""
     about = {name: getattr(data, name) for name in ("name", "shape", "recipe")} | {"contents": contents(data)}
+    shared = {name: value for name, value in shared.items() if name not in SIDE}
     found = {"data": about, "length": dict(length), "teacher": teacher and str(teacher), **shared}
-    del found["progress_bar"]
     if teacher is not None and (checkpoint := latest(teacher / "checkpoints", ("ema",))) is not None:
         found["weights_sha256"] = short(json_checksum(checkpoint[1]["files"]))
     return json.loads(json.dumps(fingerprint(found) | {"fingerprint": "samples", "versions": versions()}))

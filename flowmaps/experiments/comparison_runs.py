@@ -136,7 +136,9 @@ class ComparisonRuns:
         flow = make_flow(self.data, row, **self.networks)
         data = self.data
         if row.coupled and teacher:
-            data = couple(data, str(teacher), self.couplings, self.networks["seed"], self.say)
+            data = couple(
+                data, str(teacher), self.couplings, self.networks["seed"], self.say, self.settings.get("device")
+            )
         resume = (run / "config.json").is_file()
         train_into(run, flow, method, data, self.say, resume=resume, **self.length, **self.settings)
 
@@ -149,7 +151,7 @@ class ComparisonRuns:
             return known
         self.say(f"Measuring {run} (a large network takes minutes) ...")
         loaded, labels = load_with_step(run), read_config(run)["training"]["labels"]
-        flow = loaded.flow.to(device())
+        flow = loaded.flow.to(device(self.settings.get("device")))
         size = size_of(flow, self.data, uses_labels(flow.network, self.data, labels))
         say_fewer(self.say, size)
         how: dict[str, Any] = {"labels": labels, "say": self.say}

@@ -113,7 +113,8 @@ def distill(
     half = lora is not None and settings.get("precision") == "bf16"
     options = SourceOptions(
         data=data, data_args=data_args, prompts=prompts, negative_prompt=negative_prompt, classes=classes,
-        moments=moments, cache=cache, component=component, variant=variant, half=half, say=say,
+        moments=moments, cache=cache, component=component, variant=variant, half=half,
+        device=settings.get("device"), say=say,
     )  # fmt: skip
     source = source_of(folder, options)
     rows = source.data(row)

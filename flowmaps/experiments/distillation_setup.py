@@ -146,9 +146,15 @@ def source_of(folder: str | PathLike[str], options: SourceOptions) -> Pretrained
         The run if the folder is one, else the pipeline.
 
     Raises:
-        ValueError: An option for pipelines is given with a run, or the folder is neither.
+        ValueError: An option for pipelines is given with a run, or the folder is neither; a file is refused.
     """
     path = Path(folder)
+    if path.is_file():
+        raise ValueError(
+            f"{folder} is a file, and distillation needs a run folder or a pipeline, with its data and its classes: "
+            f"train on data with this flow map, fm.experiments.train(data, method=..., teacher={str(folder)!r}), or "
+            f"flowmaps train DATA --teacher {folder}"
+        )
     if not (path / "config.json").is_file() or (path / "model_index.json").is_file():
         from .pipeline_source import PipelineSource
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..arguments import finite, numbered
+from ..arguments import device_of, finite, numbered
 from ..data import Data
 from ..data.class_names import listed
 from ..data.labels import uses_labels
@@ -29,7 +29,7 @@ from ..flow_map import FlowMap
 from ..runs.folder import read_config
 from ..runs.loading import LoadedFlow, load_with_step
 from ..runs.records import EVALUATION, write_evaluation
-from .checks import device_of, folder_of
+from .checks import folder_of
 from .guide import time_interval
 from .guided_run import EVERYWHERE, MANY, TimeInterval, guided_samplers, teacher_of
 from .run_data import given_data, run_data, with_classes_of

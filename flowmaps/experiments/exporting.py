@@ -13,6 +13,7 @@ from ..export.files import add_file
 from ..export.folder import example, read_run
 from ..export.hub import check_name
 from ..flow_map import FlowMap
+from .build import opened
 from .checks import folder_of
 from .trained_run import Say, silent
 
@@ -50,7 +51,7 @@ def export(
     """Write a run as a pipeline folder that plain diffusers loads and samples, as `flowmaps export` does.
 
     Args:
-        run: Run folder, or a flow map.
+        run: Run folder, a flow map, or a file of `fm.save`.
         folder: Folder to write; an earlier export there is replaced, anything else is refused.
         base: Pipeline (a folder, or a name on the hub) with the other parts, which are copied. None: the run's, from
             its folder or from the local cache of the hub.
@@ -77,6 +78,7 @@ def export(
         raise ValueError("`adapter_only` writes no network, and `onnx` and `program` need one")
     truth(onnx=onnx, program=program, adapter_only=adapter_only, ema=ema, public=public)
     expect_path("folder", folder)
+    run = opened(run)
     known = read_run(run if isinstance(run, FlowMap) else folder_of(run), base, ema=ema)
     written = Exported((adapter if adapter_only else to_diffusers)(known, Path(folder)))
     load = "flowmaps.integrations.peft.load_adapter(student, {!r})"

@@ -212,12 +212,15 @@ def guide_of_training(
 
 
 def check_teacher(teacher: ModelLike | Any) -> None:
-    """Raise ValueError for the run of a teacher that does not know the null class; a flow map is not checked."""
-    if not is_path(teacher):
-        return
-    config = read_config(Path(teacher))
-    if not config["training"]["labels"] or not knows_null(config):
+    """Raise ValueError for a teacher that does not know the null class, as far as a run or a flow map says that."""
+    if is_path(teacher):
+        config = read_config(Path(teacher))
+        known, name = bool(config["training"]["labels"]) and knows_null(config), f"the teacher in {teacher}"
+    else:
+        trained = getattr(teacher, "trained", None)
+        known, name = trained is None or "label" in trained.dropped, "the teacher"
+    if not known:
         raise ValueError(
-            f"guidance compares with the null class, which the teacher in {teacher} does not know, as it was trained "
-            "with all labels or with none: train one with `label_dropout=0.1`"
+            f"guidance compares with the null class, which {name} does not know, as it was trained with all labels or "
+            "with none: train one with `label_dropout=0.1`"
         )

@@ -184,6 +184,7 @@ class PipelineSource:
             classes=None if data is not None else self.classes(None),
             size=None if data is None or data.kind != "images" else data.shape[1:],
             moments=options.moments,
+            device=options.device,
             report=lambda name, done, rows: options.say(f"  {name}: {done} of {rows}"),
         )
 

@@ -24,6 +24,7 @@ class SourceOptions:
 
     Args:
         half: Whether frozen weights are kept in bfloat16.
+        device: Device of the encoders. None: a GPU if there is one.
         say: Receives a line for each encoded part.
     """
 
@@ -37,11 +38,12 @@ class SourceOptions:
     component: str | None = None
     variant: str | None = None
     half: bool = False
+    device: Any = None
     say: Say = silent
 
 
 FOR_PIPELINES = tuple(
-    field.name for field in fields(SourceOptions) if field.name not in ("data", "data_args", "half", "say")
+    field.name for field in fields(SourceOptions) if field.name not in ("data", "data_args", "half", "device", "say")
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..data.class_names import Numbering
 from ..data.folder import folder_order_changed
 from ..data.load import load_again
 from ..data.standardise import with_units
+from ..flow_map import FlowMap
 from ..runs.folder import read_config
 from .build import is_path
 from .trained_run import units_of_model
@@ -75,7 +77,7 @@ def with_classes_of_all(models: Iterable[Any], data: Data) -> Data:
     """Give the classes of a data set the numbers that they have in the runs that another run starts from.
 
     Args:
-        models: Run folders; other models have no names of classes.
+        models: Run folders, and flow maps, whose classes have no names. Others know no classes.
         data: The data set.
 
     Returns:
@@ -84,13 +86,46 @@ def with_classes_of_all(models: Iterable[Any], data: Data) -> Data:
     Raises:
         ValueError: A class of the data is none of a run, or the runs have different numbers.
     """
+    models = list(models)
     runs = [Path(model) for model in models if is_path(model)]
     for run in runs:
         data = with_classes_of(run, data)
+    for flow in models:
+        if isinstance(flow, FlowMap) and data.classes is not None and (count := classes_of(flow)):
+            names = flow.trained.class_names if flow.trained is not None else None
+            if names or data.classes != count:
+                advice = "rename the classes of the data, or give rows with the model's own labels as (tensor, labels)"
+                data = Numbering("the flow map", count, dict(enumerate(names or ())), advice=advice).fit(data)
     for run in runs:
         if with_classes_of(run, data) is not data:
             raise ValueError(f"{runs[0]} and {runs[-1]} number their classes differently, so they do not fit together")
     return data
+
+
+def with_all_classes_of(model: Any, data: Data) -> Data:
+    """Give a data set with labels of some classes of a model the number of all its classes.
+
+    The null class of guidance is the number after the last class, the same in data and model.
+
+    Args:
+        model: Run folder or flow map; any other model, and None, changes nothing.
+        data: The data set, with the numbers of the model's classes.
+
+    Returns:
+        The data set.
+    """
+    count = classes_of(model) if isinstance(model, FlowMap) or is_path(model) else None
+    if count is None or data.classes is None or data.classes >= count:
+        return data
+    return replace(data, classes=count, class_names=None)
+
+
+def classes_of(model: str | PathLike[str] | FlowMap) -> int | None:
+    """The number of classes that a run or a flow map was trained with; None without labels, or if it is not known."""
+    if isinstance(model, FlowMap):
+        return None if model.trained is None else model.trained.classes
+    config = read_config(Path(model))
+    return config["data"]["classes"] if config["training"]["labels"] else None
 
 
 def _class_names(run: str | Path, about: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from .. import sampling
 from .. import steps as steppers
-from ..arguments import at_least, check_seed, did_you_mean, finite, given, shown, truth
+from ..arguments import at_least, check_seed, device_of, did_you_mean, finite, given, shown, truth
 from ..arguments.memory import check_room, rows_at_a_time
 from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
 from ..steps import Step
-from .checks import device_of, folder_of
+from .checks import folder_of
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
 from .sample_files import check_file, check_suffix, write

@@ -24,6 +24,7 @@ def sized(
     seconds: float | None,
     before: Mapping[str, Any] | None,
     say: Say,
+    where: Any = None,
 ) -> dict[str, Any]:
     """Choose the sizes that are not given.
 
@@ -38,6 +39,7 @@ def sized(
         seconds: Training time, instead of `steps`.
         before: The sizes of the run that goes on (`sizes_before`). None: a new run.
         say: Receives the line.
+        where: The device of training. None: a GPU if there is one.
 
     Returns:
         width and depth, None for the network's own, and batch_size.
@@ -47,7 +49,7 @@ def sized(
         if before:
             found = {name: before.get(name) if value is None else value for name, value in found.items()}
         else:
-            where = device()
+            where = device(where)
             chosen = asdict(sizes_for(data, where, steps=steps, seconds=seconds, **found))
             usual = asdict(Sizes())
             if any(found[name] is None and chosen[name] != usual[name] for name in NAMES):
@@ -62,8 +64,9 @@ def _said(data: Data, where: str, chosen: Mapping[str, Any]) -> str:
     """The line about sizes that are smaller than the usual ones."""
     shape = " x ".join(map(str, data.shape))
     named = [", ".join(f"`{name}={sizes[name]}`" for name in NAMES) for sizes in (chosen, asdict(Sizes()))]
+    kind = "CPU" if where.startswith("cpu") else "GPU"
     return (
-        f"Images of {shape} on a {'CPU' if where == 'cpu' else 'GPU'} get a smaller network and fewer rows a step, so "
+        f"Images of {shape} on a {kind} get a smaller network and fewer rows a step, so "
         f"that training takes about an hour at most: {named[0]}. With more time: {named[1]}"
     )
 

@@ -86,7 +86,9 @@ def train_into(
     some = f", {learned:,} of them trained" if learned < weights else ""
     say(f"{method.name} on {data.name}: a network of {weights:,} weights{some}, run folder {folder}")
     steps, last = 0, None
-    forecast = Forecast(say, settings.get("steps"), settings.get("seconds"), on_cpu=device() == "cpu")
+    forecast = Forecast(
+        say, settings.get("steps"), settings.get("seconds"), on_cpu=device(settings.get("device")).startswith("cpu")
+    )
     for state in train_flow(flow, method, data, out=folder, **settings):
         steps, last = steps + 1, state
         forecast.after(state.step)
@@ -171,6 +173,6 @@ def units_of_model(model: str | PathLike[str] | FlowMap) -> Units | None:
     return read_units(read_config(run.path), run.config)
 
 
-def device() -> str:
-    """The device that samples are drawn on: the GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def device(wanted: Any = None) -> str:
+    """The device that experiments compute on: the one that is asked for, else the GPU if there is one."""
+    return str(wanted) if wanted is not None else "cuda" if torch.cuda.is_available() else "cpu"

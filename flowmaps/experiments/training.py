@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..arguments import at_least, given, truth
 from ..data import Data
 from ..recipes.rows import MethodLike, row_of
-from .build import ModelLike, NetworkName, OutputName, make_method
+from .build import ModelLike, NetworkName, OutputName, make_method, opened
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
 from .guide import Scales, guide_of_training
 from .guided_run import TimeInterval
-from .run_data import with_classes_of_all
+from .run_data import with_all_classes_of, with_classes_of_all
 from .run_folder import check_out, folder_for, resumed_folder
 from .sizing import sized, sizes_before
 from .trained_run import (
@@ -92,16 +92,18 @@ def train(
             by the recipe for the data, or the average velocity if `network` is given.
         labels: Whether the network takes the class labels of the data.
         data_args: Options of a data set that is given by name.
-        teacher: Run folder or flow map that a distillation method learns from.
+        teacher: Run folder, flow map or file of `fm.save` that a distillation method learns from.
         guidance: Scale of guidance that is baked in, or (smallest, largest) for a guidance-conditioned network. With
             `teacher` the teacher is guided; it must know the null class.
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
         label_dropout: Share of rows without their label, which teaches the null class. None: 0.1 with guidance and
             without teacher, else 0.
-        reflow: Run folder or flow map that couples noise with data by its ODE; training uses these couplings.
+        reflow: Run folder, flow map or file of `fm.save` that couples noise with data by its ODE; training uses
+            these couplings.
         couplings: Number of couplings.
         out: Run folder. None: runs/DATA-METHOD, or runs/RECIPE, with a number if that exists.
-        start: Run folder or flow map to start from, with its network and output. A flow map is copied.
+        start: Run folder, flow map or file of `fm.save` to start from, with its network and output. A flow map is
+            copied.
         say: Receives progress messages.
         **settings: Other keyword arguments of `flowmaps.train`: lr, ema, seed, resume, trackers, ...
 
@@ -129,12 +131,16 @@ def train(
     if found is not None:
         check_network(**networks)
     chosen = method if method is not None else METHOD if found is None else found.row
+    origins = {"teacher": teacher, "reflow": reflow}
+    teacher, start, reflow = opened(teacher), opened(start), opened(reflow)
     row, rows = row_of(chosen), with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
+    if guidance is not None:
+        rows = with_all_classes_of(teacher, rows)
     name = run_name(rows, chosen, found)
     seed = settings.get("seed", settings_of_training()["seed"])
     resumed = resumed_folder(out, name, settings)
     rows = rows_in_units(rows, (start, teacher, reflow), resumed)
-    rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say)
+    rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say, settings.get("device"))
     guide = guide_of_training(
         rows, guidance=guidance, guidance_interval=guidance_interval, label_dropout=label_dropout, labels=labels,
         teacher=teacher, recipe=recipe,
@@ -145,11 +151,11 @@ def train(
         before = None if resumed is None else sizes_before(resumed)
         length = length_of(steps, seconds, STEPS)
         sizes = {"width": width, "depth": depth, "batch_size": batch_size}
-        sizes = sized(rows, sizes, network=network, before=before, say=say, **length)
+        sizes = sized(rows, sizes, network=network, before=before, say=say, where=settings.get("device"), **length)
         batch_size = sizes.pop("batch_size")
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
-    notes = notes_of(recipe=recipe, teacher=teacher, reflow=reflow) | guide.notes() | dict(settings.pop("notes", {}))
+    notes = notes_of(recipe=recipe, **origins) | guide.notes() | dict(settings.pop("notes", {}))
     settings = ({} if found is None else found.settings()) | settings
     settings |= length_of(steps, seconds, STEPS if found is None else found.steps)
     settings |= {} if batch_size is None else {"batch_size": batch_size}

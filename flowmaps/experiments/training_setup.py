@@ -115,7 +115,9 @@ def _limited(start: ModelLike, row: Row) -> FlowMap:
     return for_row(flow_of(start), row)
 
 
-def couple(data: Data, model: ModelLike, couplings: int, seed: int, say: Say = silent) -> Data:
+def couple(
+    data: Data, model: ModelLike, couplings: int, seed: int, say: Say = silent, where: str | None = None
+) -> Data:
     """Couple noise with data by the ODE of a trained model.
 
     Args:
@@ -124,13 +126,14 @@ def couple(data: Data, model: ModelLike, couplings: int, seed: int, say: Say = s
         couplings: Number of couplings.
         seed: Seed of the noise.
         say: Receives a line before the couplings are made.
+        where: The device. None: a GPU if there is one.
 
     Returns:
         The data set of the couplings.
     """
     by = model if is_path(model) else "a flow map"
     say(f"Making {couplings} couplings of noise and data by {by} ...")
-    return coupled_by(flow_of(model).to(device()), data, couplings, seed=seed)
+    return coupled_by(flow_of(model).to(device(where)), data, couplings, seed=seed)
 
 
 def length_of(steps: int | None, seconds: float | None, usual: int) -> dict[str, Any]:

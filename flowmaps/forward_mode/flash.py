@@ -62,7 +62,8 @@ def tangent(kernel: Any, scale: float, causal: bool, values: tuple[Tensor, ...],
             )
             for x, dx in zip((x.contiguous() for x in values), tangents, strict=True)
         )
-        o = kernel.fwd_dual(*duals, causal=causal, sm_scale=scale, USE_TMA=False)
+        with torch.cuda.device_of(values[0]):  # triton starts kernels on the current device
+            o = kernel.fwd_dual(*duals, causal=causal, sm_scale=scale, USE_TMA=False)
         return forward_ad.unpack_dual(o).tangent[0]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..path import expand
+from ..trained import NULL, TrainedSpec
 
 SCALE, FROM, TO = "guidance", "guidance_from", "guidance_to"
 """Names of the guidance conditions, one number a row: the scale, and the first and last time at which it acts."""
@@ -55,6 +56,19 @@ def require(condition: Condition, null: Condition) -> None:
                 f"guidance replaces the condition {name!r} by its null value, but {name!r} is missing: give it as "
                 f"condition= or .given({name}=...); in training, use data with labels and a network that takes them"
             )
+
+
+def warn_untrained_null(model: Any, null: Condition) -> None:
+    """Warn once if a flow map was never trained on the null conditions that guidance compares with.
+
+    Args:
+        model: The model that answers under the null conditions. One without a record of its training is not judged.
+        null: Null conditions by name.
+    """
+    trained = getattr(model, "trained", None)
+    if isinstance(trained, TrainedSpec) and not torch.compiler.is_compiling():
+        if (sentence := trained.warning_of_null(null)) is not None:
+            model.warn_once(sentence, stacklevel=5, kind=NULL)
 
 
 def null_rows(condition: Condition, null: Condition, x: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ from .conditions import (
     evaluate_both,
     null_rows,
     velocity_of,
+    warn_untrained_null,
 )
 from .intervals import Activity, guidance_spec
 
@@ -190,6 +191,7 @@ class GuidedPair:
         w, k = source.scale_and_share(condition, x, t)
         own_condition = at_all_times(condition, x)
         null = {**own_condition, **source.null, **({SCALE: 1.0} if SCALE in own_condition else {})}
+        warn_untrained_null(self.model, source.null)
         if source.share is zero_share:
             guided = u + (w - 1) * (u - stop(conditioned_velocity)(self.model, null, x, t))
         else:

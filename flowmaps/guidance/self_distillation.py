@@ -16,7 +16,15 @@ from ..method.term import Term
 from ..path import Time, expand
 from ..velocity import Pair, own
 from .conditioning import GuidanceConditioning, at_all_times
-from .conditions import SCALE, conditioned_interval, conditioned_scale, evaluate_both, extrapolate, velocity_of
+from .conditions import (
+    SCALE,
+    conditioned_interval,
+    conditioned_scale,
+    evaluate_both,
+    extrapolate,
+    velocity_of,
+    warn_untrained_null,
+)
 from .intervals import Activity, guidance_spec
 
 
@@ -96,5 +104,6 @@ class GuidedOwnTeacher:
         acting = self.source.interval(t) * conditioned_interval(condition, t, x)
         unguided = {**at_all_times(condition, x), SCALE: 1.0}
         null = {**unguided, **self.source.null}
+        warn_untrained_null(self.model, self.source.null)
         here, there = stop(evaluate_both)(velocity_of, self.model, unguided, null, x, t)
         return extrapolate(here, there, 1 + acting * (conditioned_scale(condition, x) - 1))

@@ -6,16 +6,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..arguments import finite, shown
-from ..flow_map import FlowMap, GuidanceSpec
-from ..networks.embeddings import LabelEmbedding
+from ..flow_map import GuidanceSpec
 from ..path import Path
 from ..serialise import describable
 from .base import GuidedVelocity
-from .conditions import Evaluate, bind, conditioned_scale, evaluate_both, extrapolate, require
+from .conditions import Evaluate, bind, conditioned_scale, evaluate_both, extrapolate, require, warn_untrained_null
 from .intervals import Activity, Interval, as_interval
 
 BAKED = (
@@ -47,6 +45,7 @@ class ClassifierFree(GuidedVelocity):
         require({**(getattr(teacher, "condition", None) or {}), **condition}, self.null)
         if self.scale == 1 or self.is_inactive(times[0]):
             return evaluate(bind(teacher, condition), x, *times)
+        warn_untrained_null(teacher, self.null)
         v, other = evaluate_both(evaluate, teacher, condition, {**condition, **self.null}, x, *times)
         return extrapolate(v, other, self.scale_at(x, times[0]))
 
@@ -83,6 +82,7 @@ class ModelGuidance(ClassifierFree):
         v = evaluate(bind(teacher, condition), x, *times)
         if self.is_inactive(times[0]):
             return v
+        warn_untrained_null(model, self.null)
         there, other = evaluate_both(evaluate, model, condition, {**condition, **self.null}, x, *times)
         scale = conditioned_scale(self.condition, x) if self.scale is None else self.scale
         return v + (self.activity(x, times[0]) * scale * (there - other)).to(v.dtype)
@@ -143,9 +143,7 @@ def classifier_free(
 
     Ho and Salimans 2022, arXiv 2207.12598; in an interval, Kynkaanniemi et al. 2024, arXiv 2404.07724.
     """
-    found = ClassifierFree(_checked(teacher), scale, as_interval(interval), null)
-    _warn_of_null(teacher, found.null)
-    return found
+    return ClassifierFree(_checked(teacher), scale, as_interval(interval), null)
 
 
 def autoguidance(
@@ -196,9 +194,7 @@ def model_guidance(
 
     Tang et al. 2025, arXiv 2502.12154.
     """
-    found = ModelGuidance(_checked(teacher, model), weight, as_interval(interval), null)
-    _warn_of_null(model, found.null)
-    return found
+    return ModelGuidance(_checked(teacher, model), weight, as_interval(interval), null)
 
 
 def mixture(weights: Mapping[Any, float]) -> Mixture:
@@ -235,18 +231,3 @@ def _checked(*teachers: Any) -> tuple[Any, ...]:
     if any(path != known[0] for path in known):
         raise ValueError(f"velocities on different paths cannot be mixed: {', '.join(map(str, known))}")
     return teachers
-
-
-def _warn_of_null(model: Any, null: Mapping[str, Any]) -> None:
-    """Warn of the null class of a flow map whose training had a label in every row."""
-    trained, label = getattr(model, "trained", None), null.get("label")
-    if not isinstance(model, FlowMap) or trained is None or not (isinstance(label, int) or isinstance(label, Tensor)):
-        return
-    classes = [part.classes for part in model.network.modules() if isinstance(part, LabelEmbedding)]
-    known = "label" not in trained.conditions or "label" in trained.dropped
-    if classes and not known and int(torch.as_tensor(label).max()) >= min(classes):
-        warnings.warn(
-            f"this flow map was trained with a label in every row, so its null class {min(classes)} is untrained, and "
-            "guidance compares with it: train it with label dropout (data.transforms.LabelDropout)",
-            stacklevel=3,
-        )

@@ -9,6 +9,7 @@ is computed once.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..path import Time
 from ..sampling import rows_of
 from ..velocity import Auxiliary, Companion, Pair
 from .batch import checked_condition, checked_rows, checked_times, split_batch
+from .own_writes import OwnWrites
 from .term import Term, TermLoss
 from .wrapped import refuse_unreduced, refuse_wrapped
 
@@ -61,6 +63,8 @@ class Method(nn.Module):
         ValueError: There is no term.
     """
 
+    _own_writes: OwnWrites | None = None
+
     def __init__(self, *terms: Term, name: str = "method") -> None:
         super().__init__()
         if not terms:
@@ -92,7 +96,7 @@ class Method(nn.Module):
         progress: float = 0.0,
         rows: Rows = Rows(),
     ) -> Loss:
-        """Compute the loss on a batch: `follow`, `draw` and `measure`.
+        """Compute the loss on a batch: `follow`, `draw` and `measure`, within `writing_once`.
 
         Args:
             flow: The flow map in training.
@@ -117,11 +121,43 @@ class Method(nn.Module):
         refuse_wrapped(flow)
         expect_flow(flow)
         within(0, 1, progress=progress)
-        self.follow(flow, progress)
-        if rows.every == 1:
-            refuse_unreduced(flow, self)
-        pairs = self.draw(flow, x0, condition, noise=noise, times=times, progress=progress, rows=rows)
-        return self.measure(flow, pairs, progress)
+        with self.writing_once(flow, x0, condition, progress):
+            self.follow(flow, progress)
+            if rows.every == 1:
+                refuse_unreduced(flow, self)
+            pairs = self.draw(flow, x0, condition, noise=noise, times=times, progress=progress, rows=rows)
+            return self.measure(flow, pairs, progress)
+
+    def writing_once(
+        self,
+        flow: FlowMap,
+        x0: Tensor,
+        condition: Tensor | Mapping[str, Any] | None = None,
+        progress: float = 0.0,
+    ) -> AbstractContextManager[None]:
+        """Let a network that writes into its own weights in training write once, before a loss in this context.
+
+        `loss` does it. Do it yourself around `follow`, `draw` and a compiled loss. It does nothing for other networks,
+        and nothing in evaluation mode.
+
+        Args:
+            flow: The flow map in training.
+            x0: Data (B, ...), as for `loss`.
+            condition: Their condition, as for `loss`.
+            progress: Share of training that is done, in [0, 1].
+
+        Returns:
+            A context manager, in which the layers that write are in evaluation mode.
+        """
+        if torch.compiler.is_compiling() or not getattr(flow.network, "training", False):
+            return nullcontext()
+        if self._own_writes is None or self._own_writes.flow.network is not flow.network:
+            self._own_writes = OwnWrites(flow, self)
+        return self._own_writes.once(x0, condition, progress)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes of a copy, without the record of layers that write into their weights."""
+        return {name: value for name, value in self.__dict__.items() if name != "_own_writes"}
 
     def draw(
         self,

@@ -43,6 +43,7 @@ def save(flow: FlowMap, path: str | Path) -> None:
     """
     if not isinstance(flow, FlowMap):
         advice = ": wrap the network, FlowMap(network)" if isinstance(flow, nn.Module) else ""
+        advice = ": save state.ema" if isinstance(getattr(flow, "ema", None), FlowMap) else advice
         raise TypeError(f"fm.save needs a FlowMap, got {shown(flow)}{advice}")
     expect_path("path", path)
     if Path(path).suffix != ENDING:

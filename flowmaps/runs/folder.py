@@ -221,9 +221,15 @@ def read_config(run: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no run.
-        ValueError: If the file is broken, lacks an entry, or has the format of a later version.
+        ValueError: If the run is a file, or config.json is broken, lacks an entry or has the format of a later
+            version.
     """
     path = Path(run) / "config.json"
+    if Path(run).is_file():
+        raise ValueError(
+            f"{run} is a file, and a run folder is needed here, with its settings and its data: a flow map that "
+            "fm.save wrote serves as the `teacher`, `start` or `reflow` of a training, and in Python (fm.load)"
+        )
     if not path.is_file():
         reason = "it has no config.json" if Path(run).is_dir() else "there is no such folder"
         raise FileNotFoundError(f"{run} is not a run folder: {reason}")

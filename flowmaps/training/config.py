@@ -15,7 +15,20 @@ from pathlib import Path
 from textwrap import dedent, fill
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from ..arguments import at_least, check_seed, did_you_mean, expect_path, given, positive, shown, truth, within
+import torch
+
+from ..arguments import (
+    at_least,
+    check_seed,
+    device_of,
+    did_you_mean,
+    expect_path,
+    given,
+    positive,
+    shown,
+    truth,
+    within,
+)
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..runs.fingerprint import fingerprint
@@ -48,6 +61,8 @@ class LearningConfig:
     compile: bool = False
     """Compile the loss (torch.compile): slow to start, faster steps. If that fails, training continues uncompiled, with
     a warning."""
+    device: str | torch.device | None = None
+    """Device to train on, such as cpu, cuda or cuda:1. None: a GPU if there is one. A resumed run may have another."""
     progress_bar: bool = True
     """Show loss, speed and time left."""
 
@@ -124,6 +139,8 @@ class TrainConfig(LearningConfig, KeepingConfig):
         within(0, 1, ema=self.ema)
         if self.ema == 1:
             raise ValueError("ema must be below 1, got 1: the averaged weights would never move")
+        if self.device is not None:
+            device_of(self.device)
         if self.fingerprint not in ("samples", "whole", "off"):
             raise ValueError(f'fingerprint must be "samples", "whole" or "off", got {self.fingerprint!r}')
         if self.precision not in ("no", "bf16"):
@@ -192,8 +209,6 @@ def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> No
         if OTHER_WORDS.get(word) in known:
             epoch = ", and an epoch has as many as the training rows over batch_size" if "epoch" in word else ""
             hint = f": here it is {OTHER_WORDS[word]}{epoch}"
-        elif word == "device":
-            hint = ": training takes the GPU if there is one, and samples are drawn where the weights are"
         raise TypeError(f"{function}() got an unexpected keyword argument {word!r}{hint}")
 
 
@@ -202,7 +217,7 @@ def names(*configs: type) -> tuple[str, ...]:
     return tuple(dict.fromkeys(field.name for config in configs for field in fields(config)))
 
 
-SIDE = (*names(KeepingConfig), "progress_bar", "out", "notes", "accelerator")
+SIDE = (*names(KeepingConfig), "device", "progress_bar", "out", "notes", "accelerator")
 """Settings that do not determine the numbers of a run, so that a resumed run may change them."""
 
 DECIDING = tuple(name for name in names(TrainConfig) if name not in SIDE)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data import Batch
@@ -19,6 +19,7 @@ from ..distributed.shards import unshard_in_place
 from ..draws import seeded
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
+from ..method.own_writes import OwnWrites, explain
 from ..runs.checkpoint import read_model, read_optimizers
 from .agreement import Agreement
 from .compiling import Compiled
@@ -27,7 +28,6 @@ from .diagnostics import all_finite, find_cause
 from .ema import Average
 from .loss_module import LossModule, sharded
 from .optimizers import Optimizers
-from .own_writes import OwnWrites, explain
 from .still_times import ROWS, StillTimes
 from .teachers import move_teachers, teachers
 
@@ -42,6 +42,7 @@ class Learner:
         accelerator: The accelerator of the run.
         processes: The processes that share a batch.
         shard: Whether to shard the weights over the processes.
+        device: The device. None: the accelerator's.
 
     Attributes:
         step: Number of steps taken.
@@ -56,8 +57,9 @@ class Learner:
         accelerator: Accelerator,
         processes: Processes = Processes(),
         shard: bool = False,
+        device: torch.device | None = None,
     ) -> None:
-        self.plan, self.accelerator, self.device = plan, accelerator, accelerator.device
+        self.plan, self.accelerator, self.device = plan, accelerator, device or accelerator.device
         self.processes = processes
         self.step = 0
         self._first = True
@@ -67,7 +69,7 @@ class Learner:
         method.follow(flow)
         self.dtype = flow.like.dtype
         self.raw = LossModule(flow, method, plan.precision)
-        self.module = sharded(self.raw, self.device) if shard else accelerator.prepare_model(self.raw)
+        self.module = sharded(self.raw, self.device) if shard else self._prepared()
         self.optimizers = Optimizers(flow, method, plan)
         self.optimizers.prepare(accelerator)
         self.average = Average(flow, plan.ema)
@@ -76,6 +78,10 @@ class Learner:
         self._still_times = StillTimes(flow, off=shard or processes.index > 0)
         if plan.compile:
             self.raw.measure = Compiled()
+
+    def _prepared(self) -> nn.Module:
+        """The loss in the data-parallel wrapper of accelerate; it is on its device already."""
+        return self.accelerator.prepare_model(self.raw, device_placement=False)
 
     @property
     def lr(self) -> float:
@@ -115,7 +121,7 @@ class Learner:
             # DistributedDataParallel waits for the gradients of all weights, unless it searches for unused ones
             handler = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
             self.accelerator.ddp_handler = handler
-            self.module = self.accelerator.prepare_model(self.raw)
+            self.module = self._prepared()
             losses = self.backward(batch, progress)
         self._first = False
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import warnings
 from collections import deque
@@ -14,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, ProjectConfiguration
 from torch import nn
 
 from ..arguments import brief_repr, shown
@@ -24,7 +20,7 @@ from ..data import Data, as_data
 from ..data.labels import uses_labels
 from ..data.standardise import with_units
 from ..distributed.launcher import ends_with_launcher
-from ..distributed.processes import Processes, join
+from ..distributed.processes import Processes
 from ..distributed.shards import is_sharded, run_on_all, world_group
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
@@ -36,15 +32,19 @@ from ..runs.loading import read_units
 from ..runs.lock import FolderLock, check_free
 from ..runs.resuming import existing
 from ..units import Units
+from .accelerating import device_for, make_accelerator, processes_of
 from .config import TrainConfig, check_names, names, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
 from .job import Job
-from .label_checks import warn_of_labels, warn_of_null
+from .label_checks import warn_of_labels
 from .learner import Learner
 from .logging import Monitor
 from .record import trained_of
-from .teachers import guidance_of, refuse_student
+from .teachers import check_classes, guidance_of, refuse_student
+
+SETTINGS = names(TrainConfig)
+"""Names of the keyword arguments of `train`."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
         ValueError: If an argument is invalid, the flow map shares trained weights with its teacher, or the run to
             resume has another configuration; it lists the differences.
     """
-    check_names("train", settings, names(TrainConfig))
+    check_names("train", settings, SETTINGS)
     plan = TrainConfig(**settings)
     method = _checked(flow, method)
     data = as_data(data, standardise=None if flow.units is None else False) if not isinstance(data, Data) else data
@@ -119,9 +119,10 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     warn_of_labels(flow.network, data, wanted, bool(plan.labels))
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
     processes = processes_of(accelerator, plan.accumulate, plan)
-    learned = guidance_of(method, data)
-    warn_of_null(learned, data, bool(plan.labels))
-    flow.guidance = learned or flow.guidance
+    device = device_for(plan, accelerator, processes)
+    if plan.labels:
+        check_classes(flow, method, data)
+    flow.guidance = guidance_of(method, data) or flow.guidance
     flow.trained = trained_of(flow, method, data, bool(plan.labels))
     config: dict[str, Any] = {}
     if plan.out is not None:
@@ -135,7 +136,7 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     with ExitStack() as failed:
         folder, lock = open_folder(plan.out, config, plan.resume, processes)
         failed.enter_context(lock or nullcontext())
-        learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1)
+        learner = Learner(flow, method, plan, accelerator, processes, plan.shard and processes.count > 1, device)
         config["optimizers"] = learner.optimizers.options
         job = Job(learner, data, folder, lock, config)
         if folder is not None and plan.resume:
@@ -234,38 +235,6 @@ def _checked(flow: Any, method: Any) -> Method:
     return method_of(method)
 
 
-def processes_of(accelerator: Accelerator, accumulate: int, plan: TrainConfig) -> Processes:
-    """Return the processes that share a batch.
-
-    Args:
-        accelerator: The accelerator of the run.
-        accumulate: Number of accumulated parts of a step.
-        plan: The settings of the run.
-
-    Returns:
-        This process among all of them.
-
-    Raises:
-        ValueError: If the settings are invalid for several processes or for this accelerator.
-    """
-    kind, own = accelerator.distributed_type, accelerator.gradient_accumulation_steps
-    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ValueError(f"accelerate's {kind.value} cannot shard the weights: start without it and pass shard=True")
-    if own > 1:
-        raise ValueError(f"the accelerator accumulates {own} gradients: pass accumulate={own} instead")
-    started = int(os.environ.get("WORLD_SIZE", 1))
-    if started != accelerator.num_processes:
-        raise ValueError(
-            f"{started} processes were started, but the accelerator of each counts {accelerator.num_processes}: on "
-            "CPUs create it with Accelerator(cpu=True)"
-        )
-    processes = Processes(accelerator.process_index, accelerator.num_processes, accumulate)
-    processes.check(plan.batch_size)
-    if plan.seconds is not None and processes.count > 1:
-        raise ValueError("a time budget needs a single process, because clocks differ: pass steps= instead")
-    return processes
-
-
 def open_folder(
     out: str | Path | None, config: dict[str, Any], resume: bool, processes: Processes
 ) -> tuple[Run | None, FolderLock | None]:
@@ -309,32 +278,6 @@ def open_folder(
             one.release()
         raise
     return folder, held[0] if held else None
-
-
-def make_accelerator(plan: TrainConfig, staged: bool) -> Accelerator:
-    """Create an accelerator that logs to the run folder.
-
-    Args:
-        plan: The settings of the run, with its folder and its trackers. Without a folder nothing is logged.
-        staged: Whether the method has stages, so that weights of other stages get no gradient.
-
-    Returns:
-        The accelerator.
-
-    Raises:
-        ImportError: If a tracker is not installed.
-    """
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=staged, gradient_as_bucket_view=True)]
-    cpu = join(plan.timeout)
-    if plan.out is None:
-        return Accelerator(cpu=cpu, kwargs_handlers=handlers)
-    installed = [getattr(name, "value", name) for name in get_available_trackers()]
-    for name in plan.trackers:
-        if isinstance(name, str) and name not in installed:
-            known = ", ".join(installed) or "none"
-            raise ImportError(f"the tracker {name} is unknown or not installed; installed trackers: {known}")
-    project = ProjectConfiguration(project_dir=str(plan.out), logging_dir=str(Path(plan.out) / "tensorboard"))
-    return Accelerator(cpu=cpu, log_with=list(plan.trackers) or None, project_config=project, kwargs_handlers=handlers)
 
 
 def steps_of(job: Job, monitor: Monitor) -> Generator[State]:

@@ -35,4 +35,5 @@ def trained_of(flow: FlowMap, method: Method, data: Data, labels: bool) -> Train
     names |= {name for one in changes if isinstance(one, GuidanceScales) for name in SCALES}
     dropped = {"label" for one in changes if isinstance(one, LabelDropout) and one.share > 0}
     dropped |= {name for one in changes if isinstance(one, TextDropout) and one.share > 0 for name in one.null}
-    return trained_on(drawn, any(term.diagonal for term, _ in terms), names, dropped & names, data.shape)
+    classes = {"classes": data.classes, "class_names": data.class_names} if labels else {}
+    return trained_on(drawn, any(term.diagonal for term, _ in terms), names, dropped & names, data.shape, **classes)

@@ -62,8 +62,7 @@ class StillTimes:
         """
         if self._known:
             return
-        with rewound(x0.device), self.watching(), _untouched(self.network), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # training gives them too
+        with rewound(x0.device), self.watching(), _untouched(self.network):  # a compiled loss gives no warnings
             for progress in (0.0, 1.0):
                 method.measure(self.flow, method.draw(self.flow, x0, condition, progress=progress), progress)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from ..data import Data
+from ..data.class_names import Numbering, listed
 from ..data.transforms import GuidanceScales, transforms_of
 from ..flow_map import FlowMap, GuidanceSpec
 from ..method.method import Method
+from ..trained import TrainedSpec
 from ..velocity import Auxiliary, Fixed, Phased
 
 
@@ -52,6 +55,50 @@ def refuse_student(flow: FlowMap, method: Method) -> None:
                     "the teacher shares trained weights with the flow map, so the flow map would learn from itself: "
                     "give a copy, copy.deepcopy(teacher), or take a method of self-distillation, which needs no teacher"
                 )
+
+
+def check_classes(flow: FlowMap, method: Method, data: Data) -> None:
+    """Compare the names of the classes of a data set with those that teachers and the flow map were trained with.
+
+    Args:
+        flow: The flow map to train, which may be trained already.
+        method: The method, with its teachers.
+        data: The data set, whose labels the network takes.
+
+    Raises:
+        ValueError: A class has another number in a teacher, or is none of it. For the flow map this is a warning.
+    """
+    if data.class_names is None:
+        return
+    known = [part for teacher in teachers(method) for part in teacher.modules() if isinstance(part, FlowMap)]
+    for owner, model in [("the flow map", flow), *(("the teacher", part) for part in known)]:
+        problem = _other_classes(owner, model.trained, data)
+        if problem is not None and model is not flow:
+            raise ValueError(problem)
+        if problem is not None:
+            warnings.warn(problem, stacklevel=3)
+
+
+def _other_classes(owner: str, trained: TrainedSpec | None, data: Data) -> str | None:
+    """A sentence about classes that have other numbers in a model than in the data; None if there are none."""
+    if trained is None or trained.classes is None or data.class_names is None:
+        return None
+    names = dict(enumerate(trained.class_names or ()))
+    if not names and trained.classes == data.classes:
+        return None
+    advice = "load them with class_names=[NAMES], in the order of the model, or give its labels as (tensor, labels)"
+    try:
+        numbers = Numbering(owner, trained.classes, names, advice=advice).numbers(data.class_names, data.name)
+    except ValueError as error:
+        return str(error)
+    moved = next((here for here, there in enumerate(numbers) if here != there), None)
+    if moved is None:
+        return None
+    order = listed([names.get(number, str(number)) for number in range(trained.classes)])
+    return (
+        f"the class {data.class_names[moved]} of {data.name} has the number {moved}, and {numbers[moved]} in {owner}, "
+        f"which was trained on {order}: {advice}"
+    )
 
 
 def teacher_of(source: Any) -> Any:

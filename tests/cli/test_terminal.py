@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import re
+import warnings
 
 import pytest
 from rich.console import Console
@@ -95,6 +96,7 @@ def test_an_unknown_command_gets_the_nearest(word, near, capsys):
         ("train x --stepps=3", "train has no option --stepps (did you mean --steps?)"),
         ("train x --batch_sizes 3", "(did you mean --batch-size?)"),
         ("train x --value-range 0 1", "write --data-args value_range=VALUE"),
+        ("train x --no-captions", "train has no option --no-captions: write --data-args captions=False"),
         ("compare x --layout rows", "write --data-args layout=VALUE"),
         ("train x --diagonal 0.5", "write --method-args diagonal=VALUE"),
         ("sample x --value-range 0 1", "sample has no option --value-range; flowmaps sample --help"),
@@ -107,6 +109,34 @@ def test_an_unknown_option_gets_the_nearest_or_its_place(words, message, capsys)
 def test_underscores_and_negations_are_options(tmp_path):
     run = ["train", "checkerboard", "--batch_size", "8", "--no-progress-bar", "--steps=1", "--out", str(tmp_path / "a")]
     assert main([*run, "--width", "8", "--depth", "1", "--sample-every", "0", "--trackers"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "standardised"),
+    [
+        ([], True),
+        (["--standardise"], True),
+        (["--no-standardise"], False),
+        (["--data-args", "standardise=False"], False),
+        (["--no-standardise", "--data-args", "columns=a"], False),
+    ],
+)
+def test_both_spellings_keep_the_numbers_of_a_table(words, standardised, tmp_path, capsys):
+    rows = "\n".join(f"{1000 + row % 7},{row % 5}" for row in range(60))
+    (tmp_path / "table.csv").write_text(f"a,b\n{rows}\n")
+    run = ["train", str(tmp_path / "table.csv"), "--out", str(tmp_path / "run"), "--steps", "1", "--no-progress-bar"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main([*run, "--width", "8", "--depth", "1", "--sample-every", "0", "--trackers", *words]) == 0
+    assert (fm.load(tmp_path / "run").units is not None) is standardised
+
+
+@pytest.mark.parametrize("command", ["train", "distill", "compare"])
+def test_the_help_shows_both_spellings(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--standardise, --no-standardise" in text and "--data-args standardise=False" in text
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,33 @@ def test_a_stream_gives_its_rows():
     assert torch.equal(batch.x0, pixels / 127.5 - 1) and torch.equal(stream.held_out(4).x0, batch.x0[:4])
     loader = as_data(DataLoader(made.with_format("torch"), batch_size=5))
     assert loader.class_names == tuple(NAMES) and torch.equal(loader.draw(12).x0, batch.x0)
-    with pytest.raises(ValueError, match="must be a table, got IterableDataset: load it without streaming=True, or"):
-        as_data(datasets.IterableDatasetDict(train=made.to_iterable_dataset()))
+
+
+@pytest.mark.parametrize("names", [("train",), ("train", "test"), ("test", "extra", "train"), ("only",)])
+def test_a_dict_of_streams_has_the_splits_of_a_dict_of_tables(names):
+    """The same training rows and held-out rows as from tables, also for a single split of any name."""
+    tables = {name: table(6, [at] * 6) for at, name in enumerate(names)}
+    streams = {name: part.to_iterable_dataset() for name, part in tables.items()}
+    data = as_data(datasets.IterableDatasetDict(**streams))
+    train = names.index("train") if len(names) > 1 else 0
+    assert set(data.draw(12).label.tolist()) == {train} and data.class_names == tuple(NAMES)
+    test = "test" in names
+    assert data.draw(12).x0.shape == (12, 3, 5, 5)
+    if test:
+        assert set(data.held_out(4).label.tolist()) == {names.index("test")}
+    given = as_data(datasets.IterableDatasetDict(**streams), held_out=streams[names[0]])
+    assert set(given.held_out(4).label.tolist()) == {0}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_splits_without_one_for_training_are_named(streamed):
+    tables = {"a": table(6), "b": table(6)}
+    if streamed:
+        made = datasets.IterableDatasetDict({name: part.to_iterable_dataset() for name, part in tables.items()})
+    else:
+        made = datasets.DatasetDict(tables)
+    with pytest.raises(ValueError, match=r'has no split "train", it has a, b: name .* as in data\[\'a\'\]'):
+        as_data(made)
 
 
 def test_a_transform_of_ones_own_is_used():

@@ -80,7 +80,7 @@ def test_bad_tensors_are_refused():
         as_data((X, Y), classes=3)
     with pytest.raises(ValueError, match="has no labels, so classes=3"):
         as_data(X, classes=3)
-    with pytest.warns(UserWarning, match=r"expected in \[-1, 1\] and seem to lie in \[0, 1\]"):
+    with pytest.warns(UserWarning, match=r"expected in \[-1, 1\].*seem to lie in \[0, 1\]"):
         as_data(torch.rand(9, 3, 8, 8))
 
 
@@ -95,9 +95,9 @@ def test_torch_data_sets_with_bad_items():
     with pytest.raises(ValueError, match="Items has no rows"):
         as_data(Items([]))
     with pytest.raises(
-        TypeError, match=r"a tensor, \(tensor, label\) or a dict of them, got \(ndarray, int\); convert them in"
+        TypeError, match=r"or an array, \(tensor, label\) or a dict of them, got \(ndarray, int\); convert them in"
     ):
-        as_data(Items([(np.zeros(3), 0)]))
+        as_data(Items([(np.array(["a", "b"]), 0)]))
     with pytest.raises(TypeError, match=r"got dict with keys \['x'\]"):
         as_data(Items([{"x": 1}]))
     data = as_data(Items([torch.zeros(3)] * 5 + [torch.zeros(4)] * 5))
@@ -250,3 +250,26 @@ def test_an_iterable_data_set_of_batches():
             return iter([X[:8], X[8:]])
 
     assert torch.equal(next(as_data(Ready()).batches(20)).x0, X)
+
+
+@pytest.mark.parametrize(
+    ("items", "shape", "classes"),
+    [
+        ([x.numpy() for x in X], (3,), None),
+        ([(x.numpy(), int(y)) for x, y in zip(X, Y, strict=True)], (3,), 4),
+        ([(x.numpy(), np.int64(y)) for x, y in zip(X, Y, strict=True)], (3,), 4),
+        ([{"x": x.numpy(), "name": np.array("row"), "label": int(y)} for x, y in zip(X, Y, strict=True)], (3,), 4),
+    ],
+    ids=["rows", "pairs", "numbers of numpy", "dicts"],
+)
+def test_items_of_numpy_are_items(items, shape, classes):
+    data = as_data(items, standardise=False)
+    assert (data.shape, data.classes) == (shape, classes)
+    rows = torch.cat([data.draw(1000).x0, data.held_out(1000).x0])
+    assert {tuple(row) for row in rows.tolist()} == {tuple(row) for row in X.tolist()}
+
+
+def test_batches_of_numpy_are_batches():
+    batches = [(X[:8].numpy(), Y[:8].numpy()), (X[8:].numpy(), Y[8:].numpy())]
+    data = as_data(batches, classes=4, standardise=False)
+    assert data.shape == (3,) and torch.equal(next(data.batches(len(X))).x0, X)

@@ -1,6 +1,7 @@
 """Standardised rows, and the warnings for rows that are far from mean 0 and standard deviation 1."""
 
 import math
+import re
 import warnings
 
 import numpy as np
@@ -154,6 +155,13 @@ FAR = {
     "off-centre points": (drawn(500, 2) + 6, "feature 0 has mean (5.9|6)"),
     "latents": (drawn(50, 4, 8, 8) * 5, "they have mean .* standard deviation [45]"),
     "sounds": (drawn(50, 1600) * 3000, "they have mean"),
+    "one of many columns": (drawn(500, 200) + 30 * (torch.arange(200) == 7), r"feature 7 has mean (29\.\d+|30)"),
+    "one of many columns, wide": (
+        drawn(500, 200) * (1 + 14 * (torch.arange(200) == 7)),
+        r"feature 7 has .* deviation 1\d",
+    ),
+    "a channel of volumes": (drawn(50, 2, 4, 4, 4) + 3.4 * torch.arange(2).reshape(2, 1, 1, 1), "feature 1 has mean 3"),
+    "a channel of latents": (drawn(50, 4, 8, 8) * (1 - 0.97 * (torch.arange(4) == 3))[:, None, None], "feature 3 has"),
     "unit vectors": (torch.nn.functional.normalize(drawn(500, 512)), "standard deviation 0.04"),
 }
 
@@ -176,7 +184,12 @@ PICTURES = {
     "grey levels": (grey(40, 3, 8, 8) * 255, r"reach from 0\.\d+ to 25\d.*: pass x / 127.5 - 1"),
     "12 bits": (grey(40, 1, 8, 8) * 4095, r"pass x / 2047.5 - 1"),
     "ImageNet": ((grey(40, 3, 8, 8) - 0.45) / 0.225, r"reach from -(1.99|2).* to 2.*ImageNet"),
-    "[0, 1]": (grey(40, 3, 8, 8), r"seem to lie in \[0, 1\]: pass 2 \* x - 1"),
+    "[0, 1]": (grey(40, 3, 8, 8), r"reach from 0\.?\d* to (1|0\.99).*seem to lie in \[0, 1\]: pass 2 \* x - 1"),
+    "[0, 1] resized": (grey(40, 3, 8, 8) * 1.06 - 0.03, r"reach from -0\.0.* to 1\.0.*seem to lie in \[0, 1\]"),
+    "[-0.5, 0.5]": (grey(40, 3, 8, 8) - 0.5, r"reach from -0\.(5|49).* to 0\.(5|49).* alone, a small part"),
+    "[-1, 0]": (grey(40, 1, 8, 8) - 1, "alone, a small part of it: scale them"),
+    "dark [0, 1]": (grey(40, 1, 8, 8) * 0.4, r"to 0\.(4|39).* alone, a small part"),
+    "dark first": (grey(40, 3, 8, 8) * (torch.arange(40) > 0)[:, None, None, None], r"seem to lie in \[0, 1\]"),
 }
 
 
@@ -187,12 +200,37 @@ def test_pictures_of_another_range_are_said(x, said, wrap):
         as_data(wrap(x))
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    ("scale", "shift", "said"),
+    [
+        (1.0, 0.0, r"reach from .* they seem to lie in \[0, 1\]: load them with value_range=\(0, 1\)"),
+        (0.4, 0.0, r"to 0\.(4|39)\d* alone, a small part of it: load them with value_range="),
+        (2.0, -1.0, None),
+    ],
+)
+def test_pictures_of_files_of_another_range_are_said(scale, shift, said, layout, tmp_path):
+    x = grey(40, 3, 8, 8) * scale + shift
+    np.save(tmp_path / "x.npy", (x if layout == "NCHW" else x.movedim(1, -1)).numpy())
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        data = load(tmp_path / "x.npy")
+        load(tmp_path / "x.npy", value_range=(-2, 2))
+        load(tmp_path / "x.npy", standardise=False)
+    found = [str(one.message) for one in found if "expected in" in str(one.message)]
+    assert data.kind == "images" and len(found) == (said is not None)
+    assert said is None or re.search(said, found[0])
+
+
 def test_usual_rows_cause_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for x in (torch.randn(100, 2), torch.rand(100, 3, 8, 8) * 2 - 1, torch.randn(100, 4, 8, 8), torch.randn(3, 5)):
             as_data(x)
         as_data(torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8))
+        as_data(torch.randn(100, 784).clamp(-1, 1) * (torch.arange(784) % 28 > 3) - 1.0 * (torch.arange(784) % 28 < 4))
+        as_data(grey(9, 3, 8, 8), standardise=False)
+        as_data(torch.zeros(20, 1, 4, 4))
         as_data(fm.exact.Gaussian([5.0, 5.0], 0.01))
 
 

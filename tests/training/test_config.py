@@ -35,7 +35,7 @@ def test_the_defaults_are_the_ones_of_before():
         "ema": 0.999, "clip": None, "accumulate": 1, "shard": False, "seed": 0, "labels": None, "precision": "no",
         "compile": False, "out": None, "resume": False, "checkpoint_every": 1000, "keep": 3, "sample_every": 1000,
         "log_every": 50, "timeout": 1800.0, "trackers": ("tensorboard",), "progress_bar": True, "accelerator": None,
-        "notes": None, "fingerprint": "samples",
+        "notes": None, "fingerprint": "samples", "device": None,
     }  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_settings_that_cannot_be_are_refused():
         ("max_grad_norm", ": here it is clip$"),
         ("mixed_precision", ": here it is precision$"),
         ("gradient_accumulation_steps", ": here it is accumulate$"),
-        ("device", ": training takes the GPU if there is one"),
+        ("batchsize", r" \(did you mean batch_size"),
         ("stepps", r" \(did you mean steps"),
         ("colour", "$"),
     ],

@@ -4,9 +4,10 @@ import copy
 import functools
 import math
 import re
+import warnings
 
 import numpy as np
-import pandas
+import pandas as pd
 import pytest
 import torch
 
@@ -36,12 +37,27 @@ class WritingNetwork(torch.nn.Module):
         return x.mul_(2)
 
 
+class OneTime(torch.nn.Module):
+    """A network of a diffusion model, which has one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x, t):
+        return x * self.weight
+
+
 @functools.cache
 def made(name):
     """Objects that the expressions share; they are never trained."""
     torch.manual_seed(0)
     if name == "flow":
         return fm.FlowMap(fm.networks.MLP(2, 8, 1))
+    if name == "scripted":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit is deprecated
+            return torch.jit.trace(fm.networks.MLP(2, 8, 1), (torch.randn(3, 2), torch.rand(3), torch.rand(3)))
     if name == "classes":
         return fm.FlowMap(fm.networks.MLP(2, 8, 1, classes=3))
     return fm.FlowMap(fm.networks.MLP((1, 8, 8), 8, 1))
@@ -51,13 +67,14 @@ def names():
     """The names in an expression, made anew for each."""
     flow = made("flow")
     return {
-        "fm": fm, "torch": torch, "np": np, "pandas": pandas, "math": math, "functools": functools, "copy": copy,
+        "fm": fm, "torch": torch, "np": np, "pd": pd, "math": math, "functools": functools, "copy": copy,
         "nan": math.nan, "inf": math.inf,
         "flow": flow, "classes": made("classes"), "images": made("images"),
         "network": flow.network, "gaussian": fm.exact.Gaussian([0.5, -0.5]),
         "x": torch.randn(4, 2), "rows": torch.randn(40, 2), "whole": torch.randint(9, (4, 2)),
         "method": fm.methods.imf(), "lsd": fm.methods.lsd(), "label": torch.tensor([0, 1, 2, 0]),
         "writes": Writes(), "writing": fm.FlowMap(WritingNetwork()), "meta": torch.empty(4, 2, device="meta"),
+        "scripted": made("scripted"), "OneTime": OneTime, "frame": pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
         "data": fm.data.load("gaussian"), "digits": fm.data.load("digits"),
     }  # fmt: skip
 

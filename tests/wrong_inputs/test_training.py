@@ -80,6 +80,9 @@ LOSSES = cases(
     method.loss(None, x)
     method.loss(network, x)
     method.loss(fm.FlowMap, x)
+    method.loss(fm.FlowMap(torch.nn.Linear(2, 2)), x)
+    method.loss(fm.FlowMap(OneTime()), x)
+    fm.fit(fm.FlowMap(OneTime()), method, data, steps=1)
     method.loss(flow, None)
     method.loss(flow, x.tolist())
     method.loss(flow, x.numpy())
@@ -131,6 +134,7 @@ LOSSES = cases(
 
 TRAINING = cases(
     """
+    fm.train(fm.FlowMap(scripted), method, data, steps=1)
     fm.train(None, method, data, steps=1)
     fm.train(network, method, data, steps=1)
     fm.train(gaussian, method, data, steps=1)

@@ -1,5 +1,6 @@
 """Networks that normalise their weights in place at each call in training, as EDM2's layers do, train as others."""
 
+import copy
 import warnings
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 import flowmaps as fm
+from flowmaps.method import measure
 from flowmaps.methods import LANDSCAPE
 from flowmaps.training import train
 from flowmaps.training.schedule import constant
@@ -82,6 +84,75 @@ def test_it_trains_as_a_network_that_is_normalised_between_the_steps(make):
             plain.network.normalise()
     torch.testing.assert_close(weights(ours), weights(plain))
     torch.testing.assert_close(weights(method), weights(reference))
+
+
+def own_loop(flow, method, steps=4, between=lambda: None, loss=None):
+    """A training loop of a user, on the data of every step."""
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD([*flow.parameters(), *method.parameters()], lr=0.1)
+    for step in range(steps):
+        optimizer.zero_grad()
+        (loss or method.loss)(flow, data()).value.backward()
+        optimizer.step()
+        if step < steps - 1:
+            between()
+
+
+@pytest.mark.parametrize("row", LANDSCAPE, ids=lambda row: row.name)
+def test_every_method_trains_it_in_a_loop_of_your_own(row):
+    options = {"teacher": fm.FlowMap(Network("never"))} if row.needs_teacher else {}
+    flow = fm.FlowMap(Network(), only_source=row.only_source, only_target=row.only_target)
+    own_loop(flow, row.build(**options), steps=2)
+    assert all(weight.isfinite().all() for weight in flow.parameters())
+    assert all(part.training for part in flow.modules())
+
+
+def compiled(method):
+    """The loss of a method as the page about compiling writes it; the eager function stands for the compiled one."""
+
+    def loss(flow, x0):
+        with method.writing_once(flow, x0):
+            method.follow(flow)
+            return measure(flow, method.now(0.0), method.draw(flow, x0))
+
+    return loss
+
+
+@pytest.mark.parametrize("make", [fm.methods.imf, fm.methods.lsd, self_distillation])
+@pytest.mark.parametrize("followed", [False, True])
+@pytest.mark.parametrize("how", [lambda method: method.loss, compiled])
+def test_a_loop_of_your_own_trains_as_with_a_network_that_is_normalised_between_the_steps(make, followed, how):
+    ours, method = fm.FlowMap(Network()), make()
+    if followed:  # as before an optimizer is made
+        method.follow(ours)
+    own_loop(ours, method, loss=how(method))
+    plain, reference = fm.FlowMap(Network("never")), make()
+    plain.network.normalise()
+    own_loop(plain, reference, between=plain.network.normalise)
+    torch.testing.assert_close(weights(ours), weights(plain))
+    torch.testing.assert_close(weights(method), weights(reference))
+
+
+def test_a_loop_that_goes_on_keeps_its_averaged_target():
+    whole, method = fm.FlowMap(Network()), self_distillation()
+    own_loop(whole, method)
+    assert copy.deepcopy(method)._own_writes is None and method._own_writes is not None
+    again = self_distillation()
+    again.follow(whole)
+    again.load_state_dict(method.state_dict())
+    before = weights(again)
+    again.loss(whole, data())
+    moved = [float((a - b).abs().max()) for a, b in zip(before, weights(again), strict=True)]
+    apart = [float((a - b).abs().max()) for a, b in zip(before, weights(whole), strict=True)]
+    assert all(0 < a < 0.2 * b for a, b in zip(moved, apart, strict=True))
+
+
+def test_a_loss_in_evaluation_mode_writes_nothing():
+    flow, method = fm.FlowMap(Network()), fm.methods.lsd()
+    before = weights(flow)
+    method.loss(flow.eval(), data())
+    assert not any(part.training for part in flow.modules())
+    torch.testing.assert_close(weights(flow), before, rtol=0, atol=0)
 
 
 def test_only_the_layers_that_write_change_their_mode():

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from ..derivative import rewound
 from ..flow_map import FlowMap
-from ..method.method import Method
 from ..path import expand
 from ..velocity import Averaged, Companion
-from ..velocity.copies import copy_weights
+from ..velocity.copies import copy_weights, pairs
 
 CHANGED = "modified by an inplace operation"
 """Words of torch's error about a weight that was written between its use and the gradient."""
@@ -35,26 +34,28 @@ class OwnWrites:
 
     Args:
         flow: The flow map in training.
-        method: The method, with its companions.
+        method: The `Method`, with its companions.
         off: Whether to do nothing.
     """
 
-    def __init__(self, flow: FlowMap, method: Method, off: bool = False) -> None:
+    def __init__(self, flow: FlowMap, method: Any, off: bool = False) -> None:
         self.flow, self.method = flow, method
         self.layers: tuple[str, ...] | None = () if off else None
         self._call: Callable[[], Any] = lambda: None
 
     @contextmanager
-    def once(self, x0: Tensor, condition: Any, progress: float, fresh: bool) -> Iterator[None]:
+    def once(self, x0: Tensor, condition: Any, progress: float, fresh: bool | None = None) -> Iterator[None]:
         """Let the network write, then keep its layers from writing until the context ends.
 
         Args:
             x0: Rows of the batch.
             condition: Their condition, as for `Method.loss`.
             progress: Share of training that is done, in [0, 1].
-            fresh: Whether no step was taken yet, so that averaged targets start from the written weights.
+            fresh: Whether no step was taken yet, so that averaged targets start from the written weights. None: if
+                they equal the weights.
         """
         if self.layers is None:
+            fresh = self._averages_are_fresh() if fresh is None and self._may_write() else fresh
             self._find(x0, condition, progress)
             if self.layers and fresh:
                 self._restart_averages()
@@ -76,10 +77,11 @@ class OwnWrites:
     def _find(self, x0: Tensor, condition: Any, progress: float) -> None:
         """Find the layers that write, by one call on the rows of the first term."""
         network, self.layers = self.flow.network, ()
-        if not any(_may_write(kind) for kind in {type(module) for module in network.modules()}):
+        if not self._may_write():
             return
         before = [weight._version for weight in network.parameters()]
         buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+        said = set(self.flow._said)
         try:
             with rewound(x0.device), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # training gives them too
@@ -87,6 +89,7 @@ class OwnWrites:
         except Exception:  # whatever the network or the method refuses, the training step says it
             return
         finally:
+            self.flow._said.intersection_update(said)
             names = [name for name, _ in network.named_parameters()]
             now = [weight._version for weight in network.parameters()]
             changed = [name for name, old, new in zip(names, before, now, strict=True) if old != new]
@@ -137,10 +140,20 @@ class OwnWrites:
         self._set(network, True)
         return before != [weight._version for weight in network.parameters()]
 
-    def _restart_averages(self) -> None:
+    def _may_write(self) -> bool:
+        return any(_may_write(kind) for kind in {type(module) for module in self.flow.network.modules()})
+
+    def _averages(self) -> Iterator[nn.Module]:
         for part in self.method.modules():
             if isinstance(part, Averaged) and part.network is not None:
-                copy_weights(part.network, self.flow.network)
+                yield part.network
+
+    def _averages_are_fresh(self) -> bool:
+        return all(torch.equal(a, b) for network in self._averages() for a, b in pairs(network, self.flow.network))
+
+    def _restart_averages(self) -> None:
+        for network in self._averages():
+            copy_weights(network, self.flow.network)
 
     def _set(self, network: nn.Module, training: bool) -> None:
         """Set the mode of the layers that write, in the network or in a copy of it."""
