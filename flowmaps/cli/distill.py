@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..experiments.distillation import distill
 from ..experiments.dry_run import STEPS, DryRun
+from ..experiments.sample_files import usual_file
 from .arguments import keywords
 from .options_distill import Distill
 from .tables import print_table, say
@@ -18,4 +19,4 @@ def run_distill(options: Distill) -> None:
         return
     if not run.steps:
         say(f"The run in {run.folder} is already complete.")
-    say(f"Next:  flowmaps sample {run.folder} -o samples.png    flowmaps export {run.folder} FOLDER")
+    say(f"Next:  flowmaps sample {run.folder} -o {usual_file(run.config)}    flowmaps export {run.folder} FOLDER")

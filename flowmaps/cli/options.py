@@ -97,9 +97,10 @@ class Sample(Common):
     """Number of steps from noise to data; a flow map needs one jump."""
     n: Annotated[int, arg(aliases=["-n"])] = 64
     """Number of samples."""
-    out: Annotated[Path, arg(aliases=["-o"])] = Path("samples.png")
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """A picture (.png, .jpg, .webp), where latents are decoded by the VAE of their pipeline, an array of the samples
-    (.npy), or a table of text (.csv, .tsv) of points and vectors."""
+    (.npy), or a table of text (.csv, .tsv) of points and vectors. None: samples.png, or for samples that cannot be
+    drawn samples.csv or samples.npy."""
     step: Literal["auto", "jump", "euler", "heun", "ancestral", "restart"] = "auto"
     """Kind of step: a jump of the flow map, an Euler or Heun step of its velocity, or a random step. auto: jumps,
     restarts for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..experiments.sample_files import usual_file
 from ..experiments.training import train
 from ..experiments.training_setup import check_network, recipe_of
 from ..training.config import TrainConfig, among, names
@@ -21,7 +22,7 @@ def run_train(options: Train) -> None:
     if not run.steps:
         say(f"The run in {run.folder} is already complete.")
     out = run.folder
-    say(f"Next:  flowmaps sample {out} -o samples.png    flowmaps evaluate {out}    flowmaps report {out}")
+    say(f"Next:  flowmaps sample {out} -o {usual_file(run.config)}    flowmaps evaluate {out}    flowmaps report {out}")
 
 
 def defaults(options: Train) -> Train:

@@ -26,6 +26,8 @@ from .toys import exact
 
 SEEN = 64
 """Rows of a data set of torch that are read to look at their scale."""
+TABLES = ("numpy", "pandas", "polars")
+"""Packages whose iterable objects are tables, not streams of batches."""
 ADVICE = (
     "pass fm.data.as_data(x, standardise=True), whose samples come back in these units, or standardise=False to keep "
     "these numbers"
@@ -102,11 +104,6 @@ def _wrapped(obj: Any, classes: int | None, held_out: Iterable[Any] | None, kind
     With `look`, numbers that are far from the range that networks expect cause a warning.
     """
     what = type(obj).__name__
-    if _package(obj) in ("pandas", "polars"):
-        raise TypeError(
-            f"expected an array of numbers, got a {_package(obj)} {what}: pass frame[columns].to_numpy() of its "
-            "columns of numbers, with the labels (array, labels), or the path of a .csv file"
-        )
     if isinstance(obj, TensorDataset) and len(obj.tensors) <= 2:
         obj = obj.tensors
     if isinstance(obj, Mapping):
@@ -125,6 +122,11 @@ def _wrapped(obj: Any, classes: int | None, held_out: Iterable[Any] | None, kind
     elif _is_stream(obj):
         return _stream(obj, classes, held_out, kind, look)
     else:
+        if _package(obj) in ("pandas", "polars"):
+            raise TypeError(
+                f"a {what} of {_package(obj)} is no data set: pass its numbers, frame[COLUMNS].to_numpy(), or with "
+                "labels (frame[COLUMNS].to_numpy(), list(frame[LABEL]))"
+            )
         raise TypeError(
             "expected a name, a path, a tensor, (tensor, labels), an exact distribution, a torch Dataset or an "
             f"iterable of batches that can be read again, got {what}"
@@ -295,7 +297,9 @@ def _is_stream(obj: Any) -> bool:
     if _package(obj) == "datasets":
         return type(obj).__name__ == "IterableDataset"
     single = (bytes, Mapping, Iterator, Tensor, tuple)
-    return isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) != "numpy"
+    return (
+        isinstance(obj, Iterable) and not isinstance(obj, single) and not _is_items(obj) and _package(obj) not in TABLES
+    )
 
 
 def _with_tensors(iterable: Any) -> Any:

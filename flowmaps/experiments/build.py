@@ -185,13 +185,14 @@ def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: An
         The network.
 
     Raises:
-        ValueError: The network is for images and the data are not.
+        ValueError: The network is for rows (C, H, W) and the data have another shape.
     """
     if kind == "mlp":
         return MLP(data.shape, data_std=data.std, classes=classes, **sizes)
-    if data.kind != "images":
+    if len(data.shape) != 3:
         raise ValueError(
-            f"`network={kind}` is for images, and {data.name} holds {data.kind} of shape {data.shape}: use mlp"
+            f"`network={kind}` is for images and latents (C, H, W), and {data.name} holds {data.kind} of shape "
+            f"{data.shape}: use mlp"
         )
     channels, height, across = data.shape
     if kind == "dit":

@@ -19,6 +19,14 @@ TABLES = (".csv", ".tsv")
 """Suffixes of tables of text."""
 
 
+def usual_file(config: Mapping[str, Any]) -> Path:
+    """The file for samples of a run: a picture if they can be drawn, else a table of vectors, else an array."""
+    data = config["data"]
+    if data["kind"] != "vectors" or has_pipeline(config):
+        return Path("samples.png")
+    return Path("samples.csv" if len(data["shape"]) == 1 else "samples.npy")
+
+
 def check_suffix(out: Path) -> None:
     """Refuse a file of another type, before any work is done."""
     if out.suffix.lower() not in (*PICTURES, ".npy", *TABLES):

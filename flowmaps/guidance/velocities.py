@@ -6,12 +6,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..arguments import finite, shown
-from ..flow_map import FlowMap, GuidanceSpec
-from ..networks.embeddings import LabelEmbedding
+from ..flow_map import GuidanceSpec
 from ..path import Path
 from ..serialise import describable
 from .base import GuidedVelocity
@@ -145,9 +143,7 @@ def classifier_free(
 
     Ho and Salimans 2022, arXiv 2207.12598; in an interval, Kynkaanniemi et al. 2024, arXiv 2404.07724.
     """
-    found = ClassifierFree(_checked(teacher), scale, as_interval(interval), null)
-    _warn_of_null(teacher, found.null)
-    return found
+    return ClassifierFree(_checked(teacher), scale, as_interval(interval), null)
 
 
 def autoguidance(
@@ -198,9 +194,7 @@ def model_guidance(
 
     Tang et al. 2025, arXiv 2502.12154.
     """
-    found = ModelGuidance(_checked(teacher, model), weight, as_interval(interval), null)
-    _warn_of_null(model, found.null)
-    return found
+    return ModelGuidance(_checked(teacher, model), weight, as_interval(interval), null)
 
 
 def mixture(weights: Mapping[Any, float]) -> Mixture:
@@ -237,18 +231,3 @@ def _checked(*teachers: Any) -> tuple[Any, ...]:
     if any(path != known[0] for path in known):
         raise ValueError(f"velocities on different paths cannot be mixed: {', '.join(map(str, known))}")
     return teachers
-
-
-def _warn_of_null(model: Any, null: Mapping[str, Any]) -> None:
-    """Warn of the null class of a flow map whose training had a label in every row."""
-    trained, label = getattr(model, "trained", None), null.get("label")
-    if not isinstance(model, FlowMap) or trained is None or not (isinstance(label, int) or isinstance(label, Tensor)):
-        return
-    classes = [part.classes for part in model.network.modules() if isinstance(part, LabelEmbedding)]
-    known = "label" not in trained.conditions or "label" in trained.dropped
-    if classes and not known and int(torch.as_tensor(label).max()) >= min(classes):
-        warnings.warn(
-            f"this flow map was trained with a label in every row, so its null class {min(classes)} is untrained, and "
-            "guidance compares with it: train it with label dropout (data.transforms.LabelDropout)",
-            stacklevel=3,
-        )

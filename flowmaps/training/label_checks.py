@@ -9,7 +9,6 @@ from torch import nn
 
 from ..data import Data
 from ..data.transforms import LabelDropout, transforms_of
-from ..flow_map import GuidanceSpec
 from ..networks.embeddings import LabelEmbedding
 
 OTHER_NAMES = ("class_label", "class_labels", "classes", "labels", "y")
@@ -52,24 +51,5 @@ def warn_of_labels(network: nn.Module, data: Data, labels: bool | None, used: bo
             f"class {nulls[0]} of {data.name} is also the null class, so the network cannot tell them apart: "
             f"{data.classes} classes are numbered from 0, and the null class is {data.classes}. Build the network with "
             f"classes={data.classes}, and leave labels out by LabelDropout(share, null={data.classes})",
-            stacklevel=3,
-        )
-
-
-def warn_of_null(learned: GuidanceSpec | None, data: Data, used: bool) -> None:
-    """Warn of guidance that compares with the null class, where no row of the data has it.
-
-    Args:
-        learned: The guidance that the method teaches.
-        data: The data set.
-        used: Whether labels are passed to the network.
-    """
-    null = {} if learned is None or learned.kind != "learned" else learned.null
-    dropped = any(isinstance(one, LabelDropout) and one.share > 0 for one in transforms_of(data))
-    if used and not dropped and "label" in null and null["label"] >= (data.classes or 0):
-        warnings.warn(
-            f"guidance compares with the null class {null['label']}, which no row of {data.name} has, so it stays "
-            "untrained: leave labels out, "
-            f"transformed(data, LabelDropout(0.1, null={null['label']})) of data.transforms",
             stacklevel=3,
         )

@@ -37,11 +37,14 @@ from .config import TrainConfig, check_names, names, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
 from .job import Job
-from .label_checks import warn_of_labels, warn_of_null
+from .label_checks import warn_of_labels
 from .learner import Learner
 from .logging import Monitor
 from .record import trained_of
 from .teachers import check_classes, guidance_of, refuse_student
+
+SETTINGS = names(TrainConfig)
+"""Names of the keyword arguments of `train`."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
         ValueError: If an argument is invalid, the flow map shares trained weights with its teacher, or the run to
             resume has another configuration; it lists the differences.
     """
-    check_names("train", settings, names(TrainConfig))
+    check_names("train", settings, SETTINGS)
     plan = TrainConfig(**settings)
     method = _checked(flow, method)
     data = as_data(data, standardise=None if flow.units is None else False) if not isinstance(data, Data) else data
@@ -119,9 +122,7 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     device = device_for(plan, accelerator, processes)
     if plan.labels:
         check_classes(flow, method, data)
-    learned = guidance_of(method, data)
-    warn_of_null(learned, data, bool(plan.labels))
-    flow.guidance = learned or flow.guidance
+    flow.guidance = guidance_of(method, data) or flow.guidance
     flow.trained = trained_of(flow, method, data, bool(plan.labels))
     config: dict[str, Any] = {}
     if plan.out is not None:

@@ -19,14 +19,22 @@ def copied(module: M) -> M:
     Shared weights are the same parameters: if one of the modules is moved to another device or dtype, they move in all
     of them.
 
+    Args:
+        module: The module.
+
+    Returns:
+        The copy.
+
     Raises:
-        TypeError: The module, or a part of it, was made by torch.jit, which cannot be copied.
+        TypeError: A part is compiled by TorchScript, whose weights torch cannot copy.
     """
-    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise TypeError(
-            "expected a network in Python, got one with a part made by torch.jit, which cannot be copied or "
-            "differentiated: pass the module that it was made from"
-        )
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise TypeError(
+                f"training keeps copies of the network, and torch cannot copy a TorchScript module"
+                f"{f' ({name})' if name else ''}: give the module that torch.jit was called on, and compile by "
+                "compile=True"
+            )
     return copy.deepcopy(module, _results(module) | {id(w): w for w in module.parameters() if not w.requires_grad})
 
 

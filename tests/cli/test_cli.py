@@ -118,6 +118,30 @@ def test_sample_writes_arrays_and_pictures(board, digits, tmp_path):
         assert (tmp_path / "deep" / "grid.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        ((2,), "samples.png"),
+        ((1, 8, 8), "samples.png"),
+        ((5,), "samples.csv"),
+        ((4, 4, 4), "samples.npy"),
+        ((2, 3, 4, 4), "samples.npy"),
+    ],
+)
+def test_the_command_that_training_names_writes_samples(shape, name, tmp_path, capsys, monkeypatch):
+    """And so does `sample` without a file."""
+    monkeypatch.chdir(tmp_path)
+    np.save("data.npy", np.random.default_rng(0).uniform(-1, 1, (40, *shape)))
+    standardise = ["--data-args", "standardise=False"] if len(shape) > 1 else []
+    assert main(["train", "data.npy", "--steps", "2", "--out", "run", *FAST, *NO_FILES, *standardise]) == 0
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Next:")]
+    named = line.split("    ")[0].split()[2:]
+    assert named == ["sample", "run", "-o", name]
+    for arguments in (named, ["sample", "run"]):
+        assert main(arguments) == 0 and (tmp_path / name).stat().st_size > 0
+        (tmp_path / name).unlink()
+
+
 def test_partial_maps_are_sampled_by_the_steps_that_they_have(tmp_path, capsys):
     run = tmp_path / "ect"
     assert main(["train", "checkerboard", "--method", "ect", "--steps", "2", "--out", str(run), *FAST, *NO_FILES]) == 0

@@ -93,6 +93,15 @@ def test_networks_fit_the_sides_of_the_images(kind, sides):
     assert network(x, torch.ones(1), torch.zeros(1)).shape == x.shape
 
 
+@pytest.mark.parametrize("shape", [(4, 4, 4), (16, 8, 6), (5, 3, 3)])
+@pytest.mark.parametrize("kind", ["unet", "dit"])
+def test_latents_get_the_networks_of_images(kind, shape):
+    data = fm.data.as_data(torch.randn(20, *shape))
+    network = build.make_network(kind, data, None, width=8, depth=1)
+    x = torch.randn(1, *shape)
+    assert data.kind == "vectors" and network(x, torch.ones(1), torch.zeros(1)).shape == x.shape
+
+
 def test_images_of_any_side_get_a_network():
     assert fm.recipes.images(images(1, 33, 33), width=8, depth=1).network.shape == (1, 33, 33)
 

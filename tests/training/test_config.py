@@ -124,6 +124,7 @@ def test_settings_that_cannot_be_are_refused():
         ("max_grad_norm", ": here it is clip$"),
         ("mixed_precision", ": here it is precision$"),
         ("gradient_accumulation_steps", ": here it is accumulate$"),
+        ("batchsize", r" \(did you mean batch_size"),
         ("stepps", r" \(did you mean steps"),
         ("colour", "$"),
     ],

@@ -65,32 +65,3 @@ def test_label_dropout_to_a_class_of_the_data_is_announced():
     [found] = said(mlp(3), transformed(LABELLED, LabelDropout(0.1, null=1)))
     assert "class 1 of tensor is also the null class" in found and "null=3" in found
     assert said(mlp(3), transformed(LABELLED, LabelDropout(0.1, null=3))) == []
-
-
-@pytest.mark.parametrize("method", ["imf", "lsd"])
-def test_guidance_without_label_dropout_is_announced(method):
-    null = {"label": 3}
-    source = fm.guidance.dmf(2.0, null=null) if method == "imf" else fm.guidance.lsd(null=null)
-    guided = fm.guidance.guided(getattr(fm.methods, method)(), source)
-    told = [fm.data.transforms.GuidanceScales(1.0, 3.0, null=null)] if method == "lsd" else []
-    flow = mlp(3) if method == "imf" else fm.student(mlp(3), told=("guidance",))
-    found = [one for one in said(flow, transformed(LABELLED, *told), guided) if "null class 3" in one]
-    assert len(found) == 1 and "LabelDropout(0.1, null=3)" in found[0]
-    assert not said(flow, transformed(LABELLED, LabelDropout(0.1, null=3), *told), guided)
-
-
-def test_a_null_class_that_was_never_trained_is_announced_by_guidance():
-    def warned(flow, label=3, **more):
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
-            fm.guidance.classifier_free(flow, 2.0, null={"label": label, **more})
-            fm.guidance.model_guidance(flow, flow, 1.0, null={"label": label, **more})
-        return [str(one.message) for one in found]
-
-    whole = fm.fit(mlp(3), "lsd", LABELLED, steps=1, **QUIET).ema
-    found = warned(whole)
-    assert len(found) == 2 and all("null class 3 is untrained" in one for one in found)
-    assert len(warned(whole, torch.tensor([3]))) == 2
-    assert warned(whole, 1) == warned(mlp(3)) == []  # a class to guide away from; nothing is known of its training
-    dropped = fm.fit(mlp(3), "lsd", transformed(LABELLED, LabelDropout(0.1, null=3)), steps=1, **QUIET).ema
-    assert warned(dropped) == []

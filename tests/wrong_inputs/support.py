@@ -7,7 +7,7 @@ import re
 import warnings
 
 import numpy as np
-import pandas
+import pandas as pd
 import pytest
 import torch
 
@@ -67,14 +67,14 @@ def names():
     """The names in an expression, made anew for each."""
     flow = made("flow")
     return {
-        "fm": fm, "torch": torch, "np": np, "pandas": pandas, "math": math, "functools": functools, "copy": copy,
+        "fm": fm, "torch": torch, "np": np, "pd": pd, "math": math, "functools": functools, "copy": copy,
         "nan": math.nan, "inf": math.inf,
         "flow": flow, "classes": made("classes"), "images": made("images"),
         "network": flow.network, "gaussian": fm.exact.Gaussian([0.5, -0.5]),
         "x": torch.randn(4, 2), "rows": torch.randn(40, 2), "whole": torch.randint(9, (4, 2)),
         "method": fm.methods.imf(), "lsd": fm.methods.lsd(), "label": torch.tensor([0, 1, 2, 0]),
         "writes": Writes(), "writing": fm.FlowMap(WritingNetwork()), "meta": torch.empty(4, 2, device="meta"),
-        "scripted": made("scripted"), "OneTime": OneTime,
+        "scripted": made("scripted"), "OneTime": OneTime, "frame": pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
         "data": fm.data.load("gaussian"), "digits": fm.data.load("digits"),
     }  # fmt: skip
 
