@@ -1,7 +1,7 @@
 """Install the wheel with each extra into an environment of its own, and use it there: `make test-install`.
 
-The environments have the versions of constraints.txt. The first one has the core and torch alone; the others are copies
-of it, so that torch is installed once.
+The wheel is built from the source archive, so that both are whole. The environments have the versions of
+constraints.txt. The first one has the core and torch alone; the others are copies of it, so torch is installed once.
 """
 
 import os
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import tomllib
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -80,8 +81,8 @@ def run(*command, **options):
 
 
 def install(python, *what):
-    """Install into another environment, with the versions of constraints.txt."""
-    options = ["-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
+    """Install into another environment, with the versions of constraints.txt; most files are never imported there."""
+    options = ["-q", "--disable-pip-version-check", "--no-compile", "-c", ROOT / "constraints.txt"]
     run(sys.executable, "-m", "pip", "--python", python, "install", *options, *what)
 
 
@@ -98,25 +99,40 @@ def use(environment, extra, folder):
     run(environment / "bin" / "python", "-c", USES[extra], cwd=folder, env=quiet)
 
 
+def with_extra(core, wheel, extra):
+    """Install the wheel with one extra into a copy of the environment of the core, and use it."""
+    environment = copied(core, core.with_name(f"with-{extra}"))
+    install(environment / "bin" / "python", f"{wheel}[{extra}]")
+    use(environment, extra, core.with_name(f"use-{extra}"))
+    print(f"flowmaps[{extra}] works", flush=True)
+    shutil.rmtree(environment)
+
+
+def build(home):
+    """Build the source archive, and the wheel from it alone."""
+    sdist = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    run(sys.executable, "-c", sdist, home, cwd=ROOT)
+    shutil.rmtree(ROOT / "flowmaps.egg-info")  # its version would hide that of an installation
+    [archive] = home.glob("*.tar.gz")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home, archive)
+    [wheel] = home.glob("*.whl")
+    return wheel
+
+
 def main():
-    """Build the wheel and the source archive, and use each extra."""
+    """Build the wheel, install it alone and with each extra, two at a time, and use each installation."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) == set(USES) - {""} | ELSEWHERE, "each extra has a program in this file"
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
-        run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home, ROOT)
-        [wheel] = home.glob("*.whl")
+        wheel = build(home)
         core = home / "core"
         venv.create(core)
         install(core / "bin" / "python", "torch", wheel)
-        for extra in USES:
-            environment = core if not extra else copied(core, home / f"with-{extra}")
-            if extra:
-                install(environment / "bin" / "python", f"{wheel}[{extra}]")
-            use(environment, extra, home / f"use-{extra or 'core'}")
-            print(f"flowmaps[{extra}] works" if extra else "flowmaps works", flush=True)
-            if extra:
-                shutil.rmtree(environment)
+        use(core, "", home / "use-core")
+        print("flowmaps works", flush=True)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            list(pool.map(lambda extra: with_extra(core, wheel, extra), filter(None, USES)))
 
 
 if __name__ == "__main__":
