@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 import flowmaps as fm
 from flowmaps.method.stages import Stages
-from flowmaps.training import loop, read_config, read_metrics, train
+from flowmaps.training import accelerating, read_config, read_metrics, train
 from flowmaps.training.pictures import jumps_of, learns_jumps
 from flowmaps.training.teachers import move_teachers
 from flowmaps.velocity import Fixed, fixed
@@ -43,7 +43,7 @@ def test_processes_expect_weights_that_the_loss_of_a_stage_leaves_out(method, ex
             super().__init__(**options)
             made.append(self.ddp_handler.find_unused_parameters)
 
-    monkeypatch.setattr(loop, "Accelerator", Recording)
+    monkeypatch.setattr(accelerating, "Accelerator", Recording)
     next(train(linear_flow(), method(), GAUSSIAN, steps=1, **QUIET))
     assert made == [expected]
 
