@@ -124,6 +124,25 @@ def examples() -> str:
     )
 
 
+def extras() -> str:
+    """The extras with the lowest versions of their packages, from pyproject.toml, and their uses, from the README."""
+    text = (ROOT / "README.md").read_text().partition("## Extras")[2]
+    uses = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, flags=re.M))
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return table(
+        ("extra", "packages", "for"),
+        [(f"`{name}`", ", ".join(map(_requirement, packages)), uses[name]) for name, packages in declared.items()],
+    )
+
+
+def _requirement(text: str) -> str:
+    """A requirement in words, without its marker; extras of this package by their names."""
+    name, extra, bound = re.match(r"([\w-]+)(?:\[([\w,]+)\])?(?:>=([\d.]+))?", text).groups()  # type: ignore[union-attr]
+    if name == "flowmaps":
+        return ", ".join(f"`{one}`" for one in extra.split(","))
+    return f"{name} {bound}" if bound else name
+
+
 def landscape() -> str:
     """The table of all methods."""
     header = (
@@ -245,25 +264,6 @@ def variants() -> str:
             for row in VARIANTS
         ],
     )  # fmt: skip
-
-
-def extras() -> str:
-    """The extras with the lowest versions of their packages, from pyproject.toml, and their uses, from the README."""
-    text = (ROOT / "README.md").read_text().partition("## Extras")[2]
-    uses = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, flags=re.M))
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    return table(
-        ("extra", "packages", "for"),
-        [(f"`{name}`", ", ".join(map(_requirement, packages)), uses[name]) for name, packages in declared.items()],
-    )
-
-
-def _requirement(text: str) -> str:
-    """A requirement in words, without its marker; extras of this package by their names."""
-    name, extra, bound = re.match(r"([\w-]+)(?:\[([\w,]+)\])?(?:>=([\d.]+))?", text).groups()  # type: ignore[union-attr]
-    if name == "flowmaps":
-        return ", ".join(f"`{one}`" for one in extra.split(","))
-    return f"{name} {bound}" if bound else name
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -30,7 +30,7 @@ def device_of(name: Any) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        near = did_you_mean(str(name), [*here, "cpu", "cuda", "mps", "xpu"])
+        near = did_you_mean(str(name), dict.fromkeys(("cpu", "cuda", "mps", *here)))
         raise ValueError(f"`device` must be a device of torch, got {shown(name)}{near}; {listed}") from None
     if device.type == "meta":
         raise ValueError(f"`device` must have memory, and meta has none, so nothing can be computed there; {listed}")

@@ -142,7 +142,9 @@ def in_options(text: str, kind: type | None = None) -> str:
     if kind is not None and any(field.name == "data_args" for field in fields(kind)):
         from ..data.load import option_names
 
-        text = as_data_options(text, [name for name in option_names() if name not in NAMES])
+        names = option_names()
+        own = [name for name in names if name in NAMES and name != "standardise"]
+        text = as_data_options(text, [name for name in names if name not in own], own)
     return as_options(text, NAMES)
 
 

@@ -45,10 +45,22 @@ def as_options(message: str, known: Iterable[str]) -> str:
     return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", option, message)
 
 
-def as_data_options(message: str, names: Iterable[str]) -> str:
-    """A message with name=value of a data set's options replaced by --data-args "name=value"."""
-    known = "|".join(names)
-    return re.sub(rf"""(?<![\w.=-])`?({known})=(\([^)]*\)|"[^"]*"|[^\s,;`]+)`?""", _data_option, message)
+def as_data_options(message: str, names: Iterable[str], also_options: Iterable[str] = ()) -> str:
+    """A message with name=value of a data set's options replaced by --data-args "name=value".
+
+    Args:
+        message: The message.
+        names: Names of the options of data sets.
+        also_options: Names that the command has too, as another option; name="text" belongs to the data set.
+
+    Returns:
+        The message.
+    """
+    for known, values in ((names, r"""\([^)]*\)|"[^"]*"|[^\s,;`]+"""), (also_options, '"[^"]*"')):
+        pattern = "|".join(known)
+        if pattern:
+            message = re.sub(rf"(?<![\w.=-])`?({pattern})=({values})`?", _data_option, message)
+    return message
 
 
 def _data_option(found: re.Match[str]) -> str:

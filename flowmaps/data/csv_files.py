@@ -45,8 +45,8 @@ def csv_file(
     path: str,
     /,
     *,
-    columns: Sequence[str] | None = None,
-    labels: str | bool | None = None,
+    columns: Sequence[str | int] | str | None = None,
+    labels: str | int | bool | None = None,
     classes: int | None = None,
     header: bool | None = None,
     delimiter: str | None = None,
@@ -57,8 +57,8 @@ def csv_file(
 
     Args:
         path: The file.
-        columns: Names of the columns of numbers. None: all columns except the labels, and except a first column
-            without a name that numbers the rows.
+        columns: Names of the columns of numbers, also as one text with commas. None: all columns except the labels,
+            and except a first column without a name that numbers the rows.
         labels: Name of the column of class labels, which are whole numbers or texts. None: the first of "label",
             "labels", "target", "class" and "y" (not beside an "x") that holds such values. False: no labels.
         classes: Number of classes. None: the number of texts, or the largest label plus one.
@@ -90,7 +90,11 @@ def csv_file(
 
 
 def _table(
-    path: Path, columns: Sequence[str] | None, labels: str | bool | None, header: bool | None, delimiter: str | None
+    path: Path,
+    columns: Sequence[str | int] | str | None,
+    labels: str | int | bool | None,
+    header: bool | None,
+    delimiter: str | None,
 ) -> TextTable:
     """Read the table; see `csv_file`."""
     lines = _lines(path, delimiter)
@@ -98,6 +102,8 @@ def _table(
     if first is None:
         raise ValueError(f"{path} holds no rows")
     names, headed = _names(path, first[1], header)
+    columns = _chosen(columns, names)
+    labels = str(labels) if isinstance(labels, int) and not isinstance(labels, bool) else labels
     label = _label(path, names, columns, labels)
     for name in [*(columns or ()), *([] if label is None else [label])]:
         if name not in names:
@@ -115,6 +121,15 @@ def _table(
     if columns is None and wanted[0] in INDEX_NAMES:
         wanted, numbers = _without_index(path, wanted, numbers)
     return TextTable(tuple(wanted), numbers, values, label)
+
+
+def _chosen(columns: Sequence[str | int] | str | None, names: list[str]) -> list[str] | None:
+    """The names of columns that are given as a list, or as a text such as "height, weight"."""
+    if isinstance(columns, str) and columns not in names:
+        columns = [name.strip(" \t\"'") for name in columns.strip("[]() ").split(",")]
+    if isinstance(columns, str | int):
+        columns = [columns]
+    return None if columns is None else [str(name) for name in columns]
 
 
 def _cells(

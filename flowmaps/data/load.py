@@ -98,10 +98,11 @@ def _named(data: Data, names: tuple[str, ...]) -> Data:
 def option_names() -> list[str]:
     """The names of all options of data sets, of any kind."""
     from .arrays import array_file
+    from .csv_files import csv_file
     from .folder import image_folder
     from .hugging_face import hugging_face
 
-    readers: list[Callable[..., Data]] = [*NAMES.values(), array_file, image_folder, hugging_face, load]
+    readers: list[Callable[..., Data]] = [*NAMES.values(), array_file, csv_file, image_folder, hugging_face, load]
     found = [item for read in readers for item in inspect.signature(read).parameters.values()]
     return list(dict.fromkeys(item.name for item in found if item.default is not item.empty))
 

@@ -152,6 +152,15 @@ def test_options_of_data_are_written_for_the_shell(message, expected):
     assert as_data_options(message, ["value_range", "kind", "layout"]) == expected
 
 
+def test_a_column_of_labels_is_named_for_the_shell(tmp_path, capsys):
+    """`--labels` is another option, so the message says where the column goes."""
+    rows = "\n".join(f"{row / 7:.2f},{'ab'[row % 2]}" for row in range(60))
+    (tmp_path / "table.csv").write_text(f"height,kind\n{rows}\n")
+    text = refused(capsys, "train", str(tmp_path / "table.csv"), "--out", str(tmp_path / "run"))
+    assert "pass --data-args labels=kind if" in text and "or --data-args" in text
+    assert as_data_options("or labels=False, labels=3", ["layout"], ["labels"]) == "or labels=False, labels=3"
+
+
 def test_an_error_about_data_names_the_option_of_the_shell(tmp_path, capsys):
     import numpy as np
 

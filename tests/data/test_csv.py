@@ -71,6 +71,16 @@ def test_columns_are_chosen_by_name_or_number(tmp_path):
     assert rows(named) == [([2], 2), ([4], 0)] and named.classes == 3
     with pytest.raises(ValueError, match="cannot be matched with the classes of class_names: p"):
         load(path, columns=["b"], labels="name", class_names=["q", "r"])
+    for text in ("b,a", "b, a", "[b,a]", "(b, a)", "['b', 'a']"):  # as a shell passes them
+        assert rows(load(path, columns=text)) == [([2, 1], None), ([4, 3], None)]
+    assert rows(load(path, columns="b")) == [([2], None), ([4], None)]
+    with pytest.raises(ValueError, match='has no column "d", it has a, name, b, c'):
+        load(path, columns="b,d")
+    comma = table(tmp_path, '"a,b",c\n1,2\n3,4\n', "comma.csv")
+    assert rows(load(comma, columns="a,b")) == [([1], None), ([3], None)]
+    plain = table(tmp_path, "1,2,0\n3,4,1\n", "plain.csv")
+    assert rows(load(plain, columns=[0, 1], labels=2)) == rows(load(plain, columns=["0", "1"], labels="2"))
+    assert rows(load(plain, columns=1)) == [([2], None), ([4], None)]
     bare = table(tmp_path, "1,2,cat\n3,4,dog\n", "bare.csv")
     assert rows(load(bare, header=False, labels="2")) == [([1, 2], 0), ([3, 4], 1)]
     years = table(tmp_path, "2019,2020\n3,4\n5,6\n", "years.csv")
