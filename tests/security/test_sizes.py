@@ -121,8 +121,9 @@ OTHERS = {
     ),
     "the width of a model of diffusers": (
         ["network"],
-        {"type": "integrations.diffusers.DiffusersNetwork", "arguments": {"class_name": "UNet2DModel", "config": {
-            "block_out_channels": [2**20] * 4, "sample_size": 8}}},
+        {"type": "students.Student", "arguments": {"network": {
+            "type": "integrations.diffusers.DiffusersNetwork", "arguments": {"class_name": "UNet2DModel", "config": {
+                "block_out_channels": [2**20] * 4, "sample_size": 8}}}}},
         "do not fit this network",
     ),
     "the rank of an adapter": (
