@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ..arguments import at_least, check_seed, expect_floating, install, shown
 from ..arguments.memory import rows_at_a_time
 from ..data import Data
-from ..files import add_tensor, opened_tensors, parse_json, replacing, save_tensors
+from ..files import opened_tensors, parse_json, replacing, save_tensors, tensors_checksum
 from ..networks.layers import expect_shape
 from ..networks.mlp import as_image_shape
 from ..serialise import mismatch
@@ -157,7 +156,9 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
 def save_classifier(classifier: Classifier, path: str | Path) -> None:
     """Write weights and arguments of a classifier to a safetensors file (no pickle), atomically."""
     arguments = {"shape": list(classifier.shape), "classes": classifier.classes}
-    known = json.dumps({**arguments, "sha256": _digest(arguments, classifier.state_dict())})
+    known = json.dumps(
+        {**arguments, "sha256": tensors_checksum(json.dumps(arguments, sort_keys=True), classifier.state_dict())}
+    )
     with replacing(path) as temporary:
         save_tensors(temporary, classifier.state_dict(), {"classifier": known})
 
@@ -182,7 +183,7 @@ def load_classifier(path: str | Path) -> Classifier:
         if wrong := mismatch(found, Arguments, "its description"):
             raise ValueError(wrong)
         expected = found.pop("sha256", None)
-        if expected is not None and expected != _digest(found, tensors):
+        if expected is not None and expected != tensors_checksum(json.dumps(found, sort_keys=True), tensors):
             raise ValueError("it is damaged: it has changed since it was written")
         # without memory first: the description must have the sizes of the tensors
         with torch.device("meta"):
@@ -194,15 +195,6 @@ def load_classifier(path: str | Path) -> Classifier:
     classifier = Classifier(tuple(found["shape"]), found["classes"])
     classifier.load_state_dict(tensors)
     return classifier.eval().requires_grad_(False)
-
-
-def _digest(arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Compute the SHA-256 of a classifier: its arguments, and its tensors with their names."""
-    digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
-        add_tensor(digest, tensor)
-    return digest.hexdigest()
 
 
 def classifier_features(classifier: Classifier) -> Features:

@@ -9,7 +9,7 @@ def test_unknown_names_get_the_closest():
     with pytest.raises(ValueError, match=r'unknown data set "chekerboard" \(did you mean checkerboard\?\); known are'):
         load("chekerboard")
     with pytest.raises(
-        ValueError, match='unknown data set "qqq"; known are checkerboard, .*digits, a folder of images'
+        ValueError, match='unknown data set "qqq"; known are checkerboard, .*digits, .*series, a folder of images'
     ):
         load("qqq")
 
