@@ -18,6 +18,7 @@ from ..evaluate.features import (
     Classifier,
     Features,
     classifier_features,
+    is_classified,
     load_classifier,
     save_classifier,
     train_classifier,
@@ -124,7 +125,7 @@ def measure(
     """
     other = None if reference is None else _reference(folder_of(reference, "reference"), data)
     flow, config = loaded.flow.to(device), read_config(run)
-    if data.kind == "images" and "features" not in options:
+    if (data.kind == "images" or is_classified(data)) and "features" not in options:
         options["features"] = run_features(run, data)
     options |= _sized(flow, data, config, options)
     steps = max(options.get("ode_steps") or (MANY,))
@@ -184,7 +185,7 @@ def scales_to_measure(scales: Sequence[float]) -> list[float]:
 
 
 def run_features(run: Path, data: Data) -> Features:
-    """The features of the run's classifier, to compare images by."""
+    """The features of the run's classifier, to compare rows by."""
     return classifier_features(run_classifier(run, data))
 
 
