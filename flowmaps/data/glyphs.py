@@ -41,7 +41,7 @@ def glyphs(
 ) -> Data:
     """The glyphs of the fonts that come with matplotlib: (1, size, size), 256 grey levels, ink 1 on -1.
 
-    The 38 fonts are DejaVu, STIX and Computer Modern (BaKoMa); the last-resort font is left out. Every glyph with a
+    The 39 fonts are DejaVu, STIX and Computer Modern (BaKoMa); the last-resort font is left out. Every glyph with a
     code in its font and with ink is drawn, which gives 42,700 different pictures. The em is as high as the image, a
     glyph that would come nearer to the border than size // 16 pixels is drawn smaller, and its ink is centred. A
     picture that several characters or fonts share is kept once, with its first font and lowest code, so an A that
