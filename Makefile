@@ -62,6 +62,7 @@ clean:  ## Remove the environment and the caches (never runs/)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("flowmaps needs Python 3.11 or newer, found " + sys.version.split()[0] + "; name another one: make PYTHON=python3.11 ...")'
 	@echo "Preparing $(VENV) from constraints.txt; once, and again only when pyproject.toml or constraints.txt change."
+	rm -rf flowmaps.egg-info
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt torch setuptools
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[all,dev]"

@@ -4,6 +4,7 @@ The names are in the order of the post *Learning the integral of a diffusion mod
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 from . import (
@@ -64,6 +65,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("flowmaps")
     if name not in _LAZY:
         raise AttributeError(f"module 'flowmaps' has no attribute {name!r}")
     module, attribute = _LAZY[name]

@@ -1,7 +1,7 @@
 """Install the wheel with each extra into an environment of its own, and use it there: `make test-install`.
 
-The environments have the versions of constraints.txt. The first one has the core and torch alone; the others are copies
-of it, so that torch is installed once.
+The wheel is built from the source archive, so that both are whole. The environments have the versions of
+constraints.txt. The first one has the core and torch alone; the others are copies of it, so torch is installed once.
 """
 
 import os
@@ -113,14 +113,24 @@ def with_extra(core, wheel, extra):
     shutil.rmtree(environment)
 
 
+def build(home):
+    """Build the source archive, and the wheel from it alone."""
+    sdist = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    run(sys.executable, "-c", sdist, home, cwd=ROOT)
+    shutil.rmtree(ROOT / "flowmaps.egg-info")  # its version would hide that of an installation
+    [archive] = home.glob("*.tar.gz")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home, archive)
+    [wheel] = home.glob("*.whl")
+    return wheel
+
+
 def main():
     """Build the wheel, install it alone and with each extra, two at a time, and use each installation."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) == set(USES) - {""} | ELSEWHERE, "each extra has a program in this file"
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
-        run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home, ROOT)
-        [wheel] = home.glob("*.whl")
+        wheel = build(home)
         core = home / "core"
         venv.create(core)
         install(core / "bin" / "python", "torch", wheel)

@@ -53,6 +53,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(site):
     for page in [*site.rglob("*.html"), *site.rglob("*.css")]:
         text = page.read_text()
@@ -61,6 +62,7 @@ def test_the_site_loads_nothing_from_elsewhere(site):
         assert not loaded + styles + re.findall(r"(?:@import|url\()\s*[\"']?(https?:|//)", text), page
 
 
+@pytest.mark.slow
 def test_the_search_works_in_a_page_that_is_opened_as_a_file(site):
     if (browser := shutil.which("chromium") or shutil.which("google-chrome")) is None:
         pytest.skip("chromium is not installed")
@@ -88,12 +90,14 @@ def test_formulas_are_typeset_as_they_are_written(formula, latex):
     assert re.sub(r"\s", "", typeset.to_latex(formula)) == re.sub(r"\s", "", latex)
 
 
+@pytest.mark.slow
 def test_every_formula_of_a_method_is_typeset(site):
     landscape, methods = ((site / page).read_text() for page in ("landscape.html", "api/methods.html"))
     assert landscape.count('<div class="formula"') == len(LANDSCAPE)
     assert methods.count('<div class="formula"') > 30 and "<mfrac>" in methods
 
 
+@pytest.mark.slow
 def test_signatures_link_to_torch_and_to_their_source(site):
     page = (site / "api/sampling.html").read_text()
     assert re.search(r'<a [^>]*href="https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor">Tensor</a>', page)
@@ -101,6 +105,7 @@ def test_signatures_link_to_torch_and_to_their_source(site):
     assert not [path for path in site.rglob("*.html") if re.search(r" at 0x[0-9a-f]{6}", path.read_text())]
 
 
+@pytest.mark.slow
 def test_api_pages_have_tables_of_arguments_with_types_and_defaults(site):
     page = (site / "api/sampling.html").read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
@@ -111,6 +116,7 @@ def test_api_pages_have_tables_of_arguments_with_types_and_defaults(site):
     assert re.search(r"Raises: Type Description ValueError ", text)
 
 
+@pytest.mark.slow
 def test_the_landscape_page_has_every_method(site):
     page = (site / "landscape.html").read_text()
     for row in LANDSCAPE:

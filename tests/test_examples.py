@@ -98,6 +98,7 @@ def example(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_paths_of_both_samplers_have_the_exact_marginals(example):
     found = example("01_paths", 200)
     count = 20_000
@@ -108,6 +109,7 @@ def test_paths_of_both_samplers_have_the_exact_marginals(example):
     assert found["paths of the ODE that cross"] == 0
 
 
+@pytest.mark.slow
 def test_four_views_of_the_flow_map_agree(example):
     found = example("02_flow_map", 32)
     for name in ("F(x, s, t) - [x + (t - s) V(x, s, t)]", "v(x, s) - V(x, s, s)", "f(x, s) - [x - s v(x, s)]"):
@@ -118,6 +120,7 @@ def test_four_views_of_the_flow_map_agree(example):
     assert found["Heun: error at half the steps / error"] == pytest.approx(4, rel=0.15)
 
 
+@pytest.mark.slow
 def test_residuals_vanish_at_the_exact_map_and_grow_in_proportion(example):
     found = example("03_consistency_rules", 5)
     for rule in ("compositional", "Lagrangian", "Eulerian"):
@@ -125,6 +128,7 @@ def test_residuals_vanish_at_the_exact_map_and_grow_in_proportion(example):
         assert found[f"{rule} residual, map bent by 0.1 / by 0.05"] == pytest.approx(2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_derivatives_have_their_order_and_their_cost(example):
     found = example("04_derivatives", 3)
     assert found["error of the JVP"] < 1e-8
@@ -135,6 +139,7 @@ def test_derivatives_have_their_order_and_their_cost(example):
     assert costs == pytest.approx([4, 6, 6, 9], rel=0.05)
 
 
+@pytest.mark.slow
 def test_from_scratch_the_sign_of_imf_and_its_loss(example):
     found = example("05_from_scratch", 2)
     assert found["W - v at the exact map, with (s - t)"] < 1e-8
@@ -145,6 +150,7 @@ def test_from_scratch_the_sign_of_imf_and_its_loss(example):
     assert found["loss at the exact map for s = 0.8, t = 0, MeanFlow"] > loss["iMF"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "exact", "small"),
     [

@@ -4,9 +4,12 @@ import re
 import tomllib
 from pathlib import Path
 
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+import flowmaps as fm
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -35,3 +38,10 @@ def test_each_lower_bound_is_a_tested_version():
 
 def test_each_requirement_of_the_tests_is_pinned():
     assert {canonicalize_name(one.name) for one in requirements()} <= set(PINNED)
+
+
+def test_the_version_is_the_same_everywhere():
+    changes = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    assert PROJECT["version"] == fm.__version__ == cited
+    assert PROJECT["version"] == next(version for version in changes if version != "Unreleased")

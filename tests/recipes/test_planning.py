@@ -140,6 +140,7 @@ def test_checkpoints_keep_less_and_compute_more():
     assert thrifty.activations < plain.activations / 2 and plain.flops < thrifty.flops < 1.5 * plain.flops
 
 
+@pytest.mark.slow
 def test_gpus_and_parts_share_the_rows():
     recipe = replace(B4, batch_size=64)
     one, four, parts = plan(recipe, gpus=1), plan(recipe, gpus=4), plan(recipe, gpus=2, accumulate=2)
@@ -205,6 +206,7 @@ def test_the_command_line_lists_and_refuses(capsys):
     assert main(["plan", "imagenet256"]) == 2 and "unknown recipe" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_line_in_words(capsys):
     options = ["--gpus", "2", "--accumulate", "4", "--batch-size", "64", "--shard", "--memory", "80", "--method", "imf"]
     options += ["--checkpoint"]
