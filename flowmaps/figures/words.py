@@ -84,7 +84,7 @@ def headline(evaluation: Mapping[str, Any], kind: str) -> str:
     if (lesson := unlearned(evaluation)) is not None:
         return lesson
     if jump is None:
-        return f"This run makes {noun} in {rows[0]['steps']} steps." if rows else "Nothing was measured."
+        return f"This run makes {noun} in {count(rows[0]['steps'], 'step')}." if rows else "Nothing was measured."
     if ode is None:
         return (
             f"One network call makes {noun} at distance {pair(jump)} from real data, which scores {floor(evaluation)}."

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from flowmaps import FlowMap
+from flowmaps import FlowMap, experiments, fit, methods
 from flowmaps.data import as_data, load
 from flowmaps.evaluate import (
     Features,
@@ -16,6 +16,7 @@ from flowmaps.evaluate import (
     frechet_distance,
     random_features,
     random_patches,
+    read_evaluation,
     recognition,
     train_classifier,
 )
@@ -23,6 +24,7 @@ from flowmaps.evaluate.by_kind import measures
 from flowmaps.evaluate.features import load_classifier, save_classifier
 from flowmaps.evaluate.measures import draw
 from flowmaps.figures import words
+from flowmaps.networks import MLP
 from flowmaps.runs.documents import check_evaluation
 
 SMALL = {"n": 100, "draws": 2, "jumps": (1,), "ode_steps": ()}
@@ -192,6 +194,16 @@ def test_a_classifier_of_vectors_learns_and_survives_a_file(tmp_path):
     features = classifier_features(classifier)
     some, others = features(rows.x0[rows.label < 9]), features(data.draw(1500, seed=3).x0)
     assert frechet_distance(some, others) > 2 * frechet_distance(features(rows.x0), others)
+
+
+def test_a_run_on_vectors_keeps_its_classifier(tmp_path):
+    data, run = load("series", rows=400), tmp_path / "run"
+    flow = FlowMap(MLP((40,), width=8, depth=1))
+    fit(flow, methods.flow_matching(), data, steps=2, batch_size=8, out=run, progress_bar=False)
+    first = experiments.evaluate(run, n=40, draws=2, ode_steps=(1,))
+    assert load_classifier(run / "classifier.safetensors").shape == (40,)
+    again = read_evaluation(run)
+    assert again["classifier"] == first["classifier"] and again["kernel_distance_floor"] is not None
 
 
 def test_vectors_without_labels_have_no_classifier():
