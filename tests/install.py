@@ -32,7 +32,12 @@ for state in fm.train(flow, fm.methods.imf(), torch.randn(64, 2), steps=2, batch
 assert state.step == 2 and fm.load("run")(torch.randn(4, 2), 1.0, 0.0).isfinite().all()
 assert main(["methods"]) == 0
 """
-DATA = "import flowmaps as fm\nassert fm.data.load('digits').draw(4).x0.shape == (4, 1, 8, 8)"
+DATA = """
+import flowmaps as fm
+assert fm.data.load("digits").draw(4).x0.shape == (4, 1, 8, 8)
+assert fm.data.load("glyphs", fonts=["cmr10"]).draw(4).x0.shape == (4, 1, 16, 16)
+assert fm.data.load("photos", patches=100).draw(4).x0.shape == (4, 3, 16, 16)
+"""
 ODE = """
 import torch, flowmaps as fm
 flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))

@@ -48,8 +48,8 @@ class Train(Keeping, Training):
     """
 
     data: Annotated[Positional[str], arg(metavar="DATA")]
-    """checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits; a folder of images; a .npy, .npz or
-    .safetensors file; or hf:NAME for a Hugging Face data set."""
+    """checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits, glyphs, photos, series; a folder of
+    images; a .npy, .npz, .safetensors, .csv or .tsv file; or hf:NAME for a Hugging Face data set."""
     recipe: str | None = None
     """Recipe for everything except the data; options that are given take precedence. `flowmaps plan` lists recipes."""
     reduced: bool = False

@@ -15,7 +15,7 @@ from .options_shared import Keeping, Learning
 class Distill(Keeping, Learning):
     """Distil a pretrained model into a flow map: a pipeline of diffusers, or a run of `train`.
 
-    Example: flowmaps distill ./my-pipeline --method ayf_emd --data photos --lora 64 --guidance 1:8 --out runs/fast
+    Example: flowmaps distill ./my-pipeline --method ayf_emd --data ./photos --lora 64 --guidance 1:8 --out runs/fast
     """
 
     folder: Annotated[Positional[str], arg(metavar="FOLDER")]

@@ -93,6 +93,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     columns = ["run"] * named + ["sampler", "steps", "distance", "+-", "time per sample", "network calls"]
     rows = [[str(row.get("run", "this run"))] * named + cells(row) for row in result["rows"]]
     print_table(heading(result), columns, rows)
+    if (known := words.recognition(result)) is not None:
+        print(known)
     if (lesson := words.unlearned(result)) is not None:
         print(f"{lesson} {words.ADVICE}")
     if "map_error" in result:

@@ -1,7 +1,7 @@
 """Data sets.
 
-Toy distributions in the plane, digits, folders of images, arrays, Hugging Face data sets, Python objects, couplings
-made by a teacher, and none at all.
+Toy distributions in the plane, digits, glyphs, patches of photographs, time series, folders of images, arrays, Hugging
+Face data sets, Python objects, couplings made by a teacher, and none at all.
 """
 
 from .core import Batch, Data

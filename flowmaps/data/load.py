@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,26 @@ from ..arguments import did_you_mean, given, truth
 from ..serialise import check_arguments, fits, shown_value
 from .class_names import Numbering
 from .core import Data
+from .glyphs import glyphs
+from .photos import photos
+from .series import series
 from .standardise import is_table, standardised, warn_scale
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 
 NAMES: dict[str, Callable[..., Data]] = {
     function.__name__: function
-    for function in (checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits)
+    for function in (
+        checkerboard,
+        eight_gaussians,
+        two_moons,
+        spirals,
+        gaussian,
+        mixture,
+        digits,
+        glyphs,
+        photos,
+        series,
+    )
 }
 HUB = "hf:"
 MEASURED = ("array_file", "hugging_face")
@@ -38,8 +53,8 @@ def load(
 ) -> Data:
     """Load a data set by name or path.
 
-    - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits (write "./digits" for a
-      folder called so);
+    - a name: checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits, glyphs, photos, series
+      (`toys`, `glyphs`, `photos`, `series`; write "./photos" for a folder called so);
     - a folder of images, with class folders or flat (`image_folder`), or one of encoded rows (`cache.cache_folder`);
     - a .npy, .npz or .safetensors file (`array_file`), or a table of text, .csv or .tsv (`csv_files.csv_file`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
@@ -63,6 +78,12 @@ def load(
     """
     truth(**given(standardise=standardise))
     name = str(name_or_path)
+    if name in NAMES and Path(name).exists():
+        warnings.warn(
+            f"{name} is read as the data set of this name that comes with flowmaps, and there is a {name} here too: "
+            f"write ./{name} for it",
+            stacklevel=2,
+        )
     read, paths = _reader(name)
     takes = [
         key for key, value in inspect.signature(read).parameters.items() if value.kind is not value.POSITIONAL_ONLY

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from .by_kind import to_levels
-from .class_measures import accuracy, diversity
+from .class_measures import accuracy, diversity, recognition
 from .cost import counting
 from .distances import (
     Estimate,
@@ -19,6 +19,7 @@ from .features import Classifier, Features, classifier_features, inception, trai
 from .guided import Guided, GuidedSampler, by_scale
 from .run import evaluate
 from .truth import consistency_residuals, map_error
+from .without_labels import random_features, random_patches
 
 __all__ = [
     "Classifier",
@@ -41,7 +42,10 @@ __all__ = [
     "kernel_distance",
     "map_error",
     "nearest",
+    "random_features",
+    "random_patches",
     "read_evaluation",
+    "recognition",
     "sliced_energy_distance",
     "to_levels",
     "train_classifier",

@@ -22,6 +22,7 @@ from .distances import (
 )
 from .features import Features
 from .measures import WHOLE_DRAWS, Draws, Measure, between, mean_and_stderr, split
+from .without_labels import measures_without_labels
 
 DENSITY_SAMPLES, LEAST_DENSITY = 64_000, 8192
 DENSITY_BINS = (48, 50)
@@ -36,7 +37,7 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
     Args:
         data: The data set.
         draws: Its draws.
-        features: The features by which images are compared.
+        features: The features by which images are compared, and vectors with labels beside their main measure.
         seed: Fixes directions, bins and bootstraps.
 
     Yields:
@@ -59,15 +60,14 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
     else:
         title = f"energy distance{units} over 128 random directions (unbiased, so it can fall below 0)"
         yield between("distance", title, sliced_energy_distance, draws)
+        if features is not None:
+            yield _kernel_measure(f"kernel distance in {features.name}, standardised", draws, features)
 
 
 def _image_measures(data: Data, draws: Draws, features: Features, seed: int) -> Iterator[Measure]:
-    """Fréchet and kernel distance in features, the same after rounding, and nearness to training images."""
+    """Fréchet and kernel distance in features, the same after rounding, nearness to training images, and others."""
     yield between("distance", f"Fréchet distance in {features.name}", frechet_distance, draws, features)
-    known = features(draws.held_out[0])
-    mean, std = known.mean(0), known.std(0).clamp(min=1e-6)
-    title = "kernel distance on the same features, standardised (cubic, unbiased, so it can fall below 0)"
-    yield between("kernel_distance", title, kernel_distance, draws, lambda x: (features(x) - mean) / std)
+    yield _kernel_measure("kernel distance on the same features, standardised", draws, features)
     if draws.whole is not None:
         yield _whole_measure(draws.whole, features, seed)
     if data.levels is not None:
@@ -77,6 +77,15 @@ def _image_measures(data: Data, draws: Draws, features: Features, seed: int) -> 
         )
     if data.size:
         yield from _neighbour_measures(data, draws, seed)
+    yield from measures_without_labels(data, draws, features, seed)
+
+
+def _kernel_measure(title: str, draws: Draws, features: Features) -> Measure:
+    """The kernel distance of standardised features."""
+    known = features(draws.held_out[0])
+    mean, std = known.mean(0), known.std(0).clamp(min=1e-6)
+    title = f"{title} (cubic, unbiased, so it can fall below 0)"
+    return between("kernel_distance", title, kernel_distance, draws, lambda x: (features(x) - mean) / std)
 
 
 def _whole_measure(whole: Tensor, features: Features, seed: int) -> Measure:

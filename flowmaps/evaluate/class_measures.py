@@ -61,6 +61,29 @@ def accuracy(classifier: Classifier, x: Tensor, label: Tensor) -> Estimate:
     return Estimate(right / n, math.sqrt(likely * (1 - likely) / (n + 3)))
 
 
+def recognition(classifier: Classifier, data: Data, n: int = 2048, seed: int = 0) -> dict[str, float]:
+    """How well a classifier knows rows that were held out: how much its features can mean.
+
+    Args:
+        classifier: The classifier, trained on the labels of the data.
+        data: The data.
+        n: Held-out rows.
+        seed: Fixes the rows.
+
+    Returns:
+        "accuracy" with "stderr", and "commonest", the share of the commonest class, which is right without looking.
+
+    Raises:
+        ValueError: The data have no labels, or no rows are held out.
+    """
+    rows = data.held_out(n, seed)
+    if rows.label is None:
+        raise ValueError(f"the accuracy of a classifier needs labels, and {data.name} has none")
+    found = accuracy(classifier, rows.x0, rows.label)
+    commonest = float(rows.label.bincount().max()) / len(rows.label)
+    return {"accuracy": found.value, "stderr": found.stderr, "commonest": commonest}
+
+
 def diversity(rows: Tensor, label: Tensor) -> Estimate:
     """The mean distance |a - b| of two rows of one class, unbiased and with equal weight for every class.
 

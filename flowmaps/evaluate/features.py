@@ -1,13 +1,12 @@
-"""Features to compare images by: of a small classifier trained on the data's labels, or of Inception."""
+"""Features to compare rows by: of a small classifier trained on the data's labels, or of Inception."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 from ..arguments import at_least, check_seed, expect_floating, install, shown
 from ..arguments.memory import rows_at_a_time
 from ..data import Data
-from ..files import add_tensor, opened_tensors, parse_json, replacing, save_tensors
+from ..files import opened_tensors, parse_json, replacing, save_tensors, tensors_checksum
 from ..networks.layers import expect_shape
-from ..networks.mlp import as_image_shape
+from ..networks.mlp import as_image_shape, as_shape
 from ..serialise import mismatch
 
 WHITENING = 10_000
@@ -27,20 +26,24 @@ WHITENING = 10_000
 class Arguments(TypedDict):
     """The description of a classifier in its file."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
 
 
 @dataclass(frozen=True)
 class Features:
-    """A function from images (B, C, H, W) in [-1, 1] to features (B, K), with a name for tables."""
+    """A function from rows, such as images (B, C, H, W) in [-1, 1], to features (B, K), with a name for tables.
+
+    `classifier` is the classifier that they are of, if there is one.
+    """
 
     name: str
     extract: Callable[[Tensor], Tensor]
+    classifier: Classifier | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.extract):
-            raise TypeError(f"features are a function of images, got {shown(self.extract)}")
+            raise TypeError(f"features are a function of rows, got {shown(self.extract)}")
 
     def __call__(self, x: Tensor, batch_size: int = 1024) -> Tensor:
         """Features of any number of rows, in float64 on the CPU."""
@@ -52,17 +55,17 @@ class Features:
 
 
 class Classifier(nn.Module):
-    """A small convolutional classifier of images (B, C, H, W); its `features` are the whitened last hidden layer.
+    """A small classifier of images (B, C, H, W) or vectors (B, D); its `features` are the whitened last hidden layer.
 
-    Strided 3 x 3 convolutions halve the image until its sides are at most 4; the first one halves images with sides
-    above 16 too. Whitening (by the features of training images, `whiten`) lets the distance see more than the classes:
-    without it, a few directions between classes hold most of the variance, and the random share of each class in a draw
-    hides everything else.
+    Vectors pass one dense layer of 4 `width` channels. For images, strided 3 x 3 convolutions halve the sides until
+    they are at most 4; the first one halves images with sides above 16 too. Whitening (by the features of training
+    rows, `whiten`) lets the distance see more than the classes: without it, a few directions between classes hold most
+    of the variance, and the random share of each class in a draw hides everything else.
 
     Args:
-        shape: (C, H, W) of an image.
+        shape: (C, H, W) of an image, or (D,) of a vector.
         classes: The number of classes.
-        width: Channels of the first layer; the others have twice as many.
+        width: Channels of the first convolution; the others have twice as many.
         size: The number of features.
     """
 
@@ -71,24 +74,16 @@ class Classifier(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int = 32, size: int = 64) -> None:
         super().__init__()
-        shape = as_image_shape(shape)
         at_least(1, classes=classes, width=width, size=size)
-        self.shape, self.classes = shape, classes
-        channels, height, across = shape
-        layers: list[nn.Module] = []
-        stride = 2 if max(height, across) > 16 else 1
-        while not layers or max(height, across) > 4:
-            wide = 2 * width if layers else width
-            layers += [nn.Conv2d(channels, wide, 3, stride=stride, padding=1), nn.ReLU()]
-            channels, height, across = wide, -(-height // stride), -(-across // stride)
-            stride = 2
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * across, size))
+        self.shape = as_shape(shape) if len(shape) == 1 else as_image_shape(shape)
+        self.classes = classes
+        self.body = _dense(self.shape[0], width, size) if len(shape) == 1 else _convolutions(self.shape, width, size)
         self.head = nn.Linear(size, classes)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("axes", torch.eye(size))
 
     def features(self, x: Tensor) -> Tensor:
-        """Whitened features (B, size) of images."""
+        """Whitened features (B, size) of rows."""
         expect_shape(x, self.shape)
         return (self.body(x.to(self.mean)) - self.mean) @ self.axes
 
@@ -111,6 +106,24 @@ class Classifier(nn.Module):
             return float((self(x).argmax(1).cpu() == label.cpu()).double().mean())
 
 
+def _convolutions(shape: tuple[int, ...], width: int, size: int) -> nn.Sequential:
+    """Strided convolutions and a dense layer, from images (B, C, H, W) to (B, size)."""
+    channels, height, across = shape
+    layers: list[nn.Module] = []
+    stride = 2 if max(height, across) > 16 else 1
+    while not layers or max(height, across) > 4:
+        wide = 2 * width if layers else width
+        layers += [nn.Conv2d(channels, wide, 3, stride=stride, padding=1), nn.ReLU()]
+        channels, height, across = wide, -(-height // stride), -(-across // stride)
+        stride = 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * across, size))
+
+
+def _dense(inputs: int, width: int, size: int) -> nn.Sequential:
+    """Two dense layers, from vectors (B, D) to (B, size)."""
+    return nn.Sequential(nn.Linear(inputs, 4 * width), nn.ReLU(), nn.Linear(4 * width, size))
+
+
 def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, seed: int = 0) -> Classifier:
     """Train a `Classifier` on the labels of the training rows: AdamW, learning rate 2e-3.
 
@@ -119,7 +132,7 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
     their mean and covariance.
 
     Args:
-        data: Images.
+        data: Images, or vectors (D,) with labels.
         steps: Training steps.
         batch_size: Rows of a step.
         seed: Fixes weights and batches.
@@ -129,16 +142,17 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
 
     Raises:
         TypeError: If `data` is no `Data`.
-        ValueError: If the data are not images, or a number is out of range.
+        ValueError: If the data are neither images nor vectors with labels, or a number is out of range.
     """
     if not isinstance(data, Data):
         raise TypeError(f"a classifier is trained on a Data, such as fm.data.load(name), got {shown(data)}")
     at_least(0, steps=steps)
     at_least(1, batch_size=batch_size)
     check_seed(seed)
-    if data.kind != "images":
+    if data.kind != "images" and not is_classified(data):
         raise ValueError(
-            f"a classifier of images needs images, and {data.name} holds {data.kind} of shape {data.shape}"
+            "a classifier needs images, or vectors (D,) with labels of several classes, and "
+            f"{data.name} holds {data.kind} of shape {data.shape}{'' if data.classes else ' without labels'}"
         )
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
@@ -154,10 +168,17 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
     return classifier.eval().requires_grad_(False)
 
 
+def is_classified(data: Data) -> bool:
+    """Whether the data are images or vectors (D,) with labels of several classes, which a classifier can learn."""
+    return (data.kind == "images" or (data.kind == "vectors" and len(data.shape) == 1)) and (data.classes or 1) > 1
+
+
 def save_classifier(classifier: Classifier, path: str | Path) -> None:
     """Write weights and arguments of a classifier to a safetensors file (no pickle), atomically."""
     arguments = {"shape": list(classifier.shape), "classes": classifier.classes}
-    known = json.dumps({**arguments, "sha256": _digest(arguments, classifier.state_dict())})
+    known = json.dumps(
+        {**arguments, "sha256": tensors_checksum(json.dumps(arguments, sort_keys=True), classifier.state_dict())}
+    )
     with replacing(path) as temporary:
         save_tensors(temporary, classifier.state_dict(), {"classifier": known})
 
@@ -182,7 +203,7 @@ def load_classifier(path: str | Path) -> Classifier:
         if wrong := mismatch(found, Arguments, "its description"):
             raise ValueError(wrong)
         expected = found.pop("sha256", None)
-        if expected is not None and expected != _digest(found, tensors):
+        if expected is not None and expected != tensors_checksum(json.dumps(found, sort_keys=True), tensors):
             raise ValueError("it is damaged: it has changed since it was written")
         # without memory first: the description must have the sizes of the tensors
         with torch.device("meta"):
@@ -196,15 +217,6 @@ def load_classifier(path: str | Path) -> Classifier:
     return classifier.eval().requires_grad_(False)
 
 
-def _digest(arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Compute the SHA-256 of a classifier: its arguments, and its tensors with their names."""
-    digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
-        add_tensor(digest, tensor)
-    return digest.hexdigest()
-
-
 def classifier_features(classifier: Classifier) -> Features:
     """The features of a `Classifier`, named by its training data."""
     if not isinstance(classifier, Classifier):
@@ -212,7 +224,7 @@ def classifier_features(classifier: Classifier) -> Features:
     trained = "classifier trained on the data's labels"
     untrained = "network with random weights (the data has no labels)"
     name = f"whitened features of a small {trained if classifier.classes > 1 else untrained}"
-    return Features(name, classifier.features)
+    return Features(name, classifier.features, classifier)
 
 
 def inception() -> Features:

@@ -17,8 +17,9 @@ from ..data.labels import uses_labels
 from ..data.standardise import with_units
 from ..flow_map import FlowMap, expect_flow
 from .by_kind import DENSITY_SAMPLES, NEIGHBOURS, measures
+from .class_measures import recognition
 from .distances import Estimate
-from .features import Features, classifier_features, train_classifier
+from .features import Features, classifier_features, is_classified, train_classifier
 from .measures import Draws, Measure, draw, is_measurable
 from .samplers import Sampler, Setup, samplers
 from .size import Progress, Say, Size, say_fewer, size_of
@@ -56,7 +57,8 @@ def evaluate(
         draws: The number of disjoint draws of n samples over which a distance is averaged. None: 8, or fewer for a
             large network.
         seed: Fixes noise, labels and rows.
-        features: The features to compare images by. None: of a classifier trained on the labels.
+        features: The features to compare images by, and vectors with labels. None: of a classifier trained on the
+            labels.
         batch_size: Samples at a time, to which the times refer. None: 2048 for small samples, 256 for others.
         labels: Whether the network is conditioned on labels. None: as in training.
         quick: Take 1 and 4 jumps, 16 Euler steps and 4 draws of 512 rows, where these are None.
@@ -66,7 +68,8 @@ def evaluate(
         A dict that JSON can hold: "metric", "floor", "floor_stderr", "noise" and "noise_stderr" (the distance of
         Gaussian noise with the mean and standard deviation of the data), and "rows" with "sampler", "steps",
         "distance", "stderr", "seconds_per_sample", "network_calls", "samples". Head and rows also hold the other
-        measures of the kind of data, each under its key; "measures" has their meanings. A sampler whose samples are not
+        measures of the kind of data, each under its key; "measures" has their meanings. "classifier" is the
+        `recognition` of the classifier whose features are compared. A sampler whose samples are not
         finite has no measures, and a warning names it.
 
     Raises:
@@ -88,7 +91,7 @@ def evaluate(
     rows = draw(data, n, draws, seed)
     if features is not None and not isinstance(features, Features):
         raise TypeError(f"features are given as Features(name, function), got {shown(features)}")
-    if features is None and data.kind == "images":
+    if features is None and (data.kind == "images" or is_classified(data)):
         features = classifier_features(train_classifier(data, seed=seed))
     found = list(measures(data, rows, features, seed))
     counts = [max(measure.least for measure in found), max(measure.wanted for measure in found)]
@@ -97,8 +100,14 @@ def evaluate(
     with _evaluating(flow), _saying(say, setup, chosen, size):
         table = [_row(setup, sampler, found) for sampler in chosen]
         truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}
-    noise = _noise(data, rows, found[0], seed)
-    return _result(table, truth, found) | noise | _about(data, rows, setup) | {"seed": seed, "measures": _titles(found)}
+    known = _noise(data, rows, found[0], seed) | _recognised(data, features, seed)
+    return _result(table, truth, found) | known | _about(data, rows, setup) | {"seed": seed, "measures": _titles(found)}
+
+
+def _recognised(data: Data, features: Features | None, seed: int) -> dict[str, Any]:
+    """The accuracy of the classifier behind the features on held-out rows; empty if there is none."""
+    classifier = features and features.classifier
+    return {"classifier": recognition(classifier, data, seed=seed)} if classifier and is_classified(data) else {}
 
 
 def _noise(data: Data, rows: Draws, measure: Measure, seed: int) -> dict[str, float | None]:

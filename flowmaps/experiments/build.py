@@ -144,8 +144,14 @@ def make_flow(
         The flow map.
 
     Raises:
-        ValueError: A size is below 1, or the network is for images and the data are not.
+        ValueError: A size is below 1, the network is for images and the data are not, or the data have conditions that
+            no network of this library takes.
     """
+    if data.given:
+        raise ValueError(
+            f"the rows of {data.name} come with {', '.join(data.given)}, and the networks that are made here take no "
+            "condition but the label: load the data with given=[], or pass a network of yours to fm.train"
+        )
     torch.manual_seed(seed)
     classes = data.classes if labels else None
     sizes: dict[str, Any] = {name: size for name, size in (("width", width), ("depth", depth)) if size is not None}

@@ -23,7 +23,7 @@ from ..runs.loading import load_with_step
 from ..runs.records import EVALUATION, measured_step, metrics_rows, read_measures, write_evaluation
 from ..runs.resuming import compare as compared
 from .build import make_flow, make_method
-from .evaluation import run_features
+from .evaluation import compared_by
 from .trained_run import Say, device, silent, train_into
 from .training_setup import couple
 
@@ -145,7 +145,7 @@ class ComparisonRuns:
     def _evaluation(self, run: Path, kept: Path, diffusion: bool) -> dict[str, Any]:
         """The evaluation of a run, kept as a file until the run has newer weights.
 
-        All methods share one classifier for images. A diffusion model is sampled by steps of its ODE.
+        All methods share one classifier. A diffusion model is sampled by steps of its ODE.
         """
         if (known := read_measures(kept, measured_step(run))) is not None:
             return known
@@ -157,8 +157,7 @@ class ComparisonRuns:
         how: dict[str, Any] = {"labels": labels, "say": self.say}
         if size.fewer:  # the same for all methods: a network of one size, whatever the samplers
             how |= {"n": size.n, "draws": size.draws}
-        if self.data.kind == "images":
-            how["features"] = run_features(self.out, self.data)
+        how |= compared_by(self.out, self.data)
         if diffusion:
             how |= {"jumps": (), "ode_steps": ODE_STEPS}
         result = {**evaluate(flow, self.data, **how), **loaded.about}

@@ -18,6 +18,7 @@ from ..evaluate.features import (
     Classifier,
     Features,
     classifier_features,
+    is_classified,
     load_classifier,
     save_classifier,
     train_classifier,
@@ -124,8 +125,7 @@ def measure(
     """
     other = None if reference is None else _reference(folder_of(reference, "reference"), data)
     flow, config = loaded.flow.to(device), read_config(run)
-    if data.kind == "images" and "features" not in options:
-        options["features"] = run_features(run, data)
+    options |= {} if "features" in options else compared_by(run, data)
     options |= _sized(flow, data, config, options)
     steps = max(options.get("ode_steps") or (MANY,))
     beside = teacher_of(run) if reference is None else folder_of(reference, "reference")
@@ -183,9 +183,10 @@ def scales_to_measure(scales: Sequence[float]) -> list[float]:
     return list(scales)
 
 
-def run_features(run: Path, data: Data) -> Features:
-    """The features of the run's classifier, to compare images by."""
-    return classifier_features(run_classifier(run, data))
+def compared_by(run: Path, data: Data) -> dict[str, Features]:
+    """The option "features" of evaluations, of the run's classifier; empty for data that are compared without one."""
+    known = data.kind == "images" or is_classified(data)
+    return {"features": classifier_features(run_classifier(run, data))} if known else {}
 
 
 def run_classifier(run: Path, data: Data) -> Classifier:

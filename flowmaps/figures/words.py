@@ -84,7 +84,7 @@ def headline(evaluation: Mapping[str, Any], kind: str) -> str:
     if (lesson := unlearned(evaluation)) is not None:
         return lesson
     if jump is None:
-        return f"This run makes {noun} in {rows[0]['steps']} steps." if rows else "Nothing was measured."
+        return f"This run makes {noun} in {count(rows[0]['steps'], 'step')}." if rows else "Nothing was measured."
     if ode is None:
         return (
             f"One network call makes {noun} at distance {pair(jump)} from real data, which scores {floor(evaluation)}."
@@ -94,6 +94,8 @@ def headline(evaluation: Mapping[str, Any], kind: str) -> str:
     return f"{calls} makes {noun} {faster:.0f} times faster, {verdict(jump, ode, evaluation)}."
 
 
+CHANCE = 0.1
+"""Share of the way from chance to always right, up to which a classifier is near chance."""
 Standing = Literal["real", "near", "far", "noise"]
 """How near to real data a sampler is; see `standing`."""
 
@@ -216,6 +218,28 @@ def floor(evaluation: Mapping[str, Any]) -> str:
 def noise(evaluation: Mapping[str, Any]) -> str:
     """The distance of noise with its standard error; "not known" for an evaluation of an earlier version."""
     return plus_minus(evaluation.get("noise"), evaluation.get("noise_stderr"))
+
+
+def recognition(evaluation: Mapping[str, Any]) -> str | None:
+    """Say how well the classifier whose features are compared knows held-out rows, and whether that is chance.
+
+    Args:
+        evaluation: The content of evaluation.json.
+
+    Returns:
+        One or two sentences; None if there is no such classifier, or the evaluation is of an earlier version.
+    """
+    found = evaluation.get("classifier")
+    if found is None:
+        return None
+    right, guessed = found["accuracy"], found["commonest"]
+    text = (
+        f"The classifier behind the features is right on {right:.0%} of held-out rows; always naming the commonest "
+        f"class would be right on {guessed:.0%}."
+    )
+    if right - guessed > max(2 * found["stderr"], CHANCE * (1 - guessed)):
+        return text
+    return f"{text} That is near chance: its features hardly know the classes, so rely on the other measures too."
 
 
 def plus_minus(value: float | None, error: float | None) -> str:

@@ -10,6 +10,7 @@ from .tensors import (
     save_tensors,
     split,
     tensor_shapes,
+    tensors_checksum,
     weights_checksum,
 )
 from .writing import (
@@ -32,5 +33,5 @@ __all__ = [
     "DEEPEST_JSON", "FULL", "LARGEST_JSON", "LOCK", "add_tensor", "append_text", "checksum", "delete", "flush",
     "free_space", "is_leftover", "join", "json_checksum", "load_tensors", "not_written", "opened_tensors", "parse_json",
     "read_json", "remove", "remove_leftovers", "replacing", "save_tensors", "sealed", "split", "temporary_name",
-    "tensor_shapes", "unsealed", "weights_checksum", "write_json", "write_text",
+    "tensor_shapes", "tensors_checksum", "unsealed", "weights_checksum", "write_json", "write_text",
 ]  # fmt: skip

@@ -32,6 +32,15 @@ def add_tensor(digest: Any, tensor: Tensor) -> None:
     digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
+def tensors_checksum(about: str, tensors: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 of a text and of all bytes of tensors with their names, in hexadecimal."""
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        add_tensor(digest, tensor)
+    return digest.hexdigest()
+
+
 def weights_checksum(weights: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 over names, shapes and SAMPLES_OF_A_WEIGHT numbers of each weight.
 

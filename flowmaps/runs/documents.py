@@ -164,6 +164,14 @@ class GuidanceTable(TypedDict):
     measures: dict[str, str]
 
 
+class Recognition(TypedDict):
+    """The entry "classifier" of evaluation.json."""
+
+    accuracy: float
+    stderr: float
+    commonest: float
+
+
 class Evaluation(TypedDict):
     """The content of evaluation.json."""
 
@@ -177,6 +185,7 @@ class Evaluation(TypedDict):
     measures: dict[str, str]
     samples: int
     device: str
+    classifier: NotRequired[Recognition]
     guidance: NotRequired[GuidanceTable]
     map_error: NotRequired[Number]
     map_error_one_jump: NotRequired[Number]

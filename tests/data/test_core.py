@@ -11,7 +11,7 @@ from flowmaps.data.data_free import with_zero_rows
 from flowmaps.data.sources import TensorRows, hold_out
 from flowmaps.data.transforms import LabelDropout, transformed
 
-NAMES = ("checkerboard", "eight_gaussians", "two_moons", "spirals", "gaussian", "mixture", "digits")
+NAMES = ("checkerboard", "eight_gaussians", "two_moons", "spirals", "gaussian", "mixture", "digits", "photos", "series")
 
 
 def numbered(n):

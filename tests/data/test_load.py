@@ -9,7 +9,7 @@ def test_unknown_names_get_the_closest():
     with pytest.raises(ValueError, match=r'unknown data set "chekerboard" \(did you mean checkerboard\?\); known are'):
         load("chekerboard")
     with pytest.raises(
-        ValueError, match='unknown data set "qqq"; known are checkerboard, .*digits, a folder of images'
+        ValueError, match='unknown data set "qqq"; known are checkerboard, .*digits, .*series, a folder of images'
     ):
         load("qqq")
 
@@ -35,3 +35,15 @@ def test_a_recipe_loads_the_same_data():
     data = load("spirals", arms=3)
     assert data.recipe == {"name_or_path": "spirals", "arms": 3}
     assert load(**data.recipe).draw(3).x0.equal(data.draw(3).x0)
+
+
+@pytest.mark.parametrize("name", ["digits", "series"])
+def test_a_folder_with_the_name_of_a_data_set_is_announced(tmp_path, monkeypatch, name, recwarn):
+    monkeypatch.chdir(tmp_path)
+    load(name)
+    assert not recwarn
+    (tmp_path / name).mkdir()
+    with pytest.warns(UserWarning, match=f"there is a {name} here too: write ./{name}"):
+        assert load(name).name == name
+    with pytest.raises(ValueError, match="image"):
+        load(f"./{name}")

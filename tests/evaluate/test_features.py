@@ -66,7 +66,7 @@ def test_images_without_labels_get_random_features():
 
 
 def test_other_data_has_no_classifier():
-    with pytest.raises(ValueError, match="needs images, and gaussian holds points"):
+    with pytest.raises(ValueError, match="needs images, or vectors .* and gaussian holds points"):
         train_classifier(load("gaussian"))
 
 
