@@ -55,7 +55,8 @@ def tangent(kernel: Any, scale: float, causal: bool, values: tuple[Tensor, ...],
     Returns:
         do (N, L, E), without a graph.
     """
-    with torch.no_grad(), forward_ad.dual_level():
+    # Triton launches on the current device, which need not be the one of the tensors
+    with torch.no_grad(), forward_ad.dual_level(), torch.cuda.device_of(values[0]):
         duals = (
             forward_ad.make_dual(
                 x.detach()[None], (torch.zeros_like(x) if dx is None else dx.detach()).contiguous()[None]
