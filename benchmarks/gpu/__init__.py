@@ -20,7 +20,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +29,6 @@ import torch
 
 from benchmarks.cost import names
 from benchmarks.cost.measure import Progress
-from benchmarks.gpu import report
 from flowmaps.files import write_json
 
 STAGES = {"checks": 70, "images": 250, "steps": 160, "processes": 45}
@@ -58,16 +58,24 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stages, then write the tables."""
+    from benchmarks.gpu import report  # later, because its parts are programs of their own
+
     options, say = parsed(arguments), Progress()
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.tables:
-        run(options, say)
+        run(options, say, partial(report.write, options.out))
     print(report.write(options.out))
     say("done")
 
 
-def run(options: argparse.Namespace, say: Progress) -> None:
-    """Run the chosen stages, each until its time is over; `steps` begins to compile at once."""
+def run(options: argparse.Namespace, say: Callable[[str], None], write: Callable[[], object]) -> None:
+    """Run the chosen stages, each until its time is over; `steps` begins to compile at once.
+
+    Args:
+        options: The options of the program.
+        say: Shows a message.
+        write: Writes the tables; called after every stage.
+    """
     end = time.monotonic() + 60 * options.minutes
     chosen = [name for name in STAGES if name in options.stages]
     early = {"steps": Stage("steps", options)} if "steps" in chosen else {}
@@ -79,10 +87,11 @@ def run(options: argparse.Namespace, say: Progress) -> None:
             if name in early:
                 early[name].kill()
             say(f"{name}: skipped")
+            write()
             continue
         say(f"{name}: {min(share, left):.0f} s")
         say(f"{name}: {(early.get(name) or Stage(name, options)).finish(min(share, left))}")
-        report.write(options.out)
+        write()
 
 
 def skipped(options: argparse.Namespace, name: str, reason: str) -> None:

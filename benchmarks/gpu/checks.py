@@ -25,7 +25,12 @@ def measured(small: bool, seconds: Callable[[], float], keep: Callable[[dict[str
     """
     seconds()
     rows: list[dict[str, Any]] = []
-    for name, check in {**attention_checks(), **check_numbers.CHECKS, **check_training.CHECKS}.items():
+    for name, check in {
+        **attention_checks(),
+        **check_numbers.CHECKS,
+        **check_training.CHECKS,
+        **check_numbers.COMPILED,
+    }.items():
         row: dict[str, Any] = {"name": name, "about": (check.__doc__ or "").strip().partition("\n")[0]}
         rows.append(row)
         began = time.perf_counter()
@@ -40,6 +45,11 @@ def measured(small: bool, seconds: Callable[[], float], keep: Callable[[dict[str
         row["seconds"] = time.perf_counter() - began
         keep({"rows": rows})
     keep({"attention": attention.timed(small)})
+
+
+def all_checks() -> dict[str, Callable[[], Check]]:
+    """The checks by name; the ones that compile come last."""
+    return {**attention_checks(), **check_numbers.CHECKS, **check_training.CHECKS, **check_numbers.COMPILED}
 
 
 def attention_checks() -> dict[str, Callable[[], Check]]:

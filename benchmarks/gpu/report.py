@@ -117,7 +117,7 @@ def of_one_network(one: Steps) -> str:
                     kind,
                     method,
                     number(1e3 * median(row["seconds"]), ".1f"),
-                    number(one.time(kind, method)),
+                    number(one.time(kind, method) if len(row["units"]) == len(row["seconds"]) else None),
                     number(one.over(key, (kind, "flow_matching"))),
                     number(one.share(kind, method), ".0%"),
                     megabytes(row["bytes"]),
