@@ -81,8 +81,8 @@ def run(options: argparse.Namespace, say: Callable[[str], None], write: Callable
     early = {"steps": Stage("steps", options)} if "steps" in chosen else {}
     for name in chosen:
         share = STAGES[name] * options.minutes / MINUTES
-        left = end - time.monotonic()
-        if left < LEAST * share:
+        left = max(0.0, end - time.monotonic())
+        if left <= LEAST * share:
             skipped(options, name, f"{left:.0f} s of {options.minutes:g} minutes are left, and it needs {share:.0f} s")
             if name in early:
                 early[name].kill()

@@ -46,7 +46,7 @@ def measured(small: bool, seconds: Callable[[], float], keep: Callable[[dict[str
     found: dict[str, Any] = {"data": data.name, "shape": list(data.shape), "rows": [], "training": []}
     found["preparation"] = time.monotonic() - began
     keep(found)
-    size = {"n": 64, "draws": 2} if small else {"n": 1024, "draws": 2}
+    size = {"n": 32, "draws": 2} if small else {"n": 1024, "draws": 2}
     found |= pictured(data, data.draw(64, seed=0).x0, out / "images-data.png")
     for index, (name, method) in enumerate(METHODS.items()):
         torch.manual_seed(0)
@@ -88,6 +88,7 @@ def trained(flow: fm.FlowMap, method: fm.Method, data: fm.data.Data, share: floa
         progress_bar=False, trackers=(), sample_every=0, **options,
     )  # fmt: skip
     for state in states:
+        last = state
         if time.monotonic() > end:
             break
-    return state
+    return last

@@ -39,7 +39,7 @@ def measured(small: bool, seconds: Callable[[], float], keep: Callable[[dict[str
     found: dict[str, Any] = {"backend": backend, "bound": BOUND, "rows": []}
     losses: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, (count, options) in CASES.items():
+        for name, (count, options) in list(CASES.items())[: 2 if small else None]:
             row: dict[str, Any] = {"name": name}
             found["rows"].append(row)
             try:

@@ -40,6 +40,8 @@ COMPILED = (
     ("compiled plain", "lsd"),
 )
 """Compiled steps, the most important ones first."""
+REHEARSED = 3
+"""The number of them in a rehearsal."""
 EAGER = (*(("eager", name) for name in (FORWARD, *METHODS)), *(("plain", name) for name in PLAIN))
 AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 4))
 """Steps that compile at the same time."""
@@ -58,7 +60,8 @@ class Compiling:
         self.children: dict[Key, Child] = {}
         self.rows: dict[Key, dict[str, Any]] = {}
         self.pool = ThreadPoolExecutor(AT_ONCE)
-        self.keys = [(network, kind, method) for kind, method in COMPILED for network in NAMES]
+        steps = COMPILED[:REHEARSED] if small else COMPILED
+        self.keys = [(network, kind, method) for kind, method in steps for network in NAMES]
         self.started: list[Future[None]] = [self.pool.submit(self._start, key, small) for key in self.keys]
 
     def _start(self, key: Key, small: bool) -> None:
