@@ -31,7 +31,7 @@ from benchmarks.cost import names
 from benchmarks.cost.measure import Progress
 from flowmaps.files import write_json
 
-STAGES = {"checks": 70, "images": 250, "steps": 160, "processes": 45}
+STAGES = {"checks": 90, "images": 250, "steps": 150, "processes": 40}
 """The stages in their order, with their seconds of nine minutes."""
 MINUTES = 9.0
 LEAST = 0.4
@@ -48,6 +48,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stages", type=names(list(STAGES)), default=list(STAGES))
     parser.add_argument("--small", action="store_true", help="tiny networks, also without a GPU")
     parser.add_argument("--out", type=Path, help=f"(default: {RESULTS}; with --small {REHEARSAL})")
+    parser.add_argument("--commit", default="", help="for a copy without git: the commit to write into the results")
     parser.add_argument("--tables", action="store_true", help="only tables, from the results")
     options = parser.parse_args(arguments)
     if not (options.small or options.tables or torch.cuda.is_available()):
@@ -103,7 +104,8 @@ def skipped(options: argparse.Namespace, name: str, reason: str) -> None:
 
 def command_of(name: str, options: argparse.Namespace) -> list[str]:
     """The command of a stage."""
-    return [sys.executable, "-m", "benchmarks.gpu.stage", name, str(options.out), "small" if options.small else "full"]
+    size = "small" if options.small else "full"
+    return [sys.executable, "-m", "benchmarks.gpu.stage", name, str(options.out), size, options.commit]
 
 
 class Stage:

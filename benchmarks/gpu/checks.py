@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.cost.networks import DEVICE
 from benchmarks.cost.steps import failure
 from benchmarks.gpu import attention, check_numbers, check_training
-from benchmarks.gpu.stage import Check, Skipped
+from benchmarks.gpu.stage import Check, Skipped, needs_gpu
 
 
 def measured(small: bool, seconds: Callable[[], float], keep: Callable[[dict[str, Any]], None]) -> None:
@@ -32,8 +31,9 @@ def measured(small: bool, seconds: Callable[[], float], keep: Callable[[dict[str
         **check_numbers.COMPILED,
     }.items():
         row: dict[str, Any] = {"name": name, "about": (check.__doc__ or "").strip().partition("\n")[0]}
-        rows.append(row)
         began = time.perf_counter()
+        rows.append({**row, "failure": "it did not end", "passed": False, "seconds": 0.0})
+        keep({"rows": rows})
         try:
             torch.manual_seed(0)
             found = check()
@@ -42,7 +42,7 @@ def measured(small: bool, seconds: Callable[[], float], keep: Callable[[dict[str
             row["skipped"] = str(reason)
         except Exception as error:
             row |= {"failure": failure(error), "passed": False}
-        row["seconds"] = time.perf_counter() - began
+        rows[-1] = {**row, "seconds": time.perf_counter() - began}
         keep({"rows": rows})
     keep({"attention": attention.timed(small)})
 
@@ -59,7 +59,7 @@ def attention_checks() -> dict[str, Callable[[], Check]]:
         return Check(attention.error(dtype, gradients), bound, "relative error")
 
     found: dict[str, Callable[[], Check]] = {}
-    for name, dtype, bound in (("float32", torch.float32, 2e-5), ("float16", torch.float16, 1e-2),
+    for name, dtype, bound in (("float32", torch.float32, 1e-4), ("float16", torch.float16, 1e-2),
                                ("bfloat16", torch.bfloat16, 6e-2)):  # fmt: skip
         for gradients in (False, True):
             of = "gradients" if gradients else "values and derivatives"
@@ -72,6 +72,5 @@ def attention_checks() -> dict[str, Callable[[], Check]]:
 
 def flash_kernel() -> Check:
     """The fused kernel of the tangent against blocks of scores; it is chosen where it fits"""
-    if DEVICE.type != "cuda":
-        raise Skipped("it needs a GPU")
+    needs_gpu()
     return Check(attention.flash_error(), 2e-2, "relative error")

@@ -60,7 +60,8 @@ def attempted(kind: str, method: str, given: Setting) -> tuple[dict[str, Any], W
 
 def main() -> None:
     """Answer until the standard input ends."""
-    answers, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # messages of compilers, which would stand between the answers
     network, kind, method, small = json.loads(sys.argv[1])
     row, work = attempted(kind, method, setting(network, small))
     print(json.dumps(row), file=answers, flush=True)

@@ -1,7 +1,7 @@
-"""One stage in a process of its own:  python -m benchmarks.gpu.stage NAME FOLDER SMALL, a child of `benchmarks.gpu`.
+"""One stage in a process of its own:  python -m benchmarks.gpu.stage NAME FOLDER small|full COMMIT
 
-A stage that fails, hangs, or breaks the GPU's context ends alone. It keeps its result after every part. It waits for a
-line with its seconds on the standard input, and may prepare itself before.
+It is a child of `benchmarks.gpu`. A stage that fails, hangs, or breaks the GPU's context ends alone. It keeps its
+result after every part. It waits for a line with its seconds on the standard input, and may prepare itself before.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 import flowmaps as fm
+from benchmarks.cost.networks import DEVICE
 from benchmarks.cost.steps import failure
 from benchmarks.tables import machine
 from flowmaps.files import write_json
@@ -45,8 +46,14 @@ class Skipped(Exception):
     """A stage or a check that cannot run here; its text is the reason."""
 
 
-def facts() -> dict[str, Any]:
-    """The hardware and the software of a measurement."""
+def needs_gpu() -> None:
+    """Skip a check without a GPU."""
+    if DEVICE.type != "cuda":
+        raise Skipped("it needs a GPU")
+
+
+def facts(commit: str) -> dict[str, Any]:
+    """The hardware and the software of a measurement; the commit is asked of git if it is not given."""
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return {
         "machine": machine(),
@@ -56,7 +63,7 @@ def facts() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "driver": said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").partition("\n")[0],
         "flowmaps": fm.__version__,
-        "commit": said("git", "describe", "--always", "--dirty", "--abbrev=12"),
+        "commit": commit or said("git", "describe", "--always", "--dirty", "--abbrev=12"),
     }
 
 
@@ -76,10 +83,10 @@ def waited() -> float:
     return float(line)
 
 
-def run(name: str, out: Path, small: bool, seconds: Callable[[], float] = waited) -> None:
+def run(name: str, out: Path, small: bool, commit: str = "", seconds: Callable[[], float] = waited) -> None:
     """Run a stage, and write its result after every part: what was found, and why it ended before its end."""
     path = out / f"{name}.json"
-    head = {"stage": name, "rehearsal": small, **facts()}
+    head = {"stage": name, "rehearsal": small, **facts(commit)}
     found: dict[str, Any] = {}
 
     def keep(parts: dict[str, Any], **state: Any) -> None:
@@ -102,6 +109,6 @@ def run(name: str, out: Path, small: bool, seconds: Callable[[], float] = waited
 
 if __name__ == "__main__":
     # imported by its name, so that a stage raises the `Skipped` that is caught
-    import_module("benchmarks.gpu.stage").run(sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "small")
+    import_module("benchmarks.gpu.stage").run(sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "small", sys.argv[4])
     sys.stdout.flush()
     os._exit(0)  # threads may still wait for steps that compile, which end with this process group

@@ -3,12 +3,16 @@
 import json
 import sys
 import types
+import warnings
+from contextlib import nullcontext
 
 import pytest
+import torch
 
 from benchmarks import gpu
-from benchmarks.gpu import report, stage, steps
+from benchmarks.gpu import attention, check_training, checks, networks, report, stage, steps
 from benchmarks.gpu.stage import Check, Skipped
+from tests.forward_mode import test_attention
 
 GOOD = """
 import json, sys
@@ -26,6 +30,9 @@ HANGING = """
 import threading
 threading.Event().wait()
 """
+
+
+on_this_processor = test_attention.on_this_processor
 
 
 @pytest.fixture
@@ -57,8 +64,8 @@ def test_a_stage_that_fails_or_hangs_leaves_the_others(stages, monkeypatch, tmp_
     assert found["checks"]["found"] == {"half": 1}
     assert found["checks"]["failure"].startswith("RuntimeError: CUDA error: an illegal memory access")
     assert found["images"]["failure"] == "it passed its 0 s"
-    assert found["steps"]["found"] == {"seconds": 160} and "failure" not in found["steps"]
-    assert found["processes"]["found"] == {"seconds": 45}
+    assert found["steps"]["found"] == {"seconds": 150} and "failure" not in found["steps"]
+    assert found["processes"]["found"] == {"seconds": 40}
 
 
 def test_a_stage_without_time_is_skipped_with_the_reason(stages, tmp_path):
@@ -72,7 +79,7 @@ def test_a_stage_without_time_is_skipped_with_the_reason(stages, tmp_path):
 def test_minutes_are_shared_in_proportion(stages, tmp_path):
     stages()
     found, _ = ran(tmp_path, "--minutes", "4.5")
-    assert [found[name]["found"]["seconds"] for name in gpu.STAGES] == [35, 125, 80, 22.5]
+    assert [found[name]["found"]["seconds"] for name in gpu.STAGES] == [45, 125, 75, 20]
     assert sum(gpu.STAGES.values()) < 60 * gpu.MINUTES
 
 
@@ -107,11 +114,12 @@ def test_a_stage_keeps_what_it_found(error, key, text, monkeypatch, tmp_path):
             raise error
 
     monkeypatch.setitem(sys.modules, "benchmarks.gpu.made", types.SimpleNamespace(measured=measured))
-    stage.run("made", tmp_path, True, lambda: 7)
+    stage.run("made", tmp_path, True, "abc", lambda: 7)
     found = json.loads((tmp_path / "made.json").read_text())
     assert found["found"] == {"first": 1}
     assert {name: found[name] for name in ("failure", "skipped") if name in found} == ({key: text} if key else {})
-    assert {"hardware", "torch", "driver", "date", "commit", "machine"} <= found.keys() and found["rehearsal"]
+    assert {"hardware", "torch", "driver", "date", "machine"} <= found.keys() and found["rehearsal"]
+    assert found["commit"] == "abc"
 
 
 def result(times, half=None):
@@ -182,6 +190,59 @@ def test_a_step_that_fails_in_a_later_round_keeps_its_times():
                                                          (float("nan"), False, False)])  # fmt: skip
 def test_a_check_is_a_number_and_a_bound(number, exact, passed):
     assert Check(number, 1, exact=exact).passed is passed
+
+
+class Waiting:
+    """Notes the modes in which torch warns of waits; training in the mode "warn" waits once."""
+
+    def __init__(self, monkeypatch):
+        self.modes = []
+        for name in ("synchronize", "Stream"):
+            monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", self.set)
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x)
+        monkeypatch.setattr(check_training, "needs_gpu", lambda: None)
+
+    def set(self, mode):
+        self.modes.append(mode)
+        if mode == "warn":
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=2)
+
+
+def test_checks_that_need_a_gpu_run_as_far_as_a_processor_can(monkeypatch):
+    waiting = Waiting(monkeypatch)
+    found = check_training.no_waiting()
+    assert waiting.modes == ["warn", "default"]
+    assert found.number == 1 and not found.passed and found.unit.startswith("check_training.py:")
+    assert check_training.other_stream().passed
+    assert 0 < check_training.pinned().number < 100
+
+
+def test_the_fused_kernel_is_checked_and_timed(monkeypatch, on_this_processor):
+    monkeypatch.setattr(checks, "needs_gpu", lambda: None)
+    found = checks.flash_kernel()
+    assert found.passed and 0 < found.number
+    assert isinstance(attention.milliseconds(attention.WAYS["fused kernel"], (4, 32, 32)), float)
+    assert attention.milliseconds(attention.WAYS["fused kernel"], (4, 32, 72)) == "does not fit"
+    assert len(on_this_processor) >= 2
+
+
+def test_a_kernel_that_is_not_installed_is_skipped_with_advice(monkeypatch, on_this_processor):
+    monkeypatch.setitem(sys.modules, "jvp_flash_attention.jvp_attention", None)
+    monkeypatch.setattr(checks, "needs_gpu", lambda: None)
+    with pytest.raises(Skipped, match=r"\[flash\]"):
+        checks.flash_kernel()
+
+
+def test_a_smaller_gpu_gets_fewer_rows(monkeypatch):
+    monkeypatch.setattr(networks, "DEVICE", torch.device("cuda"))
+    sizes = {}
+    for memory in (139, 80, 24, 2):
+        properties = types.SimpleNamespace(total_memory=memory * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
+        sizes[memory] = networks.rows_of(networks.CASES["dit-xl"], small=False)
+    assert sizes == {139: 64, 80: 32, 24: 8, 2: 8}
 
 
 @pytest.mark.slow
