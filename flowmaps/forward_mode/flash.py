@@ -55,15 +55,15 @@ def tangent(kernel: Any, scale: float, causal: bool, values: tuple[Tensor, ...],
     Returns:
         do (N, L, E), without a graph.
     """
-    # Triton launches on the current device, which need not be the one of the tensors
-    with torch.no_grad(), forward_ad.dual_level(), torch.cuda.device_of(values[0]):
+    with torch.no_grad(), forward_ad.dual_level():
         duals = (
             forward_ad.make_dual(
                 x.detach()[None], (torch.zeros_like(x) if dx is None else dx.detach()).contiguous()[None]
             )
             for x, dx in zip((x.contiguous() for x in values), tangents, strict=True)
         )
-        o = kernel.fwd_dual(*duals, causal=causal, sm_scale=scale, USE_TMA=False)
+        with torch.cuda.device_of(values[0]):  # triton starts kernels on the current device
+            o = kernel.fwd_dual(*duals, causal=causal, sm_scale=scale, USE_TMA=False)
         return forward_ad.unpack_dual(o).tangent[0]
 
 
