@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..arguments import at_least, check_seed, expect_floating, install, shown
 from ..arguments.memory import rows_at_a_time
 from ..data import Data
+from ..draws import seeded_by
 from ..files import add_tensor, opened_tensors, parse_json, replacing, save_tensors
 from ..networks.layers import expect_shape
 from ..networks.mlp import as_image_shape
@@ -140,8 +141,7 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
         raise ValueError(
             f"a classifier of images needs images, and {data.name} holds {data.kind} of shape {data.shape}"
         )
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(seed)
+    with seeded_by(torch.device("cpu"), seed), torch.enable_grad():
         classifier = Classifier(data.shape, data.classes or 1)
         optimiser = torch.optim.AdamW(classifier.parameters(), lr=2e-3)
         labelled = data.batches(batch_size, seed=seed) if (data.classes or 1) > 1 else iter(())
