@@ -19,9 +19,13 @@ from benchmarks.cost.networks import DEVICE
 from benchmarks.gpu.check_numbers import SHAPE, dit
 from benchmarks.gpu.stage import Check, needs_gpu
 from flowmaps.draws import seeded
+from flowmaps.training import still_times
 from flowmaps.training.optimizers import adamw
 
 QUIET: dict[str, Any] = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 32, "log_every": 10**6}
+
+EXAMINED = still_times.STEPS[-1] + 1
+"""Steps after which training does not examine the network any more, which waits."""
 
 
 def dit_of(seed: int) -> nn.Module:
@@ -51,7 +55,7 @@ def no_waiting() -> Check:
     """Waits for the device in ten steps of training, besides the one for the loss of the step before"""
     needs_gpu()
     states = fm.train(fm.FlowMap(dit()), "meanflow", data(), steps=100, precision="bf16", clip=1.0, **QUIET)
-    for _ in range(70):  # examinations of the network end with step 64
+    for _ in range(EXAMINED):
         next(states)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

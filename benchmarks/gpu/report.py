@@ -45,8 +45,9 @@ def why(result: Result) -> Iterator[str]:
 def signed(result: Result) -> str:
     """Hardware and software of a result."""
     hardware = "; ".join(result.get("hardware") or ["no GPU"])
-    parts = [hardware, f"torch {result.get('torch')}", f"CUDA {result.get('cuda')}", f"driver {result.get('driver')}"]
-    parts += [str(result.get("date")), f"commit {result.get('commit')}", "command: python -m benchmarks.gpu"]
+    named = [("torch", "torch "), ("cuda", "CUDA "), ("driver", "driver "), ("date", ""), ("commit", "commit ")]
+    parts = [hardware, *(f"{word}{result[key]}" for key, word in named if result.get(key))]
+    parts.append("command: python -m benchmarks.gpu")
     return ", ".join(parts) + (". **A rehearsal on a CPU with tiny networks.**" if result.get("rehearsal") else "")
 
 
