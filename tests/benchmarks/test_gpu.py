@@ -161,10 +161,12 @@ def test_the_page_has_what_was_found_and_why_the_rest_was_not(tmp_path):
     (tmp_path / "steps.json").write_text(
         json.dumps(result({("eager", "forward"): 20}, {"failure": "it passed its 9 s"}))
     )
-    (tmp_path / "images.json").write_text(json.dumps({"skipped": "no data", "found": {}, "hardware": ["H, 139 GiB"]}))
+    (tmp_path / "images.json").write_text(
+        json.dumps({"skipped": "no data", "found": {}, "hardware": ["H, 139 GiB"], "torch": "2.13"})
+    )
     page = report.write(tmp_path)
     assert "**Ended early**: it passed its 9 s." in page and "**Skipped**: no data." in page
-    assert "DiT-XL/2, 700 million parameters, batch 64" in page and "H, 139 GiB, torch" in page
+    assert "DiT-XL/2, 700 million parameters, batch 64" in page and "H, 139 GiB, torch 2.13, command" in page
     assert "## checks" not in page and not (tmp_path / "checks.md").exists()
     assert "20.0" in (tmp_path / "steps.md").read_text()
     assert "not measured" in (tmp_path / "marks.md").read_text()
