@@ -84,9 +84,9 @@ def run(options: argparse.Namespace, say: Callable[[str], None], write: Callable
         share = STAGES[name] * options.minutes / MINUTES
         left = max(0.0, end - time.monotonic())
         if left <= LEAST * share:
-            skipped(options, name, f"{left:.0f} s of {options.minutes:g} minutes are left, and it needs {share:.0f} s")
             if name in early:
                 early[name].kill()
+            skipped(options, name, f"{left:.0f} s of {options.minutes:g} minutes are left, and it needs {share:.0f} s")
             say(f"{name}: skipped")
             write()
             continue
@@ -98,8 +98,14 @@ def run(options: argparse.Namespace, say: Callable[[str], None], write: Callable
 def skipped(options: argparse.Namespace, name: str, reason: str) -> None:
     """Write the result of a stage that was skipped."""
     path = options.out / f"{name}.json"
-    head = json.loads(path.read_text()) if path.exists() and name == "steps" else {"stage": name}
-    write_json(path, {**head, "rehearsal": options.small, "skipped": reason, "found": {}})
+    remove(name, options.out)
+    write_json(path, {"stage": name, "rehearsal": options.small, "skipped": reason, "found": {}})
+
+
+def remove(name: str, out: Path) -> None:
+    """Remove the result of an earlier run of a stage, with its table and its pictures."""
+    for path in (out / f"{name}.json", out / f"{name}.md", *out.glob(f"{name}-*.png")):
+        path.unlink(missing_ok=True)
 
 
 def command_of(name: str, options: argparse.Namespace) -> list[str]:
@@ -118,7 +124,7 @@ class Stage:
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         self.name, self.path = name, options.out / f"{name}.json"
-        self.path.unlink(missing_ok=True)
+        remove(name, options.out)
         self.log: IO[Any] = (options.out / f"{name}.log").open("w")
         self.process = subprocess.Popen(
             command_of(name, options), stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, text=True,

@@ -70,8 +70,11 @@ def test_a_stage_that_fails_or_hangs_leaves_the_others(stages, monkeypatch, tmp_
 
 def test_a_stage_without_time_is_skipped_with_the_reason(stages, tmp_path):
     stages()
-    found, written = ran(tmp_path, "--minutes", "0", "--stages", "checks,steps")
-    assert written == 2 and found.keys() == {"checks", "steps"}
+    for name in ("steps.md", "images-jump.png", "checks-of-mine.md"):
+        (tmp_path / name).write_text("of an earlier run")
+    found, written = ran(tmp_path, "--minutes", "0", "--stages", "checks,images,steps")
+    assert written == 3 and found.keys() == {"checks", "images", "steps"}
+    assert {path.name for path in tmp_path.iterdir() if path.suffix not in (".json", ".log")} == {"checks-of-mine.md"}
     assert found["steps"]["skipped"] == "0 s of 0 minutes are left, and it needs 0 s"
     assert found["steps"]["found"] == {}
 
