@@ -11,7 +11,7 @@ RUN := runs/demo
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-install lint format docs bench hooks clean
+.PHONY: help env demo test test-slow test-install lint format docs bench gpu hooks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ docs: $(READY)  ## Build the documentation into site/ (open site/index.html)
 bench: $(READY)  ## Run the benchmarks, which write the tables of the documentation
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+gpu: $(READY)  ## Check and measure everything that needs a GPU, in nine minutes
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 hooks: $(READY)  ## Install the pre-commit hooks in this clone
 	$(BIN)/pre-commit install

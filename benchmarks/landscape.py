@@ -70,10 +70,11 @@ RESULT = "result.json"
 CALIBRATION, WARM_UP, TEACHER_BUDGETS = 43, 3, 3
 
 
-class ByVelocity:
+class ByVelocity(torch.nn.Module):
     """A teacher with a velocity only, so that its jumps are Euler steps."""
 
     def __init__(self, teacher: Any) -> None:
+        super().__init__()
         self.teacher = teacher
 
     def velocity(self, x: torch.Tensor, t: fm.path.Time) -> torch.Tensor:

@@ -103,12 +103,12 @@ def file(path: str) -> str:
     return re.sub(r"(!?)\[([^\]\n]*)\]\(([^)\s]+)\)", relinked, (ROOT / path).read_text())
 
 
-def results(prefix: str) -> str:
-    """Insert the tables and pictures of a benchmark, or a sentence if it has not been run."""
+def results(prefix: str, *otherwise: str) -> str:
+    """Insert the tables and pictures of a benchmark, or a sentence, such as `otherwise`, if it has not been run."""
     found = [path for path in sorted((ROOT / RESULTS).rglob("*")) if _stem(path).startswith(prefix)]
     tables = [path.read_text().strip() for path in found if path.suffix == ".md"]
     pictures = [f"![{path.stem}]({path.relative_to(ROOT).as_posix()})" for path in found if path.suffix == ".png"]
-    return "\n\n".join([*tables, *pictures]) or NOT_MEASURED
+    return "\n\n".join([*tables, *pictures]) or " ".join(otherwise) or NOT_MEASURED
 
 
 def _stem(path: Path) -> str:

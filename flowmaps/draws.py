@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,30 +120,57 @@ class Rows:
         return self.count(self.total or 0)
 
 
+def generators_of(device: torch.device) -> list[torch.Generator]:
+    """Return torch's default generators of the CPU and of a device; `torch.manual_seed` would reset other devices too.
+
+    Args:
+        device: The device. The CPU and the meta device have no other generator.
+
+    Returns:
+        One generator or two.
+    """
+    if device.type in ("cuda", "xpu"):
+        module = torch.get_device_module(device)
+        index = module.current_device() if device.index is None else device.index
+        return [torch.default_generator, module.default_generators[index]]
+    if device.type == "mps":
+        return [torch.default_generator, torch.mps._get_default_mps_generator()]
+    return [torch.default_generator]
+
+
 @contextmanager
-def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
+def seeded_by(device: torch.device, seed: int) -> Iterator[None]:
     """Seed torch's default generators inside a `with` block; afterwards they go on as before.
 
     Args:
         device: Its generator is seeded, and the one of the CPU.
-        *numbers: The seed, made of several integers such as (seed, step).
+        seed: The seed.
 
     Yields:
         Nothing.
     """
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(
-            torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
-        )
+    generators = generators_of(device)
     before = [generator.get_state() for generator in generators]
     try:
         for generator in generators:
-            generator.manual_seed(mixed(*numbers))
+            generator.manual_seed(seed)
         yield
     finally:
         for generator, state in zip(generators, before, strict=True):
             generator.set_state(state)
+
+
+def seeded(device: torch.device, *numbers: int) -> AbstractContextManager[None]:
+    """Seed as `seeded_by` does, by several integers such as (seed, step).
+
+    Args:
+        device: Its generator is seeded, and the one of the CPU.
+        *numbers: The integers.
+
+    Returns:
+        The context.
+    """
+    return seeded_by(device, mixed(*numbers))
 
 
 def mixed(*numbers: int) -> int:

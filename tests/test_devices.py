@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import flowmaps as fm
-from flowmaps import experiments
+from flowmaps import draws, experiments
 from flowmaps.arguments import device_of
 from flowmaps.cli import main
 from flowmaps.distributed.processes import Processes, join
 from flowmaps.evaluate import evaluate
 from flowmaps.experiments import comparison_runs, sampling
+from flowmaps.figures import anatomy
 from flowmaps.training import accelerating
 
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 8, "steps": 1}
@@ -284,3 +285,53 @@ def test_processes_on_cpus_beside_a_gpu(world, wanted, expected, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     assert join(1.0, wanted) is expected
+
+
+def random_steps():
+    flow = fm.exact.Gaussian([0.0, 0.0], 1.0)
+    return fm.sample(flow, NOISE, 4, step=fm.steps.sde(), seed=3)
+
+
+def classifier():
+    return fm.evaluate.train_classifier(fm.data.load("digits"), steps=1).features(torch.zeros(1, 1, 8, 8))
+
+
+def times_of_a_term():
+    method = fm.methods.meanflow()
+    return anatomy.times_at(method.terms[0], 0.0, torch.zeros(4, 2), seed=3)[0]
+
+
+@pytest.mark.parametrize("work", [random_steps, classifier, times_of_a_term])
+def test_a_seed_resets_the_generators_of_its_own_device_alone(work, monkeypatch):
+    """`torch.manual_seed` resets the one of every GPU, also of those that only a loop of the user draws from."""
+    for module in (torch.cuda, torch.xpu, torch.mps):
+        name = "manual_seed" if module is torch.mps else "manual_seed_all"
+        monkeypatch.setattr(module, name, lambda seed: pytest.fail("the generators of other devices were reset"))
+    assert torch.equal(work(), work())
+
+
+class Numbers:
+    """A generator that notes its seeds."""
+
+    def __init__(self):
+        self.seeds = ["of the user"]
+
+    def get_state(self):
+        return self.seeds[-1]
+
+    def manual_seed(self, seed):
+        self.seeds.append(seed)
+
+    set_state = manual_seed
+
+
+@pytest.mark.parametrize(("device", "seeded"), [("cuda", 1), ("cuda:0", 0), ("cuda:1", 1)])
+def test_the_generator_of_a_gpu_is_seeded_and_goes_on_as_before(device, seeded, monkeypatch):
+    found = [Numbers(), Numbers()]
+    monkeypatch.setattr(torch.cuda, "default_generators", found)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    before = torch.get_rng_state()
+    with draws.seeded_by(torch.device(device), 3):
+        assert [one.seeds[-1] for one in found] == [3 if index == seeded else "of the user" for index in (0, 1)]
+        assert torch.initial_seed() == 3
+    assert [one.seeds[-1] for one in found] == ["of the user"] * 2 and torch.equal(torch.get_rng_state(), before)

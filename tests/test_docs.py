@@ -137,6 +137,7 @@ def test_exactly_the_costs_that_differ_from_the_post_are_explained():
     assert explained == differ
 
 
+@pytest.mark.slow
 def test_every_method_is_in_the_advice_and_in_the_walk_through_the_post(site):
     for page in ("choosing.html", "the_post.html"):
         words = set(re.findall(r"\w+", (site / page).read_text()))

@@ -82,7 +82,8 @@ class ForeignButDecorated:
 
 
 @pytest.mark.parametrize(
-    "value", [Foreign(), ForeignButDecorated(), lambda x: x, torch.nn.MultiheadAttention(1, 1), torch.tanh, {1, 2}, object]
+    "value",
+    [Foreign(), ForeignButDecorated(), lambda x: x, torch.nn.MultiheadAttention(1, 1), torch.tanh, {1, 2}, object],
 )
 def test_what_is_not_of_the_package_cannot_be_described(value):
     with pytest.raises(TypeError, match="cannot describe .*pass your own network"):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.baselines import baseline
+from benchmarks.cost.child import Child
 from benchmarks.cost.measure import Clock
 from benchmarks.cost.networks import DEVICE, Setting
 
@@ -29,7 +26,7 @@ def installed() -> bool:
     return importlib.util.find_spec("jax") is not None
 
 
-class Child:
+class JaxChild(Child):
     """A JAX process with one network and its batch. `jax`: its version; `bytes`: planned bytes of each program."""
 
     def __init__(self, name: str, setting: Setting) -> None:
@@ -37,33 +34,12 @@ class Child:
             path = Path(folder) / "given.npz"
             np.savez(path, **given(setting))
             command = [sys.executable, "-m", "benchmarks.cost.jax_child", name, str(path)]
-            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            self.process = subprocess.Popen(
-                command, env=os.environ | (ON_CPU if DEVICE.type == "cpu" else ON_GPU), **pipes
-            )
-            said = self._answer()
-        self.jax, self.bytes = said["jax"], said["bytes"]
-
-    def ask(self, request: str) -> float:
-        """Ask for the seconds of a step or of the forward pass, or for the rate of a matrix product of a size."""
-        self.process.stdin.write(f"{request}\n")
-        self.process.stdin.flush()
-        return self._answer()
+            super().__init__(command, ON_CPU if DEVICE.type == "cpu" else ON_GPU)
+        self.jax, self.bytes = self.said["jax"], self.said["bytes"]
 
     def clock(self, request: str) -> Clock:
-        """The request as a clock."""
+        """The clock of a step, of the forward pass, or of the rate of a matrix product of a size."""
         return lambda: self.ask(request)
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
-
-    def _answer(self) -> Any:
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("the JAX process ended without an answer; its message is above")
-        return json.loads(line)
 
 
 @torch.no_grad()

@@ -15,11 +15,19 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @dataclass(frozen=True)
 class Setting:
-    """The shared input of all steps on a network: the network, a teacher of the same kind, and a batch."""
+    """The shared input of all steps on a network: the network, a teacher of the same kind, and a batch.
+
+    With `half`, losses and forward passes run in bfloat16 by autocast.
+    """
 
     network: nn.Module
     teacher: nn.Module
     x0: torch.Tensor
+    half: bool = False
+
+    def autocast(self) -> torch.autocast:
+        """Context of a forward pass or a loss; the backward pass is outside of it."""
+        return torch.autocast(self.x0.device.type, torch.bfloat16, enabled=self.half)
 
     @property
     def times(self) -> torch.Tensor:

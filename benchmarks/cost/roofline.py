@@ -21,7 +21,7 @@ def measured(rounds: int, jax: bool, say: Callable[[str], None]) -> dict[str, An
     rates = {kind: torch_rates(dtype, sizes, rounds) for kind, dtype in KINDS.items()}
     say("roofline: torch")
     if jax and jax_side.installed():
-        with closing(jax_side.Child("mlp", CASES["mlp"].setting())) as child:
+        with closing(jax_side.JaxChild("mlp", CASES["mlp"].setting())) as child:
             rates["float32 JAX"] = {str(size): child.ask(str(size)) for size in sizes}
         say("roofline: JAX")
     return {"rates": rates}
@@ -41,6 +41,6 @@ def torch_rates(dtype: torch.dtype, sizes: list[int], rounds: int) -> dict[str, 
     return found
 
 
-def peak(found: dict[str, Any]) -> float:
-    """The largest rate in float32."""
-    return max(rate for kind, rates in found["rates"].items() if kind.startswith("float32") for rate in rates.values())
+def peak(found: dict[str, Any], dtype: str = "float32") -> float:
+    """The largest rate in a dtype."""
+    return max(rate for kind, rates in found["rates"].items() if kind.startswith(dtype) for rate in rates.values())

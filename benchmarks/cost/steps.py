@@ -69,7 +69,7 @@ def measured(name: str, given: Setting, choice: Choice, say: Say) -> dict[str, A
     with on_one_core(), ExitStack() as stack:
         if choice.jax and jax_side.installed():
             try:
-                child = stack.enter_context(closing(jax_side.Child(name, given)))
+                child = stack.enter_context(closing(jax_side.JaxChild(name, given)))
             except RuntimeError as error:
                 rows += [{"kind": "jax", "method": method, "failure": str(error)} for method in jax_side.STEPS]
             else:
@@ -97,9 +97,15 @@ def prepared(kind: str, method: str, make: Callable[[], Work]) -> tuple[dict[str
         row |= {"bytes": peak_bytes(work)}
         return row | ({} if "compiled" in kind else {"flops": counted(work)}), work
     except Exception as error:  # a step that fails to run or to compile is a result
-        return row | {"failure": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}, None
+        return row | {"failure": failure(error)}, None
     finally:
         gc.collect()
+
+
+def failure(error: BaseException) -> str:
+    """An error as the last line of its traceback has it."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def unit_of(kind: str) -> str:

@@ -27,13 +27,19 @@ def forward(given: Setting, compiled: bool = False) -> Work:
     """One call of the network without a graph."""
     call = torch.compile(given.network) if compiled else given.network
     x, time = given.x0, given.times
-    return Work(torch.no_grad()(lambda: call(x, time, time)))
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        with given.autocast():
+            return call(x, time, time)
+
+    return Work(run)
 
 
 def ours(name: str, given: Setting, compiled: bool = False) -> Work:
     """Loss and backward pass of the library's method in the middle of its training.
 
-    As in `train(compile=True)`, the loss is compiled without its draws.
+    As in `train(compile=True, precision="bf16")`, the loss is compiled without its draws, and autocast is around it.
     """
     row = row_of(name)
     flow = fm.FlowMap(given.network, **limits_of(row))
@@ -45,7 +51,10 @@ def ours(name: str, given: Setting, compiled: bool = False) -> Work:
 
     def step() -> None:
         method.follow(flow, PROGRESS)
-        evaluate(flow, terms, method.draw(flow, given.x0, progress=PROGRESS)).value.backward()
+        pairs = method.draw(flow, given.x0, progress=PROGRESS)
+        with given.autocast():
+            loss = evaluate(flow, terms, pairs)
+        loss.value.backward()
 
     return Work(step, lambda: forget([*flow.parameters(), *method.parameters()]))
 
@@ -58,7 +67,14 @@ def plain(name: str, given: Setting, compiled: bool = False) -> Work:
         return written.loss(given.network, given.x0, *drawn)
 
     evaluate = torch.compile(apart(value)) if compiled else value
-    return Work(lambda: evaluate(*written.draw(given.x0)).backward(), lambda: forget(list(given.network.parameters())))
+
+    def step() -> None:
+        drawn = written.draw(given.x0)
+        with given.autocast():
+            loss = evaluate(*drawn)
+        loss.backward()
+
+    return Work(step, lambda: forget(list(given.network.parameters())))
 
 
 def forget(weights: list[nn.Parameter]) -> None:

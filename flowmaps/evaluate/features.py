@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..arguments import at_least, check_seed, expect_floating, install, shown
 from ..arguments.memory import rows_at_a_time
 from ..data import Data
+from ..draws import seeded_by
 from ..files import opened_tensors, parse_json, replacing, save_tensors, tensors_checksum
 from ..networks.layers import expect_shape
 from ..networks.mlp import as_image_shape, as_shape
@@ -154,8 +155,7 @@ def train_classifier(data: Data, *, steps: int = 150, batch_size: int = 128, see
             "a classifier needs images, or vectors (D,) with labels of several classes, and "
             f"{data.name} holds {data.kind} of shape {data.shape}{'' if data.classes else ' without labels'}"
         )
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(seed)
+    with seeded_by(torch.device("cpu"), seed), torch.enable_grad():
         classifier = Classifier(data.shape, data.classes or 1)
         optimiser = torch.optim.AdamW(classifier.parameters(), lr=2e-3)
         labelled = data.batches(batch_size, seed=seed) if (data.classes or 1) > 1 else iter(())

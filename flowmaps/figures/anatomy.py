@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ..consistency import function_of
+from ..derivative import rewound
+from ..draws import generators_of
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
@@ -83,7 +85,7 @@ def anatomy(method: Method, flow: FlowMap, x0: Tensor, seed: int = 0) -> list[St
     Returns:
         The stages in order.
     """
-    with torch.random.fork_rng(devices=[]):
+    with rewound(x0.device):
         return [
             Stage(each.name, share, tuple(part(term, each, flow, x0, seed) for term in each.terms))
             for share, each in stages(method)
@@ -168,7 +170,8 @@ def times_at(term: Term, progress: float, x0: Tensor, seed: int) -> tuple[Tensor
     Returns:
         Source and target times; equal ones for a term on the diagonal.
     """
-    torch.manual_seed(seed)
+    for generator in generators_of(x0.device):
+        generator.manual_seed(seed)
     s, t = term.at(progress).times(ROWS, progress, x0)
     return (s, s) if term.diagonal else (s, t)
 

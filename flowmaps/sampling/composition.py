@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least, check_seed, refuse_written, version
+from ..draws import seeded_by
 from ..flow_map import like_weights
 from ..steps import Step, jump, named
 from .grid import descending
@@ -174,7 +175,6 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
         return
     check_seed(seed)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        # a separate stream: with the same seed the first step would draw the noise that sampling starts from
-        torch.manual_seed(seed ^ 0x5D588B656C078965)
+    # a separate stream: with the same seed the first step would draw the noise that sampling starts from
+    with seeded_by(device, seed ^ 0x5D588B656C078965):
         yield

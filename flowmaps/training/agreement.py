@@ -18,12 +18,15 @@ from .diagnostics import not_finite
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGUSR1", "SIGHUP", "SIGTERM") if hasattr(signal, name))
 """Signals that stop training, which processes share. If several were received, the last one of these counts."""
 
+LATE = ("cuda",)
+"""Types of devices whose losses are checked one step later."""
+
 
 class Agreement:
     """Exchange the mean loss and the received signals after each step, by one small all-reduce.
 
-    On the CPU the result is checked immediately. On an accelerator it is copied to the CPU asynchronously and checked
-    one step later, so that the device never waits.
+    On the CPU the result is checked immediately. On a GPU it is copied to the CPU asynchronously and checked one step
+    later, so that the device never waits.
 
     Args:
         processes: The processes of the run.
@@ -39,6 +42,11 @@ class Agreement:
         self.pending: int | None = None
         self.agreed: int | None = None
         self._unchecked: tuple[int, Loss, Tensor, torch.cuda.Event | None] | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a loss is checked in the next step, after its gradient has moved the weights."""
+        return self.device.type in LATE
 
     def __call__(self, step: int, parts: Sequence[Loss]) -> Loss:
         """Combine the losses of all parts of a step.
@@ -58,11 +66,8 @@ class Agreement:
         self.finish()
         local = joined(parts)
         reduced = self._all_reduce(local)
-        if reduced.device.type == "cuda":
-            numbers = torch.empty(reduced.shape, dtype=reduced.dtype, pin_memory=True).copy_(reduced, non_blocking=True)
-            event = torch.cuda.Event()
-            event.record()
-            self._unchecked = step, local, numbers, event
+        if self.is_late:
+            self._unchecked = step, local, *copied_later(reduced)
         else:
             self._unchecked = step, local, reduced, None
             self.finish()
@@ -101,6 +106,14 @@ class Agreement:
         found: list[list[str]] = [[] for _ in range(self.processes.count)]
         dist.all_gather_object(found, not_finite(local))
         return [f"on process {index}, {reason}" for index, reasons in enumerate(found) for reason in reasons]
+
+
+def copied_later(value: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+    """Start to copy a tensor to the CPU; the copy is complete after the event, on the stream of the tensor's device."""
+    numbers = torch.empty(value.shape, dtype=value.dtype, pin_memory=True).copy_(value, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(value.device))
+    return numbers, event
 
 
 def joined(parts: Sequence[Loss]) -> Loss:

@@ -67,9 +67,10 @@ class Compiled:
             error: An error of a step.
 
         Returns:
-            Whether the compiler raised it, so that the step can be repeated without compiling.
+            Whether the compiler raised it, so that the step can be repeated without compiling. A GPU without memory is
+            no reason: the uncompiled loss needs more of it.
         """
-        if self._active is self.function or not from_compiler(error):
+        if self._active is self.function or isinstance(error, torch.OutOfMemoryError) or not from_compiler(error):
             return False
         self._stop_compiling(_first_line(str(error)) or type(error).__name__)
         return True

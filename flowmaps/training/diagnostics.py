@@ -47,7 +47,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return not floating or bool(torch.stack([tensor.isfinite().all() for tensor in floating]).all())
 
 
-def find_cause(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> str:
+def find_cause(flow: FlowMap, method: Method, batch: Batch, labels: bool, late: bool = False) -> str:
     """Find out why a loss was not finite, by a check of everything that it depends on.
 
     Args:
@@ -55,6 +55,7 @@ def find_cause(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> str
         method: The method, with its teachers.
         batch: The rows of the loss.
         labels: Whether the network gets class labels.
+        late: Whether the weights have moved since by the gradient of the loss, so that they are not finite in any case.
 
     Returns:
         A sentence that names the values that are not finite (batch, weights or teacher), with advice.
@@ -63,13 +64,19 @@ def find_cause(flow: FlowMap, method: Method, batch: Batch, labels: bool) -> str
     if rows := [str(row) for row in range(len(batch.x0)) if not all_finite(part[row] for part in parts)]:
         return f"the batch holds values that are not finite, in rows {', '.join(rows)}: check the data"
     named = [item for part in (flow, method) for item in part.named_parameters()]
-    if broken := [name for name, weight in named if not all_finite([weight])]:
+    broken = [name for name, weight in named if not all_finite([weight])]
+    if broken and not late:
         return (
             f"weights are not finite ({', '.join(broken[:2])}), so the gradient of the step before was not finite: "
             "clip=1.0 or a smaller lr may help"
         )
     if teacher := next(failing_teachers(flow, method, batch, labels), None):
         return f"the teacher {type(teacher).__name__} returns values that are not finite: check it"
+    if broken:
+        return (
+            f"batch and teachers are finite, so the weights or this loss overflowed (now {', '.join(broken[:2])} are "
+            "not finite): clip=1.0 or a smaller lr may help"
+        )
     return "batch, weights and teachers are finite"
 
 

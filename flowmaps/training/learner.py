@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from .loss_module import LossModule, sharded
 from .optimizers import Optimizers
 from .still_times import ROWS, StillTimes
 from .teachers import move_teachers, teachers
+
+PINNED = ("cuda",)
+"""Types of devices that copy from pinned memory without waiting."""
 
 
 class Learner:
@@ -63,6 +67,7 @@ class Learner:
         self.processes = processes
         self.step = 0
         self._first = True
+        self._before = Batch(torch.empty(0))  # the batch of the last step, whose loss is checked late on a GPU
         self.flow, self.method = flow.to(self.device).train(), method.to(self.device)
         move_teachers(method, self.device)
         method.begin(flow)
@@ -101,7 +106,7 @@ class Learner:
         Raises:
             FloatingPointError: If the loss is not finite, with the cause.
         """
-        batch = batch.each(lambda part: part.to(self.device, self._dtype_of(part), non_blocking=True))
+        batch = batch.each(self._moved)
         self.optimizers.schedule(self.plan.schedule(progress))
         if self._first and self.plan.compile:
             few = batch.rows(slice(ROWS * len(self.method.terms)))
@@ -116,6 +121,8 @@ class Learner:
                 if not (isinstance(self.raw.measure, Compiled) and self.raw.measure.give_up(error)):
                     explain(error)
                     raise
+                losses = []
+            if not losses:  # here the error is gone, and with it the activations that its traceback holds
                 losses = self.backward(batch, progress)
         if self._first and not self._all_used():
             # DistributedDataParallel waits for the gradients of all weights, unless it searches for unused ones
@@ -124,11 +131,9 @@ class Learner:
             self.module = self._prepared()
             losses = self.backward(batch, progress)
         self._first = False
-        try:
+        with self._explained(self._before if self.agreement.is_late else batch):
             loss = self.agreement(self.step + 1, losses)
-        except FloatingPointError as error:
-            found = find_cause(self.flow, self.method, batch, bool(self.plan.labels))
-            raise FloatingPointError(f"{error}; {found}") from None
+        self._before = batch
         self.optimizers.step(self.accelerator, self.plan.clip)
         self.average.update()
         self.step += 1
@@ -162,6 +167,27 @@ class Learner:
             losses.append(Loss(loss.value.detach(), loss.terms))
         return losses
 
+    @contextmanager
+    def _explained(self, batch: Batch) -> Iterator[None]:
+        """Add the cause to the error about a loss that is not finite (context manager)."""
+        try:
+            yield
+        except FloatingPointError as error:
+            found = find_cause(self.flow, self.method, batch, bool(self.plan.labels), self.agreement.is_late)
+            raise FloatingPointError(f"{error}; {found}") from None
+
+    def _check_last(self) -> None:
+        """Check the last loss, if it is still unchecked."""
+        with self._explained(self._before):
+            self.agreement.finish()
+
+    def _moved(self, part: Tensor) -> Tensor:
+        """Move a part of a batch to the device; to a GPU from pinned memory, so that the CPU does not wait for it."""
+        dtype = self._dtype_of(part)
+        if self.device.type in PINNED and part.device.type == "cpu":
+            part = part.to(dtype=dtype).pin_memory()
+        return part.to(self.device, dtype, non_blocking=True)
+
     def _dtype_of(self, part: Tensor) -> torch.dtype | None:
         """Return the dtype of the weights for floating-point tensors; None, for no conversion, for labels."""
         return self.dtype if part.is_floating_point() else None
@@ -173,7 +199,7 @@ class Learner:
 
     def release(self) -> None:
         """End training: check the last loss, and gather sharded weights. All processes call it."""
-        self.agreement.finish()
+        self._check_last()
         unshard_in_place([self.flow, self.method, self.average.flow, *teachers(self.method)])
 
     def is_finite(self) -> bool:
@@ -181,7 +207,7 @@ class Learner:
 
         It waits for the device.
         """
-        self.agreement.finish()
+        self._check_last()
         fixed = {id(weight) for weight in self.flow.parameters() if not weight.requires_grad}
         weights = (weight for part in (self.flow, self.method, self.average.flow) for weight in part.parameters())
         return all_finite(
@@ -194,7 +220,7 @@ class Learner:
         Raises:
             FloatingPointError: If the last loss was not finite.
         """
-        self.agreement.finish()
+        self._check_last()
         return {
             "flow": self.flow.state_dict(),
             "ema": self.average.flow.state_dict(),
