@@ -16,7 +16,7 @@ from flowmaps.figures import grid
 from flowmaps.outputs import Bounded, average_velocity
 from flowmaps.training import State
 
-DATA: dict[str, Any] = {"name_or_path": "digits"}
+DATA: dict[str, Any] = {"name_or_path": "glyphs", "size": 32}
 """The data set, as arguments of `fm.data.load`."""
 SIZES: dict[str, int] = {"width": 384, "depth": 8, "heads": 6}
 SMALL: dict[str, int] = {"width": 24, "depth": 1, "heads": 2}
