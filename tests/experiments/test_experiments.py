@@ -66,7 +66,7 @@ def test_the_defaults_are_those_of_the_command(name):
         "plan": {"rate", "memory"}, "sample": {"out"}, "explain": {"out"},
     }.get(name, set())  # fmt: skip
     for field in dataclasses.fields(command):
-        if field.name in PRINTED | command_alone:
+        if field.name in PRINTED | command_alone | {"standardise"}:  # an option of the data, `data_args`
             continue
         if field.default is dataclasses.MISSING or known[field.name] is inspect.Parameter.empty:
             assert field.name in own
