@@ -60,11 +60,10 @@ def test_the_defaults_are_those_of_the_command(name):
     own = {key: item.default for key, item in inspect.signature(function).parameters.items()}
     known = (settings_of_training() if "settings" in own else {}) | own
     known |= {"train": {"method": METHOD, "steps": STEPS}, "compare": {"methods": ",".join(METHODS)}}.get(name, {})
-    # read or used by the command itself: a time as a text, an option of data, the hours and the memory of a GPU, a file
-    command_alone = {
-        "train": {"standardise"}, "distill": {"standardise"}, "compare": {"budget", "standardise"},
-        "plan": {"rate", "memory"}, "sample": {"out"}, "explain": {"out"},
-    }.get(name, set())  # fmt: skip
+    # these are read or used by the command itself: a time as a text, the hours and the memory of a GPU, a file
+    command_alone = {"compare": {"budget"}, "plan": {"rate", "memory"}, "sample": {"out"}, "explain": {"out"}}.get(
+        name, set()
+    )
     for field in dataclasses.fields(command):
         if field.name in PRINTED | command_alone | {"standardise"}:  # an option of the data, `data_args`
             continue
