@@ -265,10 +265,10 @@ def test_the_default_step_samples_every_map():
     """With the result of the exact map, and in as many steps as the map takes."""
     whole, x = gaussian(), randn(6, 3)
     to_data, from_noise = (partial_map(whole, **only) for only in ({"only_target": 0.0}, {"only_source": 1.0}))
-    assert [steps.default(flow, 1) for flow in (whole, fm.FlowMap(torch.nn.Identity()), to_data, from_noise)] == (
+    assert [steps.default(flow, 1) for flow in (whole, fm.FlowMap(fm.networks.MLP(3, 8, 1)), to_data, from_noise)] == (
         4 * [steps.jump]
     )
-    assert steps.default(fm.FlowMap(torch.nn.Identity()), 4) is steps.default(whole, 4) is steps.jump
+    assert steps.default(fm.FlowMap(fm.networks.MLP(3, 8, 1)), 4) is steps.default(whole, 4) is steps.jump
     found = fm.sample(to_data, x, 4, step=steps.default(to_data, 4), seed=1)
     torch.testing.assert_close(found, fm.sample(whole, x, 4, step=steps.restart, seed=1))
     assert not torch.allclose(found, fm.sample(whole, x, 4))

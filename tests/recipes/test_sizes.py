@@ -55,7 +55,7 @@ def sized(data, said, *, network="auto", before=None, **given):
 
 
 def test_only_a_network_that_is_chosen_gets_sizes(monkeypatch):
-    monkeypatch.setattr(sizing, "device", lambda: "cpu")
+    monkeypatch.setattr(sizing, "device", lambda *_: "cpu")
     usual, said = {"width": None, "depth": None, "batch_size": 256}, []
     assert sized(fm.data.load("checkerboard"), said) == usual
     assert sized(images(1, 8, 8), said) == usual
@@ -67,7 +67,7 @@ def test_only_a_network_that_is_chosen_gets_sizes(monkeypatch):
 
 
 def test_on_a_gpu_the_sizes_stay(monkeypatch):
-    monkeypatch.setattr(sizing, "device", lambda: "cuda")
+    monkeypatch.setattr(sizing, "device", lambda *_: "cuda")
     said = []
     assert sized(images(3, 24, 24), said) == {"width": None, "depth": None, "batch_size": 256} and not said
 
