@@ -182,6 +182,7 @@ def diffusion_loss_at_the_truth(count=10_000):
     return (exact.velocity((1 - s) * x0 + s * eps, s) - (eps - x0)).square().mean(1)
 
 
+@pytest.mark.slow
 def test_the_bias_of_consistency_models_is_of_first_order(example):
     found = example("09_consistency_models", 2)
     for method in ("CT", "CD"):
@@ -190,6 +191,7 @@ def test_the_bias_of_consistency_models_is_of_first_order(example):
     assert found["MeanFlow: bias"] < 1e-7
 
 
+@pytest.mark.slow
 def test_tricks_do_what_their_formulas_say(example):
     found = example("10_tricks", 2)
     assert abs(found["mean gap, uniform: LSD, PSD"] - 1 / 3) < 4 * (1 / 18 / 3000) ** 0.5
@@ -209,6 +211,7 @@ def test_tricks_do_what_their_formulas_say(example):
     )
 
 
+@pytest.mark.slow
 def test_the_landscape_is_counted(example, capsys):
     found = example("11_landscape", 1)
     printed = capsys.readouterr().out
@@ -218,11 +221,13 @@ def test_the_landscape_is_counted(example, capsys):
     assert found["cost of shortcut, counted"] == pytest.approx(8, abs=0.05)
 
 
+@pytest.mark.slow
 def test_faster_sampling_counts_its_network_calls(example):
     found = example("12_faster_sampling", 2)
     assert [number for name, number in found.items() if name.startswith("network calls")] == [1, 4, 4, 100]
 
 
+@pytest.mark.slow
 def test_inversion_and_interpolation_meet_at_the_ends(example):
     found = example("13_inversion", 2)
     assert found["size of the data"] == pytest.approx((2.0**2 + 2 * 0.3**2) ** 0.5, rel=0.02)
@@ -231,6 +236,7 @@ def test_inversion_and_interpolation_meet_at_the_ends(example):
         assert found[f"interpolation at {end}, distance from {end} there and back"] < 1e-4
 
 
+@pytest.mark.slow
 def test_guidance_sharpens_and_jumps_cannot_be_mixed(example):
     found = example("14_guidance", 2)
     ode = [found[f"share nearest to the requested class, ODE, scale {scale}"] for scale in (1, 2, 4)]
@@ -239,6 +245,7 @@ def test_guidance_sharpens_and_jumps_cannot_be_mixed(example):
     assert mixed[0] < 1e-4 and mixed[1] > 0.3 and mixed[2] > 1.5
 
 
+@pytest.mark.slow
 def test_an_example_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     out = tmp_path / "made" / "picture.png"

@@ -16,6 +16,8 @@ from flowmaps.cli import main
 from flowmaps.experiments import comparison_runs
 from flowmaps.training import read_metrics
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--batch-size", "16", "--width", "8", "--depth", "1", "--no-progress-bar"]
 
 
@@ -105,7 +107,6 @@ def test_other_methods_may_join(both, tmp_path, capsys):
     assert list(json.loads(printed.out)["methods"]) == ["imf", "meanflow"]
 
 
-@pytest.mark.slow
 def test_interrupted_it_goes_on(tmp_path, capsys):
     """Stopped in the first half of a method; the numbers are those of a run that never stopped."""
     whole, out = tmp_path / "whole", tmp_path / "out"

@@ -205,6 +205,7 @@ def test_real_wrong_inputs(capsys, board, tmp_path):
 CLOSED = {"stdout": ["methods", "--json"], "table": ["methods"], "explain": ["explain", "imf"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", CLOSED.values(), ids=CLOSED)
 def test_a_reader_that_goes_away_ends_the_command_silently(arguments):
     reader, writer = os.pipe()
@@ -215,6 +216,7 @@ def test_a_reader_that_goes_away_ends_the_command_silently(arguments):
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
+@pytest.mark.slow
 def test_a_reader_of_messages_that_goes_away_ends_the_command_silently(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)

@@ -145,6 +145,7 @@ def test_the_side_of_a_patch(side, expected):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "least"),
     [

@@ -14,6 +14,8 @@ from flowmaps.runs import checkpoint
 from flowmaps.training import read_metrics
 from tests.faults.children import child, children, go_on, same, train_and_tell
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 
 
@@ -33,7 +35,6 @@ def wait_for_writing(run, process):
         time.sleep(0.0005)
 
 
-@pytest.mark.slow
 def test_kill_at_20_random_moments_loses_nothing_saved(tmp_path):
     run, saved, chance = tmp_path / "run", 0, random.Random(0)
     for kill in range(KILLS):

@@ -90,6 +90,7 @@ def real_step(recipe):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_planned_is_real(family):
     cost, real = planned(family), real_step(FAMILIES[family])

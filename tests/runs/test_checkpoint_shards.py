@@ -14,6 +14,8 @@ from flowmaps.training import train
 from tests.faults.children import children
 from tests.training.support import GAUSSIAN, QUIET, chasing, linear_flow
 
+pytestmark = pytest.mark.slow
+
 CLOSE = {"rtol": 0, "atol": 1e-10}
 STEPS = 12
 

@@ -52,6 +52,7 @@ def test_without_a_file_there_are_no_rows(tmp_path):
     assert read_metrics(tmp_path) == thinned_metrics(tmp_path) == list(metrics_rows(tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path):
     """Of 4000 rows, against the memory of a list of them all."""
     run = written(tmp_path, 4_000)

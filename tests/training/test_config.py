@@ -156,6 +156,7 @@ main(["train", "--help"])
 """
 
 
+@pytest.mark.slow
 def test_a_field_added_in_one_place_appears_everywhere(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "flowmaps", ignore=shutil.ignore_patterns("__pycache__"))
     declared = tmp_path / "flowmaps" / "training" / "config.py"

@@ -277,6 +277,7 @@ def test_outside_the_main_thread_no_handler_is_installed():
     assert seen == [before, before]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_from_another_process(tmp_path):
     script = textwrap.dedent(
         """
