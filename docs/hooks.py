@@ -89,7 +89,11 @@ def resolve(name: str) -> Any:
 
 def file(path: str) -> str:
     """Insert a file of the repository, with its links relative to the top of the site."""
-    folder = posixpath.dirname(path)
+    return relink((ROOT / path).read_text(), posixpath.dirname(path))
+
+
+def relink(markdown: str, folder: str) -> str:
+    """Make the links of a text in a folder of the repository relative to the top of the site."""
 
     def relinked(link: re.Match[str]) -> str:
         bang, text, target = link.groups()
@@ -100,7 +104,7 @@ def file(path: str) -> str:
             return f"{bang}[{text}]({there.removeprefix('docs/')})"
         return text
 
-    return re.sub(r"(!?)\[([^\]\n]*)\]\(([^)\s]+)\)", relinked, (ROOT / path).read_text())
+    return re.sub(r"(!?)\[([^\]\n]*)\]\(([^)\s]+)\)", relinked, markdown)
 
 
 def results(prefix: str, *otherwise: str) -> str:
@@ -126,7 +130,7 @@ def examples() -> str:
 
 def extras() -> str:
     """The extras with the lowest versions of their packages, from pyproject.toml, and their uses, from the README."""
-    text = (ROOT / "README.md").read_text().partition("## Extras")[2]
+    text = relink((ROOT / "README.md").read_text().partition("## Extras")[2], "")
     uses = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, flags=re.M))
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     return table(

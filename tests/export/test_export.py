@@ -257,6 +257,17 @@ def test_lora_is_also_there_by_itself(made, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["alone"]
 
 
+class OfSource(torch.nn.Module):
+    """A network of diffusers at the source time, which is no student."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, s, t, **condition):
+        return self.network(x, s, **condition)
+
+
 def test_what_cannot_be_put_into_a_pipeline_is_said(made, tmp_path):
     folder, flows, *_ = made
     flow = flows["sd3"]
@@ -266,7 +277,7 @@ def test_what_cannot_be_put_into_a_pipeline_is_said(made, tmp_path):
     with pytest.raises(ValueError, match="the pipeline of this network is unknown: pass its folder as base="):
         export.to_diffusers(bare, tmp_path / "out")
     with pytest.raises(ValueError, match="as the student of a teacher, fm.student"):
-        export.to_diffusers(flow.around(network), tmp_path / "out")
+        export.to_diffusers(flow.around(OfSource(network)), tmp_path / "out")
     with pytest.raises(ValueError, match="cannot be put into a DDPMPipeline; known are StableDiffusionPipeline"):
         export.to_diffusers(flow, tmp_path / "out", folder / "ddpm_unet_base")
     assert not list(tmp_path.iterdir())
