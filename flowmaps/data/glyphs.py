@@ -186,7 +186,7 @@ def _pictures(path: Path, size: int) -> Iterator[tuple[int, str, bytes]]:
     font = FT2Font(path)
     room, border = size - 2 * (size // 16) - 1, 2  # an outline can lie across one pixel more than its length
     for code, index in sorted(font.get_charmap().items()):
-        if index == 0:  # .notdef, the box for what a font lacks
+        if index == 0:  # .notdef, the box for a missing character
             continue
         font.set_size(size, 72)
         glyph = font.load_glyph(index, LoadFlags.NO_HINTING)
