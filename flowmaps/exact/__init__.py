@@ -7,5 +7,6 @@ They also serve as data (`sample`) and as teachers (`velocity`, `average_velocit
 from .base import Exact
 from .gaussian import Gaussian, gaussian_average_velocity
 from .mixture import GaussianMixture
+from .quadratic import Quadratic, QuadraticReward
 
-__all__ = ["Exact", "Gaussian", "GaussianMixture", "gaussian_average_velocity"]
+__all__ = ["Exact", "Gaussian", "GaussianMixture", "Quadratic", "QuadraticReward", "gaussian_average_velocity"]
