@@ -1,4 +1,4 @@
-"""Rewards that are quadratic in the data: the form in which a reward tells itself to `GaussianMixture.tilted`."""
+"""Rewards that are quadratic in the data, the form that `GaussianMixture.tilted` reads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Quadratic:
         precision: (D, D), symmetric. None: the reward is linear.
         constant: A number, or a tensor without dimensions.
 
-    A linear reward c . x is `Quadratic(c)`. The Gaussian likelihood log N(y; A x, std^2 I) of M numbers y has the linear
-    part A^T y / std^2, the precision A^T A / std^2 and the constant -|y|^2 / (2 std^2) - M log(2 pi std^2) / 2. Two rewards
-    add, and `scaled` multiplies one by a number.
+    A linear reward c . x is `Quadratic(c)`. The Gaussian likelihood log N(y; A x, std^2 I) of M numbers y has the
+    linear part A^T y / std^2, the precision A^T A / std^2 and the constant -|y|^2 / (2 std^2) - M log(2 pi std^2) / 2.
+    Two rewards add, and `scaled` multiplies one by a number.
     """
 
     linear: Tensor
@@ -37,6 +37,13 @@ class Quadratic:
         """The reward times a number."""
         precision = None if self.precision is None else k * self.precision
         return Quadratic(k * self.linear, precision, k * self.constant)
+
+    def isotropic(self) -> Tensor | None:
+        """Return the number q of a precision q I, 0 for a linear reward; None for any other precision."""
+        if self.precision is None:
+            return torch.zeros((), dtype=self.linear.dtype, device=self.linear.device)
+        q = self.precision[0, 0]
+        return q if torch.equal(self.precision, q * torch.eye(len(self.precision)).to(self.precision)) else None
 
     def __call__(self, x0: Tensor) -> Tensor:
         """Evaluate the reward of data (B, *shape), (B,)."""
