@@ -7,5 +7,11 @@ They also serve as data (`sample`) and as teachers (`velocity`, `average_velocit
 from .base import Exact
 from .gaussian import Gaussian, gaussian_average_velocity
 from .mixture import GaussianMixture
+from .quadratic import Quadratic, QuadraticReward
+from .rows import MixtureRows
+from .tilting import Components
 
-__all__ = ["Exact", "Gaussian", "GaussianMixture", "gaussian_average_velocity"]
+__all__ = [
+    "Components", "Exact", "Gaussian", "GaussianMixture", "MixtureRows", "Quadratic", "QuadraticReward",
+    "gaussian_average_velocity",
+]  # fmt: skip

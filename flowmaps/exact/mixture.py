@@ -11,11 +11,14 @@ from ..arguments import at_least
 from ..path import Path, Time, linear
 from ..path.base import at_time
 from .base import Exact, Numbers, beside, check_path, check_state, flat, floating, marginal_variance, wide
+from .quadratic import QuadraticReward
+from .rows import MixtureRows
 from .solve import solve
+from .tilting import Components, axes_of, tilted_components
 
 
 class GaussianMixture(Exact):
-    """The mixture x_0 ~ sum_k w_k N(mean_k, std_k^2 I).
+    """The mixture x_0 ~ sum_k w_k N(mean_k, std_k^2 I), or with a full covariance for each component.
 
     Velocity, denoiser, score and likelihood have closed forms: the posterior weights of the components are a softmax of
     log w_k + log N(x; alpha mean_k, g_k^2 I) with g_k^2 = alpha^2 std_k^2 + sigma^2, and E[x_0 | x_t] is the weighted
@@ -24,15 +27,30 @@ class GaussianMixture(Exact):
     Args:
         weights: (K,), not negative, with sum 1.
         means: (K, *shape); a flat list of K numbers means K components in one dimension.
-        stds: standard deviations, a number or (K,).
+        stds: standard deviations, a number or (K,). Give either these or `covariances`.
+        covariances: (K, D, D) or (D, D) for all, over the D flattened coordinates.
         path: the path from data to noise.
 
     Raises:
-        ValueError: for weights that are negative or do not sum to one, stds that are not positive, and shapes that do
-            not match.
+        TypeError: for both stds and covariances, or neither.
+        ValueError: for weights that are negative or do not sum to one, stds that are not positive, covariances that are
+            not symmetric and positive definite, and shapes that do not match.
+
+    For full covariances C_k the same formulas hold along the axes of each C_k, with variances g_k^2 = alpha^2 l_k +
+    sigma^2 for its eigenvalues l_k.
     """
 
-    def __init__(self, weights: Numbers, means: Numbers, stds: Numbers, *, path: Path = linear) -> None:
+    stds: Tensor | None
+
+    def __init__(
+        self,
+        weights: Numbers,
+        means: Numbers,
+        stds: Numbers | None = None,
+        *,
+        covariances: Numbers | None = None,
+        path: Path = linear,
+    ) -> None:
         check_path(path)
         self.path = path
         self.means = floating(means, "means")
@@ -50,15 +68,38 @@ class GaussianMixture(Exact):
                 f"a mixture of {count} means needs {count} weights that are not negative and sum to 1, got {weights}"
             )
         self.weights = self.weights / self.weights.sum()
-        self.stds = floating(stds, "stds").to(self.means.dtype)
-        if self.stds.shape not in ((), (count,)) or not bool((self.stds > 0).all()):
-            raise ValueError(f"stds must be positive, one number or {count} of them, got {stds}")
-        self.stds = self.stds.expand(count)
         self.shape = self.means.shape[1:]
+        if (stds is None) == (covariances is None):
+            raise TypeError("a mixture takes the stds of its components or their covariances, one of the two")
+        self.stds, self._rows = None, None
+        if covariances is None:
+            assert stds is not None
+            self.stds = floating(stds, "stds").to(self.means.dtype)
+            if self.stds.shape not in ((), (count,)) or not bool((self.stds > 0).all()):
+                raise ValueError(f"stds must be positive, one number or {count} of them, got {stds}")
+            self.stds = self.stds.expand(count)
+        else:
+            variances, basis = axes_of(floating(covariances, "covariances").to(self.means.dtype), self.means)
+            self._rows = MixtureRows(self.weights[None], self.means[None], variances[None], basis[None], path=path)
+
+    @property
+    def covariances(self) -> Tensor:
+        """The covariances of the components, (K, D, D)."""
+        return self._as_rows()._covariances()[0]
+
+    def _as_rows(self) -> MixtureRows:
+        """The mixture as a batch of one."""
+        if self._rows is not None:
+            return self._rows
+        assert self.stds is not None
+        variances = (self.stds**2)[None, :, None].expand(1, -1, self.shape.numel())
+        return MixtureRows(self.weights[None], self.means[None], variances, None, path=self.path)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n independent rows, (n, *shape); see `Exact.sample`."""
         at_least(0, n=n)
+        if self.stds is None:
+            return self._as_rows().sample(n, generator)[:, 0]
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = torch.randn(n, *self.shape, generator=generator, dtype=self.means.dtype)
         return self.means[which] + self.stds[which].reshape(-1, *[1] * len(self.shape)) * z
@@ -73,11 +114,69 @@ class GaussianMixture(Exact):
         Returns:
             (B, K).
         """
-        return self._log_joint(x, at_time(t, x)).softmax(1).to(x.dtype)
+        return self.log_joint(x, at_time(t, x)).softmax(1).to(x.dtype)
+
+    def posterior_of_data(self, x: Tensor, t: Time) -> MixtureRows:
+        """Compute the law of x_0 given x_t = x, one mixture for each row.
+
+        Args:
+            x: states (B, *shape) at time t.
+            t: time.
+
+        Returns:
+            B mixtures of K components, with `mean()` (the denoiser), `covariance()`, `sample(n)` (n, B, *shape),
+            `log_prob(x0)` (B,), and a velocity on the path, which moves noise to draws from them.
+        """
+        return self._as_rows().posterior_of_data(x, t)
+
+    def tilted(self, reward: QuadraticReward | Components) -> tuple[GaussianMixture, Tensor]:
+        """Compute the mixture p(x) e^{r(x)} / Z, for a reward under which it stays a mixture of Gaussians.
+
+        Args:
+            reward: A reward with the method of `QuadraticReward`, such as a linear one or the Gaussian likelihood of a
+                linear measurement, or the log-probability of a class of components, `Components`.
+
+        Returns:
+            The tilted mixture, on the same path, and log Z = log E e^r, a tensor without dimensions.
+
+        Raises:
+            TypeError: The reward is of another kind.
+            ValueError: E e^r is infinite, the reward takes another shape, or its components are of another mixture.
+
+        A component N(m, C) becomes N(m + C* (c - Q m), C*) with C* = (C^-1 + Q)^-1, and the logarithm of its weight
+        grows by c . m - m^T Q m / 2 + (c - Q m)^T C* (c - Q m) / 2 - log det(1 + C Q) / 2. The exact value of the
+        reward at time t follows from both laws: log E[e^r | x_t] = log p*_t(x_t) - log p_t(x_t) + log Z.
+        """
+        if isinstance(reward, Components):
+            return self._of_class(reward)
+        if not isinstance(reward, QuadraticReward):
+            raise TypeError(
+                f"only a quadratic reward, with a method quadratic(shape), or fm.exact.Components keeps a mixture of "
+                f"Gaussians, got {type(reward).__name__}"
+            )
+        rows, quadratic = self._as_rows(), reward.quadratic(self.shape)
+        gain, means, covariances = tilted_components(self.means.flatten(1), rows.variances[0], rows.basis, quadratic)
+        joint = self.weights.log() + gain
+        means, weights = means.reshape(self.means.shape), joint.softmax(0)
+        q = quadratic.isotropic()
+        if self.stds is not None and q is not None:
+            stds = self.stds / (1 + q.to(self.stds) * self.stds**2).sqrt()
+            return GaussianMixture(weights, means, stds, path=self.path), joint.logsumexp(0)
+        return GaussianMixture(weights, means, covariances=covariances, path=self.path), joint.logsumexp(0)
+
+    def _of_class(self, reward: Components) -> tuple[GaussianMixture, Tensor]:
+        """The mixture of the components of a class, and the logarithm of their weight."""
+        if reward.mixture is not self:
+            raise ValueError("the components of one mixture are no classes of another: make the reward from this one")
+        weights, means = self.weights[reward.chosen], self.means[reward.chosen]
+        stds = None if self.stds is None else self.stds[reward.chosen]
+        covariances = self.covariances[reward.chosen] if stds is None else None
+        tilted = GaussianMixture(weights / weights.sum(), means, stds, covariances=covariances, path=self.path)
+        return tilted, weights.sum().log()
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """Compute log p_t(x) in nats, (B,); see `Exact.log_prob`."""
-        return self._log_joint(x, at_time(t, x)).logsumexp(1).to(x.dtype)
+        return self.log_joint(x, at_time(t, x)).logsumexp(1).to(x.dtype)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """Compute sum_k p(k | x) v_k(x, t), with v_k = alpha' mean_k + (g_k'/g_k) (x - alpha mean_k)."""
@@ -112,14 +211,19 @@ class GaussianMixture(Exact):
 
     def _mean_over_components(self, x: Tensor, t: Tensor, on_mean: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """Compute sum_k p(k | x) [on_mean mean_k + (a std_k^2 + b)/g_k^2 (x - alpha mean_k)]."""
-        p, (means, variances) = self._log_joint(x, t).softmax(1), self._like(x)
+        if self._rows is not None:
+            return self._rows.mean_over_components(x, t, on_mean, a, b)
+        p, (means, variances) = self.log_joint(x, t).softmax(1), self._like(x)
         gain = p * (flat(a) * variances + flat(b)) / marginal_variance(self.path, t, variances)
         on_means = p * flat(on_mean) - gain * flat(self.path.alpha(t))
         rows = gain.sum(1, keepdim=True) * wide(x).flatten(1) + torch.matmul(on_means, means)
         return rows.reshape(x.shape).to(x.dtype)
 
-    def _log_joint(self, x: Tensor, t: Tensor) -> Tensor:
+    def log_joint(self, x: Tensor, t: Tensor) -> Tensor:
+        """Compute log p(component k, x_t = x), (B, K), with t of shape (B, 1, ..., 1)."""
         check_state(self, x)
+        if self._rows is not None:
+            return self._rows.log_joint(x, t)
         means, variances = self._like(x)
         marginal = marginal_variance(self.path, t, variances)
         square = ((wide(x).flatten(1)[:, None] - flat(self.path.alpha(t))[:, None] * means) ** 2).sum(2)
@@ -127,6 +231,7 @@ class GaussianMixture(Exact):
         return beside(self.weights, x).log() - 0.5 * (square / marginal + volume)
 
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.stds is not None
         return beside(self.means.flatten(1), x), beside(self.stds, x) ** 2
 
     def __repr__(self) -> str:
