@@ -10,10 +10,12 @@ pretrained models are teachers.
 - `averaged(decay)`: the flow with an exponential moving average of its weights, kept by the method
 - `fixed(model)`: a given teacher; `by_velocity(model)`: the same, with Euler steps as jumps
 - `Phased(teacher, phases)`: a given teacher, replaced by the flow at the end of each phase of training
+- `Glass(model)`: a teacher, the velocity of the data given a noisy state, made of any velocity
 - `Auxiliary()`: a second flow map with a separate optimiser; `Discriminator(network)`: a network with a separate one
 """
 
 from .companions import Auxiliary, Averaged, Companion, Discriminator, MakeOptimizer, Phased, averaged
+from .glass import Glass
 from .sources import (
     ByVelocity,
     Checked,
@@ -33,6 +35,6 @@ from .sources import (
 
 __all__ = [
     "Auxiliary", "Averaged", "ByVelocity", "Checked", "Companion", "Conditional", "Discriminator", "Fixed",
-    "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource", "averaged", "by_velocity", "conditional",
+    "Glass", "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource", "averaged", "by_velocity", "conditional",
     "constant", "fixed", "frozen", "is_conditional", "own",
 ]  # fmt: skip
