@@ -31,7 +31,7 @@ from ..arguments import at_least, given, positive, shown
 from ..path import Path, Time, expand
 from ..steps import sde
 from ..velocity.glass import Glass
-from .shared import Shared, by_row, copied, gain, is_data, need_jump, need_velocity, repeated
+from .shared import Shared, by_row, copies, gain, is_data, need_jump, need_velocity, repeated
 from .spread import Spread, log_normal
 
 _inner = sde(0.0)  # DDIM: the Euler step of the linear path, and well-behaved at both ends of every path
@@ -129,6 +129,8 @@ class Field:
         if is_data(t) or (isinstance(end, float) and end == t):
             return denoise(flow, x, t)
         need_jump(flow, "look.field")
+        if not hasattr(flow, "average_velocity"):
+            raise TypeError("look.field needs a flow map with average_velocity(x, s, t)")
 
         def chord(path: Path, time: Tensor) -> tuple[Tensor, Tensor]:
             there = expand(end, x)
@@ -248,7 +250,7 @@ class GlassDraws:
         if is_data(t):
             return Outlook(x.expand(self.n, *x.shape))
         many = x.repeat(self.n, *[1] * (x.ndim - 1))
-        teacher = Glass(repeated(_plain(flow), self.n)).given(state=many, at=expand(copied(t, self.n), many))
+        teacher = Glass(repeated(_plain(flow), self.n)).given(state=many, at=expand(copies(t, self.n), many))
         y = _noise(flow, many)
         for k in range(self.steps):
             y = _inner(teacher, y, 1 - k / self.steps, 1 - (k + 1) / self.steps)
@@ -288,7 +290,7 @@ class PosteriorDraws:
             return Outlook(x.expand(self.n, *x.shape))
         many = x.repeat(self.n, *[1] * (x.ndim - 1))
         own = getattr(repeated(_plain(flow), self.n), "condition", None) or {}
-        condition = {**own, "state": many, "at": expand(copied(t, self.n), many).reshape(-1)}
+        condition = {**own, "state": many, "at": expand(copies(t, self.n), many).reshape(-1)}
         return Outlook(self.map.given(**condition)(_noise(self.map, many), 1.0, 0.0).reshape(self.n, *x.shape))
 
 
@@ -329,7 +331,7 @@ class RenoisedDraws:
         if is_data(t):
             return Outlook(x.expand(self.n, *x.shape))
         path, many = flow.path, x.repeat(self.n, *[1] * (x.ndim - 1))
-        at = expand(copied(t, self.n), many)
+        at = expand(copies(t, self.n), many)
         there = path.time_of(path.alpha(at).clamp(min=0), path.sigma(at) * self.snr**0.5).clamp(max=1)
         mean, std = path.renoising(many, at, there)
         z = (mean + std * torch.randn_like(many)).to(x.dtype)

@@ -18,6 +18,7 @@ from ..sampling.grid import descending
 from ..sampling.states import Condition, bound_to, by_name, check_noise, placed, restored, standardised
 from ..steps import Step, jump, named
 from .rewards import Rewards, expect_reward, rewarded
+from .shared import copies, repeated
 from .smc import systematic
 from .values import Value
 
@@ -74,6 +75,7 @@ def best_of(
     times: Sequence[float] | None = None,
     condition: Condition = None,
     seed: int | None = None,
+    batch_size: int | None = None,
 ) -> Candidates:
     """Sample N candidates for each row, and keep the best.
 
@@ -87,6 +89,7 @@ def best_of(
         times: Times, as in `fm.sample`.
         condition: Conditions of the B rows.
         seed: Seed of random steps.
+        batch_size: Rows that the network computes at a time. None: B rows, or 256 if these are more.
 
     Returns:
         The candidates. Their `log_weights` make them weighted samples of the tilted law p e^r / Z.
@@ -103,16 +106,15 @@ def best_of(
     at_least(1, keep=keep)
     if keep > len(noise):
         raise ValueError(f"keep={keep} candidates, and there are {len(noise)}")
-    found, rewards = [], []
-    with seeding(seed, noise.device):
-        for candidate in noise:
-            x = sample(flow, candidate, steps, times=times, step=step, condition=condition)
-            found.append(x)
-            rewards.append(rewarded(reward, x))
-    samples, scores = torch.stack(found), torch.stack(rewards)
+    n, rows = noise.shape[:2]
+    told = {name: copies(value, n) for name, value in by_name(condition).items()}
+    size = max(rows, 256) if batch_size is None else batch_size
+    options: dict[str, Any] = {"times": times, "step": step, "condition": told, "seed": seed, "batch_size": size}
+    samples = sample(repeated(flow, n), noise.flatten(0, 1), steps, **options).reshape(noise.shape)
+    scores = torch.stack([rewarded(reward, x) for x in samples])
     best = scores.topk(keep, 0).indices  # (keep, B)
-    rows = torch.arange(noise.shape[1]).to(best)
-    x, z = samples[best, rows], noise.to(samples.device)[best, rows]
+    places = torch.arange(rows).to(best)
+    x, z = samples[best, places], noise.to(samples.device)[best, places]
     return Candidates(x[0] if keep == 1 else x, z[0] if keep == 1 else z, scores, samples)
 
 

@@ -75,7 +75,7 @@ def slope(path: Path, t: Time, x: Tensor, limit: float) -> Tensor:
     return found.nan_to_num(nan=limit, posinf=limit).clamp(max=limit)
 
 
-def gain(path: Path, t: Time, x: Tensor, least: float = 0.02) -> Tensor:
+def gain(path: Path, t: Time, x: Tensor, least: float = 1e-3) -> Tensor:
     """sigma^2/alpha, with an alpha of at least `least`. (B, 1, ..., 1).
 
     It relates a denoiser to the gradient of a value, f* = f + (sigma^2/alpha) grad V, and its derivative to the
@@ -104,16 +104,17 @@ def by_row(function: Callable[[float], float], t: Time) -> Time:
     return torch.tensor([float(function(float(one))) for one in t.flatten()], dtype=t.dtype).reshape(t.shape).to(t)
 
 
-def copied(t: Time, n: int) -> Time:
-    """Times of n copies of all rows."""
-    return t.repeat(n, *[1] * (t.ndim - 1)) if isinstance(t, Tensor) and t.numel() > 1 else t
-
-
 def repeated(flow: Any, n: int) -> Any:
     """The flow for n copies of its rows, one after another: its conditions are repeated."""
-    condition = {k: v for k, v in (getattr(flow, "condition", None) or {}).items() if isinstance(v, Tensor)}
-    rows = {k: v.repeat(n, *[1] * (v.ndim - 1)) for k, v in condition.items() if v.ndim and len(v) != 1}
+    condition = getattr(flow, "condition", None) or {}
+    rows = {name: more for name, value in condition.items() if (more := copies(value, n)) is not value}
     return flow.given(**rows) if rows and n > 1 else flow
+
+
+def copies(value: Any, n: int) -> Any:
+    """A condition for n copies of all rows; one without rows, or with one row for all, is returned unchanged."""
+    has_rows = isinstance(value, Tensor) and value.ndim > 0 and len(value) > 1
+    return value.repeat(n, *[1] * (value.ndim - 1)) if has_rows else value
 
 
 def need_velocity(flow: Any, name: str) -> None:

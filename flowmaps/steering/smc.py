@@ -141,8 +141,8 @@ def particles(
             `look.denoise` for another reward. Any value is right in the limit of many particles; the better it is, the
             fewer are needed.
         kernel: The random step: `steps.ancestral`, `steps.sde(level)`, `steps.restart` or `steps.gamma(g)`.
-        push: Largest shift of a particle along the gradient of the value, in standard deviations of the kernel. It
-            costs push^2/2 nats a step at most. 0: no gradient is computed.
+        push: Largest shift of a particle along the gradient of the value, in standard deviations of the kernel; it may
+            be infinite. It costs push^2/2 nats a step at most. 0: no gradient is computed.
         gradient: Gradient of the value for the push.
         resample: Share of N below which the effective number of particles is restored by resampling. 0: never.
         groups: Number of groups G, such as prompts or measurements; particles compete within a group.
@@ -167,7 +167,8 @@ def particles(
     """
     check_noise(noise)
     kernel = _checked(flow, reward, value, kernel)
-    within(0, math.inf, push=push)
+    if push != math.inf:
+        within(0, math.inf, push=push)
     within(0, 1, resample=resample)
     at_least(1, groups=groups)
     if len(noise) % groups:
@@ -248,7 +249,8 @@ class _Run:
         if state.slope is None:
             return (state.mean + state.std * z).to(state.x.dtype), torch.zeros_like(state.value)
         shift = state.std * state.slope.to(state.std.dtype)  # in standard deviations
-        shift = shift * (self.push / norm(shift).clamp(min=self.push))
+        if self.push < math.inf:
+            shift = shift * (self.push / norm(shift).clamp(min=self.push))
         x = (state.mean + state.std * (shift + z)).to(state.x.dtype)
         return x, -_weight(shift * (z + shift / 2)).flatten(1).sum(1)
 
@@ -295,7 +297,7 @@ def _warn_collapsed(ess: Tensor, n: int) -> None:
             f"the particles collapsed: their effective number fell to {least:.3g} of {n}, so that log_z and the "
             "samples are not to be trusted. Take a better look-ahead (look.widened for measurements, draws such as "
             "look.glass for sharp rewards), more steps, more particles, or a weaker reward (rewards.scaled)",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
