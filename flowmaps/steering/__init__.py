@@ -11,7 +11,6 @@ A *reward* is a function of data (`fm.rewards`), a *look-ahead* tells the data t
 The papers' methods are sentences of these parts: `dps`, `universal`, `tds`, `fmtt`, `cm_solver`, `fmrg`.
 """
 
-from . import look, rewards
 from .correct import corrected, recurred
 from .look import Look, Outlook
 from .papers import cm_solver, dps, fmrg, fmtt, tds, universal
@@ -24,6 +23,6 @@ from .values import Gradient, Value, clipped, free, full, normalised, stopped, v
 __all__ = [
     "Candidates", "Chains", "Descended", "ExactTilt", "Gradient", "Look", "Outlook", "Particles", "Spread",
     "SteeredVelocity", "Tilt", "Value", "best_of", "clipped", "cm_solver", "corrected", "descended", "dps",
-    "exact_tilt", "fmrg", "fmtt", "free", "full", "langevin", "look", "normalised", "particles", "recurred", "rewards",
+    "exact_tilt", "fmrg", "fmtt", "free", "full", "langevin", "normalised", "particles", "recurred",
     "stopped", "tds", "tilt", "tilted", "universal", "value",
 ]  # fmt: skip

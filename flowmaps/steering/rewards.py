@@ -24,7 +24,7 @@ from .operators import Linearised, Operator, as_operator, blur, downsample, mask
 from .spread import Spread, log_normal
 
 __all__ = [
-    "Decoded", "Label", "Likelihood", "Linear", "Operator", "Residual", "Reward", "Scaled", "Sum", "blur", "decoded",
+    "Decoded", "Label", "Likelihood", "Linear", "Operator", "Distance", "Reward", "Scaled", "Sum", "blur", "decoded",
     "downsample", "label", "mask", "rewarded", "scaled",
 ]  # fmt: skip
 
@@ -209,15 +209,15 @@ class Likelihood(Reward):
         return Likelihood(lambda z: operator(decode(z)), self.y, self.std)
 
     @property
-    def distance(self) -> Residual:
+    def distance(self) -> Distance:
         """The reward -|y - A(x0)|, which published DPS ascends."""
-        return Residual(self)
+        return Distance(self)
 
     __repr__ = brief_repr
 
 
 @dataclass(frozen=True)
-class Residual(Reward):
+class Distance(Reward):
     """The reward -|y - A(x0)|, with one norm for each row.
 
     Args:
