@@ -9,8 +9,9 @@ from .coupling import reflow
 from .data_free import no_data
 from .load import load
 from .objects import as_data
+from .transforms import WithState, with_state
 
 nothing = no_data
 """The name of `no_data` in version 0.1."""
 
-__all__ = ["Batch", "Data", "as_data", "load", "no_data", "nothing", "reflow"]
+__all__ = ["Batch", "Data", "WithState", "as_data", "load", "no_data", "nothing", "reflow", "with_state"]

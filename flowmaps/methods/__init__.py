@@ -1,7 +1,7 @@
 """The landscape: one function for each method, with its row, in the file of its family."""
 # ruff: noqa: F403
 
-from . import variants
+from . import posterior, variants
 from .compositional import *
 from .consistency_models import *
 from .consistency_training import *
@@ -13,8 +13,12 @@ from .landscape import LANDSCAPE
 from .mean_flows import *
 from .mid_training import *
 from .papers import Paper
+from .posterior import *
 from .row import Row, landscape_row
 from .shrinking_steps import *
 from .trig_flow import *
 
-__all__ = ["LANDSCAPE", "Paper", "Row", "landscape_row", "variants", *(row.name for row in LANDSCAPE)]
+BESIDE = posterior.__all__
+"""Methods that are no rows of the landscape."""
+
+__all__ = ["LANDSCAPE", "Paper", "Row", "landscape_row", "variants", *BESIDE, *(row.name for row in LANDSCAPE)]
