@@ -128,7 +128,7 @@ def test_a_walk_with_a_wrong_turn_is_noticed():
     seen = calls(lambda: fm.sample(flow, torch.randn(4, *data.shape), steps=2))
     steps = [(file, name) for _, file, name in walk("From noise to a sample")]
     assert missing(steps[::-1], seen) is not None
-    assert missing([*steps, ("steps.py", "euler")], seen) == ("steps.py", "euler")
+    assert missing([*steps, ("steps/deterministic.py", "euler")], seen) == ("steps/deterministic.py", "euler")
 
 
 def test_the_homes_of_the_words_exist():

@@ -176,6 +176,47 @@ def kolmogorov(m, x):
     return torch.maximum(grid[1:] - p, p - grid[:-1]).max()
 
 
+KERNELS = {
+    "ancestral": steps.ancestral, "ddim": steps.sde(0.0), "sde": steps.sde(0.7), "restart": steps.restart,
+    "gamma": steps.gamma(0.4), "jump": steps.gamma(0.0),
+}  # fmt: skip
+
+
+@ALL
+@pytest.mark.parametrize("step", KERNELS.values(), ids=KERNELS)
+@pytest.mark.parametrize("s, t", [(1.0, 0.6), (0.7, 0.2), (0.3, 0.0), (0.4, 0.4)])
+def test_a_kernel_draws_from_its_moments(path, step, s, t):
+    """Number for number, with one network call for the two."""
+    g, x = gaussian(path), randn(6, 3)
+    torch.manual_seed(3)
+    drawn = step(g, x, s, t)
+    torch.manual_seed(3)
+    mean, std = step.moments(g, x, s, t)
+    assert mean.shape == x.shape and std.shape == (6, 1)
+    torch.testing.assert_close(drawn, mean + std * torch.randn_like(x), rtol=1e-12, atol=1e-12)
+    if t == 0 or step in (KERNELS["ddim"], KERNELS["jump"]):
+        assert not std.any()
+
+
+@ALL
+def test_kernels_draw_the_numbers_that_they_drew_before_they_had_moments(path):
+    """Bit for bit, by the formulas of the last version."""
+    g, x, s, t, (a, b) = gaussian(path), randn(6, 3).float(), 0.7, 0.2, (torch.full((6, 1), u) for u in (0.7, 0.2))
+    z = torch.randn(6, 3, generator=torch.Generator().manual_seed(3))
+    x0, below = g.denoise(x, s), t * (1 - 0.4**2) ** 0.5
+    mean, std = path.posterior(x, x0, s, t)
+    eps = (x - path.alpha(a) * x0) / path.sigma(a)
+    r = (path.sigma(b) * path.alpha(a) / (path.sigma(a) * path.alpha(b))).clamp(min=0) ** 0.7
+    noise = r * eps + (1 - r**2).clamp(min=0).sqrt() * z
+    before = {
+        "ancestral": mean + std * z, "sde": path.alpha(b) * x0 + path.sigma(b) * noise,
+        "restart": path.renoise(g(x, s, 0.0), 0.0, t, z), "gamma": path.renoise(g(x, s, below), below, t, z),
+    }  # fmt: skip
+    for name, expected in before.items():
+        torch.manual_seed(3)
+        assert torch.equal(KERNELS[name](g, x, s, t), expected), name
+
+
 @pytest.mark.parametrize("step", [steps.ancestral, steps.sde(), steps.restart, steps.gamma(0.3)])
 def test_random_steps_go_down_only(step):
     with pytest.raises(ValueError, match="s >= t, but it was asked to go from 0.2 to 0.9"):

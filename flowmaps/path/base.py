@@ -189,8 +189,22 @@ class Path(ABC):
 
         The formula is x_s = (alpha_s/alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s/alpha_t)^2 sigma_t^2) eps.
         """
+        mean, std = self.renoising(x, t, s)
+        return (mean + std * noise).to(x.dtype)
+
+    def renoising(self, x: Tensor, t: Time, s: Time) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of p(x_s | x_t), the law that `renoise` draws from.
+
+        Args:
+            x: State x_t, (B, ...).
+            t: Time of the state.
+            s: Noisier time to go to.
+
+        Returns:
+            The mean, of x's shape and at least in float32, and the standard deviation, (B, 1, ..., 1).
+        """
         ratio, variance = self._kernel(expand(t, x), expand(s, x))
-        return (ratio * x + variance.sqrt() * noise).to(x.dtype)
+        return ratio * x, variance.sqrt()
 
     def posterior(self, x_s: Tensor, x0: Tensor, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the exact ancestral kernel p(x_t | x_s, x_0), for t <= s.
