@@ -15,14 +15,13 @@ from torch import Tensor
 
 from ..arguments import at_least, brief_repr, finite, numbered
 from ..guidance.conditions import null_rows
-from ..path import Path, linear
 from .core import Batch, Data, kind_of
 from .labels import condition_of
 from .transformed import BatchDraws, Transform, Transformed, transformed, transforms_of
 
 __all__ = [
-    "BatchDraws", "GuidanceScales", "LabelDropout", "TextDropout", "Transform", "Transformed", "WithState",
-    "drawn_from_moments", "from_moments", "mirrored", "transformed", "transforms_of", "with_state",
+    "BatchDraws", "GuidanceScales", "LabelDropout", "TextDropout", "Transform", "Transformed", "drawn_from_moments",
+    "from_moments", "mirrored", "transformed", "transforms_of",
 ]  # fmt: skip
 
 
@@ -89,11 +88,11 @@ class TextDropout:
         return batch._replace(given=given)
 
 
-def _check_share(share: float, of: str = "out a label or text") -> None:
+def _check_share(share: float) -> None:
     """Raise ValueError for a probability outside [0, 1]."""
     finite(share=share)
     if not 0 <= share <= 1:
-        raise ValueError(f"the share of rows with{of} must lie in [0, 1], got {share}")
+        raise ValueError(f"the share of rows without a label or text must lie in [0, 1], got {share}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,52 +150,6 @@ class GuidanceScales:
             return self.low * (self.high / self.low) ** u
         power = 1 - self.beta
         return (self.low**power + u * (self.high**power - self.low**power)) ** (1 / power)
-
-
-@dataclass(frozen=True)
-class WithState:
-    """Add a noisy state of each row to its conditions: `state` = x_t and `at` = t, for maps of the posterior.
-
-    The state has noise of its own, so a method that trains on these batches learns the law of x_0 given x_t, whatever
-    its loss. Times are t = 1 - U^2, dense near the noise, and t = 1 with probability `pure`, where the law is that of
-    the data (Meta Flow Maps, arXiv 2601.14430).
-
-    Args:
-        path: The path from data to noise.
-        pure: Probability of t = 1, in [0, 1].
-
-    Raises:
-        ValueError: The probability is outside [0, 1].
-    """
-
-    path: Path = linear
-    pure: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_share(self.pure, " t = 1")
-
-    def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
-        """Add states and their times to the conditions of a batch."""
-        t = 1 - draws.uniform(batch.x0) ** 2
-        t = torch.where(draws.uniform(batch.x0) < self.pure, torch.ones_like(t), t)
-        state = self.path.interpolate(batch.x0, draws.normal(batch.x0), t)
-        return batch._replace(given={**(batch.given or {}), "state": state, "at": t})
-
-
-def with_state(data: Data, path: Path = linear, *, pure: float = 0.1) -> Data:
-    """Change a data set so that every row carries a noisy state of its own, as `WithState` does.
-
-    Args:
-        data: The data set.
-        path: The path of the flow map.
-        pure: Probability that the state is noise alone.
-
-    Returns:
-        A data set with the conditions `state` (B, *shape) and `at` (B,), also in rows from `draw` and `held_out`. A
-        network that takes them is `networks.StateInput`; a teacher is `velocity.Glass`.
-    """
-    source = Transformed(data.source, (WithState(path, pure),), everywhere=True)
-    return replace(data, source=source, given=(*data.given, "state", "at"), exact=None, log_prob=None)
 
 
 def mirrored(batch: Batch, draws: BatchDraws) -> Batch:

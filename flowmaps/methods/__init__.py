@@ -1,7 +1,7 @@
 """The landscape: one function for each method, with its row, in the file of its family."""
 # ruff: noqa: F403
 
-from . import posterior, variants
+from . import variants
 from .compositional import *
 from .consistency_models import *
 from .consistency_training import *
@@ -14,11 +14,14 @@ from .mean_flows import *
 from .mid_training import *
 from .papers import Paper
 from .posterior import *
+from .posterior import __all__ as posterior_names
 from .row import Row, landscape_row
 from .shrinking_steps import *
 from .trig_flow import *
+from .variational import *
+from .variational import __all__ as variational_names
 
-BESIDE = posterior.__all__
+BESIDE = [*posterior_names, *variational_names]
 """Methods that are no rows of the landscape."""
 
 __all__ = ["LANDSCAPE", "Paper", "Row", "landscape_row", "variants", *BESIDE, *(row.name for row in LANDSCAPE)]

@@ -110,9 +110,7 @@ def mask(kept: Tensor) -> Operator:
 
     def apply(x0: Tensor) -> Tensor:
         if x0.ndim <= chosen.ndim or tuple(x0.shape[-chosen.ndim :]) != tuple(chosen.shape):
-            raise ValueError(
-                f"a mask of shape {tuple(chosen.shape)} does not fit rows of shape {tuple(x0.shape[1:])}"
-            )
+            raise ValueError(f"a mask of shape {tuple(chosen.shape)} does not fit rows of shape {tuple(x0.shape[1:])}")
         return x0[..., chosen.to(x0.device)]
 
     return Operator(apply, linear=True, gram=1.0)

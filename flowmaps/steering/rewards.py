@@ -353,7 +353,9 @@ class Scaled(Reward):
         if isinstance(inner, Likelihood) and self.k > 0:
             size = inner.residual(x0).shape[1]
             variance = inner.std**2
-            constant = size / 2 * (math.log(2 * math.pi * variance / self.k) - self.k * math.log(2 * math.pi * variance))
+            constant = (
+                size / 2 * (math.log(2 * math.pi * variance / self.k) - self.k * math.log(2 * math.pi * variance))
+            )
             return Likelihood(inner.A, inner.y, inner.std / math.sqrt(self.k)).widened(x0, spread) + constant
         return super().widened(x0, spread)
 

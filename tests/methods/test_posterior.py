@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.data.core import Batch
-from flowmaps.data.transforms import BatchDraws, WithState
+from flowmaps.data import Batch, WithState
+from flowmaps.data.transforms import BatchDraws
 from flowmaps.exact import gaussian_average_velocity
 from flowmaps.velocity import Glass
 from tests.beds import bed_g
@@ -131,7 +131,7 @@ def test_rows_carry_a_state_of_their_own(path):
 
 
 def test_a_wrong_state_is_refused():
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+    with pytest.raises(ValueError, match="pure"):
         WithState(pure=1.5)
     draws = BatchDraws(3, slice(None), torch.Generator().manual_seed(0))
     assert WithState(pure=1.0)(Batch(torch.zeros(3, 2)), draws).given["at"].eq(1).all()
