@@ -16,9 +16,10 @@ from ..derivative import Derivative, detached
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.term import Term, noise_alone
-from ..times.samplers import Times, logit_normal_pairs, times_like
+from ..times.samplers import Times, logit_normal_pairs
 from ..velocity import Pair, frozen
 from ..weight import plain, summed
+from .parts import one_jump
 
 __all__ = ["NoiseAdapter", "variational"]
 
@@ -116,7 +117,7 @@ def variational(
         partial(noise_fit, measure=measure, std=std),
         frozen,
         share=1.0 if tau is None else 0.5,
-        times=_one_jump,
+        times=one_jump,
         weight=plain,
         sources={"adapter": adapter},
         start=noise_alone,
@@ -239,8 +240,3 @@ def _on_the_diagonal(times: Times, n: int, progress: float, like: Tensor) -> tup
     """The source times of a sampler, with t = s."""
     s, _ = times(n, progress, like)
     return s, s
-
-
-def _one_jump(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample s = 1 and t = 0 in every row."""
-    return torch.ones(n, **times_like(like)), torch.zeros(n, **times_like(like))
