@@ -9,8 +9,12 @@ from .coupling import reflow
 from .data_free import no_data
 from .load import load
 from .objects import as_data
+from .observed import WithMeasurement, WithState, with_measurement, with_state
 
 nothing = no_data
 """The name of `no_data` in version 0.1."""
 
-__all__ = ["Batch", "Data", "as_data", "load", "no_data", "nothing", "reflow"]
+__all__ = [
+    "Batch", "Data", "WithMeasurement", "WithState", "as_data", "load", "no_data", "nothing", "reflow",
+    "with_measurement", "with_state",
+]  # fmt: skip

@@ -58,12 +58,14 @@ class Method(nn.Module):
     Attributes:
         terms: The terms, with distinct names: a second `compositional` becomes `compositional_2`.
         parts: Modules among the velocity sources and weights of the terms.
+        hidden: Names of the conditions of a batch that its rules read and the network does not get.
 
     Raises:
         ValueError: There is no term.
     """
 
     _own_writes: OwnWrites | None = None
+    hidden: tuple[str, ...] = ()
 
     def __init__(self, *terms: Term, name: str = "method") -> None:
         super().__init__()

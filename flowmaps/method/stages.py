@@ -49,6 +49,7 @@ class Stages(Method):
         nn.Module.__init__(self)
         self.name = name
         self.terms = tuple(term for _, method in stages for term in method.terms)
+        self.hidden = tuple(dict.fromkeys(name for _, method in stages for name in method.hidden))
         self.stages = nn.ModuleList(method for _, method in stages)
         total = sum(share for share, _ in stages)
         self.ends = [sum(share for share, _ in stages[: k + 1]) / total for k in range(len(stages))]

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..consistency import diffusion
 from ..derivative import stop
 from ..method.term import Term
-from ..times.samplers import Times
+from ..times.samplers import Times, times_like
 
 
 def with_diffusion(share: float, term: Term, times: Times | None = None) -> tuple[Term, Term]:
@@ -51,3 +51,8 @@ def tangent_warm_up(until: float, largest: float) -> Callable[[Term, float], Ter
 def clamped(bound: float) -> Callable[[Tensor], Tensor]:
     """Function that clamps values to [-bound, bound]."""
     return partial(torch.clamp, min=-bound, max=bound)
+
+
+def one_jump(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Sampler of the jump from noise to data: s = 1 and t = 0 in every row."""
+    return torch.ones(n, **times_like(like)), torch.zeros(n, **times_like(like))

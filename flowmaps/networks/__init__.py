@@ -24,7 +24,7 @@ from .initialise import two_times
 from .layers import learned_norm, plain_norm, rms_norm, spectral_, unchanged
 from .mlp import MLP, ConcatMLP
 from .unet import UNet
-from .wrap import InBasis, pca_basis
+from .wrap import InBasis, StateInput, pca_basis
 
 __all__ = [
     "ConcatMLP",
@@ -35,6 +35,7 @@ __all__ = [
     "ImageCritic",
     "InBasis",
     "MLP",
+    "StateInput",
     "TIME_CONDITIONINGS",
     "TimeConditioning",
     "TimeFeatures",

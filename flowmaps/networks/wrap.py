@@ -1,4 +1,4 @@
-"""Networks in rotated coordinates."""
+"""Networks around a network: in rotated coordinates, and with a noisy state as a further input."""
 
 from __future__ import annotations
 
@@ -47,6 +47,36 @@ class InBasis(nn.Module):
             raise ValueError(f"this network takes x of {size} values a row, got {values} in {tuple(x.shape)}")
         basis = self.basis.to(x.dtype)
         return rotate(self.network(rotate(x, basis), s, t, **condition), basis.T)
+
+
+@describable
+class StateInput(nn.Module):
+    """A network that also takes a noisy state and its time: network(x, s, t, state=x_t, at=t), for posterior maps.
+
+    The inner network sees x, the state and a constant channel with the time side by side along the first axis of a row,
+    and the first entries of its result count. So it is any network of `StateInput.shape_for(shape)`.
+
+    Args:
+        network: the inner network, of 2 C + 1 channels for rows of C channels.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @staticmethod
+    def shape_for(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one row of the inner network, (2 C + 1, ...) for rows (C, ...)."""
+        first, *others = (shape,) if isinstance(shape, int) else shape
+        return (2 * first + 1, *others)
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor, *, state: Tensor, at: Tensor, **condition: Any) -> Tensor:
+        """Evaluate the network at x (B, *shape), with a state of the same shape and its time, (B,) or a number."""
+        if state.shape != x.shape:
+            raise ValueError(f"the state has a row for each of x, of shape {tuple(x.shape)}, got {tuple(state.shape)}")
+        time = torch.as_tensor(at, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+        rows = torch.cat([x, state.to(x.dtype), time.expand(len(x), 1, *x.shape[2:])], 1)
+        return self.network(rows, s, t, **condition)[:, : x.shape[1]]
 
 
 def rotate(x: Tensor, basis: Tensor) -> Tensor:

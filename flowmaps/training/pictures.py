@@ -43,7 +43,8 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
     # conditions of a training batch, because transforms may add some
     given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
-    condition = {**by_name(label), **{name: value.to(weight.device) for name, value in (given or {}).items()}}
+    shown = {name: value.to(weight.device) for name, value in (given or {}).items() if name not in method.hidden}
+    condition = {**by_name(label), **shown}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
     try:
         if data.kind == "images":

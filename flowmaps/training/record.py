@@ -31,7 +31,7 @@ def trained_of(flow: FlowMap, method: Method, data: Data, labels: bool) -> Train
     with seeded(flow.like.device, 0):
         drawn = [term.times(DRAWS, progress, flow.like) for term, progress in terms if not term.diagonal]
     changes = transforms_of(data)
-    names = {*flow.condition, *data.given, *(("label",) if labels else ())}
+    names = {*flow.condition, *data.given, *(("label",) if labels else ())} - set(method.hidden)
     names |= {name for one in changes if isinstance(one, GuidanceScales) for name in SCALES}
     dropped = {"label" for one in changes if isinstance(one, LabelDropout) and one.share > 0}
     dropped |= {name for one in changes if isinstance(one, TextDropout) and one.share > 0 for name in one.null}
