@@ -17,8 +17,9 @@ from .papers import cm_solver, dps, fmrg, fmtt, tds, universal
 from .search import Candidates, Chains, best_of, langevin
 from .smc import Particles, particles
 from .spread import Spread
-from .tilts import Descended, ExactTilt, SteeredVelocity, Tilt, descended, exact_tilt, tilt, tilted
+from .tilts import SteeredVelocity, Tilt, tilt, tilted
 from .values import Gradient, Value, clipped, free, full, normalised, stopped, value
+from .without_values import Descended, ExactTilt, descended, exact_tilt
 
 __all__ = [
     "Candidates", "Chains", "Descended", "ExactTilt", "Gradient", "Look", "Outlook", "Particles", "Spread",

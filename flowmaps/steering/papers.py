@@ -11,10 +11,12 @@ from ..steps import Step, ancestral, euler, jump, sde
 from .correct import corrected, recurred
 from .look import denoise, widened
 from .look import jump as by_jump
-from .rewards import Likelihood, Rewards
+from .measurements import Likelihood
+from .reward import Rewards
 from .smc import Particles, particles
-from .tilts import descended, tilted
+from .tilts import tilted
 from .values import Gradient, full, normalised, stopped, value
+from .without_values import descended
 
 
 def dps(likelihood: Likelihood, strength: float = 0.3, *, data_std: float = 0.5, published: bool = False) -> Step:

@@ -17,7 +17,7 @@ from ..sampling.composition import sample, seeding
 from ..sampling.grid import descending
 from ..sampling.states import Condition, bound_to, by_name, check_noise, placed, restored, standardised
 from ..steps import Step, jump, named
-from .rewards import Rewards, expect_reward, rewarded
+from .reward import Rewards, expect_reward, rewarded
 from .shared import copies, repeated
 from .smc import systematic
 from .values import Value
@@ -197,7 +197,7 @@ def langevin(
         return U.detach().double(), slope.detach(), x.detach(), r.detach()
 
     def density(to: Tensor, at: Tensor, slope: Tensor) -> Tensor:
-        """Log q(to | at), up to a constant."""
+        """Logarithm of q(to | at), up to a constant."""
         return -((to - at + size * slope).double().flatten(1) ** 2).sum(1) / (4 * size)
 
     with torch.no_grad(), seeding(seed, z.device):

@@ -20,7 +20,8 @@ from ..sampling.grid import descending
 from ..sampling.states import Condition, bound_to, by_name, check_noise, placed, restored, standardised
 from ..steps import Kernel, ancestral, named
 from .look import denoise, widened
-from .rewards import Likelihood, Rewards, expect_reward, rewarded
+from .measurements import Likelihood
+from .reward import Rewards, expect_reward, rewarded
 from .shared import Shared
 from .tilts import expect_value
 from .values import Gradient, Value, Valued, check_value, full, norm

@@ -14,7 +14,7 @@ from ..arguments import finite, given, positive, shown
 from ..path import Path, Time, expand
 from ..units import units_of
 from .look import Look, Outlook, denoise
-from .rewards import Reward, Rewards, decoded, expect_reward, rewarded
+from .reward import Reward, Rewards, decoded, expect_reward, rewarded
 from .shared import Shared, by_row, precision
 
 Anneal = float | Callable[[float], float]

@@ -1,17 +1,18 @@
-"""Laws whose tilts are known in closed form, and maps to steer."""
-
-import math
+"""The beds on other paths, and maps to steer that are quick to differentiate."""
 
 import torch
 
 import flowmaps as fm
 from flowmaps import steps
+from tests.beds import bed_a, bed_c, right_half, ring, tensor
+
+__all__ = ["right_half", "ring", "tensor"]
 
 LINEAR, TRIGONOMETRIC = fm.path.linear, fm.path.trigonometric
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
+SLOPE = tensor(1.0, 0.5)
+"""Bed A's linear reward."""
+MEASURED = tensor([1.2, -0.8])
+"""The direction that bed C measures."""
 
 
 def noise(n, dimensions=2, seed=0):
@@ -19,36 +20,17 @@ def noise(n, dimensions=2, seed=0):
 
 
 def three(path=LINEAR):
-    """Bed A: three components in the plane; its tilt by `SLOPE` has log Z = .71894."""
-    means = tensor([-1.5, 0.5], [1.2, 1.0], [0.3, -1.4])
-    return fm.exact.GaussianMixture([0.5, 0.3, 0.2], means, [0.4, 0.3, 0.5], path=path)
-
-
-SLOPE = tensor(1.0, 0.5)
-
-
-def ring(radius, std, path=LINEAR):
-    """Eight components on a circle."""
-    angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
-    return fm.exact.GaussianMixture([1 / 8] * 8, radius * torch.stack([angle.cos(), angle.sin()], 1), std, path=path)
-
-
-def left(x0):
-    """Bed B's reward, which punishes x1 < 0."""
-    return -(x0[:, 0].clamp(max=0) ** 2)
+    """Bed A's law."""
+    return bed_a().on(path).law
 
 
 def diagonal(path=LINEAR):
-    """Bed C: three wide components, one measured direction."""
-    means = tensor([-3.0, -3.0], [0.0, 0.0], [3.0, 3.0])
-    return fm.exact.GaussianMixture([1 / 3] * 3, means, math.sqrt(0.5), path=path)
-
-
-MEASURED = tensor([1.2, -0.8])
+    """Bed C's law."""
+    return bed_c().on(path).law
 
 
 def measurement():
-    """Bed C's measurement y = 1.2 x1 - .8 x2 + .2 n = -1, with log p(y) = -1.51519."""
+    """Bed C's measurement y = 1.2 x1 - .8 x2 + .2 n = -1."""
     return fm.rewards.Likelihood(MEASURED, tensor(-1.0), 0.2)
 
 

@@ -16,9 +16,9 @@ from tests.steering.beds import (
     Coarse,
     Draws,
     diagonal,
-    left,
     measurement,
     noise,
+    right_half,
     ring,
     standard_error,
     tensor,
@@ -62,7 +62,7 @@ def test_every_kernel_and_look_ahead_estimate_the_same_evidence(kernel):
 
 def test_the_flow_map_as_look_ahead_has_no_bias_where_the_integral_has():
     """Bed B: log Z -.50731, P(x1 > 0) .83033. Kernel weights are unbiased at 50 steps."""
-    flow, reward = Coarse(ring(5.0, 0.5), 4), left
+    flow, reward = Coarse(ring(5.0, 0.5), 4), right_half
     runs = [S.particles(flow, noise(512, seed=k), 50, reward=reward, value=S.value(reward, L.jump()), push=1.0, seed=k)
             for k in range(4)]  # fmt: skip
     log_z = torch.cat([run.log_z for run in runs])
@@ -81,7 +81,7 @@ def test_the_published_integral_of_the_weights_is_biased():
         d = s - t
         with torch.enable_grad():
             leaf = x.requires_grad_()
-            r = left(flow(leaf, s, 0.0))
+            r = right_half(flow(leaf, s, 0.0))
             (gradient,) = torch.autograd.grad(r.sum(), leaf)
         x, r = x.detach(), r.detach()
         drift = -mixture.velocity(x, s) + mixture.score(x, s) + (1 - s) * gradient

@@ -115,32 +115,6 @@ def test_glass_draws_have_the_moments_of_the_posterior(path):
     assert (covariance - law.covariance().reshape(2, 2, 2)).abs().max() < 0.12
 
 
-def test_renoised_draws_have_the_moments_of_the_posterior_with_the_weights_of_the_map():
-    """Bed G at x_t = .3, t = .5: E x0 = .979, E x0^2 = 1.997. Without weights and with f for F they are wrong."""
-    mixture = fm.exact.GaussianMixture([0.6, 0.4], tensor(-2.0, 1.5), 0.5)
-    law = mixture.posterior_of_data(tensor([0.3]), 0.5)
-    mean, square = law.mean().item(), (law.covariance().reshape(1) + law.mean().reshape(1) ** 2).item()
-    assert (mean, square) == (pytest.approx(0.979, abs=1e-3), pytest.approx(1.997, abs=2e-3))
-
-    def moments(log_prob, flow):
-        torch.manual_seed(0)
-        out = L.renoise(20000, 4.0, log_prob)(flow, tensor([0.3]), 0.5)
-        weights = torch.zeros(20000).double() if out.log_weights is None else out.log_weights[:, 0]
-        w, X = weights.softmax(0), out.draws[:, 0, 0]
-        return (w @ X).item(), (w @ X**2).item(), float(1 / (w**2).sum() / len(w))
-
-    found = moments(mixture.log_prob, Coarse(mixture, 40))
-    assert found[:2] == (pytest.approx(mean, abs=0.04), pytest.approx(square, abs=0.04)) and found[2] > 0.6
-
-    class Denoiser(Coarse):
-        def __call__(self, x, s, t):
-            return self.exact.denoise(x, s)
-
-    published = moments(mixture.log_prob, Denoiser(mixture))
-    assert abs(published[0] - mean) > 0.1 and abs(published[1] - square) > 0.2
-    assert abs(moments(None, Coarse(mixture, 40))[0] - mean) > 0.04
-
-
 def test_a_value_of_draws_is_the_mean_of_the_weights():
     mixture, x = three(), randn(3, 2)
     reward = R.Linear(SLOPE)
@@ -184,12 +158,12 @@ def test_a_stopped_gradient_leaves_out_the_network():
 
 
 def test_the_free_gradient_is_that_of_the_exact_value():
-    """With many exact draws, for a reward without a gradient too. 20000 draws: standard error .02."""
+    """With many exact draws, for a reward without a gradient too. 8000 draws: standard error .03."""
     mixture, x, reward = three(), randn(3, 2), R.Linear(SLOPE)
     _, truth = S.full(exact_value(mixture, reward), mixture, x, 0.5)
-    _, found = S.free(S.value(reward, Draws(mixture, 20000)), mixture, x, 0.5)
+    _, found = S.free(S.value(reward, Draws(mixture, 8000)), mixture, x, 0.5)
     assert (found - truth).abs().max() < 0.1
-    _, found = S.free(S.value(lambda x0: (x0 @ SLOPE).detach(), Draws(mixture, 20000)), mixture, x, 0.5)
+    _, found = S.free(S.value(lambda x0: (x0 @ SLOPE).detach(), Draws(mixture, 8000)), mixture, x, 0.5)
     assert (found - truth).abs().max() < 0.1
     with pytest.raises(ValueError, match="needs several draws"):
         S.free(S.value(reward), mixture, x, 0.5)
