@@ -78,6 +78,9 @@ def home(name: str) -> str:
         return found.__name__
     if inspect.isroutine(found) or inspect.isclass(found):
         return f"{found.__module__}.{found.__qualname__}"
+    head, _, last = name.rpartition(".")
+    if head != "fm" and isinstance(module := resolve(head), ModuleType):
+        return f"{module.__name__}.{last}"
     return re.sub(r"^fm\.", "flowmaps.", name)
 
 

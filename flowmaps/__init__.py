@@ -42,12 +42,12 @@ __all__ = [
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
-    "student", "students",
+    "student", "students", "steering", "rewards", "look",
     "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
     "visualise",
 ]  # fmt: skip
 
-# These need more than torch, so they are imported on first use: name -> module, attribute.
+# These need more than torch, or are wings of their own, so they are imported on first use: name -> module, attribute.
 _LAZY = {
     "data": ("data", None),
     "evaluate": ("evaluate", None),
@@ -56,8 +56,11 @@ _LAZY = {
     "fit": ("training", "fit"),
     "load": ("runs", "load"),
     "planning": ("recipes.planning", None),
+    "look": ("steering.look", None),
     "recipes": ("recipes", None),
+    "rewards": ("steering.rewards", None),
     "save": ("runs", "save"),
+    "steering": ("steering", None),
     "train": ("training", "train"),
     "training": ("training", None),
     "visualise": ("visualise", None),

@@ -35,6 +35,12 @@ PUBLIC = {
     "draws": "normal uniform whole_numbers Rows",
     "finite_steps": "eulerian_step lagrangian_step same_endpoint same_endpoint_seen_at_data several along_grid",
     "grids": "karras edm_levels ddim_levels uniform_grid on on_pairs diagonal_on below points_below neighbour",
+    "look": "denoise jump field widened moments glass posterior renoise",
+    "rewards": "Linear Likelihood label decoded scaled mask blur downsample",
+    "steering": (
+        "value tilt exact_tilt tilted corrected recurred descended particles best_of langevin full stopped free "
+        "clipped normalised dps universal tds fmtt cm_solver fmrg"
+    ),
     "steps": "jump euler heun heun_in_sigma ode ancestral sde restart gamma",
     "times": (
         "uniform_triangle uniform_diagonal logit_normal_pairs logit_normal_diagonal gap gap_logit_normal angle_normal "
@@ -52,6 +58,7 @@ PUBLIC = {
 }
 
 SHARED = {
+    "Linear": "the path of flow matching, and the reward c . x0, each in its own namespace",
     "Block": "the residual block of an MLP and of a DiT, each private to its network",
     "FlowMapPipeline": "the class of an exported folder, with components of its own or of a pipeline of diffusers",
 }

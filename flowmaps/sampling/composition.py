@@ -99,7 +99,7 @@ def sample_(
         ValueError: `batch_size` is below 1.
     """
     at_least(1, batch_size=batch_size)
-    with _seeded(seed, x.device):
+    with seeding(seed, x.device):
         for s, t in pairwise(times):
             for start in range(0, len(x), batch_size):
                 rows = slice(start, start + batch_size)
@@ -151,7 +151,7 @@ def states_of(
     like = like_weights(flow)
     first, x = placed(like, x), placed(like, standardised(flow, x, times[0]))
     flow = bound_to(flow, {name: placed(like, value) for name, value in by_name(condition).items()}, len(x))
-    with _seeded(seed, x.device):
+    with seeding(seed, x.device):
         yield first
         for s, t in pairwise(times):
             x = _stepped(step, flow, x, s, t)
@@ -170,7 +170,8 @@ def _stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+def seeding(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Seed the random steps of a sampler inside a `with` block; without a seed they draw from the global generator."""
     if seed is None:
         yield
         return

@@ -28,15 +28,18 @@ from torch import Tensor
 
 from .. import path as paths
 from ..arguments import at_least, given, positive, shown
-from ..path import Path, expand
+from ..path import Path, Time, expand
+from ..steps import sde
 from ..velocity.glass import Glass
-from .shared import gain, need_jump, need_velocity, repeated
+from .shared import Shared, by_row, copies, gain, is_data, need_jump, need_velocity, repeated
 from .spread import Spread, log_normal
+
+_inner = sde(0.0)  # DDIM: the Euler step of the linear path, and well-behaved at both ends of every path
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is known of x0 given x_t.
+    """Knowledge of x0 given x_t: draws, or a point with a covariance around it.
 
     Attributes:
         draws: (n, B, ...); one draw is a point.
@@ -52,10 +55,12 @@ class Outlook:
 class Look(Protocol):
     """Look-ahead."""
 
-    from_map: bool
-    """Whether the draws are jumps of the flow map from x_t, whose reward does not vanish at t = 1."""
+    @property
+    def from_map(self) -> bool:
+        """Whether the draws are jumps of the flow map from x_t, whose reward does not vanish at t = 1."""
+        ...
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
         """The data known from the state x at time t, differentiable in x."""
         ...
 
@@ -66,7 +71,7 @@ class Denoise:
 
     from_map: bool = False
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
         """The point f(x, t)."""
         return Outlook(_denoised(flow, x, t, "look.denoise")[None])
 
@@ -82,11 +87,14 @@ class Jump:
     steps: int = 1
     from_map: bool = True
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
         """The point F(x, t, 0)."""
         need_jump(flow, "look.jump")
-        for k in range(self.steps if t else 0):
-            x = flow(x, t * (1 - k / self.steps), t * (1 - (k + 1) / self.steps))
+        if is_data(t):
+            return Outlook(x[None])
+        for k in range(self.steps):
+            last = k == self.steps - 1
+            x = flow(x, t if k == 0 else t * (1 - k / self.steps), 0.0 if last else t * (1 - (k + 1) / self.steps))
         return Outlook(x[None])
 
 
@@ -113,17 +121,19 @@ class Field:
     to: Callable[[float], float]
     from_map: bool = True
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
         """The data of the jump from t to `to(t)`."""
-        end = float(self.to(t))
-        if not 0 <= end <= t:
-            raise ValueError(f"look.field looks from time {t:g} down to a time in [0, {t:g}], and to(t) is {end:g}")
-        if end == t or t == 0:
+        end = by_row(self.to, t)
+        if not bool(((0 <= torch.as_tensor(end)) & (torch.as_tensor(end) <= torch.as_tensor(t))).all()):
+            raise ValueError(f"look.field looks from the time t down to a time in [0, t], and to({t}) is {end}")
+        if is_data(t) or (isinstance(end, float) and end == t):
             return denoise(flow, x, t)
         need_jump(flow, "look.field")
+        if not hasattr(flow, "average_velocity"):
+            raise TypeError("look.field needs a flow map with average_velocity(x, s, t)")
 
         def chord(path: Path, time: Tensor) -> tuple[Tensor, Tensor]:
-            there = torch.full_like(time, end)
+            there = expand(end, x)
             return path.alpha_slope(time, there), path.sigma_slope(time, there)
 
         return Outlook(flow.path.convert(flow.average_velocity(x, t, end), x, t, chord, paths.data)[None])
@@ -155,11 +165,11 @@ class Widened:
     data_std: float = 1.0
     from_map: bool = False
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
         """N(f(x, t), rho I)."""
         point, time, d2 = _denoised(flow, x, t, "look.widened"), expand(t, x), self.data_std**2
         noise = flow.path.sigma(time) ** 2
-        variance = noise * d2 / (flow.path.alpha(time) ** 2 * d2 + noise) if t else torch.zeros_like(noise)
+        variance = noise * d2 / (flow.path.alpha(time) ** 2 * d2 + noise)
         return Outlook(point[None], spread=Spread(variance))
 
 
@@ -189,9 +199,9 @@ class Moments:
     stopped: bool = False
     from_map: bool = False
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
         """N(f(x, t), (sigma^2/alpha) df/dx)."""
-        if t == 0:
+        if is_data(t):
             return Outlook(x[None], spread=Spread(torch.zeros_like(expand(t, x))))
         keep = torch.is_grad_enabled() and x.requires_grad
         with torch.enable_grad():
@@ -216,8 +226,8 @@ def moments(probes: int | None = None, *, stopped: bool = False) -> Moments:
             second derivatives.
 
     Returns:
-        The look-ahead, for `fm.rewards.Likelihood` and `fm.rewards.Linear`. It costs one backward pass for each measured
-        value, up to 64 values, and one for each iteration of conjugate gradients beyond.
+        The look-ahead, for `fm.rewards.Likelihood` and `fm.rewards.Linear`. It costs one backward pass for each
+        measured value, up to 64 values, and one for each iteration of conjugate gradients beyond.
 
     Raises:
         ValueError: There is less than one probe.
@@ -234,17 +244,16 @@ class GlassDraws:
     steps: int
     from_map: bool = False
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
-        """n draws of p(x0 | x_t), with one pass of each draw for a step."""
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
+        """N draws of p(x0 | x_t), with one pass of each draw for a step."""
         need_velocity(flow, "look.glass")
-        if t == 0:
+        if is_data(t):
             return Outlook(x.expand(self.n, *x.shape))
         many = x.repeat(self.n, *[1] * (x.ndim - 1))
-        teacher = Glass(repeated(_plain(flow), self.n)).given(state=many, at=expand(t, many))
+        teacher = Glass(repeated(_plain(flow), self.n)).given(state=many, at=expand(copies(t, self.n), many))
         y = _noise(flow, many)
         for k in range(self.steps):
-            s, end = 1 - k / self.steps, 1 - (k + 1) / self.steps
-            y = _ddim(teacher, y, s, end)
+            y = _inner(teacher, y, 1 - k / self.steps, 1 - (k + 1) / self.steps)
         return Outlook(y.reshape(self.n, *x.shape))
 
 
@@ -275,13 +284,13 @@ class PosteriorDraws:
     n: int
     from_map: bool = False
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
-        """n draws of p(x0 | x_t), with one jump each."""
-        if t == 0:
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
+        """N draws of p(x0 | x_t), with one jump each."""
+        if is_data(t):
             return Outlook(x.expand(self.n, *x.shape))
         many = x.repeat(self.n, *[1] * (x.ndim - 1))
         own = getattr(repeated(_plain(flow), self.n), "condition", None) or {}
-        condition = {**own, "state": many, "at": expand(t, many).reshape(-1)}
+        condition = {**own, "state": many, "at": expand(copies(t, self.n), many).reshape(-1)}
         return Outlook(self.map.given(**condition)(_noise(self.map, many), 1.0, 0.0).reshape(self.n, *x.shape))
 
 
@@ -316,23 +325,22 @@ class RenoisedDraws:
     log_prob: Callable[[Tensor, Tensor], Tensor] | None = None
     from_map: bool = False
 
-    def __call__(self, flow: Any, x: Tensor, t: float) -> Outlook:
-        """n jumps F(z, t', 0) with z ~ p(x_t' | x_t)."""
+    def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
+        """N jumps F(z, t', 0) with z ~ p(x_t' | x_t)."""
         need_jump(flow, "look.renoise")
-        if t == 0:
+        if is_data(t):
             return Outlook(x.expand(self.n, *x.shape))
-        path, time = flow.path, expand(t, x)[:1]
-        there = float(path.time_of(path.alpha(time), path.sigma(time) * self.snr**0.5).clamp(max=1))
-        many = x.repeat(self.n, *[1] * (x.ndim - 1))
-        mean, std = path.renoising(many, t, there)
+        path, many = flow.path, x.repeat(self.n, *[1] * (x.ndim - 1))
+        at = expand(copies(t, self.n), many)
+        there = path.time_of(path.alpha(at).clamp(min=0), path.sigma(at) * self.snr**0.5).clamp(max=1)
+        mean, std = path.renoising(many, at, there)
         z = (mean + std * torch.randn_like(many)).to(x.dtype)
         X = repeated(_plain(flow), self.n)(z, there, 0.0)
         weights = None
         if self.log_prob is not None:
-            at, wide = expand(t, many), torch.promote_types(x.dtype, torch.float32)
             likelihood = log_normal((many - path.alpha(at) * X).flatten(1), (path.sigma(at) ** 2).flatten(1))
             proposal = log_normal((z - mean).flatten(1), (std**2).flatten(1))
-            weights = (likelihood + self.log_prob(z, expand(there, z)) - proposal).to(wide).reshape(self.n, len(x))
+            weights = (likelihood + self.log_prob(z, there) - proposal).reshape(self.n, len(x))
         return Outlook(X.reshape(self.n, *x.shape), weights)
 
 
@@ -362,10 +370,10 @@ def renoise(n: int, snr: float, log_prob: Callable[[Tensor, Tensor], Tensor] | N
     return RenoisedDraws(n, snr, log_prob)
 
 
-def _denoised(flow: Any, x: Tensor, t: float, name: str) -> Tensor:
+def _denoised(flow: Any, x: Tensor, t: Time, name: str) -> Tensor:
     """f(x, t), and x itself at t = 0."""
     need_velocity(flow, name)
-    return x if t == 0 else flow.denoise(x, t)
+    return x if is_data(t) else flow.denoise(x, t)
 
 
 def _noise(flow: Any, x: Tensor) -> Tensor:
@@ -376,4 +384,4 @@ def _noise(flow: Any, x: Tensor) -> Tensor:
 
 def _plain(flow: Any) -> Any:
     """The flow itself, without its memory."""
-    return getattr(flow, "flow", flow) if type(flow).__name__ == "Shared" else flow
+    return flow.flow if isinstance(flow, Shared) else flow

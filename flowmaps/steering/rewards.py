@@ -24,7 +24,7 @@ from .operators import Linearised, Operator, as_operator, blur, downsample, mask
 from .spread import Spread, log_normal
 
 __all__ = [
-    "Decoded", "Label", "Likelihood", "Linear", "Operator", "Residual", "Reward", "Scaled", "Sum", "blur", "decoded",
+    "Decoded", "Label", "Likelihood", "Linear", "Operator", "Distance", "Reward", "Scaled", "Sum", "blur", "decoded",
     "downsample", "label", "mask", "rewarded", "scaled",
 ]  # fmt: skip
 
@@ -40,7 +40,7 @@ class Reward:
         raise NotImplementedError
 
     def widened(self, x0: Tensor, spread: Spread) -> Tensor:
-        """log E e^{r(X)} for X ~ N(x0, spread), (B,).
+        """Log E e^{r(X)} for X ~ N(x0, spread), (B,).
 
         Raises:
             TypeError: It has no closed form.
@@ -107,12 +107,12 @@ class Linear(Reward):
         return (self._like(x0) * x0).flatten(1).sum(1)
 
     def widened(self, x0: Tensor, spread: Spread) -> Tensor:
-        """c . x0 + c . spread(c)/2."""
+        """C . x0 + c . spread(c)/2."""
         c = self._like(x0).expand(x0.shape)
         return self(x0) + (c * spread(c)).flatten(1).sum(1) / 2
 
     def isotropic(self, x: Tensor) -> tuple[Tensor, float]:
-        """c and 0."""
+        """C and 0."""
         return self._like(x), 0.0
 
     def quadratic(self, shape: torch.Size) -> Quadratic:
@@ -179,11 +179,11 @@ class Likelihood(Reward):
         return (y - found).reshape(len(x0), -1)
 
     def widened(self, x0: Tensor, spread: Spread) -> Tensor:
-        """log N(y; A(x0), std^2 I + A spread A^T), with the derivative of A at x0 for a nonlinear A."""
+        """Log N(y; A(x0), std^2 I + A spread A^T), with the derivative of A at x0 for a nonlinear A."""
         return spread.log_likelihood(self.residual(x0), self.std**2, Linearised(self.A, x0))
 
     def isotropic(self, x: Tensor) -> tuple[Tensor, float]:
-        """a y/std^2 and a^2/std^2, for the operator a x0."""
+        """A y/std^2 and a^2/std^2, for the operator a x0."""
         if self.A.factor is None:
             return super().isotropic(x)
         at_zero = self.residual(torch.zeros_like(x)).reshape(x.shape)
@@ -209,15 +209,15 @@ class Likelihood(Reward):
         return Likelihood(lambda z: operator(decode(z)), self.y, self.std)
 
     @property
-    def distance(self) -> Residual:
+    def distance(self) -> Distance:
         """The reward -|y - A(x0)|, which published DPS ascends."""
-        return Residual(self)
+        return Distance(self)
 
     __repr__ = brief_repr
 
 
 @dataclass(frozen=True)
-class Residual(Reward):
+class Distance(Reward):
     """The reward -|y - A(x0)|, with one norm for each row.
 
     Args:
@@ -342,7 +342,7 @@ class Scaled(Reward):
         finite(k=self.k)
 
     def __call__(self, x0: Tensor) -> Tensor:
-        """k times the reward, (B,)."""
+        """K times the reward, (B,)."""
         return self.k * self.reward(x0)
 
     def widened(self, x0: Tensor, spread: Spread) -> Tensor:

@@ -23,8 +23,9 @@ class Shared:
     """
 
     def __init__(self, flow: Any) -> None:
-        self.flow = flow.flow if isinstance(flow, Shared) else flow
-        self._answers: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = flow._answers if isinstance(flow, Shared) else {}
+        self.flow: Any = flow.flow if isinstance(flow, Shared) else flow
+        self._answers: dict[tuple[Any, ...], tuple[Tensor, tuple[Time, ...], Tensor]]
+        self._answers = flow._answers if isinstance(flow, Shared) else {}
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """v(x, t)."""
@@ -52,19 +53,15 @@ class Shared:
 
     def renamed(self, x: Tensor, y: Tensor) -> None:
         """Give the answers about x, cut off from their graph, for y, a tensor of the same values."""
-        for key, (state, answer) in list(self._answers.items()):
+        for key, (state, times, answer) in list(self._answers.items()):
             if state is x:
-                self._answers[(key[0], id(y), *key[2:])] = (y, answer.detach())
+                self._answers[(key[0], id(y), *key[2:])] = (y, times, answer.detach())
 
     def _once(self, name: str, ask: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:
-        if not all(isinstance(t, int | float) for t in times):
-            return ask(x, *times)
-        key = (name, id(x), *times)
-        if key in self._answers and self._answers[key][0] is x:
-            return self._answers[key][1]
-        answer = ask(x, *times)
-        self._answers[key] = (x, answer)
-        return answer
+        key = (name, id(x), *(id(t) if isinstance(t, Tensor) else t for t in times))
+        if key not in self._answers:
+            self._answers[key] = (x, times, ask(x, *times))  # x and times are kept, so that their ids stay theirs
+        return self._answers[key][2]
 
 
 def slope(path: Path, t: Time, x: Tensor, limit: float) -> Tensor:
@@ -78,7 +75,7 @@ def slope(path: Path, t: Time, x: Tensor, limit: float) -> Tensor:
     return found.nan_to_num(nan=limit, posinf=limit).clamp(max=limit)
 
 
-def gain(path: Path, t: Time, x: Tensor, least: float = 0.02) -> Tensor:
+def gain(path: Path, t: Time, x: Tensor, least: float = 1e-3) -> Tensor:
     """sigma^2/alpha, with an alpha of at least `least`. (B, 1, ..., 1).
 
     It relates a denoiser to the gradient of a value, f* = f + (sigma^2/alpha) grad V, and its derivative to the
@@ -88,11 +85,36 @@ def gain(path: Path, t: Time, x: Tensor, least: float = 0.02) -> Tensor:
     return path.sigma(t) ** 2 / path.alpha(t).clamp(min=least)
 
 
+def precision(path: Path, t: Time, x: Tensor) -> Tensor:
+    """alpha/sigma^2, and 0 where no noise is left. (B, 1, ..., 1)."""
+    t = expand(t, x)
+    noise = path.sigma(t) ** 2
+    return torch.where(noise > 0, path.alpha(t) / torch.where(noise > 0, noise, 1.0), 0.0)
+
+
+def is_data(t: Time) -> bool:
+    """Whether a time, given as a number, is 0."""
+    return isinstance(t, int | float) and t == 0
+
+
+def by_row(function: Callable[[float], float], t: Time) -> Time:
+    """Apply a function of a number to the time of each row."""
+    if isinstance(t, int | float):
+        return float(function(t))
+    return torch.tensor([float(function(float(one))) for one in t.flatten()], dtype=t.dtype).reshape(t.shape).to(t)
+
+
 def repeated(flow: Any, n: int) -> Any:
     """The flow for n copies of its rows, one after another: its conditions are repeated."""
-    condition = {k: v for k, v in (getattr(flow, "condition", None) or {}).items() if isinstance(v, Tensor)}
-    rows = {k: v.repeat(n, *[1] * (v.ndim - 1)) for k, v in condition.items() if v.ndim and len(v) != 1}
+    condition = getattr(flow, "condition", None) or {}
+    rows = {name: more for name, value in condition.items() if (more := copies(value, n)) is not value}
     return flow.given(**rows) if rows and n > 1 else flow
+
+
+def copies(value: Any, n: int) -> Any:
+    """A condition for n copies of all rows; one without rows, or with one row for all, is returned unchanged."""
+    has_rows = isinstance(value, Tensor) and value.ndim > 0 and len(value) > 1
+    return value.repeat(n, *[1] * (value.ndim - 1)) if has_rows else value
 
 
 def need_velocity(flow: Any, name: str) -> None:

@@ -39,7 +39,7 @@ class Spread:
         return self.product(v)
 
     def log_likelihood(self, residual: Tensor, variance: float, A: Linearised) -> Tensor:
-        """log N(residual; 0, variance I + A C A^T), (B,), differentiable in the residual and in C.
+        """Log N(residual; 0, variance I + A C A^T), (B,), differentiable in the residual and in C.
 
         Args:
             residual: y - A(x0), (B, M).
@@ -82,7 +82,7 @@ def _dense(residual: Tensor, variance: float, covariance: Callable[[Tensor], Ten
 
 
 def log_normal(residual: Tensor, variance: float | Tensor) -> Tensor:
-    """log N(residual; 0, variance I), (B,), for residuals (B, M) and a variance (B, 1) or a number."""
+    """Log N(residual; 0, variance I), (B,), for residuals (B, M) and a variance (B, 1) or a number."""
     logarithm = math.log(2 * math.pi * variance) if isinstance(variance, float) else (2 * math.pi * variance).log()
     return -0.5 * (residual**2 / variance + logarithm).sum(1)
 

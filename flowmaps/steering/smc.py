@@ -1,0 +1,304 @@
+"""Particles: states with log-weights, moved by a kernel and weighted so that they have the tilted law."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..arguments import at_least, brief_repr, check_seed, shown, within
+from ..draws import seeded_by
+from ..flow_map import like_weights
+from ..sampling.composition import seeding
+from ..sampling.grid import descending
+from ..sampling.states import Condition, bound_to, by_name, check_noise, placed, restored, standardised
+from ..steps import Kernel, ancestral, named
+from .look import denoise, widened
+from .rewards import Likelihood, Rewards, expect_reward, rewarded
+from .shared import Shared
+from .tilts import expect_value
+from .values import Gradient, Value, Valued, check_value, full, norm
+
+FEW = 2.0
+"""Effective number of particles below which they have collapsed."""
+
+
+@dataclass(frozen=True, repr=False)
+class Particles:
+    """Weighted samples of a tilted law.
+
+    Attributes:
+        x: Data, (G N, ...): N particles for each of G groups, group after group.
+        log_weights: Logarithms of their weights, (G, N); the weights of a group sum to 1.
+        log_z: Estimate of log Z = log E e^r for each group, (G,). Z itself is estimated without bias.
+        ess: Effective number of particles divided by N, before each resampling and at the end, (steps + 1, G).
+    """
+
+    x: Tensor
+    log_weights: Tensor
+    log_z: Tensor
+    ess: Tensor
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights of the particles, (G, N)."""
+        return self.log_weights.exp()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted mean of values (G N, ...) of the particles in each group, (G, ...)."""
+        groups, n = self.log_weights.shape
+        rows = values.reshape(groups, n, *values.shape[1:])
+        return (self.weights.to(values.device).reshape(groups, n, *[1] * (values.ndim - 1)) * rows).sum(1)
+
+    def resampled(self, seed: int | None = None) -> Tensor:
+        """Samples of equal weight, (G N, ...), by systematic resampling; heavy particles come several times.
+
+        Args:
+            seed: Seed. None: torch's global generator.
+
+        Returns:
+            The samples.
+        """
+        if seed is None:
+            return self.x[systematic(self.log_weights)]
+        check_seed(seed)
+        with seeded_by(self.x.device, seed):
+            return self.x[systematic(self.log_weights)]
+
+    __repr__ = brief_repr
+
+
+def systematic(log_weights: Tensor) -> Tensor:
+    """Draw the indices of systematic resampling.
+
+    Args:
+        log_weights: (G, N), up to a constant in each group.
+
+    Returns:
+        Indices (G N,) into the G N particles; the expected copies of a particle are N times its weight.
+    """
+    groups, n = log_weights.shape
+    ends = log_weights.softmax(1).cumsum(1)
+    start = torch.rand(groups, 1, dtype=ends.dtype, device=ends.device)
+    places = (start + torch.arange(n, dtype=ends.dtype, device=ends.device)) / n
+    chosen = torch.searchsorted(ends, places * ends[:, -1:], right=True).clamp(max=n - 1)
+    return (chosen + n * torch.arange(groups, device=ends.device)[:, None]).flatten()
+
+
+def effective(log_weights: Tensor) -> Tensor:
+    """Effective number of particles, (sum w)^2 / sum w^2, of each group; (G,) of log-weights (G, N)."""
+    return (2 * log_weights.logsumexp(1) - (2 * log_weights).logsumexp(1)).exp()
+
+
+@dataclass
+class _State:
+    """The particles on the way: all that is known of their states."""
+
+    x: Tensor
+    value: Tensor
+    slope: Tensor | None
+    mean: Tensor
+    std: Tensor
+
+    def chosen(self, rows: Tensor) -> _State:
+        """The particles of these rows."""
+        slope = None if self.slope is None else self.slope[rows]
+        return _State(self.x[rows], self.value[rows], slope, self.mean[rows], self.std[rows])
+
+
+@torch.no_grad()
+def particles(
+    flow: Any,
+    noise: Tensor,
+    steps: int | None = None,
+    *,
+    reward: Rewards,
+    value: Valued | None = None,
+    kernel: Kernel | str = ancestral,
+    push: float = 1.0,
+    gradient: Gradient = full,
+    resample: float = 0.5,
+    groups: int = 1,
+    times: Sequence[float] | None = None,
+    condition: Condition = None,
+    seed: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Particles:
+    """Sample the tilted law p(x0) e^{r(x0)} / Z by weighted particles (sequential Monte Carlo).
+
+    Args:
+        flow: A flow map, an exact distribution, a guided velocity or a teacher.
+        noise: States at the first time, (G N, ...): N particles for each of G groups, group after group.
+        steps: Number of equal steps. None: 100, or as `times` say.
+        reward: The reward of data.
+        value: The value that steers and weighs states on the way. None: `look.widened()` for a likelihood, and
+            `look.denoise` for another reward. Any value is right in the limit of many particles; the better it is, the
+            fewer are needed.
+        kernel: The random step: `steps.ancestral`, `steps.sde(level)`, `steps.restart` or `steps.gamma(g)`.
+        push: Largest shift of a particle along the gradient of the value, in standard deviations of the kernel; it may
+            be infinite. It costs push^2/2 nats a step at most. 0: no gradient is computed.
+        gradient: Gradient of the value for the push.
+        resample: Share of N below which the effective number of particles is restored by resampling. 0: never.
+        groups: Number of groups G, such as prompts or measurements; particles compete within a group.
+        times: Times of the states, from noise to 0.
+        condition: Conditions by name, with a row for each particle. A tensor means {"label": tensor}.
+        seed: Seed; the global generator is left alone. None: the numbers are drawn from it.
+        progress: Function (steps done, steps) that is called after each step, such as of a progress bar.
+
+    Returns:
+        The particles.
+
+    Raises:
+        TypeError: The kernel has no moments, or the reward or value is no function.
+        ValueError: A number is out of its range, the particles do not divide into the groups, the times do not end at
+            0, or the kernel is deterministic. In calls: the reward fails its checks.
+
+    With the twist psi_t = e^{V_t} and a kernel N(m, std^2), a particle moves to x' = m + u + std z with the clipped
+    push u = std^2 grad V_s, and log w grows by V_t(x') - V_s(x) - |x' - m|^2/(2 std^2) + |z|^2/2; it starts with V_1,
+    and the last step adds r(x0) - V_s. TDS (Wu et al. 2023, arXiv 2306.17775) is this without the clipping. The times
+    of the kernel leave an error that falls like 1/steps. Warns if a group has collapsed to fewer than two effective
+    particles.
+    """
+    check_noise(noise)
+    kernel = _checked(flow, reward, value, kernel)
+    if push != math.inf:
+        within(0, math.inf, push=push)
+    within(0, 1, resample=resample)
+    at_least(1, groups=groups)
+    if len(noise) % groups:
+        raise ValueError(f"{len(noise)} particles do not divide into {groups} groups of equal size")
+    grid = descending(100 if steps is None and times is None else steps, times)
+    if grid[-1] != 0:
+        raise ValueError(f"particles have the reward of data, at t = 0, and these times end at {grid[-1]:g}")
+    like = like_weights(flow)
+    x = placed(like, standardised(flow, noise, grid[0]))
+    flow = bound_to(flow, {name: placed(like, one) for name, one in by_name(condition).items()}, len(x))
+    run = _Run(flow, reward, value or _default(reward), kernel, push, gradient)
+    with seeding(seed, x.device):
+        return run.sample(x, grid, groups, resample, progress)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The parts of one run of particles."""
+
+    flow: Any
+    reward: Rewards
+    value: Valued
+    kernel: Kernel
+    push: float
+    gradient: Gradient
+
+    def sample(
+        self, x: Tensor, grid: list[float], groups: int, resample: float, progress: Callable[[int, int], None] | None
+    ) -> Particles:
+        """Move and weigh the particles from the first time to the last."""
+        n = len(x) // groups
+        state = self.seen(x, grid[0], grid[1])
+        log_w, log_z = state.value.reshape(groups, n), torch.zeros(groups).to(state.value)
+        trace = []
+        for k, (_, t) in enumerate(pairwise(grid)):
+            trace.append(effective(log_w) / n)
+            state, log_w, gained = _resampled(state, log_w, trace[-1] < resample)
+            log_z = log_z + gained
+            if t == 0:
+                x = state.mean.to(x.dtype)
+                flow_reward = Value(self.reward).in_units_of(self.flow)
+                final = rewarded(flow_reward, x.to(torch.promote_types(x.dtype, torch.float32)))
+                log_w = log_w + (_weight(final) - state.value).reshape(groups, n)
+            else:
+                x, cost = self.moved(state)
+                after = self.seen(x, t, grid[k + 2])
+                log_w, state = log_w + (after.value - state.value + cost).reshape(groups, n), after
+            if progress is not None:
+                progress(k + 1, len(grid) - 1)
+        trace.append(effective(log_w) / n)
+        total = log_w.logsumexp(1)
+        ess = torch.stack(trace)
+        _warn_collapsed(ess, n)
+        return Particles(restored(self.flow, x, 0.0), log_w - total[:, None], log_z + total - math.log(n), ess)
+
+    def seen(self, x: Tensor, s: float, t: float) -> _State:
+        """Look ahead from states at time s, and ask the kernel for its Gaussian at t: one network pass for the two."""
+        shared, slope = Shared(self.flow), None
+        if self.push > 0 and s > 0:
+            value, slope = self.gradient(self.value, shared, x, s)
+        else:
+            value = self.value(shared, x, s)
+        value = check_value(value, x)
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"the value must be finite, and it is not at time {s:g}: check the reward")
+        mean, std = self.kernel.moments(shared, x, s, t)
+        std = std.detach().expand(len(x), *[1] * (x.ndim - 1))
+        if t > 0 and not bool(std.all()):
+            raise ValueError(
+                "particles need a kernel that adds noise, or copies of a particle never part: take steps.ancestral, or "
+                "a level or share of noise above 0"
+            )
+        return _State(x, _weight(value.detach()), slope, mean.detach(), std)
+
+    def moved(self, state: _State) -> tuple[Tensor, Tensor]:
+        """Move particles by the kernel and the push. Returns the states and -|x' - m|^2/(2 std^2) + |z|^2/2."""
+        z = torch.randn_like(state.x)
+        if state.slope is None:
+            return (state.mean + state.std * z).to(state.x.dtype), torch.zeros_like(state.value)
+        shift = state.std * state.slope.to(state.std.dtype)  # in standard deviations
+        if self.push < math.inf:
+            shift = shift * (self.push / norm(shift).clamp(min=self.push))
+        x = (state.mean + state.std * (shift + z)).to(state.x.dtype)
+        return x, -_weight(shift * (z + shift / 2)).flatten(1).sum(1)
+
+
+def _resampled(state: _State, log_w: Tensor, low: Tensor) -> tuple[_State, Tensor, Tensor]:
+    """Resample the groups whose effective number is low. Returns also the logarithm of the mean weight."""
+    groups, n = log_w.shape
+    drawn = systematic(log_w)  # drawn in any case, so that no group changes the random numbers of another
+    if not bool(low.any()):
+        return state, log_w, torch.zeros_like(log_w[:, 0])
+    rows = torch.where(low[:, None], drawn.reshape(groups, n), torch.arange(groups * n).to(drawn).reshape(groups, n))
+    gained = torch.where(low, log_w.logsumexp(1) - math.log(n), 0.0)
+    return state.chosen(rows.flatten()), torch.where(low[:, None], 0.0, log_w), gained
+
+
+def _weight(value: Tensor) -> Tensor:
+    """Log-weights in double precision, where the device has it."""
+    return value.float() if value.device.type == "mps" else value.double()
+
+
+def _default(reward: Rewards) -> Valued:
+    return Value(reward, widened() if isinstance(reward, Likelihood) else denoise)
+
+
+def _checked(flow: Any, reward: Rewards, value: Valued | None, kernel: Any) -> Kernel:
+    """Check the functions of a run. Returns the kernel."""
+    expect_reward(reward)
+    if value is not None:
+        expect_value(value)
+    kernel = named(kernel)
+    if not callable(getattr(kernel, "moments", None)):
+        raise TypeError(
+            f"particles need a kernel, a step with moments: steps.ancestral, steps.sde(level), steps.restart or "
+            f"steps.gamma(g), got {shown(kernel)}"
+        )
+    return kernel
+
+
+def _warn_collapsed(ess: Tensor, n: int) -> None:
+    """Warn if the effective number of particles was too small."""
+    least = float(ess.min()) * n
+    if n > FEW and least < FEW:
+        warnings.warn(
+            f"the particles collapsed: their effective number fell to {least:.3g} of {n}, so that log_z and the "
+            "samples are not to be trusted. Take a better look-ahead (look.widened for measurements, draws such as "
+            "look.glass for sharp rewards), more steps, more particles, or a weaker reward (rewards.scaled)",
+            stacklevel=5,
+        )
+
+
+__all__ = ["Particles", "effective", "particles", "systematic"]
