@@ -104,6 +104,28 @@ def reflow(
         ValueError: Labels are requested and the data have none, samples are not finite, a number is below 1, or the
             couplings do not fit into the memory.
     """
+    data, (x0, label, noise) = made_pairs(teacher, data, n, steps, step, seed, batch_size, labels)
+    labels = label is not None
+    made = {"teacher": _kind(teacher), "signature": signature(teacher)}
+    return replace(
+        data,
+        name=f"reflow of {data.name}",
+        source=Coupled(Finite(TensorRows(x0, label, noise), None), data, labels),
+        classes=data.classes if labels else None,
+        class_names=data.class_names if labels else None,
+        exact=None,  # the couplings have another flow map
+        coupling={**made, "n": n, "steps": steps, "step": step, "seed": seed},
+    )
+
+
+def made_pairs(
+    teacher: Any, data: Any, n: int, steps: int, step: Step, seed: int, batch_size: int, labels: bool | None
+) -> tuple[Data, tuple[Tensor, Tensor | None, Tensor]]:
+    """Make couplings of noise with a teacher's samples, with the arguments and errors of `reflow`.
+
+    Returns:
+        The data set, in the teacher's units, and the samples (n, *shape), their labels (n,) or None, and their noise.
+    """
     if not callable(getattr(teacher, "velocity", None)) or isinstance(teacher, type):
         raise TypeError(f"couplings are made by a velocity, an object with velocity(x, t), got {shown(teacher)}")
     if not callable(step):
@@ -116,18 +138,10 @@ def reflow(
     labels = _uses_labels(teacher, data, labels)
     label = _labels(data, n, batch_size, seed) if labels else None
     noise = _noise(teacher, (n, *data.shape), seed)
-    x0 = _solved(teacher, noise, label, steps, step, batch_size)
+    plain = teacher if units is None else teacher.standardised()  # rows of the data set are standardised too
+    x0 = _solved(plain, noise, label, steps, step, batch_size)
     check_finite(x0, f"samples of the teacher for {data.name}")
-    made = {"teacher": _kind(teacher), "signature": signature(teacher)}
-    return replace(
-        data,
-        name=f"reflow of {data.name}",
-        source=Coupled(Finite(TensorRows(x0, label, noise), None), data, labels),
-        classes=data.classes if labels else None,
-        class_names=data.class_names if labels else None,
-        exact=None,  # the couplings have another flow map
-        coupling={**made, "n": n, "steps": steps, "step": step, "seed": seed},
-    )
+    return data, (x0, label, noise)
 
 
 def _uses_labels(teacher: Any, data: Data, wanted: bool | None) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..arguments import positive, shown, within
 from ..path import Path, linear
+from ..units import Units
 from .core import Batch, Data
 from .transformed import BatchDraws, Transformed
 
@@ -67,6 +68,7 @@ class WithMeasurement:
     Args:
         measure: Function A, rows (B, *shape) -> (B, ...).
         std: Standard deviation of the noise n of the measurement.
+        units: Units of standardised rows: the measurement is that of the rows in the units of the data.
 
     Raises:
         TypeError: The measurement is no function.
@@ -75,6 +77,7 @@ class WithMeasurement:
 
     measure: Callable[[Tensor], Tensor]
     std: float
+    units: Units | None = None
 
     def __post_init__(self) -> None:
         positive(std=self.std)
@@ -83,7 +86,7 @@ class WithMeasurement:
 
     def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
         """Add measurements to the conditions of a batch."""
-        clean = self.measure(batch.x0)
+        clean = self.measure(batch.x0 if self.units is None else self.units.restored(batch.x0))
         return batch._replace(given={**(batch.given or {}), "y": clean + self.std * draws.normal(clean)})
 
 
@@ -98,5 +101,5 @@ def with_measurement(data: Data, measure: Callable[[Tensor], Tensor], std: float
     Returns:
         A data set with the condition `y`, also in rows from `draw` and `held_out`, for `methods.variational`.
     """
-    source = Transformed(data.source, (WithMeasurement(measure, std),), everywhere=True)
+    source = Transformed(data.source, (WithMeasurement(measure, std, data.units),), everywhere=True)
     return replace(data, source=source, given=(*data.given, "y"), exact=None, log_prob=None)

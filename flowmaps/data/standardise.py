@@ -13,6 +13,7 @@ from torch import Tensor
 from ..units import COARSE, Units
 from .class_names import Renumber
 from .core import Batch, Data, Kind, Source
+from .observed import WithMeasurement, WithState
 from .sources import Finite, Fresh
 from .transformed import BatchDraws, Transformed
 
@@ -96,8 +97,9 @@ def with_units(data: Data, units: Units | None) -> Data:
 
 def _in(source: Source, units: Units | None) -> Source:
     """The source with other units, below the transforms of training batches."""
-    if isinstance(source, Transformed) and (not source.everywhere or _renumbers(source)):
-        return replace(source, source=_in(source.source, units))
+    if isinstance(source, Transformed) and (not source.everywhere or _stands_above(source)):
+        known = tuple(replace(t, units=units) if isinstance(t, WithMeasurement) else t for t in source.transforms)
+        return replace(source, source=_in(source.source, units), transforms=known)
     if isinstance(source, Transformed) and is_standardised(source):
         source = source.source
     return source if units is None else Transformed(source, (Standardise(units),), everywhere=True)
@@ -108,9 +110,10 @@ def is_standardised(source: object) -> bool:
     return isinstance(source, Transformed) and isinstance(source.transforms[0], Standardise)
 
 
-def _renumbers(source: object) -> bool:
-    """Whether a source gives the labels of another one other numbers, and the same rows."""
-    return isinstance(source, Transformed) and isinstance(source.transforms[0], Renumber)
+def _stands_above(source: object) -> bool:
+    """Whether a source gives the rows of another one, with other labels, or with observations of the rows as given."""
+    above = (Renumber, WithMeasurement, WithState)
+    return isinstance(source, Transformed) and isinstance(source.transforms[0], above)
 
 
 def _measured(data: Data) -> Units:
@@ -131,7 +134,7 @@ def _measured(data: Data) -> Units:
 def _chunks(data: Data) -> Iterator[Tensor]:
     """All training rows of a finite table, or some of another source, as (B, D) in parts."""
     source = data.source
-    while isinstance(source, Transformed) and _renumbers(source):
+    while isinstance(source, Transformed) and _stands_above(source):
         source = source.source
     if isinstance(source, Finite):
         for rows in torch.arange(len(source.train)).split(CHUNK):

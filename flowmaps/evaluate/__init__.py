@@ -17,6 +17,7 @@ from .distances import (
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
 from .guided import Guided, GuidedSampler, by_scale
+from .rewards import RewardBound, reward_bound
 from .run import evaluate
 from .truth import consistency_residuals, map_error
 from .without_labels import random_features, random_patches
@@ -27,6 +28,7 @@ __all__ = [
     "Features",
     "Guided",
     "GuidedSampler",
+    "RewardBound",
     "accuracy",
     "by_scale",
     "classifier_features",
@@ -46,6 +48,7 @@ __all__ = [
     "random_patches",
     "read_evaluation",
     "recognition",
+    "reward_bound",
     "sliced_energy_distance",
     "to_levels",
     "train_classifier",

@@ -17,6 +17,7 @@ from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.term import Term, noise_alone
 from ..times.samplers import Times, logit_normal_pairs
+from ..units import units_of
 from ..velocity import Pair, frozen
 from ..weight import plain, summed
 from .parts import one_jump
@@ -198,7 +199,8 @@ def noise_fit(
     if mean.shape != x.shape:
         raise ValueError(f"the adapter's mean has the shape of the noise, {tuple(x.shape)}, got {tuple(mean.shape)}")
     z = teacher.path.sigma(s) * mean + log_std.exp() * x
-    found = measure(teacher(z.to(x.dtype), s, t))
+    x0, units = teacher(z.to(x.dtype), s, t), units_of(teacher)
+    found = measure(x0 if units is None else units.restored(x0))
     if found.shape != y.shape:
         raise ValueError(f"the measurement of data has shape {tuple(found.shape)}, and y has {tuple(y.shape)}")
     rest = ((y - found) / std).flatten(1)

@@ -33,7 +33,7 @@ def reward_backpropagation(reward: Rewards, beta: float, reference: Any) -> Meth
     mode is under the tilted law. Report the weights of modes, or use `tilting`.
 
     Args:
-        reward: Differentiable function of data (B, ...) -> (B,).
+        reward: Differentiable function of data (B, ...) -> (B,), in the units of the data.
         beta: Strength of the penalty, for the sum over coordinates.
         reference: Flow map with the jump F_ref. It is copied, so it may be the one in training.
 
@@ -69,7 +69,7 @@ def through_jump(
     with torch.no_grad():
         before = teacher(x, s, t)
     distance = (x0 - before).flatten(1).square().sum(1, keepdim=True)
-    return {"reward": -rewards_of(reward, x0)[:, None], "penalty": beta * distance}
+    return {"reward": -rewards_of(reward, flow, x0)[:, None], "penalty": beta * distance}
 
 
 @checked
@@ -88,7 +88,7 @@ def grpo(reward: Rewards, beta: float, reference: Any, *, steps: int = 2, width:
     standard deviation, which would bias the gradient.
 
     Args:
-        reward: Differentiable function of data (B, ...) -> (B,).
+        reward: Differentiable function of data (B, ...) -> (B,), in the units of the data.
         beta: Strength of the divergence.
         reference: Flow map of the reference. It is copied, so it may be the one in training.
         steps: Jumps of a rollout, at equal steps of time.
@@ -159,7 +159,7 @@ def rollout(
     x0 = flow(x, times[-1], 0.0)
     with torch.no_grad():
         before = teacher(x, times[-1], 0.0)
-    found = rewards_of(reward, x0)
+    found = rewards_of(reward, flow, x0)
     advantage = (found - found.mean()).detach() * len(x) / (len(x) - 1)  # the others' mean as baseline
     divergence = divergence + _square((x0 - before) / width) / 2
     return {

@@ -17,6 +17,7 @@ from ..method.method import Method
 from ..method.term import Term
 from ..path import Path, expand
 from ..times.samplers import Times, uniform_diagonal, uniform_triangle
+from ..units import units_of
 from ..velocity import Glass, constant, fixed, own
 from ..velocity.copies import copied
 from ..weight import Weight, squared
@@ -62,7 +63,7 @@ def tilting(
     et al. 2026, Meta Flow Maps, arXiv 2601.14430.
 
     Args:
-        reward: Function of data (B, ...) -> (B,), differentiable if `by_gradient`.
+        reward: Function of data (B, ...) -> (B,), in the units of the data, differentiable if `by_gradient`.
         beta: Temperature. Small ones follow the reward closely, with a large variance of w.
         reference: Velocity of p. A flow map is copied, so it may be the one in training.
         posterior: Posterior map of p, called with `given(state=, at=)`, such as one of `meta_flow_map`: one jump a
@@ -91,7 +92,7 @@ def tilting(
     rule = partial(
         tilted,
         draw=partial(_by_glass, steps) if posterior is None else partial(_by_map, posterior),
-        reward=lambda x0: rewards_of(reward, x0) / beta - center,
+        reward=lambda flow, x0: rewards_of(reward, flow, x0) / beta - center,
         push=partial(_by_gradient, limit) if by_gradient else _by_weights,
     )
     first = Term(
@@ -119,7 +120,7 @@ def tilted(
     *,
     e: Tensor,
     draw: Draw,
-    reward: Rewards,
+    reward: Callable[[Any, Tensor], Tensor],
     push: Push,
 ) -> Tensor:
     """Residual whose gradient is 2 E[w d - u] dV, with d = V(x_s, s, s) - v and w and u from draws of p(x_0 | x_s).
@@ -132,7 +133,7 @@ def tilted(
         t: Not used.
         e: Noise of the draws, (B, n, ...).
         draw: Function (teacher, x, s, noise) -> a draw of x_0 for each row.
-        reward: Logarithm of the weight of a draw.
+        reward: Function (flow, draws) -> logarithm of the weight of each draw.
         push: Function (path, x, s, v, draws, logarithms of their weights) -> (mean of w, mean of u).
 
     Returns:
@@ -142,7 +143,7 @@ def tilted(
     with torch.enable_grad():
         state = x.detach().requires_grad_()
         X = torch.stack([draw(teacher, state, s, one) for one in e.unbind(1)], 1)
-        w, u = push(path, state, s, v, X, reward(X.flatten(0, 1)).reshape(X.shape[:2]))
+        w, u = push(path, state, s, v, X, reward(flow, X.flatten(0, 1)).reshape(X.shape[:2]))
     d = flow.velocity(x, s) - v
     return d + ((expand(w, x) - 1) * d - u).detach().to(d.dtype)
 
@@ -189,12 +190,13 @@ def _by_glass(steps: int, teacher: Any, x: Tensor, s: Tensor, e: Tensor) -> Tens
     return y
 
 
-def rewards_of(reward: Rewards, x0: Tensor) -> Tensor:
+def rewards_of(reward: Rewards, flow: Any, x0: Tensor) -> Tensor:
     """Rewards of data.
 
     Args:
-        reward: The reward.
-        x0: Data, (B, ...).
+        reward: The reward, of data in their own units.
+        flow: The flow map, with the units of standardised data.
+        x0: Data as the flow map sees them, (B, ...).
 
     Returns:
         (B,).
@@ -202,7 +204,8 @@ def rewards_of(reward: Rewards, x0: Tensor) -> Tensor:
     Raises:
         ValueError: The reward returns another shape.
     """
-    found = reward(x0)
+    units = units_of(flow)
+    found = reward(x0 if units is None else units.restored(x0))
     if not isinstance(found, Tensor) or found.shape != x0.shape[:1]:
         raise ValueError(f"a reward of {len(x0)} rows is a tensor of shape ({len(x0)},), got {shown(found)}")
     return found
