@@ -39,7 +39,7 @@ PUBLIC = {
     "rewards": "Linear Likelihood label decoded scaled mask blur downsample",
     "steering": (
         "value tilt exact_tilt tilted corrected recurred descended particles best_of langevin full stopped free "
-        "clipped normalised dps universal tds fmtt cm_solver fmrg"
+        "clipped normalised dps universal tds fmtt cm_solver fmrg meta_flow_map diamond weighted_diamond variational"
     ),
     "steps": "jump euler heun heun_in_sigma ode ancestral sde restart gamma",
     "times": (

@@ -8,12 +8,24 @@ A *reward* is a function of data (`fm.rewards`), a *look-ahead* tells the data t
 - `particles(...)`: weighted samples of the tilted law p e^r / Z, with log Z and the effective number of particles.
 - `best_of(...)`, `langevin(...)`: selection and dynamics of the noise alone.
 
-The papers' methods are sentences of these parts: `dps`, `universal`, `tds`, `fmtt`, `cm_solver`, `fmrg`.
+The papers' methods are sentences of these parts: `dps`, `universal`, `tds`, `fmtt`, `cm_solver`,
+`fmrg`, `meta_flow_map`, `diamond`, `weighted_diamond`, `variational`.
 """
 
 from .correct import corrected, recurred
 from .look import Look, Outlook
-from .papers import cm_solver, dps, fmrg, fmtt, tds, universal
+from .papers import (
+    cm_solver,
+    diamond,
+    dps,
+    fmrg,
+    fmtt,
+    meta_flow_map,
+    tds,
+    universal,
+    variational,
+    weighted_diamond,
+)
 from .search import Candidates, Chains, best_of, langevin
 from .smc import Particles, particles
 from .spread import Spread
@@ -23,7 +35,7 @@ from .without_values import Descended, ExactTilt, descended, exact_tilt
 
 __all__ = [
     "Candidates", "Chains", "Descended", "ExactTilt", "Gradient", "Look", "Outlook", "Particles", "Spread",
-    "SteeredVelocity", "Tilt", "Value", "best_of", "clipped", "cm_solver", "corrected", "descended", "dps",
-    "exact_tilt", "fmrg", "fmtt", "free", "full", "langevin", "normalised", "particles", "recurred",
-    "stopped", "tds", "tilt", "tilted", "universal", "value",
+    "SteeredVelocity", "Tilt", "Value", "best_of", "clipped", "cm_solver", "corrected", "descended", "diamond", "dps",
+    "exact_tilt", "fmrg", "fmtt", "free", "full", "langevin", "meta_flow_map", "normalised", "particles", "recurred",
+    "stopped", "tds", "tilt", "tilted", "universal", "value", "variational", "weighted_diamond",
 ]  # fmt: skip

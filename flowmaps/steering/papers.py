@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..arguments import given, positive
+from ..arguments import at_least, given, positive, shown
+from ..path import expand, linear
+from ..sampling.composition import sample, seeding
 from ..steps import Step, ancestral, euler, jump, sde
 from .correct import corrected, recurred
-from .look import denoise, widened
+from .look import denoise, posterior, renoise, widened
 from .look import jump as by_jump
 from .measurements import Likelihood
 from .reward import Rewards
 from .smc import Particles, particles
 from .tilts import tilted
-from .values import Gradient, full, normalised, stopped, value
+from .values import Gradient, free, full, normalised, stopped, value
 from .without_values import descended
 
 
@@ -93,7 +97,16 @@ def universal(
     return recurred(lambda flow, x, s, t: guided(descended(flow, reward, backward, rate), x, s, t), recurrence)
 
 
-def tds(flow: Any, noise: Tensor, steps: int = 100, *, reward: Rewards, push: float = 1.0, **options: Any) -> Particles:
+def tds(
+    flow: Any,
+    noise: Tensor,
+    steps: int = 100,
+    *,
+    reward: Rewards,
+    push: float = 1.0,
+    floor: float | None = None,
+    **options: Any,
+) -> Particles:
     """Twisted diffusion sampling: particles with the denoised state as look-ahead.
 
     Args:
@@ -102,6 +115,7 @@ def tds(flow: Any, noise: Tensor, steps: int = 100, *, reward: Rewards, push: fl
         steps: Number of steps.
         reward: The reward.
         push: Largest push in standard deviations of the kernel.
+        floor: Lower bound of the value, about -4 for the label of a classifier. None: none.
         **options: Further arguments of `particles`.
 
     Returns:
@@ -111,12 +125,20 @@ def tds(flow: Any, noise: Tensor, steps: int = 100, *, reward: Rewards, push: fl
     exact too but collapses for sharp rewards. The published resampling is multinomial. Wu et al. 2023, arXiv
     2306.17775.
     """
-    options = {"value": value(reward, denoise), **options}
+    options = {"value": value(reward, denoise, floor=floor), **options}
     return particles(flow, noise, steps, reward=reward, push=push, **options)
 
 
 def fmtt(
-    flow: Any, noise: Tensor, steps: int = 50, *, reward: Rewards, jumps: int = 1, level: float = 1.0, **options: Any
+    flow: Any,
+    noise: Tensor,
+    steps: int = 50,
+    *,
+    reward: Rewards,
+    jumps: int = 1,
+    level: float = 1.0,
+    floor: float | None = None,
+    **options: Any,
 ) -> Particles:
     """Flow map trajectory tilting: particles with the flow map as look-ahead.
 
@@ -127,6 +149,7 @@ def fmtt(
         reward: The reward.
         jumps: Jumps of the look-ahead, 1 to 4.
         level: Noise of the kernel `steps.sde(level)`.
+        floor: Lower bound of the value, about -4 for the label of a classifier. None: none.
         **options: Further arguments of `particles`; the paper resamples at an effective number of 0.9 N in its ring.
 
     Returns:
@@ -136,7 +159,7 @@ def fmtt(
     50 to 200, because grad r(F) has spikes where paths part. Here particles have the weights of the discrete kernel,
     exact for any number of steps up to the kernel's own error, with lambda = alpha(t). arXiv 2511.22688.
     """
-    options = {"value": value(reward, by_jump(jumps)), "kernel": sde(level), **options}
+    options = {"value": value(reward, by_jump(jumps), floor=floor), "kernel": sde(level), **options}
     return particles(flow, noise, steps, reward=reward, **options)
 
 
@@ -171,3 +194,110 @@ def fmrg(
     if relative is not None:
         gradient = normalised(relative, gradient)
     return corrected(jump, value(reward, by_jump(jumps)), strength, inner, gradient, until)
+
+
+def meta_flow_map(
+    map: Any, reward: Rewards, n: int = 8, *, by_gradient: bool = False, step: Step = euler, limit: float = 25.0
+) -> Step:
+    """Steer by the draws of a posterior map, as a step: n jumps of the map for each state.
+
+    Args:
+        map: The posterior map, trained by `fm.methods.meta_flow_map`; called with `given(state=x, at=t)`.
+        reward: The reward; it needs a gradient if `by_gradient`.
+        n: Number of draws.
+        by_gradient: Whether the gradient passes through the draws (MFM-G). Otherwise their rewards alone weigh them
+            (MFM-GF), which is far better at an equal number of draws for sharp rewards.
+        step: The step of the velocity.
+        limit: Largest b(t), 25 in the paper.
+
+    Returns:
+        The step, for `fm.sample(flow, noise, 50, step=...)`. It samples the law p e^r in the limit of many draws.
+
+    Raises:
+        TypeError: The map takes no conditions.
+        ValueError: A number is out of its range, or there is a single draw without a gradient.
+
+    On ImageNet the paper gives the gradient the norm of the velocity, `gradient=fm.steering.normalised()` of `tilted`.
+    Potaptchik et al. 2026, Meta Flow Maps, arXiv 2601.14430.
+    """
+    at_least(1 if by_gradient else 2, n=n)
+    return tilted(step, value(reward, posterior(map, n)), gradient=full if by_gradient else free, limit=limit)
+
+
+def diamond(
+    flow: Any, noise: Tensor, steps: int = 50, *, map: Any, reward: Rewards, n: int = 8, **options: Any
+) -> Particles:
+    """Particles whose value is the mean weight of draws of a posterior diamond map.
+
+    Args:
+        flow: The flow.
+        noise: Noise, (N, ...).
+        steps: Number of steps.
+        map: The posterior map, trained by `fm.methods.diamond`.
+        reward: The reward.
+        n: Draws for each state.
+        **options: Further arguments of `particles`; `push=0` needs no gradient of the reward.
+
+    Returns:
+        The particles; any map gives the right law, and a good one the largest effective number.
+
+    Holderrieth et al. 2026, Diamond maps, arXiv 2602.05993.
+    """
+    options = {"value": value(reward, posterior(map, n)), **options}
+    return particles(flow, noise, steps, reward=reward, **options)
+
+
+def weighted_diamond(
+    reward: Rewards,
+    n: int = 8,
+    snr: float = 1.3,
+    *,
+    log_prob: Callable[[Tensor, Tensor], Tensor] | None = None,
+    by_gradient: bool = True,
+    step: Step = euler,
+) -> Step:
+    """Steer by jumps from re-noised states, as a step: the draws of an ordinary flow map, with weights.
+
+    Args:
+        reward: The reward.
+        n: Draws for each state, 1 to 32.
+        snr: Factor by which re-noising lowers the signal-to-noise ratio: 1.1 to 1.5 for FLUX, 20 for SANA.
+        log_prob: The function (z, t) -> log p_t(z), for exact importance weights. None: the rewards alone weigh the
+            draws, which is cheap and biased.
+        by_gradient: Whether the gradient passes through the draws.
+        step: The step of the velocity.
+
+    Returns:
+        The step, for `fm.sample`.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    The published weights have the denoised state in the place of the jump, and an approximation of log p_t(z); both
+    are biased, and `look.renoise` has neither. Near t = 1 few draws have most of the weight, so that the exact weights
+    need many. Holderrieth et al. 2026, arXiv 2602.05993.
+    """
+    at_least(1 if by_gradient else 2, n=n)
+    return tilted(step, value(reward, renoise(n, snr, log_prob)), gradient=full if by_gradient else free)
+
+
+def variational(flow: Any, adapter: Any, y: Tensor, *, seed: int | None = None) -> Tensor:
+    """Draw data that fit measurements in one jump, from the noise of a trained adapter.
+
+    Args:
+        flow: The flow map.
+        adapter: A `fm.methods.NoiseAdapter`, trained by `fm.methods.variational`.
+        y: Measurements, one for each row of the result.
+        seed: Seed. None: torch's global generator.
+
+    Returns:
+        Data, (B, ...). Their law is the posterior up to the gap of the adapter, which is above 0 unless the jump is
+        linear.
+
+    Variational flow maps, arXiv 2603.07276.
+    """
+    if not callable(getattr(adapter, "sample", None)):
+        raise TypeError(f"variational needs a noise adapter, fm.methods.NoiseAdapter, got {shown(adapter)}")
+    with torch.no_grad(), seeding(seed, y.device):
+        z = adapter.sample(y)
+    return sample(flow, z * getattr(flow, "path", linear).sigma(expand(1.0, z)))

@@ -19,6 +19,7 @@ from ..sampling.composition import seeding
 from ..sampling.grid import descending
 from ..sampling.states import Condition, bound_to, by_name, check_noise, placed, restored, standardised
 from ..steps import Kernel, ancestral, named
+from .labels import Label
 from .look import denoise, widened
 from .measurements import Likelihood
 from .reward import Rewards, expect_reward, rewarded
@@ -28,6 +29,9 @@ from .values import Gradient, Value, Valued, check_value, full, norm
 
 FEW = 2.0
 """Effective number of particles below which they have collapsed."""
+
+UNLIKELY = -4.0
+"""Lower bound of the log-probability of a label on the way: classifiers are too sure of it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,8 +143,8 @@ def particles(
         steps: Number of equal steps. None: 100, or as `times` say.
         reward: The reward of data.
         value: The value that steers and weighs states on the way. None: `look.widened()` for a likelihood, and
-            `look.denoise` for another reward. Any value is right in the limit of many particles; the better it is, the
-            fewer are needed.
+            `look.denoise` for another reward, of a label with the lower bound -4. Any value is right in the limit of
+            many particles; the better it is, the fewer are needed.
         kernel: The random step: `steps.ancestral`, `steps.sde(level)`, `steps.restart` or `steps.gamma(g)`.
         push: Largest shift of a particle along the gradient of the value, in standard deviations of the kernel; it may
             be infinite. It costs push^2/2 nats a step at most. 0: no gradient is computed.
@@ -273,7 +277,10 @@ def _weight(value: Tensor) -> Tensor:
 
 
 def _default(reward: Rewards) -> Valued:
-    return Value(reward, widened() if isinstance(reward, Likelihood) else denoise)
+    """The value of a run without one."""
+    if isinstance(reward, Likelihood):
+        return Value(reward, widened())
+    return Value(reward, denoise, floor=UNLIKELY if isinstance(reward, Label) else None)
 
 
 def _checked(flow: Any, reward: Rewards, value: Valued | None, kernel: Any) -> Kernel:

@@ -7,6 +7,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps import steps
+from tests.beds import bed_a
 from tests.oracles import randn
 from tests.steering.beds import MEASURED, SLOPE, Coarse, diagonal, measurement, noise, tensor, three
 
@@ -148,3 +149,62 @@ def test_wrong_corrections_are_refused():
     for error, message, wrong in cases:
         with pytest.raises(error, match=message):
             wrong()
+
+
+class Posterior:
+    """A posterior map whose draws are exact."""
+
+    path = fm.path.linear
+
+    def __init__(self, mixture):
+        self.mixture = mixture
+
+    def given(self, state, at):
+        bound = Posterior(self.mixture)
+        bound.law = self.mixture.posterior_of_data(state, at)
+        return bound
+
+    def __call__(self, x, s, t):
+        return self.law.sample(1)[0]
+
+
+def test_posterior_maps_sample_the_tilt_without_a_gradient():
+    """Bed C by 16 draws: the weights .572, .367, .062 with standard error .02, where r(f) has (.997, .003, 0)."""
+    mixture, reward = diagonal(), measurement()
+    tilted, log_z = mixture.tilted(reward)
+    step = S.meta_flow_map(Posterior(mixture), reward, 16, limit=1e4)
+    times = [0.999 * (1 - k / 60) for k in range(60)] + [0.0]
+    x = fm.sample(mixture, noise(600), times=times, step=step, seed=2)
+    assert (tilted.posterior(x, 0.0).mean(0) - tilted.weights).abs().max() < 0.1
+    out = S.diamond(mixture, noise(400), 40, map=Posterior(mixture), reward=reward, n=16, push=0.0, seed=3)
+    assert out.log_z.item() == pytest.approx(log_z.item(), abs=0.25)  # standard error .06
+
+
+def test_weighted_diamond_is_a_tilt_by_renoised_draws_and_right_in_the_limit_of_many():
+    """Against the exact value of bed A at t = .3; 4000 draws, standard error .04 of a gradient."""
+    mixture, x, reward = three(), randn(2, 2), R.Linear(SLOPE)
+    flow, look = Coarse(mixture, 6), L.renoise(4000, 2.0, mixture.log_prob)
+    _, truth = S.full(lambda flow, x, t: bed_a().value(x, t), mixture, x, 0.3)
+    torch.manual_seed(0)
+    _, found = S.full(S.value(reward, look), flow, x, 0.3)
+    assert (found - truth).abs().max() < 0.2
+    torch.manual_seed(1)
+    step = S.weighted_diamond(reward, 6, 2.0, log_prob=mixture.log_prob)(flow, x, 0.5, 0.4)
+    torch.manual_seed(1)
+    value = S.value(reward, L.renoise(6, 2.0, mixture.log_prob))
+    torch.testing.assert_close(step, steps.euler(S.tilt(flow, value), x, 0.5, 0.4))
+
+
+def test_noise_adapters_give_data_in_one_jump():
+    class Adapter:
+        def sample(self, y):
+            return y + 0.1 * torch.randn(len(y), 1).double()
+
+    law, y = fm.exact.Gaussian(1.0, 0.5), randn(5, 1)
+    found = S.variational(law, Adapter(), y, seed=1)
+    assert torch.equal(found, S.variational(law, Adapter(), y, seed=1)) and found.shape == (5, 1)
+    assert (found - law(y, 1.0, 0.0)).abs().max() < 0.5 * 0.5
+    with pytest.raises(TypeError, match="noise adapter"):
+        S.variational(law, None, y)
+    with pytest.raises(ValueError, match="n must be at least 2"):
+        S.meta_flow_map(Posterior(three()), R.Linear(SLOPE), 1)

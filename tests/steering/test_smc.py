@@ -129,6 +129,16 @@ def test_the_default_value_of_a_measurement_is_widened():
                                             value=S.value(LINEAR_REWARD), seed=4).x)  # fmt: skip
 
 
+def test_the_default_value_of_a_label_has_a_floor():
+    """A sure classifier rules out no state on the way."""
+    mixture = three()
+    reward = R.label(lambda x0: 50 * torch.stack([x0[:, 0], -x0[:, 0]], 1), 0)
+    found = S.particles(mixture, noise(100), 10, reward=reward, seed=4)
+    same = S.particles(mixture, noise(100), 10, reward=reward, value=S.value(reward, floor=-4.0), seed=4)
+    assert torch.equal(found.x, same.x)
+    assert torch.equal(found.x, S.tds(mixture, noise(100), 10, reward=reward, floor=-4.0, seed=4).x)
+
+
 def test_a_classifier_by_draws_of_the_posterior():
     """Bed D: log Z -.98083. With 8 draws the particles are right; the reward of the denoised state is not."""
     mixture = ring(2.0, 0.3)
