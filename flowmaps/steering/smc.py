@@ -141,7 +141,7 @@ def particles(
         flow: A flow map, an exact distribution, a guided velocity or a teacher.
         noise: States at the first time, (G N, ...): N particles for each of G groups, group after group.
         steps: Number of equal steps. None: 100, or as `times` say.
-        reward: The reward of data.
+        reward: The reward of data, the same for all rows of a group.
         value: The value that steers and weighs states on the way. None: `look.widened()` for a likelihood, and
             `look.denoise` for another reward, of a label with the lower bound -4. Any value is right in the limit of
             many particles; the better it is, the fewer are needed.
@@ -152,7 +152,8 @@ def particles(
         resample: Share of N below which the effective number of particles is restored by resampling. 0: never.
         groups: Number of groups G, such as prompts or measurements; particles compete within a group.
         times: Times of the states, from noise to 0.
-        condition: Conditions by name, with a row for each particle. A tensor means {"label": tensor}.
+        condition: Conditions by name, with a row for each particle, alike within a group. A tensor means {"label":
+            tensor}.
         seed: Seed; the global generator is left alone. None: the numbers are drawn from it.
         progress: Function (steps done, steps) that is called after each step, such as of a progress bar.
 
@@ -185,6 +186,8 @@ def particles(
     x = placed(like, standardised(flow, noise, grid[0]))
     flow = bound_to(flow, {name: placed(like, one) for name, one in by_name(condition).items()}, len(x))
     run = _Run(flow, reward, value or _default(reward), kernel, push, gradient)
+    if resample > 0:
+        _refuse_places(run, x, groups)
     with seeding(seed, x.device):
         return run.sample(x, grid, groups, resample, progress)
 
@@ -295,6 +298,24 @@ def _checked(flow: Any, reward: Rewards, value: Valued | None, kernel: Any) -> K
             f"steps.gamma(g), got {shown(kernel)}"
         )
     return kernel
+
+
+def _refuse_places(run: _Run, x: Tensor, groups: int) -> None:
+    """Refuse conditions and rewards that differ within a group: resampling moves particles to other rows."""
+    n = len(x) // groups
+
+    def differ(rows: Tensor, tolerance: float) -> bool:
+        first = rows.reshape(groups, n, -1)[:, :1]
+        return bool(((rows.reshape(groups, n, -1) - first).abs() > tolerance * (1 + first.abs())).any())
+
+    advice = f"resampling moves particles to other rows of their group, of {n} rows here: pass groups=, or resample=0"
+    for name, value in (getattr(run.flow, "condition", None) or {}).items():
+        if isinstance(value, Tensor) and value.ndim and len(value) == len(x) > 1 and differ(value.double(), 0.0):
+            raise ValueError(f"the condition {name!r} differs between particles of one group, and {advice}")
+    alike = x.reshape(groups, n, *x.shape[1:])[:, :1].expand(groups, n, *x.shape[1:]).reshape(x.shape)
+    wide = alike.to(torch.promote_types(x.dtype, torch.float32))
+    if differ(rewarded(Value(run.reward).in_units_of(run.flow), wide), 1e-3):
+        raise ValueError(f"the reward differs between equal data in rows of one group, and {advice}")
 
 
 def _warn_collapsed(ess: Tensor, n: int) -> None:

@@ -249,6 +249,26 @@ def test_conditions_and_progress():
     assert torch.equal(out.x, bound.x)
 
 
+def test_what_differs_within_a_group_is_refused_because_particles_change_their_rows():
+    """Labels, measurements and rewards of one row would meet the state of another in silence."""
+    flow = fm.FlowMap(fm.networks.MLP(shape=(2,), classes=3, width=8, depth=1)).double()
+    label, x = torch.tensor([0, 0, 1, 1]), noise(4)
+    y = torch.tensor([[0.1, 0.2]] * 2 + [[0.3, 0.4]] * 2).double()
+    own = {
+        "label": R.label(lambda x0: x0, torch.tensor([0, 0, 1, 1])), "measurement": R.Likelihood(1.0, y, 0.8),
+        "function": lambda x0: (x0 * y).sum(1), "sum": R.Linear(SLOPE) + 0.5 * R.Likelihood(1.0, y, 0.8),
+    }  # fmt: skip
+    for reward in own.values():
+        with pytest.raises(ValueError, match=r"the reward differs between equal data.*of 4 rows here.*groups="):
+            S.particles(three(), x, 3, reward=reward, value=nothing, push=0.0)
+        assert S.particles(three(), x, 3, reward=reward, value=nothing, push=0.0, groups=2).x.shape == (4, 2)
+        assert S.particles(three(), x, 3, reward=reward, value=nothing, push=0.0, resample=0.0).x.shape == (4, 2)
+    for told in ({"condition": label}, {}):
+        with pytest.raises(ValueError, match="the condition 'label' differs between particles of one group"):
+            S.particles(flow if told else flow.given(label=label), x, 3, reward=R.Linear(SLOPE), **told)
+    assert S.particles(flow, x, 3, reward=R.Linear(SLOPE), condition=label, groups=2).x.shape == (4, 2)
+
+
 def test_collapsed_particles_warn_with_advice():
     with pytest.warns(UserWarning, match=r"effective number fell to 1(\.\d+)? of 50.*Take a better look-ahead"):
         S.particles(three(), noise(50), 5, reward=lambda x0: 1e3 * x0[:, 0], value=nothing, push=0.0, seed=0)

@@ -104,6 +104,15 @@ def test_b_is_the_rate_of_the_noising_sde(path):
     assert (slope(path, 0.0, x, 25.0) < 1e-4 + 0.5 * (path == PATHS["preserving"])).all()
 
 
+def test_the_scale_multiplies_the_change_of_the_velocity():
+    mixture, x, value = three(), randn(4, 2), S.value(R.Linear(SLOPE))
+    v = mixture.velocity(x, 0.4)
+    once, thrice = (S.tilt(mixture, value, scale=scale).velocity(x, 0.4) - v for scale in (1.0, 3.0))
+    torch.testing.assert_close(thrice, 3 * once)
+    stepped = S.tilted(steps.euler, value, scale=3.0)(mixture, x, 0.4, 0.3) - steps.euler(mixture, x, 0.4, 0.3)
+    torch.testing.assert_close(stepped, -0.3 * once)
+
+
 SHARES = tensor(0.5716, 0.3665, 0.0619)
 
 
