@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..arguments import at_least, expect_finite, positive, shown
 
@@ -175,6 +177,11 @@ def _images(name: str, x0: Tensor, least: int) -> None:
         raise ValueError(f"{name} needs images (B, C, H, W) with sides of at least {least}, got {tuple(x0.shape)}")
 
 
+def differentiable_twice() -> AbstractContextManager[None]:
+    """Compute attention by the kernel that has second derivatives; fused ones have the first alone."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
 @dataclass(frozen=True)
 class Linearised:
     """Derivative of an operator at data z: `forward(v)` is J v, `adjoint(u)` is J^T u, over flattened measurements."""
@@ -186,7 +193,7 @@ class Linearised:
         """J v, (B, M), differentiable in v."""
         if self.operator.linear:
             return self.operator(v).flatten(1)
-        with torch.enable_grad():  # the derivative in w of (J^T w) . v
+        with torch.enable_grad(), differentiable_twice():  # the derivative in w of (J^T w) . v
             z = self.z.detach().requires_grad_()
             out = self.operator(z).flatten(1)
             w = torch.zeros_like(out, requires_grad=True)
@@ -198,8 +205,3 @@ class Linearised:
         with torch.enable_grad():
             z = self.z.detach().requires_grad_()
             return torch.autograd.grad(self.operator(z).flatten(1), z, u)[0]
-
-
-def shape_of(measurement: Tensor) -> Sequence[int]:
-    """The shape of one measurement of a batch."""
-    return tuple(measurement.shape[1:])

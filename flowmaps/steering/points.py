@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from .. import path as paths
 from ..arguments import at_least, given, positive, shown
 from ..path import Path, Time, expand
+from .operators import differentiable_twice
 from .outlook import Outlook
 from .shared import by_row, gain, is_data, need_jump, need_velocity
 from .spread import Spread
@@ -156,7 +158,7 @@ class Moments:
         if is_data(t):
             return Outlook(x[None], spread=Spread(torch.zeros_like(expand(t, x))))
         keep = torch.is_grad_enabled() and x.requires_grad
-        with torch.enable_grad():
+        with torch.enable_grad(), nullcontext() if self.stopped else differentiable_twice():
             x = x if x.requires_grad else x.detach().requires_grad_()
             point = _denoised(flow, x, t, "look.moments")
         scale = gain(flow.path, t, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..arguments import finite, given, positive, shown
 from ..path import Path, Time, expand
 from ..units import units_of
 from .look import Look, Outlook, denoise
+from .operators import differentiable_twice
 from .reward import Reward, Rewards, decoded, expect_reward, rewarded
 from .shared import Shared, by_row, precision
 
@@ -135,7 +137,7 @@ def full(value: Valued, flow: Any, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
     It can be differentiated again if x needs a gradient.
     """
     keep, shared = torch.is_grad_enabled() and x.requires_grad, Shared(flow)
-    with torch.enable_grad():
+    with torch.enable_grad(), differentiable_twice() if keep else nullcontext():
         leaf = x if keep else x.detach().requires_grad_()
         found = check_value(value(shared, leaf, t), x)
         slope = _slope(found, leaf, keep)
