@@ -80,6 +80,7 @@ def filtered(
         class_names=None if label is None else data.class_names,
         exact=None,
         log_prob=None,
+        recipe=None,
         coupling={**made, "n": n, "beta": beta, "steps": steps, "step": step, "seed": seed},
     )
 

@@ -58,7 +58,7 @@ def with_state(data: Data, path: Path = linear, *, pure: float = 0.1) -> Data:
         network that takes them is `networks.StateInput`; a teacher is `velocity.Glass`.
     """
     source = Transformed(data.source, (WithState(path, pure),), everywhere=True)
-    return replace(data, source=source, given=(*data.given, "state", "at"), exact=None, log_prob=None)
+    return replace(data, source=source, given=(*data.given, "state", "at"), exact=None, log_prob=None, recipe=None)
 
 
 @dataclass(frozen=True)
@@ -102,4 +102,4 @@ def with_measurement(data: Data, measure: Callable[[Tensor], Tensor], std: float
         A data set with the condition `y`, also in rows from `draw` and `held_out`, for `methods.variational`.
     """
     source = Transformed(data.source, (WithMeasurement(measure, std, data.units),), everywhere=True)
-    return replace(data, source=source, given=(*data.given, "y"), exact=None, log_prob=None)
+    return replace(data, source=source, given=(*data.given, "y"), exact=None, log_prob=None, recipe=None)

@@ -59,6 +59,7 @@ class Method(nn.Module):
         terms: The terms, with distinct names: a second `compositional` becomes `compositional_2`.
         parts: Modules among the velocity sources and weights of the terms.
         hidden: Names of the conditions of a batch that its rules read and the network does not get.
+        trains_flow: Whether the flow map is trained, and not only networks beside it.
 
     Raises:
         ValueError: There is no term.
@@ -66,6 +67,7 @@ class Method(nn.Module):
 
     _own_writes: OwnWrites | None = None
     hidden: tuple[str, ...] = ()
+    trains_flow: bool = True
 
     def __init__(self, *terms: Term, name: str = "method") -> None:
         super().__init__()

@@ -126,7 +126,7 @@ def variational(
         name="noise_fit",
     )
     if tau is None:
-        return _hiding(Method(observed, name="variational"))
+        return _described(Method(observed, name="variational"), trains_flow=False)
 
     def scaled(residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         return summed(residual, s, t) / (2 * tau**2)
@@ -142,7 +142,7 @@ def variational(
         for two, drawn in kinds
         if one * two > 0
     ]
-    return _hiding(Method(observed, *terms, name="variational"))
+    return _described(Method(observed, *terms, name="variational"), trains_flow=True)
 
 
 def matched(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative = detached) -> Tensor:
@@ -209,9 +209,9 @@ def noise_fit(
     return {"observation": rest.square().sum(1, keepdim=True) / 2 + constant, "divergence": divergence}
 
 
-def _hiding(method: Method) -> Method:
-    """Say that the network does not get the measurement."""
-    method.hidden = ("y",)
+def _described(method: Method, trains_flow: bool) -> Method:
+    """Say that the network does not get the measurement, and whether it is trained."""
+    method.hidden, method.trains_flow = ("y",), trains_flow
     return method
 
 

@@ -105,7 +105,7 @@ def grpo(reward: Rewards, beta: float, reference: Any, *, steps: int = 2, width:
     term = Term(
         rule,
         fixed(_kept(reference)),
-        times=one_jump,
+        times=partial(_on_rollouts, steps),
         weight=plain,
         start=noise_alone,
         draws={"eps": partial(_noise, steps - 1)},
@@ -132,7 +132,7 @@ def rollout(
         flow: The flow map.
         teacher: The reference.
         x: Noise, (B, ...).
-        s: Not used; the rollout starts at 1.
+        s: Not used; the rollout starts at 1 and takes all its jumps.
         t: Not used; it ends at 0.
         eps: Fresh noise of the transitions, (B, steps - 1, ...).
         reward: The reward.
@@ -177,6 +177,12 @@ def _square(residual: Tensor) -> Tensor:
 def _noise(transitions: int, n: int, like: Tensor) -> Tensor:
     """Standard normal noise of the transitions of n rows, (n, transitions, ...)."""
     return torch.randn(n, transitions, *like.shape[1:], dtype=like.dtype, device=like.device)
+
+
+def _on_rollouts(steps: int, n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample s among the times of a rollout, and t = 0; the record of training reads it."""
+    s, t = one_jump(n, progress, like)
+    return 1 - torch.randint(0, steps, s.shape, device=s.device) / steps, t
 
 
 def _expect_reward(reward: Any) -> None:

@@ -18,7 +18,7 @@ from ..method.term import Term
 from ..path import Path, expand
 from ..times.samplers import Times, uniform_diagonal, uniform_triangle
 from ..units import units_of
-from ..velocity import Glass, constant, fixed, own
+from ..velocity import Glass, fixed, own
 from ..velocity.copies import copied
 from ..weight import Weight, squared
 
@@ -80,7 +80,7 @@ def tilting(
         derivative: Mode of the slope in the second term.
 
     Raises:
-        TypeError: The reward is no function, or the reference has no velocity.
+        TypeError: The reward is no function, or the reference or the posterior map has no velocity.
         ValueError: A number is out of range. In calls: the reward returns another shape, or has no gradient.
     """
     if not callable(reward):
@@ -91,7 +91,7 @@ def tilting(
     kept = copied(reference).requires_grad_(False) if isinstance(reference, nn.Module) else reference
     rule = partial(
         tilted,
-        draw=partial(_by_glass, steps) if posterior is None else partial(_by_map, posterior),
+        draw=partial(_by_glass, steps) if posterior is None else _by_map,
         reward=lambda flow, x0: rewards_of(reward, flow, x0) / beta - center,
         push=partial(_by_gradient, limit) if by_gradient else _by_weights,
     )
@@ -102,6 +102,7 @@ def tilting(
         times=diagonal_times,
         weight=weight,
         draws={"e": partial(_noise, draws)},
+        sources={} if posterior is None else {"posterior": fixed(posterior)},
         name="tilted",
     )
     if diagonal == 1:
@@ -122,6 +123,7 @@ def tilted(
     draw: Draw,
     reward: Callable[[Any, Tensor], Tensor],
     push: Push,
+    posterior: Any = None,
 ) -> Tensor:
     """Residual whose gradient is 2 E[w d - u] dV, with d = V(x_s, s, s) - v and w and u from draws of p(x_0 | x_s).
 
@@ -132,17 +134,18 @@ def tilted(
         s: Source time, (B, 1, ..., 1).
         t: Not used.
         e: Noise of the draws, (B, n, ...).
-        draw: Function (teacher, x, s, noise) -> a draw of x_0 for each row.
+        draw: Function (model, x, s, noise) -> a draw of x_0 for each row.
         reward: Function (flow, draws) -> logarithm of the weight of each draw.
         push: Function (path, x, s, v, draws, logarithms of their weights) -> (mean of w, mean of u).
+        posterior: The model of the draws. None: the teacher.
 
     Returns:
         The residual d + (w - 1) sg d - u, of x's shape.
     """
-    path, v = flow.path, stop(teacher.velocity)(x, s)
+    path, v, model = flow.path, stop(teacher.velocity)(x, s), teacher if posterior is None else posterior
     with torch.enable_grad():
         state = x.detach().requires_grad_()
-        X = torch.stack([draw(teacher, state, s, one) for one in e.unbind(1)], 1)
+        X = torch.stack([draw(model, state, s, one) for one in e.unbind(1)], 1)
         w, u = push(path, state, s, v, X, reward(flow, X.flatten(0, 1)).reshape(X.shape[:2]))
     d = flow.velocity(x, s) - v
     return d + ((expand(w, x) - 1) * d - u).detach().to(d.dtype)
@@ -171,10 +174,9 @@ def _by_weights(path: Path, x: Tensor, s: Tensor, v: Tensor, X: Tensor, log_w: T
     return w.mean(1), k * (w.reshape(*w.shape, *[1] * (x.ndim - 1)) * (X - f[:, None])).mean(1)
 
 
-def _by_map(posterior: Any, teacher: Any, x: Tensor, s: Tensor, e: Tensor) -> Tensor:
-    """One jump of a posterior map with constant weights, under the conditions of the teacher."""
-    condition = getattr(getattr(teacher, "teacher", None), "condition", {})
-    bound = constant(posterior.given(**condition, state=x, at=s.reshape(len(x))))
+def _by_map(posterior: Any, x: Tensor, s: Tensor, e: Tensor) -> Tensor:
+    """One jump of a posterior map."""
+    bound = posterior.teacher.given(state=x, at=s.reshape(len(x)))
     return bound(bound.path.sigma(torch.ones_like(s)) * e, 1.0, 0.0)
 
 
@@ -199,7 +201,7 @@ def rewards_of(reward: Rewards, flow: Any, x0: Tensor) -> Tensor:
         x0: Data as the flow map sees them, (B, ...).
 
     Returns:
-        (B,).
+        (B,), in float32 at least.
 
     Raises:
         ValueError: The reward returns another shape.
@@ -208,7 +210,7 @@ def rewards_of(reward: Rewards, flow: Any, x0: Tensor) -> Tensor:
     found = reward(x0 if units is None else units.restored(x0))
     if not isinstance(found, Tensor) or found.shape != x0.shape[:1]:
         raise ValueError(f"a reward of {len(x0)} rows is a tensor of shape ({len(x0)},), got {shown(found)}")
-    return found
+    return found.to(torch.promote_types(found.dtype, torch.float32))
 
 
 def _noise(draws: int, n: int, like: Tensor) -> Tensor:

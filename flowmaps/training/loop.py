@@ -123,7 +123,8 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     if plan.labels:
         check_classes(flow, method, data)
     flow.guidance = guidance_of(method, data) or flow.guidance
-    flow.trained = trained_of(flow, method, data, bool(plan.labels))
+    if method.trains_flow:
+        flow.trained = trained_of(flow, method, data, bool(plan.labels))
     config: dict[str, Any] = {}
     if plan.out is not None:
         config = run.configuration(flow, method, data, plan.deciding(), plan.notes or {}, plan.fingerprint)

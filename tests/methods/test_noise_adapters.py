@@ -191,6 +191,12 @@ def test_both_networks_train_and_wrong_parts_are_refused(tmp_path):
     fm.sample(state.flow, adapter.sample(torch.zeros(4, 1)).detach())
     for old, part in zip(before, (network, adapter), strict=True):
         assert any(not torch.equal(a, b) for a, b in zip(old, part.parameters(), strict=True))
+    flow = fm.FlowMap(network)
+    frozen = fm.methods.variational(adapter, lambda x0: x0[:, :1], 0.5)
+    before = [w.detach().clone() for w in network.parameters()]
+    for state in fm.train(flow, frozen, data, steps=2, batch_size=32, progress_bar=False, trackers=()):  # noqa: B007
+        pass
+    assert flow.trained is None and all(map(torch.equal, before, network.parameters()))
     with pytest.raises(TypeError, match="NoiseAdapter"):
         fm.methods.variational(nn.Linear(1, 4), lambda x0: x0, 1.0)
     with pytest.raises(ValueError, match="std"):

@@ -73,7 +73,7 @@ def gradient_at(bed, x, t, shift, *, draws, n, by_gradient=True, reward=row_rewa
     class Exact:
         """The exact posterior map, with exact derivatives, by the rearrangement of its components' law."""
 
-        path = law.path
+        path, velocity = law.path, law.velocity
 
         def given(self, *, state, at):
             self.state, self.at = state, at
@@ -89,7 +89,8 @@ def gradient_at(bed, x, t, shift, *, draws, n, by_gradient=True, reward=row_rewa
     pair = term.draw(fm.velocity.Pair(torch.zeros(n, 1).double(), torch.zeros(n, 1).double(), law.path, {}),
                      times=(torch.full((n,), t).double(),) * 2)  # fmt: skip
     states, s = torch.full((n, 1), x).double(), torch.full((n, 1), t).double()
-    residual = term.rule(flow, fm.velocity.fixed(law)(flow, pair), states, s, s, **pair.numbers)
+    sources = {name: source(flow, pair) for name, source in term.sources.items()}
+    residual = term.rule(flow, fm.velocity.fixed(law)(flow, pair), states, s, s, **pair.numbers, **sources)
     return 2 * residual.detach()[:, 0]  # the gradient of the square with respect to the constant
 
 
@@ -288,6 +289,16 @@ def test_the_divergence_of_a_rollout_is_that_of_its_gaussians():
     _, terms = grpo_gradients(1000, shift=0.3, beta=2.0, width=0.5)
     transition, last = 0.3**2 / 2, 0.3**2 / (2 * 0.25)
     assert float(terms["divergence"].value.detach()) == pytest.approx(2 * (transition + last), rel=1e-9)
+
+
+def test_the_record_of_training_has_the_jumps_of_a_rollout(recwarn):
+    flow = fm.FlowMap(fm.networks.MLP((2,), width=8, depth=1))
+    data = fm.data.as_data(torch.randn(100, 2), standardise=False)
+    method = fm.methods.grpo(row_reward, 1.0, flow, steps=3)
+    for state in fm.train(flow, method, data, steps=2, batch_size=16, progress_bar=False, trackers=()):
+        assert state.loss.value.isfinite()
+    fm.sample(state.flow, torch.randn(4, 2), 3, step=fm.steps.restart)
+    assert flow.trained.source is None and flow.trained.target == 0 and not recwarn.list
 
 
 def test_wrong_rewards_are_refused():
