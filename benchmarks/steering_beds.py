@@ -106,7 +106,7 @@ def table(found: dict[str, Any]) -> str:
                            for w, m in zip(POSTERIOR.weights, POSTERIOR.means, strict=True)))  # fmt: skip
     rows = [["exact", f"{float(LOG_Z):.3f}", "", "0", f"{spread:.3f}"]]
     names = {name: label for name, (label, _, _) in LOOKS.items()} | {
-        "free": "`look.glass(8, 8)`, gradient-free", "dps": "published DPS", "fmrg": "FMRG, 10 jumps, gradient as long as the velocity",
+        "free": "`look.glass(8, 8)`, gradient-free", "dps": "published DPS", "fmrg": "FMRG, 10 jumps, normalised",
     }  # fmt: skip
     for name, label in names.items():
         one, ode = found["particles"].get(name), found["odes"].get(name)
