@@ -249,6 +249,7 @@ def test_conditions_and_progress():
     assert torch.equal(out.x, bound.x)
 
 
+@pytest.mark.filterwarnings("ignore:the particles collapsed")
 def test_what_differs_within_a_group_is_refused_because_particles_change_their_rows():
     """Labels, measurements and rewards of one row would meet the state of another in silence."""
     flow = fm.FlowMap(fm.networks.MLP(shape=(2,), classes=3, width=8, depth=1)).double()
