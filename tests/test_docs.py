@@ -214,6 +214,14 @@ def test_the_page_about_students_runs():
     assert names["conditioned"].network.told == ("guidance",) and names["flow"].network.tame is not None
 
 
+def test_the_page_about_post_training_runs():
+    names = {}
+    for block in blocks("post_training.md", "python"):
+        exec(block, names)
+    assert names["one_jump"].shape == names["draws"].shape == names["x0"].shape == (16, 1)
+    assert names["kept"].size == names["weighted"].size == 160
+
+
 @pytest.mark.slow
 def test_the_example_method_learns():
     method, _, *rest = blocks("extending.md", "python")

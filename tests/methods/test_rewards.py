@@ -9,7 +9,8 @@ from torch import nn
 import flowmaps as fm
 from flowmaps.methods.rewards import tilted as tilted_rule
 from tests.beds import bed_a, bed_e, bed_g
-from tests.oracles import flow_of, randn
+from tests.methods.test_landscape import passes
+from tests.oracles import PATHS, flow_of, randn
 
 
 def row_reward(x0):
@@ -80,15 +81,15 @@ def gradient_at(bed, x, t, shift, *, draws, n, by_gradient=True, reward=row_rewa
             return self
 
         def __call__(self, z, s, t):
-            return exact_draw(law, self.state, fm.path.expand(self.at, z), z)
+            return exact_draw(law, self.state, fm.path.expand(self.at, z), z / law.path.sigma(torch.ones(())))
 
-    flow = fm.FlowMap(Constant(law, shift))
+    flow = fm.FlowMap(Constant(law, shift), path=law.path)
     method = fm.methods.tilting(reward, 1.0, law, posterior=Exact(), draws=draws, diagonal=1.0, by_gradient=by_gradient)
     torch.manual_seed(seed)
     [term] = method.terms
     pair = term.draw(fm.velocity.Pair(torch.zeros(n, 1).double(), torch.zeros(n, 1).double(), law.path, {}),
                      times=(torch.full((n,), t).double(),) * 2)  # fmt: skip
-    states, s = torch.full((n, 1), x).double(), torch.full((n, 1), t).double()
+    states, s = torch.full((n, 1), x, dtype=torch.float64), torch.full((n, 1), t).double()
     sources = {name: source(flow, pair) for name, source in term.sources.items()}
     residual = term.rule(flow, fm.velocity.fixed(law)(flow, pair), states, s, s, **pair.numbers, **sources)
     return 2 * residual.detach()[:, 0]  # the gradient of the square with respect to the constant
@@ -129,6 +130,21 @@ def test_the_gradient_of_tilting_is_unbiased(draws, by_gradient):
         error = float(found.std()) / len(found) ** 0.5
         assert abs(float(found.mean()) - 2 * mean_w * (shift - STEP)) < 4 * error
         assert 4 * error < abs(mean_w)  # the check can fail
+
+
+@pytest.mark.parametrize("path", [*PATHS.values(), fm.path.VarianceExploding(20.0)], ids=[*PATHS, "far exploding"])
+@pytest.mark.parametrize("by_gradient", [True, False])
+def test_tilting_is_unbiased_on_every_path(path, by_gradient):
+    """At the tilted velocity the gradient is zero in expectation, also where b is large: 4 standard errors."""
+    bed = bed_g().on(path)
+    state = path.interpolate(torch.tensor([[0.4]]).double(), torch.tensor([[-0.2]]).double(), T)
+    step = float(bed.tilted[0].velocity(state, T) - bed.law.velocity(state, T))
+    mean_w = float(bed.value(state, T).exp())
+    for shift, zero in ((step, True), (0.5 * step, False)):
+        found = gradient_at(bed, float(state), T, shift, draws=1, n=20_000, by_gradient=by_gradient)
+        error = float(found.std()) / len(found) ** 0.5
+        assert abs(float(found.mean()) - 2 * mean_w * (shift - step)) < 4 * error
+        assert zero or abs(float(found.mean())) > 4 * error
 
 
 def test_the_naive_square_has_another_minimum():
@@ -394,3 +410,63 @@ def test_tilting_trains_the_tilted_law(by_gradient):
     assert abs(float((x > 0).double().mean()) - 0.957) < 0.06
     exact = float(bed.tilted[1])
     assert exact - 0.15 < found.objective.value < found.bound.value + 4 * (found.bound.stderr + found.objective.stderr)
+
+
+# --- costs, and training of parts -------------------------------------------------------------------------------------
+
+
+def test_the_passes_of_a_step_are_what_is_counted():
+    """Section 5 of the specification: matrix products of a step over those of a forward pass.
+
+    A flow's value and backward pass are 3, a reference's value is 1, a draw and its gradient with respect to x are 2.
+    """
+    torch.manual_seed(0)
+    flow, posterior = fm.FlowMap(Wide()), fm.FlowMap(fm.networks.StateInput(Wide(inputs=5)))
+    reward = row_reward
+    tilting = dict(diagonal=1.0, posterior=posterior)
+    for method, expected in (
+        (fm.methods.tilting(reward, 1.0, flow, draws=1, **tilting), 3 + 1 + 2),
+        (fm.methods.tilting(reward, 1.0, flow, draws=3, **tilting), 3 + 1 + 6),
+        (fm.methods.tilting(reward, 1.0, flow, draws=2, diagonal=1.0, steps=3), 3 + 1 + 12),
+        (fm.methods.reward_backpropagation(reward, 1.0, flow), 3 + 1),
+        (fm.methods.grpo(reward, 1.0, flow, steps=3), 3 * (3 + 1)),
+    ):
+        assert passes(method, flow) == pytest.approx(expected, abs=0.15), method.name
+
+
+class Wide(nn.Module):
+    """Six wide layers between thin ends."""
+
+    def __init__(self, inputs=2, width=256):
+        super().__init__()
+        self.input, self.output = nn.Linear(inputs + 2, width), nn.Linear(width, inputs)
+        self.inner = nn.ModuleList(nn.Linear(width, width) for _ in range(6))
+
+    def forward(self, x, s, t):
+        h = self.input(torch.cat([x, s[:, None], t[:, None]], 1))
+        for layer in self.inner:
+            h = layer(torch.tanh(h))
+        return self.output(torch.tanh(h))
+
+
+def test_low_rank_adapters_alone_are_trained():
+    """With LoRA the reference is the map before training; it shares the frozen weights."""
+    from flowmaps.integrations.peft import lora
+
+    torch.manual_seed(0)
+    base = fm.FlowMap(fm.networks.MLP((2,), width=16, depth=2))
+    for weight in base.parameters():
+        nn.init.normal_(weight, std=0.3)
+    flow = lora(fm.student(base), 2)
+    data = fm.data.as_data(torch.randn(200, 2), standardise=False)
+    options = {"steps": 3, "batch_size": 16, "lr": 1e-2, "progress_bar": False, "trackers": ()}
+    before = {name: (weight.detach().clone(), weight.requires_grad) for name, weight in flow.named_parameters()}
+    for build in (fm.methods.grpo, fm.methods.tilting, fm.methods.reward_backpropagation):
+        method = build(row_reward, 1.0, flow)
+        x = torch.randn(4, 2)
+        known = method.terms[0].velocity.teacher(x, 1.0, 0.0)
+        for state in fm.train(flow, method, data, **options):
+            assert state.loss.value.isfinite()
+        assert torch.equal(method.terms[0].velocity.teacher(x, 1.0, 0.0), known)
+    moved = {name for name, weight in flow.named_parameters() if not torch.equal(weight, before[name][0])}
+    assert moved and all(before[name][1] for name in moved)
