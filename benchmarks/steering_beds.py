@@ -51,7 +51,7 @@ LOOKS: dict[str, tuple[str, Any, Any]] = {
     "denoise": ("`look.denoise`: r(f)", LAW, L.denoise),
     "jump": ("`look.jump()`: r(F)", Jumps(), L.jump()),
     "widened": ("`look.widened(0.7)`", LAW, L.widened(0.7)),
-    "moments": ("`look.moments()`", LAW, L.moments()),
+    "moments": ("`look.moments(stopped=False)`", LAW, L.moments(stopped=False)),
     "glass": ("`look.glass(8, 8)`, 8 draws", LAW, L.glass(8, 8)),
 }
 

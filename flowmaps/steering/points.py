@@ -150,7 +150,7 @@ class Moments:
     """Look-ahead to the Gaussian with the moments of the posterior; made by `moments`."""
 
     probes: int = 1
-    stopped: bool = False
+    stopped: bool = True
     from_map: bool = False
 
     def __call__(self, flow: Any, x: Tensor, t: Time) -> Outlook:
@@ -171,13 +171,14 @@ class Moments:
         return Outlook((point if keep else point.detach())[None], spread=Spread(product=product, probes=self.probes))
 
 
-def moments(probes: int | None = None, *, stopped: bool = False) -> Moments:
+def moments(probes: int | None = None, *, stopped: bool = True) -> Moments:
     """Look ahead to the Gaussian with the exact posterior mean f and covariance C = (sigma^2/alpha) df/dx.
 
     Args:
         probes: Random probes of the determinant for measurements of more than 64 values. None: 1.
-        stopped: Whether the gradient leaves out the derivative of C, as MMPS does (Rozet et al. 2024), which saves
-            second derivatives.
+        stopped: Whether the gradient leaves out the derivative of C, as MMPS does (Rozet et al. 2024). If it keeps it,
+            the gradient is exact for the exact denoiser; but second derivatives of a learned network may be so large
+            that samples leave the data.
 
     Returns:
         The look-ahead, for `fm.rewards.Likelihood` and `fm.rewards.Linear`. It costs one backward pass for each

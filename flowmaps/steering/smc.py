@@ -43,17 +43,24 @@ class Particles:
         log_weights: Logarithms of their weights, (G, N); the weights of a group sum to 1.
         log_z: Estimate of log Z = log E e^r for each group, (G,). Z itself is estimated without bias.
         ess: Effective number of particles divided by N, before each resampling and at the end, (steps + 1, G).
+        rewards: Rewards of the particles, (G N,).
     """
 
     x: Tensor
     log_weights: Tensor
     log_z: Tensor
     ess: Tensor
+    rewards: Tensor
 
     @property
     def weights(self) -> Tensor:
         """Weights of the particles, (G, N)."""
         return self.log_weights.exp()
+
+    @property
+    def kl(self) -> Tensor:
+        """Estimate of the divergence of the tilted law from the unsteered one, E* r - log Z, in nats, (G,)."""
+        return self.mean(self.rewards) - self.log_z
 
     def mean(self, values: Tensor) -> Tensor:
         """Weighted mean of values (G N, ...) of the particles in each group, (G, ...)."""
@@ -230,12 +237,13 @@ class _Run:
         total = log_w.logsumexp(1)
         ess = torch.stack(trace)
         _warn_collapsed(ess, n)
-        return Particles(restored(self.flow, x, 0.0), log_w - total[:, None], log_z + total - math.log(n), ess)
+        x, log_z = restored(self.flow, x, 0.0), log_z + total - math.log(n)
+        return Particles(x, log_w - total[:, None], log_z, ess, final)
 
     def seen(self, x: Tensor, s: float, t: float) -> _State:
         """Look ahead from states at time s, and ask the kernel for its Gaussian at t: one network pass for the two."""
         shared, slope = Shared(self.flow), None
-        if self.push > 0 and s > 0:
+        if self.push > 0 and t > 0:
             value, slope = self.gradient(self.value, shared, x, s)
         else:
             value = self.value(shared, x, s)

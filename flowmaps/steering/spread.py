@@ -71,11 +71,11 @@ def _dense(residual: Tensor, variance: float, covariance: Callable[[Tensor], Ten
     """The log-density with the covariance written out, (B, M, M)."""
     unit = torch.eye(residual.shape[1]).to(residual)
     S = torch.stack([covariance(one.expand_as(residual)) for one in unit], 1)
-    S = (S + S.mT) / 2  # the Jacobian of a learned denoiser is symmetric up to its error
-    factor, failed = torch.linalg.cholesky_ex(S)
-    if bool(failed.any()):  # ... and then it may have negative eigenvalues: such rows get the noise alone
-        S = torch.where((failed > 0)[:, None, None], variance * unit, S)
-        factor = torch.linalg.cholesky(S)
+    S = (S + S.mT) / 2  # the Jacobian of a learned denoiser is symmetric, with no negative eigenvalues, up to its error
+    with torch.no_grad():
+        values, axes = torch.linalg.eigh(S)
+        missing = (axes * (variance - values).clamp(min=0)[:, None]) @ axes.mT
+    factor = torch.linalg.cholesky(S + missing)
     white = torch.linalg.solve_triangular(factor, residual[..., None], upper=False)[..., 0]
     logarithm = factor.diagonal(dim1=1, dim2=2).log().sum(1)
     return -0.5 * (white**2 + math.log(2 * math.pi)).sum(1) - logarithm

@@ -97,6 +97,14 @@ def test_the_gradient_of_a_widened_likelihood_is_right_for_many_measured_values(
     )
 
 
+def test_a_covariance_with_negative_eigenvalues_is_widened_by_none():
+    """The Jacobian of a learned denoiser may have some: those directions get the noise of the measurement alone."""
+    x0, C = images(2, 8), torch.diag(torch.linspace(-1.0, 1.0, 128).double())
+    reward = R.Likelihood(torch.eye(128).double()[::8], randn(16, seed=1), 0.3)
+    spread, clean = (Spread(product=lambda v, C=C: (v.flatten(1) @ C).reshape(v.shape)) for C in (C, C.clamp(min=0)))
+    torch.testing.assert_close(reward.widened(x0, spread), reward.widened(x0, clean))
+
+
 def test_conjugate_gradients_solve_each_row():
     root = randn(3, 20, 20)
     S_, b = root @ root.mT + torch.eye(20).double(), randn(3, 20, seed=2)

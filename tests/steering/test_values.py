@@ -15,7 +15,8 @@ from tests.steering.beds import SLOPE, Coarse, Draws, diagonal, exact_value, mea
 S, R, L = fm.steering, fm.rewards, fm.look
 LOOKS = {
     "denoise": L.denoise, "jump": L.jump(), "jumps": L.jump(2), "field": L.field(lambda t: t / 2),
-    "widened": L.widened(0.7), "moments": L.moments(), "glass": L.glass(3, 2), "renoise": L.renoise(3, 2.0),
+    "widened": L.widened(0.7), "moments": L.moments(stopped=False),
+    "glass": L.glass(3, 2), "renoise": L.renoise(3, 2.0),
 }  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def test_the_widened_value_is_exact_for_isotropic_gaussian_data_and_moments_for_
         data = fm.exact.GaussianMixture([1.0], tensor([0.4, -0.2]), 0.7, path=path)
         root = tensor([0.9, 0.0], [0.5, 0.3])
         skew = fm.exact.GaussianMixture([1.0], tensor([0.4, -0.2]), covariances=(root @ root.T)[None], path=path)
-        for law, look in ((data, L.widened(0.7)), (data, L.moments()), (skew, L.moments())):
+        for law, look in ((data, L.widened(0.7)), (data, L.moments(stopped=False)), (skew, L.moments(stopped=False))):
             for t in (0.1, 0.6, 0.9):
                 truth = exact_value(law, reward)(law, x, t)
                 torch.testing.assert_close(S.value(reward, look)(law, x, t), truth, rtol=1e-5, atol=1e-5)
@@ -89,7 +90,7 @@ def test_a_linear_reward_is_widened_exactly():
     x, reward = randn(4, 2), R.Linear(SLOPE)
     truth = exact_value(law, reward)(law, x, 0.4)
     torch.testing.assert_close(S.value(reward, L.widened(0.7))(law, x, 0.4), truth)
-    torch.testing.assert_close(S.value(2 * R.Linear(SLOPE / 2), L.moments())(law, x, 0.4), truth)
+    torch.testing.assert_close(S.value(2 * R.Linear(SLOPE / 2), L.moments(stopped=False))(law, x, 0.4), truth)
 
 
 def test_field_lies_between_the_denoiser_and_the_jump():
@@ -200,7 +201,7 @@ class Counted(nn.Module):
 COST = {  # calls of the network, and passes for each state, of one velocity of a tilt
     "denoise": (L.denoise, 1, 1), "jump": (L.jump(), 2, 2), "jump(3)": (L.jump(3), 4, 4),
     "field": (L.field(lambda t: t / 2), 2, 2), "field at t": (L.field(lambda t: t), 1, 1),
-    "widened": (L.widened(), 1, 1), "moments": (L.moments(), 1, 1), "glass": (L.glass(4, 3), 4, 13),
+    "widened": (L.widened(), 1, 1), "moments": (L.moments(stopped=False), 1, 1), "glass": (L.glass(4, 3), 4, 13),
     "renoise": (L.renoise(4, 2.0), 2, 5),
 }  # fmt: skip
 
