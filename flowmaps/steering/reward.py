@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import expect_finite, finite, shown
+from ..arguments import expect_finite, finite, refuse_written, shown, version
 from ..exact.quadratic import Quadratic
 from .spread import Spread
 
@@ -218,9 +218,11 @@ def rewarded(reward: Rewards, x0: Tensor) -> Tensor:
 
     Raises:
         TypeError: The reward returns no tensor of real numbers.
-        ValueError: It returns another shape, or NaN or infinite values.
+        ValueError: It returns another shape, or NaN or infinite values, or writes into the data.
     """
+    before = version(x0)
     found = reward(x0)
+    refuse_written("the reward", x0, before)
     if not isinstance(found, Tensor) or found.is_complex():
         raise TypeError(f"a reward must return a tensor of real numbers, ({len(x0)},), got {shown(found)}")
     if found.shape != (len(x0),):

@@ -256,6 +256,11 @@ def test_wrong_rewards_are_refused_with_a_sentence():
         ),
         (ValueError, r"\(3,\), got the shape \(\)", lambda: R.rewarded(lambda x: x.sum(), x0)),
         (ValueError, "2 of its 3 rows hold NaN", lambda: R.rewarded(lambda x: tensor(1.0, math.nan, math.inf), x0)),
+        (
+            ValueError,
+            "the reward writes into its input",
+            lambda: R.rewarded(lambda x: x.clamp_(-1, 1).sum(1), x0.clone()),
+        ),
         (TypeError, "must return a tensor", lambda: R.rewarded(lambda x: 1.0, x0)),
     ]
     for error, message, wrong in cases:

@@ -57,7 +57,7 @@ def test_the_look_ahead_has_these_weights(problem):
     """The library's draws, within 4 standard errors of their weighted mean; equal weights fail."""
     law, x, _, _ = problem
     torch.manual_seed(0)
-    n = 20_000
+    n = 8_000
     outlook = look.renoise(n, 4.0, law.log_prob)(law, x, T)
     X, weight = outlook.draws[:, 0, 0], outlook.log_weights[:, 0].softmax(0)
     for power, exact in zip((1, 2), bed_g().numbers["moments"], strict=True):
