@@ -40,7 +40,7 @@ class Glass(nn.Module):
         ValueError: The flow is a partial map, or `to` is no time. In calls: no state is bound.
 
     Bind the state with `given(state=x_t, at=t)`; other conditions go to the flow. `fm.data.WithState` makes data with
-    conditions of these names, so a method with `teacher=Glass(flow)` trains a posterior map. `draw` samples in few calls.
+    conditions of these names, so a method with `teacher=Glass(flow)` trains a posterior map. `draw` makes samples.
     """
 
     def __init__(self, flow: Any, *, to: float = 0.0) -> None:

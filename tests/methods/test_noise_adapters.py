@@ -128,8 +128,8 @@ def test_a_trained_adapter_is_near_the_best_gap():
     fixed, method = flow(), fm.methods.variational(adapter, lambda x0: x0, STD)
     method.follow(fixed)
     optimizer = torch.optim.Adam(adapter.parameters(), 5e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1500)
-    for _, batch in zip(range(1500), data.batches(512, seed=0), strict=False):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
+    for _, batch in zip(range(1000), data.batches(256, seed=0), strict=False):
         optimizer.zero_grad()
         method.loss(fixed, batch.x0, dict(batch.given)).value.backward()
         optimizer.step()
