@@ -12,6 +12,7 @@ NAMES = (
     "pretrained",
     "checkerboard",
     "landscape",
+    "steering_beds",
 )
 
 

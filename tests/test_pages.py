@@ -47,9 +47,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.filterwarnings("error:.*expected.*standard deviation")
+@pytest.mark.filterwarnings("error:.*expected.*standard deviation", "error:the particles collapsed")
 @pytest.mark.parametrize(
-    "page", ["own_data.md", "own_network.md", "conditions.md", "latents.md", "save_load.md", "faq.md"]
+    "page", ["own_data.md", "own_network.md", "conditions.md", "latents.md", "save_load.md", "faq.md", "steering.md"]
 )
 def test_a_page_runs_and_prints_what_it_says(page, folder, capsys):
     """A comment behind a print is its output."""

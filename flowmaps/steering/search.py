@@ -19,7 +19,7 @@ from ..sampling.states import Condition, bound_to, by_name, check_noise, placed,
 from ..steps import Step, jump, named
 from .reward import Rewards, expect_reward, rewarded
 from .shared import copies, repeated
-from .smc import systematic
+from .smc import precise, systematic
 from .values import Value
 
 
@@ -194,11 +194,11 @@ def langevin(
             if not r.requires_grad:
                 raise ValueError("the reward has no gradient with respect to the noise, which Langevin dynamics follow")
             (slope,) = torch.autograd.grad(U.sum(), leaf)
-        return U.detach().double(), slope.detach(), x.detach(), r.detach()
+        return precise(U.detach()), slope.detach(), x.detach(), r.detach()
 
     def density(to: Tensor, at: Tensor, slope: Tensor) -> Tensor:
         """Logarithm of q(to | at), up to a constant."""
-        return -((to - at + size * slope).double().flatten(1) ** 2).sum(1) / (4 * size)
+        return -(precise(to - at + size * slope).flatten(1) ** 2).sum(1) / (4 * size)
 
     with torch.no_grad(), seeding(seed, z.device):
         z = z / scale

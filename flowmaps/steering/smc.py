@@ -219,7 +219,7 @@ class _Run:
                 x = state.mean.to(x.dtype)
                 flow_reward = Value(self.reward).in_units_of(self.flow)
                 final = rewarded(flow_reward, x.to(torch.promote_types(x.dtype, torch.float32)))
-                log_w = log_w + (_weight(final) - state.value).reshape(groups, n)
+                log_w = log_w + (precise(final) - state.value).reshape(groups, n)
             else:
                 x, cost = self.moved(state)
                 after = self.seen(x, t, grid[k + 2])
@@ -249,7 +249,7 @@ class _Run:
                 "particles need a kernel that adds noise, or copies of a particle never part: take steps.ancestral, or "
                 "a level or share of noise above 0"
             )
-        return _State(x, _weight(value.detach()), slope, mean.detach(), std)
+        return _State(x, precise(value.detach()), slope, mean.detach(), std)
 
     def moved(self, state: _State) -> tuple[Tensor, Tensor]:
         """Move particles by the kernel and the push. Returns the states and -|x' - m|^2/(2 std^2) + |z|^2/2."""
@@ -260,7 +260,7 @@ class _Run:
         if self.push < math.inf:
             shift = shift * (self.push / norm(shift).clamp(min=self.push))
         x = (state.mean + state.std * (shift + z)).to(state.x.dtype)
-        return x, -_weight(shift * (z + shift / 2)).flatten(1).sum(1)
+        return x, -precise(shift * (z + shift / 2)).flatten(1).sum(1)
 
 
 def _resampled(state: _State, log_w: Tensor, low: Tensor) -> tuple[_State, Tensor, Tensor]:
@@ -274,7 +274,7 @@ def _resampled(state: _State, log_w: Tensor, low: Tensor) -> tuple[_State, Tenso
     return state.chosen(rows.flatten()), torch.where(low[:, None], 0.0, log_w), gained
 
 
-def _weight(value: Tensor) -> Tensor:
+def precise(value: Tensor) -> Tensor:
     """Log-weights in double precision, where the device has it."""
     return value.float() if value.device.type == "mps" else value.double()
 

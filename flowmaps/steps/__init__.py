@@ -18,6 +18,7 @@ only_target=0 it takes one `jump`, or several `restart`s; with only_source=1 exa
 the velocity V(x, t, t), which a partial map knows at one end of time at most. `default(flow, steps)` chooses for a map.
 """
 
+from ..path import expand  # noqa: F401  # a name of version 0.1.0
 from .choice import NAMES, default, named
 from .deterministic import Step, euler, heun, heun_in_sigma, jump, ode
 from .kernels import Kernel, ancestral, gamma, restart, sde

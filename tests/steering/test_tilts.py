@@ -176,7 +176,7 @@ def test_the_annealed_jump_has_the_closed_form_and_b_alone_collapses():
 
     def sd(value, start):
         flow = S.tilt(normal, value, limit=1e9)
-        low, high = fm.sample(flow, x * (start**2 + (1 - start) ** 2) ** 0.5, times=grid(400, start), step="heun")[:, 0]
+        low, high = fm.sample(flow, x * (start**2 + (1 - start) ** 2) ** 0.5, times=grid(250, start), step="heun")[:, 0]
         return float(high - low) / 2
 
     assert sd(S.value(reward, L.jump()), 0.99995) == pytest.approx(0.455938, abs=1e-4)

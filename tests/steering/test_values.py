@@ -119,9 +119,9 @@ def test_a_value_of_draws_is_the_mean_of_the_weights():
     mixture, x = three(), randn(3, 2)
     reward = R.Linear(SLOPE)
     truth = exact_value(mixture, reward)(mixture, x, 0.5)
-    found = S.value(reward, Draws(mixture, 20000))(mixture, x, 0.5)
-    assert (found - truth).abs().max() < 0.05  # standard error .01
-    floored = S.value(reward, Draws(mixture, 20000), floor=1.0)(mixture, x, 0.5)
+    found = S.value(reward, Draws(mixture, 6000))(mixture, x, 0.5)
+    assert (found - truth).abs().max() < 0.08  # standard error .02
+    floored = S.value(reward, Draws(mixture, 6000), floor=1.0)(mixture, x, 0.5)
     assert (floored > 1.0).all() and (floored > found).all()
 
 
