@@ -148,7 +148,10 @@ class Glass(nn.Module):
     def _bound(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The state, and its time (B, 1, ..., 1)."""
         if self.state is None or self.at is None:
-            raise ValueError("a posterior velocity needs its state: bind it with given(state=x_t, at=t)")
+            raise ValueError(
+                "a posterior velocity needs its state: bind it with given(state=x_t, at=t), or train on "
+                "fm.data.with_state(data), whose rows have one"
+            )
         if self.state.shape != x.shape:
             raise ValueError(
                 f"the state of a posterior velocity has a row for each of x, of shape {tuple(x.shape)}, got "

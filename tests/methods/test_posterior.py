@@ -138,6 +138,13 @@ def test_a_wrong_state_is_refused():
     network = fm.networks.StateInput(fm.networks.MLP(fm.networks.StateInput.shape_for(2), width=8, depth=1))
     with pytest.raises(ValueError, match="row for each"):
         network(torch.zeros(3, 2), torch.zeros(3), torch.zeros(3), state=torch.zeros(2, 2), at=0.5)
+    plain, x = fm.data.as_data(torch.randn(20, 2), standardise=False), torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="with_state"):
+        fm.FlowMap(network)(x, 1.0, 0.0)
+    with pytest.raises(ValueError, match="with_state"):
+        fm.methods.lmd(teacher=Glass(bed_g().law)).loss(fm.FlowMap(fm.networks.MLP(1, width=8, depth=1)), x[:, :1])
+    with pytest.raises(ValueError, match="with_state"):
+        next(iter(fm.train(fm.FlowMap(network), fm.methods.meta_flow_map(), plain, steps=1, progress_bar=False)))
     assert fm.networks.StateInput.shape_for((3, 8, 8)) == (7, 8, 8)
     with pytest.raises(TypeError, match="velocity"):
         fm.methods.diamond(None)
