@@ -187,7 +187,7 @@ class Sum(Reward):
 
 @dataclass(frozen=True)
 class _Plain(Reward):
-    """A plain function as a reward, of which nothing more is known."""
+    """A plain function as a reward, without a form."""
 
     function: Rewards
 

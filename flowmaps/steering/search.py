@@ -107,9 +107,9 @@ def best_of(
     if keep > len(noise):
         raise ValueError(f"keep={keep} candidates, and there are {len(noise)}")
     n, rows = noise.shape[:2]
-    told = {name: copies(value, n) for name, value in by_name(condition).items()}
+    copied = {name: copies(value, n) for name, value in by_name(condition).items()}
     size = max(rows, 256) if batch_size is None else batch_size
-    options: dict[str, Any] = {"times": times, "step": step, "condition": told, "seed": seed, "batch_size": size}
+    options: dict[str, Any] = {"times": times, "step": step, "condition": copied, "seed": seed, "batch_size": size}
     samples = sample(repeated(flow, n), noise.flatten(0, 1), steps, **options).reshape(noise.shape)
     scores = torch.stack([rewarded(reward, x) for x in samples])
     best = scores.topk(keep, 0).indices  # (keep, B)

@@ -48,7 +48,7 @@ class Spread:
 
         Returns:
             The log-density. It is exact where A A^T and C are multiples of 1, and for up to `DENSE` measured values.
-            For more, the quadratic form is solved by conjugate gradients, and the determinant is that of the mean
+            For more, the quadratic form is solved by conjugate gradients, and the determinant is taken from the mean
             diagonal.
         """
         if self.variance is not None and A.operator.gram is not None:

@@ -148,7 +148,7 @@ def full(value: Valued, flow: Any, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
 
 
 def stopped(value: Valued, flow: Any, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-    """Gradient of the reward at the look-ahead, as if it moved with x (FMRG-E): no backward pass of the network."""
+    """Gradient of the reward at the look-ahead, added to the state (FMRG-E): no backward pass of the network."""
     known, shared = _known(value, "stopped"), Shared(flow)
     with torch.no_grad():
         outlook = known.look(shared, x, t)

@@ -45,7 +45,7 @@ class ExactTilt(SteeredVelocity):
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """Velocity of the tilted law."""
         time = expand(t, x)
-        still = self.path.sigma(time) == 0  # no noise is left: the velocity of the flow is that of every law
+        still = self.path.sigma(time) == 0  # no noise is left, and all laws have the velocity of the flow
         if bool(still.all()):
             return self.flow.velocity(x, t)
         safe = torch.where(still, 0.5, time)

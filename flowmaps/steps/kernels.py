@@ -36,11 +36,11 @@ class Kernel(Protocol):
 def _kernel(moments: Moments) -> Callable[[Step], Kernel]:
     """Give a step its moments (decorator)."""
 
-    def told(step: Step) -> Kernel:
+    def bound(step: Step) -> Kernel:
         step.moments = moments  # type: ignore[attr-defined]
         return cast(Kernel, step)
 
-    return told
+    return bound
 
 
 def _ancestral_moments(flow: Any, x: Tensor, s: float, t: float) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,9 @@ def test_candidates_take_steps_conditions_and_a_seed():
     plain = S.best_of(flow, first, noise, condition=label)
     torch.testing.assert_close(plain.samples[2], fm.sample(flow, noise[2], condition=label))
     assert not torch.equal(out.samples[0], out.samples[1])
+    bound = S.best_of(flow.given(label=label), first, noise)
+    assert torch.equal(bound.samples, plain.samples)
+    assert torch.equal(bound.x, S.best_of(flow, first, noise, condition=label, batch_size=7).x)
     part = fm.FlowMap(Jumps(three()), only_source=1.0)
     assert S.best_of(part, first, noise).x.shape == (5, 2)
 

@@ -47,7 +47,7 @@ def test_a_linear_reward_by_the_denoised_state(path):
 
 
 def test_without_a_reward_the_particles_are_the_prior():
-    """Weights stay equal and log Z is 0; the samples are those of the kernel. 2000 samples: standard error .012."""
+    """Weights stay equal and log Z is 0; the samples have the law of the prior. 2000 samples: standard error .012."""
     out = S.particles(three(), noise(2000), 60, reward=R.scaled(LINEAR_REWARD, 0.0), seed=1)
     assert out.log_z.abs().max() < 1e-9 and (out.ess - 1).abs().max() < 1e-9
     shares = three().posterior(out.x, 0.0).mean(0)

@@ -218,6 +218,19 @@ def test_a_tilt_is_a_teacher():
         assert loss.value.isfinite()
 
 
+def test_weights_of_a_tilted_flow_can_be_constants():
+    """As those of a teacher; gradients still pass through the state."""
+    flow, x = fm.FlowMap(fm.networks.MLP(shape=(2,), width=8, depth=1)).double(), randn(3, 2).requires_grad_()
+    for weight in flow.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    for make in (lambda f: S.tilt(f, S.value(R.Linear(SLOPE))), lambda f: S.exact_tilt(f, R.Linear(SLOPE))):
+        for teacher, learns in ((make(flow), True), (make(flow).with_constant_weights(), False)):
+            flow.zero_grad()
+            (gradient,) = torch.autograd.grad(teacher.velocity(x, 0.5).sum(), x, retain_graph=True)
+            teacher.velocity(x, 0.5).sum().backward()
+            assert gradient.any() and any(weight.grad is not None for weight in flow.parameters()) == learns
+
+
 def test_a_tilt_can_be_differentiated_again():
     """A rule may differentiate a teacher in its state: no gradient is cut off in silence."""
     mixture, reward = three(), measurement()

@@ -157,6 +157,20 @@ def test_a_stopped_gradient_leaves_out_the_network():
     torch.testing.assert_close(found, S.value(measurement(), L.widened())(mixture, x, 0.5))
 
 
+def test_a_stopped_gradient_is_the_sum_over_draws_and_a_floor_damps_a_free_one():
+    """Of a linear reward c . x0 the weights of the draws sum to 1; a floor multiplies with sigmoid(V - floor)."""
+    mixture, x = three(), randn(4, 2)
+    _, gradient = S.stopped(S.value(R.Linear(SLOPE), L.glass(3, 2)), mixture, x, 0.5)
+    torch.testing.assert_close(gradient, SLOPE.expand(4, 2))
+    found = []
+    for floor in (None, 0.7):
+        torch.manual_seed(0)
+        found.append(S.free(S.value(R.Linear(SLOPE), Draws(mixture, 4), floor=floor), mixture, x, 0.5))
+    (V, free), (floored, damped) = found
+    torch.testing.assert_close(floored, torch.logaddexp(V, tensor(0.7)))
+    torch.testing.assert_close(damped, torch.sigmoid(V - 0.7)[:, None] * free)
+
+
 def test_the_free_gradient_is_that_of_the_exact_value():
     """With many exact draws, for a reward without a gradient too. 8000 draws: standard error .03."""
     mixture, x, reward = three(), randn(3, 2), R.Linear(SLOPE)
