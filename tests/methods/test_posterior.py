@@ -169,7 +169,7 @@ def test_a_small_map_learns_the_posterior(name):
     flow = fm.FlowMap(fm.networks.StateInput(fm.networks.MLP((3,), width=96, depth=3)))
     options = {} if name == "meta_flow_map" else {"teacher": bed.law}
     method = getattr(fm.methods, name)(**options)
-    for last in fm.train(flow, method, data, steps=1500, batch_size=512, ema=0.995, progress_bar=False):  # noqa: B007
+    for last in fm.train(flow, method, data, steps=900, batch_size=512, ema=0.995, progress_bar=False):  # noqa: B007
         pass
     state = torch.full((4000, 1), 0.3)
     drawn = fm.sample(last.ema, torch.randn(4000, 1), 2, condition={"state": state, "at": 0.5 + 0 * state[:, 0]})
