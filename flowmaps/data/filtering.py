@@ -42,7 +42,7 @@ def filtered(
     Args:
         teacher: The model, as in `reflow`.
         data: The data set that gives the shape and the labels.
-        reward: Function of data (B, ...) -> (B,), in the units of the data. No gradient is used.
+        reward: Function of data (B, ...) -> (B,), in the units of the data and on the CPU. No gradient is used.
         n: Number of rows that are kept.
         candidates: Samples that are made for each kept row.
         beta: Temperature of the weights e^{r/beta}: n rows are drawn from all candidates by systematic resampling.

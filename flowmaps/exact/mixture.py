@@ -79,7 +79,8 @@ class GaussianMixture(Exact):
                 raise ValueError(f"stds must be positive, one number or {count} of them, got {stds}")
             self.stds = self.stds.expand(count)
         else:
-            variances, basis = axes_of(floating(covariances, "covariances").to(self.means.dtype), self.means)
+            self._covariances = floating(covariances, "covariances").to(self.means.dtype)
+            variances, basis = axes_of(self._covariances, self.means)
             self._rows = MixtureRows(self.weights[None], self.means[None], variances[None], basis[None], path=path)
 
     @property

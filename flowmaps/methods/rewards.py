@@ -181,15 +181,8 @@ def _by_map(posterior: Any, x: Tensor, s: Tensor, e: Tensor) -> Tensor:
 
 
 def _by_glass(steps: int, teacher: Any, x: Tensor, s: Tensor, e: Tensor) -> Tensor:
-    """Steps of the teacher's posterior flow, each with x_0 and the noise held (DDIM)."""
-    glass = Glass(teacher).given(state=x, at=s)
-    path, y = glass.path, glass.path.sigma(torch.ones_like(s)) * e
-    for k in range(steps):
-        here, there = (torch.full_like(s, 1 - (k + j) / steps) for j in (0, 1))
-        clean = glass.denoise(y, here)
-        noise = (y - path.alpha(here) * clean) / path.sigma(here)
-        y = path.alpha(there) * clean + path.sigma(there) * noise
-    return y
+    """A few steps of the teacher's posterior flow."""
+    return Glass(teacher).given(state=x, at=s).draw(e, steps)
 
 
 def rewards_of(reward: Rewards, flow: Any, x0: Tensor) -> Tensor:

@@ -58,6 +58,9 @@ class StateInput(nn.Module):
 
     Args:
         network: the inner network, of 2 C + 1 channels for rows of C channels.
+
+    Raises:
+        ValueError: when called without a state or its time, or with a state of another shape.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -70,8 +73,22 @@ class StateInput(nn.Module):
         first, *others = (shape,) if isinstance(shape, int) else shape
         return (2 * first + 1, *others)
 
-    def forward(self, x: Tensor, s: Tensor, t: Tensor, *, state: Tensor, at: Tensor, **condition: Any) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        *,
+        state: Tensor | None = None,
+        at: Tensor | float | None = None,
+        **condition: Any,
+    ) -> Tensor:
         """Evaluate the network at x (B, *shape), with a state of the same shape and its time, (B,) or a number."""
+        if state is None or at is None:
+            raise ValueError(
+                "this network takes a noisy state and its time: pass condition={'state': x_t, 'at': t}, or train on "
+                "fm.data.with_state(data)"
+            )
         if state.shape != x.shape:
             raise ValueError(f"the state has a row for each of x, of shape {tuple(x.shape)}, got {tuple(state.shape)}")
         time = torch.as_tensor(at, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))

@@ -181,3 +181,11 @@ def test_a_teacher_is_known_by_its_numbers():
     about = fm.data.reflow(means[0], means[0], 10, steps=3, seed=4).coupling
     assert about["teacher"] == "exact.Gaussian" and about["signature"] == signature(means[0])
     assert (about["n"], about["steps"], about["step"], about["seed"]) == (10, 3, fm.steps.heun, 4)
+
+
+def test_the_signature_of_a_mixture_sees_its_covariances():
+    def mixture(correlation):
+        covariance = [[1.0, correlation], [correlation, 1.0]]
+        return fm.exact.GaussianMixture([0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], covariances=covariance)
+
+    assert signature(mixture(0.5)) == signature(mixture(0.5)) != signature(mixture(0.25))

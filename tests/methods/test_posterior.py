@@ -138,6 +138,13 @@ def test_a_wrong_state_is_refused():
     network = fm.networks.StateInput(fm.networks.MLP(fm.networks.StateInput.shape_for(2), width=8, depth=1))
     with pytest.raises(ValueError, match="row for each"):
         network(torch.zeros(3, 2), torch.zeros(3), torch.zeros(3), state=torch.zeros(2, 2), at=0.5)
+    plain, x = fm.data.as_data(torch.randn(20, 2), standardise=False), torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="with_state"):
+        fm.FlowMap(network)(x, 1.0, 0.0)
+    with pytest.raises(ValueError, match="with_state"):
+        fm.methods.lmd(teacher=Glass(bed_g().law)).loss(fm.FlowMap(fm.networks.MLP(1, width=8, depth=1)), x[:, :1])
+    with pytest.raises(ValueError, match="with_state"):
+        next(iter(fm.train(fm.FlowMap(network), fm.methods.meta_flow_map(), plain, steps=1, progress_bar=False)))
     assert fm.networks.StateInput.shape_for((3, 8, 8)) == (7, 8, 8)
     with pytest.raises(TypeError, match="velocity"):
         fm.methods.diamond(None)
@@ -162,7 +169,7 @@ def test_a_small_map_learns_the_posterior(name):
     flow = fm.FlowMap(fm.networks.StateInput(fm.networks.MLP((3,), width=96, depth=3)))
     options = {} if name == "meta_flow_map" else {"teacher": bed.law}
     method = getattr(fm.methods, name)(**options)
-    for last in fm.train(flow, method, data, steps=1500, batch_size=512, ema=0.995, progress_bar=False):  # noqa: B007
+    for last in fm.train(flow, method, data, steps=900, batch_size=512, ema=0.995, progress_bar=False):  # noqa: B007
         pass
     state = torch.full((4000, 1), 0.3)
     drawn = fm.sample(last.ema, torch.randn(4000, 1), 2, condition={"state": state, "at": 0.5 + 0 * state[:, 0]})

@@ -102,7 +102,7 @@ def exact_draw(law, state, at, z):
     p = 0.5 * torch.erfc(-z / math.sqrt(2))
     low, high = torch.full_like(z, -9.0), torch.full_like(z, 9.0)
     with torch.no_grad():
-        for _ in range(60):
+        for _ in range(40):
             middle = (low + high) / 2
             below = (weights * torch.distributions.Normal(means, stds).cdf(middle)).sum(1, keepdim=True) < p
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
@@ -118,7 +118,7 @@ STEP = -1.0357752217  # c grad V of bed G at (X, T)
 
 
 @pytest.mark.parametrize("by_gradient", [True, False])
-@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize("draws", [1, 2])
 def test_the_gradient_of_tilting_is_unbiased(draws, by_gradient):
     """Row 22: zero in expectation at the tilted velocity, and 2 E[w] (d - c grad V) elsewhere; 4 standard errors."""
     bed = bed_g()
@@ -126,7 +126,7 @@ def test_the_gradient_of_tilting_is_unbiased(draws, by_gradient):
     assert float(exact) == pytest.approx(STEP)
     mean_w = float(bed.value(torch.tensor([[X]]).double(), T).exp())
     for shift in (STEP, 0.0, STEP + 1):
-        found = gradient_at(bed, X, T, shift, draws=draws, n=40_000, by_gradient=by_gradient)
+        found = gradient_at(bed, X, T, shift, draws=draws, n=15_000, by_gradient=by_gradient)
         error = float(found.std()) / len(found) ** 0.5
         assert abs(float(found.mean()) - 2 * mean_w * (shift - STEP)) < 4 * error
         assert 4 * error < abs(mean_w)  # the check can fail
@@ -141,7 +141,7 @@ def test_tilting_is_unbiased_on_every_path(path, by_gradient):
     step = float(bed.tilted[0].velocity(state, T) - bed.law.velocity(state, T))
     mean_w = float(bed.value(state, T).exp())
     for shift, zero in ((step, True), (0.5 * step, False)):
-        found = gradient_at(bed, float(state), T, shift, draws=1, n=20_000, by_gradient=by_gradient)
+        found = gradient_at(bed, float(state), T, shift, draws=1, n=8000, by_gradient=by_gradient)
         error = float(found.std()) / len(found) ** 0.5
         assert abs(float(found.mean()) - 2 * mean_w * (shift - step)) < 4 * error
         assert zero or abs(float(found.mean())) > 4 * error
@@ -149,7 +149,7 @@ def test_tilting_is_unbiased_on_every_path(path, by_gradient):
 
 def test_the_naive_square_has_another_minimum():
     """Negative control: the square of w d - c grad w is stationary at c E[w grad w] / E[w^2]."""
-    bed, n = bed_g(), 100_000
+    bed, n = bed_g(), 60_000
     torch.manual_seed(0)
     x = torch.full((n, 1), X, dtype=torch.float64, requires_grad=True)
     w = exact_draw(bed.law, x, torch.full((n, 1), T).double(), randn(n, 1))[:, 0].exp()
@@ -164,7 +164,7 @@ def test_the_naive_square_has_another_minimum():
 def test_draws_by_glass_have_the_gradient_in_the_limit_of_many_steps():
     bed, n = bed_e(), 4000
     flow, states, s = fm.FlowMap(Constant(bed.law)), torch.full((n, 1), X).double(), torch.full((n, 1), T).double()
-    method = fm.methods.tilting(row_reward, 1.0, bed.law, steps=60, draws=2, diagonal=1.0)
+    method = fm.methods.tilting(row_reward, 1.0, bed.law, steps=16, draws=2, diagonal=1.0)
     [term] = method.terms
     torch.manual_seed(0)
     pair = term.draw(fm.velocity.Pair(states, states, bed.law.path, {}), times=(s[:, 0], s[:, 0]))
@@ -292,7 +292,7 @@ def grpo_gradients(n, shift=0.0, beta=1.0, width=0.1, reward=row_reward):
 
 def test_the_policy_gradient_misses_the_last_jump():
     """Row 22: two jumps at t = 1/2 of N(0, 1), r = x: the score-function part is 0.7071 of 1.7071, pathwise adds 1."""
-    n = 200_000
+    n = 100_000
     found, terms = grpo_gradients(n)
     # the row's part is (x - mean) z with x = 0.7071 (z_0 + z), a standard deviation of about 1.22
     assert abs(float(-found["policy"]) - 0.5**0.5) < 4 * 1.6 / n**0.5
@@ -437,7 +437,7 @@ def test_the_passes_of_a_step_are_what_is_counted():
 class Wide(nn.Module):
     """Six wide layers between thin ends."""
 
-    def __init__(self, inputs=2, width=256):
+    def __init__(self, inputs=2, width=160):
         super().__init__()
         self.input, self.output = nn.Linear(inputs + 2, width), nn.Linear(width, inputs)
         self.inner = nn.ModuleList(nn.Linear(width, width) for _ in range(6))
@@ -449,6 +449,7 @@ class Wide(nn.Module):
         return self.output(torch.tanh(h))
 
 
+@pytest.mark.slow
 def test_low_rank_adapters_alone_are_trained():
     """With LoRA the reference is the map before training; it shares the frozen weights."""
     from flowmaps.integrations.peft import lora

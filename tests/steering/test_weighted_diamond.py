@@ -17,7 +17,7 @@ T, THERE = 0.5, 2 / 3  # the signal-to-noise ratio falls by 4
 @pytest.fixture(scope="module")
 def problem():
     law = bed_g().law
-    x, z = torch.tensor([[0.3]], dtype=torch.float64), torch.linspace(-12, 12, 4001, dtype=torch.float64)[:, None]
+    x, z = torch.tensor([[0.3]], dtype=torch.float64), torch.linspace(-12, 12, 3001, dtype=torch.float64)[:, None]
     return law, x, z, law.flow_map(z, THERE, 0.0, tolerance=1e-9)
 
 
@@ -57,13 +57,13 @@ def test_the_look_ahead_has_these_weights(problem):
     """The library's draws, within 4 standard errors of their weighted mean; equal weights fail."""
     law, x, _, _ = problem
     torch.manual_seed(0)
-    n = 8_000
+    n = 6000
     outlook = look.renoise(n, 4.0, law.log_prob)(law, x, T)
     X, weight = outlook.draws[:, 0, 0], outlook.log_weights[:, 0].softmax(0)
     for power, exact in zip((1, 2), bed_g().numbers["moments"], strict=True):
         mean = float(weight @ X**power)
         error = float((weight**2 @ (X**power - mean) ** 2).sqrt())
         assert abs(mean - exact) < 4 * error + 5e-4
-    assert float(1 / (weight**2).sum()) / n == pytest.approx(0.756, abs=0.02)
+    assert float(1 / (weight**2).sum()) / n == pytest.approx(0.756, abs=0.03)
     equal = look.renoise(n, 4.0)(law, x, T)
     assert equal.log_weights is None and abs(float(equal.draws.mean()) - 0.979) > 0.5

@@ -104,6 +104,19 @@ def test_an_early_stop_of_the_posterior_flow_is_a_draw_of_the_kernel():
         assert abs(float(a.mean() - b.mean())) < 4 * float((a.var() + b.var()) / n) ** 0.5
 
 
+@ALL
+def test_draws_by_few_steps_converge_with_the_square(path):
+    """The largest error against the exact flow of the posterior; it falls with the square of the steps."""
+    law, noise = bed_g().on(path).law, randn(40, 1, seed=5)
+    state, at = randn(40, 1), torch.linspace(0.3, 0.8, 40).double()
+    end = law.posterior_of_data(state, at).flow_map(path.sigma(torch.ones(())) * noise, 1.0, 0.0, tolerance=1e-6)
+    glass = Glass(law).given(state=state, at=at)
+    coarse, fine = (float((glass.draw(noise, steps) - end).square().mean().sqrt()) for steps in (8, 64))
+    assert fine < 2e-3 and coarse / fine > 12  # 8 times the steps: a method of first order gains a factor of 8
+    with pytest.raises(ValueError, match="steps"):
+        glass.draw(noise, 0)
+
+
 def test_a_learned_map_and_its_conditions_go_through():
     """The flow gets its own conditions; the weights of a frozen one are constants; rows do not see each other."""
     network = fm.networks.MLP(shape=(2,), width=16, depth=2, classes=3)
