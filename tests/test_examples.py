@@ -254,6 +254,15 @@ def test_an_example_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert out.exists() and f"wrote {out}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_trained_map_is_steered_by_a_measurement(example):
+    """Particles have the residual of the posterior and its evidence; a point as look-ahead has neither."""
+    found = example("15_steering", 600)
+    assert found["residual / noise, particles"] == pytest.approx(found["residual / noise, the posterior"], abs=0.2)
+    assert found["residual / noise, a point as look-ahead"] < 0.3 < 3 < found["residual / noise, one jump, not steered"]
+    assert found["log p(y), particles"] == pytest.approx(found["log p(y), exact"], abs=0.4)
+
+
 def test_the_list_of_examples_is_whole_and_in_order():
     numbered = sorted(path.name for path in EXAMPLES.glob("[0-9][0-9]_*.py"))
     assert re.findall(r"^\| \[`(.*?)`\]", (EXAMPLES / "README.md").read_text(), flags=re.MULTILINE) == numbered
