@@ -263,6 +263,15 @@ def test_a_trained_map_is_steered_by_a_measurement(example):
     assert found["log p(y), particles"] == pytest.approx(found["log p(y), exact"], abs=0.4)
 
 
+@pytest.mark.slow
+def test_digits_are_restored_from_measurements(example):
+    """After a short training the draws fit each measurement about as well as its noise lets them."""
+    found = example("16_inverse_problems", 200)
+    for name in ("inpainting", "deblurring", "super-resolution"):
+        assert 0.8 < found[f"residual / noise, {name}, dps"] < 2.5
+        assert found[f"PSNR of the mean, {name}, dps"] > 12
+
+
 def test_the_list_of_examples_is_whole_and_in_order():
     numbered = sorted(path.name for path in EXAMPLES.glob("[0-9][0-9]_*.py"))
     assert re.findall(r"^\| \[`(.*?)`\]", (EXAMPLES / "README.md").read_text(), flags=re.MULTILINE) == numbered
