@@ -189,6 +189,10 @@ class Linearised:
     operator: Operator
     z: Tensor
 
+    def of_rows(self, n: int) -> Linearised:
+        """The derivative of a linear operator for n rows."""
+        return Linearised(self.operator, torch.zeros_like(self.z[:1]).expand(n, *self.z.shape[1:]))
+
     def forward(self, v: Tensor) -> Tensor:
         """J v, (B, M), differentiable in v."""
         if self.operator.linear:

@@ -58,19 +58,24 @@ class Spread:
             return variance * u + A.forward(self(A.adjoint(u)))
 
         if residual.shape[1] <= DENSE:
-            return _dense(residual, variance, covariance)
+            unit = torch.eye(residual.shape[1]).to(residual)
+            if self.variance is not None and A.operator.linear:  # A A^T is the same for all rows
+                gram = A.of_rows(len(unit))
+                product = self.variance.reshape(-1, 1, 1) * gram.forward(gram.adjoint(unit))
+                return _dense(residual, variance, variance * unit + product)
+            return _dense(residual, variance, torch.stack([covariance(one.expand_as(residual)) for one in unit], 1))
         with torch.no_grad():
             u = conjugate_gradients(covariance, residual.detach(), ITERATIONS)
         square = (2 * u * residual - u * covariance(u)).sum(1)  # residual . S^-1 residual, with its gradient
-        z = torch.randint(0, 2, (self.probes, *residual.shape), device=residual.device).to(residual) * 2 - 1
+        # the same probes for all rows: their error is a common factor of the weights of particles, which cancels
+        z = torch.randint(0, 2, (self.probes, 1, residual.shape[1]), device=residual.device).to(residual) * 2 - 1
+        z = z.expand(self.probes, *residual.shape)
         diagonal = torch.stack([(probe * covariance(probe)).mean(1) for probe in z]).mean(0).clamp(min=variance)
         return -0.5 * (square + residual.shape[1] * (2 * math.pi * diagonal).log())
 
 
-def _dense(residual: Tensor, variance: float, covariance: Callable[[Tensor], Tensor]) -> Tensor:
+def _dense(residual: Tensor, variance: float, S: Tensor) -> Tensor:
     """The log-density with the covariance written out, (B, M, M)."""
-    unit = torch.eye(residual.shape[1]).to(residual)
-    S = torch.stack([covariance(one.expand_as(residual)) for one in unit], 1)
     S = (S + S.mT) / 2  # the Jacobian of a learned denoiser is symmetric, with no negative eigenvalues, up to its error
     with torch.no_grad():
         values, axes = torch.linalg.eigh(S)

@@ -97,6 +97,14 @@ def test_the_gradient_of_a_widened_likelihood_is_right_for_many_measured_values(
     )
 
 
+def test_the_estimate_of_a_determinant_does_not_weigh_rows():
+    """Equal rows have equal values, or particles would be resampled by the noise of the probes."""
+    x0 = images(1, 12).expand(4, -1, -1, -1)
+    reward = R.Likelihood(R.blur(0.8), randn(2, 12, 12, seed=1), 0.3)
+    found = reward.widened(x0, Spread(torch.full((4, 1, 1, 1), 0.7).double()))
+    torch.testing.assert_close(found, found[:1].expand(4))
+
+
 def test_a_covariance_with_negative_eigenvalues_is_widened_by_none():
     """The Jacobian of a learned denoiser may have some: those directions get the noise of the measurement alone."""
     x0, C = images(2, 8), torch.diag(torch.linspace(-1.0, 1.0, 128).double())
