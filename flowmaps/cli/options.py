@@ -207,7 +207,8 @@ class Compare(Training):
     methods: str = "meanflow,imf,lsd,shortcut"
     """Names of methods, separated by commas; also functions of your own, MODULE:NAME."""
     budget: str | None = None
-    """Training time of each method: 30s, 2m, 1h30m. Such runs do not give the same numbers twice."""
+    """Processor time of each method, the sum over all threads: 30s, 2m, 1h30m. On a GPU: the time that passes. Such
+    runs do not give the same numbers twice."""
     steps: int | None = None
     """Training steps of each method, instead of --budget. None: 5000 without a budget."""
     teacher: Path | None = None
