@@ -12,6 +12,7 @@ NAMES = (
     "pretrained",
     "checkerboard",
     "landscape",
+    "one_step",
 )
 
 

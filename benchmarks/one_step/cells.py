@@ -163,12 +163,9 @@ class Cells:
             spent["coupling_seconds"] = time.process_time() - began
         left = self.budget - spent.get("coupling_seconds", 0.0)
         if left <= 0:
-            raise ValueError(
-                f"the couplings took {spent['coupling_seconds']:.0f} s, and the budget is {self.budget:g} s"
-            )
-        began = time.process_time()
-        method_made = entry.method(teacher)
-        *_, last = fm.train(flow, method_made, data, seconds=left, clock="processor", seed=seed, **TRAINING)
+            raise ValueError(f"the couplings took {-left:.0f} s more than the budget of {self.budget:g} s")
+        began, length = time.process_time(), {"seconds": left, "clock": "processor"}
+        *_, last = fm.train(flow, entry.method(teacher), data, seed=seed, **length, **TRAINING)
         spent |= {"steps": last.step, "seconds": last.seconds, "process_seconds": time.process_time() - began}
         return last.ema.eval(), spent
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks.landscape_tables import COLUMNS, PANEL, panel, save, stored
-from benchmarks.one_step.cells import COUPLINGS, EULER, HEUN, REFERENCE, data_of
+from benchmarks.landscape_tables import COLUMNS, PANEL, SHOWN, panel, save, stored
+from benchmarks.one_step.cells import COUPLINGS, EULER, HEUN, LINES, REFERENCE, data_of
 from benchmarks.one_step.methods import GROUPS, METHODS
 from benchmarks.one_step.sets import BESIDE, MARKED, SETS
 from benchmarks.tables import markdown
@@ -28,6 +28,8 @@ RESOLVED = 2.0
 
 Cell = Mapping[str, Any]
 Sampler = tuple[str, int]
+MANY: tuple[Sampler, ...] = (("euler", EULER), ("heun", HEUN))
+"""The samplers of the reference."""
 
 
 @dataclass(frozen=True)
@@ -170,16 +172,13 @@ def table(measured: Measured) -> str:
     titles = measured.measures
     against = [f"{title} / {EULER} Euler" for title in MARKED[measured.kind].values()]
     against += [f"{title} / {HEUN} Heun" for title in MARKED[measured.kind].values()]
-    lines = [line_of(measured, f"flow_matching, {n} {s.capitalize()} steps", REFERENCE, (s, n)) for s, n in MANY]
+    lines = [line_of(measured, f"{REFERENCE}, {n} {s.capitalize()} steps", REFERENCE, (s, n)) for s, n in MANY]
     others = [name for group in ("scratch", "distillation", "settings") for name in GROUPS[group]]
     others = [name for name in others if METHODS[name].group in BOUNDS or measured.seeds(name)]
     lines += [line_of(measured, name, name, ("jump", 1)) for name in others]
     floors = [plus_minus(*measured.floor(key)) for key in titles]
     lines.append(["data against data (floor)", "", *floors, *[""] * (len(against) + 2)])
     return markdown(["one jump", "group", *titles.values(), *against, "seeds", "steps of training"], lines)
-
-
-MANY: tuple[Sampler, ...] = (("euler", EULER), ("heun", HEUN))
 
 
 def line_of(measured: Measured, title: str, method: str, sampler: Sampler) -> list[str]:
@@ -222,9 +221,6 @@ def notes(measured: Measured) -> str:
 
 def picture(measured: Measured, out: Path) -> None:
     """Draw data and the stored samples of every method side by side, with their distances."""
-    from benchmarks.landscape_tables import SHOWN
-    from benchmarks.one_step.cells import LINES
-
     names = [name for name in METHODS if (out / measured.name / f"{name}.npz").exists() and measured.seeds(name)]
     if not names:
         return

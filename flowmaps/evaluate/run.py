@@ -82,6 +82,7 @@ def evaluate(
     expect_flow(flow)
     at_least(1, **given(batch_size=batch_size))
     check_seed(seed)
+    step = named(ode_step)
     data = data if isinstance(data, Data) else as_data(data, standardise=False)
     data = with_units(data, flow.units) if data.units is None else data
     labels = uses_labels(flow.network, data, labels)
@@ -99,7 +100,7 @@ def evaluate(
     found = list(measures(data, rows, features, seed))
     counts = [max(measure.least for measure in found), max(measure.wanted for measure in found)]
     setup = Setup.make(flow, data, *counts, seed=seed, batch_size=batch_size, labels=labels)
-    chosen = samplers(flow, size.jumps, size.ode_steps, named(ode_step))
+    chosen = samplers(flow, size.jumps, size.ode_steps, step)
     with _evaluating(flow), _saying(say, setup, chosen, size):
         table = [_row(setup, sampler, found) for sampler in chosen]
         truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}

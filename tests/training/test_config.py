@@ -109,6 +109,7 @@ def test_settings_that_cannot_be_are_refused():
         ({"steps": 0}, "steps must be at least 1"),
         ({"steps": 1, "lr": float("inf")}, "lr must be finite, got inf"),
         ({"steps": 1, "keep": 0}, "keep must be at least 1"),
+        ({"seconds": 1.0, "clock": "wall"}, 'clock must be "processor" or None'),
         ({"steps": 1, "precision": "half"}, 'precision must be "no" or "bf16"'),
         ({"steps": 1, "fingerprint": "all"}, 'fingerprint must be "samples", "whole" or "off"'),
     ]:

@@ -94,6 +94,25 @@ def test_a_time_budget_ends_and_counts_no_pauses():
     assert state.seconds >= 0.05 and state.progress == 1 and state.step > 3
 
 
+def test_a_budget_of_processor_time_counts_the_work_alone(monkeypatch):
+    """Each step waits for the data far longer than the whole budget, and only its work counts."""
+    clock = {"wall": 0.0, "work": 0.0}
+    monkeypatch.setattr("time.perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr("time.process_time", lambda: clock["work"])
+
+    class Waits(Linear):
+        def forward(self, x, s, t):
+            clock["wall"], clock["work"] = clock["wall"] + 100.0, clock["work"] + 1.0
+            return super().forward(x, s, t)
+
+    def trained(**settings):
+        *_, last = train(fm.FlowMap(Waits()), fm.methods.flow_matching(), GAUSSIAN, seconds=6.0, **settings, **QUIET)
+        return last.step, last.seconds
+
+    assert trained(clock="processor") == (9, 6.0), "the first three steps do not count"
+    assert trained() == (4, 100.0)
+
+
 def test_the_whole_batch_is_used_and_labels_reach_a_network_that_takes_them():
     class Labelled(Linear):
         def forward(self, x, s, t, label):
