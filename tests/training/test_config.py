@@ -35,7 +35,7 @@ def test_the_defaults_are_the_ones_of_before():
         "ema": 0.999, "clip": None, "accumulate": 1, "shard": False, "seed": 0, "labels": None, "precision": "no",
         "compile": False, "out": None, "resume": False, "checkpoint_every": 1000, "keep": 3, "sample_every": 1000,
         "log_every": 50, "timeout": 1800.0, "trackers": ("tensorboard",), "progress_bar": True, "accelerator": None,
-        "notes": None, "fingerprint": "samples", "device": None,
+        "notes": None, "fingerprint": "samples", "device": None, "clock": None,
     }  # fmt: skip
 
 
