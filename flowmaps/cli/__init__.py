@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import io
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -18,7 +20,7 @@ try:
 except ImportError as error:
     raise ImportError(f"the command line needs {error.name}: {install('train')}") from None
 
-from .failures import CLOSED, explained, is_closed, once, say_error
+from .failures import CLOSED, explained, is_closed, once, out_of_box, say_error
 from .help import command_help, program_help, unknown_option
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
 from .options_distill import Distill
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stop.__context__, BrokenPipeError):  # rich leaves like this
             return CLOSED
         if options is None and isinstance(stop, SystemExit):
-            raise  # of the parser: a wrong command line, or --help
+            raise  # after --help and --version
         say_error("stopped" + KEPT.get(type(options), ""))
         return 130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)
     except Exception as error:
@@ -157,7 +159,7 @@ def part() -> None:
 
 
 def parse(argv: Sequence[str]) -> Command | Distill | Export:
-    """Parse the words of a command. Exits with code 2 for a wrong command line, and 0 after --help and --version."""
+    """Parse the words of a command. Exits with code 0 after --help and --version; ValueError if the line is wrong."""
     if (ended := asked(argv)) is not None:
         raise SystemExit(ended)
     options = _parse(argv)
@@ -169,9 +171,18 @@ def parse(argv: Sequence[str]) -> Command | Distill | Export:
 
 
 def _parse(argv: Sequence[str], train: Train | None = None) -> Command | Distill | Export:
-    """Parse a command line, with `train` as the defaults of the command of that name."""
+    """Parse a command line, with `train` as the defaults of the command of that name.
+
+    Raises:
+        ValueError: It is wrong, in the words of the parser.
+    """
     kind: Any = BY_NAME[argv[0]]
-    return tyro.cli(kind, args=argv[1:], prog=f"flowmaps {argv[0]}", default=train, add_help=False)
+    prog, box = f"flowmaps {argv[0]}", io.StringIO()
+    try:
+        with redirect_stderr(box):
+            return tyro.cli(kind, args=argv[1:], prog=prog, default=train, add_help=False)
+    except SystemExit:
+        raise ValueError(f"{out_of_box(box.getvalue())}; {prog} --help explains the command") from None
 
 
 def run(options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import select
 import sys
 import traceback
@@ -82,6 +83,18 @@ def is_closed(stream: TextIO) -> bool:
             return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return True
+
+
+def out_of_box(text: str) -> str:
+    """The sentence of the parser, without its title, its lines and the help of the option.
+
+    The parser draws a box with the title in its border; a terminal without such characters gets a title, a rule and the
+    sentence.
+    """
+    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    parts = re.split(r"^[─-]+$", "\n".join(lines), flags=re.M)
+    sentence = parts[0 if "╭" in text else 1]
+    return " ".join(sentence.split()).removesuffix("(required)").rstrip(" .")
 
 
 def say_error(text: str) -> None:

@@ -156,6 +156,29 @@ def test_an_error_of_the_parser_is_a_sentence_too(monkeypatch, capsys):
         main(["methods", "--debug"])
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "train digits --lr abc",
+            "Error parsing --lr: could not convert string to float: 'abc'; flowmaps train",
+        ),
+        ("train digits --network foo", "invalid choice 'foo' for argument '--network'. Expected one of ('auto', 'mlp'"),
+        ("train", "Missing from flowmaps train: DATA checkerboard, eight_gaussians"),
+        ("train digits --steps", "Missing value for argument '--steps'. Expected 1 values; flowmaps train --help"),
+        ("sample", "Missing from flowmaps sample: RUN The run folder; flowmaps sample --help explains the command"),
+        ("sample runs/x --steps 1.5", "Error parsing --steps: invalid literal for int() with base 10: '1.5'; flowmaps"),
+        ("evaluate runs/x y", "Unrecognized options: y; flowmaps evaluate --help explains the command"),
+    ],
+)
+@pytest.mark.parametrize("boxes", [True, False])
+def test_a_wrong_word_is_one_line(words, sentence, boxes, capsys, monkeypatch):
+    monkeypatch.setattr(type(sys.stdout), "encoding", "utf-8" if boxes else "ascii", raising=False)
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {sentence}") and said.count("\n") == 1 and not set("╭│╰─") & set(said)
+
+
 def test_a_long_text_of_a_library_is_cut(monkeypatch, capsys):
     _, text = told(monkeypatch, capsys, raising(KeyError("x" * 10_000)))
     assert len(text) < failures.LONGEST + 200
