@@ -111,8 +111,8 @@ class TrainConfig(LearningConfig, KeepingConfig):
     seconds: float | None = None
     """Length of training in seconds spent on steps. Such a run is not reproducible."""
     clock: Literal["processor"] | None = None
-    """Clock of `seconds`. "processor": the processor time of this process, the sum over its threads, without the work of
-    a GPU; other load of the machine changes it less. None: the time that passes."""
+    """Clock of `seconds`. "processor": the processor time of this process, the sum over its threads, without the work
+    of a GPU; other load of the machine changes it less. None: the time that passes."""
     optimizer: MakeOptimizer | None = None
     """Function from weights to an optimizer, with its own learning rates. None: AdamW with betas (0.9, 0.95), no weight
     decay and rate `lr`. Each auxiliary network (`method.auxiliaries`) gets a separate optimizer: the one it declares,
