@@ -16,7 +16,7 @@ from torch import Tensor
 SCALES = ("guidance", "guidance_from", "guidance_to")
 """Conditions of guidance, which `FlowMap.guidance` describes."""
 NULL = "null condition"
-"""Kind of the warnings about a null condition that was never trained, of which one is given."""
+"""Kind of the warnings about a null condition that was never trained; only the first one is shown."""
 NEAR = 0.05
 """Gap s - t in the middle of time below which jumps are short enough to train the velocity, their limit, too."""
 

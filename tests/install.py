@@ -117,7 +117,7 @@ def build(home):
     """Build the source archive, and the wheel from it alone."""
     sdist = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
     run(sys.executable, "-c", sdist, home, cwd=ROOT)
-    shutil.rmtree(ROOT / "flowmaps.egg-info")  # its version would hide that of an installation
+    shutil.rmtree(ROOT / "flowmaps.egg-info")  # otherwise its version would hide the installed one
     [archive] = home.glob("*.tar.gz")
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home, archive)
     [wheel] = home.glob("*.whl")

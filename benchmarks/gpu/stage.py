@@ -84,7 +84,7 @@ def waited() -> float:
 
 
 def run(name: str, out: Path, small: bool, commit: str = "", seconds: Callable[[], float] = waited) -> None:
-    """Run a stage, and write its result after every part: what was found, and why it ended before its end."""
+    """Run a stage, and write its result after every part: the numbers, and the reason if it ended early."""
     path = out / f"{name}.json"
     head = {"stage": name, "rehearsal": small, **facts(commit)}
     found: dict[str, Any] = {}

@@ -4,7 +4,7 @@ A wrong type is a TypeError, a wrong value a ValueError. The message says the ex
 """
 
 from .devices import device_of
-from .names import did_you_mean, expect_path, install, refuse_factory
+from .names import did_you_mean, expect_path, install, listed, refuse_factory
 from .numbers import (
     MOST_CLASSES,
     MOST_LAYERS,
@@ -38,7 +38,6 @@ from .tensors import (
 __all__ = [
     "MOST_CLASSES", "MOST_LAYERS", "MOST_VALUES", "MOST_WIDTH", "at_least", "between", "brief", "brief_repr",
     "check_seed", "checked", "device_of", "did_you_mean", "expect_finite", "expect_floating", "expect_path",
-    "expect_tensor", "expect_two_times", "finite", "given", "install", "is_readable", "numbered", "positive",
-    "refuse_factory",
-    "refuse_written", "shown", "truth", "version", "whole", "within",
+    "expect_tensor", "expect_two_times", "finite", "given", "install", "is_readable", "listed", "numbered", "positive",
+    "refuse_factory", "refuse_written", "shown", "truth", "version", "whole", "within",
 ]  # fmt: skip

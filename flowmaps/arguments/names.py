@@ -39,6 +39,11 @@ def install(extra: str) -> str:
     return f'pip install ".[{extra}]" in a clone of flowmaps'
 
 
+def listed(names: str) -> list[str]:
+    """The names in a text such as "height, weight" or "[height]", as a person types them in a shell."""
+    return [name.strip(" \t\"'") for name in names.strip("[]() ").split(",")]
+
+
 def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
     """Hint for an unknown word, to end an error message with.
 

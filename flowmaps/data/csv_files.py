@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arguments import listed
 from .array_files import Array
 from .arrays import array_data
 from .check import LABEL_NAMES
@@ -126,7 +127,7 @@ def _table(
 def _chosen(columns: Sequence[str | int] | str | None, names: list[str]) -> list[str] | None:
     """The names of columns that are given as a list, or as a text such as "height, weight"."""
     if isinstance(columns, str) and columns not in names:
-        columns = [name.strip(" \t\"'") for name in columns.strip("[]() ").split(",")]
+        columns = listed(columns)
     if isinstance(columns, str | int):
         columns = [columns]
     return None if columns is None else [str(name) for name in columns]

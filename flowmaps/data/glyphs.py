@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from ..arguments import between, checked, did_you_mean, install, shown
+from ..arguments import between, checked, did_you_mean, install, listed, shown
 from ..files import checksum, opened_tensors, replacing, save_tensors, tensors_checksum
 from .core import Data
 from .scripts import SCRIPTS, STYLES, kinship, script_of, style
@@ -35,7 +35,7 @@ VERSION = 1
 @checked
 def glyphs(
     size: int = 16,
-    fonts: Sequence[str] | None = None,
+    fonts: Sequence[str] | str | None = None,
     label: Literal["script", "style", "both"] = "script",
     given: Sequence[Property] = (),
 ) -> Data:
@@ -60,7 +60,7 @@ def glyphs(
 
     Args:
         size: Height and width in pixels, 16 to 64.
-        fonts: Names of font files without ending, such as "DejaVuSans". None: all.
+        fonts: Names of font files without ending, a list or a text such as "DejaVuSans, cmr10". None: all.
         label: The classes: "script" (19, also mathematics, arrows, symbols and others, by names in Unicode), "style"
             (12: sans, serif and mono, each also bold, italic and both), or "both" (228 pairs, not all in use).
         given: Other conditions, among "script" and "style", for a network of yours that takes arguments with these
@@ -106,17 +106,18 @@ def font_files() -> dict[str, Path]:
     return found
 
 
-def _chosen(fonts: Sequence[str] | None) -> dict[str, Path]:
+def _chosen(fonts: Sequence[str] | str | None) -> dict[str, Path]:
     """The font files with these names, in the order of `font_files`. Raises ValueError for another name."""
     found = font_files()
     if fonts is None:
         return found
-    listed = isinstance(fonts, list | tuple) and all(isinstance(name, str) for name in fonts)
-    for name in fonts if listed and fonts else [""]:
+    names = listed(fonts) if isinstance(fonts, str) else fonts
+    are_names = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    for name in names if are_names and names else [""]:
         if name not in found:
             near = did_you_mean(name, found)
-            raise ValueError(f"fonts must be a list of names among {', '.join(found)}, got {shown(fonts)}{near}")
-    return {name: path for name, path in found.items() if name in fonts}
+            raise ValueError(f"fonts must be names among {', '.join(found)}, got {shown(fonts)}{near}")
+    return {name: path for name, path in found.items() if name in names}
 
 
 def _cached(fonts: Mapping[str, Path], size: int) -> dict[str, Tensor]:
@@ -186,7 +187,7 @@ def _pictures(path: Path, size: int) -> Iterator[tuple[int, str, bytes]]:
     font = FT2Font(path)
     room, border = size - 2 * (size // 16) - 1, 2  # an outline can lie across one pixel more than its length
     for code, index in sorted(font.get_charmap().items()):
-        if index == 0:  # .notdef, the box for what a font lacks
+        if index == 0:  # .notdef, the box for a missing character
             continue
         font.set_size(size, 72)
         glyph = font.load_glyph(index, LoadFlags.NO_HINTING)

@@ -50,9 +50,8 @@ def as_data(
       file;
     - a torch map-style data set of items x0, (x0, label) or dicts of them, or a list of such items;
     - a DataLoader, or any iterable of batches x0, (x0, label) or dicts of them that can be read more than once, such
-      as a `datasets.IterableDataset`, or the splits of an `IterableDatasetDict` like those of a table. Items with a
-      single label, numbers, tensors (D,) and images (C, H, W) are rows and not batches, except for a DataLoader that
-      makes batches.
+      as a `datasets.IterableDataset`, or an `IterableDatasetDict` with its splits. Items with a single label, numbers,
+      tensors (D,) and images (C, H, W) are rows and not batches, except for a DataLoader that makes batches.
 
     Tensors and items are images (C, H, W) in [-1, 1] (or uint8), or any other rows, and keep their floating-point
     dtype. Images (H, W, C) with one or three channels are turned, with a warning. Of finite sets a fifth, at most 10000

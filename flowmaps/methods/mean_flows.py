@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -226,7 +228,9 @@ def pixel_meanflow(
     )
 
 
-def denoised(flow: object, teacher: object, x: Tensor, s: Tensor, t: Tensor, *, compare: Compare = torch.sub) -> Tensor:
+def denoised(
+    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, compare: Callable[..., Any] = torch.sub
+) -> Any:
     """The denoised field of the linear path against the data of the pair.
 
         compare(x_s - s V(x_s, s, t), x_0)
@@ -237,9 +241,9 @@ def denoised(flow: object, teacher: object, x: Tensor, s: Tensor, t: Tensor, *, 
         x: Points x_s, (B, ...).
         s: Source times, (B, 1, ...).
         t: Target times, (B, 1, ...).
-        compare: Distance of two fields; by default their difference.
+        compare: Distance of two fields, or distances by name; by default their difference.
 
     Returns:
-        The distance returned by `compare`, (B, ...).
+        The result of `compare`: a distance (B, ...), or distances by name.
     """
-    return compare(x - s * flow.average_velocity(x, s, t), teacher.pair.x0)  # type: ignore[attr-defined]
+    return compare(x - s * flow.average_velocity(x, s, t), teacher.pair.x0)

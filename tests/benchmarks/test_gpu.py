@@ -1,4 +1,4 @@
-"""The benchmark of a GPU: stages that fail, hang or have no time leave the others; marks say what was not measured."""
+"""The benchmark of a GPU: a stage that fails, hangs or has no time leaves the others; missing numbers are said."""
 
 import json
 import sys

@@ -153,6 +153,11 @@ def test_labels_and_conditions_name_script_and_style():
     assert set(load("glyphs", fonts=["cmtt10"], label="style").draw(50).label.tolist()) == {STYLES.index("mono")}
 
 
+@pytest.mark.parametrize("text", ["cmr10, cmtt10", "[cmr10,cmtt10]", "['cmr10', 'cmtt10']"])
+def test_fonts_are_named_in_a_text_as_in_a_list(text):
+    assert module._chosen(text) == module._chosen(["cmr10", "cmtt10"]) and len(module._chosen("cmr10")) == 1
+
+
 def test_a_network_of_your_own_takes_the_style_as_a_second_condition():
     class Styled(torch.nn.Module):
         seen: list = []
@@ -230,9 +235,10 @@ def test_glyphs_that_cannot_be_kept_are_drawn_with_a_warning(home):
         ({"size": 15}, "size must be a whole number from 16 to 64, got 15"),
         ({"size": 65}, "from 16 to 64"),
         ({"fonts": ["DejaVuSan"]}, "did you mean DejaVuSans"),
-        ({"fonts": ["LastResortHE-Regular"]}, "fonts must be a list of names"),
-        ({"fonts": []}, "fonts must be a list"),
-        ({"fonts": "cmr10"}, "fonts must be a list of names"),
+        ({"fonts": ["LastResortHE-Regular"]}, "fonts must be names"),
+        ({"fonts": []}, "fonts must be names"),
+        ({"fonts": "cmr11"}, "fonts must be names.*did you mean cmr10"),
+        ({"fonts": 3}, "fonts must be"),
         ({"label": "font"}, "label must be one of script, style, both, got 'font'"),
         ({"given": ["weight"]}, "given must be a list of script and style"),
         ({"given": "style"}, "given must be a list"),

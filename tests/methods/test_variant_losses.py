@@ -185,7 +185,7 @@ def test_pixel_meanflow_counts_its_distances_in_proportion():
     loss = method.loss(flow, x0, noise=eps, times=(s, 0.5 * s))
     x = fm.path.linear.interpolate(x0, eps, s)
     distance = absolute(x - s[:, None] * flow.average_velocity(x, s, 0.5 * s), x0)[:, 0]
-    first = sum(term.share for term in method.terms if term.name != "denoised_distances")
+    first = sum(term.share for term in method.terms if term.name != "distances")
     for name, factor, scale in (("lpips", 0.4, 1), ("convnext", 0.1, 3)):
         value = scale * distance
         wanted = (factor * value / (value + 0.01) * (s < 0.8)).mean()

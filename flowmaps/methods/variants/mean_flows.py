@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -27,7 +27,7 @@ from ...times.samplers import (
 from ...velocity import Pair
 from ...velocity.sources import Conditional
 from ...weight import Weight, adaptive, by_interval, plain, squared
-from ..mean_flows import meanflow, pixel_meanflow, rectified_meanflow
+from ..mean_flows import denoised, meanflow, pixel_meanflow, rectified_meanflow
 from ..parts import clamped
 from ..shrinking_steps import alphaflow, geometric, soflow
 from .record import variant
@@ -99,8 +99,8 @@ def alphaflow_official(
 def soflow_imagenet(*, diagonal: float = 0.75, weight: Weight | None = None) -> Method:
     """`soflow` with the times of the code: t = min(second draw, s - 0.0001), so that s keeps its distribution.
 
-    The code's finite step is not shorter than 0.0001 either. Here the difference is that of two average velocities, so
-    that short steps lose no digits, and the step stays r (s - t).
+    The code's finite step is not shorter than 0.0001 either. Here two average velocities are subtracted, so short steps
+    lose no digits, and the step stays r (s - t).
 
     Args:
         diagonal: Share of the batch for the second term.
@@ -203,9 +203,10 @@ def pixel_meanflow_official(
     found |= {"convnext": (0.1, convnext)} if convnext is not None else {}
     ratio = (1 - perceptual) / perceptual
     seen = Term(
-        partial(denoised_distances, compare={name: distance for name, (_, distance) in found.items()}),
+        partial(denoised, compare=partial(distances, named={name: one for name, (_, one) in found.items()})),
         share=perceptual,
         times=mixture(diagonal, flat, pairs),
+        name="distances",
         weight={
             name: by_interval(partial(below_time, until=until, factor=ratio * factor), adaptive(1.0, 1e-2, plain))
             for name, (factor, _) in found.items()
@@ -270,21 +271,6 @@ class FlooredVelocity(Conditional):
         return super().velocity(x, t) * (expand(t, x) / self.min_time).clamp(max=1).to(x.dtype)
 
 
-def denoised_distances(
-    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, compare: dict[str, Compare]
-) -> dict[str, Tensor]:
-    """Distances of the denoised field of the linear path to the data of the pair, from one pass.
-
-    Args:
-        flow: The flow map.
-        teacher: The velocity of the sampled pair.
-        x: Points x_s, (B, ...).
-        s: Source times, (B, 1, ...).
-        t: Target times, (B, 1, ...).
-        compare: The distances by name.
-
-    Returns:
-        Each distance of x_s - s V(x_s, s, t) to x_0, (B, ...), by name.
-    """
-    field = x - s * flow.average_velocity(x, s, t)
-    return {name: distance(field, teacher.pair.x0) for name, distance in compare.items()}
+def distances(a: Tensor, b: Tensor, *, named: Mapping[str, Compare]) -> dict[str, Tensor]:
+    """Several distances of two fields, by name; `compare` of the rule `denoised`."""
+    return {name: distance(a, b) for name, distance in named.items()}
