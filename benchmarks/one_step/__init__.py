@@ -22,12 +22,11 @@ from pathlib import Path
 
 from benchmarks.one_step import report
 from benchmarks.one_step.cells import Cells, Named
+from benchmarks.one_step.measured import OUT
 from benchmarks.one_step.methods import GROUPS, METHODS
 from benchmarks.one_step.sets import SETS
 from flowmaps.cli.arguments import seconds_of
 
-BUDGET = "5m"
-"""Processor time of each training: the table takes two nights on two cores."""
 USUAL = "reference,scratch,distillation"
 
 
@@ -40,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seeds", default="0,1,2", help="(default: 0,1,2)")
     parser.add_argument(
-        "--budget", default=BUDGET, help=f"processor time of each training, 90s or 5m (default {BUDGET})"
+        "--budget", help="processor time of each training, 90s or 5m (default: by data set, see sets.py)"
     )
     parser.add_argument("--reverse", action="store_true", help="begin with the last cell")
     parser.add_argument("--tables", action="store_true", help="only rebuild tables and pictures from the results")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/one_step"))
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/benchmarks/one_step"), help="folder of the weights of the reference"
     )
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sets, methods = chosen(options.sets, SETS, {}), chosen(options.methods, METHODS, GROUPS)
     cells = [(name, method, int(seed)) for seed in options.seeds.split(",") for name in sets for method in methods]
     if not options.tables:
-        work = Cells(seconds_of(options.budget), options.out, options.runs)
+        work = Cells(options.budget and seconds_of(options.budget), options.out, options.runs)
         run(work, cells[:: -1 if options.reverse else 1])
     print(report.write(options.out))
 

@@ -15,13 +15,14 @@ import torch
 import flowmaps as fm
 from benchmarks.landscape_tables import SHOWN
 from benchmarks.landscape_tables import store as store_samples
-from benchmarks.one_step.methods import METHODS
-from benchmarks.one_step.sets import SETS
+from benchmarks.one_step.methods import BASE, METHODS
+from benchmarks.one_step.sets import BUDGETS, SETS
 from benchmarks.tables import machine
 from flowmaps.evaluate.features import is_classified
 from flowmaps.files import write_json
 from flowmaps.recipes import flow_for
 from flowmaps.runs.lock import FolderLock
+from flowmaps.training import State
 
 TRAINING: dict[str, Any] = {
     "batch_size": 256,
@@ -61,19 +62,28 @@ def features_of(name: str) -> fm.evaluate.Features | None:
     return fm.evaluate.classifier_features(fm.evaluate.train_classifier(data)) if is_classified(data) else None
 
 
+def evaluated(flow: fm.FlowMap, name: str, seed: int, **samplers: Any) -> dict[str, Any]:
+    """Measure a map on a data set."""
+    return fm.evaluate.evaluate(flow, data_of(name), features=features_of(name), seed=seed, **samplers, **EVALUATION)
+
+
 @dataclass(frozen=True)
 class Cells:
-    """The cells of one budget.
+    """The cells of one table.
 
     Args:
-        budget: Processor time of each training, in seconds.
+        budget: Processor time of each training, in seconds. None: the usual one of each data set.
         out: Folder of the results, a folder for each data set.
         runs: Folder of the weights of the reference.
     """
 
-    budget: float
+    budget: float | None
     out: Path
     runs: Path
+
+    def seconds(self, name: str) -> float:
+        """Processor time of each training on a data set."""
+        return BUDGETS[name] if self.budget is None else self.budget
 
     def target(self, name: str, method: str, seed: int) -> Path:
         """The file of a cell."""
@@ -108,10 +118,10 @@ class Cells:
         except BlockingIOError:
             return False
         found = json.loads(target.read_text())["budget"]
-        if found != self.budget:
+        if found != self.seconds(name):
             raise SystemExit(
-                f"{target} has a budget of {found:g} s and not of {self.budget:g} s: choose another folder (--out), or "
-                f"--budget {found:g}s"
+                f"{target} has a budget of {found:g} s and not of {self.seconds(name):g} s: choose another folder "
+                f"(--out), or --budget {found:g}s"
             )
         return True
 
@@ -121,7 +131,7 @@ class Cells:
 
     def attempt(self, name: str, method: str, seed: int) -> dict[str, Any]:
         """The content of a cell: its training and its evaluation, or the reason of a failure."""
-        about = {"set": name, "method": method, "seed": seed, "budget": self.budget, "machine": machine()}
+        about = {"set": name, "method": method, "seed": seed, "budget": self.seconds(name), "machine": machine()}
         try:
             return about | self.result(name, method, seed)
         except BlockingIOError:
@@ -132,24 +142,23 @@ class Cells:
 
     def result(self, name: str, method: str, seed: int) -> dict[str, Any]:
         """Train and measure a method, and store its samples of the first seed."""
-        reference = method == REFERENCE
-        flow, spent = self.reference(name, seed) if reference else self.trained(name, method, seed)
-        shared = {"features": features_of(name), "seed": seed, **EVALUATION}
-        evaluate = fm.evaluate.evaluate
-        if reference:
-            found = evaluate(flow, data_of(name), jumps=(), ode_steps=(EULER,), **shared)
-            heun = evaluate(flow, data_of(name), jumps=(), ode_steps=(HEUN,), ode_step="heun", **shared)
-            found["rows"] += heun["rows"]
+        if method == REFERENCE:
+            flow, spent = self.reference(name, seed)
+            found = evaluated(flow, name, seed, jumps=(), ode_steps=(EULER,))
+            found["rows"] += evaluated(flow, name, seed, jumps=(), ode_steps=(HEUN,), ode_step="heun")["rows"]
         else:
-            found = evaluate(flow, data_of(name), jumps=JUMPS, ode_steps=(), **shared)
+            last, spent = self.trained(name, method, seed)
+            flow = last.ema.eval()
+            found = evaluated(flow, name, seed, jumps=JUMPS, ode_steps=())
         if any(row["distance"] is None for row in found["rows"]):
             return {"training": spent, "failure": "its samples are not finite"}
         if seed == 0:
             self.store(flow, name, method)
-        return {"training": spent, "evaluation": found}
+        without = {"last": evaluated(last.flow.eval(), name, seed, jumps=(1,), ode_steps=())} if method == BASE else {}
+        return {"training": spent, "evaluation": found, **without}
 
-    def trained(self, name: str, method: str, seed: int) -> tuple[fm.FlowMap, Spent]:
-        """Train a method for the budget; return the averaged map and the cost."""
+    def trained(self, name: str, method: str, seed: int) -> tuple[State, Spent]:
+        """Train a method for the budget; return the state after the last step and the cost."""
         entry, data = METHODS[method], data_of(name)
         teacher = self.teacher(name, seed) if entry.is_taught else None
         torch.manual_seed(seed)
@@ -161,27 +170,27 @@ class Cells:
             began = time.process_time()
             data = fm.data.reflow(teacher, data, seed=seed, **COUPLINGS)
             spent["coupling_seconds"] = time.process_time() - began
-        left = self.budget - spent.get("coupling_seconds", 0.0)
+        left = self.seconds(name) - spent.get("coupling_seconds", 0.0)
         if left <= 0:
-            raise ValueError(f"the couplings took {-left:.0f} s more than the budget of {self.budget:g} s")
+            raise ValueError(f"the couplings took {-left:.0f} s more than the budget of {self.seconds(name):g} s")
         began, length = time.process_time(), {"seconds": left, "clock": "processor"}
         *_, last = fm.train(flow, entry.method(teacher), data, seed=seed, **length, **TRAINING)
         spent |= {"steps": last.step, "seconds": last.seconds, "process_seconds": time.process_time() - began}
-        return last.ema.eval(), spent
+        return last, spent
 
     def weights(self, name: str, seed: int) -> Path:
         """The file of the weights of the reference; its training is a JSON file beside it."""
-        return self.runs / f"{name}-{self.budget:g}s" / f"{REFERENCE}-{seed}.safetensors"
+        return self.runs / f"{name}-{self.seconds(name):g}s" / f"{REFERENCE}-{seed}.safetensors"
 
     def reference(self, name: str, seed: int) -> tuple[fm.FlowMap, Spent]:
         """The flow matching model of a seed, trained unless its weights are there. Its cell must be locked."""
         path = self.weights(name, seed)
         about = path.with_suffix(".json")
         if not path.exists() or not about.exists():
-            flow, spent = self.trained(name, REFERENCE, seed)
+            last, spent = self.trained(name, REFERENCE, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(about, spent)
-            fm.save(flow, path)
+            fm.save(last.ema.eval(), path)
         return fm.load(path), json.loads(about.read_text())
 
     def teacher(self, name: str, seed: int) -> fm.FlowMap:

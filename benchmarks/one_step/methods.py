@@ -11,6 +11,10 @@ from flowmaps.methods import Row
 from flowmaps.methods.landscape import row_named
 
 UNIFORM = fm.times.uniform_triangle(1e-3, 1.0)
+BASE = "imf"
+"""The method whose choices are changed one at a time."""
+RECIPE: dict[str, Any] = {"diagonal": 0.5, "power": 0}
+"""The settings of the base, which `flowmaps train` takes: `fm.recipes.method_for`."""
 EVEN: dict[str, Any] = {"times": UNIFORM, "weight": fm.weight.squared}
 
 
@@ -23,12 +27,14 @@ class Entry:
         group: "reference", "scratch", "distillation" or "settings".
         options: Settings that differ from the method's defaults.
         path: The path.
+        says: The change of the recipe that an entry of the group "settings" makes.
     """
 
     row: str
     group: str
     options: dict[str, Any] = field(default_factory=dict)
     path: Callable[[], fm.path.Path] = lambda: fm.path.linear
+    says: str = ""
 
     @property
     def about(self) -> Row:
@@ -50,25 +56,33 @@ class Entry:
         return {"only_source": self.about.only_source, "only_target": self.about.only_target, "path": self.path()}
 
 
-METHODS: dict[str, Entry] = {
-    "flow_matching": Entry("flow_matching", "reference", {"times": UNIFORM}),
-    "imf": Entry("imf", "scratch", {"diagonal": 0.75, "times": UNIFORM, "power": 0}),
-    "lsd": Entry("lsd", "scratch"),
-    "tvm": Entry("tvm", "scratch"),
-    "ict": Entry("ict", "scratch"),
-    "sct": Entry("sct", "scratch", path=lambda: fm.path.trigonometric),
-    "facm": Entry("facm", "distillation"),
-    "ayf_emd": Entry("ayf_emd", "distillation", EVEN),
-    "ayf_lmd": Entry("ayf_lmd", "distillation", EVEN),
-    "splitmeanflow": Entry("splitmeanflow", "distillation"),
-    "rectified_meanflow": Entry("rectified_meanflow", "distillation"),
-    "imf-paper": Entry("imf", "settings"),
-    "imf-paper-uniform-times": Entry("imf", "settings", {"times": UNIFORM}),
-    "imf-paper-plain-squares": Entry("imf", "settings", {"power": 0}),
-    "imf-paper-diagonal-75": Entry("imf", "settings", {"diagonal": 0.75}),
-}
-"""The methods by name. The group "settings" has the defaults of imf, which `flowmaps train` takes, and each of the
-settings of "imf" alone."""
+METHODS: dict[str, Entry] = (
+    {
+        "flow_matching": Entry("flow_matching", "reference", {"times": UNIFORM}),
+        BASE: Entry("imf", "scratch", RECIPE),
+        "lsd": Entry("lsd", "scratch"),
+        "tvm": Entry("tvm", "scratch"),
+        "ict": Entry("ict", "scratch"),
+        "sct": Entry("sct", "scratch", path=lambda: fm.path.trigonometric),
+        "facm": Entry("facm", "distillation"),
+        "ayf_emd": Entry("ayf_emd", "distillation", EVEN),
+        "ayf_lmd": Entry("ayf_lmd", "distillation", EVEN),
+        "splitmeanflow": Entry("splitmeanflow", "distillation"),
+        "rectified_meanflow": Entry("rectified_meanflow", "distillation"),
+    }
+    | {
+        f"{BASE}-{name}": Entry(row, "settings", RECIPE | changed, says=says)
+        for name, says, row, changed in (
+            ("adaptive", "adaptive weight, power 1", "imf", {"power": 1}),
+            ("uniform", "uniform times up to s = 1", "imf", {"times": UNIFORM}),
+            ("diagonal-75", "75 % of the rows on the diagonal", "imf", {"diagonal": 0.75}),
+            ("differences", "finite differences", "imf", {"derivative": fm.derivative.finite_difference()}),
+            ("conditional", "derivative along the conditional velocity (MeanFlow)", "meanflow", {}),
+        )
+    }
+    | {f"{BASE}-paper": Entry("imf", "settings", says="all settings of the paper")}
+)
+"""The methods by name. The group "settings" changes one choice of the recipe at a time."""
 
 GROUPS = {
     group: [name for name, entry in METHODS.items() if entry.group == group]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from statistics import mean
 
 from benchmarks.landscape_tables import COLUMNS, PANEL, SHOWN, panel, save, stored
+from benchmarks.one_step import ablation
 from benchmarks.one_step.cells import COUPLINGS, EULER, HEUN, LINES, REFERENCE, data_of
+from benchmarks.one_step.measured import MANY, RESOLVED, Measured, Sampler, command, read
 from benchmarks.one_step.methods import GROUPS, METHODS
-from benchmarks.one_step.sets import BESIDE, MARKED, SETS
+from benchmarks.one_step.sets import MARKED, SETS
 from benchmarks.tables import markdown
 from flowmaps.evaluate import Estimate
 from flowmaps.figures.style import figure, light
@@ -23,93 +22,6 @@ from flowmaps.files import write_text
 BOUNDS = {"scratch": 1.0, "distillation": 0.95}
 """The marks: one jump of the best method of a group over the Euler steps of the reference, at most."""
 NOT_MEASURED = "not measured"
-RESOLVED = 2.0
-"""Standard errors from which two distances differ."""
-
-Cell = Mapping[str, Any]
-Sampler = tuple[str, int]
-MANY: tuple[Sampler, ...] = (("euler", EULER), ("heun", HEUN))
-"""The samplers of the reference."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The measured cells of a data set.
-
-    Args:
-        name: The data set.
-        cells: The cells by method and seed, without failures.
-        failures: The reasons of the failed ones.
-    """
-
-    name: str
-    cells: Mapping[tuple[str, int], Cell]
-    failures: Mapping[tuple[str, int], str]
-
-    @property
-    def kind(self) -> str:
-        """The kind of the data, by the measures of a cell."""
-        some = next(iter(self.cells.values()))["evaluation"]["measures"]
-        return next(kind for kind, keys in MARKED.items() if keys.keys() <= some.keys())
-
-    @property
-    def measures(self) -> dict[str, str]:
-        """The measures of the table, with their headings."""
-        return {**MARKED[self.kind], **BESIDE[self.kind]}
-
-    def seeds(self, method: str) -> list[int]:
-        """The seeds of a method."""
-        return sorted(seed for name, seed in self.cells if name == method)
-
-    def value(self, method: str, sampler: Sampler, key: str, seeds: Sequence[int] | None = None) -> Estimate | None:
-        """The mean of a measure over seeds, with its standard error; None without a cell."""
-        seeds = self.seeds(method) if seeds is None else seeds
-        rows = [row_of(self.cells[method, seed], sampler) for seed in seeds]
-        return together([of_row(row, key) for row in rows])
-
-    def floor(self, key: str) -> Estimate:
-        """The measure of data against data, over all cells: it depends on the seed alone."""
-        heads = {seed: cell["evaluation"] for (_, seed), cell in self.cells.items()}
-        names = ("floor", "floor_stderr") if key == "distance" else (f"{key}_floor", f"{key}_floor_stderr")
-        return together([Estimate(*(head[name] for name in names)) for head in heads.values()]) or Estimate(0.0, 0.0)
-
-    def pair(self, method: str, key: str, many: Sampler) -> tuple[Estimate, Estimate] | None:
-        """One jump of a method and the reference, over the seeds of both; None without a common seed."""
-        seeds = [seed for seed in self.seeds(method) if (REFERENCE, seed) in self.cells]
-        one, other = self.value(method, ("jump", 1), key, seeds), self.value(REFERENCE, many, key, seeds)
-        return None if one is None or other is None else (one, other)
-
-    def best(self, group: str) -> str | None:
-        """The method of a group with the smallest distance in one jump, among those that have a reference."""
-        key = next(iter(MARKED[self.kind]))
-        found = {name: pair for name in GROUPS[group] if (pair := self.pair(name, key, ("euler", EULER)))}
-        return min(found, key=lambda name: found[name][0].value - found[name][1].value) if found else None
-
-
-def row_of(cell: Cell, sampler: Sampler) -> Mapping[str, Any]:
-    """The row of a sampler."""
-    return next(row for row in cell["evaluation"]["rows"] if (row["sampler"], row["steps"]) == sampler)
-
-
-def of_row(row: Mapping[str, Any], key: str) -> Estimate:
-    """A measure of a row with its standard error."""
-    return Estimate(row[key], row["stderr" if key == "distance" else f"{key}_stderr"])
-
-
-def together(values: Sequence[Estimate]) -> Estimate | None:
-    """The mean of several seeds; its error is their spread, or of one seed the error of the measurement."""
-    if len(values) < 2:
-        return values[0] if values else None
-    return Estimate(mean(one.value for one in values), stdev(one.value for one in values) / math.sqrt(len(values)))
-
-
-def read(out: Path, name: str) -> Measured | None:
-    """The cells of a data set; None without one that was measured."""
-    found = [json.loads(path.read_text()) for path in sorted((out / name).glob("*.json"))]
-    found = [cell for cell in found if cell["method"] in METHODS]
-    by = {(cell["method"], cell["seed"]): cell for cell in found}
-    good = {key: cell for key, cell in by.items() if "evaluation" in cell}
-    return Measured(name, good, {key: cell["failure"] for key, cell in by.items() if key not in good}) if good else None
 
 
 def write(out: Path) -> str:
@@ -118,8 +30,12 @@ def write(out: Path) -> str:
     parts = {"marks": marks(found)}
     for name, measured in found.items():
         if measured is not None:
-            parts[name] = f"{table(measured)}\n\n{notes(measured)}"
+            parts[name] = f"{table(measured)}\n\n{notes(measured, out)}"
             picture(measured, out)
+    ablated = {name: one for name, one in found.items() if one is not None and ablation.is_measured(one)}
+    if ablated:
+        parts["ablation"] = f"{ablation.table(ablated)}\n\n{ablation.notes(ablated, out)}"
+        ablation.picture(ablated, out)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in parts.items():
         write_text(out / f"{name}.md", f"{text}\n")
@@ -173,9 +89,7 @@ def table(measured: Measured) -> str:
     against = [f"{title} / {EULER} Euler" for title in MARKED[measured.kind].values()]
     against += [f"{title} / {HEUN} Heun" for title in MARKED[measured.kind].values()]
     lines = [line_of(measured, f"{REFERENCE}, {n} {s.capitalize()} steps", REFERENCE, (s, n)) for s, n in MANY]
-    others = [name for group in ("scratch", "distillation", "settings") for name in GROUPS[group]]
-    others = [name for name in others if METHODS[name].group in BOUNDS or measured.seeds(name)]
-    lines += [line_of(measured, name, name, ("jump", 1)) for name in others]
+    lines += [line_of(measured, name, name, ("jump", 1)) for group in BOUNDS for name in GROUPS[group]]
     floors = [plus_minus(*measured.floor(key)) for key in titles]
     lines.append(["data against data (floor)", "", *floors, *[""] * (len(against) + 2)])
     return markdown(["one jump", "group", *titles.values(), *against, "seeds", "steps of training"], lines)
@@ -197,7 +111,7 @@ def line_of(measured: Measured, title: str, method: str, sampler: Sampler) -> li
     return [title, group, *(plus_minus(*value) for value in values), *ratios, count, f"{steps:.0f}"]
 
 
-def notes(measured: Measured) -> str:
+def notes(measured: Measured, out: Path) -> str:
     """Notes below the table: the measures, the training, the machine."""
     last = max(measured.cells.values(), key=lambda cell: cell["machine"])
     found, budget = last["evaluation"], last["budget"]
@@ -215,13 +129,12 @@ def notes(measured: Measured) -> str:
             f"The classifier is right on {classifier['accuracy']:.0%} of held-out rows; the commonest class has "
             f"{classifier['commonest']:.0%}."
         )
-    command = f"python -m benchmarks.one_step --sets {measured.name} --budget {budget:g}s"
-    return "\n".join(f"- {line}" for line in lines) + f"\n\n{last['machine']}; command: {command}"
+    return "\n".join(f"- {line}" for line in lines) + f"\n\n{last['machine']}; command: {command(measured, out)}"
 
 
 def picture(measured: Measured, out: Path) -> None:
     """Draw data and the stored samples of every method side by side, with their distances."""
-    names = [name for name in METHODS if (out / measured.name / f"{name}.npz").exists() and measured.seeds(name)]
+    names = [name for name in METHODS if shown(measured, name, out)]
     if not names:
         return
     data = data_of(measured.name)
@@ -238,6 +151,12 @@ def picture(measured: Measured, out: Path) -> None:
             else:
                 panel(axis, data, x, real)
         save(made, out / f"{measured.name}.png")
+
+
+def shown(measured: Measured, name: str, out: Path) -> bool:
+    """Whether a method is in the picture."""
+    group, stored = METHODS[name].group, (out / measured.name / f"{name}.npz").exists()
+    return group in ("reference", *BOUNDS) and stored and bool(measured.seeds(name))
 
 
 def titled(measured: Measured, names: Sequence[str], out: Path) -> Iterator[tuple[str, Path]]:

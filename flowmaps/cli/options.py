@@ -56,8 +56,9 @@ class Train(Keeping, Training):
     """Try the recipe with a small network and three steps of eight rows."""
     checkpoint: bool = False
     """Recompute activations of the recipe's network in the backward pass, to save memory."""
-    method: str = "imf"
-    """Name of the method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
+    method: str | None = None
+    """Name of the method, with the settings of its paper; `flowmaps methods` lists them. Or a function of your own,
+    MODULE:NAME. None: imf, with settings that suit the data."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python: diagonal=0.5 "times=logit_normal_pairs(-0.4, 1)".
     """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import at_least, given, truth
 from ..data import Data
+from ..recipes import method_for
 from ..recipes.rows import MethodLike, row_of
 from .build import ModelLike, NetworkName, OutputName, make_method, opened
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
@@ -28,7 +29,6 @@ from .trained_run import (
 )
 from .training_setup import (
     COUPLINGS,
-    METHOD,
     STEPS,
     check_network,
     couple,
@@ -79,7 +79,8 @@ def train(
         recipe: Recipe, or its name, for everything except the data; other arguments take precedence.
         reduced: Whether to try the recipe with a small network and three steps of eight rows.
         checkpoint: Whether activations of the recipe's network are recomputed in the backward pass, to save memory.
-        method: Name of a method, its function, its row, or a `Method`. None: the method of the recipe, or "imf".
+        method: Name of a method, its function, its row, or a `Method`; a name stands for the settings of its paper.
+            None: the method of the recipe, or `recipes.method_for` the data.
         method_args: Keyword arguments of the method's function.
         steps: Training steps. None: the steps of the recipe or 5000, unless `seconds` is given.
         seconds: Training time, instead of `steps`. Such a run does not give the same numbers twice.
@@ -130,10 +131,13 @@ def train(
     networks: dict[str, Any] = {"network": network, "width": width, "depth": depth, "output": output}
     if found is not None:
         check_network(**networks)
-    chosen = method if method is not None else METHOD if found is None else found.row
     origins = {"teacher": teacher, "reflow": reflow}
     teacher, start, reflow = opened(teacher), opened(start), opened(reflow)
-    row, rows = row_of(chosen), with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
+    if method is not None:
+        row_of(method)  # an unknown name ends here, before the data are loaded
+    rows = with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
+    chosen = method if method is not None else method_for(rows) if found is None else found.row
+    row = row_of(chosen)
     if guidance is not None:
         rows = with_all_classes_of(teacher, rows)
     name = run_name(rows, chosen, found)

@@ -1,15 +1,19 @@
-"""Flow maps with good defaults for a kind of data: functions from data to a `FlowMap` with new weights.
+"""Flow maps and methods with good defaults for a kind of data.
 
 Options that are not for the network go to the `FlowMap`: `path`, and `only_source` or `only_target` for a partial map.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..arguments import shown
 from ..data import Data
 from ..flow_map import FlowMap
+from ..method.method import Method
+from ..methods import imf
 from ..networks import MLP, InBasis, UNet, pca_basis
 from ..networks.unet import heads_for
 from ..outputs import Bounded, GaussianSkip, average_velocity
@@ -48,6 +52,25 @@ def flow_for(
     make = points if data.kind != "images" else images if are_large(data) else small_images
     given: dict[str, Any] = {"only_source": only_source, "only_target": only_target, "path": path}
     return make(data, classes=classes, **sizes, **{name: value for name, value in given.items() if value is not None})
+
+
+def method_for(data: Data) -> Callable[..., Method]:
+    """Choose the method that `flowmaps train` takes if none is given: improved MeanFlow with plain squares.
+
+    `docs/one_step.md` compares methods, and `docs/ablation.md` the settings.
+
+    Args:
+        data: The data set.
+
+    Returns:
+        `methods.imf` with settings, which further keyword arguments replace.
+
+    Raises:
+        TypeError: These are no `Data`.
+    """
+    if not isinstance(data, Data):
+        raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
+    return partial(imf, power=0)
 
 
 def points(

@@ -1,13 +1,14 @@
 """The benchmark of one jump on six data sets: cells are run once, by one process, and marks follow from them."""
 
 import json
+import math
 import os
 
 import pytest
 
 import flowmaps as fm
 from benchmarks import one_step
-from benchmarks.one_step import cells, methods, report, sets
+from benchmarks.one_step import ablation, cells, measured, methods, report, sets
 from flowmaps.evaluate import Estimate
 from flowmaps.files import write_json
 from flowmaps.runs.lock import FolderLock
@@ -30,7 +31,10 @@ def cell(out, name, method, seed, rows, kind="images", failure=None, **head):
         for (sampler, steps), value in rows.items()
     ]
     about = {"set": name, "method": method, "seed": seed, "budget": 60.0, "machine": "a machine"}
-    found = {"training": {"steps": 7}, "evaluation": evaluation | head} if failure is None else {"failure": failure}
+    last = {"last": head.pop("last")} if "last" in head else {}
+    found = (
+        {"training": {"steps": 7}, "evaluation": evaluation | head, **last} if failure is None else {"failure": failure}
+    )
     (out / name).mkdir(parents=True, exist_ok=True)
     write_json(out / name / f"{method}-{seed}.json", about | found)
 
@@ -45,7 +49,7 @@ def lines_of(text):
 
 def test_ten_methods_are_compared_and_every_setting_of_imf_alone():
     assert {group: len(names) for group, names in methods.GROUPS.items()} == {
-        "reference": 1, "scratch": 5, "distillation": 5, "settings": 4
+        "reference": 1, "scratch": 5, "distillation": 5, "settings": 6
     }  # fmt: skip
     assert all(methods.METHODS[name].is_taught == (group == "distillation") for group in methods.GROUPS for name in
                methods.GROUPS[group])  # fmt: skip
@@ -73,9 +77,9 @@ def test_a_mark_needs_the_reference_of_the_same_seed(tmp_path):
     cell(tmp_path, "digits", "imf", 0, {("jump", 1): 2.2})
     cell(tmp_path, "digits", "imf", 1, {("jump", 1): 1.0})
     cell(tmp_path, "digits", "lsd", 1, {("jump", 1): 0.1})
-    measured = report.read(tmp_path, "digits")
-    assert measured.best("scratch") == "imf"
-    assert report.mark(measured, "scratch", 1.0) == ["imf", "Fréchet 1.10, rounded 1.10", "missed", "2 of 5", "1"]
+    digits = measured.read(tmp_path, "digits")
+    assert digits.best("scratch") == "imf"
+    assert report.mark(digits, "scratch", 1.0) == ["imf", "Fréchet 1.10, rounded 1.10", "missed", "2 of 5", "1"]
 
 
 def test_the_rounded_distance_alone_can_miss_a_mark(tmp_path):
@@ -85,12 +89,15 @@ def test_the_rounded_distance_alone_can_miss_a_mark(tmp_path):
     found = json.loads(path.read_text())
     found["evaluation"]["rows"][0]["rounded_distance"] = 3.0
     write_json(path, found)
-    assert report.mark(report.read(tmp_path, "digits"), "scratch", 1.0)[1:3] == ["Fréchet 0.50, rounded 1.50", "missed"]
+    assert report.mark(measured.read(tmp_path, "digits"), "scratch", 1.0)[1:3] == [
+        "Fréchet 0.50, rounded 1.50",
+        "missed",
+    ]
 
 
 def test_ratios_of_several_seeds_and_of_nothing():
-    assert report.together([]) is None and report.together([Estimate(1.0, 0.3)]) == (1.0, 0.3)
-    assert report.together([Estimate(1.0, 9.0), Estimate(3.0, 9.0)]) == (2.0, pytest.approx(1.0))
+    assert measured.together([]) is None and measured.together([Estimate(1.0, 0.3)]) == (1.0, 0.3)
+    assert measured.together([Estimate(1.0, 9.0), Estimate(3.0, 9.0)]) == (2.0, pytest.approx(1.0))
     assert report.ratio(Estimate(1.0, 0.1), Estimate(2.0, 0.1)) == "0.50"
     assert report.ratio(Estimate(1.0, 0.1), Estimate(0.1, 0.1)) == "-"
     assert report.outcome(Estimate(-0.1, 0.1), Estimate(-0.2, 0.1), Estimate(0.0, 0.1), 1.0) == "at the floor"
@@ -109,7 +116,32 @@ def test_the_table_says_what_is_missing_and_what_failed(tmp_path):
     assert euler[2] == "3.0\u00a0±\u00a01.0" and euler[-2:] == ["2", "7"] and heun[2] == "2"
     assert one[2] == "3.000\u00a0±\u00a00.020" and one[-6:] == ["1.50", "1.50", "1.50", "1.50", "1", "7"]
     assert table["lsd"][2] == "not measured" and table["tvm"][2] == "failed: FloatingPointError: the loss"
-    assert "imf-paper" not in table and "60 s of processor time" in (tmp_path / "photos-16.md").read_text()
+    assert (
+        "imf-paper" not in table
+        and not (tmp_path / "ablation.md").exists()
+        and "60 s of processor time" in (tmp_path / "photos-16.md").read_text()
+    )
+
+
+def test_the_ablation_has_ratios_seed_by_seed(tmp_path):
+    """0.5 and 1 on two seeds: their geometric mean 0.707 with the error of their spread."""
+    for seed, base, other in ((0, 2.0, 1.0), (1, 3.0, 3.0)):
+        reference(tmp_path, "digits", seed, 2.0)
+        last = {"rows": [{"sampler": "jump", "steps": 1, "distance": 2 * base, "stderr": 0.02}]}
+        cell(tmp_path, "digits", "imf", seed, {("jump", 1): base}, last=last)
+        cell(tmp_path, "digits", "imf-adaptive", seed, {("jump", 1): other})
+    cell(tmp_path, "digits", "imf-differences", 0, {("jump", 1): 2.0})
+    digits = measured.read(tmp_path, "digits")
+    assert ablation.change(digits, "imf-adaptive") == pytest.approx((math.log(0.5) / 2, math.log(2) / 2))
+    one = ablation.change(digits, "imf-differences")
+    assert one == pytest.approx((0.0, math.hypot(0.01, 0.01))) and ablation.change(digits, "imf-paper") is None
+    assert ablation.change(digits, ablation.LAST) == pytest.approx((math.log(2), 0.0))
+    page = report.write(tmp_path)
+    table = {line[0]: line[1] for line in lines_of((tmp_path / "ablation.md").read_text())}
+    assert table[methods.METHODS["imf-adaptive"].says] == "×\u00a00.71\u00a0±\u00a00.25"
+    assert table[ablation.LAST] == "**×\u00a02.00\u00a0±\u00a00.00**"
+    assert table[methods.METHODS["imf-paper"].says] == "not measured" and "## ablation" in page
+    assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_names_are_checked_and_groups_stand_for_their_methods():
