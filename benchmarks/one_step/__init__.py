@@ -1,14 +1,15 @@
 """One jump against many steps, on six data sets:  python -m benchmarks.one_step [--sets A,B] [--methods A,B]
 
 On each data set all models have the network of `flowmaps train` (without labels), batches of 256, AdamW at 1e-3 with
-the default schedule, clipped at 10, EMA 0.999, and one budget of processor time. The reference is flow matching, by 100
-Euler and by 18 Heun steps. Methods from scratch start from new weights. Distillations start from the weights of the
-reference of their seed and learn from it: its budget comes before theirs. The couplings of rectified_meanflow count in
-its own budget. Settings that differ from the defaults of a method are listed in `benchmarks/one_step/methods.py`.
+the schedule of `flowmaps train`, clipped at 10, EMA 0.999, and one budget of processor time. The reference is flow
+matching, by 100 Euler and by 18 Heun steps. Methods from scratch start from new weights. Distillations start from the
+weights of the reference of their seed and learn from it: its budget comes before theirs. The couplings of
+rectified_meanflow count in its own budget. Settings that differ from the defaults of a method are listed in
+`benchmarks/one_step/methods.py`.
 
 Every cell, a method on a data set with a seed, is a JSON file in `--out`, and is not run again. Several processes can
 share the work: a cell is locked while a process works on it, and --reverse begins at the other end. Interrupted cells
-begin anew. --tables only rebuilds tables and pictures.
+begin anew. --tables only rebuilds tables and pictures. `--methods imf,settings` changes one setting of imf at a time.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m benchmarks.one_step &
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m benchmarks.one_step --reverse

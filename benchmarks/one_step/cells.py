@@ -26,6 +26,7 @@ from flowmaps.training import State
 
 TRAINING: dict[str, Any] = {
     "batch_size": 256,
+    "schedule": fm.training.WarmUpStableDecay(),
     "lr": 1e-3,
     "clip": 10.0,
     "labels": False,
@@ -174,7 +175,7 @@ class Cells:
         if left <= 0:
             raise ValueError(f"the couplings took {-left:.0f} s more than the budget of {self.seconds(name):g} s")
         began, length = time.process_time(), {"seconds": left, "clock": "processor"}
-        *_, last = fm.train(flow, entry.method(teacher), data, seed=seed, **length, **TRAINING)
+        *_, last = fm.train(flow, entry.method(teacher), data, seed=seed, **length, **TRAINING | entry.training)
         spent |= {"steps": last.step, "seconds": last.seconds, "process_seconds": time.process_time() - began}
         return last, spent
 

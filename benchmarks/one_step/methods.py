@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,11 @@ from flowmaps.methods.landscape import row_named
 UNIFORM = fm.times.uniform_triangle(1e-3, 1.0)
 BASE = "imf"
 """The method whose choices are changed one at a time."""
-RECIPE: dict[str, Any] = {"diagonal": 0.5, "power": 0}
+RECIPE: dict[str, Any] = {
+    "diagonal": 0.75,
+    "times": fm.times.mixture(0.5, fm.times.logit_normal_pairs(), UNIFORM),
+    "weight": fm.weight.learned(),
+}
 """The settings of the base, which `flowmaps train` takes: `fm.recipes.method_for`."""
 EVEN: dict[str, Any] = {"times": UNIFORM, "weight": fm.weight.squared}
 
@@ -28,6 +33,7 @@ class Entry:
         options: Settings that differ from the method's defaults.
         path: The path.
         says: The change of the recipe that an entry of the group "settings" makes.
+        training: Settings of the training that differ.
     """
 
     row: str
@@ -35,6 +41,7 @@ class Entry:
     options: dict[str, Any] = field(default_factory=dict)
     path: Callable[[], fm.path.Path] = lambda: fm.path.linear
     says: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def about(self) -> Row:
@@ -49,40 +56,44 @@ class Entry:
     def method(self, teacher: fm.FlowMap | None) -> fm.Method:
         """The method, with the teacher if it takes one."""
         given = {"teacher": teacher} if self.about.needs_teacher else {}
-        return self.about.build(**given, **self.options)
+        return self.about.build(**given, **deepcopy(self.options))  # a learned weight begins anew
 
     def limits(self) -> dict[str, Any]:
         """Arguments of the flow map, apart from its network."""
         return {"only_source": self.about.only_source, "only_target": self.about.only_target, "path": self.path()}
 
 
-METHODS: dict[str, Entry] = (
-    {
-        "flow_matching": Entry("flow_matching", "reference", {"times": UNIFORM}),
-        BASE: Entry("imf", "scratch", RECIPE),
-        "lsd": Entry("lsd", "scratch"),
-        "tvm": Entry("tvm", "scratch"),
-        "ict": Entry("ict", "scratch"),
-        "sct": Entry("sct", "scratch", path=lambda: fm.path.trigonometric),
-        "facm": Entry("facm", "distillation"),
-        "ayf_emd": Entry("ayf_emd", "distillation", EVEN),
-        "ayf_lmd": Entry("ayf_lmd", "distillation", EVEN),
-        "splitmeanflow": Entry("splitmeanflow", "distillation"),
-        "rectified_meanflow": Entry("rectified_meanflow", "distillation"),
-    }
-    | {
-        f"{BASE}-{name}": Entry(row, "settings", RECIPE | changed, says=says)
-        for name, says, row, changed in (
-            ("adaptive", "adaptive weight, power 1", "imf", {"power": 1}),
-            ("uniform", "uniform times up to s = 1", "imf", {"times": UNIFORM}),
-            ("diagonal-75", "75 % of the rows on the diagonal", "imf", {"diagonal": 0.75}),
-            ("differences", "finite differences", "imf", {"derivative": fm.derivative.finite_difference()}),
-            ("conditional", "derivative along the conditional velocity (MeanFlow)", "meanflow", {}),
-        )
-    }
-    | {f"{BASE}-paper": Entry("imf", "settings", says="all settings of the paper")}
-)
-"""The methods by name. The group "settings" changes one choice of the recipe at a time."""
+COMPARED: dict[str, Entry] = {
+    "flow_matching": Entry("flow_matching", "reference", {"times": UNIFORM}),
+    BASE: Entry("imf", "scratch", RECIPE),
+    "lsd": Entry("lsd", "scratch"),
+    "tvm": Entry("tvm", "scratch"),
+    "ict": Entry("ict", "scratch"),
+    "sct": Entry("sct", "scratch", path=lambda: fm.path.trigonometric),
+    "facm": Entry("facm", "distillation"),
+    "ayf_emd": Entry("ayf_emd", "distillation", EVEN),
+    "ayf_lmd": Entry("ayf_lmd", "distillation", EVEN),
+    "splitmeanflow": Entry("splitmeanflow", "distillation"),
+    "rectified_meanflow": Entry("rectified_meanflow", "distillation"),
+}
+"""The compared methods by name."""
+
+CHANGES: dict[str, Entry] = {
+    f"{BASE}-{name}": Entry(row, "settings", RECIPE | changed, says=says, training=training)
+    for name, says, row, changed, training in (
+        ("squares", "plain squares", "imf", {"weight": fm.weight.squared}, {}),
+        ("adaptive", "adaptive weight, power 1", "imf", {"weight": fm.weight.adaptive(1.0)}, {}),
+        ("logit-normal", "logit-normal times", "imf", {"times": fm.times.logit_normal_pairs()}, {}),
+        ("uniform", "uniform times", "imf", {"times": UNIFORM}, {}),
+        ("diagonal-50", "50 % of the rows on the diagonal", "imf", {"diagonal": 0.5}, {}),
+        ("differences", "finite differences", "imf", {"derivative": fm.derivative.finite_difference()}, {}),
+        ("conditional", "derivative along the conditional velocity", "meanflow", {}, {}),
+        ("linear-decay", "learning rate falls from the start", "imf", {}, {"schedule": fm.training.WarmUpDecay()}),
+    )
+} | {f"{BASE}-paper": Entry("imf", "settings", says="all settings of the paper")}
+"""The changes of the base, one choice of the recipe at a time."""
+
+METHODS = COMPARED | CHANGES
 
 GROUPS = {
     group: [name for name, entry in METHODS.items() if entry.group == group]

@@ -84,6 +84,10 @@ def test_schedules():
     decay = fm.training.WarmUpDecay(warmup=0.1, final=0.01)
     assert decay(0.0) == pytest.approx(0.01) and decay(0.05) == pytest.approx(0.505)
     assert decay(0.1) == pytest.approx(1.0) and decay(1.0) == pytest.approx(0.01)
+    stable = fm.training.WarmUpStableDecay(warmup=0.1, decay=0.5, final=0.01)
+    assert [stable(x) for x in (0.05, 0.1, 0.5)] == pytest.approx([0.505, 1.0, 1.0])
+    assert [stable(x) for x in (0.75, 1.0)] == pytest.approx([0.505, 0.01])
+    assert fm.training.WarmUpStableDecay(warmup=0.0)(0.0) == 1.0
     assert decay(0.55) == pytest.approx(0.505) and fm.training.constant(0.7) == 1
     with pytest.raises(ValueError, match="warmup"):
         fm.training.WarmUpDecay(warmup=1.0)
