@@ -15,6 +15,7 @@ from .. import consistency, derivative, weight
 from ..arguments import did_you_mean
 from ..experiments.build import check_method_arguments
 from ..experiments.guide import scale_range, time_interval
+from ..experiments.training_setup import METHOD
 from ..recipes.rows import row_of
 from ..times import samplers as times
 from .own_method import method_named
@@ -87,7 +88,7 @@ def keywords(options: Any, *without: str) -> dict[str, Any]:
         found["method"] = method_named(found["method"])
     if "method_args" in found:
         pairs = found["method_args"]
-        found["method_args"] = method_arguments(row_of(found["method"]).build, pairs) if pairs else None
+        found["method_args"] = method_arguments(row_of(found["method"] or METHOD).build, pairs) if pairs else None
     return found
 
 

@@ -56,8 +56,9 @@ class Train(Keeping, Training):
     """Try the recipe with a small network and three steps of eight rows."""
     checkpoint: bool = False
     """Recompute activations of the recipe's network in the backward pass, to save memory."""
-    method: str = "imf"
-    """Name of the method; `flowmaps methods` lists them. Or a function of your own, MODULE:NAME."""
+    method: str | None = None
+    """Name of the method, with the settings of its paper; `flowmaps methods` lists them. Or a function of your own,
+    MODULE:NAME. None: imf, with settings that suit the data."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python: diagonal=0.5 "times=logit_normal_pairs(-0.4, 1)".
     """
@@ -207,7 +208,8 @@ class Compare(Training):
     methods: str = "meanflow,imf,lsd,shortcut"
     """Names of methods, separated by commas; also functions of your own, MODULE:NAME."""
     budget: str | None = None
-    """Training time of each method: 30s, 2m, 1h30m. Such runs do not give the same numbers twice."""
+    """Processor time of each method, the sum over all threads: 30s, 2m, 1h30m. On a GPU: the time that passes. Such
+    runs do not give the same numbers twice."""
     steps: int | None = None
     """Training steps of each method, instead of --budget. None: 5000 without a budget."""
     teacher: Path | None = None

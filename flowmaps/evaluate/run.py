@@ -16,6 +16,7 @@ from ..data import Data, as_data
 from ..data.labels import uses_labels
 from ..data.standardise import with_units
 from ..flow_map import FlowMap, expect_flow
+from ..steps import Step, named
 from .by_kind import DENSITY_SAMPLES, NEIGHBOURS, measures
 from .class_measures import recognition
 from .distances import Estimate
@@ -32,6 +33,7 @@ def evaluate(
     *,
     jumps: Sequence[int] | None = None,
     ode_steps: Sequence[int] | None = None,
+    ode_step: str | Step = "euler",
     n: int | None = None,
     draws: int | None = None,
     seed: int = 0,
@@ -52,7 +54,8 @@ def evaluate(
         data: A data set, or anything that `as_data` takes. If the flow map or the data have units, distances are
             between standardised rows, in which each feature counts alike.
         jumps: Numbers of jumps. None: 1, 2, 4 and 8.
-        ode_steps: Numbers of Euler steps. None: 16 and 100.
+        ode_steps: Numbers of steps of the ODE. None: 16 and 100.
+        ode_step: Step of the ODE, or its name: "euler", or "heun" with two calls of the network.
         n: Rows on either side of a distance; fewer if fewer are held out. None: 2048, or fewer for a large network.
         draws: The number of disjoint draws of n samples over which a distance is averaged. None: 8, or fewer for a
             large network.
@@ -79,6 +82,7 @@ def evaluate(
     expect_flow(flow)
     at_least(1, **given(batch_size=batch_size))
     check_seed(seed)
+    step = named(ode_step)
     data = data if isinstance(data, Data) else as_data(data, standardise=False)
     data = with_units(data, flow.units) if data.units is None else data
     labels = uses_labels(flow.network, data, labels)
@@ -96,7 +100,7 @@ def evaluate(
     found = list(measures(data, rows, features, seed))
     counts = [max(measure.least for measure in found), max(measure.wanted for measure in found)]
     setup = Setup.make(flow, data, *counts, seed=seed, batch_size=batch_size, labels=labels)
-    chosen = samplers(flow, size.jumps, size.ode_steps)
+    chosen = samplers(flow, size.jumps, size.ode_steps, step)
     with _evaluating(flow), _saying(say, setup, chosen, size):
         table = [_row(setup, sampler, found) for sampler in chosen]
         truth = {} if data.exact is None else {k: _finite(v) for k, v in map_error(flow, data.exact, seed=seed).items()}

@@ -31,23 +31,26 @@ class Sampler:
     step: Step
 
 
-def samplers(flow: FlowMap, jumps: Sequence[int], ode_steps: Sequence[int]) -> list[Sampler]:
+def samplers(
+    flow: FlowMap, jumps: Sequence[int], ode_steps: Sequence[int], ode_step: Step = step_functions.euler
+) -> list[Sampler]:
     """The samplers that are valid for a map.
 
-    A full map jumps and follows its ODE by Euler steps. A map to t = 0 alone jumps once or restarts. A map from s = 1
+    A full map jumps and follows its ODE by steps. A map to t = 0 alone jumps once or restarts. A map from s = 1
     alone jumps once.
 
     Args:
         flow: The flow map.
         jumps: Numbers of jumps.
-        ode_steps: Numbers of Euler steps.
+        ode_steps: Numbers of steps of the ODE.
+        ode_step: Step of the ODE.
 
     Returns:
         The rows of the table.
     """
     counts = [n for n in jumps if n == 1] if flow.only_source is not None else jumps
     chosen = [(n, step_functions.default(flow, n)) for n in counts]
-    ode = [] if flow.is_partial else [(n, step_functions.euler) for n in ode_steps]
+    ode = [] if flow.is_partial else [(n, ode_step) for n in ode_steps]
     return [Sampler(step.__name__, n, step) for n, step in [*chosen, *ode]]
 
 

@@ -42,7 +42,17 @@ from .reporting import PAGE, comparison_report
 from .run_data import with_classes_of
 from .run_folder import folder_for, lock
 from .sizing import sized
-from .trained_run import LEARNING, Say, TrainedRun, check_settings, data_of, rows_in_units, settings_of_training, silent
+from .trained_run import (
+    LEARNING,
+    Say,
+    TrainedRun,
+    check_settings,
+    data_of,
+    device,
+    rows_in_units,
+    settings_of_training,
+    silent,
+)
 from .training_setup import COUPLINGS, STEPS, length_of
 
 SETTINGS = "comparison.json"
@@ -134,7 +144,8 @@ def compare(
         methods: Names of methods, their functions (also your own), or methods themselves; or any of these by name, such
             as {"half": fm.methods.lsd(diagonal=0.5)}. Methods are copied, not changed.
         steps: Training steps of each method. None: 5000, unless `seconds` is given.
-        seconds: Training time of each method, instead of `steps`. Such runs do not give the same numbers twice.
+        seconds: Processor time of each method, the sum over the threads of this process, instead of `steps`. On a GPU:
+            the time that passes. Such runs do not give the same numbers twice.
         network: As for `train`.
         width: As for `train`.
         depth: As for `train`.
@@ -170,12 +181,12 @@ def compare(
     source = data_of(data, data_args)
     length = length_of(steps, seconds, STEPS)
     sizes = {"width": width, "depth": depth, "batch_size": batch_size}
-    sizes = sized(
-        source, sizes, network=network, before=_sizes_before(out), say=say, where=settings.get("device"), **length
-    )
+    before = _settings_before(out)
+    sizes = sized(source, sizes, network=network, before=before, say=say, where=settings.get("device"), **length)
     settings["batch_size"] = sizes.pop("batch_size")
     settings = {name: settings.get(name, usual) for name, usual in settings_of_training().items() if name in LEARNING}
     length = {name: value for name, value in length.items() if value is not None}
+    length |= _clock(length, before, settings["device"])
     networks = {"network": network, **sizes, "output": output, "labels": labels}
     given = None if teacher is None else folder_of(teacher, "teacher")
     source = source if given is None else with_classes_of(given, source)
@@ -208,8 +219,14 @@ def _settings(data: Data, length: Mapping[str, Any], teacher: Path | None, share
     return json.loads(json.dumps(fingerprint(found) | {"fingerprint": "samples", "versions": versions()}))
 
 
-def _sizes_before(out: str | Path | None) -> dict[str, Any] | None:
-    """The sizes of the comparison in a folder; None without one."""
+def _clock(length: Mapping[str, Any], before: Mapping[str, Any] | None, where: Any) -> dict[str, str]:
+    """The clock of a time budget: processor time, but not on a GPU, nor in a comparison of an earlier version."""
+    earlier = before is not None and before.get("length") == length
+    return {"clock": "processor"} if "seconds" in length and device(where).startswith("cpu") and not earlier else {}
+
+
+def _settings_before(out: str | Path | None) -> dict[str, Any] | None:
+    """The settings of the comparison in a folder; None without one."""
     if out is None or not (Path(out) / SETTINGS).is_file():
         return None
     return dict(read_json(Path(out) / SETTINGS))

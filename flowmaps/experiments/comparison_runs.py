@@ -38,7 +38,7 @@ class ComparisonRuns:
     Args:
         data: The data set.
         out: The folder of the comparison.
-        length: {"steps": n} or {"seconds": t}, the length of each training.
+        length: {"steps": n}, or {"seconds": t} with the "clock" unless it is the time that passes.
         networks: Arguments of `make_flow`, the seed included.
         settings: Other keyword arguments of `flowmaps.train`.
         given: Run folder of the teacher. None: one is trained if a method needs it.

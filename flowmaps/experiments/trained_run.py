@@ -21,7 +21,7 @@ from ..runs.folder import Run, read_config
 from ..runs.loading import load, read_units
 from ..training import State
 from ..training import train as train_flow
-from ..training.config import LearningConfig, check_names, names
+from ..training.config import LearningConfig, check_names, clock_of, names
 from ..units import Units
 from .forecast import Forecast
 
@@ -86,9 +86,8 @@ def train_into(
     some = f", {learned:,} of them trained" if learned < weights else ""
     say(f"{method.name} on {data.name}: a network of {weights:,} weights{some}, run folder {folder}")
     steps, last = 0, None
-    forecast = Forecast(
-        say, settings.get("steps"), settings.get("seconds"), on_cpu=device(settings.get("device")).startswith("cpu")
-    )
+    on_cpu = device(settings.get("device")).startswith("cpu")
+    forecast = Forecast(say, settings.get("steps"), settings.get("seconds"), on_cpu, clock_of(settings.get("clock")))
     for state in train_flow(flow, method, data, out=folder, **settings):
         steps, last = steps + 1, state
         forecast.after(state.step)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import at_least, given, truth
 from ..data import Data
+from ..recipes import method_for
 from ..recipes.rows import MethodLike, row_of
+from ..training.schedule import WarmUpStableDecay
 from .build import ModelLike, NetworkName, OutputName, make_method, opened
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
 from .guide import Scales, guide_of_training
@@ -79,7 +82,8 @@ def train(
         recipe: Recipe, or its name, for everything except the data; other arguments take precedence.
         reduced: Whether to try the recipe with a small network and three steps of eight rows.
         checkpoint: Whether activations of the recipe's network are recomputed in the backward pass, to save memory.
-        method: Name of a method, its function, its row, or a `Method`. None: the method of the recipe, or "imf".
+        method: Name of a method, its function, its row, or a `Method`; a name stands for the settings of its paper.
+            None: the method of the recipe, or `recipes.method_for(data)`.
         method_args: Keyword arguments of the method's function.
         steps: Training steps. None: the steps of the recipe or 5000, unless `seconds` is given.
         seconds: Training time, instead of `steps`. Such a run does not give the same numbers twice.
@@ -145,7 +149,8 @@ def train(
         rows, guidance=guidance, guidance_interval=guidance_interval, label_dropout=label_dropout, labels=labels,
         teacher=teacher, recipe=recipe,
     )  # fmt: skip
-    made = guide.method(make_method(chosen, method_args, teacher, found and found.make, guide.teacher))
+    build = partial(method_for, rows) if found is None and method is None else found and found.make
+    made = guide.method(make_method(chosen, method_args, teacher, build, guide.teacher))
     rows = guide.data(rows if found is None else found.prepare(rows))
     if found is None and start is None:
         before = None if resumed is None else sizes_before(resumed)
@@ -156,7 +161,8 @@ def train(
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
     notes = notes_of(recipe=recipe, **origins) | guide.notes() | dict(settings.pop("notes", {}))
-    settings = ({} if found is None else found.settings()) | settings
+    usual = {} if method is not None else {"schedule": WarmUpStableDecay()}
+    settings = (usual if found is None else found.settings()) | settings
     settings |= length_of(steps, seconds, STEPS if found is None else found.steps)
     settings |= {} if batch_size is None else {"batch_size": batch_size}
     with folder_for(out, name, settings) as folder:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..recipes import Recipe
 
 METHOD, STEPS = "imf", 5000
-"""Default method and number of steps, without a recipe."""
+"""Default method, with the settings of `recipes.method_for`, and number of steps, without a recipe."""
 COUPLINGS = 50_000
 """Default number of couplings of noise and data that a model makes."""
 

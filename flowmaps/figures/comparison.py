@@ -2,6 +2,7 @@
 
     {"data", "kind", "length": {"steps" or "seconds": ...}, "reference": entry or None, "methods": {name: entry}}
 
+A length in seconds has the entry "clock": "processor" if it is processor time.
 An entry holds the properties of a method (`about`) and either its results (`measured`) or its "failure".
 """
 
@@ -30,7 +31,7 @@ def document(data: Data, length: Mapping[str, Any], methods: Mapping[str, Entry]
 
     Args:
         data: The data set of all methods.
-        length: {"steps": ...} or {"seconds": ...}.
+        length: {"steps": ...}, or {"seconds": ...} with the "clock" if that is processor time.
         methods: The entries by name.
         reference: The entry of the diffusion model, if there is one.
 
@@ -105,8 +106,10 @@ def many_steps(entry: Entry | None) -> words.EvaluationRow | None:
 def heading(document: Document) -> str:
     """Name the measure, the data and the length of training."""
     evaluation = any_evaluation(document)
-    [(unit, length)] = document["length"].items()
-    trained = f"{document['data']}, each method trained for {length:g} {unit}"
+    length = dict(document["length"])
+    of = " of processor time" if length.pop("clock", None) == "processor" else ""
+    [(unit, number)] = length.items()
+    trained = f"{document['data']}, each method trained for {number:g} {unit}{of}"
     if evaluation is None:
         return f"{trained}; none could be measured"
     return f"{trained}: {evaluation['metric']}, lower is better; real data against itself {words.floor(evaluation)}"

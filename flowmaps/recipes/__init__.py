@@ -1,6 +1,7 @@
 """Recipes: flow maps with good defaults for a kind of data, and whole training runs.
 
 - `points`, `small_images` and `images` make a flow map; `flow_for` chooses among them.
+- `method_for` chooses a method and its settings.
 - `sizes_for` chooses the sizes of a U-Net and the rows of a batch.
 - `RECIPES` are runs at the sizes of papers, each a `Recipe`; `find` returns one by name.
 - `PRETRAINED` are distillations of pretrained pipelines, each a `Distillation`; `find_any` returns one of either kind.
@@ -9,12 +10,12 @@
 from importlib import import_module
 from typing import Any
 
-from .by_data import flow_for, images, points, small_images
+from .by_data import flow_for, images, method_for, points, small_images
 from .sizes import SMALL, Sizes, sizes_for
 
 __all__ = [
     "Distillation", "PRETRAINED", "RECIPES", "Recipe", "SMALL", "Sizes", "find", "find_any", "flow_for", "images",
-    "points", "sizes_for", "small_images",
+    "method_for", "points", "sizes_for", "small_images",
 ]  # fmt: skip
 
 # These know how to train, which needs more than torch.

@@ -21,7 +21,7 @@ from ..runs.folder import read_config
 from ..runs.loading import load
 from ..runs.records import read_metrics
 from .config import KeepingConfig, LearningConfig, TrainConfig
-from .schedule import WarmUp, WarmUpDecay, constant
+from .schedule import WarmUp, WarmUpDecay, WarmUpStableDecay, constant
 
 if TYPE_CHECKING:
     from .loop import State, fit, train
@@ -31,8 +31,8 @@ whole = unshard
 """The earlier name of `unshard`."""
 
 __all__ = [
-    "KeepingConfig", "LearningConfig", "LossModule", "State", "TrainConfig", "WarmUp", "WarmUpDecay", "constant",
-    "fit", "load", "read_config", "read_metrics", "save", "train", "unshard", "whole",
+    "KeepingConfig", "LearningConfig", "LossModule", "State", "TrainConfig", "WarmUp", "WarmUpDecay",
+    "WarmUpStableDecay", "constant", "fit", "load", "read_config", "read_metrics", "save", "train", "unshard", "whole",
 ]  # fmt: skip
 
 # These import accelerate. They load on first use, so that the command line starts fast.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -109,6 +110,9 @@ class TrainConfig(LearningConfig, KeepingConfig):
     """Length of training in steps; give either this or `seconds`."""
     seconds: float | None = None
     """Length of training in seconds spent on steps. Such a run is not reproducible."""
+    clock: Literal["processor"] | None = None
+    """Clock of `seconds`. "processor": the processor time of this process, the sum over its threads, without the work
+    of a GPU; other load of the machine changes it less. None: the time that passes."""
     optimizer: MakeOptimizer | None = None
     """Function from weights to an optimizer, with its own learning rates. None: AdamW with betas (0.9, 0.95), no weight
     decay and rate `lr`. Each auxiliary network (`method.auxiliaries`) gets a separate optimizer: the one it declares,
@@ -146,6 +150,8 @@ class TrainConfig(LearningConfig, KeepingConfig):
         if self.precision not in ("no", "bf16"):
             raise ValueError(f'precision must be "no" or "bf16", got {self.precision!r}')
         truth(**self._own("compile", "progress_bar", "resume", "shard"), **given(labels=self.labels))
+        if self.clock not in (None, "processor"):
+            raise ValueError(f'clock must be "processor" or None, got {shown(self.clock)}')
         if self.optimizer is not None and not callable(self.optimizer):
             raise TypeError(f"optimizer must be a function that makes one from weights, got {shown(self.optimizer)}")
         if not callable(self.schedule) or isinstance(self.schedule, type):
@@ -177,6 +183,11 @@ class TrainConfig(LearningConfig, KeepingConfig):
         """
         done = step / self.steps if self.steps is not None else seconds / (self.seconds or math.inf)
         return min(done, 1.0)
+
+
+def clock_of(name: str | None) -> Callable[[], float]:
+    """Return the clock of a training run, by the setting `clock`; it gives seconds."""
+    return time.process_time if name == "processor" else time.perf_counter
 
 
 OTHER_WORDS = {

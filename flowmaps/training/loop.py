@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -33,7 +32,7 @@ from ..runs.lock import FolderLock, check_free
 from ..runs.resuming import existing
 from ..units import Units
 from .accelerating import device_for, make_accelerator, processes_of
-from .config import TrainConfig, check_names, names, takes
+from .config import TrainConfig, check_names, clock_of, names, takes
 from .diagnostics import is_lost, lost_process
 from .interrupt import Interrupts
 from .job import Job
@@ -283,7 +282,7 @@ def open_folder(
 
 def steps_of(job: Job, monitor: Monitor) -> Generator[State]:
     """Run the training loop, and yield the state after each step."""
-    learner = job.learner
+    learner, now = job.learner, clock_of(job.learner.plan.clock)
     batches = job.batches()
     with (
         job.lock or nullcontext(),
@@ -295,9 +294,9 @@ def steps_of(job: Job, monitor: Monitor) -> Generator[State]:
         try:
             while job.progress < 1:
                 interrupts.busy = True
-                start = time.perf_counter()
+                start = now()
                 loss = learner.take(job.read(batches), job.progress)
-                job.count(time.perf_counter() - start)
+                job.count(now() - start)
                 if job.steps_here == 1:
                     job.begin()
                 last = job.progress >= 1

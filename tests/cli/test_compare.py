@@ -14,6 +14,8 @@ import pytest
 import flowmaps as fm
 from flowmaps.cli import main
 from flowmaps.experiments import comparison_runs
+from flowmaps.files import write_json
+from flowmaps.runs.folder import read_config
 from flowmaps.training import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -231,4 +233,20 @@ def test_a_time_budget_is_one_for_each(tmp_path):
     out = tmp_path / "timed"
     assert compare(out, "meanflow", "--budget", "0.05s", steps=None) == 0
     table = json.loads((out / "table.json").read_text())
-    assert table["length"] == {"seconds": 0.05} and table["methods"]["meanflow"]["training"]["seconds"] >= 0.05
+    assert table["length"] == {"seconds": 0.05, "clock": "processor"}
+    assert table["methods"]["meanflow"]["training"]["seconds"] >= 0.05
+    assert read_config(out / "meanflow")["training"]["clock"] == "processor"
+    assert "each method trained for 0.05 seconds of processor time: " in (out / "table.md").read_text()
+
+
+def test_a_comparison_of_an_earlier_version_keeps_its_clock(tmp_path):
+    """Its budget was the time that passes, and methods of one table have one clock."""
+    out = tmp_path / "timed"
+    assert compare(out, "meanflow", "--budget", "0.05s", steps=None) == 0
+    settings = json.loads((out / "comparison.json").read_text())
+    del settings["length"]["clock"]
+    write_json(out / "comparison.json", settings)
+    assert compare(out, "meanflow,lsd", "--budget", "0.05s", steps=None) == 0
+    assert json.loads((out / "table.json").read_text())["length"] == {"seconds": 0.05}
+    assert read_config(out / "lsd")["training"]["clock"] is None
+    assert "for 0.05 seconds: " in (out / "table.md").read_text()

@@ -94,6 +94,17 @@ def test_network_calls_are_counted(perfect):
     assert counts == {("jump", 1): 1, ("jump", 2): 2, ("euler", 4): 4}
 
 
+def test_the_ode_may_be_followed_by_another_step():
+    """Heun's step calls the network twice, and is far nearer to the solution than Euler's in the same steps."""
+    shared = {"jumps": (), "ode_steps": (4,), "n": 256, "draws": 2}
+    flow = FlowMap(Exact(GAUSSIAN)).double()
+    [euler], [heun] = (evaluate(flow, GAUSSIAN, ode_step=step, **shared)["rows"] for step in ("euler", steps.heun))
+    assert (heun["sampler"], heun["steps"], heun["network_calls"]) == ("heun", 4, 8)
+    assert (euler["sampler"], euler["network_calls"]) == ("euler", 4) and heun["distance"] < euler["distance"]
+    with pytest.raises(ValueError, match="unknown step 'huen'"):
+        evaluate(flow, GAUSSIAN, ode_step="huen", **shared)
+
+
 def test_counting_sees_every_call():
     flow = FlowMap(Exact(GAUSSIAN))
     with counting(flow.network) as counter:

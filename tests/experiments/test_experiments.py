@@ -19,7 +19,7 @@ from flowmaps.experiments import comparison_runs
 from flowmaps.experiments.comparison import METHODS
 from flowmaps.experiments.sampling import STEP_NAMES
 from flowmaps.experiments.trained_run import LEARNING, settings_of_training
-from flowmaps.experiments.training_setup import METHOD, STEPS
+from flowmaps.experiments.training_setup import STEPS
 from flowmaps.recipes.rows import row_of, rows_of
 
 TINY = {"width": 8, "depth": 1, "batch_size": 16, "progress_bar": False}
@@ -59,7 +59,7 @@ def test_the_defaults_are_those_of_the_command(name):
     command = next(kind for kind in COMMANDS if kind.__name__.lower() == name)
     own = {key: item.default for key, item in inspect.signature(function).parameters.items()}
     known = (settings_of_training() if "settings" in own else {}) | own
-    known |= {"train": {"method": METHOD, "steps": STEPS}, "compare": {"methods": ",".join(METHODS)}}.get(name, {})
+    known |= {"train": {"steps": STEPS}, "compare": {"methods": ",".join(METHODS)}}.get(name, {})
     # these are read or used by the command itself: a time as a text, the hours and the memory of a GPU, a file
     command_alone = {"compare": {"budget"}, "plan": {"rate", "memory"}, "sample": {"out"}, "explain": {"out"}}.get(
         name, set()
@@ -71,6 +71,25 @@ def test_the_defaults_are_those_of_the_command(name):
             assert field.name in own
         else:
             assert (known[field.name] or None) == (field.default or None), field.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        ({}, {}),
+        ({"method_args": {"diagonal": 0.5}}, {"diagonal": 0.5}),
+        ({"method_args": {"power": 0.5}}, {"power": 0.5}),
+    ],
+)
+def test_without_a_method_the_data_choose_it(tmp_path, arguments, settings):
+    """Its arguments replace those settings alone; the name of a method has the settings of its paper."""
+    method = fm.recipes.method_for(fm.data.load("digits"), **settings)
+    chosen, given, paper = (
+        fm.training.read_config(train("digits", tmp_path / name, **options))
+        for name, options in (("chosen", arguments), ("given", {"method": method}), ("paper", {"method": "imf"}))
+    )
+    assert chosen["method"] == given["method"] != paper["method"] and chosen["method"]["name"] == "imf"
+    assert "Stable" in chosen["training"]["schedule"]["type"] and "Stable" not in paper["training"]["schedule"]["type"]
 
 
 def test_training_gives_the_weights_of_the_command(tmp_path):

@@ -21,6 +21,21 @@ def document(reference=None, **methods):
     return {"data": "d", "kind": "points", "length": {"steps": 10}, "reference": reference, "methods": methods}
 
 
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [
+        ({"steps": 10}, "d, each method trained for 10 steps; none could be measured"),
+        ({"seconds": 90}, "d, each method trained for 90 seconds; none could be measured"),
+        (
+            {"seconds": 90, "clock": "processor"},
+            "d, each method trained for 90 seconds of processor time; none could be measured",
+        ),
+    ],
+)
+def test_the_heading_says_the_length_and_its_clock(length, said):
+    assert comparison.heading({**document(), "length": length}) == said
+
+
 FAILED = {"run": "r", "shared": 3.0, "few_step": 1, "failure": "the loss is nan"}
 
 

@@ -35,7 +35,7 @@ def test_the_defaults_are_the_ones_of_before():
         "ema": 0.999, "clip": None, "accumulate": 1, "shard": False, "seed": 0, "labels": None, "precision": "no",
         "compile": False, "out": None, "resume": False, "checkpoint_every": 1000, "keep": 3, "sample_every": 1000,
         "log_every": 50, "timeout": 1800.0, "trackers": ("tensorboard",), "progress_bar": True, "accelerator": None,
-        "notes": None, "fingerprint": "samples", "device": None,
+        "notes": None, "fingerprint": "samples", "device": None, "clock": None,
     }  # fmt: skip
 
 
@@ -109,6 +109,7 @@ def test_settings_that_cannot_be_are_refused():
         ({"steps": 0}, "steps must be at least 1"),
         ({"steps": 1, "lr": float("inf")}, "lr must be finite, got inf"),
         ({"steps": 1, "keep": 0}, "keep must be at least 1"),
+        ({"seconds": 1.0, "clock": "wall"}, 'clock must be "processor" or None'),
         ({"steps": 1, "precision": "half"}, 'precision must be "no" or "bf16"'),
         ({"steps": 1, "fingerprint": "all"}, 'fingerprint must be "samples", "whole" or "off"'),
     ]:

@@ -84,6 +84,10 @@ def test_schedules():
     decay = fm.training.WarmUpDecay(warmup=0.1, final=0.01)
     assert decay(0.0) == pytest.approx(0.01) and decay(0.05) == pytest.approx(0.505)
     assert decay(0.1) == pytest.approx(1.0) and decay(1.0) == pytest.approx(0.01)
+    stable = fm.training.WarmUpStableDecay(warmup=0.1, decay=0.5, final=0.01)
+    assert [stable(x) for x in (0.05, 0.1, 0.5)] == pytest.approx([0.505, 1.0, 1.0])
+    assert [stable(x) for x in (0.75, 1.0)] == pytest.approx([0.505, 0.01])
+    assert fm.training.WarmUpStableDecay(warmup=0.0)(0.0) == 1.0
     assert decay(0.55) == pytest.approx(0.505) and fm.training.constant(0.7) == 1
     with pytest.raises(ValueError, match="warmup"):
         fm.training.WarmUpDecay(warmup=1.0)
@@ -92,6 +96,25 @@ def test_schedules():
 def test_a_time_budget_ends_and_counts_no_pauses():
     *_, state = train(flow(), fm.methods.flow_matching(), GAUSSIAN, seconds=0.05, **QUIET)
     assert state.seconds >= 0.05 and state.progress == 1 and state.step > 3
+
+
+def test_a_budget_of_processor_time_counts_the_work_alone(monkeypatch):
+    """Each step waits for the data far longer than the whole budget, and only its work counts."""
+    clock = {"wall": 0.0, "work": 0.0}
+    monkeypatch.setattr("time.perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr("time.process_time", lambda: clock["work"])
+
+    class Waits(Linear):
+        def forward(self, x, s, t):
+            clock["wall"], clock["work"] = clock["wall"] + 100.0, clock["work"] + 1.0
+            return super().forward(x, s, t)
+
+    def trained(**settings):
+        *_, last = train(fm.FlowMap(Waits()), fm.methods.flow_matching(), GAUSSIAN, seconds=6.0, **settings, **QUIET)
+        return last.step, last.seconds
+
+    assert trained(clock="processor") == (9, 6.0), "the first three steps do not count"
+    assert trained() == (4, 100.0)
 
 
 def test_the_whole_batch_is_used_and_labels_reach_a_network_that_takes_them():

@@ -1,0 +1,5 @@
+"""python -m benchmarks.one_step"""
+
+from benchmarks.one_step import main
+
+main()
