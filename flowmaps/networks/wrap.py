@@ -1,9 +1,9 @@
-"""Networks around a network: in rotated coordinates, and with a noisy state as a further input."""
+"""Networks around a network: in rotated coordinates, with x at the scale of the data, and with a noisy state."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..arguments import expect_finite, expect_floating, expect_tensor
 from ..serialise import describable
-from .layers import full_precision
+from .layers import expect_shape, full_precision
 
 
 @describable
@@ -30,6 +30,7 @@ class InBasis(nn.Module):
         ValueError: for a basis that is not a square matrix, and when called with x of another size.
     """
 
+    passes_time_to = "network"
     basis: Tensor
 
     def __init__(self, network: nn.Module, basis: Tensor) -> None:
@@ -47,6 +48,63 @@ class InBasis(nn.Module):
             raise ValueError(f"this network takes x of {size} values a row, got {values} in {tuple(x.shape)}")
         basis = self.basis.to(x.dtype)
         return rotate(self.network(rotate(x, basis), s, t, **condition), basis.T)
+
+
+@runtime_checkable
+class Coefficients(Protocol):
+    """The coefficients of a path, x_t = alpha(t) x_0 + sigma(t) eps."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Coefficient of the data."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Coefficient of the noise."""
+
+
+@describable
+class GaussianInput(nn.Module):
+    """A network that sees x at the scale of the data at every time: network(F_G(x, s, 0) - mean, s, t).
+
+    F_G is the flow map of a Gaussian with independent coordinates: it divides the deviation of x_s from its mean by its
+    standard deviation, and multiplies it with the one of the data,
+
+        F_G(x, s, 0) - mean = sqrt(variances/(alpha(s)^2 variances + sigma(s)^2)) (x - alpha(s) mean)
+
+    So coordinates without much variance, such as the last principal axes of images, stay small when they are nearly
+    noise alone, and a network does not have to learn another scale of each coordinate at each time. Inside `InBasis`
+    the coordinates are the principal axes.
+
+    Args:
+        network: the inner network.
+        mean: mean of the data, of the shape of one row.
+        variances: variances of the coordinates, positive, of the same shape.
+        path: the path of the flow map, such as `path.linear`.
+
+    Raises:
+        ValueError: for variances of another shape, and when called with x of another shape.
+    """
+
+    passes_time_to = "network"
+    mean: Tensor
+    variances: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor, variances: Tensor, path: Coefficients) -> None:
+        super().__init__()
+        expect_tensor("mean", mean)
+        expect_tensor("variances", variances)
+        if mean.shape != variances.shape:
+            raise ValueError(f"mean and variances have one shape, got {tuple(mean.shape)} and {tuple(variances.shape)}")
+        self.network, self.path = network, path
+        for name, value in (("mean", mean), ("variances", variances)):
+            self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        """Evaluate the network at x (B, *shape), with times s and t (B,) and the conditions of the inner network."""
+        expect_shape(x, tuple(self.mean.shape), self.mean)
+        times = s.reshape(-1, *[1] * (x.ndim - 1))
+        alpha, sigma = self.path.alpha(times), self.path.sigma(times)
+        scale = (self.variances / (alpha**2 * self.variances + sigma**2)).sqrt()
+        return self.network((scale * (x - alpha * self.mean)).to(x.dtype), s, t, **condition)
 
 
 @describable

@@ -12,10 +12,10 @@ from ..data import Data
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import imf
-from ..networks import MLP, InBasis, UNet, pca_basis
+from ..networks import MLP, GaussianInput, InBasis, UNet
 from ..networks.unet import heads_for
 from ..outputs import Bounded, GaussianSkip, average_velocity
-from ..path import Path
+from ..path import Path, linear
 from ..times.modifiers import mixture
 from ..times.samplers import logit_normal_pairs, uniform_triangle
 from ..weight import learned
@@ -105,9 +105,9 @@ def small_images(
 ) -> FlowMap:
     """Make a flow map for images of at most a thousand values.
 
-    The network is an MLP in the principal axes of the data. It predicts the residual to the average velocity of a
-    Gaussian, bounded to the range of images. `benchmarks/results/digits/parts.md` has the effect of each part on the
-    digits.
+    The network is an MLP in the principal axes of the data, and sees x at the scale of the data. It predicts the
+    residual to the average velocity of a Gaussian, bounded to the range of images.
+    `benchmarks/results/digits/parts.md` has the effect of each part on the digits.
 
     Args:
         data: The data set.
@@ -120,9 +120,11 @@ def small_images(
     Returns:
         The flow map, with new weights.
     """
-    x0 = data.draw(10_000, seed=0).x0
-    network = InBasis(MLP(data.shape, width, depth, embedding=embedding, classes=classes), pca_basis(x0))
-    return FlowMap(network, Bounded(GaussianSkip.fit(x0)), **limits)
+    skip = GaussianSkip.fit(data.draw(10_000, seed=0).x0)
+    mean = (skip.mean.flatten() @ skip.basis).reshape(data.shape)
+    inner = MLP(data.shape, width, depth, embedding=embedding, classes=classes)
+    scaled = GaussianInput(inner, mean, skip.variances.reshape(data.shape), limits.get("path", linear))
+    return FlowMap(InBasis(scaled, skip.basis), Bounded(skip), **limits)
 
 
 def images(data: Data, width: int = 64, depth: int = 2, *, classes: int | None = None, **limits: Any) -> FlowMap:

@@ -18,7 +18,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
     "networks": (
-        "ConcatMLP", "Decoupled", "DiT", "Fourier", "InBasis", "MLP", "StateInput", "UNet",
+        "ConcatMLP", "Decoupled", "DiT", "Fourier", "GaussianInput", "InBasis", "MLP", "StateInput", "UNet",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..arguments import did_you_mean
-from ..networks import MLP, ConcatMLP, DiT, InBasis, UNet
+from ..networks import MLP, ConcatMLP, DiT, UNet
 from .embedders import Embedder, FirstLayer, OurEmbedder
 
 
@@ -145,8 +145,7 @@ def time_layers_of(network: nn.Module) -> TimeLayers:
         return OurTimeLayers("conditioning.time", conditioning="conditioning")
     if isinstance(network, ConcatMLP):
         return OurTimeLayers("input")
-    if isinstance(network, InBasis) or hasattr(network, "passes_time_to"):
-        inner = getattr(network, "passes_time_to", "network")
+    if inner := getattr(network, "passes_time_to", None):
         return time_layers_of(network.get_submodule(inner)).below(inner)
     if not any(True for _ in network.parameters()):
         raise ValueError(

@@ -3,6 +3,7 @@
 import torch
 
 from flowmaps import networks as nets
+from flowmaps import path
 
 IMAGE = (2, 8, 8)
 CLASSES = 3
@@ -29,7 +30,14 @@ def rotated(**options):
     return nets.InBasis(mlp(**options), basis)
 
 
-NETWORKS = {"mlp": mlp, "concat_mlp": concat_mlp, "dit": dit, "unet": unet, "in_basis": rotated}
+def scaled(**options):
+    mean, variances = torch.linspace(-1, 1, 128).reshape(IMAGE), torch.linspace(0.1, 4, 128).reshape(IMAGE)
+    return nets.GaussianInput(mlp(**options), mean, variances, path.linear)
+
+
+NETWORKS = {
+    "mlp": mlp, "concat_mlp": concat_mlp, "dit": dit, "unet": unet, "in_basis": rotated, "gaussian_input": scaled
+}  # fmt: skip
 SINGLE_LAYER = {"concat_mlp"}  # sees the times in one layer only, which cannot be decoupled
 PLAIN_START = {"concat_mlp"}  # starts with torch's own initialisation, not at zero
 

@@ -1,11 +1,11 @@
-"""Rotated coordinates."""
+"""Rotated coordinates, and x at the scale of the data."""
 
 import pytest
 import torch
 from torch import nn
 
-from flowmaps import exact
-from flowmaps.networks import InBasis, pca_basis
+from flowmaps import exact, path
+from flowmaps.networks import GaussianInput, InBasis, pca_basis
 
 
 def data(n=500, shape=(6,)):
@@ -68,3 +68,31 @@ def test_a_basis_must_be_square():
         InBasis(nn.Identity(), torch.zeros(6, 4))
     with pytest.raises(ValueError, match=r"takes x of 6 values a row, got 4 in \(5, 2, 2\)"):
         InBasis(nn.Identity(), torch.eye(6))(torch.zeros(5, 2, 2), torch.zeros(5), torch.zeros(5))
+
+
+class Seen(nn.Module):
+    """A network that returns its input."""
+
+    def forward(self, x, s, t):
+        return x
+
+
+@pytest.mark.parametrize("way", [path.linear, path.trigonometric, path.VarianceExploding(5.0)])
+def test_the_network_sees_the_end_of_the_trajectory_of_a_gaussian(way):
+    """x moved to t = 0 by the exact flow map, without its mean; in principal axes by `InBasis`."""
+    rows = data().reshape(500, 6)
+    gaussian = exact.Gaussian(rows.mean(0), covariance=torch.cov(rows.T), path=way)
+    variances, basis = torch.linalg.eigh(torch.cov(rows.T))
+    x, (s, t) = torch.randn(7, 6, dtype=torch.float64), torch.rand(2, 7, dtype=torch.float64)
+    scaled = GaussianInput(Seen(), gaussian.mean @ basis, variances, way)
+    expected = gaussian.flow_map(x, s, torch.zeros(7, dtype=torch.float64)) - gaussian.mean
+    torch.testing.assert_close(InBasis(scaled, basis)(x, s, t), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_gaussian_has_a_variance_for_each_coordinate():
+    with pytest.raises(ValueError, match=r"one shape, got \(6,\) and \(5,\)"):
+        GaussianInput(Seen(), torch.zeros(6), torch.ones(5), path.linear)
+    with pytest.raises(ValueError, match=r"\(B, 6\), got \(3, 1\)"):
+        GaussianInput(Seen(), torch.zeros(6), torch.ones(6), path.linear)(
+            torch.ones(3, 1), torch.ones(3), torch.ones(3)
+        )
