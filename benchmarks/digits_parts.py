@@ -23,8 +23,18 @@ ROWS = DIGITS.draw(10_000, seed=0).x0
 
 
 def network() -> torch.nn.Module:
-    """The network of the recipe, in the principal axes."""
+    """The network of the recipe."""
+    return recipe().network
+
+
+def rotated() -> torch.nn.Module:
+    """An MLP in the principal axes."""
     return InBasis(MLP(DIGITS.shape, embedding=32), pca_basis(ROWS))
+
+
+def bounded() -> fm.Bounded:
+    """The output of the recipe."""
+    return fm.Bounded(fm.GaussianSkip.fit(ROWS))
 
 
 def imf(**options: object) -> fm.Method:
@@ -42,8 +52,9 @@ VARIANTS: dict[str, tuple[Callable[[], fm.FlowMap], Callable[[], fm.Method]]] = 
     "field not bounded": (lambda: fm.FlowMap(network(), fm.GaussianSkip.fit(ROWS)), imf),
     "no Gaussian skip": (lambda: fm.FlowMap(network(), fm.Bounded()), imf),
     "neither": (lambda: fm.FlowMap(network()), imf),
+    "x not at the scale of the data": (lambda: fm.FlowMap(rotated(), bounded()), imf),
     "pixels instead of principal axes": (
-        lambda: fm.FlowMap(MLP(DIGITS.shape, embedding=32), fm.Bounded(fm.GaussianSkip.fit(ROWS))),
+        lambda: fm.FlowMap(MLP(DIGITS.shape, embedding=32), bounded()),
         imf,
     ),
     "adaptive weight, power 0.75": (recipe, lambda: imf(power=0.75)),

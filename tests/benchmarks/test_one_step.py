@@ -5,12 +5,14 @@ import math
 import os
 
 import pytest
+import torch
 
 import flowmaps as fm
 from benchmarks import one_step
 from benchmarks.one_step import ablation, cells, measured, methods, report, sets
 from flowmaps.evaluate import Estimate
 from flowmaps.files import write_json
+from flowmaps.runs.fingerprint import fingerprint
 from flowmaps.runs.lock import FolderLock
 
 NAME = "eight-gaussians"
@@ -43,6 +45,11 @@ def reference(out, name, seed, euler, heun=2.0, **more):
     cell(out, name, "flow_matching", seed, {("euler", 100): euler, ("heun", 18): heun}, **more)
 
 
+def described(method):
+    """A method without the weights of its weight."""
+    return fingerprint(method, trained=method.parameters())
+
+
 def lines_of(text):
     return [[word.strip() for word in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
 
@@ -54,6 +61,16 @@ def test_ten_methods_are_compared_and_every_setting_of_imf_alone():
     assert all(methods.METHODS[name].is_taught == (group == "distillation") for group in methods.GROUPS for name in
                methods.GROUPS[group])  # fmt: skip
     assert set(sets.SETS) == {"digits", "glyphs-16", "glyphs-28", "photos-16", "eight-gaussians", "series"}
+
+
+def test_the_base_is_the_default_method_and_begins_anew_each_time():
+    """A learned weight has weights of its own, which no run may pass on to the next."""
+    entry = methods.METHODS[methods.BASE]
+    one, other = entry.method(None), entry.method(None)
+    assert fingerprint(one) == fingerprint(other) and one.terms[0].weight is not other.terms[0].weight
+    torch.manual_seed(0)
+    assert described(entry.method(None)) == described(fm.recipes.method_for(fm.data.load("digits")))
+    assert cells.TRAINING["schedule"] == fm.training.WarmUpStableDecay()
 
 
 def test_marks_are_met_missed_at_the_floor_or_not_measured(tmp_path):
