@@ -161,7 +161,7 @@ def train(
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
     notes = notes_of(recipe=recipe, **origins) | guide.notes() | dict(settings.pop("notes", {}))
-    usual = {} if method is not None else {"schedule": WarmUpStableDecay()}
+    usual = {"schedule": WarmUpStableDecay()} if method is None and rows.kind == "images" else {}
     settings = (usual if found is None else found.settings()) | settings
     settings |= length_of(steps, seconds, STEPS if found is None else found.steps)
     settings |= {} if batch_size is None else {"batch_size": batch_size}

@@ -56,11 +56,12 @@ def flow_for(
 
 
 def method_for(data: Data, **changed: Any) -> Method:
-    """Make the method that `flowmaps train` takes if none is given.
+    """Make the method that `flowmaps train` takes if none is given: improved MeanFlow.
 
-    It is improved MeanFlow with a learned weight of the interval, half of the times logit-normal and half uniform up
-    to s = 1, and 75% of the rows on the diagonal. The learned weight evens out the intervals without the bias of an
-    adaptive weight, whose minimum is no conditional mean. `docs/ablation.md` has the effect of each setting.
+    For images it has a learned weight of the interval, half of the times logit-normal and half uniform up to s = 1, and
+    75% of the rows on the diagonal. The learned weight evens out the intervals without the bias of an adaptive weight,
+    whose minimum is no conditional mean. `docs/ablation.md` has the effect of each setting. For points and vectors it
+    has the settings of its paper.
 
     Args:
         data: The data set.
@@ -74,6 +75,8 @@ def method_for(data: Data, **changed: Any) -> Method:
     """
     if not isinstance(data, Data):
         raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
+    if data.kind != "images":
+        return imf(**changed)
     settings: dict[str, Any] = {"diagonal": 0.75, "times": mixture(0.5, logit_normal_pairs(), uniform_triangle(1e-3))}
     if "power" not in changed:
         settings["weight"] = learned()

@@ -89,6 +89,12 @@ def test_without_a_method_the_data_choose_it(tmp_path, arguments, settings):
         for name, options in (("chosen", arguments), ("given", {"method": method}), ("paper", {"method": "imf"}))
     )
     assert chosen["method"] == given["method"] != paper["method"] and chosen["method"]["name"] == "imf"
+    points, named = (
+        fm.training.read_config(train("checkerboard", tmp_path / f"points{len(options)}", **arguments, **options))
+        for options in ({}, {"method": "imf"})
+    )
+    assert points["method"] == named["method"]
+    assert "Stable" not in points["training"]["schedule"]["type"]
     assert "Stable" in chosen["training"]["schedule"]["type"] and "Stable" not in paper["training"]["schedule"]["type"]
 
 
