@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from benchmarks.landscape_tables import save
 from benchmarks.one_step.measured import RESOLVED, Measured, budget, command, of_row, row_of
@@ -19,8 +20,10 @@ from flowmaps.figures.words import plus_minus
 LAST = "weights of the last step"
 """The row of the base without the average of the weights."""
 JUMP = ("jump", 1)
-WIDE, TALL = 8.0, 0.42
+WIDE, TALL = 9.5, 0.36
 """Width of the picture, and height of a row of it, in inches."""
+REACH, TICKS = 2.0, (0.125, 0.25, 0.5, 1, 2, 4, 8)
+"""Largest ratio that every panel shows, and the ticks of the panels."""
 
 
 def changes() -> list[str]:
@@ -107,26 +110,34 @@ def notes(found: Mapping[str, Measured], out: Path) -> str:
 
 
 def picture(found: Mapping[str, Measured], out: Path) -> None:
-    """Draw the ratios with their errors, a panel for each data set."""
-    names = changes()
+    """Draw the measured ratios with their errors, a panel for each data set."""
+    names = [name for name in changes() if any(change(measured, name) for measured in found.values())]
     titles = [METHODS[name].says if name in METHODS else LAST for name in names]
-    with figure(light, WIDE, TALL * len(names) + 1.0, ncols=len(found), sharey=True, squeeze=False) as (made, axes):
+    with figure(light, WIDE, TALL * len(names) + 1.2, ncols=len(found), sharey=True, squeeze=False) as (made, axes):
         for axis, (name, measured) in zip(axes[0], found.items(), strict=True):
-            axis.axvline(1, color="0.6", linewidth=0.8)
+            axis.axvline(1, color=light.muted, linewidth=0.8)
             draw(axis, [change(measured, one) for one in names])
-            axis.set_title(name, fontsize=8)
-            axis.set_xscale("log")
-        axes[0][0].set_yticks(range(len(names)), titles, fontsize=8)
-        axes[0][0].invert_yaxis()
-        made.supxlabel("distance of one jump over the distance of the recipe (left is better)", fontsize=8)
+            axis.set_title(name, fontsize=9)
+        axes[0][0].set_yticks(range(len(names)), titles, fontsize=9)
+        axes[0][0].set_ylim(len(names) - 0.5, -0.5)
+        made.supxlabel("distance of one jump, over the distance of the recipe: a change helps left of 1", fontsize=9)
         save(made, out / "ablation.png")
 
 
-def draw(axis, ratios: Sequence[Estimate | None]) -> None:
-    """A point with an error bar of two standard errors for each ratio."""
+def draw(axis: Any, ratios: Sequence[Estimate | None]) -> None:
+    """A point with a bar of two standard errors for each ratio: green helps, orange hurts, grey is undecided."""
+    ends = [1 / REACH, REACH]
     for height, ratio in enumerate(ratios):
         if ratio is None:
             continue
         low, value, high = (math.exp(ratio.value + k * RESOLVED * ratio.stderr) for k in (-1, 0, 1))
-        axis.plot([low, high], [height, height], linewidth=2, color="C0")
-        axis.plot([value], [height], "o", markersize=4, color="C0")
+        colour = light.series[2] if high < 1 else light.series[1] if low > 1 else light.muted
+        axis.plot([low, high], [height, height], linewidth=2, color=colour)
+        axis.plot([value], [height], "o", markersize=5, color=colour)
+        ends += [low, high]
+    axis.set_xscale("log")
+    axis.set_xlim(min(ends) / 1.1, max(ends) * 1.1)
+    axis.set_xticks([tick for tick in TICKS if min(ends) <= tick <= max(ends)])
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.tick_params(axis="x", labelsize=9)
