@@ -160,7 +160,7 @@ def shown(measured: Measured, name: str, out: Path) -> bool:
 
 
 def titled(measured: Measured, names: Sequence[str], out: Path) -> Iterator[tuple[str, Path]]:
-    """The titles and the files of the samples: those of the first seed."""
+    """The titles and the files of the samples, which have the first seed."""
     key = next(iter(MARKED[measured.kind]))
     for name in names:
         sampler = MANY[0] if name == REFERENCE else ("jump", 1)

@@ -68,7 +68,7 @@ class WithMeasurement:
     Args:
         measure: Function A, rows (B, *shape) -> (B, ...).
         std: Standard deviation of the noise n of the measurement.
-        units: Units of standardised rows: the measurement is that of the rows in the units of the data.
+        units: Units of standardised rows: rows are measured in the units of the data.
 
     Raises:
         TypeError: The measurement is no function.

@@ -86,7 +86,7 @@ def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         check_velocity(flow, NEEDS_VELOCITY)
         times = torch.tensor([s, t], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-        # solvers step past the ends by rounding, where there is no velocity
+        # rounding takes solvers past the ends, and the velocity ends there
         return odeint(lambda u, y: flow.velocity(y, u.clamp(0, 1)), x, times, rtol=rtol, atol=atol, method=method)[-1]
 
     return step

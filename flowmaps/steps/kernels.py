@@ -107,7 +107,7 @@ def sde(level: float = 1.0) -> Kernel:
     def step(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
         check(flow, s, t)
         if s == t:
-            return x  # r is 0/0 where there is no data or no noise
+            return x  # without data or without noise r is 0/0
         known, sigma, kept, fresh = parts(flow, x, s, t)
         return (known + sigma * (kept + fresh * torch.randn_like(x))).to(x.dtype)  # mean + std z, rounded as it was
 

@@ -416,7 +416,7 @@ def test_tilting_trains_the_tilted_law(by_gradient):
 
 
 def test_the_passes_of_a_step_are_what_is_counted():
-    """Section 5 of the specification: matrix products of a step over those of a forward pass.
+    """Section 5 of the specification: matrix products of a step, in units of a forward pass.
 
     A flow's value and backward pass are 3, a reference's value is 1, a draw and its gradient with respect to x are 2.
     """

@@ -219,7 +219,7 @@ def test_a_tilt_is_a_teacher():
 
 
 def test_weights_of_a_tilted_flow_can_be_constants():
-    """As those of a teacher; gradients still pass through the state."""
+    """A teacher has constant weights too; gradients still pass through the state."""
     flow, x = fm.FlowMap(fm.networks.MLP(shape=(2,), width=8, depth=1)).double(), randn(3, 2).requires_grad_()
     for weight in flow.parameters():
         torch.nn.init.normal_(weight, std=0.3)

@@ -89,7 +89,7 @@ def test_draws_of_the_transition_have_the_law_of_the_ancestral_kernel():
 
 
 def test_an_early_stop_of_the_posterior_flow_is_a_draw_of_the_kernel():
-    """At the inner time whose precision adds to that of t', the statistic times alpha(t') is a state x_t'."""
+    """At the inner time whose precision adds to the one of t', the statistic times alpha(t') is a state x_t'."""
     law, n, t, to = bed_g().law, 4000, 0.7, 0.4
     state = torch.full((n, 1), 0.3, dtype=torch.float64)
     snr = lambda t: ((1 - t) / t) ** 2  # noqa: E731
