@@ -5,22 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import path as paths
 from ..arguments import finite, positive, shown
 from ..flow_map import check_velocity
-from ..path import Path, Time, linear
+from ..path import Time
 from ..steps import Step
-from ..units import Units, units_of
 from ..velocity import constant
+from ..velocity.around import AroundFlow
 from .reward import Reward
 from .shared import Shared, slope
 from .values import Gradient, Value, Valued, full
 
 
-class SteeredVelocity(nn.Module):
+class SteeredVelocity(AroundFlow):
     """Velocity of a flow, steered; the base class of all steered velocities.
 
     It has velocity(x, t), denoise(x, t), given(**condition) and path. It has no jumps: sample it by ODE steps, or
@@ -35,9 +34,8 @@ class SteeredVelocity(nn.Module):
     """
 
     def __init__(self, flow: Any) -> None:
-        super().__init__()
+        super().__init__(flow)
         check_velocity(flow, "steering changes a velocity", "use fm.steering.best_of or fm.steering.corrected for it")
-        self.flow = flow
 
     def around(self, flow: Any) -> SteeredVelocity:
         """The same steering of another flow."""
@@ -74,26 +72,6 @@ class SteeredVelocity(nn.Module):
     def condition(self) -> dict[str, Any]:
         """Conditions of the flow."""
         return getattr(self.flow, "condition", None) or {}
-
-    @property
-    def path(self) -> Path:
-        """Path of the flow."""
-        return getattr(self.flow, "path", linear)
-
-    @property
-    def units(self) -> Units | None:
-        """Units of the data of the flow."""
-        return units_of(self.flow)
-
-    @property
-    def like(self) -> Tensor:
-        """Empty tensor with the device and dtype that the flow takes."""
-        return getattr(self.flow, "like", torch.empty(0))
-
-    @property
-    def network(self) -> Any:
-        """Network of the flow."""
-        return getattr(self.flow, "network", None)
 
 
 class Tilt(SteeredVelocity):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import path as paths
 from ..arguments import at_least, within
 from ..flow_map import check_velocity
-from ..path import Path, Time, expand, linear
-from ..units import Units, units_of
+from ..path import Path, Time, expand
+from .around import AroundFlow
 from .sources import constant
 
 
-class Glass(nn.Module):
+class Glass(AroundFlow):
     """Velocity whose samples are draws of x_r given x_t, a teacher of posterior maps.
 
     The inner flow runs on the path of the model, from noise at s = 1 to a draw X at s = 0:
@@ -44,10 +44,10 @@ class Glass(nn.Module):
     """
 
     def __init__(self, flow: Any, *, to: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(flow)
         check_velocity(flow, "a posterior velocity is made of a velocity")
         within(0, 1, to=to)
-        self.flow, self.to_time = flow, to
+        self.to_time = to
         self.state: Tensor | None = None
         self.at: Time | None = None
 
@@ -167,26 +167,6 @@ class Glass(nn.Module):
         frozen = Glass(constant(self.flow), to=self.to_time)
         frozen.state, frozen.at = self.state, self.at
         return frozen
-
-    @property
-    def path(self) -> Path:
-        """Path of the flow."""
-        return getattr(self.flow, "path", linear)
-
-    @property
-    def units(self) -> Units | None:
-        """Units of the data of the flow."""
-        return units_of(self.flow)
-
-    @property
-    def like(self) -> Tensor:
-        """Empty tensor with the device and dtype that the flow takes."""
-        return getattr(self.flow, "like", torch.empty(0))
-
-    @property
-    def network(self) -> Any:
-        """Network of the flow."""
-        return getattr(self.flow, "network", None)
 
     def __repr__(self) -> str:
         return f"Glass({type(self.flow).__name__}, to={self.to_time:g})"
