@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import expect_finite, expect_floating, expect_tensor
+from ..arguments import expect_finite, expect_floating, expect_tensor, shown
 from ..serialise import describable
 from .layers import expect_shape, full_precision
 
@@ -77,11 +77,12 @@ class GaussianInput(nn.Module):
     Args:
         network: the inner network.
         mean: mean of the data, of the shape of one row.
-        variances: variances of the coordinates, positive, of the same shape.
+        variances: variances of the coordinates, of the same shape.
         path: the path of the flow map, such as `path.linear`.
 
     Raises:
-        ValueError: for variances of another shape, and when called with x of another shape.
+        TypeError: for a path that has no coefficients.
+        ValueError: for variances of another shape or below 0, and when called with x of another shape.
     """
 
     passes_time_to = "network"
@@ -94,6 +95,10 @@ class GaussianInput(nn.Module):
         expect_tensor("variances", variances)
         if mean.shape != variances.shape:
             raise ValueError(f"mean and variances have one shape, got {tuple(mean.shape)} and {tuple(variances.shape)}")
+        if not isinstance(path, Coefficients):
+            raise TypeError(f"path must be a path, such as fm.path.linear, got {shown(path)}")
+        if not variances.is_meta and bool((variances < 0).any()):  # a network of a file begins on the meta device
+            raise ValueError("variances must not be negative")
         self.network, self.path = network, path
         for name, value in (("mean", mean), ("variances", variances)):
             self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))

@@ -92,6 +92,10 @@ def test_the_network_sees_the_end_of_the_trajectory_of_a_gaussian(way):
 def test_a_gaussian_has_a_variance_for_each_coordinate():
     with pytest.raises(ValueError, match=r"one shape, got \(6,\) and \(5,\)"):
         GaussianInput(Seen(), torch.zeros(6), torch.ones(5), path.linear)
+    with pytest.raises(ValueError, match="variances must not be negative"):
+        GaussianInput(Seen(), torch.zeros(6), -torch.ones(6), path.linear)
+    with pytest.raises(TypeError, match=r"path must be a path, such as fm\.path\.linear, got 'linear'"):
+        GaussianInput(Seen(), torch.zeros(6), torch.ones(6), "linear")
     network = GaussianInput(Seen(), torch.zeros(6), torch.ones(6), path.linear)
     with pytest.raises(ValueError, match=r"\(B, 6\), got \(3, 1\)"):
         network(torch.ones(3, 1), torch.ones(3), torch.ones(3))
