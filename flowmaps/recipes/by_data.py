@@ -12,7 +12,7 @@ from ..arguments import shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..methods import imf
+from ..methods import imf, lsd
 from ..networks import MLP, GaussianEndpoint, GaussianInput, InBasis, UNet
 from ..networks.unet import heads_for
 from ..outputs import Bounded, GaussianSkip, SeparableSkip
@@ -22,8 +22,10 @@ from ..times.samplers import logit_normal_pairs, uniform_triangle
 from ..weight import learned
 from .sizes import SMALL, are_large
 
+METHOD, FEW_METHOD = "imf", "lsd"
+"""Names of the default methods."""
 FEW = 3
-"""Number of coordinates up to which the network for points sees sines and cosines of x."""
+"""Number of coordinates up to which data have the other method, and a network that sees sines and cosines of x."""
 WAVES = 32
 """Number of their directions."""
 FITTED = 2 * 10**7
@@ -63,17 +65,35 @@ def flow_for(
     return make(data, classes=classes, **sizes, **{name: value for name, value in given.items() if value is not None})
 
 
-def method_for(data: Data, **changed: Any) -> Method:
-    """Make the method that `flowmaps train` takes if none is given: improved MeanFlow.
-
-    For images it has a learned weight of the interval, half of the times logit-normal and half uniform up to s = 1, and
-    75% of the rows on the diagonal. The learned weight evens out the intervals without the bias of an adaptive weight,
-    whose minimum is no conditional mean. `docs/ablation.md` has the effect of each setting. For points and vectors it
-    has the settings of its paper.
+def method_name(data: Data) -> str:
+    """The name of the method that `flowmaps train` takes if none is given: `method_for` has its settings.
 
     Args:
         data: The data set.
-        **changed: Arguments of `methods.imf` that replace these settings.
+
+    Returns:
+        "lsd" for at most three coordinates, else "imf".
+
+    Raises:
+        TypeError: These are no `Data`.
+    """
+    if not isinstance(data, Data):
+        raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
+    return FEW_METHOD if math.prod(data.shape) <= FEW else METHOD
+
+
+def method_for(data: Data, **changed: Any) -> Method:
+    """Make the method that `flowmaps train` takes if none is given.
+
+    For at most three coordinates it is Lagrangian self-distillation, which learns steep maps of the plane fastest. For
+    everything else it is improved MeanFlow with a learned weight of the interval, half of the times logit-normal and
+    half uniform up to s = 1, and 75% of the rows on the diagonal. The learned weight evens out the intervals without
+    the bias of an adaptive weight, whose minimum is no conditional mean. `docs/one_step.md` compares the methods, and
+    `docs/ablation.md` has the effect of each setting.
+
+    Args:
+        data: The data set.
+        **changed: Arguments of the method that replace these settings.
 
     Returns:
         The method.
@@ -81,10 +101,8 @@ def method_for(data: Data, **changed: Any) -> Method:
     Raises:
         TypeError: These are no `Data`.
     """
-    if not isinstance(data, Data):
-        raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
-    if data.kind != "images":
-        return imf(**changed)
+    if method_name(data) == FEW_METHOD:
+        return lsd(**changed)
     settings: dict[str, Any] = {"diagonal": 0.75, "times": mixture(0.5, logit_normal_pairs(), uniform_triangle(1e-3))}
     if "power" not in changed:
         settings["weight"] = learned()
