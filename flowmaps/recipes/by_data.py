@@ -198,7 +198,8 @@ def images(data: Data, width: int = 64, depth: int = 2, *, classes: int | None =
     """
     channels, height, side = data.shape
     network = UNet((channels, height, side), width, levels_for((height, side)), depth, classes=classes)
-    skip = SeparableSkip.fit(data.draw(max(100, min(10_000, FITTED // math.prod(data.shape))), seed=0).x0)
+    rows = max(100, min(10_000, FITTED // math.prod(data.shape)))
+    skip = SeparableSkip.fit(data.draw(rows, seed=0).x0, floor=1e-3)
     return FlowMap(GaussianEndpoint(network, skip, limits.get("path", linear)), Bounded(skip), **limits)
 
 
