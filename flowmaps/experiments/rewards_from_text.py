@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def reward_of(
     reward: str | Rewards,
     run: str | Path,
     *,
-    classifier: str | Path | None = None,
+    classifier: str | PathLike[str] | None = None,
     data: Data | None = None,
     device: str | torch.device = "cpu",
     say: Say = silent,

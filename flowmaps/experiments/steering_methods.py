@@ -181,11 +181,29 @@ def abilities(flow: Any) -> set[str]:
     return {name for name, able in found.items() if able}
 
 
+def check_name(name: Any) -> None:
+    """Check the name of a method of steering, or None.
+
+    Args:
+        name: The name.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: There is no such method.
+    """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"a method of steering is a name, such as {USUAL[0]}, got {shown(name)}")
+    if name is not None and name not in METHODS:
+        raise ValueError(
+            f"unknown method of steering {name!r}{did_you_mean(name, METHODS)}; known are {', '.join(METHODS)}"
+        )
+
+
 def method_of(name: str | None, flow: Any, reward: Rewards) -> tuple[str, Method]:
     """Choose a method of steering.
 
     Args:
-        name: Its name. None: the first one of USUAL that the flow map has all for.
+        name: Its name, which `check_name` has checked. None: the first one of USUAL that the flow map has all for.
         flow: The flow map, or its guided velocity.
         reward: The reward.
 
@@ -193,19 +211,12 @@ def method_of(name: str | None, flow: Any, reward: Rewards) -> tuple[str, Method
         The name and the method.
 
     Raises:
-        TypeError: The name is no text.
-        ValueError: There is no such method, or it is wrong for the flow map or the reward.
+        ValueError: The method is wrong for the flow map or the reward.
     """
     able = abilities(flow)
     right = [key for key, one in METHODS.items() if one.needs in able]
     if name is None:
         name = next(key for key in USUAL if key in right)
-    if not isinstance(name, str):
-        raise TypeError(f"a method of steering is a name, such as {USUAL[0]}, got {shown(name)}")
-    if name not in METHODS:
-        raise ValueError(
-            f"unknown method of steering {name!r}{did_you_mean(name, METHODS)}; known are {', '.join(METHODS)}"
-        )
     method = METHODS[name]
     if method.needs not in able:
         has = " and ".join(text for key, text in NEEDS.items() if key in able and key != "samples")
