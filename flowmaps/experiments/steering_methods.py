@@ -51,12 +51,11 @@ class Job:
     seed: int = 0
     progress: Callable[[int, int], None] | None = None
 
-    @property
-    def widened(self) -> Any:
-        """The value of the reward as `steering.particles` chooses it, with the width of images."""
+    def value(self, floor: float | None = None) -> Any:
+        """The value of the reward: of a measurement by its likelihood, widened by the width of images."""
         if isinstance(self.reward, Likelihood):
             return steering.value(self.reward, look.widened(WIDTH))
-        return steering.value(self.reward, floor=self.floor)
+        return steering.value(self.reward, floor=floor)
 
     @property
     def floor(self) -> float | None:
@@ -130,7 +129,7 @@ def _best_of(job: Job) -> Candidates:
 
 METHODS = {
     "particles": Method(
-        lambda job: job.particles(steering.particles, value=job.widened),
+        lambda job: job.particles(steering.particles, value=job.value(job.floor)),
         "weighted particles, whose law is right",
         weighs=True,
     ),
@@ -146,7 +145,7 @@ METHODS = {
         weighs=True,
     ),
     "tilt": Method(
-        lambda job: job.rows(steering.tilt(job.flow, job.widened), steppers.heun),
+        lambda job: job.rows(steering.tilt(job.flow, job.value()), steppers.heun),
         "the steered ODE, each sample by itself",
     ),
     "dps": Method(

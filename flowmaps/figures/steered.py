@@ -42,10 +42,12 @@ def steered(
     Returns:
         The figure.
     """
-    panels = {"measurement": measurement, "truth": truth, "mean of samples": mean}
-    known = {name: _coloured(image) for name, image in panels.items() if image is not None}
-    columns = 1 if len(known) < 3 else 2
-    rows = -(-(len(known) + 1) // columns)
+    known = measurement is not None and bool(measurement.isnan().any())
+    name = "measurement (unknown: orange)" if known else "measurement"
+    panels = {name: measurement, "truth": truth, "mean of samples": mean}
+    drawn = {name: _coloured(image) for name, image in panels.items() if image is not None}
+    columns = 1 if len(drawn) < 3 else 2
+    rows = -(-(len(drawn) + 1) // columns)
     board = mosaic(x, gap=max(1, x.shape[-1] // 8))
     height, width = 5.2, 5.2 * board.shape[1] / board.shape[0]
     left = columns * height / rows
@@ -57,13 +59,13 @@ def steered(
             axes[row, -1].remove()
         _panel(made.add_subplot(grid[:, -1]), board.numpy(), f"{len(x)} samples" if len(x) > 1 else "1 sample")
         places = [axes[row, column] for row in range(rows) for column in range(columns)]
-        for place, (name, image) in zip(places, known.items(), strict=False):
+        for place, (name, image) in zip(places, drawn.items(), strict=False):
             _panel(place, image, name)
-        shade = _panel(places[len(known)], std.mean(0).float().numpy(), "spread of samples", cmap=SHADES, vmin=0)
-        bar = made.colorbar(shade, ax=places[len(known)], shrink=0.8)
+        shade = _panel(places[len(drawn)], std.mean(0).float().numpy(), "spread of samples", cmap=SHADES, vmin=0)
+        bar = made.colorbar(shade, ax=places[len(drawn)], shrink=0.8)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-        for place in places[len(known) + 1 :]:
+        for place in places[len(drawn) + 1 :]:
             place.remove()
     return made
 
