@@ -32,7 +32,7 @@ from .sample_files import check_file, check_suffix
 from .sampling import guided, labels_of
 from .steered_files import keep, write_steered
 from .steered_result import Steered, lines, summary
-from .steering_methods import Job, Method, check_name, method_of
+from .steering_methods import SteeringMethod, SteeringTask, check_name, method_of
 from .text_conditioning import text_conditions
 from .trained_run import Say, silent
 from .trained_run import device as default_device
@@ -142,18 +142,20 @@ def steer(
     labels, joint = _labels(run, config, rows, label, way, guidance is not None, seed)
     condition |= {key: value.to(where) for key, value in sampling.by_name(labels).items()}
     many = (rivals, count) if name == "best_of" else (rows,)
-    job = Job(
+    task = SteeringTask(
         velocity, _noise(flow, many, config["data"]["shape"], seed, say), _steps(steps, name, way, velocity), target,
         condition, joint, seed, _forecast(say),
     )  # fmt: skip
-    x, mean, std, numbers = summary(way.draw(job), target, measurement, count, seed)
+    x, mean, std, numbers = summary(way.draw(task), target, measurement, count, seed)
     words = f"reward {reward if isinstance(reward, str) else getattr(reward, '__name__', type(reward).__name__)}"
     words = words if measurement is None else measurement.what
-    result = Steered(x, mean, std, numbers, measurement, words, name, job.steps, rivals, loaded.step)
+    result = Steered(x, mean, std, numbers, measurement, words, name, task.steps, rivals, loaded.step)
     if out is not None:
         write_steered(Path(out), result, config)
     keep(run, result, config, command, say)
-    about = f"{count} samples of {config['data']['name']}, weights of step {loaded.step}, {words}, {job.steps} x {name}"
+    about = (
+        f"{count} samples of {config['data']['name']}, weights of step {loaded.step}, {words}, {task.steps} x {name}"
+    )
     for line in (about + ("" if out is None else f": {out}"), *lines(result)):
         say(line)
     return result
@@ -175,7 +177,7 @@ def _check(wanted: Mapping[str, Any], classifier: Any, noise: Any, out: Any, pro
         check_suffix(Path(out))
 
 
-def _sizes(name: str, way: Method, particles: int | None, n: int | None) -> tuple[int, int | None]:
+def _sizes(name: str, way: SteeringMethod, particles: int | None, n: int | None) -> tuple[int, int | None]:
     """The number of samples, and the number of particles or candidates; None for samples by themselves."""
     if not way.weighs and name != "best_of":
         if particles is not None:
@@ -193,7 +195,7 @@ def _sizes(name: str, way: Method, particles: int | None, n: int | None) -> tupl
 
 
 def _labels(
-    run: Path, config: Mapping[str, Any], rows: int, label: int | None, way: Method, is_guided: bool, seed: int
+    run: Path, config: Mapping[str, Any], rows: int, label: int | None, way: SteeringMethod, is_guided: bool, seed: int
 ) -> tuple[Tensor | None, bool]:
     """The labels of rows, and whether particles carry them."""
     if label is not None or not config["training"]["labels"]:
@@ -222,7 +224,7 @@ def _noise(flow: Any, many: tuple[Any, ...], shape: list[int], seed: int, say: S
     return sampling.noise(flow, total, shape=shape, seed=seed).reshape(*many, *shape)
 
 
-def _steps(steps: int | None, name: str, way: Method, flow: Any) -> int:
+def _steps(steps: int | None, name: str, way: SteeringMethod, flow: Any) -> int:
     """The number of steps."""
     if steps is not None:
         return steps

@@ -28,7 +28,7 @@ WIDTH = 0.5
 
 
 @dataclass(frozen=True)
-class Job:
+class SteeringTask:
     """All that a method needs.
 
     Attributes:
@@ -76,11 +76,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Method:
+class SteeringMethod:
     """A method of steered sampling.
 
     Attributes:
-        draw: Function of a job.
+        draw: Function of a task.
         about: The method in words.
         steps: Usual number of steps.
         needs: What it needs of a flow map, a key of NEEDS.
@@ -88,7 +88,7 @@ class Method:
         measured: Whether it takes measurements alone.
     """
 
-    draw: Callable[[Job], Particles | Candidates | Tensor]
+    draw: Callable[[SteeringTask], Particles | Candidates | Tensor]
     about: str
     steps: int = 50
     needs: str = "velocity"
@@ -105,62 +105,63 @@ NEEDS = {
 """What methods need of a flow map, in words."""
 
 
-def _restart(job: Job) -> dict[str, Any]:
+def _restart(task: SteeringTask) -> dict[str, Any]:
     """The kernel of a map that knows jumps to data alone."""
-    return {"kernel": steppers.restart} if "velocity" not in abilities(job.flow) else {}
+    return {"kernel": steppers.restart} if "velocity" not in abilities(task.flow) else {}
 
 
-def _cm_solver(job: Job) -> Tensor:
-    step = steppers.ancestral if "velocity" in abilities(job.flow) else steppers.restart
-    return job.rows(job.flow, steering.cm_solver(job.reward, step=step))  # type: ignore[arg-type]
+def _cm_solver(task: SteeringTask) -> Tensor:
+    step = steppers.ancestral if "velocity" in abilities(task.flow) else steppers.restart
+    return task.rows(task.flow, steering.cm_solver(task.reward, step=step))  # type: ignore[arg-type]
 
 
-def _fmrg(job: Job) -> Tensor:
-    inner = 4 if isinstance(job.reward, Likelihood) else 1  # one step leaves twice the noise in the residual of digits
-    return job.rows(job.flow, steering.fmrg(job.reward, relative=1.0, inner=inner))
+def _fmrg(task: SteeringTask) -> Tensor:
+    inner = 4 if isinstance(task.reward, Likelihood) else 1  # one step leaves twice the noise in the residual of digits
+    return task.rows(task.flow, steering.fmrg(task.reward, relative=1.0, inner=inner))
 
 
-def _best_of(job: Job) -> Candidates:
-    size = rows_at_a_time(math.prod(job.noise.shape[2:]), MOST_ROWS)
-    told: dict[str, Any] = {"condition": job.condition, "seed": job.seed, "batch_size": size}
-    step = steppers.euler if isinstance(job.flow, GuidedVelocity) else steppers.default(job.flow, job.steps)
-    return steering.best_of(job.flow, job.reward, job.noise, step=step, steps=job.steps, **told)
+def _best_of(task: SteeringTask) -> Candidates:
+    size = rows_at_a_time(math.prod(task.noise.shape[2:]), MOST_ROWS)
+    told: dict[str, Any] = {"condition": task.condition, "seed": task.seed, "batch_size": size}
+    step = steppers.euler if isinstance(task.flow, GuidedVelocity) else steppers.default(task.flow, task.steps)
+    return steering.best_of(task.flow, task.reward, task.noise, step=step, steps=task.steps, **told)
 
 
 METHODS = {
-    "particles": Method(
-        lambda job: job.particles(steering.particles, value=job.value(job.floor)),
+    "particles": SteeringMethod(
+        lambda task: task.particles(steering.particles, value=task.value(task.floor)),
         "weighted particles, whose law is right",
         weighs=True,
     ),
-    "tds": Method(
-        lambda job: job.particles(steering.tds, floor=job.floor),
+    "tds": SteeringMethod(
+        lambda task: task.particles(steering.tds, floor=task.floor),
         "particles that look ahead by the denoised state",
         weighs=True,
     ),
-    "fmtt": Method(
-        lambda job: job.particles(steering.fmtt, floor=job.floor, **_restart(job)),
+    "fmtt": SteeringMethod(
+        lambda task: task.particles(steering.fmtt, floor=task.floor, **_restart(task)),
         "particles that look ahead by jumps",
         needs="to data",
         weighs=True,
     ),
-    "tilt": Method(
-        lambda job: job.rows(steering.tilt(job.flow, job.value()), steppers.heun),
+    "tilt": SteeringMethod(
+        lambda task: task.rows(steering.tilt(task.flow, task.value()), steppers.heun),
         "the steered ODE, each sample by itself",
     ),
-    "dps": Method(
-        lambda job: job.rows(job.flow, steering.dps(job.reward, data_std=WIDTH)),  # type: ignore[arg-type]
+    "dps": SteeringMethod(
+        lambda task: task.rows(task.flow, steering.dps(task.reward, data_std=WIDTH)),  # type: ignore[arg-type]
         "random steps towards a measurement",
         measured=True,
     ),
-    "cm_solver": Method(
+    "cm_solver": SteeringMethod(
         _cm_solver, "random steps with jumps to data towards a measurement", 50, "to data", False, True
     ),
-    "universal": Method(
-        lambda job: job.rows(job.flow, steering.universal(job.reward)), "Euler steps along the gradient of the reward"
+    "universal": SteeringMethod(
+        lambda task: task.rows(task.flow, steering.universal(task.reward)),
+        "Euler steps along the gradient of the reward",
     ),
-    "fmrg": Method(_fmrg, "few jumps, each with a gradient step: the highest reward", 8, "jumps"),
-    "best_of": Method(_best_of, "the best of --particles samples, for each sample", 1, "samples"),
+    "fmrg": SteeringMethod(_fmrg, "few jumps, each with a gradient step: the highest reward", 8, "jumps"),
+    "best_of": SteeringMethod(_best_of, "the best of --particles samples, for each sample", 1, "samples"),
 }
 """The methods by name. Those that are right for a run without one come first."""
 USUAL = ("particles", "fmtt", "best_of")
@@ -198,7 +199,7 @@ def check_name(name: Any) -> None:
         )
 
 
-def method_of(name: str | None, flow: Any, reward: Rewards) -> tuple[str, Method]:
+def method_of(name: str | None, flow: Any, reward: Rewards) -> tuple[str, SteeringMethod]:
     """Choose a method of steering.
 
     Args:

@@ -10,7 +10,7 @@ from .page import Picture, image
 
 
 @dataclass(frozen=True)
-class Steering:
+class SteeringSection:
     """The values of steering.html.j2.
 
     Attributes:
@@ -26,7 +26,7 @@ class Steering:
     command: str
 
 
-def section(record: Mapping[str, Any], png: bytes | None) -> Steering:
+def section(record: Mapping[str, Any], png: bytes | None) -> SteeringSection:
     """Put the record of steered samples into words.
 
     Args:
@@ -53,4 +53,4 @@ def section(record: Mapping[str, Any], png: bytes | None) -> Steering:
     }
     facts |= {name: word(numbers[key]) for key, (name, word) in said.items() if key in numbers}
     picture = None if png is None else image(png, alt, kind="strip")
-    return Steering(record["target"], picture, facts, record["command"] or "")
+    return SteeringSection(record["target"], picture, facts, record["command"] or "")
