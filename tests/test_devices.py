@@ -201,10 +201,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("device", "match"), WRONG)
-@pytest.mark.parametrize("name", [*TRAININGS, "sample", "evaluate", "report"])
+@pytest.mark.parametrize("name", [*TRAININGS, "sample", "steer", "evaluate", "report"])
 def test_devices_that_are_not_there_are_refused_before_anything_is_made(name, device, match, run, tmp_path):
     calls = TRAININGS | {
         "sample": lambda out, run, device: experiments.sample(run, device=device),
+        "steer": lambda out, run, device: experiments.steer(run, reward=lambda x0: x0[:, 0], device=device),
         "evaluate": lambda out, run, device: experiments.evaluate(run, device=device),
         "report": lambda out, run, device: experiments.report(run, device=device),
     }
@@ -222,7 +223,7 @@ def test_a_build_of_torch_without_cuda_is_named(monkeypatch):
             device_of("cuda")
 
 
-@pytest.mark.parametrize("command", ["train", "distill", "compare", "sample", "evaluate", "report"])
+@pytest.mark.parametrize("command", ["train", "distill", "compare", "sample", "steer", "evaluate", "report"])
 def test_every_command_that_computes_has_the_option(command, run, capsys):
     first = "two_moons" if command in ("train", "compare") else str(run)
     assert main([command, first, "--device", "gpu"]) == 2

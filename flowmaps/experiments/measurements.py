@@ -14,7 +14,7 @@ from ..arguments import positive
 from ..data import Data
 from ..steering import rewards
 from .picture_input import Image, Images, size_of
-from .text_conditioning import has_pipeline
+from .text_conditioning import has_latents
 from .trained_run import Say
 
 STD = 0.1
@@ -143,9 +143,9 @@ def measurement_of(
     """
     about = config["data"]
     [(name, pair)] = given.items()
-    if about["kind"] != "images" or has_pipeline(config):
-        got = "latents of a VAE" if has_pipeline(config) else f"{about['kind']} of shape {tuple(about['shape'])}"
-        advice = ": in Python, fm.rewards.decoded measures decoded images" if has_pipeline(config) else ""
+    if about["kind"] != "images":
+        got = "latents of a VAE" if has_latents(config) else f"{about['kind']} of shape {tuple(about['shape'])}"
+        advice = ": in Python, fm.rewards.decoded measures decoded images" if has_latents(config) else ""
         raise ValueError(f"`{name}` measures images, and samples of {run} are {got}{advice}")
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(f"`{name}` has two values, of the measurement and the image, got {pair!r}")

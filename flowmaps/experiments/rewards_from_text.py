@@ -23,7 +23,7 @@ from ..units import Units
 from .evaluation import CLASSIFIER, run_classifier
 from .run_data import run_data
 from .run_folder import EVALUATIONS, lock
-from .text_conditioning import has_pipeline, pipeline_of
+from .text_conditioning import has_latents, pipeline_of
 from .trained_run import Say, silent, units_of_model
 
 LABEL = "label:"
@@ -157,14 +157,14 @@ def _label(
     own = rewards.label(classifier if units is None else Standardised(classifier, units), y)
     if classifier.shape == shape:
         return own
-    if given and has_pipeline(config) and len(classifier.shape) == 3:
+    if given and has_latents(config) and len(classifier.shape) == 3:
         return _of_images(own, config, device)
     raise ValueError(f"the classifier takes rows of shape {classifier.shape}, and samples of {run} have {shape}")
 
 
 def _of_images(reward: Rewards, config: Mapping[str, Any], device: str | torch.device) -> Rewards:
-    """The reward of the images of latents; itself for a run without a VAE."""
-    return rewards.decoded(decoder(config, device), reward) if has_pipeline(config) else reward
+    """The reward of the images of latents; itself for a run of other samples."""
+    return rewards.decoded(decoder(config, device), reward) if has_latents(config) else reward
 
 
 def decoder(config: Mapping[str, Any], device: str | torch.device) -> Callable[[Tensor], Tensor]:

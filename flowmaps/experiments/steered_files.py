@@ -12,7 +12,7 @@ from ..figures.steered import steered
 from ..runs.steering_record import PICTURE, write_steered_record
 from .sample_files import PICTURES, write
 from .steered_result import Steered
-from .text_conditioning import decoded, has_pipeline
+from .text_conditioning import decoded, has_latents
 from .trained_run import Say
 
 
@@ -55,7 +55,7 @@ def keep(run: Path, result: Steered, config: Mapping[str, Any], command: str | N
     }  # fmt: skip
     kind = config["data"]["kind"]
     try:
-        drawn = kind != "vectors" or has_pipeline(config)
+        drawn = kind != "vectors" or has_latents(config)
         if kind == "images":
             draw(run / PICTURE, result)
         elif kind == "points":
