@@ -223,7 +223,7 @@ def test_a_build_of_torch_without_cuda_is_named(monkeypatch):
             device_of("cuda")
 
 
-@pytest.mark.parametrize("command", ["train", "distill", "compare", "sample", "steer", "evaluate", "report"])
+@pytest.mark.parametrize("command", ["train", "distill", "compare", "sample", "evaluate", "report"])
 def test_every_command_that_computes_has_the_option(command, run, capsys):
     first = "two_moons" if command in ("train", "compare") else str(run)
     assert main([command, first, "--device", "gpu"]) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -131,21 +131,22 @@ def _own(run: Path, config: Mapping[str, Any], data: Data | None, say: Say) -> C
     if (run / CLASSIFIER).is_file():
         found = load_classifier(run / CLASSIFIER)
         if found.classes < 2:
-            raise ValueError(_without_labels(config["data"]["name"]))
+            raise ValueError(_without_labels(**config["data"]))
         return found
     data = run_data(run) if data is None else data
     if not is_classified(data):
-        raise ValueError(_without_labels(data.name))
+        raise ValueError(_without_labels(data.name, data.kind, data.shape, data.classes))
     say(f"Training a classifier on the labels of {data.name}, kept in {run / CLASSIFIER}")
     with lock(run, "training a classifier", EVALUATIONS, CLASSIFIER):
         return run_classifier(run, data)
 
 
-def _without_labels(name: str) -> str:
+def _without_labels(name: str, kind: str, shape: Sequence[int], classes: int | None, **_: Any) -> str:
     """The message for data that a classifier cannot learn."""
     return (
-        f"the reward of a class needs images, or vectors (D,), with labels of several classes to train a classifier, "
-        f"and {name} has none: give the file of a classifier, `classifier`"
+        "the reward of a class needs images, or vectors (D,), with labels of several classes to train a classifier, "
+        f"and {name} holds {kind} of shape {tuple(shape)}{'' if classes else ' without labels'}: give the file of a "
+        "classifier, `classifier`"
     )
 
 

@@ -139,6 +139,7 @@ def steer(
         check_file(Path(out), count, config)
     rows = rivals if way.weighs and rivals else count
     condition |= text_conditions(flow, config, [] if prompt is None else [prompt])
+    condition = {key: value.expand(rows, *value.shape[1:]) for key, value in condition.items()}  # networks take rows
     labels, joint = _labels(run, config, rows, label, way, guidance is not None, seed)
     condition |= {key: value.to(where) for key, value in sampling.by_name(labels).items()}
     many = (rivals, count) if name == "best_of" else (rows,)
