@@ -55,6 +55,9 @@ def test_the_record_is_kept(digits):
     text = page.render("steering.html.j2", steering=found)
     assert "32 of 64 pixels are known" in text and "data:image/png;base64," in text
     assert "flowmaps sample &lt;RUN&gt;" in text and "of the noise; about 1 fits" in text and "dB" in text
+    assert "Weighted particles have the law" in text
+    steer(digits, inpaint=HALF, method="fmrg", n=4, noise=1.0)
+    assert "by itself" in page.render("steering.html.j2", steering=steering.section(*read_steered_record(digits)))
 
 
 def test_a_run_that_cannot_be_written_is_sampled(digits, monkeypatch):

@@ -258,6 +258,16 @@ def test_pictures_are_measurements(digits, tmp_path):
     assert 0 < (out.likelihood.y[0] - means).abs().max() < 0.25
 
 
+def test_a_picture_of_16_bits_has_the_range_of_the_data(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for k in range(20):
+        Image.fromarray(np.full((4, 4), 200 * k + 100, np.uint16)).save(tmp_path / "deep" / f"{k}.png")
+    run = gaussian_run(tmp_path / "deep", tmp_path / "run", data_args={"value_range": (0, 4000)})
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "x.png")
+    out = steer(run, deblur=(0.5, tmp_path / "x.png"), steps=2, particles=8, noise=3.0)
+    assert torch.allclose(out.measurement.picture, torch.tensor(-0.5))
+
+
 def test_a_held_out_image_is_measured_with_noise(digits):
     told = {"steps": 2, "particles": 8, "noise": 0.4}
     out = steer(digits, deblur=(1.0, "held-out:2"), **told)
