@@ -85,6 +85,10 @@ def is_closed(stream: TextIO) -> bool:
     return True
 
 
+OPTIONAL = r"no type matching .* could be instantiated from .* Got errors: .*'None',\) - (<class '\w+'>|tuple\[.*\]): "
+"""Words of the parser about an option that may be None, before the reason."""
+
+
 def out_of_box(text: str) -> str:
     """The sentence of the parser, without its title, its lines and the help of the option.
 
@@ -93,8 +97,8 @@ def out_of_box(text: str) -> str:
     """
     lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
     parts = re.split(r"^[─-]+$", "\n".join(lines), flags=re.M)
-    sentence = parts[0 if "╭" in text else 1]
-    return " ".join(sentence.split()).removesuffix("(required)").rstrip(" .")
+    sentence = " ".join(parts[0 if "╭" in text else 1].split()).removesuffix("(required)").rstrip(" .")
+    return re.sub(r"\[/?bold\]", "", re.sub(OPTIONAL, "", sentence))
 
 
 def say_error(text: str) -> None:
