@@ -9,7 +9,9 @@ from PIL import Image
 
 from flowmaps import experiments
 from flowmaps.experiments import steer
+from flowmaps.experiments.run_folder import STEERED
 from flowmaps.reports import page, steering
+from flowmaps.runs.lock import FolderLock
 from flowmaps.runs.steering_record import read_steered_record
 
 TINY = {"steps": 1, "width": 8, "depth": 1, "batch_size": 8, "sample_every": 0}
@@ -70,6 +72,15 @@ def test_a_run_that_cannot_be_written_is_sampled(digits, monkeypatch):
     monkeypatch.setattr("flowmaps.experiments.steered_files.write_steered_record", full)
     steer(digits, inpaint=HALF, steps=2, particles=4, noise=3.0, say=said.append)
     assert any("cannot be kept with the run: No space left" in line for line in said)
+
+
+def test_another_process_that_keeps_its_samples_is_waited_for_by_nobody(digits):
+    steer(digits, inpaint=HALF, steps=2, particles=4, noise=3.0)
+    before, said = (digits / "steered.json").read_bytes(), []
+    with FolderLock(digits, "keeping steered samples", STEERED):
+        out = steer(digits, inpaint=HALF, steps=3, particles=4, noise=3.0, say=said.append)
+    assert len(out.x) == 4 and (digits / "steered.json").read_bytes() == before
+    assert any("cannot be kept with the run" in line and "keeping steered samples" in line for line in said)
 
 
 @pytest.mark.slow
