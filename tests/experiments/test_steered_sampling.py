@@ -150,7 +150,7 @@ def test_a_function_steers_and_zero_leaves_the_samples_alone(digits):
     bright = lambda x0: 0.5 * x0.flatten(1).sum(1)  # noqa: E731
     free = experiments.sample(digits, n=64, seed=3)
     assert steer(digits, reward=bright, seed=3).x.mean() > free.mean() + 0.05
-    out = steer(digits, reward=lambda x0: 0 * x0.flatten(1).sum(1), method="tilt", n=64, seed=3, steps=20)
+    out = steer(digits, reward=nothing, method="tilt", n=64, seed=3, steps=20)
     wanted = experiments.sample(digits, n=64, seed=3, steps=20, step="heun")
     torch.testing.assert_close(out.x, wanted)
 
@@ -204,6 +204,39 @@ def test_classes_of_steered_samples(classes, monkeypatch):
         steer(classes["all"], inpaint=HALF, particles=9)
     with pytest.raises(ValueError, match="weighs the classes by particles alone"):
         steer(classes["all"], inpaint=HALF, method="tilt")
+
+
+@pytest.mark.parametrize(
+    ("method", "step", "guidance"),
+    [("tilt", "heun", None), ("tilt", "heun", 3.0), ("universal", "euler", 3.0), ("fmrg", "jump", None)],
+)
+def test_classes_and_guidance_reach_the_network(method, step, guidance, told_apart):
+    """Without a reward, steered samples are the free ones of the class and the scale."""
+    told = {"label": 3, "guidance": guidance, "steps": 4, "seed": 6, "n": 8}
+    out = steer(told_apart, reward=nothing, method=method, **told)
+    torch.testing.assert_close(out.x, experiments.sample(told_apart, step=step, **told), atol=1e-5, rtol=1e-4)
+    for change in ({"label": 4}, {"guidance": 2.0}):
+        if change.keys() <= {"label"} or guidance is not None:
+            assert (out.x - experiments.sample(told_apart, step=step, **told | change)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["particles", "fmtt", "best_of"])
+def test_classes_reach_the_network_of_particles(method, told_apart):
+    told = {"reward": nothing, "method": method, "steps": 2, "particles": 4, "n": 4, "seed": 6}
+    one, other = (steer(told_apart, label=label, **told).x for label in (3, 4))
+    assert (one - other).abs().max() > 1e-3
+
+
+def nothing(x0):
+    """A reward that is 0."""
+    return 0 * x0.flatten(1).sum(1)
+
+
+@pytest.fixture(scope="module")
+def told_apart(tmp_path_factory):
+    """A run whose network has learned a little, so that classes and scales differ."""
+    options = {**TINY, "lr": 0.1, "steps": 5, "method": "imf", "label_dropout": 0.2}
+    return experiments.train("digits", out=tmp_path_factory.mktemp("runs") / "run", **options, **QUIET).folder
 
 
 def test_wrong_methods_are_refused_with_the_right_ones(classes, digits, tmp_path):
