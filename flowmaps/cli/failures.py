@@ -24,6 +24,7 @@ LONGEST = 600
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 SMALLER = {
     "n": "fewer samples `n`",
+    "particles": "fewer `particles` of steered samples",
     "batch_size": "a smaller `batch_size`",
     "accumulate": "a larger `accumulate`",
     "width": "a smaller `width`",

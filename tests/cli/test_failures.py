@@ -114,7 +114,7 @@ OUT_OF_MEMORY = [
 TRAINING = "a smaller --batch-size, a larger --accumulate"
 WAYS = [
     (["train", "digits"], f"try {TRAINING}, a smaller --width, --checkpoint, --precision bf16"),
-    (["sample", "runs/x"], "try fewer samples --n"),
+    (["sample", "runs/x"], "try fewer samples --n, fewer --particles of steered samples"),
     (["distill", "runs/x", "--method", "lmd"], TRAINING),
     (["report", "runs/x"], "close other programs, or use a machine with more memory"),
 ]
