@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
-    "ComparisonResult", "DryRun", "Explanation", "Exported", "TrainedRun",
-    "compare", "distill", "evaluate", "explain", "export", "plan", "report", "sample", "train",
+    "ComparisonResult", "DryRun", "Explanation", "Exported", "Steered", "TrainedRun",
+    "compare", "distill", "evaluate", "explain", "export", "plan", "report", "sample", "steer", "train",
 ]  # fmt: skip
 
 # Each needs other packages, so it is imported on first use: name -> module, attribute.
@@ -24,6 +24,7 @@ _LAZY = {
     "DryRun": (".dry_run", "DryRun"),
     "Explanation": (".explaining", "Explanation"),
     "Exported": (".exporting", "Exported"),
+    "Steered": (".steered_result", "Steered"),
     "TrainedRun": (".trained_run", "TrainedRun"),
     "compare": (".comparison", "compare"),
     "distill": (".distillation", "distill"),
@@ -33,6 +34,7 @@ _LAZY = {
     "plan": (".planning", "plan"),
     "report": (".reporting", "report"),
     "sample": (".sampling", "sample"),
+    "steer": (".steered_sampling", "steer"),
     "train": (".training", "train"),
 }
 
