@@ -208,7 +208,7 @@ def meta_flow_map(
         by_gradient: Whether the gradient passes through the draws (MFM-G). Otherwise their rewards alone weigh them
             (MFM-GF), which is far better at an equal number of draws for sharp rewards.
         step: The step of the velocity.
-        limit: Largest b(t), 25 in the paper.
+        limit: Bound of b(t), as in `tilt`; 25 in the paper.
 
     Returns:
         The step, for `fm.sample(flow, noise, 50, step=...)`. It samples the law p e^r in the limit of many draws.
