@@ -1,4 +1,4 @@
-"""A method of your own at the command line, MODULE:NAME. Only a person's own words get here, never a file's."""
+"""Methods and rewards of your own at the command line, MODULE:NAME. A person's own words get here, never a file's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from ..arguments import did_you_mean
 from ..method.method import Method
 from ..recipes.rows import MethodLike
+from ..steering.reward import Rewards
 
 
 def method_named(text: str) -> MethodLike:
@@ -35,9 +36,39 @@ def method_named(text: str) -> MethodLike:
     found = getattr(home, name, None)
     if isinstance(found, Method) or callable(found):
         return found
-    known = [key for key, value in vars(home).items() if _is_own(key, value, module)]
-    has = f"it has {', '.join(known)}" if known else "it has no functions"
-    raise ValueError(f"the module {module} has no function or Method {name!r}{did_you_mean(name, known)}; {has}")
+    known = [
+        key
+        for key, value in vars(home).items()
+        if key[0] != "_" and (isinstance(value, Method) or _is_own(value, module))
+    ]
+    raise ValueError(
+        f"the module {module} has no function or Method {name!r}{did_you_mean(name, known)}; {_has(known)}"
+    )
+
+
+def reward_named(text: str) -> str | Rewards:
+    """The reward of a word of the command line.
+
+    Args:
+        text: label:CLASS, or MODULE:NAME, a function of a module in this folder or among the installed packages.
+
+    Returns:
+        The text of a class, or the function, whose module is imported.
+
+    Raises:
+        ValueError: There is no such module, it cannot be imported, or it has no such function.
+    """
+    from ..experiments.rewards_from_text import LABEL
+
+    module, colon, name = text.partition(":")
+    if not colon or text.startswith(LABEL):
+        return text
+    home = imported(module, text, "a reward")
+    found = getattr(home, name, None)
+    if callable(found) and not isinstance(found, type):
+        return found
+    known = [key for key, value in vars(home).items() if key[0] != "_" and callable(value) and _is_own(value, module)]
+    raise ValueError(f"the module {module} has no function {name!r}{did_you_mean(name, known)}; {_has(known)}")
 
 
 def methods_named(text: str | Sequence[str]) -> list[MethodLike]:
@@ -46,7 +77,7 @@ def methods_named(text: str | Sequence[str]) -> list[MethodLike]:
     return [method_named(word.strip()) for word in words if word.strip()]
 
 
-def imported(module: str, text: str) -> types.ModuleType:
+def imported(module: str, text: str, kind: str = "a method") -> types.ModuleType:
     """Import a module of this folder or of an installed package.
 
     This folder is the last place to look, so that a file in it cannot take the place of a library.
@@ -54,6 +85,7 @@ def imported(module: str, text: str) -> types.ModuleType:
     Args:
         module: Its name, as in an import.
         text: The word of the command line, for messages.
+        kind: Its meaning, for messages.
 
     Returns:
         The module.
@@ -63,7 +95,7 @@ def imported(module: str, text: str) -> types.ModuleType:
     """
     if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
         likely = Path(module).stem if module.endswith(".py") else "my_module"
-        raise ValueError(f"a method of your own is MODULE:NAME, such as {likely}:steady, got {text!r}")
+        raise ValueError(f"{kind} of your own is MODULE:NAME, such as {likely}:steady, got {text!r}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -81,6 +113,11 @@ def imported(module: str, text: str) -> types.ModuleType:
         raise ValueError(f"the module {module} cannot be imported, {type(error).__name__}: {error}") from error
 
 
-def _is_own(key: str, value: Any, module: str) -> bool:
-    """Whether an entry of a module is a public function of it, or a method."""
-    return key[0] != "_" and (isinstance(value, Method) or getattr(value, "__module__", "") == module)
+def _is_own(value: Any, module: str) -> bool:
+    """Whether an entry of a module was defined in it."""
+    return getattr(value, "__module__", "") == module
+
+
+def _has(known: Sequence[str]) -> str:
+    """The end of a message about a module: its functions."""
+    return f"it has {', '.join(known)}" if known else "it has no functions"
