@@ -16,8 +16,8 @@ from ..training.config import help_of
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "what": (
-        "method", "methods", "method_args", "data_args", "standardise", "prompts", "recipe", "reduced", "teacher",
-        "start", "reflow", "reference", "base",
+        "reward", "classifier", "beta", "method", "methods", "method_args", "data", "data_args", "standardise",
+        "prompts", "recipe", "reduced", "teacher", "start", "reflow", "reference", "base",
     ),
     "how long": ("steps", "seconds", "budget", "batch_size", "lr", "device", "dry_run"),
     "network": ("network", "width", "depth", "output", "labels", "lora", "classes"),
