@@ -99,7 +99,8 @@ def function_of(method: MethodLike) -> Callable[..., Any]:
     if isinstance(method, str):
         name = method.replace("-", "_")
         if name == FILTERED:
-            return partial(filtered, None)
+            build: Callable[..., Made] = filtered
+            return partial(build, None)
         if name in REWARDED:
             return _without_given(REWARDED[name])
         if name not in {row.name for row in known_rows()}:
