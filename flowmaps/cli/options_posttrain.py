@@ -39,7 +39,8 @@ class Posttrain(Keeping, Learning):
     data_args: tuple[str, ...] = ()
     """Options of the data set, as name=value."""
     standardise: bool = True
-    """Standardise the columns of a table for training; samples come back in its units."""
+    """Standardise the columns of a table for training; samples come back in its units. --no-standardise (the same as
+    --data-args standardise=False) keeps its numbers."""
     lora: int | None = None
     """Rank of LoRA, which leaves the run's own weights unchanged. None: train all weights."""
     lora_targets: tuple[str, ...] = ()
