@@ -15,6 +15,7 @@ from ..data import filtered as kept_of
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import LANDSCAPE, Row
+from ..methods.beside import beside_named
 from ..methods.landscape import known_rows
 from ..recipes import method_for
 from ..recipes.rows import MethodLike, row_of
@@ -103,7 +104,7 @@ def function_of(method: MethodLike) -> Callable[..., Any]:
             return partial(build, None)
         if name in REWARDED:
             return _without_given(REWARDED[name])
-        if name not in {row.name for row in known_rows()}:
+        if name not in {row.name for row in known_rows()} and beside_named(name) is None:
             raise ValueError(f"unknown method of post-training {method!r}{did_you_mean(name, _known())}; {_advice()}")
         method = name
     elif isinstance(method, Method):
