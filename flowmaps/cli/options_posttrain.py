@@ -47,7 +47,7 @@ class Posttrain(Keeping, Learning):
     """Layers that get LoRA, by the last parts of their names. None: attention and feed-forward layers."""
     n: Annotated[int, arg(aliases=["-n"])] = 1000
     """Samples whose rewards are compared before and after."""
-    steps: int = 2000
+    steps: int = 1000
     """Training steps."""
     batch_size: int = 64
     """Rows of one training step."""

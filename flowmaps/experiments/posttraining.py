@@ -63,7 +63,7 @@ def posttrain(
     lora: int | None = None,
     lora_targets: Sequence[str] = (),
     n: int = 1000,
-    steps: int = 2000,
+    steps: int = 1000,
     batch_size: int = 64,
     lr: float = 1e-4,
     clip: float | None = 1.0,
