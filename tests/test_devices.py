@@ -204,10 +204,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("device", "match"), WRONG)
-@pytest.mark.parametrize("name", [*TRAININGS, "sample", "evaluate", "report"])
+@pytest.mark.parametrize("name", [*TRAININGS, "sample", "steer", "evaluate", "report"])
 def test_devices_that_are_not_there_are_refused_before_anything_is_made(name, device, match, run, tmp_path):
     calls = TRAININGS | {
         "sample": lambda out, run, device: experiments.sample(run, device=device),
+        "steer": lambda out, run, device: experiments.steer(run, reward=lambda x0: x0[:, 0], device=device),
         "evaluate": lambda out, run, device: experiments.evaluate(run, device=device),
         "report": lambda out, run, device: experiments.report(run, device=device),
     }

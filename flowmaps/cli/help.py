@@ -16,12 +16,15 @@ from ..training.config import help_of
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "what": (
-        "reward", "classifier", "beta", "method", "methods", "method_args", "data", "data_args", "standardise",
-        "prompts", "recipe", "reduced", "teacher", "start", "reflow", "reference", "base",
+        "method", "methods", "method_args", "data", "data_args", "standardise", "prompts", "recipe", "reduced",
+        "teacher", "start", "reflow", "reference", "base", "label",
     ),
-    "how long": ("steps", "seconds", "budget", "batch_size", "lr", "device", "dry_run"),
+    "how long": ("steps", "n", "step", "seconds", "budget", "batch_size", "lr", "device", "dry_run"),
     "network": ("network", "width", "depth", "output", "labels", "lora", "classes"),
     "guidance": ("guidance", "guidance_interval", "label_dropout", "dropout", "negative_prompt"),
+    "steering": (
+        "reward", "classifier", "beta", "inpaint", "deblur", "downsample", "noise", "steer", "particles",
+    ),
     "saving": ("out", "resume", "cache", "json", "sample_every"),
 }  # fmt: skip
 """The options of the groups of a long help, in their order. Options that no group names come under "more"."""
@@ -185,6 +188,8 @@ def _values(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return f"{{{','.join(map(str, typing.get_args(hint)))}}}"
     parts = typing.get_args(hint)
+    if parts and Ellipsis not in parts:
+        return " ".join(_values(_plain(part)) for part in parts)
     return f"[{WORDS.get(_plain(parts[0]), 'VALUE')} ...]" if parts else WORDS.get(hint, "VALUE")
 
 

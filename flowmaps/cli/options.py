@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from .options_sample import Sample
 from .options_shared import Common, Keeping, Learning
 
 
@@ -83,43 +84,6 @@ class Train(Keeping, Training):
     """Run folder. None: runs/DATA-METHOD, with a number if that exists."""
     start: Path | None = None
     """Run folder or file of a model to start from, with its network and output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample(Common):
-    """Draw samples from a trained run.
-
-    Example: flowmaps sample runs/board --steps 1 -n 1000 -o samples.png
-    """
-
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run folder."""
-    steps: int = 1
-    """Number of steps from noise to data; a flow map needs one jump."""
-    n: Annotated[int, arg(aliases=["-n"])] = 64
-    """Number of samples."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """A picture (.png, .jpg, .webp), where latents are decoded by the VAE of their pipeline, an array of the samples
-    (.npy), or a table of text (.csv, .tsv) of points and vectors. None: samples.png, or for samples that cannot be
-    drawn samples.csv or samples.npy."""
-    step: Literal["auto", "jump", "euler", "heun", "ancestral", "restart"] = "auto"
-    """Kind of step: a jump of the flow map, an Euler or Heun step of its velocity, or a random step. auto: jumps,
-    restarts for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity."""
-    label: int | None = None
-    """Class to draw. None: the classes take turns."""
-    prompt: tuple[str, ...] = ()
-    """Prompt, for a run with text conditioning. Several prompts take turns."""
-    guidance: float | None = None
-    """Scale of guidance, for a guidance-conditioned run or a run that knows the null class. None: 1, or the scale that
-    is baked in."""
-    guidance_interval: str | None = None
-    """Times between which guidance acts, such as 0.2:0.8. None: all."""
-    seed: int = 0
-    """Seed of the noise and of random steps."""
-    device: str | None = None
-    """Device to sample on, such as cpu or cuda:1. None: a GPU if there is one."""
-    ema: bool = True
-    """Use the averaged weights."""
 
 
 @dataclass(frozen=True, kw_only=True)

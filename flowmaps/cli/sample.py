@@ -2,18 +2,68 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import fields
+from typing import Any
+
 from ..experiments.checks import folder_of
 from ..experiments.sample_files import usual_file
 from ..experiments.sampling import sample
 from ..runs.folder import read_config
 from .arguments import keywords
-from .options import Sample
+from .options_sample import Sample, Steering
+from .own_method import reward_named
 from .tables import say
+
+TARGETS = ("reward", "inpaint", "deblur", "downsample")
+"""Options that say where to steer."""
 
 
 def run_sample(options: Sample) -> None:
-    """Draw samples and write them."""
+    """Draw samples, steered ones if there is a reward or a measurement, and write them."""
     given = keywords(options)
     if options.out is None:
         given["out"] = usual_file(read_config(folder_of(options.run)))
-    sample(**given, say=say)
+    steering = {field.name: given.pop(field.name) for field in fields(Steering)}
+    named = [name for name, value in steering.items() if value is not None]
+    if not any(name in TARGETS for name in named):
+        if named:
+            raise ValueError(
+                f"`{named[0]}` is for steered samples: say where to steer by `reward`, `inpaint`, `deblur` or "
+                "`downsample`"
+            )
+        free = {name: given.pop(name) for name in ("steps", "n") if given[name] is None}
+        sample(**{name: value for name, value in given.items() if name not in free}, say=say)
+        return
+    from ..experiments.steered_sampling import steer
+
+    steer(**_steered(given, steering), command=command_of(options), say=say)
+
+
+def _steered(given: dict[str, Any], steering: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `steer`."""
+    if given.pop("step") != "auto":
+        raise ValueError("`step` is for samples without steering: `steer` chooses the steps of steered ones")
+    prompts = given.pop("prompt")
+    if len(prompts) > 1:
+        raise ValueError(f"steered samples have one `prompt`, because their particles compete, got {len(prompts)}")
+    found = {**given, **steering, "method": steering["steer"], "prompt": prompts[0] if prompts else None}
+    del found["steer"]
+    if found["reward"] is not None:
+        found["reward"] = reward_named(found["reward"])
+    return found
+
+
+def command_of(options: Sample) -> str:
+    """The command line of options, without those that have their defaults."""
+    words = ["flowmaps", "sample", str(options.run)]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name in ("run", "debug") or value == field.default:
+            continue
+        name = f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(name if value else f"--no-{name[2:]}")
+            continue
+        words += [name, *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)

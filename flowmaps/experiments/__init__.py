@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
-    "ComparisonResult", "DryRun", "Explanation", "Exported", "PostTrainedRun", "TrainedRun",
-    "compare", "distill", "evaluate", "explain", "export", "plan", "posttrain", "report", "sample", "train",
+    "ComparisonResult", "DryRun", "Explanation", "Exported", "PostTrainedRun", "Steered", "TrainedRun",
+    "compare", "distill", "evaluate", "explain", "export", "plan", "posttrain", "report", "sample", "steer", "train",
 ]  # fmt: skip
 
 # Each needs other packages, so it is imported on first use: name -> module, attribute.
@@ -25,6 +25,7 @@ _LAZY = {
     "Explanation": (".explaining", "Explanation"),
     "Exported": (".exporting", "Exported"),
     "PostTrainedRun": (".posttraining", "PostTrainedRun"),
+    "Steered": (".steered_result", "Steered"),
     "TrainedRun": (".trained_run", "TrainedRun"),
     "compare": (".comparison", "compare"),
     "distill": (".distillation", "distill"),
@@ -35,6 +36,7 @@ _LAZY = {
     "posttrain": (".posttraining", "posttrain"),
     "report": (".reporting", "report"),
     "sample": (".sampling", "sample"),
+    "steer": (".steered_sampling", "steer"),
     "train": (".training", "train"),
 }
 

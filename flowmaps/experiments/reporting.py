@@ -15,6 +15,7 @@ from ..reports import Comparison, Material, comparison_page, run_page
 from ..runs.folder import read_config
 from ..runs.loading import load, load_with_step
 from ..runs.records import read_evaluation, thinned_metrics
+from ..runs.steering_record import read_steered_record
 from .checks import folder_of
 from .evaluation import WRITTEN, checked_options, guided_again, measure
 from .guided_run import baked_scale
@@ -67,7 +68,9 @@ def report(
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0
-    write_text(run / PAGE, run_page(Material(flow, source, evaluation, config, thinned_metrics(run), samplers, usual)))
+    steered = read_steered_record(run)
+    material = Material(flow, source, evaluation, config, thinned_metrics(run), samplers, usual, steered)
+    write_text(run / PAGE, run_page(material))
     return run / PAGE
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..units import Units
 from .evaluation import CLASSIFIER, run_classifier
 from .run_data import run_data
 from .run_folder import EVALUATIONS, lock
-from .text_conditioning import has_pipeline, pipeline_of
+from .text_conditioning import has_latents, pipeline_of
 from .trained_run import Say, silent, units_of_model
 
 LABEL = "label:"
@@ -33,7 +34,7 @@ def reward_of(
     reward: str | Rewards,
     run: str | Path,
     *,
-    classifier: str | Path | None = None,
+    classifier: str | PathLike[str] | None = None,
     data: Data | None = None,
     device: str | torch.device = "cpu",
     say: Say = silent,
@@ -130,21 +131,22 @@ def _own(run: Path, config: Mapping[str, Any], data: Data | None, say: Say) -> C
     if (run / CLASSIFIER).is_file():
         found = load_classifier(run / CLASSIFIER)
         if found.classes < 2:
-            raise ValueError(_without_labels(config["data"]["name"]))
+            raise ValueError(_without_labels(**config["data"]))
         return found
     data = run_data(run) if data is None else data
     if not is_classified(data):
-        raise ValueError(_without_labels(data.name))
+        raise ValueError(_without_labels(data.name, data.kind, data.shape, data.classes))
     say(f"Training a classifier on the labels of {data.name}, kept in {run / CLASSIFIER}")
     with lock(run, "training a classifier", EVALUATIONS, CLASSIFIER):
         return run_classifier(run, data)
 
 
-def _without_labels(name: str) -> str:
+def _without_labels(name: str, kind: str, shape: Sequence[int], classes: int | None, **_: Any) -> str:
     """The message for data that a classifier cannot learn."""
     return (
-        f"the reward of a class needs images, or vectors (D,), with labels of several classes to train a classifier, "
-        f"and {name} has none: give the file of a classifier, `classifier`"
+        "the reward of a class needs images, or vectors (D,), with labels of several classes to train a classifier, "
+        f"and {name} holds {kind} of shape {tuple(shape)}{'' if classes else ' without labels'}: give the file of a "
+        "classifier, `classifier`"
     )
 
 
@@ -156,14 +158,14 @@ def _label(
     own = rewards.label(classifier if units is None else Standardised(classifier, units), y)
     if classifier.shape == shape:
         return own
-    if given and has_pipeline(config) and len(classifier.shape) == 3:
+    if given and has_latents(config) and len(classifier.shape) == 3:
         return _of_images(own, config, device)
     raise ValueError(f"the classifier takes rows of shape {classifier.shape}, and samples of {run} have {shape}")
 
 
 def _of_images(reward: Rewards, config: Mapping[str, Any], device: str | torch.device) -> Rewards:
-    """The reward of the images of latents; itself for a run without a VAE."""
-    return rewards.decoded(decoder(config, device), reward) if has_pipeline(config) else reward
+    """The reward of the images of latents; itself for a run of other samples."""
+    return rewards.decoded(decoder(config, device), reward) if has_latents(config) else reward
 
 
 def decoder(config: Mapping[str, Any], device: str | torch.device) -> Callable[[Tensor], Tensor]:

@@ -71,6 +71,11 @@ def has_pipeline(config: Mapping[str, Any]) -> bool:
     return bool(config["notes"].get("folder"))
 
 
+def has_latents(config: Mapping[str, Any]) -> bool:
+    """Whether samples of a run are latents, which the pipeline behind it decodes."""
+    return config["data"]["kind"] == "vectors" and has_pipeline(config)
+
+
 def pipeline_of(config: Mapping[str, Any]) -> Any:
     """Open the pipeline that a run was distilled from, without the network: a person did not name it here.
 

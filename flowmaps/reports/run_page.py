@@ -7,7 +7,7 @@ import json
 import torch
 
 from ..figures import words
-from . import guidance, page, sections, tables
+from . import guidance, page, sections, steering, tables
 
 
 @torch.no_grad()
@@ -34,6 +34,7 @@ def run_page(material: sections.Material) -> str:
         errors=tables.errors(evaluation),
         others=tables.others(evaluation),
         guidance=found and guidance.section(material.samplers, data, found, material.usual_scale),
+        steering=material.steered and steering.section(*material.steered),
         becoming=sections.becoming(material),
         consistency=sections.consistency(material),
         training=tables.training(material.metrics),

@@ -41,6 +41,7 @@ class Material:
         metrics: The rows of metrics.jsonl; empty if there are none.
         samplers: The available samplers of evaluation["guidance"].
         usual_scale: The default guidance scale of samples.
+        steered: The record of the last steered samples, and the bytes of their picture; None without any.
     """
 
     flow: FlowMap
@@ -50,6 +51,7 @@ class Material:
     metrics: Sequence[Mapping[str, Any]] = ()
     samplers: Sequence[GuidedSampler] = ()
     usual_scale: float = 1.0
+    steered: tuple[Mapping[str, Any], bytes | None] | None = None
 
     @property
     def labels(self) -> bool:

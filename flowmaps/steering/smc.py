@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, brief_repr, check_seed, shown, within
+from ..arguments import at_least, brief_repr, check_seed, shown, truth, within
 from ..draws import seeded_by
 from ..flow_map import like_weights
 from ..sampling.composition import seeding
@@ -139,6 +139,7 @@ def particles(
     groups: int = 1,
     times: Sequence[float] | None = None,
     condition: Condition = None,
+    joint: bool = False,
     seed: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Particles:
@@ -161,6 +162,8 @@ def particles(
         times: Times of the states, from noise to 0.
         condition: Conditions by name, with a row for each particle, alike within a group. A tensor means {"label":
             tensor}.
+        joint: Whether particles carry their conditions with them, which may differ within a group then: the law that is
+            tilted is the one of data and condition together, with the conditions of the rows equally likely.
         seed: Seed; the global generator is left alone. None: the numbers are drawn from it.
         progress: Function (steps done, steps) that is called after each step, such as of a progress bar.
 
@@ -184,6 +187,7 @@ def particles(
         within(0, math.inf, push=push)
     within(0, 1, resample=resample)
     at_least(1, groups=groups)
+    truth(joint=joint)
     if len(noise) % groups:
         raise ValueError(f"{len(noise)} particles do not divide into {groups} groups of equal size")
     grid = descending(100 if steps is None and times is None else steps, times)
@@ -192,7 +196,7 @@ def particles(
     like = like_weights(flow)
     x = placed(like, standardised(flow, noise, grid[0]))
     flow = bound_to(flow, {name: placed(like, one) for name, one in by_name(condition).items()}, len(x))
-    run = _Run(flow, reward, value or default_value(reward), kernel, push, gradient)
+    run = _Run(flow, reward, value or default_value(reward), kernel, push, gradient, joint)
     if resample > 0:
         _refuse_places(run, x, groups)
     with seeding(seed, x.device):
@@ -209,19 +213,29 @@ class _Run:
     kernel: Kernel
     push: float
     gradient: Gradient
+    joint: bool
+
+    def carried(self, rows: Tensor) -> _Run:
+        """The same run, with the conditions of these particles."""
+        known = (getattr(self.flow, "condition", None) or {}).items()
+        own = {
+            name: value[rows] for name, value in known if isinstance(value, Tensor) and value.shape[:1] == rows.shape
+        }
+        return replace(self, flow=self.flow.given(**own)) if own else self
 
     def sample(
         self, x: Tensor, grid: list[float], groups: int, resample: float, progress: Callable[[int, int], None] | None
     ) -> Particles:
         """Move and weigh the particles from the first time to the last."""
-        n = len(x) // groups
+        n, run = len(x) // groups, self
         state = self.seen(x, grid[0], grid[1])
         log_w, log_z = state.value.reshape(groups, n), torch.zeros(groups).to(state.value)
         trace = []
         for k, (_, t) in enumerate(pairwise(grid)):
             trace.append(effective(log_w) / n)
-            state, log_w, gained = _resampled(state, log_w, trace[-1] < resample)
+            state, log_w, gained, rows = _resampled(state, log_w, trace[-1] < resample, self.joint)
             log_z = log_z + gained
+            run = run if rows is None or not self.joint else run.carried(rows)
             if t == 0:
                 x = state.mean.to(x.dtype)
                 flow_reward = Value(self.reward).in_units_of(self.flow)
@@ -229,7 +243,7 @@ class _Run:
                 log_w = log_w + (precise(final) - state.value).reshape(groups, n)
             else:
                 x, cost = self.moved(state)
-                after = self.seen(x, t, grid[k + 2])
+                after = run.seen(x, t, grid[k + 2])
                 log_w, state = log_w + (after.value - state.value + cost).reshape(groups, n), after
             if progress is not None:
                 progress(k + 1, len(grid) - 1)
@@ -271,15 +285,25 @@ class _Run:
         return x, -precise(shift * (z + shift / 2)).flatten(1).sum(1)
 
 
-def _resampled(state: _State, log_w: Tensor, low: Tensor) -> tuple[_State, Tensor, Tensor]:
-    """Resample the groups whose effective number is low. Returns also the logarithm of the mean weight."""
+def _resampled(state: _State, log_w: Tensor, low: Tensor, joint: bool) -> tuple[_State, Tensor, Tensor, Tensor | None]:
+    """Resample the groups whose effective number is low. Returns also the log of the mean weight, and the rows."""
     groups, n = log_w.shape
-    drawn = systematic(log_w)  # drawn in any case, so that no group changes the random numbers of another
+    order = _shuffled(log_w) if joint else torch.arange(groups * n, device=log_w.device)
+    drawn = order[systematic(log_w.flatten()[order].reshape(groups, n))]
+    # drawn in any case, so that no group changes the random numbers of another
     if not bool(low.any()):
-        return state, log_w, torch.zeros_like(log_w[:, 0])
+        return state, log_w, torch.zeros_like(log_w[:, 0]), None
     rows = torch.where(low[:, None], drawn.reshape(groups, n), torch.arange(groups * n).to(drawn).reshape(groups, n))
     gained = torch.where(low, log_w.logsumexp(1) - math.log(n), 0.0)
-    return state.chosen(rows.flatten()), torch.where(low[:, None], 0.0, log_w), gained
+    rows = rows.flatten()
+    return state.chosen(rows), torch.where(low[:, None], 0.0, log_w), gained, rows
+
+
+def _shuffled(log_w: Tensor) -> Tensor:
+    """Particles in a random order inside their groups, (G N,): classes in turn resonate with systematic resampling."""
+    groups, n = log_w.shape
+    order = torch.rand(log_w.shape, device=log_w.device).argsort(1)
+    return (order + n * torch.arange(groups, device=log_w.device)[:, None]).flatten()
 
 
 def precise(value: Tensor) -> Tensor:
@@ -327,9 +351,11 @@ def _refuse_places(run: _Run, x: Tensor, groups: int) -> None:
         return bool(((rows.reshape(groups, n, -1) - first).abs() > tolerance * (1 + first.abs())).any())
 
     advice = f"resampling moves particles to other rows of their group, of {n} rows here: pass groups=, or resample=0"
-    for name, value in (getattr(run.flow, "condition", None) or {}).items():
+    for name, value in () if run.joint else (getattr(run.flow, "condition", None) or {}).items():
         if isinstance(value, Tensor) and value.ndim and len(value) == len(x) > 1 and differ(value.double(), 0.0):
-            raise ValueError(f"the condition {name!r} differs between particles of one group, and {advice}")
+            raise ValueError(
+                f"the condition {name!r} differs between particles of one group, and {advice}, or joint=True"
+            )
     alike = x.reshape(groups, n, *x.shape[1:])[:, :1].expand(groups, n, *x.shape[1:]).reshape(x.shape)
     wide = alike.to(torch.promote_types(x.dtype, torch.float32))
     if differ(rewarded(Value(run.reward).in_units_of(run.flow), wide), 1e-3):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps.cli import main
+from flowmaps.integrations.diffusers import Latents
 from flowmaps.training import read_config, read_metrics
 from tests.integrations import tiny
 
@@ -103,6 +105,26 @@ def test_prompts_and_a_negative_one(home, tmp_path, monkeypatch):
     flow, _ = distil(home, "sd", "full", "--data", cache, "--guidance", "2", "--dropout", "0.5")
     given = {name: value for name, value in data.prompts.conditions("a thing 1").items() if name != "size"}
     assert flow.given(**given)(torch.randn(1, 4, 8, 8), 1.0, 0.0).shape == (1, 4, 8, 8)
+
+
+def test_latents_are_steered_by_rewards_of_their_images(home, tmp_path, monkeypatch, capsys):
+    """The reward sees decoded images, all particles have the prompt, and pixels of latents are not measured."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    arguments = ["--data", home / "rgb.npy", "--prompts", home / "prompts.txt", "--lora", "2"]
+    flow, config = distil(home, "sd", "run", *arguments)
+    seen = []
+    bright = lambda images: (seen.append(images.shape), images.flatten(1).sum(1))[1]  # noqa: E731
+    told = {"prompt": "a cat", "steps": 3, "particles": 6, "n": 4}
+    out = fm.experiments.steer("run", reward=bright, out="x.png", **told)
+    assert out.x.shape == (4, 4, 8, 8) and set(seen) == {(6, 3, 16, 16)} and (tmp_path / "x.png").is_file()
+    free = fm.experiments.steer("run", reward=lambda images: 0 * images.flatten(1).sum(1), **told)
+    images = Latents(home / "sd").decode(torch.cat((out.x, free.x))).flatten(1).sum(1)
+    assert images[:4].mean() > images[4:].mean()
+    with pytest.raises(ValueError, match="`deblur` measures images, and samples of run are latents of a VAE"):
+        fm.experiments.steer("run", deblur=(1.0, "held-out:0"), prompt="a cat")
+    with pytest.raises(ValueError, match="needs a text"):
+        fm.experiments.steer("run", reward=bright)
 
 
 def test_without_data(home, tmp_path):

@@ -60,6 +60,9 @@ def test_the_defaults_are_those_of_the_command(name):
     own = {key: item.default for key, item in inspect.signature(function).parameters.items()}
     known = (settings_of_training() if "settings" in own else {}) | own
     known |= {"train": {"steps": STEPS}, "compare": {"methods": ",".join(METHODS)}}.get(name, {})
+    if name == "sample":  # the command of two functions
+        steered = {key: item.default for key, item in inspect.signature(experiments.steer).parameters.items()}
+        known, own = {**steered, **known, "steps": None, "n": None, "steer": steered["method"]}, {**steered, **own}
     # these are read or used by the command itself: a time as a text, the hours and the memory of a GPU, a file
     command_alone = {"compare": {"budget"}, "plan": {"rate", "memory"}, "sample": {"out"}, "explain": {"out"}}.get(
         name, set()

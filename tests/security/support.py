@@ -71,10 +71,16 @@ def shell(capture):
     return run
 
 
+def bright(x0):
+    """A reward of a person at the command line."""
+    return x0.flatten(1).sum(1)
+
+
 TRAINING = {"steps": 1, "progress_bar": False, "trackers": (), "sample_every": 0}
 WAYS = {
     "load": lambda run, out: fm.load(run),
     "sample": lambda run, out: fm.experiments.sample(run, n=4),
+    "steer": lambda run, out: fm.experiments.steer(run, reward=bright, steps=2, particles=4),
     "evaluate": lambda run, out: fm.experiments.evaluate(run, **SMALL),
     "report": lambda run, out: fm.experiments.report(run, **SMALL),
     "export": lambda run, out: fm.experiments.export(run, out),
@@ -90,6 +96,7 @@ WAYS = {
         "two_moons", ["lmd"], data_args={"labels": True}, teacher=run, out=out, steps=1, progress_bar=False
     ),
     "$ sample": shell(lambda run, out: ["sample", run, "-n", "4", "-o", f"{out}.npy"]),
+    "$ sample --reward": shell(lambda run, out: ["sample", run, "--reward", f"{__name__}:bright", "-o", f"{out}.npy"]),
     "$ evaluate": shell(lambda run, out: ["evaluate", run]),
     "$ report": shell(lambda run, out: ["report", run]),
     "$ export": shell(lambda run, out: ["export", run, out]),
