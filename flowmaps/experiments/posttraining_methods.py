@@ -22,6 +22,7 @@ from ..recipes.rows import MethodLike, row_of
 from ..steering.reward import Rewards
 from ..steering.smc import default_value
 from .build import check_method_arguments, make_method
+from .forecast import progress_of
 from .trained_run import Say
 from .training_setup import METHOD
 
@@ -184,6 +185,7 @@ def filtered(
     kept = kept_of(
         task.reference, task.rows, task.reward, n, candidates=candidates, beta=None if best else task.beta,
         steps=count, step=steps.default(task.reference, count), seed=task.seed,
+        progress=progress_of(task.say, "Making samples"),
     )  # fmt: skip
     row = row_of(then or _own(task.trained_by))
     if row.needs_teacher:
