@@ -288,11 +288,32 @@ def test_units_rewards_see_data_in_their_units():
         torch.testing.assert_close(again.velocity(x, 0.5), found)
     moved = S.descended(flow, R.Linear(SLOPE), 3)
     torch.testing.assert_close(moved.standardised().velocity(x, 0.5), moved.velocity(x, 0.5))
-    with pytest.raises(ValueError, match="with units is not supported"):
-        S.exact_tilt(flow, R.Linear(SLOPE))
     steered = fm.sample(S.tilt(flow, S.value(R.Linear(SLOPE))), x, 4, step="euler")
     plainly = fm.sample(S.tilt(plain, S.value(pairs[0][1])), x, 4, step="euler")
     torch.testing.assert_close(steered, plainly * scale + offset)
+
+
+def test_an_exact_tilt_of_standardised_data():
+    """Data 2 + 3 z: the linear reward and the likelihood of a x0 are those of z; other spreads leave the linear one."""
+    standard = three()
+    for std in ((3.0, 3.0), (3.0, 0.5)):
+        flow, plain, x = fm.FlowMap(Jumps(standard)), fm.FlowMap(Jumps(standard)), randn(4, 2)
+        flow.units = fm.Units((2.0, -1.0), std)
+        scale, offset = tensor(*std), tensor(2.0, -1.0)
+        found = S.exact_tilt(flow, R.Linear(SLOPE))
+        same = S.exact_tilt(plain, R.Linear(scale * SLOPE))
+        torch.testing.assert_close(found.velocity(x, 0.5), same.velocity(x, 0.5))
+        assert found.standardised().units is None
+        torch.testing.assert_close(found.standardised().velocity(x, 0.5), found.velocity(x, 0.5))
+        drawn = fm.sample(found, x, 4, step="euler")
+        torch.testing.assert_close(drawn, fm.sample(same, x, 4, step="euler") * scale + offset)
+        seen = S.exact_tilt(flow, R.Likelihood(0.7, tensor(0.3, -0.4), 0.6) + R.Linear(SLOPE))
+        if std[0] != std[1]:
+            with pytest.raises(ValueError, match="standardised by different standard deviations"):
+                seen.velocity(x, 0.5)
+            continue
+        y = R.Likelihood(2.1, tensor(0.3, -0.4) - 0.7 * offset, 0.6) + R.Linear(scale * SLOPE)
+        torch.testing.assert_close(seen.velocity(x, 0.5), S.exact_tilt(plain, y).velocity(x, 0.5))
 
 
 def test_jumps_are_refused():
