@@ -6,6 +6,7 @@ from ..evaluate.distances import Estimate
 from ..experiments.posttraining import posttrain
 from ..experiments.posttraining_methods import function_of
 from ..experiments.reward_change import RewardChange
+from ..experiments.run_folder import is_first
 from ..experiments.sample_files import usual_file
 from .arguments import keywords, method_arguments
 from .options_posttrain import Posttrain
@@ -22,8 +23,8 @@ def run_posttrain(options: Posttrain) -> None:
     run = posttrain(**given, method=method, say=say)
     if not run.steps:
         say(f"The run in {run.folder} is already complete.")
-    assert run.change is not None
-    print_change(run.change, options.reward)
+    if run.change is not None and is_first():
+        print_change(run.change, options.reward)
     out = run.folder
     say(f"Next:  flowmaps sample {out} -o {usual_file(run.config)}    flowmaps evaluate {out}    flowmaps report {out}")
 

@@ -257,6 +257,18 @@ def check_config(config: Any, path: Path) -> None:
             _check_change(change, path, f"data.changes[{index}]")
 
 
+def post_training_of(config: Mapping[str, Any]) -> str | None:
+    """The post-training of a run in words, from the content of its config.json; None if there is none."""
+    found = config.get("notes", {}).get("post_training")
+    if found is None:
+        return None
+    by = "" if found["classifier"] is None else f", classifier {found['classifier']}"
+    return (
+        f"towards {found['reward']} by {found['method']}, beta {found['beta']:g}{by}, from step {found['step']} of "
+        f"{found['run']}"
+    )
+
+
 def _check_change(change: Any, path: Path, place: str) -> None:
     """Check a transform of the data: an object is described with its arguments, a function by its name."""
     if isinstance(change, dict) and "function" not in change:

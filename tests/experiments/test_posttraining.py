@@ -68,6 +68,8 @@ def test_the_new_folder_is_a_run_like_any_other(normal, tmp_path):
     assert run.config["method"]["name"] == "tilting" and run.steps == 2
     assert experiments.sample(run, n=4).shape == (4, 1)
     assert experiments.evaluate(run, quick=True, n=64)["step"] == 2
+    page = experiments.report(run, quick=True).read_text()
+    assert f"towards height by tilting, beta 0.5, from step 1 of {normal}" in page
     assert experiments.train(run_data(run), start=run, method="imf", out=tmp_path / "more", **_short()).steps == 1
     assert experiments.distill(run, method="lmd", out=tmp_path / "fast", **_short()).steps == 1
     again = posttrain(run, reward=height, method="lmd", out=tmp_path / "again", **FAST)
