@@ -21,7 +21,7 @@ from ..steering.reward import Rewards
 from ..velocity.copies import copied
 from .build import for_row
 from .checks import check_by_name, check_settings_of_training, folder_of
-from .guided_run import is_conditioned
+from .guided_run import condition_names, is_conditioned
 from .posttraining_methods import FILTERED, Made, Task, maker
 from .reward_change import RewardChange, reward_change, rewarded_samples
 from .rewards_from_text import reward_of
@@ -37,6 +37,9 @@ from .trained_run import (
     silent,
     train_into,
 )
+
+KEPT = ("folder", "component", "guidance", "guidance_interval")
+"""Notes of the run before that hold for the new one: the pipeline behind it, and the guidance that it has learned."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,14 @@ def posttrain(
     flow, reference = loaded.flow.to(where), copied(loaded.flow).to(on).requires_grad_(False)
     made = make(Task(reference, known, beta, rows, config["method"]["name"], seed, say))
     torch.manual_seed(seed)
-    flow = adapted(flow if made.limits is None else for_row(flow, made.limits), lora, lora_targets)
+    flow = adapted(limited(flow, made), lora, lora_targets)
     settings |= {"steps": steps, "batch_size": batch_size, "lr": lr, "clip": clip}
     settings |= {"labels": config["training"]["labels"]}
     try_out(flow, made, **settings)
-    notes: dict[str, Any] = {"post_training": about(run, loaded.step, reward, classifier, beta, name)}
-    notes |= {} if lora is None else {"lora": str(lora), "lora_targets": " ".join(lora_targets)}
+    notes: dict[str, Any] = {name: config["notes"][name] for name in KEPT if name in config["notes"]}
+    notes |= {"post_training": about(run, loaded.step, reward, classifier, beta, name)}
+    chosen = {"lora": lora, "lora_targets": " ".join(lora_targets)}
+    notes |= {key: str(value) for key, value in chosen.items() if value}
     notes |= dict(settings.pop("notes", None) or {})
     with folder_for(out, f"{run.resolve().name}-{name}", settings) as folder:
         done = train_into(folder, flow, made.method, made.rows, say, notes=notes, **settings)
@@ -155,18 +160,32 @@ def check_run(run: Path, flow: FlowMap, config: Mapping[str, Any], rows: Data) -
         rows: The data.
 
     Raises:
-        ValueError: Rows have another shape or no labels, or the network takes a scale of guidance.
+        ValueError: Rows have another shape or no labels, or the network takes a text or a scale of guidance.
     """
     shape = tuple(config["data"]["shape"])
     if tuple(rows.shape) != shape:
         raise ValueError(f"{run} takes rows of shape {shape}, and {rows.name} has {tuple(rows.shape)}")
     if config["training"]["labels"] and rows.classes is None:
         raise ValueError(f"{run} was trained with class labels, and {rows.name} has none")
+    if "text" in condition_names(flow.network):
+        raise ValueError(
+            f"the network of {run} takes a text, and its samples have no reward without one: post-train it in Python, "
+            "fm.train(flow, fm.methods.tilting(reward, beta, flow), data), on rows with their texts"
+        )
     if is_conditioned(flow.network):
         raise ValueError(
             f"the network of {run} takes the scale of guidance, and post-training moves a law of one scale: train a "
             "run with one scale, `guidance=2`, and post-train that"
         )
+
+
+def limited(flow: FlowMap, made: Made) -> FlowMap:
+    """The flow map with the times that the method learns, and with the guidance of its own."""
+    if made.limits is None:
+        return flow
+    found = for_row(flow, made.limits)
+    found.guidance = flow.guidance
+    return found
 
 
 def adapted(flow: FlowMap, lora: int | None, targets: Sequence[str]) -> FlowMap:

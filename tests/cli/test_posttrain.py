@@ -3,6 +3,7 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +71,43 @@ def test_a_classifier_of_a_file_and_a_reward_of_a_module(digits, tmp_path, monke
     assert "brightness:bright, 32 samples of 1 step" in capsys.readouterr().out
     assert read_config(tmp_path / "b")["notes"]["post_training"]["reward"] == "bright"
     assert fm.load(tmp_path / "b").given is not None
+
+
+def test_a_student_of_a_pipeline_with_its_guidance(tmp_path, monkeypatch):
+    """The new run keeps the pipeline behind it and the scale that is baked in; LoRA leaves the student's weights."""
+    from tests.integrations import tiny
+
+    tiny.ddpm_unet(tmp_path / "unet", classes=3)
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", x=rng.uniform(-1, 1, (20, 8, 8)).astype(np.float32), y=np.arange(20) % 3)
+    (tmp_path / "brightness_of_images.py").write_text("def bright(x0):\n    return x0.mean((1, 2, 3))\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    words = ["distill", "unet", "--data", "x.npz", "--guidance", "2", "-o", "student", "--steps", "1", *FAST]
+    assert main(words) == 0
+    for method in ("tilting", "lmd"):
+        own = ["--reward", "brightness_of_images:bright", "--method", method, "--lora", "2", "-o", method]
+        assert main(["posttrain", "student", *own, *SHORT]) == 0
+        config, flow = read_config(tmp_path / method), fm.load(tmp_path / method)
+        assert config["notes"]["folder"] == str(tmp_path / "unet") and config["notes"]["guidance"] == "2"
+        assert config["notes"]["lora"] == "2" and flow.guidance.scale == 2
+        assert main(["sample", method, "-n", "3", "--label", "1", "-o", f"{method}.png"]) == 0
+
+
+@pytest.mark.slow
+def test_a_network_of_texts_is_refused(tmp_path, monkeypatch, capsys):
+    from tests.integrations import tiny
+
+    tiny.stable_diffusion(tmp_path / "sd")
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "rgb.npy", rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8))
+    (tmp_path / "prompts.txt").write_text("a thing\n" * 6)
+    monkeypatch.chdir(tmp_path)
+    words = ["distill", "sd", "--data", "rgb.npy", "--prompts", "prompts.txt", "-o", "run", "--steps", "1", *FAST]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main(["posttrain", "run", "--reward", "label:1", "-o", "more", *SHORT]) == 2
+    assert "takes a text, and its samples have no reward without one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words, message", [
