@@ -22,7 +22,7 @@ from ..velocity.copies import copied
 from .build import for_row
 from .checks import check_by_name, check_settings_of_training, folder_of
 from .guided_run import condition_names, is_conditioned
-from .posttraining_methods import FILTERED, Made, Task, maker
+from .posttraining_methods import Made, Task, maker
 from .reward_change import RewardChange, reward_change, rewarded_samples
 from .rewards_from_text import reward_of
 from .run_data import given_data, run_data
@@ -128,11 +128,10 @@ def posttrain(
     config, loaded, where = read_config(run), load_with_step(run), device(settings.get("device"))
     rows = run_data(run) if data is None else given_data(run, data_of(data, data_args))
     check_run(run, loaded.flow, config, rows)
-    on = "cpu" if name == FILTERED else where
-    known = reward_of(reward, run, classifier=classifier, data=rows, device=on, say=say)
+    known = reward_of(reward, run, classifier=classifier, data=rows, device=where, say=say)
     seed = settings.get("seed", settings_of_training()["seed"])
-    before = rewarded_samples(run, known, n, on, seed)
-    flow, reference = loaded.flow.to(where), copied(loaded.flow).to(on).requires_grad_(False)
+    before = rewarded_samples(run, known, n, where, seed)
+    flow, reference = loaded.flow.to(where), copied(loaded.flow).to(where).requires_grad_(False)
     made = make(Task(reference, known, beta, rows, config["method"]["name"], seed, say))
     torch.manual_seed(seed)
     flow = adapted(limited(flow, made), lora, lora_targets)
@@ -146,7 +145,7 @@ def posttrain(
     notes |= dict(settings.pop("notes", None) or {})
     with folder_for(out, f"{run.resolve().name}-{name}", settings) as folder:
         done = train_into(folder, flow, made.method, made.rows, say, notes=notes, **settings)
-    change = reward_change(before, rewarded_samples(done.folder, known, n, on, seed), beta)
+    change = reward_change(before, rewarded_samples(done.folder, known, n, where, seed), beta)
     return PostTrainedRun(done.folder, done.steps, done.state, change)
 
 

@@ -179,11 +179,11 @@ def filtered(
     Raises:
         ValueError: The method needs a teacher, or a number is out of range.
     """
-    trained = task.reference.trained
+    trained, device = task.reference.trained, task.reference.like.device
     count = jumps or (ODE_STEPS if trained is not None and not trained.jumps else 1)
     task.say(f"Making {n * candidates:,} samples, of which {n:,} are kept ...")
     kept = kept_of(
-        task.reference, task.rows, task.reward, n, candidates=candidates, beta=None if best else task.beta,
+        task.reference, task.rows, lambda x0: task.reward(x0.to(device)), n, candidates=candidates, beta=None if best else task.beta,
         steps=count, step=steps.default(task.reference, count), seed=task.seed,
         progress=progress_of(task.say, "Making samples"),
     )  # fmt: skip

@@ -73,6 +73,7 @@ def test_a_classifier_of_a_file_and_a_reward_of_a_module(digits, tmp_path, monke
     assert fm.load(tmp_path / "b").given is not None
 
 
+@pytest.mark.slow
 def test_a_student_of_a_pipeline_with_its_guidance(tmp_path, monkeypatch):
     """The new run keeps the pipeline behind it and the scale that is baked in; LoRA leaves the student's weights."""
     from tests.integrations import tiny
