@@ -183,8 +183,8 @@ def filtered(
     count = jumps or (ODE_STEPS if trained is not None and not trained.jumps else 1)
     task.say(f"Making {n * candidates:,} samples, of which {n:,} are kept ...")
     kept = kept_of(
-        task.reference, task.rows, lambda x0: task.reward(x0.to(device)), n, candidates=candidates, beta=None if best else task.beta,
-        steps=count, step=steps.default(task.reference, count), seed=task.seed,
+        task.reference, task.rows, lambda x0: task.reward(x0.to(device)), n, candidates=candidates,
+        beta=None if best else task.beta, steps=count, step=steps.default(task.reference, count), seed=task.seed,
         progress=progress_of(task.say, "Making samples"),
     )  # fmt: skip
     row = row_of(then or _own(task.trained_by))
