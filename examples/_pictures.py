@@ -3,6 +3,7 @@
 import argparse
 import copy
 import inspect
+import math
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 import flowmaps as fm
 from flowmaps.data.toys import eight_gaussians
 from flowmaps.figures.style import figure, light
+from flowmaps.visualise import mosaic
 
 DATA = eight_gaussians(std=0.3)
 """Data of the examples: eight Gaussians on a circle, with a known flow map."""
@@ -44,9 +46,9 @@ def network(data, **limits):
     return fm.FlowMap(fm.networks.ConcatMLP(data.shape, width=128, depth=3, data_std=data.std), **limits)
 
 
-def trained(flow, method, data, steps):
+def trained(flow, method, data, steps, lr=5e-3):
     """The flow map with averaged weights at the end of a short training."""
-    states = fm.train(flow, method, data, steps=steps, lr=5e-3, ema=0.98, progress_bar=False)
+    states = fm.train(flow, method, data, steps=steps, lr=lr, ema=0.98, progress_bar=False)
     return deque(states, maxlen=1)[0].ema
 
 
@@ -69,6 +71,18 @@ def dots(axis, x, title, colour=light.series[0], extent=3.0):
     """Samples in the plane, (N, 2), each in its colour."""
     axis.scatter(x[:, 0], x[:, 1], s=4, c=colour, linewidths=0, alpha=0.7)
     axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[], title=title)
+
+
+def images(axis, pixels, columns, title):
+    """Rows of images (N, C, H, W), as a mosaic of so many columns."""
+    axis.imshow(mosaic(pixels, columns).numpy())
+    axis.set(title=title)
+    axis.axis("off")
+
+
+def psnr(x, truth):
+    """Peak signal-to-noise ratio in dB, of images in [-1, 1]."""
+    return 10 * math.log10(4 / float((x - truth).square().mean()))
 
 
 class Truth(nn.Module):

@@ -161,6 +161,9 @@ TRAININGS = {
         "two_moons", method="flow_matching", reflow=run, couplings=64, width=8, out=out, **KEPT, **more
     ),
     "distill": lambda out, run, **more: experiments.distill(run, method="lmd", out=out, **KEPT, **more),
+    "posttrain": lambda out, run, **more: experiments.posttrain(
+        run, reward=lambda x0: x0.sum(1), n=16, out=out, **KEPT, **more
+    ),
     "dry run": lambda out, run, **more: experiments.distill(run, method="lmd", dry_run=True, **SHORT, **more),
     "compare": lambda out, run, **more: experiments.compare("gaussian", ["lsd"], width=8, out=out, **SHORT, **more),
 }
@@ -223,10 +226,11 @@ def test_a_build_of_torch_without_cuda_is_named(monkeypatch):
             device_of("cuda")
 
 
-@pytest.mark.parametrize("command", ["train", "distill", "compare", "sample", "evaluate", "report"])
+@pytest.mark.parametrize("command", ["train", "distill", "posttrain", "compare", "sample", "evaluate", "report"])
 def test_every_command_that_computes_has_the_option(command, run, capsys):
     first = "two_moons" if command in ("train", "compare") else str(run)
-    assert main([command, first, "--device", "gpu"]) == 2
+    needed = ["--reward", "label:7"] * (command == "posttrain")
+    assert main([command, first, "--device", "gpu", *needed]) == 2
     assert "--device must be a device of torch, got 'gpu'" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(SystemExit):
         main([command, "--help"])

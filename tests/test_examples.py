@@ -272,6 +272,30 @@ def test_digits_are_restored_from_measurements(example):
         assert found[f"PSNR of the mean, {name}, dps"] > 12
 
 
+@pytest.mark.slow
+def test_a_post_trained_map_follows_the_reward(example):
+    """Three methods move weight between the modes, towards the tilted law; direct backpropagation moves samples by 1/2.
+
+    The reward x_1 tilts eight modes of radius 2 and deviation 0.3: the weights are e^{x_1} of their centres.
+    """
+    found = example("17_post_training", 600)
+    angle = torch.arange(8).double() * math.pi / 4
+    weight = (2 * angle.cos()).softmax(0)
+    exact = float((weight * 2 * angle.cos()).sum()) + 0.3**2
+    assert found["mean reward, the tilted law"] == pytest.approx(exact, abs=4 * 0.7 / 2000**0.5)
+    for name in ("tilting", "a steered teacher", "filtered samples"):
+        assert found[f"mean reward, {name}"] == pytest.approx(exact, abs=0.4)
+        assert found[f"share at the right, {name}"] > found["share at the right, before"] + 0.2
+    moved = found["mean reward, direct backpropagation"] - found["mean reward, before"]
+    assert moved == pytest.approx(0.5, abs=0.1)
+    assert found["share at the right, direct backpropagation"] < found["share at the right, before"] + 0.12
+
+
+def test_examples_of_steering_are_short():
+    for name in ("15_steering", "16_inverse_problems", "17_post_training"):
+        assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 40
+
+
 def test_the_list_of_examples_is_whole_and_in_order():
     numbered = sorted(path.name for path in EXAMPLES.glob("[0-9][0-9]_*.py"))
     assert re.findall(r"^\| \[`(.*?)`\]", (EXAMPLES / "README.md").read_text(), flags=re.MULTILINE) == numbered

@@ -1,4 +1,4 @@
-"""The command line: flowmaps train, distill, sample, evaluate, report, methods, explain, compare, plan, export."""
+"""The command line: flowmaps train, distill, posttrain, sample, evaluate, report, methods, explain and others."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from .help import command_help, program_help, unknown_option
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
 from .options_distill import Distill
 from .options_export import Export
+from .options_posttrain import Posttrain
 
 RUN: dict[type, tuple[str, str]] = {
     Train: ("train", "run_train"),
     Distill: ("distill", "run_distill"),
+    Posttrain: ("posttrain", "run_posttrain"),
     Sample: ("sample", "run_sample"),
     Evaluate: ("evaluate", "run_evaluate"),
     Report: ("evaluate", "run_report"),
@@ -43,6 +45,7 @@ COMMANDS = tuple(RUN)
 KEPT = {
     Train: "; the run is kept, go on with --resume",
     Distill: "; the cache and the run are kept, go on with --resume",
+    Posttrain: "; the run is kept, go on with --resume",
     Compare: "; finished parts are kept, the same command goes on",
 }
 """Last words of a command that is stopped."""
@@ -158,7 +161,7 @@ def part() -> None:
         dist.destroy_process_group()
 
 
-def parse(argv: Sequence[str]) -> Command | Distill | Export:
+def parse(argv: Sequence[str]) -> Command | Distill | Posttrain | Export:
     """Parse the words of a command. Exits with code 0 after --help and --version; ValueError if the line is wrong."""
     if (ended := asked(argv)) is not None:
         raise SystemExit(ended)
@@ -170,7 +173,7 @@ def parse(argv: Sequence[str]) -> Command | Distill | Export:
     return _parse(argv, train=defaults(options))
 
 
-def _parse(argv: Sequence[str], train: Train | None = None) -> Command | Distill | Export:
+def _parse(argv: Sequence[str], train: Train | None = None) -> Command | Distill | Posttrain | Export:
     """Parse a command line, with `train` as the defaults of the command of that name.
 
     Raises:

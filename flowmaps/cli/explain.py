@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..experiments.explaining import Explanation, explain
 from ..figures.anatomy import Part, grouped
+from ..methods.beside import Beside, beside_named
 from ..methods.variants import Variant
 from ..recipes.rows import OWN, row_of
 from . import drawings
@@ -23,6 +24,8 @@ WHEN = {0.0: "at the start", 0.5: "half way", 1.0: "at the end"}
 
 def run_explain(options: Explain) -> None:
     """Print one method, and draw it into a file if one is given."""
+    if (record := beside_named(options.method)) is not None:
+        return explain_beside(record, options)
     row = row_of(method_named(options.method))
     found = explain(row, method_args=method_arguments(row.build, options.method_args))
     if options.out is not None:
@@ -34,14 +37,32 @@ def run_explain(options: Explain) -> None:
         print("\n".join(text(found)))
 
 
+def explain_beside(record: Beside, options: Explain) -> None:
+    """Print a method beside the landscape, whose terms cannot be shown without its reward, states or measurement."""
+    if options.out is not None or options.method_args:
+        raise ValueError(f"`out` and `method_args` are for methods of the landscape, and {record.refusal}")
+    if options.json:
+        return print_json(record.as_dict())
+    known = [
+        ("learns", record.learns), ("loss", record.equation), ("needs", record.needs),
+        ("use", "; ".join(record.use)), ("page", record.page), ("paper", record.reference),
+    ]  # fmt: skip
+    print("\n".join([f"{record.name}, beside the landscape", "", *lines(known)]))
+
+
+def lines(facts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The lines of facts, each under a heading."""
+    for name, value in facts:
+        first, *more = textwrap.wrap(value, 92) or [""]
+        yield f"  {name:<14}{first}"
+        yield from (f"{'':16}{line}" for line in more)
+
+
 def text(found: Explanation) -> Iterator[str]:
     """The page for the terminal, line by line."""
     row, stages = found.row, found.stages
     yield from (row.name if row.rule == OWN else f"{row.name}: {row.rule}, {row.learning}", "")
-    for name, value in facts(found):
-        lines = textwrap.wrap(value, 92) or [""]
-        yield f"  {name:<14}{lines[0]}"
-        yield from (f"{'':16}{line}" for line in lines[1:])
+    yield from lines(facts(found))
     for stage in stages:
         yield ""
         if len(stages) > 1:

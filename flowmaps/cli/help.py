@@ -16,14 +16,14 @@ from ..training.config import help_of
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "what": (
-        "method", "methods", "method_args", "data_args", "standardise", "prompts", "recipe", "reduced", "teacher",
-        "start", "reflow", "reference", "base", "label",
+        "method", "methods", "method_args", "data", "data_args", "standardise", "prompts", "recipe", "reduced",
+        "teacher", "start", "reflow", "reference", "base", "label",
     ),
     "how long": ("steps", "n", "step", "seconds", "budget", "batch_size", "lr", "device", "dry_run"),
     "network": ("network", "width", "depth", "output", "labels", "lora", "classes"),
     "guidance": ("guidance", "guidance_interval", "label_dropout", "dropout", "negative_prompt"),
     "steering": (
-        "reward", "classifier", "inpaint", "deblur", "downsample", "noise", "steer", "particles",
+        "reward", "classifier", "beta", "inpaint", "deblur", "downsample", "noise", "steer", "particles",
     ),
     "saving": ("out", "resume", "cache", "json", "sample_every"),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..methods import LANDSCAPE, Row
+from ..methods import BESIDE, LANDSCAPE, Row
 from ..methods.variants import VARIANTS
 from .options import Methods
 from .tables import print_json
@@ -56,6 +56,9 @@ def run_methods(options: Methods) -> None:
         "\nVariants, which have settings of the papers and their code (docs/papers.md); their names stand for methods:"
     )
     print("\n".join(variant_lines(console.width)))
+    print("\nBeside the landscape, methods that need more than data and a teacher (docs/post_training.md):")
+    beside = {record.name: f"needs {record.needs}; learns {record.learns}" for record in BESIDE}
+    print("\n".join(described(beside, console.width)))
 
 
 def landscape_table(columns: Sequence[str] = tuple(COLUMNS)) -> Table:
@@ -90,11 +93,15 @@ def variant_lines(width: int) -> list[str]:
     Returns:
         The lines.
     """
-    longest = max(len(row.name) for row in VARIANTS)
-    lines = []
-    for row in VARIANTS:
-        first, *more = textwrap.wrap(row.sets, max(20, min(width, 120) - longest - 4))
-        lines += [f"  {row.name:<{longest}}  {first}", *(f"{'':{longest + 4}}{line}" for line in more)]
+    return described({row.name: row.sets for row in VARIANTS}, width)
+
+
+def described(texts: Mapping[str, str], width: int) -> list[str]:
+    """A list of names with texts beside them, in lines of `width` characters."""
+    longest, lines = max(map(len, texts)), []
+    for name, text in texts.items():
+        first, *more = textwrap.wrap(text, max(20, min(width, 120) - longest - 4))
+        lines += [f"  {name:<{longest}}  {first}", *(f"{'':{longest + 4}}{line}" for line in more)]
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -73,6 +73,7 @@ def reflow(
     seed: int = 0,
     batch_size: int = 1000,
     labels: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Data:
     """Couple noise with the samples of a teacher's ODE from it, as training data for any method.
 
@@ -95,6 +96,7 @@ def reflow(
         batch_size: Number of rows that the teacher computes at once.
         labels: Whether the teacher gets labels, drawn as in the training batches of the data. None: if it is a FlowMap
             and its network takes labels. Without labels the couplings have no classes.
+        progress: Function (couplings done, n) that is called after each batch.
 
     Returns:
         A data set with `noise` in its training batches.
@@ -104,7 +106,7 @@ def reflow(
         ValueError: Labels are requested and the data have none, samples are not finite, a number is below 1, or the
             couplings do not fit into the memory.
     """
-    data, (x0, label, noise) = made_pairs(teacher, data, n, steps, step, seed, batch_size, labels)
+    data, (x0, label, noise) = made_pairs(teacher, data, n, steps, step, seed, batch_size, labels, progress)
     labels = label is not None
     made = {"teacher": _kind(teacher), "signature": signature(teacher)}
     return replace(
@@ -119,7 +121,15 @@ def reflow(
 
 
 def made_pairs(
-    teacher: Any, data: Any, n: int, steps: int, step: Step, seed: int, batch_size: int, labels: bool | None
+    teacher: Any,
+    data: Any,
+    n: int,
+    steps: int,
+    step: Step,
+    seed: int,
+    batch_size: int,
+    labels: bool | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Data, tuple[Tensor, Tensor | None, Tensor]]:
     """Make couplings of noise with a teacher's samples, with the arguments and errors of `reflow`.
 
@@ -139,7 +149,7 @@ def made_pairs(
     label = _labels(data, n, batch_size, seed) if labels else None
     noise = _noise(teacher, (n, *data.shape), seed)
     plain = teacher if units is None else teacher.standardised()  # rows of the data set are standardised too
-    x0 = _solved(plain, noise, label, steps, step, batch_size)
+    x0 = _solved(plain, noise, label, steps, step, batch_size, progress)
     check_finite(x0, f"samples of the teacher for {data.name}")
     return data, (x0, label, noise)
 
@@ -164,7 +174,15 @@ def _noise(teacher: Any, shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=generator(seed, 0, NOISE), dtype=dtype)
 
 
-def _solved(teacher: Any, noise: Tensor, label: Tensor | None, steps: int, step: Step, batch_size: int) -> Tensor:
+def _solved(
+    teacher: Any,
+    noise: Tensor,
+    label: Tensor | None,
+    steps: int,
+    step: Step,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None,
+) -> Tensor:
     """Samples of the teacher's ODE from the noise, batch by batch."""
     device = next((weight.device for weight in _weights(teacher)), noise.device)
     start = noise * getattr(teacher, "path", linear).sigma(torch.ones((), dtype=noise.dtype))
@@ -173,6 +191,8 @@ def _solved(teacher: Any, noise: Tensor, label: Tensor | None, steps: int, step:
         rows = slice(at, at + batch_size)
         condition = None if label is None else label[rows].to(device)
         x0[rows] = sample(teacher, start[rows].to(device), steps, step=step, condition=condition).to(x0)
+        if progress is not None:
+            progress(min(rows.stop, len(noise)), len(noise))
     return x0
 
 

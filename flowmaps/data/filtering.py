@@ -31,6 +31,7 @@ def filtered(
     seed: int = 0,
     batch_size: int = 1000,
     labels: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Data:
     """Keep the samples of a model that have a high reward: the simplest post-training.
 
@@ -52,6 +53,7 @@ def filtered(
         seed: Seed of the noise and the labels.
         batch_size: Number of rows that the model computes at once.
         labels: Whether the model gets labels, as in `reflow`. The candidates of a row may have different labels.
+        progress: Function (candidates done, candidates in all) that is called after each batch.
 
     Returns:
         A data set of the kept rows, of which a fifth is held out.
@@ -64,7 +66,7 @@ def filtered(
         raise TypeError(f"a reward is a function of data (B, ...) -> (B,), got {shown(reward)}")
     at_least(1, n=n, candidates=candidates)
     positive(**given(beta=beta))
-    data, (x0, label, _) = made_pairs(teacher, data, n * candidates, steps, step, seed, batch_size, labels)
+    data, (x0, label, _) = made_pairs(teacher, data, n * candidates, steps, step, seed, batch_size, labels, progress)
     found = _rewards(lambda rows: reward(data.in_units(rows)), x0, batch_size)
     if beta is None:
         kept = found.reshape(n, candidates).argmax(1) + candidates * torch.arange(n)

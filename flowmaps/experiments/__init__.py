@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
-    "ComparisonResult", "DryRun", "Explanation", "Exported", "Steered", "TrainedRun",
-    "compare", "distill", "evaluate", "explain", "export", "plan", "report", "sample", "steer", "train",
+    "ComparisonResult", "DryRun", "Explanation", "Exported", "PostTrainedRun", "Steered", "TrainedRun",
+    "compare", "distill", "evaluate", "explain", "export", "plan", "posttrain", "report", "sample", "steer", "train",
 ]  # fmt: skip
 
 # Each needs other packages, so it is imported on first use: name -> module, attribute.
@@ -24,6 +24,7 @@ _LAZY = {
     "DryRun": (".dry_run", "DryRun"),
     "Explanation": (".explaining", "Explanation"),
     "Exported": (".exporting", "Exported"),
+    "PostTrainedRun": (".posttraining", "PostTrainedRun"),
     "Steered": (".steered_result", "Steered"),
     "TrainedRun": (".trained_run", "TrainedRun"),
     "compare": (".comparison", "compare"),
@@ -32,6 +33,7 @@ _LAZY = {
     "explain": (".explaining", "explain"),
     "export": (".exporting", "export"),
     "plan": (".planning", "plan"),
+    "posttrain": (".posttraining", "posttrain"),
     "report": (".reporting", "report"),
     "sample": (".sampling", "sample"),
     "steer": (".steered_sampling", "steer"),

@@ -12,6 +12,8 @@ LONG = 300.0
 """Expected time in seconds from which a line is said."""
 FEW = 500
 """Number of steps in a given time below which a line is said."""
+PERIOD = 10.0
+"""Seconds between two lines about the progress of a work."""
 ADVICE = "Faster steps: a smaller `width`, `depth` or `batch_size`"
 
 
@@ -65,6 +67,31 @@ class Forecast:
             return ""
         times = f"The {left:,} steps that are left take about {in_words(left * each)}, {each:.2g} s each"
         return f"{times}. {advice}. Or fewer `steps`"
+
+
+def progress_of(
+    say: Callable[[str], object], what: str, clock: Callable[[], float] = time.perf_counter
+) -> Callable[[int, int], None]:
+    """A function (done, total) for `progress`, which says every ten seconds how far a work is, and the time left.
+
+    Args:
+        say: Receives the lines; work of less than ten seconds has none.
+        what: The work in words, such as "Making couplings".
+        clock: Returns the time in seconds.
+
+    Returns:
+        The function.
+    """
+    begin = shown = clock()
+
+    def after(done: int, total: int) -> None:
+        nonlocal shown
+        now = clock()
+        if now - shown >= PERIOD and done < total:
+            shown = now
+            say(f"{what}, {done / total:.0%}: {in_words((now - begin) / done * (total - done))} left")
+
+    return after
 
 
 def in_words(seconds: float) -> str:

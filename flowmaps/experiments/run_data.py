@@ -27,12 +27,13 @@ def run_data(run: str | Path) -> Data:
 
     Returns:
         The data, with classes in the order of the run and standardised like the run; without the exact distribution if
-        the run was trained on couplings, which have another flow map.
+        the run has another flow map, because it was trained on couplings or post-trained on a reward.
 
     Raises:
         ValueError: The data of the run were made from an object instead of a name.
     """
-    about = read_config(run)["data"]
+    config = read_config(run)
+    about = config["data"]
     if about["recipe"] is None:
         raise ValueError(f'the data of the run in {run}, "{about["name"]}", was made from an object: pass it as data=')
     where = f"{Path(run) / 'config.json'}: data.recipe"
@@ -40,8 +41,8 @@ def run_data(run: str | Path) -> Data:
     if "class_names" not in about and folder_order_changed(data.class_names or (), data.recipe):
         data = load_again({**about["recipe"], "class_names": sorted(data.class_names or ())}, where)
     data = with_units(data, units_of_model(run))
-    # couplings have the distribution of the data, but another flow map
-    return data if about.get("coupling") is None else replace(data, exact=None)
+    another = about.get("coupling") is not None or config["notes"].get("post_training") is not None
+    return replace(data, exact=None) if another else data
 
 
 def given_data(run: str | Path, data: Any) -> Data:

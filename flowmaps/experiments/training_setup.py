@@ -13,6 +13,7 @@ from ..flow_map import FlowMap
 from ..methods import Row
 from ..recipes.rows import MethodLike, row_of
 from .build import ModelLike, flow_of, for_row, is_path, make_flow
+from .forecast import progress_of
 from .trained_run import Say, device, silent
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def couple(
         model: Run folder or flow map.
         couplings: Number of couplings.
         seed: Seed of the noise.
-        say: Receives a line before the couplings are made.
+        say: Receives a line before the couplings are made, and one every ten seconds.
         where: The device. None: a GPU if there is one.
 
     Returns:
@@ -133,7 +134,8 @@ def couple(
     """
     by = model if is_path(model) else "a flow map"
     say(f"Making {couplings} couplings of noise and data by {by} ...")
-    return coupled_by(flow_of(model).to(device(where)), data, couplings, seed=seed)
+    told = progress_of(say, "Making couplings")
+    return coupled_by(flow_of(model).to(device(where)), data, couplings, seed=seed, progress=told)
 
 
 def length_of(steps: int | None, seconds: float | None, usual: int) -> dict[str, Any]:

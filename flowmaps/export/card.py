@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..figures.words import markdown_table, unlearned
+from ..runs.documents import post_training_of
 from .words import block, escaped, plain_text
 
 TEXT = """# {title}
@@ -138,7 +139,10 @@ def _settings(config: Mapping[str, Any]) -> str:
     rows = [("method", config["method"]["name"]), ("data", config["data"]["name"])]
     training = {**config["training"], "accumulate": config.get("processes", {}).get("accumulate", 1)}
     rows += [(name, _value(value)) for name, value in training.items() if value is not None and value is not False]
-    rows += list(config.get("notes", {}).items())
+    notes = dict(config.get("notes", {}))
+    if (after := post_training_of(config)) is not None:
+        notes["post_training"] = after
+    rows += list(notes.items())
     rows += [(f"{name} version", v) for name, v in config["versions"].items() if v != "not installed"]
     return markdown_table(["setting", "value"], [[escaped(name), escaped(value)] for name, value in rows])
 

@@ -2,6 +2,7 @@
 # ruff: noqa: F403
 
 from . import variants
+from .beside import BESIDE, Beside
 from .compositional import *
 from .consistency_models import *
 from .consistency_training import *
@@ -13,19 +14,16 @@ from .landscape import LANDSCAPE
 from .mean_flows import *
 from .mid_training import *
 from .noise_adapters import *
-from .noise_adapters import __all__ as variational_names
+from .noise_adapters import NoiseAdapter
 from .papers import Paper
 from .posterior import *
-from .posterior import __all__ as posterior_names
 from .reward_gradients import *
-from .reward_gradients import __all__ as reward_names
 from .rewards import *
-from .rewards import __all__ as tilting_names
 from .row import Row, landscape_row
 from .shrinking_steps import *
 from .trig_flow import *
 
-BESIDE = [*posterior_names, *variational_names, *tilting_names, *reward_names]
-"""Methods that are no rows of the landscape."""
-
-__all__ = ["LANDSCAPE", "Paper", "Row", "landscape_row", "variants", *BESIDE, *(row.name for row in LANDSCAPE)]
+__all__ = [
+    "BESIDE", "LANDSCAPE", "Beside", "NoiseAdapter", "Paper", "Row", "landscape_row", "variants",
+    *(record.name for record in BESIDE), *(row.name for row in LANDSCAPE),
+]  # fmt: skip

@@ -21,6 +21,7 @@ from . import (
     shrinking_steps,
     trig_flow,
 )
+from .beside import BESIDE, beside_named
 from .row import Row
 from .variants import VARIANTS, Variant
 
@@ -62,15 +63,17 @@ def row_named(name: str) -> Row:
         The row.
 
     Raises:
-        ValueError: The method is unknown; the message has the closest names.
+        ValueError: The method is unknown; the message has the closest names. Or it needs more than data and a teacher.
     """
+    if (record := beside_named(name)) is not None:
+        raise ValueError(record.refusal)
     rows = {row.name: row for row in known_rows()}
     wanted = name.replace("-", "_")
     if wanted not in rows:
         known = ", ".join(row.name for row in LANDSCAPE)
+        near = did_you_mean(wanted, [*rows, *(record.name for record in BESIDE)])
         raise ValueError(
-            f"unknown method {name!r}{did_you_mean(wanted, rows)}; known are {known}, and the variants that `flowmaps "
-            "methods` lists"
+            f"unknown method {name!r}{near}; known are {known}, and the variants that `flowmaps methods` lists"
         )
     return rows[wanted]
 

@@ -2,7 +2,7 @@
 
 No loss is new. The data carry a noisy state of each row (`fm.data.with_state`), the network takes it
 (`fm.networks.StateInput`), and any method learns the map. These two functions are the papers' recipes. They are no rows
-of the landscape, because they combine rules that have rows.
+of the landscape, because they combine rules that have rows; `methods.BESIDE` lists them.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ def tilting(
         steps: Steps of a draw by GLASS, one call of the reference each. Few steps make draws of another law.
         by_gradient: Whether the gradient of the reward is used.
         center: Number that is subtracted from r/beta, about its largest value, against overflow. It scales the loss.
-        limit: Bound of b(s) / sigma(1)^2, which is infinite at s = 1 on the linear path.
+        limit: Largest b(s) on the linear path, where it is infinite at s = 1. On another path b is bounded from the
+            same noise level on, see `Path.noising_rate`.
         diagonal: Share of the batch for the first term; 1 trains the velocity alone, for a later distillation.
         diagonal_times: Sampler of s in the first term.
         times: Sampler of (s, t) in the second term.
@@ -161,9 +162,7 @@ def _by_gradient(
             "the reward has no gradient: it detaches its input or is not differentiable; by_gradient=False"
         )
     (slope,) = torch.autograd.grad(w.sum(), x)
-    alpha = path.alpha(s).clamp(min=torch.finfo(s.dtype).tiny)
-    b = path.variance_slope(s, s) / 2 - path.sigma(s) ** 2 * path.alpha_slope(s, s) / alpha
-    return w, -torch.minimum(b, limit * path.sigma(torch.ones_like(s)) ** 2) * slope
+    return w, -path.noising_rate(s, limit) * slope
 
 
 def _by_weights(path: Path, x: Tensor, s: Tensor, v: Tensor, X: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor]:

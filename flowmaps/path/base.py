@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,6 +113,26 @@ class Path(ABC):
     def variance_slope(self, s: Tensor, t: Tensor) -> Tensor:
         """Divided difference of sigma^2, and (sigma^2)'(t) at s = t. It is finite even where sigma' is not."""
         return (self.sigma(s) + self.sigma(t)) * self.sigma_slope(s, t)
+
+    def noising_rate(self, t: Tensor, limit: float = math.inf) -> Tensor:
+        """Half the variance that the noising SDE adds per unit of time, b(t) = sigma sigma' - sigma^2 alpha'/alpha.
+
+        Args:
+            t: Time.
+            limit: Noise level sigma/alpha above which b grows no longer in proportion to it. On the linear path, where
+                b = t/(1 - t) is the noise level, it is the largest b. The same limit is the same on every path.
+
+        Returns:
+            b(t), of t's shape; finite if the limit is.
+
+        A value's gradient, times b, is the change of the velocity: v* = v - b grad V. With the limit, b is
+
+            (alpha (sigma^2)'/2 - sigma^2 alpha') / max(alpha, sigma/limit)
+        """
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return (alpha * self.variance_slope(t, t) / 2 - sigma**2 * self.alpha_slope(t, t)) / torch.maximum(
+            alpha, sigma / limit
+        )
 
     def interpolate(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
         """State at time t, x_t = alpha(t) x_0 + sigma(t) eps.

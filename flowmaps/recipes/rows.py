@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from .. import steering
 from ..arguments import shown
 from ..method.method import Method
 from ..methods import Row
+from ..methods.beside import beside_named
 from ..methods.landscape import known_rows, row_named
 from ..methods.papers import Paper
 from ..methods.row import TEACHER
@@ -23,6 +25,8 @@ MethodLike = str | Row | Method | Callable[..., Method]
 OWN = "own"
 """Rule and learning setting of a method without a row of the landscape."""
 NO_PAPER = Paper("own", ("a method of your own",), "", 0)
+STEERING = frozenset(name for name in steering.__all__ if callable(getattr(steering, name)) and name.islower())
+"""Names of the functions of steering, which are no methods of training."""
 RESERVED = ("teacher", "reference", "comparison", "table", "report")
 """Names that the folder of a comparison uses otherwise."""
 
@@ -139,6 +143,11 @@ def _of_name(name: str) -> Row:
     """The row of the landscape with this name."""
     if ":" in name:
         raise ValueError(f"unknown method {name!r}: in Python, import the function and give it instead of its name")
+    if (record := beside_named(name)) is not None:
+        raise ValueError(record.refusal)
+    if name.replace("-", "_") in STEERING:
+        place = f"fm.steering.{name.replace('-', '_')} (docs/steering.md)"
+        raise ValueError(f"{name} steers the samples of a trained map and trains nothing: {place}")
     try:
         return row_named(name)
     except ValueError as error:

@@ -10,6 +10,7 @@ from ..data import Data
 from ..figures import words
 from ..figures.charts import Amount, has_mean_squares, loss_curves
 from ..flow_map import FlowMap
+from ..runs.documents import post_training_of
 from .page import Picture, Table, drawing
 
 
@@ -96,9 +97,11 @@ def configuration(config: Mapping[str, Any], flow: FlowMap, data: Data) -> dict[
     plan = config["training"]
     classes = f", {data.classes} classes" if data.classes else ""
     parameters = sum(parameter.numel() for parameter in flow.parameters())
+    after = post_training_of(config)
     return {
         "data": f"{data.name}, {data.kind} of shape {tuple(data.shape)}{classes}",
         "method": config["method"]["name"],
+        **({} if after is None else {"post-trained": after}),
         "network": f"{type(flow.network).__name__}, {parameters:,} parameters",
         "labels": "used" if plan["labels"] else "not used",
         "batch size": str(plan["batch_size"]),

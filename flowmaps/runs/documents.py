@@ -98,11 +98,23 @@ class TrainingEntry(TypedDict):
     seed: int
 
 
+class PostTraining(TypedDict):
+    """The entry "post_training" of the notes: the run that was moved towards a reward, and the reward."""
+
+    run: str
+    step: int
+    reward: str
+    classifier: str | None  # its file, if one was given
+    beta: float
+    method: str
+
+
 class Notes(TypedDict):
     """The entry "notes" of config.json, as far as a run is read by it."""
 
     teacher: NotRequired[str | None]
     folder: NotRequired[str | None]
+    post_training: NotRequired[PostTraining]
 
 
 class Config(TypedDict):
@@ -234,10 +246,27 @@ def check_config(config: Any, path: Path) -> None:
         )
     if config["training"]["labels"] and data["classes"] is None:
         raise ValueError(f"{path} cannot be used: training.labels is true, but there are no data.classes")
+    after = config["notes"].get("post_training")
+    if after is not None and not (math.isfinite(after["beta"]) and after["beta"] > 0):
+        raise ValueError(
+            f"{path} cannot be used: notes.post_training.beta must be a positive number, got {after['beta']}"
+        )
     if data.get("changes") is not None:
         check(data["changes"], list[Any], path, "data.changes")
         for index, change in enumerate(data["changes"]):
             _check_change(change, path, f"data.changes[{index}]")
+
+
+def post_training_of(config: Mapping[str, Any]) -> str | None:
+    """The post-training of a run in words, from the content of its config.json; None if there is none."""
+    found = config.get("notes", {}).get("post_training")
+    if found is None:
+        return None
+    by = "" if found["classifier"] is None else f", classifier {found['classifier']}"
+    return (
+        f"towards {found['reward']} by {found['method']}, beta {found['beta']:g}{by}, from step {found['step']} of "
+        f"{found['run']}"
+    )
 
 
 def _check_change(change: Any, path: Path, place: str) -> None:

@@ -11,13 +11,10 @@ from torch import Tensor
 
 from ..arguments import at_least, positive, shown
 from ..path import Time, expand, linear
-from ..steps import sde
 from ..velocity import Glass
 from .outlook import Outlook
 from .shared import Shared, copies, is_data, need_jump, need_velocity, repeated
 from .spread import log_normal
-
-_inner = sde(0.0)  # DDIM: the Euler step of the linear path, and well-behaved at both ends of every path
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,15 @@ class GlassDraws:
             return Outlook(x.expand(self.n, *x.shape))
         many = x.repeat(self.n, *[1] * (x.ndim - 1))
         teacher = Glass(repeated(_plain(flow), self.n)).given(state=many, at=expand(copies(t, self.n), many))
-        y = _noise(flow, many)
-        for k in range(self.steps):
-            y = _inner(teacher, y, 1 - k / self.steps, 1 - (k + 1) / self.steps)
-        return Outlook(y.reshape(self.n, *x.shape))
+        return Outlook(teacher.draw(torch.randn_like(many), self.steps).reshape(self.n, *x.shape))
 
 
 def glass(n: int, steps: int) -> GlassDraws:
-    """Look ahead by draws of p(x0 | x_t) from the flow's own denoiser: the posterior flow of GLASS, solved in steps.
+    """Look ahead by draws of p(x0 | x_t) from the flow's own denoiser: `fm.velocity.Glass.draw`.
 
     Args:
         n: Number of draws.
-        steps: Steps of each draw, one network pass each.
+        steps: Steps of each draw, one network pass each; four are usually enough.
 
     Returns:
         The look-ahead.

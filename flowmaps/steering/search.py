@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from itertools import count
 from typing import Any
 
 import torch
@@ -76,6 +78,7 @@ def best_of(
     condition: Condition = None,
     seed: int | None = None,
     batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Candidates:
     """Sample N candidates for each row, and keep the best.
 
@@ -90,6 +93,7 @@ def best_of(
         condition: Conditions of the B rows.
         seed: Seed of random steps.
         batch_size: Rows that the network computes at a time. None: B rows, or 256 if these are more.
+        progress: Function (calls of the step, calls in all) that is called after each batch of a step.
 
     Returns:
         The candidates. Their `log_weights` make them weighted samples of the tilted law p e^r / Z.
@@ -109,6 +113,9 @@ def best_of(
     n, rows = noise.shape[:2]
     copied = {name: copies(value, n) for name, value in by_name(condition).items()}
     size = max(rows, 256) if batch_size is None else batch_size
+    if progress is not None:
+        parts = -(-n * rows // size) * (len(descending(steps, times)) - 1)
+        step = counted(named(step), parts, progress)
     options: dict[str, Any] = {"times": times, "step": step, "condition": copied, "seed": seed, "batch_size": size}
     samples = sample(repeated(flow, n), noise.flatten(0, 1), steps, **options).reshape(noise.shape)
     scores = torch.stack([rewarded(reward, x) for x in samples])
@@ -116,6 +123,19 @@ def best_of(
     places = torch.arange(rows).to(best)
     x, z = samples[best, places], noise.to(samples.device)[best, places]
     return Candidates(x[0] if keep == 1 else x, z[0] if keep == 1 else z, scores, samples)
+
+
+def counted(step: Step, total: int, progress: Callable[[int, int], None]) -> Step:
+    """A step that tells `progress` how often it was called, of `total` calls."""
+    done = count(1)
+
+    @wraps(step)
+    def after(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+        found = step(flow, x, s, t)
+        progress(next(done), total)
+        return found
+
+    return after
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,6 +168,7 @@ def langevin(
     jumps: int = 1,
     condition: Condition = None,
     seed: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Chains:
     """Metropolis-adjusted Langevin dynamics of the noise: chains whose stationary law is the tilted one.
 
@@ -161,6 +182,7 @@ def langevin(
         jumps: Number of steps of the sampler.
         condition: Conditions, as in `fm.sample`.
         seed: Seed; the global generator is left alone.
+        progress: Function (moves done, steps) that is called after each move.
 
     Returns:
         The chains.
@@ -204,7 +226,7 @@ def langevin(
         z = z / scale
         U, slope, x, r = energy(z)
         accepted = torch.zeros_like(U)
-        for _ in range(steps):
+        for move in range(steps):
             proposal = (z - size * slope + (2 * size) ** 0.5 * torch.randn_like(z)).to(z.dtype)
             U1, slope1, x1, r1 = energy(proposal)
             ratio = U - U1 + density(z, proposal, slope1) - density(proposal, z, slope)
@@ -213,6 +235,8 @@ def langevin(
             rows = yes.reshape(-1, *[1] * (z.ndim - 1))
             z, slope, x = torch.where(rows, proposal, z), torch.where(rows, slope1, slope), torch.where(rows, x1, x)
             U, r = torch.where(yes, U1, U), torch.where(yes, r1, r)
+            if progress is not None:
+                progress(move + 1, steps)
     return Chains(restored(bound, x, 0.0), (z * scale).to(x.dtype), r, accepted / steps)
 
 

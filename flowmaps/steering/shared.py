@@ -64,17 +64,6 @@ class Shared:
         return self._answers[key][2]
 
 
-def slope(path: Path, t: Time, x: Tensor, limit: float) -> Tensor:
-    """b(t) = sigma sigma' - sigma^2 alpha'/alpha, at most `limit`: t/(1 - t) on the linear path. (B, 1, ..., 1).
-
-    A value's gradient, times b, is the change of the velocity: v* = v - b grad V.
-    """
-    t = expand(t, x)
-    alpha = path.alpha(t).clamp(min=torch.finfo(t.dtype).tiny)  # a cosine at t = 1 rounds to less than 0
-    found = path.variance_slope(t, t) / 2 - path.sigma(t) ** 2 * (path.alpha_slope(t, t) / alpha)
-    return found.nan_to_num(nan=limit, posinf=limit).clamp(max=limit)
-
-
 def gain(path: Path, t: Time, x: Tensor, least: float = 1e-3) -> Tensor:
     """sigma^2/alpha, with an alpha of at least `least`. (B, 1, ..., 1).
 

@@ -22,7 +22,7 @@ from ..steps import Kernel, ancestral, named
 from .labels import Label
 from .look import denoise, widened
 from .measurements import Likelihood
-from .reward import Rewards, expect_reward, rewarded
+from .reward import Rewards, expect_reward, rewarded, scaled
 from .shared import Shared
 from .tilts import expect_value
 from .values import Gradient, Value, Valued, check_value, full, norm
@@ -196,7 +196,7 @@ def particles(
     like = like_weights(flow)
     x = placed(like, standardised(flow, noise, grid[0]))
     flow = bound_to(flow, {name: placed(like, one) for name, one in by_name(condition).items()}, len(x))
-    run = _Run(flow, reward, value or _default(reward), kernel, push, gradient, joint)
+    run = _Run(flow, reward, value or default_value(reward), kernel, push, gradient, joint)
     if resample > 0:
         _refuse_places(run, x, groups)
     with seeding(seed, x.device):
@@ -311,11 +311,21 @@ def precise(value: Tensor) -> Tensor:
     return value.float() if value.device.type == "mps" else value.double()
 
 
-def _default(reward: Rewards) -> Valued:
-    """The value of a run without one."""
+def default_value(reward: Rewards, k: float = 1.0) -> Value:
+    """The value of a reward, times an inverse temperature, where none is given.
+
+    Args:
+        reward: The reward.
+        k: The inverse temperature.
+
+    Returns:
+        The value with `look.widened()` for a likelihood, and `look.denoise` for another reward, of a label with a lower
+        bound.
+    """
+    known = reward if k == 1 else scaled(reward, k)
     if isinstance(reward, Likelihood):
-        return Value(reward, widened())
-    return Value(reward, denoise, floor=UNLIKELY if isinstance(reward, Label) else None)
+        return Value(known, widened())
+    return Value(known, denoise, floor=k * UNLIKELY if isinstance(reward, Label) else None)
 
 
 def _checked(flow: Any, reward: Rewards, value: Valued | None, kernel: Any) -> Kernel:

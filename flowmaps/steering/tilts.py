@@ -10,12 +10,12 @@ from torch import Tensor
 from .. import path as paths
 from ..arguments import finite, positive, shown
 from ..flow_map import check_velocity
-from ..path import Time
+from ..path import Time, expand
 from ..steps import Step
 from ..velocity import constant
 from ..velocity.around import AroundFlow
 from .reward import Reward
-from .shared import Shared, slope
+from .shared import Shared
 from .values import Gradient, Value, Valued, full
 
 
@@ -100,7 +100,7 @@ class Tilt(SteeredVelocity):
             return self.flow.velocity(x, t)
         shared = Shared(self.flow)
         _, gradient = self.gradient(self.value, shared, x, t)
-        b = slope(self.path, t, x, self.limit)
+        b = self.path.noising_rate(expand(t, x), self.limit)
         return (shared.velocity(x, t) - self.scale * b * gradient).to(x.dtype)
 
 
@@ -112,7 +112,8 @@ def tilt(flow: Any, value: Valued, *, scale: float = 1.0, gradient: Gradient = f
         value: The value V, `fm.steering.value(reward, look)`.
         scale: Strength. 1 is the tilted law, and exact for the exact value; 0 is the flow.
         gradient: `full`, `stopped`, `free`, `clipped(c)` or `normalised(c)`.
-        limit: Largest b(t), which is infinite at t = 1.
+        limit: Largest b(t) on the linear path, where it is infinite at t = 1. On another path b is bounded from the
+            same noise level on, see `Path.noising_rate`.
 
     Returns:
         The steered velocity, for `fm.sample(..., step="heun")`, or as the teacher of a method of distillation.
@@ -138,7 +139,7 @@ def tilted(step: Step, value: Valued, *, scale: float = 1.0, gradient: Gradient 
         value: The value.
         scale: Strength, as in `tilt`.
         gradient: Gradient, as in `tilt`.
-        limit: Largest b(t), as in `tilt`.
+        limit: Bound of b(t), as in `tilt`.
 
     Returns:
         The step.

@@ -83,7 +83,9 @@ class Value:
         if self.anneal is None:
             if not self.look.from_map or path is None:
                 return 1.0
-            return path.alpha(expand(t, like)).clamp(min=0)
+            time = expand(t, like)
+            alpha = path.alpha(time).clamp(min=0)
+            return alpha / (alpha**2 + path.sigma(time) ** 2).sqrt().clamp(min=1)
         return expand(by_row(self.anneal, t), like) if callable(self.anneal) else self.anneal
 
     def whole(self) -> Value:
@@ -105,7 +107,8 @@ def value(reward: Rewards, look: Look = denoise, anneal: Anneal | None = None, f
         reward: Function from data x0 (B, ...) to (B,), such as one of `fm.rewards`.
         look: Look-ahead, one of `fm.look`.
         anneal: Factor of the value, a number or a function of time. None: 1; and alpha(t) for jumps of the map
-            (`look.jump`, `look.field`), whose reward would not vanish at t = 1. There b(t) grows without bound.
+            (`look.jump`, `look.field`), whose reward would not vanish at t = 1. There b(t) grows without bound. On a
+            path whose states grow, such as the variance-exploding one, alpha(t) is divided by their size.
         floor: Lower bound of the logarithm of a bounded reward, so that no state is ruled out early. None: none.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from .. import path as paths
 from ..arguments import at_least, positive, shown
 from ..path import Time, expand
-from ..units import units_of
+from ..units import Units, units_of
 from .reward import Reward, Rewards, rewarded
 from .shared import is_data
 from .tilts import SteeredVelocity
@@ -25,8 +26,8 @@ class ExactTilt(SteeredVelocity):
         self.reward = reward
 
     def standardised(self) -> ExactTilt:
-        """The same tilt: it has no units."""
-        return self
+        """The same tilt without units; the reward still sees data in the units of the flow."""
+        return self if self.units is None else ExactTilt(self.flow.standardised(), self.reward)
 
     def around(self, flow: Any) -> ExactTilt:
         """The same tilt of another flow."""
@@ -65,7 +66,8 @@ def exact_tilt(flow: Any, reward: Reward) -> ExactTilt:
 
     Raises:
         TypeError: The reward has another form.
-        ValueError: The flow is a partial map, or has units.
+        ValueError: The flow is a partial map. In calls: a likelihood of standardised data whose features have
+            different standard deviations, so that it is no longer one of a x0.
 
     For r = l . x0 - q |x0|^2/2 the denoiser is f*(x, t) = f(alpha* y, t*), with the precision p = alpha^2/sigma^2 + q,
     y = (alpha x/sigma^2 + l)/p and snr(t*) = p. For a linear reward t* = t and x is shifted by (sigma^2/alpha) l: near
@@ -73,9 +75,29 @@ def exact_tilt(flow: Any, reward: Reward) -> ExactTilt:
     """
     if not isinstance(reward, Reward):
         raise TypeError(f"an exact tilt needs a reward of fm.rewards, Linear or Likelihood, got {shown(reward)}")
-    if units_of(flow) is not None:
-        raise ValueError("an exact tilt of a flow with units is not supported: use fm.steering.tilt with a value")
-    return ExactTilt(flow, reward)
+    units = units_of(flow)
+    return ExactTilt(flow, reward if units is None else _Standardised(reward, units))
+
+
+@dataclass(frozen=True)
+class _Standardised(Reward):
+    """A reward of data as one of standardised data, x0 = mean + std z, in its isotropic form."""
+
+    reward: Reward
+    units: Units
+
+    def isotropic(self, x: Tensor) -> tuple[Tensor, float]:
+        """The vector std (l - q mean) and the number q std^2."""
+        linear, q = self.reward.isotropic(x)
+        zero = torch.zeros_like(x[:1])
+        mean = self.units.restored(zero)
+        std = self.units.restored(zero + 1) - mean
+        if q and len(set(self.units.std)) > 1:
+            raise ValueError(
+                "the data are standardised by different standard deviations, so the likelihood of a measurement a x0 "
+                "tilts them in a form that is not exact: use fm.steering.tilt with fm.look.widened()"
+            )
+        return (std * (linear - q * mean)).to(linear.dtype), q * self.units.std[0] ** 2
 
 
 class Descended(SteeredVelocity):

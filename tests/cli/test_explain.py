@@ -132,3 +132,39 @@ def test_the_same_from_python(capsys):
         explain("meanfow")
     with pytest.raises(ValueError, match=r"has no argument 'diagnal' \(did you mean diagonal"):
         explain("meanflow", method_args={"diagnal": 0.5})
+
+
+@pytest.mark.parametrize("record", fm.methods.BESIDE, ids=lambda record: record.name)
+def test_a_method_beside_the_landscape_says_its_needs_and_the_way_to_train_it(record, capsys):
+    assert main(["explain", record.name.replace("_", "-")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for part in (record.learns, record.equation, record.reference, *record.use):
+        assert " ".join(part.split()) in text
+    assert main(["explain", record.name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["needs"] == record.needs
+    assert getattr(fm.methods, record.name) is record.build
+    assert main(["explain", record.name, "--method-args", "steps=2"]) == 2
+    assert f"{record.name} needs {record.needs}" in capsys.readouterr().err
+    assert main(["methods"]) == 0
+    assert f"{record.name} " in capsys.readouterr().out.partition("Beside the landscape")[2]
+
+
+@pytest.mark.parametrize("command", [
+    ["train", "two_moons", "--method"], ["compare", "two_moons", "--methods"], ["distill", "runs/x", "--method"],
+], ids=lambda words: words[0])  # fmt: skip
+@pytest.mark.parametrize("record", fm.methods.BESIDE, ids=lambda record: record.name)
+def test_data_and_a_teacher_do_not_train_a_method_beside_the_landscape(command, record, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, record.name]) == 2
+    assert f"error: {record.name} needs {record.needs}: {record.use[0]}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=f"{record.name} needs {record.needs}"):
+        fm.fit(fm.FlowMap(fm.networks.MLP(2, width=8, depth=1)), record.name, "two_moons", steps=1)
+
+
+def test_a_recipe_of_steering_is_no_method_of_training(capsys):
+    for name in ("fmtt", "dps", "best_of", "cm-solver"):
+        assert main(["explain", name]) == 2
+        assert f"trains nothing: fm.steering.{name.replace('-', '_')} " in capsys.readouterr().err
+    assert main(["explain", "tiltin"]) == 2
+    assert "did you mean tilting" in capsys.readouterr().err

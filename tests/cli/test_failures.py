@@ -116,6 +116,7 @@ WAYS = [
     (["train", "digits"], f"try {TRAINING}, a smaller --width, --checkpoint, --precision bf16"),
     (["sample", "runs/x"], "try fewer samples --n, fewer --particles of steered samples"),
     (["distill", "runs/x", "--method", "lmd"], TRAINING),
+    (["posttrain", "runs/x", "--reward", "label:7"], TRAINING),
     (["report", "runs/x"], "close other programs, or use a machine with more memory"),
 ]
 

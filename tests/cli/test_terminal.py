@@ -131,7 +131,7 @@ def test_both_spellings_keep_the_numbers_of_a_table(words, standardised, tmp_pat
     assert (fm.load(tmp_path / "run").units is not None) is standardised
 
 
-@pytest.mark.parametrize("command", ["train", "distill", "compare"])
+@pytest.mark.parametrize("command", ["train", "distill", "posttrain", "compare"])
 def test_the_help_shows_both_spellings(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])

@@ -131,3 +131,14 @@ def test_measurements_are_of_data_in_their_own_units(standardised):
     assert abs(float(moved.x0.mean())) < 0.2 and abs(float(moved.given["y"].mean()) - 5) < 0.5
     assert abs(float(moved.given["state"].mean())) < 0.3
     assert all(abs(mean - 5) < 1 for mean in seen)
+
+
+def test_progress_is_told_in_candidates():
+    law, told = fm.exact.Gaussian(0.0, 1.0), []
+    data = fm.data.as_data(torch.randn(50, 1))
+    kwargs = {"n": 25, "candidates": 4, "batch_size": 40}
+    found = fm.data.filtered(law, data, lambda x0: x0[:, 0], **kwargs, progress=lambda *now: told.append(now))
+    assert told == [(40, 100), (80, 100), (100, 100)]
+    assert torch.equal(found.draw(9).x0, fm.data.filtered(law, data, lambda x0: x0[:, 0], **kwargs).draw(9).x0)
+    fm.data.reflow(law, data, 30, steps=2, batch_size=20, progress=lambda *now: told.append(now))
+    assert told[3:] == [(20, 30), (30, 30)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowmaps.experiments.forecast import Forecast, in_words
+from flowmaps.experiments.forecast import Forecast, in_words, progress_of
 
 
 def said(each, *, first=30.0, steps=None, seconds=None, start=0, on_cpu=True):
@@ -41,3 +41,19 @@ def test_a_time_with_few_steps_is_announced():
 )
 def test_times_in_words(seconds, words):
     assert in_words(seconds) == words
+
+
+def test_a_long_work_is_told_every_ten_seconds():
+    """100 parts of one second each; one of half a tenth of a second has no line."""
+    now, lines = [0.0], []
+    tell = progress_of(lines.append, "Making couplings", clock=lambda: now[0])
+    for done in range(1, 101):
+        now[0] += 1
+        tell(done, 100)
+    assert len(lines) == 9 and lines[0] == "Making couplings, 10%: 90 s left"
+    lines.clear()
+    tell = progress_of(lines.append, "Making couplings", clock=lambda: now[0])
+    for done in range(1, 101):
+        now[0] += 0.05
+        tell(done, 100)
+    assert not lines

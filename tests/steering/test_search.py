@@ -106,3 +106,17 @@ def test_wrong_searches_are_refused():
     for error, message, wrong in cases:
         with pytest.raises(error, match=message):
             wrong()
+
+
+def test_progress_is_told_and_changes_no_number():
+    """8 candidates of 5 rows in batches of 16: three parts of each of 2 steps. 4 moves of a chain."""
+    noise, told = randn(8, 5, 1), []
+    for step in ("jump", steps.ancestral):
+        kwargs = {"step": step, "steps": 2, "seed": 3, "batch_size": 16}
+        found = S.best_of(NORMAL, first, noise, **kwargs, progress=lambda *now: told.append(now))
+        assert told == [(k, 6) for k in range(1, 7)]
+        assert torch.equal(found.samples, S.best_of(NORMAL, first, noise, **kwargs).samples)
+        told.clear()
+    chains = S.langevin(NORMAL, noise[0], first, 4, 0.1, seed=3, progress=lambda *now: told.append(now))
+    assert told == [(k, 4) for k in range(1, 5)]
+    assert torch.equal(chains.x, S.langevin(NORMAL, noise[0], first, 4, 0.1, seed=3).x)

@@ -88,6 +88,32 @@ TRAINING = cases(
 
 RUNS = cases(
     """
+    posttrain(None, reward="label:7", out=out)
+    posttrain(3, reward="label:7", out=out)
+    posttrain(run, reward=None, out=out)
+    posttrain(run, reward=3, out=out)
+    posttrain(run, reward="", out=out)
+    posttrain(run, reward=lambda x: x, out=out)
+    posttrain(run, reward=lambda x: x.sum(1).detach(), out=out)
+    posttrain(run, reward=lambda x: x.sum(1) * nan, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), beta=nan, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), beta=-1, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), n=0, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), n=1.5, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), steps=0, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), method=None, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), method="imf", out=out)
+    posttrain(run, reward=lambda x: x.sum(1), method_args=3, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), method_args={"draws": 0}, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), method="filtered", method_args={"n": 0}, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), method="filtered", method_args={"jumps": 1.5}, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), method="filtered", method_args={"then": "none"}, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), data=torch.randn(9, 3), out=out)
+    posttrain(run, reward=lambda x: x.sum(1), lora=0, out=out)
+    posttrain(run, reward=lambda x: x.sum(1), lora_targets=["inner"], out=out)
+    posttrain(run, reward=lambda x: x.sum(1), classifier="none", out=out)
+    posttrain(run, reward=lambda x: x.sum(1), out=3)
+    posttrain(digits_run, reward="label:12", out=out)
     sample(None)
     sample(3)
     sample("")
@@ -274,7 +300,7 @@ def short(experiment):
 PUBLIC = {
     name: getattr(experiments, name) for name in ("plan", "explain", "sample", "steer", "evaluate", "report", "export")
 }
-PUBLIC |= {name: short(getattr(experiments, name)) for name in ("train", "compare", "distill")}
+PUBLIC |= {name: short(getattr(experiments, name)) for name in ("train", "compare", "distill", "posttrain")}
 
 
 @pytest.mark.parametrize("expression", TRAINING)
