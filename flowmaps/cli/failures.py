@@ -24,6 +24,7 @@ LONGEST = 600
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 SMALLER = {
     "n": "fewer samples `n`",
+    "particles": "fewer `particles` of steered samples",
     "batch_size": "a smaller `batch_size`",
     "accumulate": "a larger `accumulate`",
     "width": "a smaller `width`",
@@ -85,6 +86,10 @@ def is_closed(stream: TextIO) -> bool:
     return True
 
 
+OPTIONAL = r"no type matching .* could be instantiated from .* Got errors: .*'None',\) - (<class '\w+'>|tuple\[.*\]): "
+"""Words of the parser about an option that may be None, before the reason."""
+
+
 def out_of_box(text: str) -> str:
     """The sentence of the parser, without its title, its lines and the help of the option.
 
@@ -93,8 +98,8 @@ def out_of_box(text: str) -> str:
     """
     lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
     parts = re.split(r"^[─-]+$", "\n".join(lines), flags=re.M)
-    sentence = parts[0 if "╭" in text else 1]
-    return " ".join(sentence.split()).removesuffix("(required)").rstrip(" .")
+    sentence = " ".join(parts[0 if "╭" in text else 1].split()).removesuffix("(required)").rstrip(" .")
+    return re.sub(r"\[/?bold\]", "", re.sub(OPTIONAL, "", sentence))
 
 
 def say_error(text: str) -> None:

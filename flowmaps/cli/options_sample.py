@@ -33,9 +33,11 @@ class Steering:
     noise: float | None = None
     """Standard deviation of the noise of the measurement, for pixels in [-1, 1]; held-out images get this noise. None:
     0.1."""
-    steer: Literal["particles", "tds", "fmtt", "tilt", "dps", "cm_solver", "universal", "fmrg", "best_of"] | None = None
+    steer: Literal["auto", "particles", "tds", "fmtt", "tilt", "dps", "cm_solver", "universal", "fmrg", "best_of"] = (
+        "auto"
+    )
     """Method of steering. particles, tds, fmtt: weighted particles, whose law is right; tilt: the steered ODE; dps,
-    cm_solver: for measurements; universal; fmrg: few jumps; best_of. None: particles, or for a partial map fmtt or
+    cm_solver: for measurements; universal; fmrg: few jumps; best_of. auto: particles; for a partial map fmtt or
     best_of."""
     particles: int | None = None
     """Number of particles that compete, or of candidates for each sample of best_of. None: 64."""

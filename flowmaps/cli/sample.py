@@ -25,7 +25,7 @@ def run_sample(options: Sample) -> None:
     if options.out is None:
         given["out"] = usual_file(read_config(folder_of(options.run)))
     steering = {field.name: given.pop(field.name) for field in fields(Steering)}
-    named = [name for name, value in steering.items() if value is not None]
+    named = [name for name, value in steering.items() if value not in (None, "auto")]
     if not any(name in TARGETS for name in named):
         if named:
             raise ValueError(

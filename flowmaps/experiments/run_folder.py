@@ -23,6 +23,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 EVALUATIONS = ".evaluation.lock"
 """Lock of evaluations and reports in a run folder, which may be made while training goes on."""
+STEERED = ".steered.lock"
+"""Lock of the record of steered samples in a run folder."""
 
 
 def is_first() -> bool:

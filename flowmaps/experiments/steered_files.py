@@ -9,7 +9,8 @@ from typing import Any
 from .. import figures
 from ..arguments import given
 from ..figures.steered import steered
-from ..runs.steering_record import PICTURE, write_steered_record
+from ..runs.steering_record import PICTURE, RECORD, write_steered_record
+from .run_folder import STEERED, lock
 from .sample_files import PICTURES, write
 from .steered_result import Steered
 from .text_conditioning import decoded, has_latents
@@ -54,14 +55,15 @@ def keep(run: Path, result: Steered, config: Mapping[str, Any], command: str | N
         "particles": result.particles, "target": result.target, "numbers": dict(result.numbers), "command": command,
     }  # fmt: skip
     kind = config["data"]["kind"]
+    drawn = kind != "vectors" or has_latents(config)
     try:
-        drawn = kind != "vectors" or has_latents(config)
-        if kind == "images":
-            draw(run / PICTURE, result)
-        elif kind == "points":
-            figures.points(result.x, run / PICTURE)
-        elif drawn:
-            figures.grid((decoded(config, result.x) + 1) / 2, run / PICTURE)
-        write_steered_record(run, record, drawn)
+        with lock(run, "keeping steered samples", STEERED, RECORD, PICTURE):
+            if kind == "images":
+                draw(run / PICTURE, result)
+            elif kind == "points":
+                figures.points(result.x, run / PICTURE)
+            elif drawn:
+                figures.grid((decoded(config, result.x) + 1) / 2, run / PICTURE)
+            write_steered_record(run, record, drawn)
     except OSError as error:
         say(f"The record of these samples cannot be kept with the run: {error}")

@@ -54,7 +54,7 @@ def steer(
     downsample: tuple[int, Any] | None = None,
     classifier: str | PathLike[str] | None = None,
     noise: float | None = None,
-    method: str | None = None,
+    method: str = "auto",
     steps: int | None = None,
     particles: int | None = None,
     n: int | None = None,
@@ -85,8 +85,8 @@ def steer(
         downsample: Factor, and the small image, or one of the size of the data, which is made small.
         classifier: File of a classifier for label:CLASS. None: the one of the run, trained now if it is missing.
         noise: Standard deviation of the noise of the measurement, for values in [-1, 1]. None: 0.1.
-        method: "particles", "tds", "fmtt", "tilt", "dps", "cm_solver", "universal", "fmrg" or "best_of". None:
-            "particles"; for a partial map "fmtt" or "best_of".
+        method: "particles", "tds", "fmtt", "tilt", "dps", "cm_solver", "universal", "fmrg" or "best_of".
+            "auto": particles; for a partial map fmtt or best_of.
         steps: Number of steps. None: 50; 8 of fmrg, 1 jump of best_of.
         particles: Number of particles that compete, or of candidates for each sample of best_of. None: 64.
         n: Number of samples. None: as many as particles, or else 64.

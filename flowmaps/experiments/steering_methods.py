@@ -163,9 +163,9 @@ METHODS = {
     "fmrg": SteeringMethod(_fmrg, "few jumps, each with a gradient step: the highest reward", 8, "jumps"),
     "best_of": SteeringMethod(_best_of, "the best of --particles samples, for each sample", 1, "samples"),
 }
-"""The methods by name. Those that are right for a run without one come first."""
+"""The methods by name."""
 USUAL = ("particles", "fmtt", "best_of")
-"""Methods that are taken without a name: the first one that is right for the run."""
+"""Methods that "auto" stands for: the first one that is right for the run."""
 
 
 def abilities(flow: Any) -> set[str]:
@@ -182,7 +182,7 @@ def abilities(flow: Any) -> set[str]:
 
 
 def check_name(name: Any) -> None:
-    """Check the name of a method of steering, or None.
+    """Check the name of a method of steering, or "auto".
 
     Args:
         name: The name.
@@ -191,19 +191,19 @@ def check_name(name: Any) -> None:
         TypeError: It is no text.
         ValueError: There is no such method.
     """
-    if name is not None and not isinstance(name, str):
+    if not isinstance(name, str):
         raise TypeError(f"a method of steering is a name, such as {USUAL[0]}, got {shown(name)}")
-    if name is not None and name not in METHODS:
+    if name != "auto" and name not in METHODS:
         raise ValueError(
-            f"unknown method of steering {name!r}{did_you_mean(name, METHODS)}; known are {', '.join(METHODS)}"
+            f"unknown method of steering {name!r}{did_you_mean(name, METHODS)}; known are auto, {', '.join(METHODS)}"
         )
 
 
-def method_of(name: str | None, flow: Any, reward: Rewards) -> tuple[str, SteeringMethod]:
+def method_of(name: str, flow: Any, reward: Rewards) -> tuple[str, SteeringMethod]:
     """Choose a method of steering.
 
     Args:
-        name: Its name, which `check_name` has checked. None: the first one of USUAL that the flow map has all for.
+        name: Its name, which `check_name` has checked. "auto": the first one of USUAL that is right for the flow map.
         flow: The flow map, or its guided velocity.
         reward: The reward.
 
@@ -215,7 +215,7 @@ def method_of(name: str | None, flow: Any, reward: Rewards) -> tuple[str, Steeri
     """
     able = abilities(flow)
     right = [key for key, one in METHODS.items() if one.needs in able]
-    if name is None:
+    if name == "auto":
         name = next(key for key in USUAL if key in right)
     method = METHODS[name]
     if method.needs not in able:

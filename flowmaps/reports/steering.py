@@ -8,6 +8,9 @@ from typing import Any
 
 from .page import Picture, image
 
+WEIGHTED = "Weighted particles have the law of the flow map times e^reward, in the limit of many particles."
+ALONE = "This method draws each sample by itself, without weights that would correct its law."
+
 
 @dataclass(frozen=True)
 class SteeringSection:
@@ -15,12 +18,14 @@ class SteeringSection:
 
     Attributes:
         target: The reward or measurement in words.
+        law: The law of the samples, in a sentence.
         picture: The picture; None if there is none.
         facts: The numbers by name.
         command: The command line; "" if it is not known.
     """
 
     target: str
+    law: str
     picture: Picture | None
     facts: Mapping[str, str]
     command: str
@@ -53,4 +58,5 @@ def section(record: Mapping[str, Any], png: bytes | None) -> SteeringSection:
     }
     facts |= {name: word(numbers[key]) for key, (name, word) in said.items() if key in numbers}
     picture = None if png is None else image(png, alt, kind="strip")
-    return SteeringSection(record["target"], picture, facts, record["command"] or "")
+    law = WEIGHTED if "kl" in numbers else ALONE
+    return SteeringSection(record["target"], law, picture, facts, record["command"] or "")

@@ -107,6 +107,7 @@ def test_prompts_and_a_negative_one(home, tmp_path, monkeypatch):
     assert flow.given(**given)(torch.randn(1, 4, 8, 8), 1.0, 0.0).shape == (1, 4, 8, 8)
 
 
+@pytest.mark.slow
 def test_latents_are_steered_by_rewards_of_their_images(home, tmp_path, monkeypatch, capsys):
     """The reward sees decoded images, all particles have the prompt, and pixels of latents are not measured."""
     monkeypatch.chdir(tmp_path)

@@ -114,7 +114,7 @@ OUT_OF_MEMORY = [
 TRAINING = "a smaller --batch-size, a larger --accumulate"
 WAYS = [
     (["train", "digits"], f"try {TRAINING}, a smaller --width, --checkpoint, --precision bf16"),
-    (["sample", "runs/x"], "try fewer samples --n"),
+    (["sample", "runs/x"], "try fewer samples --n, fewer --particles of steered samples"),
     (["distill", "runs/x", "--method", "lmd"], TRAINING),
     (["posttrain", "runs/x", "--reward", "label:7"], TRAINING),
     (["report", "runs/x"], "close other programs, or use a machine with more memory"),
@@ -169,6 +169,14 @@ def test_an_error_of_the_parser_is_a_sentence_too(monkeypatch, capsys):
         ("train digits --steps", "Missing value for argument '--steps'. Expected 1 values; flowmaps train --help"),
         ("sample", "Missing from flowmaps sample: RUN The run folder; flowmaps sample --help explains the command"),
         ("sample runs/x --steps 1.5", "Error parsing --steps: invalid literal for int() with base 10: '1.5'; flowmaps"),
+        ("evaluate runs/x -n 1.5", "Error parsing -n/--n: invalid literal for int() with base 10: '1.5'; flowmaps"),
+        ("sample runs/x --noise a", "Error parsing --noise: could not convert string to float: 'a'; flowmaps sample"),
+        (
+            "sample runs/x --inpaint a",
+            "Error parsing --inpaint: input length 1 did not match expected argument count 2",
+        ),
+        ("sample runs/x --deblur x a.png", "Error parsing --deblur: Could not parse arguments ['x', 'a.png'] into"),
+        ("sample runs/x --steer fmt", "invalid choice 'fmt' for argument '--steer'. Expected one of ('auto', "),
         ("evaluate runs/x y", "Unrecognized options: y; flowmaps evaluate --help explains the command"),
     ],
 )

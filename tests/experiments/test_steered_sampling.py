@@ -1,7 +1,5 @@
 """Steered samples of a run, compared with closed forms: a run whose flow map is exactly the one of a Gaussian."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -12,12 +10,16 @@ from flowmaps import experiments
 from flowmaps.evaluate.features import load_classifier
 from flowmaps.experiments import steer
 from flowmaps.experiments.steering_methods import METHODS, abilities
-from flowmaps.reports import page, steering
-from flowmaps.runs.steering_record import read_steered_record
 
 TINY = {"steps": 1, "lr": 1e-30, "width": 8, "depth": 1, "batch_size": 8, "sample_every": 0}
 QUIET = {"progress_bar": False, "trackers": ()}
 SIDE = 4
+
+
+@pytest.fixture(autouse=True)
+def _unrecorded(monkeypatch):
+    """No picture is drawn for the record; tests of files do so."""
+    monkeypatch.setattr("flowmaps.experiments.steered_sampling.keep", lambda *_: None)
 
 
 def gaussian_run(data, out, **options):
@@ -148,7 +150,7 @@ def test_a_function_steers_and_zero_leaves_the_samples_alone(digits):
     bright = lambda x0: 0.5 * x0.flatten(1).sum(1)  # noqa: E731
     free = experiments.sample(digits, n=64, seed=3)
     assert steer(digits, reward=bright, seed=3).x.mean() > free.mean() + 0.05
-    out = steer(digits, reward=lambda x0: 0 * x0.flatten(1).sum(1), method="tilt", n=64, seed=3, steps=20)
+    out = steer(digits, reward=nothing, method="tilt", n=64, seed=3, steps=20)
     wanted = experiments.sample(digits, n=64, seed=3, steps=20, step="heun")
     torch.testing.assert_close(out.x, wanted)
 
@@ -204,6 +206,39 @@ def test_classes_of_steered_samples(classes, monkeypatch):
         steer(classes["all"], inpaint=HALF, method="tilt")
 
 
+@pytest.mark.parametrize(
+    ("method", "step", "guidance"),
+    [("tilt", "heun", None), ("tilt", "heun", 3.0), ("universal", "euler", 3.0), ("fmrg", "jump", None)],
+)
+def test_classes_and_guidance_reach_the_network(method, step, guidance, told_apart):
+    """Without a reward, steered samples are the free ones of the class and the scale."""
+    told = {"label": 3, "guidance": guidance, "steps": 4, "seed": 6, "n": 8}
+    out = steer(told_apart, reward=nothing, method=method, **told)
+    torch.testing.assert_close(out.x, experiments.sample(told_apart, step=step, **told), atol=1e-5, rtol=1e-4)
+    for change in ({"label": 4}, {"guidance": 2.0}):
+        if change.keys() <= {"label"} or guidance is not None:
+            assert (out.x - experiments.sample(told_apart, step=step, **told | change)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["particles", "fmtt", "best_of"])
+def test_classes_reach_the_network_of_particles(method, told_apart):
+    told = {"reward": nothing, "method": method, "steps": 2, "particles": 4, "n": 4, "seed": 6}
+    one, other = (steer(told_apart, label=label, **told).x for label in (3, 4))
+    assert (one - other).abs().max() > 1e-3
+
+
+def nothing(x0):
+    """A reward that is 0."""
+    return 0 * x0.flatten(1).sum(1)
+
+
+@pytest.fixture(scope="module")
+def told_apart(tmp_path_factory):
+    """A run whose network has learned a little, so that classes and scales differ."""
+    options = {**TINY, "lr": 0.1, "steps": 5, "method": "imf", "label_dropout": 0.2}
+    return experiments.train("digits", out=tmp_path_factory.mktemp("runs") / "run", **options, **QUIET).folder
+
+
 def test_wrong_methods_are_refused_with_the_right_ones(classes, digits, tmp_path):
     with pytest.raises(
         ValueError, match="fmtt needs jumps to data .* flow map .* a velocity alone: take particles, tds"
@@ -256,6 +291,16 @@ def test_pictures_are_measurements(digits, tmp_path):
     assert 0 < (out.likelihood.y[0] - means).abs().max() < 0.25
 
 
+def test_a_picture_of_16_bits_has_the_range_of_the_data(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for k in range(20):
+        Image.fromarray(np.full((4, 4), 200 * k + 100, np.uint16)).save(tmp_path / "deep" / f"{k}.png")
+    run = gaussian_run(tmp_path / "deep", tmp_path / "run", data_args={"value_range": (0, 4000)})
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "x.png")
+    out = steer(run, deblur=(0.5, tmp_path / "x.png"), steps=2, particles=8, noise=3.0)
+    assert torch.allclose(out.measurement.picture, torch.tensor(-0.5))
+
+
 def test_a_held_out_image_is_measured_with_noise(digits):
     told = {"steps": 2, "particles": 8, "noise": 0.4}
     out = steer(digits, deblur=(1.0, "held-out:2"), **told)
@@ -277,55 +322,3 @@ def test_rgb_pictures(tmp_path):
     assert out.measurement.picture.shape == (3, 4, 4) and torch.equal(out.measurement.picture, torch.ones(3, 4, 4))
     out = steer(run, downsample=(4, "held-out:0"), steps=2, particles=8, out=tmp_path / "x.png")
     assert Image.open(tmp_path / "x.png").size[0] > 100 and out.measurement.picture.shape == (3, 1, 1)
-
-
-def test_files(digits, tmp_path):
-    told = {"reward": "label:7", "steps": 3, "particles": 16, "n": 9, "seed": 1}
-    out = steer(digits, out=tmp_path / "x.npy", **told)
-    assert np.array_equal(np.load(tmp_path / "x.npy"), out.x.numpy()) and out.x.shape == (9, 1, 8, 8)
-    for suffix in ("png", "jpg"):
-        steer(digits, out=tmp_path / f"x.{suffix}", **told)
-        assert Image.open(tmp_path / f"x.{suffix}").size[0] > 400
-
-
-def test_points_and_tables(tmp_path):
-    run = experiments.train("eight_gaussians", out=tmp_path / "points", **TINY, **QUIET).folder
-    out = steer(run, reward=lambda x0: x0[:, 0], steps=5, particles=32, out=tmp_path / "x.png")
-    assert (tmp_path / "x.png").stat().st_size > 1000 and out.x.shape == (32, 2)
-    x = 1000 + 50 * np.random.default_rng(0).standard_normal((200, 3))
-    np.save(tmp_path / "table.npy", x.astype(np.float32))
-    run = experiments.train(tmp_path / "table.npy", out=tmp_path / "table", **TINY, **QUIET).folder
-    out = steer(run, reward=lambda x0: -((x0[:, 0] - 1100) ** 2) / 200, steps=20, out=tmp_path / "x.csv")
-    assert out.x[:, 0].mean() > 1060  # a reward sees the units of the data
-    assert read_steered_record(run)[1] is None  # there is nothing to draw
-
-
-def test_the_record_is_kept(digits):
-    out = steer(digits, inpaint=HALF, steps=3, particles=16, noise=1.0, command="flowmaps sample <RUN>")
-    record, picture = read_steered_record(digits)
-    assert record["numbers"] == dict(out.numbers) and record["method"] == "particles" and record["particles"] == 16
-    assert picture[:4] == b"\x89PNG" and record["step"] == 1 and math.isfinite(record["numbers"]["log_z"])
-    found = steering.section(record, picture)
-    text = page.render("steering.html.j2", steering=found)
-    assert "32 of 64 pixels are known" in text and "data:image/png;base64," in text
-    assert "flowmaps sample &lt;RUN&gt;" in text and "of the noise; about 1 fits" in text and "dB" in text
-
-
-def test_a_run_that_cannot_be_written_is_sampled(digits, monkeypatch):
-    """The record is no reason to lose the samples."""
-
-    def full(*_):
-        raise OSError("No space left on device")
-
-    said = []
-    monkeypatch.setattr("flowmaps.experiments.steered_files.write_steered_record", full)
-    steer(digits, inpaint=HALF, steps=2, particles=4, noise=3.0, say=said.append)
-    assert any("cannot be kept with the run: No space left" in line for line in said)
-
-
-@pytest.mark.slow
-def test_the_report_shows_the_last_steered_samples(digits):
-    steer(digits, inpaint=HALF, steps=3, particles=16, noise=1.0)
-    text = experiments.report(digits, n=16, draws=2, jumps=(1,), ode_steps=(2,)).read_text()
-    section = text.partition("<h2>Steering</h2>")[2].partition("</section>")[0]
-    assert "32 of 64 pixels are known" in section and "data:image/png;base64," in section

@@ -11,10 +11,12 @@ import flowmaps as fm
 from flowmaps import experiments, export, figures
 from flowmaps.data import caching
 from flowmaps.evaluate.features import Classifier, save_classifier
+from flowmaps.figures.steered import steered
 from flowmaps.files import append_text, save_tensors
 from flowmaps.runs import checkpoint
 from flowmaps.runs.folder import Run
 from flowmaps.runs.records import write_evaluation
+from flowmaps.runs.steering_record import write_steered_record
 from flowmaps.training import logging, read_metrics
 from flowmaps.training.pictures import draw
 from tests.faults.children import go_on, same
@@ -71,11 +73,14 @@ def test_a_write_that_fails_last_is_raised_too(last, tmp_path, monkeypatch):
 
 FLOW = fm.FlowMap(fm.networks.MLP((2,), width=32, depth=1))
 LOSSES = [{"step": step, "loss": 1 / step, "terms": {"imf": 1 / step}} for step in range(1, 50)]
+PIXELS = torch.rand(4, 1, 8, 8)
 WRITES = {
     "config.json": lambda path: Run(path.parent).begin({"notes": "x" * 2000}),
     "metrics.jsonl": lambda path: append_text(path, "x" * 2000),
     "step_00000002.png": lambda path: draw(path, FLOW, fm.methods.imf(), fm.data.load("two_moons"), labels=False),
     "evaluation.json": lambda path: write_evaluation(path, {"rows": ["x" * 2000]}),
+    "steered.json": lambda path: write_steered_record(path.parent, {"target": "x" * 2000}, False),
+    "steered.png": lambda path: steered(PIXELS, PIXELS[0], PIXELS[1], path=path),
     "classifier.safetensors": lambda path: save_classifier(Classifier((1, 4, 4), 2), path),
     "rows-00000.safetensors": lambda path: caching.save(path, {"x0": torch.zeros(400, 2)}, "made 0:400"),
     "cache.json": lambda path: caching._write(path.parent, {"made": "x" * 2000}),

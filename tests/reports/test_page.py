@@ -52,11 +52,11 @@ def test_class_names_and_notes_of_a_run_are_escaped():
     values = {"data": {"name": NASTY, "kind": "vectors"}, "method": NASTY, "headline": NASTY, "explanation": NASTY}
     evaluation = {"metric": NASTY, "draws": 2, "samples": 3, "batch_size": 4, "device": NASTY, "threads": 1}
     none = dict.fromkeys(("samples", "errors", "others", "guidance", "becoming", "consistency", "training"))
-    none["steering"] = {"target": NASTY, "picture": PIXELS, "facts": {NASTY: NASTY}, "command": NASTY}
+    none["steering"] = {"target": NASTY, "law": NASTY, "picture": PIXELS, "facts": {NASTY: NASTY}, "command": NASTY}
     table = page.Table(["a"], [("", ["b"])])
     more = {"configuration": {NASTY: NASTY}, "config_json": config, "quality": table, "evaluation": evaluation}
     text = page.render("run.html.j2", **values, **none, **more)
-    assert "<script" not in text and text.count(ESCAPED) == 9 + 7
+    assert "<script" not in text and text.count(ESCAPED) == 9 + 8
     assert "&lt;script&gt;" in text.partition("<pre")[2]
 
 
