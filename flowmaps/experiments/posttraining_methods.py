@@ -17,14 +17,13 @@ from ..method.method import Method
 from ..methods import LANDSCAPE, Row
 from ..methods.beside import beside_named
 from ..methods.landscape import known_rows
-from ..recipes import method_for
+from ..recipes import method_for, method_name
 from ..recipes.rows import MethodLike, row_of
 from ..steering.reward import Rewards
 from ..steering.smc import default_value
 from .build import check_method_arguments, make_method
 from .forecast import progress_of
 from .trained_run import Say
-from .training_setup import METHOD
 
 REWARDED: dict[str, Callable[..., Method]] = {
     name: getattr(methods, name) for name in ("tilting", "reward_backpropagation", "grpo")
@@ -187,15 +186,15 @@ def filtered(
         beta=None if best else task.beta, steps=count, step=steps.default(task.reference, count), seed=task.seed,
         progress=progress_of(task.say, "Making samples"),
     )  # fmt: skip
-    row = row_of(then or _own(task.trained_by))
+    row = row_of(then or _own(task.trained_by, kept))
     if row.needs_teacher:
         raise ValueError(f"{row.name} learns from a teacher, and filtered samples are data alone: then=imf")
-    made = method_for(kept) if row.name == METHOD else row.build()
+    made = method_for(kept) if row.name == method_name(kept) else row.build()
     # evaluations load the data of the run before, as after every post-training
     return Made(made, replace(kept, recipe=task.rows.recipe), row)
 
 
-def _own(name: str) -> str:
-    """The method of a run, if it learns from data alone, else the default method."""
+def _own(name: str, data: Data) -> str:
+    """The method of a run, if it learns from data alone, else the usual method of the data."""
     known = {row.name for row in known_rows() if not row.needs_teacher}
-    return name if name in known else METHOD
+    return name if name in known else method_name(data)
