@@ -194,7 +194,7 @@ def filtered(
     return Made(made, replace(kept, recipe=task.rows.recipe), row)
 
 
-def _own(name: str, rows: Data) -> str:
-    """The method of a run, if it learns from data alone, else the default method for the rows."""
+def _own(name: str, data: Data) -> str:
+    """The method of a run, if it learns from data alone, else the usual method of the data."""
     known = {row.name for row in known_rows() if not row.needs_teacher}
-    return name if name in known else method_name(rows)
+    return name if name in known else method_name(data)
