@@ -255,7 +255,7 @@ def test_networks_by_kind_of_data():
 
     assert isinstance(network((2,)), fm.networks.MLP) and isinstance(network((1, 8, 8)), fm.networks.InBasis)
     assert isinstance(network((1, 8, 8), network="mlp"), fm.networks.MLP)
-    assert isinstance(network((3, 32, 32)), fm.networks.UNet)
+    assert isinstance(network((3, 32, 32)), fm.networks.GaussianEndpoint)
     assert isinstance(network((1, 8, 8), network="unet"), fm.networks.UNet)
     image = fm.data.as_data(torch.randn(20, 1, 8, 8))
     assert isinstance(make_flow(image, "imf", network="dit", depth=1).network, fm.networks.DiT)

@@ -137,7 +137,7 @@ def test_a_method_is_named_or_given_and_so_is_the_data(tmp_path):
 def test_a_complete_run_is_said_and_resumes(tmp_path):
     said = []
     assert train("checkerboard", tmp_path / "run", say=said.append).steps == 3
-    assert "imf on checkerboard: a network of" in said[0] and len(said) == 1
+    assert "lsd on checkerboard: a network of" in said[0] and len(said) == 1
     assert train("checkerboard", tmp_path / "run", resume=True).steps == 0
     with pytest.raises(FileExistsError):
         train("checkerboard", tmp_path / "run")
