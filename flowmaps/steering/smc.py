@@ -24,6 +24,7 @@ from .look import denoise, widened
 from .measurements import Likelihood
 from .reward import Rewards, expect_reward, rewarded
 from .shared import Shared
+from .spread import precise
 from .tilts import expect_value
 from .values import Gradient, Value, Valued, check_value, full, norm
 
@@ -280,11 +281,6 @@ def _resampled(state: _State, log_w: Tensor, low: Tensor) -> tuple[_State, Tenso
     rows = torch.where(low[:, None], drawn.reshape(groups, n), torch.arange(groups * n).to(drawn).reshape(groups, n))
     gained = torch.where(low, log_w.logsumexp(1) - math.log(n), 0.0)
     return state.chosen(rows.flatten()), torch.where(low[:, None], 0.0, log_w), gained
-
-
-def precise(value: Tensor) -> Tensor:
-    """Log-weights in double precision, where the device has it."""
-    return value.float() if value.device.type == "mps" else value.double()
 
 
 def _default(reward: Rewards) -> Valued:

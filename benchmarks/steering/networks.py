@@ -1,0 +1,209 @@
+"""The networks of `benchmarks.steering`: each is trained once, kept in the folder of the runs, and loaded afterwards."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import flowmaps as fm
+from flowmaps.evaluate.features import Classifier
+from flowmaps.files import opened_tensors, save_tensors, write_json
+from flowmaps.velocity import constant
+from flowmaps.velocity.around import AroundFlow
+
+SECONDS = 100.0
+"""Processor time of the training of each of the larger maps."""
+TRAINING: dict[str, Any] = {
+    "batch_size": 256,
+    "schedule": fm.training.WarmUpStableDecay(),
+    "lr": 1e-3,
+    "clip": 10.0,
+    "clock": "processor",
+    "progress_bar": False,
+    "trackers": (),
+    "sample_every": 0,
+}
+"""The settings of `flowmaps train`."""
+
+
+def data() -> fm.data.Data:
+    """The digits."""
+    return fm.data.load("digits")
+
+
+def half(which: int) -> fm.data.Data:
+    """One half of the training images, with their labels."""
+    rows = data().draw(data().size or 0)
+    assert rows.label is not None
+    chosen = torch.arange(which, len(rows.x0), 2)
+    return fm.data.as_data((rows.x0[chosen], rows.label[chosen]))
+
+
+class ToClass(AroundFlow):
+    """The velocity of a map, tilted to the class of each row: a teacher for data with labels."""
+
+    def __init__(self, flow: Any, classifier: Classifier, label: Tensor | None = None) -> None:
+        super().__init__(flow)
+        self.classifier, self.label = classifier, label
+
+    def given(self, *, label: Tensor) -> ToClass:
+        """Bind the classes."""
+        return ToClass(self.flow, self.classifier, label)
+
+    def with_constant_weights(self) -> ToClass:
+        """Make the weights of the map constants."""
+        return ToClass(constant(self.flow), self.classifier, self.label)
+
+    def velocity(self, x: Tensor, t: Any) -> Tensor:
+        """The tilted velocity."""
+        assert self.label is not None
+        reward = fm.rewards.label(self.classifier, self.label)
+        return fm.steering.tilt(self.flow, fm.steering.value(reward)).velocity(x, t)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The trained networks, made when they are asked for the first time.
+
+    Args:
+        folder: Folder of their files.
+        seconds: Processor time of the training of each of the larger maps.
+    """
+
+    folder: Path
+    seconds: float = SECONDS
+
+    @cached_property
+    def base(self) -> fm.FlowMap:
+        """The flow map without labels that all methods steer."""
+        return self._map("base", lambda: self._trained(fm.recipes.flow_for(data()), data(), labels=False))
+
+    @cached_property
+    def conditional(self) -> fm.FlowMap:
+        """The class-conditional flow map, trained on the labels of the data."""
+        make = lambda: self._trained(fm.recipes.flow_for(data(), classes=10), data(), labels=True)  # noqa: E731
+        return self._map("conditional", make)
+
+    @cached_property
+    def posterior(self) -> fm.FlowMap:
+        """The meta flow map: from noise to the data given a noisy state, trained on pairs."""
+        return self._map("posterior", self._posterior)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The classifier that steers, trained on the first half of the training images."""
+        return fm.evaluate.train_classifier(half(0), steps=400, seed=0)
+
+    @cached_property
+    def judge(self) -> Classifier:
+        """The classifier that judges, trained on the second half with another seed."""
+        return fm.evaluate.train_classifier(half(1), steps=400, seed=1)
+
+    @cached_property
+    def filtered(self) -> fm.FlowMap:
+        """A class-conditional map, trained on samples of the base that were drawn by the weights e^r of each class."""
+        make = lambda: self._trained(fm.recipes.flow_for(data(), classes=10), self.kept(), labels=True)  # noqa: E731
+        return self._map("filtered", make)
+
+    @cached_property
+    def distilled(self) -> fm.FlowMap:
+        """A class-conditional map that was distilled from the steered velocity."""
+        return self._map("distilled", self._distilled)
+
+    def tilted(self, label: int) -> fm.FlowMap:
+        """A map that was post-trained to one class by `methods.tilting`, from the weights of the base."""
+        if label not in self._tilted:
+            self._tilted[label] = self._map(f"tilting-{label}", lambda: self._post_trained(label))
+        return self._tilted[label]
+
+    @cached_property
+    def _tilted(self) -> dict[int, fm.FlowMap]:
+        return {}
+
+    def kept(self, classes: Iterable[int] = range(10)) -> fm.data.Data:
+        """Samples of the base for each class, with the class as label: a thousand of sixteen thousand, by weight."""
+        found = []
+        for k in classes:
+            reward = fm.rewards.label(self.classifier, k)
+            rows = fm.data.filtered(self.base, data(), reward, 1000, candidates=16, beta=1.0, steps=4, seed=k)
+            found.append((rows.draw(rows.size or 0).x0, k))
+        return fm.data.as_data((torch.cat([x for x, _ in found]), torch.cat([torch.full((len(x),), k) for x, k in found])))
+
+    def adapted(self, name: str, operator: Any, std: float, joint: bool) -> tuple[fm.FlowMap, fm.methods.NoiseAdapter]:
+        """A noise adapter for a measurement operator, and the map that it is for: the base, or one trained with it."""
+        path = self.folder / f"adapter-{name}-{std:g}{'-joint' * joint}-{self.seconds:g}s.safetensors"
+        size = operator(torch.zeros(1, 1, 8, 8)).numel()
+        layers = [torch.nn.Flatten(), torch.nn.Linear(size, 256), torch.nn.SiLU(), torch.nn.Linear(256, 256)]
+        last = [torch.nn.SiLU(), torch.nn.Linear(256, 128), torch.nn.Unflatten(1, (2, 8, 8))]
+        adapter = fm.methods.NoiseAdapter(torch.nn.Sequential(*layers, *last))
+
+        def make() -> fm.FlowMap:
+            flow = copy.deepcopy(self.base).requires_grad_(joint)
+            method = fm.methods.variational(adapter, operator, std, tau=2 * std if joint else None)
+            rows = fm.data.with_measurement(data(), operator, std)
+            flow = self._trained(flow, rows, method, labels=False, share=0.4)
+            save_tensors(path.with_suffix(".adapter"), adapter.state_dict(), {})
+            return flow
+
+        flow = self._map(path.stem.removesuffix(f"-{self.seconds:g}s"), make)
+        with opened_tensors(path.with_suffix(".adapter")) as file:
+            adapter.load_state_dict({key: file.get_tensor(key) for key in adapter.state_dict()})
+        return flow, adapter.eval().requires_grad_(False)
+
+    def in_use(self) -> Iterator[fm.FlowMap]:
+        """The flow maps that have been asked for."""
+        known = [*vars(self).values(), *self._tilted.values()]
+        return (one for one in known if isinstance(one, fm.FlowMap))
+
+    def _posterior(self) -> fm.FlowMap:
+        shape = fm.networks.StateInput.shape_for(data().shape)
+        network = fm.networks.StateInput(fm.networks.MLP(shape, 256, 4, embedding=32))
+        rows = fm.data.with_state(data())
+        return self._trained(fm.FlowMap(network), rows, fm.methods.meta_flow_map(), labels=False)
+
+    def _post_trained(self, label: int) -> fm.FlowMap:
+        reward = fm.rewards.label(self.classifier, label)
+        method = fm.methods.tilting(reward, 1.0, self.base, posterior=self.posterior, draws=4, by_gradient=False)
+        flow = copy.deepcopy(self.base).requires_grad_()
+        return self._trained(flow, self.kept([label]), method, labels=False, share=0.15, lr=3e-4)
+
+    def _distilled(self) -> fm.FlowMap:
+        flow = fm.recipes.flow_for(data(), classes=10)
+        flow.load_state_dict(self.base.state_dict(), strict=False)
+        return self._trained(flow, self.kept(), fm.methods.lmd(ToClass(self.base, self.classifier)), labels=True)
+
+    def _map(self, name: str, make: Callable[[], fm.FlowMap]) -> fm.FlowMap:
+        """A flow map from its file; it is trained, and the cost noted beside it, if there is none."""
+        path = self.folder / f"{name}-{self.seconds:g}s.safetensors"
+        if not path.exists():
+            print(f"training {name}", flush=True)
+            torch.manual_seed(0)
+            began = time.process_time()
+            flow = make().eval()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(path.with_suffix(".json"), {"process_seconds": time.process_time() - began})
+            fm.save(flow, path)
+        return fm.load(path).eval().requires_grad_(False)
+
+    def spent(self, name: str) -> float:
+        """Processor time of the training of a flow map, in seconds."""
+        path = self.folder / f"{name}-{self.seconds:g}s.json"
+        return float(json.loads(path.read_text())["process_seconds"])
+
+    def _trained(
+        self, flow: fm.FlowMap, rows: fm.data.Data, method: Any = None, *, labels: bool, share: float = 1.0, **more: Any
+    ) -> fm.FlowMap:
+        """The averaged weights after the training of a flow map, by default with the method of `flowmaps train`."""
+        method = fm.recipes.method_for(rows) if method is None else method
+        length = {"seconds": share * self.seconds}
+        *_, last = fm.train(flow, method, rows, seed=0, labels=labels, **length, **TRAINING | more)
+        return last.ema
