@@ -20,7 +20,7 @@ from flowmaps.evaluate import Estimate
 S, L = fm.steering, fm.look
 STD = 0.2
 """Standard deviation of the noise of a measurement, for images in [-1, 1]."""
-IMAGES, VALIDATION, DRAWS, LEVEL = 60, 30, 32, 0.9
+IMAGES, VALIDATION, DRAWS, LEVEL = 60, 24, 32, 0.9
 """Held-out images, further ones for the choice of settings, draws for each image, and the level of the intervals."""
 STEPS = 50
 VARIES = 0.1
@@ -151,13 +151,15 @@ def cm_solver(networks: Networks, problem: Problem, seed: int, strength: float) 
 
 def weighted_diamond(networks: Networks, problem: Problem, seed: int, n: int, snr: float) -> Tensor:
     """Weighted Diamond, by the rewards of the draws alone."""
-    step = S.weighted_diamond(problem.reward(), n, snr, by_gradient=False)
+    step = S.weighted_diamond(problem.reward(), n, snr, by_gradient=False, step=fm.steps.ancestral)
     return stepped(networks, problem, seed, step, 100 // (1 + n))
 
 
 def meta_flow_map(networks: Networks, problem: Problem, seed: int, n: int, by_gradient: bool = False) -> Tensor:
     """Draws of the posterior map."""
-    step = S.meta_flow_map(networks.posterior, problem.reward(), n, by_gradient=by_gradient)
+    step = S.meta_flow_map(
+        networks.posterior, problem.reward(), n, by_gradient=by_gradient, step=fm.steps.ancestral
+    )
     return stepped(networks, problem, seed, step, 100 // (1 + n * (2 if by_gradient else 1)))
 
 
@@ -167,7 +169,7 @@ def variational(networks: Networks, problem: Problem, seed: int, joint: bool = F
     return S.variational(flow, adapter, problem.y.repeat_interleave(DRAWS, 0), seed=seed)
 
 
-WIDTHS = [{"data_std": d} for d in (0.2, 0.3, 0.5, 0.8)]
+WIDTHS = [{"data_std": d} for d in (0.2, 0.35, 0.6)]
 SOLVERS: dict[str, Solver] = {
     "prior": Solver("not steered", prior),
     "gaussians": Solver("ten Gaussians for prior, closed form", gaussians),
@@ -179,9 +181,9 @@ SOLVERS: dict[str, Solver] = {
     "fmrg": Solver("FMRG-E", fmrg, [{"strength": k} for k in (0.03, 0.1, 0.3, 1.0)]),
     "cm_solver": Solver("CM solver", cm_solver, [{"strength": k} for k in (0.1, 0.3, 1.0)]),
     "weighted_diamond": Solver(
-        "Weighted Diamond", weighted_diamond, [{"n": n, "snr": snr} for n in (4, 8) for snr in (1.5, 4.0)]
+        "Weighted Diamond", weighted_diamond, [{"n": n, "snr": snr} for n in (8, 16) for snr in (4.0, 10.0)]
     ),
-    "meta_flow_map": Solver("meta flow map", meta_flow_map, [{"n": 4}, {"n": 8}, {"n": 1, "by_gradient": True}]),
+    "meta_flow_map": Solver("meta flow map", meta_flow_map, [{"n": 8}, {"n": 16}, {"n": 1, "by_gradient": True}]),
     "variational": Solver("variational flow map, map frozen", variational),
     "joint": Solver("variational flow map, joint", variational, [{"joint": True}]),
 }
@@ -232,10 +234,13 @@ def measures(problem: Problem, x: Tensor) -> dict[str, Any]:
 
 
 def floors(name: str) -> dict[str, Any]:
-    """The residual of the truth, which has the noise of the measurement alone."""
+    """The residual of the truth, which has the noise alone, and the coverage by intervals of other real images."""
     problem = problem_of(name)
     residual = (problem.A(problem.truth) - problem.y).flatten(1).square().mean(1) / STD**2
-    return {"residual": by_image(residual)._asdict()}
+    images, many = data().draw(data().size or 0).x0, DRAWS * len(problem.truth)
+    others = images[torch.randint(len(images), (many,), generator=torch.Generator().manual_seed(SEED))]
+    coverage = measures(problem, others)["coverage"]
+    return {"residual": by_image(residual)._asdict(), "coverage": coverage}
 
 
 def result(networks: Networks, name: str, solver: str) -> dict[str, Any]:

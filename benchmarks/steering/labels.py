@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import torch
@@ -58,38 +59,39 @@ def by_label(networks: Networks, label: Tensor, budget: int, seed: int) -> tuple
 
 
 def dps(
-    networks: Networks, label: Tensor, budget: int, seed: int, scale: float, step: str, floor: float | None = None
+    networks: Networks, label: Tensor, budget: int, seed: int, scale: float, step: Any, floor: float | None = None
 ) -> tuple[Tensor, None]:
-    """The velocity or kernel, tilted by the reward of the denoised state: a pass and a backward pass each step."""
+    """Steps of the velocity that is tilted by the reward of the denoised state: a pass and a backward pass each."""
     value = S.value(fm.rewards.label(networks.classifier, label), L.denoise, floor=floor)
-    chosen = S.tilted(fm.steps.euler if step == "euler" else fm.steps.ancestral, value, scale=scale)
+    chosen = S.tilted(getattr(fm.steps, step), value, scale=scale)
     return fm.sample(networks.base, noise(len(label), seed), budget // 2, step=chosen, seed=seed), None
 
 
 def by_particles(
-    run: Callable[..., S.Particles], cost: int, networks: Networks, label: Tensor, budget: int, seed: int, **setting: Any
+    run: Callable[..., S.Particles], steps: int, networks: Networks, label: Tensor, seed: int, **setting: Any
 ) -> tuple[Tensor, Tensor]:
     """As many particles as samples; those of a class are a group."""
-    groups = len(label.unique())
+    groups, z = len(label.unique()), noise(len(label), seed)
     reward = fm.rewards.label(networks.classifier, label)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of particles that collapse, which the table shows
-        found = run(
-            networks.base, noise(len(label), seed), max(1, budget // cost), reward=reward, groups=groups, seed=seed,
-            **setting,
-        )  # fmt: skip
+        found = run(networks.base, z, max(1, steps), reward=reward, groups=groups, seed=seed, **setting)
     return found.resampled(seed), found.ess.min(0).values
 
 
-def tds(*arguments: Any, **setting: Any) -> tuple[Tensor, Tensor]:
-    """Particles with the denoised state as look-ahead."""
-    return by_particles(S.tds, 2, *arguments, **setting)
+def tds(networks: Networks, label: Tensor, budget: int, seed: int, **setting: Any) -> tuple[Tensor, Tensor]:
+    """Particles with the denoised state as look-ahead: a pass and a backward pass each step, and one pass the last."""
+    return by_particles(S.tds, (budget + 1) // 2, networks, label, seed, **setting)
 
 
-def fmtt(*arguments: Any, level: float | None, **setting: Any) -> tuple[Tensor, Tensor]:
-    """Particles with the map as look-ahead; without a level, restarts, which share the jump of the look-ahead."""
-    kernel = {"kernel": fm.steps.restart} if level is None else {"level": level}
-    return by_particles(S.fmtt, 2 if level is None else 3, *arguments, **kernel, **setting)
+def fmtt(
+    networks: Networks, label: Tensor, budget: int, seed: int, kernel: str, push: float, **setting: Any
+) -> tuple[Tensor, Tensor]:
+    """Particles with the jump of the map as look-ahead, which the kernel `restart` shares."""
+    cost = (2 if push else 1) if kernel == "restart" else (3 if push else 2)
+    last = cost - 1 if push else cost  # no gradient is left for the last step
+    setting |= {"kernel": fm.steps.restart} if kernel == "restart" else {"level": 1.0}
+    return by_particles(S.fmtt, 1 + (budget - last) // cost, networks, label, seed, push=push, **setting)
 
 
 def best_of(networks: Networks, label: Tensor, budget: int, seed: int, weighted: bool) -> tuple[Tensor, None]:
@@ -103,28 +105,30 @@ def best_of(networks: Networks, label: Tensor, budget: int, seed: int, weighted:
 
 
 def fmrg(
-    networks: Networks, label: Tensor, budget: int, seed: int, strength: float = 1.0, relative: float | None = None
+    networks: Networks, label: Tensor, budget: int, seed: int, until: float = 1e-6, **setting: Any
 ) -> tuple[Tensor, None]:
-    """Jumps with a gradient step after each but the last, three calls; a last jump costs one."""
-    step = S.fmrg(fm.rewards.label(networks.classifier, label), strength, relative=relative, until=1e-6)
-    cost = 3 if relative is None else 4
+    """Jumps with a gradient step after each but the last: a jump, a look-ahead with its gradient, and |v|."""
+    cost = 4 if "relative" in setting else 3
+    step = S.fmrg(fm.rewards.label(networks.classifier, label), until=until, **setting)
     return fm.sample(networks.base, noise(len(label), seed), 1 + (budget - 1) // cost, step=step), None
 
 
 def weighted_diamond(
-    networks: Networks, label: Tensor, budget: int, seed: int, n: int, snr: float, by_gradient: bool = False
+    networks: Networks, label: Tensor, budget: int, seed: int, n: int, snr: float, by_gradient: bool, step: str
 ) -> tuple[Tensor, None]:
-    """Draws of re-noised jumps: 1 + n passes a step, and n backward passes."""
-    cost = 1 + n * (2 if by_gradient else 1)
-    step = S.weighted_diamond(fm.rewards.label(networks.classifier, label), n, snr, by_gradient=by_gradient)
-    flow, steps = networks.base, max(1, budget // cost)
-    return fm.sample(flow, noise(len(label), seed), steps, step=step, seed=seed), None
+    """Draws of re-noised jumps: 1 + n passes a step, and n backward passes with a gradient."""
+    reward, steps = fm.rewards.label(networks.classifier, label), budget // (1 + n * (1 + by_gradient))
+    chosen = S.weighted_diamond(reward, n, snr, by_gradient=by_gradient, step=getattr(fm.steps, step))
+    return fm.sample(networks.base, noise(len(label), seed), max(1, steps), step=chosen, seed=seed), None
 
 
-def meta_flow_map(networks: Networks, label: Tensor, budget: int, seed: int, n: int) -> tuple[Tensor, None]:
-    """Draws of the posterior map: 1 + n passes a step."""
-    step = S.meta_flow_map(networks.posterior, fm.rewards.label(networks.classifier, label), n)
-    return fm.sample(networks.base, noise(len(label), seed), max(1, budget // (1 + n)), step=step, seed=seed), None
+def meta_flow_map(
+    networks: Networks, label: Tensor, budget: int, seed: int, n: int, by_gradient: bool, step: str
+) -> tuple[Tensor, None]:
+    """Draws of the posterior map: 1 + n passes a step, and n backward passes with a gradient."""
+    reward, steps = fm.rewards.label(networks.classifier, label), budget // (1 + n * (1 + by_gradient))
+    chosen = S.meta_flow_map(networks.posterior, reward, n, by_gradient=by_gradient, step=getattr(fm.steps, step))
+    return fm.sample(networks.base, noise(len(label), seed), max(1, steps), step=chosen, seed=seed), None
 
 
 def post_trained(name: str, networks: Networks, label: Tensor, budget: int, seed: int) -> tuple[Tensor, None]:
@@ -150,31 +154,37 @@ def filtered(*arguments: Any) -> tuple[Tensor, None]:
     return post_trained("filtered", *arguments)
 
 
-SCALES = ({"scale": 1.0}, {"scale": 2.0}, {"scale": 4.0})
+def grid(**choices: Sequence[Any]) -> list[dict[str, Any]]:
+    """All combinations of settings."""
+    return [dict(zip(choices, one, strict=True)) for one in product(*choices.values())]
+
+
+FREE = grid(n=(4, 8, 16), by_gradient=(False,), step=("ancestral",))
+PULLED = grid(n=(1, 2), by_gradient=(True,), step=("ancestral",))
 METHODS: dict[str, Steered] = {
-    "unsteered": Steered("not steered, jumps", "none", 1, unsteered, most=4),
-    "conditional": Steered("class-conditional map, jumps", "none", 1, by_label, most=4),
+    "unsteered": Steered("not steered, jumps", "none", 1, unsteered, most=1),
+    "conditional": Steered("class-conditional map, jumps", "none", 1, by_label, most=2),
     "dps": Steered(
         "DPS: tilt by the denoised state", "denoiser", 2, dps,
-        [one | {"step": step} for one in SCALES for step in ("euler", "ancestral")],
+        [*grid(scale=(1.0, 2.0), step=("euler", "ancestral")), {"scale": 1.0, "step": "ancestral", "floor": -4.0}],
     ),
-    "tds": Steered("TDS particles", "denoiser", 2, tds, [{"floor": -4.0}, {"floor": -4.0, "push": 2.0}]),
+    "tds": Steered("TDS particles", "denoiser", 2, tds, grid(floor=(None, -4.0), push=(1.0, 2.0))),
     "best_of": Steered("best of N jumps", "map", 1, best_of, [{"weighted": False}]),
-    "weights": Steered("one of N jumps, by weights", "map", 1, best_of, [{"weighted": True}]),
+    "weights": Steered("one of N jumps, drawn by weight", "map", 1, best_of, [{"weighted": True}]),
     "fmtt": Steered(
-        "FMTT particles", "map", 3, fmtt,
-        [{"level": level, "floor": -4.0, "push": push} for level in (1.0, None) for push in (1.0, 2.0)],
+        "FMTT particles", "map", 1, fmtt, grid(kernel=("restart", "sde"), push=(0.0, 1.0), floor=(-4.0,))
     ),
     "fmrg": Steered(
-        "FMRG-J", "map", 1, fmrg, [*({"strength": k} for k in (1.0, 2.0, 4.0, 8.0)), {"relative": 0.5}, {"relative": 1.0}]
+        "FMRG-J", "map", 1, fmrg,
+        grid(relative=(0.5, 1.0)) + grid(strength=(0.3, 1.0)) + [{"relative": 2.0, "until": 0.4}, {"strength": 3.0, "until": 0.4}],
     ),
     "weighted_diamond": Steered(
         "Weighted Diamond", "map", 3, weighted_diamond,
-        [{"n": n, "snr": snr} for n in (2, 4, 8) for snr in (1.5, 4.0)] + [{"n": 1, "snr": 1.5, "by_gradient": True}],
+        [one | {"snr": snr} for one in FREE for snr in (4.0, 10.0)] + [one | {"snr": 1.3} for one in PULLED],
     ),
-    "meta_flow_map": Steered("meta flow map", "map", 3, meta_flow_map, [{"n": n} for n in (2, 4, 8)]),
-    "tilting": Steered("post-trained, `tilting`", "trained", 1, tilting, most=2),
-    "filtered": Steered("post-trained, `filtered`", "trained", 1, filtered, most=2),
-    "distilled": Steered("post-trained, steered velocity distilled", "trained", 1, distilled, most=2),
+    "meta_flow_map": Steered("meta flow map", "map", 3, meta_flow_map, FREE + PULLED),
+    "tilting": Steered("post-trained by `tilting`, jumps", "trained", 1, tilting, most=2),
+    "filtered": Steered("post-trained on `filtered` samples, jumps", "trained", 1, filtered, most=2),
+    "distilled": Steered("steered velocity, distilled by `ayf_emd`, jumps", "trained", 1, distilled, most=2),
 }  # fmt: skip
 """The methods by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -111,7 +111,7 @@ class Networks:
     @cached_property
     def filtered(self) -> fm.FlowMap:
         """A class-conditional map, trained on samples of the base that were drawn by the weights e^r of each class."""
-        make = lambda: self._trained(fm.recipes.flow_for(data(), classes=10), self.kept(), labels=True)  # noqa: E731
+        make = lambda: self._trained(fm.recipes.flow_for(data(), classes=10), fm.data.as_data(self.kept), labels=True)  # noqa: E731
         return self._map("filtered", make)
 
     @cached_property
@@ -129,18 +129,25 @@ class Networks:
     def _tilted(self) -> dict[int, fm.FlowMap]:
         return {}
 
-    def kept(self, classes: Iterable[int] = range(10)) -> fm.data.Data:
-        """Samples of the base for each class, with the class as label: a thousand of sixteen thousand, by weight."""
-        found = []
-        for k in classes:
-            reward = fm.rewards.label(self.classifier, k)
-            rows = fm.data.filtered(self.base, data(), reward, 1000, candidates=16, beta=1.0, steps=4, seed=k)
-            found.append((rows.draw(rows.size or 0).x0, k))
-        return fm.data.as_data((torch.cat([x for x, _ in found]), torch.cat([torch.full((len(x),), k) for x, k in found])))
+    @cached_property
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Samples of the base for each class and their classes: a thousand of sixteen thousand, by the weights e^r."""
+        path = self._path("kept")
+        if not path.exists():
+            found = []
+            for k in range(10):
+                reward = fm.rewards.label(self.classifier, k)
+                rows = fm.data.filtered(self.base, data(), reward, 1000, candidates=16, beta=1.0, steps=4, seed=k)
+                found += [rows.draw(rows.size or 0).x0, rows.held_out(10**6).x0]
+            x0 = torch.cat(found)
+            save_tensors(path, {"x0": x0, "label": torch.arange(10).repeat_interleave(len(x0) // 10)}, {})
+        with opened_tensors(path) as file:
+            return file.get_tensor("x0"), file.get_tensor("label")
 
     def adapted(self, name: str, operator: Any, std: float, joint: bool) -> tuple[fm.FlowMap, fm.methods.NoiseAdapter]:
         """A noise adapter for a measurement operator, and the map that it is for: the base, or one trained with it."""
-        path = self.folder / f"adapter-{name}-{std:g}{'-joint' * joint}-{self.seconds:g}s.safetensors"
+        stem = f"adapter-{name}-{std:g}{'-joint' * joint}"
+        path = self._path(stem).with_suffix(".adapter")
         size = operator(torch.zeros(1, 1, 8, 8)).numel()
         layers = [torch.nn.Flatten(), torch.nn.Linear(size, 256), torch.nn.SiLU(), torch.nn.Linear(256, 256)]
         last = [torch.nn.SiLU(), torch.nn.Linear(256, 128), torch.nn.Unflatten(1, (2, 8, 8))]
@@ -150,12 +157,12 @@ class Networks:
             flow = copy.deepcopy(self.base).requires_grad_(joint)
             method = fm.methods.variational(adapter, operator, std, tau=2 * std if joint else None)
             rows = fm.data.with_measurement(data(), operator, std)
-            flow = self._trained(flow, rows, method, labels=False, share=0.4)
-            save_tensors(path.with_suffix(".adapter"), adapter.state_dict(), {})
+            flow = self._trained(flow, rows, method, labels=False, share=0.25)
+            save_tensors(path, adapter.state_dict(), {})
             return flow
 
-        flow = self._map(path.stem.removesuffix(f"-{self.seconds:g}s"), make)
-        with opened_tensors(path.with_suffix(".adapter")) as file:
+        flow = self._map(stem, make)
+        with opened_tensors(path) as file:
             adapter.load_state_dict({key: file.get_tensor(key) for key in adapter.state_dict()})
         return flow, adapter.eval().requires_grad_(False)
 
@@ -174,30 +181,35 @@ class Networks:
         reward = fm.rewards.label(self.classifier, label)
         method = fm.methods.tilting(reward, 1.0, self.base, posterior=self.posterior, draws=4, by_gradient=False)
         flow = copy.deepcopy(self.base).requires_grad_()
-        return self._trained(flow, self.kept([label]), method, labels=False, share=0.15, lr=3e-4)
+        rows = fm.data.as_data(self.kept[0][self.kept[1] == label])
+        return self._trained(flow, rows, method, labels=False, share=0.12, lr=3e-4)
 
     def _distilled(self) -> fm.FlowMap:
         flow = fm.recipes.flow_for(data(), classes=10)
         flow.load_state_dict(self.base.state_dict(), strict=False)
-        return self._trained(flow, self.kept(), fm.methods.lmd(ToClass(self.base, self.classifier)), labels=True)
+        teacher, times = ToClass(self.base, self.classifier), fm.times.uniform_triangle(1e-3, 0.999)
+        method = fm.methods.ayf_emd(teacher, times=times, weight=fm.weight.squared)
+        return self._trained(flow, fm.data.as_data(self.kept), method, labels=True)
 
     def _map(self, name: str, make: Callable[[], fm.FlowMap]) -> fm.FlowMap:
         """A flow map from its file; it is trained, and the cost noted beside it, if there is none."""
-        path = self.folder / f"{name}-{self.seconds:g}s.safetensors"
+        path = self._path(name)
         if not path.exists():
             print(f"training {name}", flush=True)
             torch.manual_seed(0)
             began = time.process_time()
             flow = make().eval()
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path.with_suffix(".json"), {"process_seconds": time.process_time() - began})
             fm.save(flow, path)
         return fm.load(path).eval().requires_grad_(False)
 
     def spent(self, name: str) -> float:
         """Processor time of the training of a flow map, in seconds."""
-        path = self.folder / f"{name}-{self.seconds:g}s.json"
-        return float(json.loads(path.read_text())["process_seconds"])
+        return float(json.loads(self._path(name).with_suffix(".json").read_text())["process_seconds"])
+
+    def _path(self, name: str) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{name}-{self.seconds:g}s.safetensors"
 
     def _trained(
         self, flow: fm.FlowMap, rows: fm.data.Data, method: Any = None, *, labels: bool, share: float = 1.0, **more: Any
