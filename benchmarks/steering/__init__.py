@@ -41,7 +41,10 @@ def cells(part: str, only: Sequence[str]) -> Iterator[tuple[str, Callable[[Netwo
         for budget in BUDGETS:
             for name, method in METHODS.items():
                 if method.least <= budget <= method.most and (not only or name in only):
-                    yield f"classes/{name}-{budget}", lambda n, name=name, budget=budget: classes.result(n, name, budget)
+                    yield (
+                        f"classes/{name}-{budget}",
+                        lambda n, name=name, budget=budget: classes.result(n, name, budget),
+                    )
         return
     for problem in inverse.PROBLEMS:
         yield f"inverse/{problem}-data", lambda n, problem=problem: inverse.floors(problem)

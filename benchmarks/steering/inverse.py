@@ -157,9 +157,7 @@ def weighted_diamond(networks: Networks, problem: Problem, seed: int, n: int, sn
 
 def meta_flow_map(networks: Networks, problem: Problem, seed: int, n: int, by_gradient: bool = False) -> Tensor:
     """Draws of the posterior map."""
-    step = S.meta_flow_map(
-        networks.posterior, problem.reward(), n, by_gradient=by_gradient, step=fm.steps.ancestral
-    )
+    step = S.meta_flow_map(networks.posterior, problem.reward(), n, by_gradient=by_gradient, step=fm.steps.ancestral)
     return stepped(networks, problem, seed, step, 100 // (1 + n * (2 if by_gradient else 1)))
 
 

@@ -176,7 +176,10 @@ METHODS: dict[str, Steered] = {
     ),
     "fmrg": Steered(
         "FMRG-J", "map", 1, fmrg,
-        grid(relative=(0.5, 1.0)) + grid(strength=(0.3, 1.0)) + [{"relative": 2.0, "until": 0.4}, {"strength": 3.0, "until": 0.4}],
+        [
+            *grid(relative=(0.5, 1.0)), {"relative": 2.0, "until": 0.4},
+            *grid(strength=(0.3, 1.0)), {"strength": 3.0, "until": 0.4},
+        ],
     ),
     "weighted_diamond": Steered(
         "Weighted Diamond", "map", 3, weighted_diamond,

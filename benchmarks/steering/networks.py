@@ -1,4 +1,4 @@
-"""The networks of `benchmarks.steering`: each is trained once, kept in the folder of the runs, and loaded afterwards."""
+"""The networks of `benchmarks.steering`: each is trained once and kept in the folder of the runs."""
 
 from __future__ import annotations
 

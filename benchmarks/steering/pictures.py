@@ -35,7 +35,9 @@ def digits(networks: Networks, cells: Mapping[str, Any], out: Path) -> None:
             axis.imshow(_board(torch.cat([rows[:EACH] for rows in group])), interpolation="nearest")
             calls = f"{cells[stem]['calls']:.0f}"
             title = METHODS[name].title.removesuffix(", jumps")
-            axis.set_ylabel(f"{title}, {calls} call{'s' * (calls != '1')}", rotation=0, ha="right", va="center", fontsize=9)
+            axis.set_ylabel(
+                f"{title}, {calls} call{'s' * (calls != '1')}", rotation=0, ha="right", va="center", fontsize=9
+            )
             _bare(axis)
         save(made, out / "classes.png")
 
@@ -45,9 +47,8 @@ def posteriors(networks: Networks, cells: Mapping[str, Any], out: Path) -> None:
     names = [name for name in SOLVED if all(f"{problem}-{name}" in cells for problem in inverse.PROBLEMS)]
     if not names:
         return
-    with figure(light, 11, 5.2, nrows=len(inverse.PROBLEMS), ncols=1 + len(names), width_ratios=[2] + [6] * len(names)) as (
-        made, axes,
-    ):  # fmt: skip
+    widths = [2] + [6] * len(names)
+    with figure(light, 11, 5.2, nrows=len(inverse.PROBLEMS), ncols=len(widths), width_ratios=widths) as (made, axes):
         for row, problem in zip(axes, inverse.PROBLEMS, strict=True):
             posed = inverse.problem_of(problem)
             truth, seen = posed.truth[:2], measured(posed)[:2]
@@ -55,7 +56,11 @@ def posteriors(networks: Networks, cells: Mapping[str, Any], out: Path) -> None:
             row[0].set_title("image, measured", fontsize=9)
             for axis, name in zip(row[1:], names, strict=True):
                 setting = cells[f"{problem}-{name}"]["setting"]
-                x = inverse.SOLVERS[name].solve(networks, posed, SEED, **setting).reshape(len(posed.truth), -1, 1, 8, 8)[:2]
+                x = (
+                    inverse.SOLVERS[name]
+                    .solve(networks, posed, SEED, **setting)
+                    .reshape(len(posed.truth), -1, 1, 8, 8)[:2]
+                )
                 mean, spread = x.mean(1, keepdim=True), 2 * x.std(1, keepdim=True) - 1
                 board = _board(torch.cat([mean, spread, x[:, :4]], 1).flatten(0, 1), 6)
                 axis.imshow(board, interpolation="nearest")

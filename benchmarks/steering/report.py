@@ -49,7 +49,16 @@ def table_of_classes(cells: Mapping[str, Cell]) -> str:
         budgets = [budget for budget in BUDGETS if f"{name}-{budget}" in cells]
         chosen = budgets if method.most < MOST else budgets[-1:]
         rows += [shown(cells[f"{name}-{budget}"], method.title) for budget in chosen]
-    head = ["method", "calls", "recognised", "by the classifier that steers", "diversity", "Fréchet", "distinct", "ESS / N"]
+    head = [
+        "method",
+        "calls",
+        "recognised",
+        "by the classifier that steers",
+        "diversity",
+        "Fréchet",
+        "distinct",
+        "ESS / N",
+    ]
     return markdown(head, rows)
 
 
@@ -59,7 +68,10 @@ def table_of_budgets(cells: Mapping[str, Cell]) -> str:
     for name, method in METHODS.items():
         found = [cells.get(f"{name}-{budget}") for budget in BUDGETS]
         if any(found):
-            pairs = ["" if one is None else f"{one['accuracy']['value']:.3f}, {one['distance']['value']:.2f}" for one in found]
+            pairs = [
+                "" if one is None else f"{one['accuracy']['value']:.3f}, {one['distance']['value']:.2f}"
+                for one in found
+            ]
             rows.append([method.title, *pairs])
     return markdown(["recognised, Fréchet", *(f"{budget} calls" for budget in BUDGETS)], rows)
 
@@ -151,7 +163,16 @@ def marks(classes: Mapping[str, Cell], inverse: Mapping[str, Cell]) -> list[list
     return rows + [covers(inverse, problem, name) for problem in PROBLEMS for name in MARKED]
 
 
-COLOURS = {"dps": 1, "tds": 1, "fmtt": 0, "best_of": 2, "weights": 2, "fmrg": 3, "weighted_diamond": 4, "meta_flow_map": 0}
+COLOURS = {
+    "dps": 1,
+    "tds": 1,
+    "fmtt": 0,
+    "best_of": 2,
+    "weights": 2,
+    "fmrg": 3,
+    "weighted_diamond": 4,
+    "meta_flow_map": 0,
+}
 DASHED = ("tds", "weights", "meta_flow_map")
 
 
@@ -191,7 +212,9 @@ def write(out: Path) -> str:
     pages = {"marks": markdown(["mark", "measured", "beside it", "outcome"], marks(classes, inverse))}
     if classes:
         chosen = settings(classes, [f"{name}-{MOST}" for name in METHODS])
-        pages["classes"] = f"{table_of_classes(classes)}\n\nSettings at {MOST} calls: {chosen}.\n\n{made_by(classes, 'classes')}"
+        pages["classes"] = (
+            f"{table_of_classes(classes)}\n\nSettings at {MOST} calls: {chosen}.\n\n{made_by(classes, 'classes')}"
+        )
         pages["budgets"] = f"{table_of_budgets(classes)}\n\n{made_by(classes, 'classes')}"
         picture(classes, out)
     for problem, (title, _) in PROBLEMS.items():
