@@ -7,7 +7,8 @@ One flow map without labels, trained by the recipe of `flowmaps train`, is steer
   a backward pass is a call too, calls of the classifier are not counted. Where a method has several settings, the one
   with the smallest distance on the classes 0 to 4, with other noise, is chosen at each budget. Particles compete within
   a class, N particles give N resampled samples, and a sample costs the passes of a particle.
-- inverse: by measurements of held-out images. Settings are chosen by the smallest CRPS on other held-out images.
+- inverse: by measurements of held-out images. Settings are chosen on other held-out images: the smallest CRPS among
+  those with a coverage within 0.04 of 0.9, or among all if there is none.
 
 Every cell, a method at a budget or on a problem, is a JSON file in `--out`, and is not run again; --tables only
 rebuilds tables and pictures. Networks are trained when they are asked for, and kept in `--runs`.
@@ -48,8 +49,8 @@ def cells(part: str, only: Sequence[str]) -> Iterator[tuple[str, Callable[[Netwo
         return
     for problem in inverse.PROBLEMS:
         yield f"inverse/{problem}-data", lambda n, problem=problem: inverse.floors(problem)
-        for name in inverse.SOLVERS:
-            if not only or name in only:
+        for name, solver in inverse.SOLVERS.items():
+            if problem in solver.only and (not only or name in only):
                 yield f"inverse/{problem}-{name}", lambda n, p=problem, name=name: inverse.result(n, p, name)
 
 

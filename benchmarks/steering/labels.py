@@ -68,11 +68,12 @@ def dps(
 
 
 def by_particles(
-    run: Callable[..., S.Particles], steps: int, networks: Networks, label: Tensor, seed: int, **setting: Any
-) -> tuple[Tensor, Tensor]:
+    run: Callable[..., S.Particles], steps: int, networks: Networks, label: Tensor, seed: int, scale: float = 1.0,
+    **setting: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """As many particles as samples; those of a class are a group."""
     groups, z = len(label.unique()), noise(len(label), seed)
-    reward = fm.rewards.label(networks.classifier, label)
+    reward = fm.rewards.scaled(fm.rewards.label(networks.classifier, label), scale)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of particles that collapse, which the table shows
         found = run(networks.base, z, max(1, steps), reward=reward, groups=groups, seed=seed, **setting)
@@ -85,13 +86,14 @@ def tds(networks: Networks, label: Tensor, budget: int, seed: int, **setting: An
 
 
 def fmtt(
-    networks: Networks, label: Tensor, budget: int, seed: int, kernel: str, push: float, **setting: Any
+    networks: Networks, label: Tensor, budget: int, seed: int, kernel: str, push: float, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Particles with the jump of the map as look-ahead, which the kernel `restart` shares."""
     cost = (2 if push else 1) if kernel == "restart" else (3 if push else 2)
     last = cost - 1 if push else cost  # no gradient is left for the last step
-    setting |= {"kernel": fm.steps.restart} if kernel == "restart" else {"level": 1.0}
-    return by_particles(S.fmtt, 1 + (budget - last) // cost, networks, label, seed, push=push, **setting)
+    setting: dict[str, Any] = {"kernel": fm.steps.restart} if kernel == "restart" else {"level": 1.0}
+    setting |= {"push": push, "scale": scale, "floor": -4.0 * scale}
+    return by_particles(S.fmtt, 1 + (budget - last) // cost, networks, label, seed, **setting)
 
 
 def best_of(networks: Networks, label: Tensor, budget: int, seed: int, weighted: bool) -> tuple[Tensor, None]:
@@ -166,13 +168,15 @@ METHODS: dict[str, Steered] = {
     "conditional": Steered("class-conditional map, jumps", "none", 1, by_label, most=2),
     "dps": Steered(
         "DPS: tilt by the denoised state", "denoiser", 2, dps,
-        [*grid(scale=(1.0, 2.0), step=("euler", "ancestral")), {"scale": 1.0, "step": "ancestral", "floor": -4.0}],
+        [*grid(scale=(1.0, 1.5, 2.0), step=("euler", "ancestral")), {"scale": 1.0, "step": "ancestral", "floor": -4.0}],
     ),
     "tds": Steered("TDS particles", "denoiser", 2, tds, grid(floor=(None, -4.0), push=(1.0, 2.0))),
     "best_of": Steered("best of N jumps", "map", 1, best_of, [{"weighted": False}]),
     "weights": Steered("one of N jumps, drawn by weight", "map", 1, best_of, [{"weighted": True}]),
     "fmtt": Steered(
-        "FMTT particles", "map", 1, fmtt, grid(kernel=("restart", "sde"), push=(0.0, 1.0), floor=(-4.0,))
+        "FMTT particles", "map", 1, fmtt,
+        grid(kernel=("restart",), push=(0.0, 1.0), scale=(1.0, 2.0))
+        + grid(kernel=("sde",), push=(0.0, 1.0), scale=(1.0, 1.5, 2.0)),
     ),
     "fmrg": Steered(
         "FMRG-J", "map", 1, fmrg,
@@ -182,10 +186,10 @@ METHODS: dict[str, Steered] = {
         ],
     ),
     "weighted_diamond": Steered(
-        "Weighted Diamond", "map", 3, weighted_diamond,
+        "Weighted Diamond", "map", 16, weighted_diamond,
         [one | {"snr": snr} for one in FREE for snr in (4.0, 10.0)] + [one | {"snr": 1.3} for one in PULLED],
     ),
-    "meta_flow_map": Steered("meta flow map", "map", 3, meta_flow_map, FREE + PULLED),
+    "meta_flow_map": Steered("meta flow map", "map", 16, meta_flow_map, FREE + PULLED),
     "tilting": Steered("post-trained by `tilting`, jumps", "trained", 1, tilting, most=2),
     "filtered": Steered("post-trained on `filtered` samples, jumps", "trained", 1, filtered, most=2),
     "distilled": Steered("steered velocity, distilled by `ayf_emd`, jumps", "trained", 1, distilled, most=2),

@@ -69,7 +69,7 @@ def table_of_budgets(cells: Mapping[str, Cell]) -> str:
         found = [cells.get(f"{name}-{budget}") for budget in BUDGETS]
         if any(found):
             pairs = [
-                "" if one is None else f"{one['accuracy']['value']:.3f}, {one['distance']['value']:.2f}"
+                "" if one is None else f"{one['accuracy']['value']:.3f}, {one['distance']['value']:.3g}"
                 for one in found
             ]
             rows.append([method.title, *pairs])
@@ -160,7 +160,8 @@ def marks(classes: Mapping[str, Cell], inverse: Mapping[str, Cell]) -> list[list
     """All marks: their words, the numbers, the numbers beside them, and the outcome."""
     rows = [ahead(classes, budget) for budget in BUDGETS]
     rows += [close(classes, name) for name, method in METHODS.items() if method.kind == "trained"]
-    return rows + [covers(inverse, problem, name) for problem in PROBLEMS for name in MARKED]
+    pairs = [(problem, name) for problem in PROBLEMS for name in MARKED if problem in SOLVERS[name].only]
+    return rows + [covers(inverse, *pair) for pair in pairs]
 
 
 COLOURS = {
