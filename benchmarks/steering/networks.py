@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ TRAINING: dict[str, Any] = {
 """The settings of `flowmaps train`."""
 
 
+@cache
 def data() -> fm.data.Data:
     """The digits."""
     return fm.data.load("digits")
