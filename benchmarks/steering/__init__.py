@@ -7,8 +7,8 @@ One flow map without labels, trained by the recipe of `flowmaps train`, is steer
   a backward pass is a call too, calls of the classifier are not counted. Where a method has several settings, the one
   with the smallest distance on the classes 0 to 4, with other noise, is chosen at each budget. Particles compete within
   a class, N particles give N resampled samples, and a sample costs the passes of a particle.
-- inverse: by measurements of held-out images. Settings are chosen on other held-out images: the smallest CRPS among
-  those with a coverage within 0.04 of 0.9, or among all if there is none.
+- inverse: by measurements of held-out images. Settings are chosen on other held-out images: of those within one
+  standard error of the smallest CRPS, the one with the coverage nearest to 0.9.
 
 Every cell, a method at a budget or on a problem, is a JSON file in `--out`, and is not run again; --tables only
 rebuilds tables and pictures. Networks are trained when they are asked for, and kept in `--runs`.

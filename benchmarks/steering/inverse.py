@@ -20,13 +20,11 @@ from flowmaps.evaluate import Estimate
 S, L = fm.steering, fm.look
 STD = 0.2
 """Standard deviation of the noise of a measurement, for images in [-1, 1]."""
-IMAGES, VALIDATION, DRAWS, LEVEL = 60, 24, 32, 0.9
+IMAGES, VALIDATION, DRAWS, LEVEL = 40, 12, 32, 0.9
 """Held-out images, further ones for the choice of settings, draws for each image, and the level of the intervals."""
 LEVELS = 2 / 16
 """Distance of the grey levels of the data."""
 STEPS = 50
-NEAR = 0.04
-"""Distance of the coverage from its level, on other images, up to which settings are preferred."""
 VARIES = 0.1
 """Smallest standard deviation of a pixel over the data with which it counts for the coverage."""
 
@@ -130,7 +128,7 @@ def tilted(networks: Networks, problem: Problem, seed: int, data_std: float | No
     return stepped(networks, problem, seed, S.tilted(fm.steps.euler, S.value(problem.reward(), look)))
 
 
-def particles(networks: Networks, problem: Problem, seed: int, data_std: float, n: int = 3 * DRAWS) -> Tensor:
+def particles(networks: Networks, problem: Problem, seed: int, data_std: float, n: int = 2 * DRAWS) -> Tensor:
     """Particles of each image, of which the draws are taken after resampling."""
     reward, groups = problem.reward(n), len(problem.truth)
     with warnings.catch_warnings():
@@ -219,6 +217,11 @@ def inside(x: Tensor, truth: Tensor) -> Tensor:
     return (low <= truth) & (truth <= high)
 
 
+def levels(x: Tensor) -> Tensor:
+    """Values rounded to the grey levels of the data."""
+    return ((x + 1) / LEVELS).round().clamp(0, 2 / LEVELS) * LEVELS - 1
+
+
 def dequantised(x: Tensor) -> Tensor:
     """Values with uniform noise of one grey level of the data, so that most images do not share values."""
     return x + LEVELS * (torch.rand(x.shape, generator=torch.Generator().manual_seed(SEED)) - 0.5)
@@ -228,7 +231,7 @@ def measures(problem: Problem, x: Tensor) -> dict[str, Any]:
     """PSNR of the mean, coverage of the intervals, residual, and the energy form of the error, by image."""
     rows, truth = x.reshape(len(problem.truth), -1, 64), problem.truth.flatten(1)
     varies = data().draw(data().size or 0).x0.flatten(1).std(0) > VARIES
-    covered = inside(dequantised(rows), dequantised(truth))[:, varies].float().mean(1)
+    covered = inside(dequantised(levels(rows)), dequantised(truth))[:, varies].float().mean(1)
     residual = (problem.A(x) - problem.y.repeat_interleave(rows.shape[1], 0)).flatten(1)
     error = (rows.mean(1) - truth).square().mean(1)
     spread = (rows[:, :, None] - rows[:, None]).abs().sum((1, 2)) / (rows.shape[1] * (rows.shape[1] - 1))
@@ -251,19 +254,23 @@ def floors(name: str) -> dict[str, Any]:
     return {"residual": by_image(residual)._asdict(), "coverage": coverage}
 
 
-def preference(tried: Mapping[str, Any]) -> tuple[bool, float]:
-    """Order of settings: first those whose coverage is near its level, then by CRPS."""
-    return abs(tried["coverage"] - LEVEL) > NEAR, tried["crps"]
+def preferred(tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The setting with the coverage that is nearest to its level, of those within one error of the smallest CRPS."""
+    best = min(tried, key=lambda one: one["crps"])
+    alike = [one for one in tried if one["crps"] <= best["crps"] + best["stderr"]]
+    chosen: dict[str, Any] = min(alike, key=lambda one: abs(one["coverage"] - LEVEL))["setting"]
+    return chosen
 
 
 def result(networks: Networks, name: str, solver: str) -> dict[str, Any]:
-    """Choose the settings of a method on other images, by coverage and CRPS, and measure it."""
+    """Choose the settings of a method on other images, by CRPS and coverage, and measure it."""
     method, tried = SOLVERS[solver], []
     for setting in method.settings if len(method.settings) > 1 else ():
         problem = problem_of(name, validation=True)
         found = measures(problem, method.solve(networks, problem, OTHER, **setting))
-        tried.append({"setting": setting} | {key: found[key]["value"] for key in ("crps", "coverage", "psnr")})
-    chosen = min(tried, key=preference)["setting"] if tried else method.settings[0]
+        kept = {key: found[key]["value"] for key in ("crps", "coverage", "psnr")}
+        tried.append({"setting": setting, "stderr": found["crps"]["stderr"], **kept})
+    chosen = preferred(tried) if tried else method.settings[0]
     problem = problem_of(name)
     method.solve(
         networks, problem_of(name, validation=True), OTHER, **chosen

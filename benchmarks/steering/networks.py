@@ -158,7 +158,7 @@ class Networks:
             flow = copy.deepcopy(self.base).requires_grad_(joint)
             method = fm.methods.variational(adapter, operator, std, tau=2 * std if joint else None)
             rows = fm.data.with_measurement(data(), operator, std)
-            flow = self._trained(flow, rows, method, labels=False, share=0.25)
+            flow = self._trained(flow, rows, method, labels=False, share=0.1)
             save_tensors(path, adapter.state_dict(), {})
             return flow
 

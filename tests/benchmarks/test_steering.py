@@ -98,6 +98,17 @@ def test_intervals_of_exchangeable_draws_cover_the_truth_in_nine_of_ten():
     assert float(inverse.inside(0.7 * x, truth).float().mean()) < 0.8
 
 
+def test_the_setting_of_a_problem_is_calibrated_among_those_that_are_as_good():
+    def tried(name, crps, coverage):
+        return {"setting": {"name": name}, "crps": crps, "stderr": 0.01, "coverage": coverage}
+
+    found = [tried("best", 0.1, 0.8), tried("calibrated", 0.108, 0.89), tried("poor", 0.12, 0.9)]
+    assert inverse.preferred(found) == {"name": "calibrated"} and inverse.preferred(found[::2]) == {"name": "best"}
+    assert torch.equal(
+        inverse.levels(torch.tensor([-1.2, -0.95, 0.06, 0.07, 3.0])), torch.tensor([-1, -1, 0, 0.125, 1])
+    )
+
+
 def test_measures_of_a_problem_know_a_posterior_from_its_mean():
     """Draws that are the truth have no spread; the prior has the residual of another image."""
     posed = inverse.problem_of("half")
