@@ -147,6 +147,15 @@ class Networks:
 
     def adapted(self, name: str, operator: Any, std: float, joint: bool) -> tuple[fm.FlowMap, fm.methods.NoiseAdapter]:
         """A noise adapter for a measurement operator, and the map that it is for: the base, or one trained with it."""
+        if (name, joint) not in self._adapted:
+            self._adapted[name, joint] = self._adapt(name, operator, std, joint)
+        return self._adapted[name, joint]
+
+    @cached_property
+    def _adapted(self) -> dict[tuple[str, bool], tuple[fm.FlowMap, fm.methods.NoiseAdapter]]:
+        return {}
+
+    def _adapt(self, name: str, operator: Any, std: float, joint: bool) -> tuple[fm.FlowMap, fm.methods.NoiseAdapter]:
         stem = f"adapter-{name}-{std:g}{'-joint' * joint}"
         path = self._path(stem).with_suffix(".adapter")
         size = operator(torch.zeros(1, 1, 8, 8)).numel()
@@ -169,7 +178,7 @@ class Networks:
 
     def in_use(self) -> Iterator[fm.FlowMap]:
         """The flow maps that have been asked for."""
-        known = [*vars(self).values(), *self._tilted.values()]
+        known = [*vars(self).values(), *self._tilted.values(), *(flow for flow, _ in self._adapted.values())]
         return (one for one in known if isinstance(one, fm.FlowMap))
 
     def _posterior(self) -> fm.FlowMap:

@@ -26,7 +26,7 @@ SOLVED = ("dps", "published_dps", "fmrg")
 def digits(networks: Networks, cells: Mapping[str, Any], out: Path) -> None:
     """Draw samples of every class, a row for each of some methods."""
     stems = [stem for stem in SHOWN if stem in cells]
-    with figure(light, 9.5, 0.62 * len(stems) + 0.3, nrows=len(stems), squeeze=False) as (made, axes):
+    with figure(light, 9.5, 0.42 * len(stems) + 0.3, nrows=len(stems), squeeze=False) as (made, axes):
         for axis, stem in zip(axes[:, 0], stems, strict=True):
             name, budget = stem.rsplit("-", 1)
             label = classes.labels(classes.HALF)
@@ -34,7 +34,7 @@ def digits(networks: Networks, cells: Mapping[str, Any], out: Path) -> None:
             group = classes.grouped(x, label)[0]
             axis.imshow(_board(torch.cat([rows[:EACH] for rows in group])), interpolation="nearest")
             calls = f"{cells[stem]['calls']:.0f}"
-            title = METHODS[name].title.removesuffix(", jumps")
+            title = METHODS[name].title.removesuffix(", jumps").replace("`", "")
             axis.set_ylabel(
                 f"{title}, {calls} call{'s' * (calls != '1')}", rotation=0, ha="right", va="center", fontsize=9
             )

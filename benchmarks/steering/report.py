@@ -190,7 +190,7 @@ def picture(cells: Mapping[str, Cell], out: Path) -> None:
                     axis.plot(x, y, marker="o", markersize=4, label=METHODS[name].title, **style)
             for name, marker in (("conditional", "*"), ("filtered", "D"), ("distilled", "s"), ("tilting", "^")):
                 if (one := cells.get(f"{name}-1")) is not None:
-                    label = METHODS[name].title.removesuffix(", jumps")
+                    label = METHODS[name].title.removesuffix(", jumps").replace("`", "")
                     axis.plot([one["calls"]], [one[key]["value"]], marker, color=light.text, label=label, markersize=8)
             if (floor := cells.get("data")) is not None:
                 axis.axhline(floor[key]["value"], color=light.muted, linewidth=1, linestyle=":")
@@ -203,7 +203,7 @@ def picture(cells: Mapping[str, Cell], out: Path) -> None:
         axes[1].set_ylim(1, 30)
         axes[1].set_yticks([1, 2, 3, 5, 10, 20, 30], ["1", "2", "3", "5", "10", "20", "30"])
         made.supxlabel("network calls for each sample; dotted: real images", fontsize=10)
-        made.legend(*axes[0].get_legend_handles_labels(), loc="outside right", fontsize=9)
+        made.legend(*axes[0].get_legend_handles_labels(), loc="outside right", fontsize=9, handlelength=3)
         save(made, out / "budgets.png")
 
 
