@@ -19,7 +19,7 @@ RECIPE: dict[str, Any] = {
     "times": fm.times.mixture(0.5, fm.times.logit_normal_pairs(), UNIFORM),
     "weight": fm.weight.learned(),
 }
-"""The settings of the base, which `flowmaps train` takes for images: `fm.recipes.method_for`."""
+"""The settings of the base, which `flowmaps train` takes for images and vectors: `fm.recipes.method_for`."""
 EVEN: dict[str, Any] = {"times": UNIFORM, "weight": fm.weight.squared}
 
 

@@ -15,7 +15,7 @@ from .. import consistency, derivative, weight
 from ..arguments import did_you_mean
 from ..experiments.build import check_method_arguments
 from ..experiments.guide import scale_range, time_interval
-from ..experiments.training_setup import METHOD
+from ..recipes.by_data import METHOD
 from ..recipes.rows import row_of
 from ..times import samplers as times
 from .own_method import method_named

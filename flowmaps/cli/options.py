@@ -58,7 +58,7 @@ class Train(Keeping, Training):
     """Recompute activations of the recipe's network in the backward pass, to save memory."""
     method: str | None = None
     """Name of the method, with the settings of its paper; `flowmaps methods` lists them. Or a function of your own,
-    MODULE:NAME. None: imf, for images with settings that were chosen by measurements."""
+    MODULE:NAME. None: imf, or lsd for at most three coordinates, with settings that were chosen by measurements."""
     method_args: tuple[str, ...] = ()
     """Arguments of the method, as name=value; functions as in Python: diagonal=0.5 "times=logit_normal_pairs(-0.4, 1)".
     """

@@ -83,9 +83,18 @@ def sizes_before(folder: Path | str | None) -> dict[str, Any] | None:
     if folder is None or not (Path(folder) / "config.json").is_file():
         return None
     config = read_config(folder)
-    network = config["flow"]["network"]
+    network = inside(config["flow"]["network"])
     found: dict[str, Any] = {"batch_size": config["training"].get("batch_size")}
     if isinstance(network, Mapping) and network.get("type") == "networks.UNet":
         arguments = network.get("arguments", {})
         found |= {"width": arguments.get("width"), "depth": arguments.get("blocks")}
     return found
+
+
+def inside(network: Any) -> Any:
+    """The description of the network within wrappers of it, such as `networks.GaussianEndpoint`."""
+    while isinstance(network, Mapping) and isinstance(network.get("arguments"), Mapping):
+        if "network" not in network["arguments"]:
+            break
+        network = network["arguments"]["network"]
+    return network

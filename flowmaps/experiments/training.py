@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import at_least, given, truth
 from ..data import Data
-from ..recipes import method_for
+from ..recipes import method_for, method_name
 from ..recipes.rows import MethodLike, row_of
 from ..training.schedule import WarmUpStableDecay
 from .build import ModelLike, NetworkName, OutputName, make_method, opened
@@ -31,7 +31,6 @@ from .trained_run import (
 )
 from .training_setup import (
     COUPLINGS,
-    METHOD,
     STEPS,
     check_network,
     couple,
@@ -134,10 +133,11 @@ def train(
     networks: dict[str, Any] = {"network": network, "width": width, "depth": depth, "output": output}
     if found is not None:
         check_network(**networks)
-    chosen = method if method is not None else METHOD if found is None else found.row
     origins = {"teacher": teacher, "reflow": reflow}
     teacher, start, reflow = opened(teacher), opened(start), opened(reflow)
-    row, rows = row_of(chosen), with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
+    rows = with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
+    chosen = method if method is not None else method_name(rows) if found is None else found.row
+    row = row_of(chosen)
     if guidance is not None:
         rows = with_all_classes_of(teacher, rows)
     name = run_name(rows, chosen, found)
@@ -161,7 +161,7 @@ def train(
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
     notes = notes_of(recipe=recipe, **origins) | guide.notes() | dict(settings.pop("notes", {}))
-    usual = {"schedule": WarmUpStableDecay()} if method is None and rows.kind == "images" else {}
+    usual = {"schedule": WarmUpStableDecay()} if method is None else {}
     settings = (usual if found is None else found.settings()) | settings
     settings |= length_of(steps, seconds, STEPS if found is None else found.steps)
     settings |= {} if batch_size is None else {"batch_size": batch_size}

@@ -18,8 +18,8 @@ from .trained_run import Say, device, silent
 if TYPE_CHECKING:
     from ..recipes import Recipe
 
-METHOD, STEPS = "imf", 5000
-"""Default method, with the settings of `recipes.method_for`, and number of steps, without a recipe."""
+STEPS = 5000
+"""Default number of training steps, without a recipe."""
 COUPLINGS = 50_000
 """Default number of couplings of noise and data that a model makes."""
 

@@ -24,7 +24,7 @@ from .initialise import two_times
 from .layers import learned_norm, plain_norm, rms_norm, spectral_, unchanged
 from .mlp import MLP, ConcatMLP
 from .unet import UNet
-from .wrap import GaussianInput, InBasis, StateInput, pca_basis
+from .wrap import GaussianEndpoint, GaussianInput, InBasis, StateInput, pca_basis
 
 __all__ = [
     "ConcatMLP",
@@ -32,6 +32,7 @@ __all__ = [
     "Decoupled",
     "DiT",
     "Fourier",
+    "GaussianEndpoint",
     "GaussianInput",
     "ImageCritic",
     "InBasis",

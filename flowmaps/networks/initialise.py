@@ -12,7 +12,7 @@ from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, g
 from .layers import SideBySide
 from .mlp import MLP, ConcatMLP
 from .unet import UNet
-from .wrap import GaussianInput, InBasis
+from .wrap import GaussianEndpoint, GaussianInput, InBasis
 
 OURS = (MLP, ConcatMLP, DiT, UNet)
 
@@ -30,8 +30,8 @@ def two_times(network: nn.Module, times: TimeConditioning = gap) -> nn.Module:
     For a FlowMap of a teacher's network: `FlowMap(two_times(teacher.network), teacher.output, teacher.path)`.
 
     Args:
-        network: an MLP, ConcatMLP, DiT or UNet built with times=source_only: v(x, s); also one of them in `InBasis` or
-            `GaussianInput`.
+        network: an MLP, ConcatMLP, DiT or UNet built with times=source_only: v(x, s); also one of them in `InBasis`,
+            `GaussianInput` or `GaussianEndpoint`.
         times: the time conditioning of the new network.
 
     Returns:
@@ -46,6 +46,9 @@ def two_times(network: nn.Module, times: TimeConditioning = gap) -> nn.Module:
     if isinstance(network, GaussianInput):
         inner = two_times(network.network, times)
         return GaussianInput(inner, network.mean, network.variances, network.path).train(network.training)
+    if isinstance(network, GaussianEndpoint):
+        inner = two_times(network.network, times)
+        return GaussianEndpoint(inner, network.gaussian, network.path).train(network.training)
     known = _arguments(network)
     new = type(network)(**(known | {"times": times}))
     name = "input" if isinstance(network, ConcatMLP) else "conditioning.time.inner"

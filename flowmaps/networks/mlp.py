@@ -70,11 +70,16 @@ class MLP(nn.Module):
         data_std: standard deviation of the data, which divides the input and multiplies the output.
         modulate: applied to every scale and shift: `unchanged`, or `rms_norm`, which bounds them for all times and
             labels.
+        waves: number of random directions in which the network also sees sines and cosines of x / data_std, which lets
+            it learn steep functions of few coordinates (Tancik et al. 2020, arXiv 2006.10739).
+        frequency: standard deviation of the coordinates of these directions, in radians.
 
     Raises:
         TypeError: for a size that is no whole number.
-        ValueError: for a size or `data_std` that is not positive, and a size that is too large.
+        ValueError: for a size, `data_std` or `frequency` that is not positive, and a size that is too large.
     """
+
+    waves: Tensor | None
 
     def __init__(
         self,
@@ -88,17 +93,21 @@ class MLP(nn.Module):
         classes: int | None = None,
         data_std: float = 1.0,
         modulate: Callable[[Tensor], Tensor] = unchanged,
+        waves: int = 0,
+        frequency: float = 2.0,
     ) -> None:
         super().__init__()
         between(1, MOST_WIDTH, width=width, embedding=embedding)
+        between(0, MOST_WIDTH, waves=waves)
         between(1, MOST_LAYERS, depth=depth)
         self.shape = as_shape(shape)
-        positive(data_std=data_std)
+        positive(data_std=data_std, frequency=frequency)
         self.data_std, self.modulate = data_std, modulate
         size = math.prod(self.shape)
+        self.register_buffer("waves", torch.randn(size, waves) * frequency if waves else None)
         self.conditioning = Conditioning(embedding, depth, times, features, classes)
         self.modulation = Modulation(embedding, [2 * width] * depth)
-        self.input = nn.Linear(size, width)
+        self.input = nn.Linear(size + 2 * waves, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.output = zero(nn.Linear(width, size))
 
@@ -106,10 +115,18 @@ class MLP(nn.Module):
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
         expect_shape(x, self.shape, self.input.weight)
         modulations = self.modulation(self.conditioning(s, t, label))
-        h = self.input(x.flatten(1) / self.data_std)
+        h = self.input(self.seen(x.flatten(1) / self.data_std))
         for block, modulation in zip(self.blocks, modulations, strict=True):
             h = block(h, chunks(modulation, 2, self.modulate))
         return (self.output(rms_norm(h)) * self.data_std).reshape(x.shape).to(x.dtype)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The input of the first layer: x (B, D), with its sines and cosines."""
+        if self.waves is None:
+            return x
+        with full_precision(x.device):
+            phases = x @ self.waves.to(x.dtype)
+        return torch.cat([x, phases.sin(), phases.cos()], dim=1)
 
     @classmethod
     def lipschitz(cls, shape: int | tuple[int, ...], **options: Any) -> MLP:

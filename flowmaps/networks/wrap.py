@@ -113,6 +113,37 @@ class GaussianInput(nn.Module):
 
 
 @describable
+class GaussianEndpoint(nn.Module):
+    """A network that sees the end of the trajectory of a Gaussian: network(F_G(x, s, 0), s, t).
+
+    As in `GaussianInput`, x has the scale of the data at every time and in every direction; here the network sees it
+    in its own coordinates, so that convolutions see an image.
+
+    Args:
+        network: the inner network.
+        gaussian: the average velocity of the Gaussian, an output with value 0, such as `outputs.SeparableSkip`.
+        path: the path of the flow map, such as `path.linear`.
+
+    Raises:
+        TypeError: for a path that has no coefficients.
+    """
+
+    passes_time_to = "network"
+
+    def __init__(self, network: nn.Module, gaussian: nn.Module, path: Coefficients) -> None:
+        super().__init__()
+        if not isinstance(path, Coefficients):
+            raise TypeError(f"path must be a path, such as fm.path.linear, got {shown(path)}")
+        self.network, self.gaussian, self.path = network, gaussian, path
+
+    def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        """Evaluate the network at x (B, *shape), with times s and t (B,) and the conditions of the inner network."""
+        times = s.reshape(-1, *[1] * (x.ndim - 1))
+        V = self.gaussian(torch.zeros_like(x), x, times, torch.zeros_like(times), self.path)
+        return self.network((x - times * V).to(x.dtype), s, t, **condition)
+
+
+@describable
 class StateInput(nn.Module):
     """A network that also takes a noisy state and its time: network(x, s, t, state=x_t, at=t), for posterior maps.
 

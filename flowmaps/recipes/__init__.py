@@ -10,12 +10,12 @@
 from importlib import import_module
 from typing import Any
 
-from .by_data import flow_for, images, method_for, points, small_images
+from .by_data import flow_for, images, method_for, method_name, points, small_images
 from .sizes import SMALL, Sizes, sizes_for
 
 __all__ = [
     "Distillation", "PRETRAINED", "RECIPES", "Recipe", "SMALL", "Sizes", "find", "find_any", "flow_for", "images",
-    "method_for", "points", "sizes_for", "small_images",
+    "method_for", "method_name", "points", "sizes_for", "small_images",
 ]  # fmt: skip
 
 # These know how to train, which needs more than torch.

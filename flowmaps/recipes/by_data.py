@@ -5,21 +5,31 @@ Options that are not for the network go to the `FlowMap`: `path`, and `only_sour
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..arguments import shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..methods import imf
-from ..networks import MLP, GaussianInput, InBasis, UNet
+from ..methods import imf, lsd
+from ..networks import MLP, GaussianEndpoint, GaussianInput, InBasis, UNet
 from ..networks.unet import heads_for
-from ..outputs import Bounded, GaussianSkip, average_velocity
+from ..outputs import Bounded, GaussianSkip, SeparableSkip
 from ..path import Path, linear
 from ..times.modifiers import mixture
 from ..times.samplers import logit_normal_pairs, uniform_triangle
 from ..weight import learned
-from .sizes import are_large
+from .sizes import SMALL, are_large
+
+METHOD, FEW_METHOD = "imf", "lsd"
+"""Names of the default methods."""
+FEW = 3
+"""Number of coordinates up to which data have the other method, and a network that sees sines and cosines of x."""
+WAVES = 32
+"""Number of their directions."""
+FITTED = 2 * 10**7
+"""Largest number of values that a Gaussian of large images is fitted to."""
 
 
 def flow_for(
@@ -55,17 +65,35 @@ def flow_for(
     return make(data, classes=classes, **sizes, **{name: value for name, value in given.items() if value is not None})
 
 
-def method_for(data: Data, **changed: Any) -> Method:
-    """Make the method that `flowmaps train` takes if none is given: improved MeanFlow.
-
-    For images it has a learned weight of the interval, half of the times logit-normal and half uniform up to s = 1, and
-    75% of the rows on the diagonal. The learned weight evens out the intervals without the bias of an adaptive weight,
-    whose minimum is no conditional mean. `docs/ablation.md` has the effect of each setting. For points and vectors it
-    has the settings of its paper.
+def method_name(data: Data) -> str:
+    """The name of the method that `flowmaps train` takes if none is given: `method_for` has its settings.
 
     Args:
         data: The data set.
-        **changed: Arguments of `methods.imf` that replace these settings.
+
+    Returns:
+        "lsd" for at most three coordinates, else "imf".
+
+    Raises:
+        TypeError: These are no `Data`.
+    """
+    if not isinstance(data, Data):
+        raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
+    return FEW_METHOD if math.prod(data.shape) <= FEW else METHOD
+
+
+def method_for(data: Data, **changed: Any) -> Method:
+    """Make the method that `flowmaps train` takes if none is given.
+
+    For at most three coordinates it is Lagrangian self-distillation, which learns steep maps of the plane fastest. For
+    everything else it is improved MeanFlow with a learned weight of the interval, half of the times logit-normal and
+    half uniform up to s = 1, and 75% of the rows on the diagonal. The learned weight evens out the intervals without
+    the bias of an adaptive weight, whose minimum is no conditional mean. `docs/one_step.md` compares the methods, and
+    `docs/ablation.md` has the effect of each setting.
+
+    Args:
+        data: The data set.
+        **changed: Arguments of the method that replace these settings.
 
     Returns:
         The method.
@@ -73,10 +101,8 @@ def method_for(data: Data, **changed: Any) -> Method:
     Raises:
         TypeError: These are no `Data`.
     """
-    if not isinstance(data, Data):
-        raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
-    if data.kind != "images":
-        return imf(**changed)
+    if method_name(data) == FEW_METHOD:
+        return lsd(**changed)
     settings: dict[str, Any] = {"diagonal": 0.75, "times": mixture(0.5, logit_normal_pairs(), uniform_triangle(1e-3))}
     if "power" not in changed:
         settings["weight"] = learned()
@@ -86,7 +112,11 @@ def method_for(data: Data, **changed: Any) -> Method:
 def points(
     data: Data, width: int = 128, depth: int = 4, *, embedding: int = 32, classes: int | None = None, **limits: Any
 ) -> FlowMap:
-    """Make a flow map for points and vectors: a residual MLP that predicts the average velocity.
+    """Make a flow map for points and vectors: a residual MLP.
+
+    For at most three coordinates it sees sines and cosines of x, and predicts the average velocity. For more it works
+    in the principal axes of the data, sees x at their scale, and predicts the residual to the average velocity of a
+    Gaussian; for more than a thousand it is a plain MLP.
 
     Args:
         data: The data set.
@@ -99,8 +129,12 @@ def points(
     Returns:
         The flow map, with new weights.
     """
-    network = MLP(data.shape, width, depth, embedding=embedding, classes=classes, data_std=data.std)
-    return FlowMap(network, **limits)
+    sizes: dict[str, Any] = {"width": width, "depth": depth, "embedding": embedding, "classes": classes}
+    if FEW < math.prod(data.shape) <= SMALL:
+        network, skip = in_principal_axes(data, 1e-3 * data.std**2, limits.get("path", linear), **sizes)
+        return FlowMap(network, skip, **limits)
+    waves = WAVES if math.prod(data.shape) <= FEW else 0
+    return FlowMap(MLP(data.shape, data_std=data.std, waves=waves, **sizes), **limits)
 
 
 def small_images(
@@ -123,17 +157,34 @@ def small_images(
     Returns:
         The flow map, with new weights.
     """
-    skip = GaussianSkip.fit(data.draw(10_000, seed=0).x0)
+    sizes: dict[str, Any] = {"width": width, "depth": depth, "embedding": embedding, "classes": classes}
+    network, skip = in_principal_axes(data, 0.01, limits.get("path", linear), **sizes)
+    return FlowMap(network, Bounded(skip), **limits)
+
+
+def in_principal_axes(data: Data, floor: float, path: Path, **sizes: Any) -> tuple[InBasis, GaussianSkip]:
+    """Make an MLP in the principal axes of data that sees x at their scale, and the output with their Gaussian.
+
+    Args:
+        data: The data set.
+        floor: Smallest variance of the Gaussian.
+        path: The path.
+        **sizes: Arguments of the MLP.
+
+    Returns:
+        The network, and the output.
+    """
+    skip = GaussianSkip.fit(data.draw(10_000, seed=0).x0, floor=floor)
     mean = (skip.mean.flatten() @ skip.basis).reshape(data.shape)
-    inner = MLP(data.shape, width, depth, embedding=embedding, classes=classes)
-    scaled = GaussianInput(inner, mean, skip.variances.reshape(data.shape), limits.get("path", linear))
-    return FlowMap(InBasis(scaled, skip.basis), Bounded(skip), **limits)
+    scaled = GaussianInput(MLP(data.shape, **sizes), mean, skip.variances.reshape(data.shape), path)
+    return InBasis(scaled, skip.basis), skip
 
 
 def images(data: Data, width: int = 64, depth: int = 2, *, classes: int | None = None, **limits: Any) -> FlowMap:
-    """Make a flow map for larger images: a U-Net that predicts the average velocity, bounded to the range of images.
+    """Make a flow map for larger images: a U-Net.
 
-    It has three levels, or fewer if the sides cannot be halved twice.
+    It sees x at the scale of the data, and predicts the residual to the average velocity of a Gaussian with separable
+    axes, bounded to the range of images. It has three levels, or fewer if the sides cannot be halved twice.
 
     Args:
         data: The data set.
@@ -147,7 +198,9 @@ def images(data: Data, width: int = 64, depth: int = 2, *, classes: int | None =
     """
     channels, height, side = data.shape
     network = UNet((channels, height, side), width, levels_for((height, side)), depth, classes=classes)
-    return FlowMap(network, Bounded(average_velocity), **limits)
+    rows = max(100, min(10_000, FITTED // math.prod(data.shape)))
+    skip = SeparableSkip.fit(data.draw(rows, seed=0).x0, floor=1e-3)
+    return FlowMap(GaussianEndpoint(network, skip, limits.get("path", linear)), Bounded(skip), **limits)
 
 
 def levels_for(sides: tuple[int, int]) -> tuple[int, ...]:

@@ -18,11 +18,12 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
     "networks": (
-        "ConcatMLP", "Decoupled", "DiT", "Fourier", "GaussianInput", "InBasis", "MLP", "StateInput", "UNet",
+        "ConcatMLP", "Decoupled", "DiT", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis", "MLP",
+        "StateInput", "UNet",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),
-    "outputs": ("Bounded", "Endpoint", "GaussianSkip", "Position", "Rotation", "average_velocity"),
+    "outputs": ("Bounded", "Endpoint", "GaussianSkip", "Position", "Rotation", "SeparableSkip", "average_velocity"),
     "path": (
         "Discrete", "Linear", "Trigonometric", "VarianceExploding", "VariancePreserving",
         "data", "noise", "score", "v_prediction", "velocity",

@@ -89,13 +89,21 @@ def test_without_a_method_the_data_choose_it(tmp_path, arguments, settings):
         for name, options in (("chosen", arguments), ("given", {"method": method}), ("paper", {"method": "imf"}))
     )
     assert chosen["method"] == given["method"] != paper["method"] and chosen["method"]["name"] == "imf"
-    points, named = (
-        fm.training.read_config(train("checkerboard", tmp_path / f"points{len(options)}", **arguments, **options))
-        for options in ({}, {"method": "imf"})
-    )
-    assert points["method"] == named["method"]
-    assert "Stable" not in points["training"]["schedule"]["type"]
     assert "Stable" in chosen["training"]["schedule"]["type"] and "Stable" not in paper["training"]["schedule"]["type"]
+
+
+def test_points_have_their_own_method(tmp_path):
+    found = fm.training.read_config(train("checkerboard", tmp_path / "run", method_args={"diagonal": 0.5}))
+    assert (
+        found["method"]
+        == train("checkerboard", tmp_path / "same", method=fm.methods.lsd(diagonal=0.5)).config["method"]
+    )
+    assert "Stable" in found["training"]["schedule"]["type"]
+    with pytest.raises(ValueError, match="lsd has no argument 'power'"):
+        train("checkerboard", tmp_path / "no", method_args={"power": 0.5})
+    assert not (tmp_path / "no").exists()
+    names = {shape: fm.recipes.method_name(fm.data.as_data(torch.rand(9, *shape))) for shape in ((3,), (4,), (1, 8, 8))}
+    assert list(names.values()) == ["lsd", "imf", "imf"]
 
 
 def test_training_gives_the_weights_of_the_command(tmp_path):

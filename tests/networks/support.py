@@ -3,7 +3,7 @@
 import torch
 
 from flowmaps import networks as nets
-from flowmaps import path
+from flowmaps import outputs, path
 
 IMAGE = (2, 8, 8)
 CLASSES = 3
@@ -35,8 +35,18 @@ def scaled(**options):
     return nets.GaussianInput(mlp(**options), mean, variances, path.linear)
 
 
+def waves(**options):
+    return mlp(waves=5, frequency=0.5, **options)
+
+
+def ended(**options):
+    images = torch.randn(20, *IMAGE, generator=torch.Generator().manual_seed(6))
+    return nets.GaussianEndpoint(unet(**options), outputs.SeparableSkip.fit(images), path.linear)
+
+
 NETWORKS = {
-    "mlp": mlp, "concat_mlp": concat_mlp, "dit": dit, "unet": unet, "in_basis": rotated, "gaussian_input": scaled
+    "mlp": mlp, "mlp_with_waves": waves, "concat_mlp": concat_mlp, "dit": dit, "unet": unet, "in_basis": rotated,
+    "gaussian_input": scaled, "gaussian_endpoint": ended,
 }  # fmt: skip
 SINGLE_LAYER = {"concat_mlp"}  # sees the times in one layer only, which cannot be decoupled
 PLAIN_START = {"concat_mlp"}  # starts with torch's own initialisation, not at zero

@@ -79,10 +79,12 @@ def test_a_run_goes_on_with_its_own_sizes_on_another_device(tmp_path, monkeypatc
     data = images(3, 20, 20, n=8)
     monkeypatch.setattr(sizing, "sizes_for", lambda *_, **__: Sizes(8, 1, 4))
     run = fm.experiments.train(data, method="meanflow", out=tmp_path / "run", **SMALL)
-    assert run.config["training"]["batch_size"] == 4 and run.config["flow"]["network"]["arguments"]["width"] == 8
+    network = sizing.inside(run.config["flow"]["network"])
+    assert run.config["training"]["batch_size"] == 4 and network["arguments"]["width"] == 8
     monkeypatch.setattr(sizing, "sizes_for", lambda *_, **__: Sizes())
     again = fm.experiments.train(data, method="meanflow", out=tmp_path / "run", resume=True, **SMALL)
     assert again.steps == 0
+    assert sizing.sizes_before(tmp_path / "run") == {"width": 8, "depth": 1, "batch_size": 4}
 
 
 @pytest.mark.parametrize("sides", [(36, 36), (34, 36), (33, 35), (37, 41)])
@@ -103,7 +105,8 @@ def test_latents_get_the_networks_of_images(kind, shape):
 
 
 def test_images_of_any_side_get_a_network():
-    assert fm.recipes.images(images(1, 33, 33), width=8, depth=1).network.shape == (1, 33, 33)
+    flow = fm.recipes.images(images(1, 33, 33), width=8, depth=1)
+    assert flow.network.network.shape == (1, 33, 33)
 
 
 @pytest.mark.parametrize("width", [8, 20, 64, 96, 100, 384, 768])

@@ -1,22 +1,14 @@
-"""Outputs: from the value that a network predicts to the average velocity V.
-
-An output is any function (value, x, s, t, path) -> V: the network's value and x of shape (B, ...), the times s and t as
-(B, 1, ..., 1), the path. `average_velocity` is the default.
-"""
+"""Predictions of a network, as average velocities."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .arguments import expect_tensor, finite, positive, shown, within
-from .exact import Gaussian, gaussian_average_velocity
-from .path import Path
-from .serialise import describable
+from ..arguments import positive, within
+from ..path import Path
 
 Output = Callable[[Tensor, Tensor, Tensor, Tensor, Path], Tensor]
 
@@ -149,93 +141,3 @@ class Rotation:
         outwards = (alpha * alpha_slope + sigma * sigma_slope) / squared
         around = (alpha * sigma_slope - sigma * alpha_slope) / squared.sqrt()
         return outwards * x + around * value
-
-
-@describable
-class GaussianSkip(nn.Module):
-    """The network predicts the rest V - V_G beside the average velocity V_G of a Gaussian fitted to the data.
-
-    Args:
-        mean: Mean of the data, (*shape).
-        variances: Variances along the principal axes.
-        basis: Principal axes.
-
-    Build it with `GaussianSkip.fit(x0)`. V_G is a closed form (`exact.gaussian_average_velocity`). It is right at large
-    times, and for the coarse statistics at all times.
-    """
-
-    mean: Tensor
-    variances: Tensor
-    basis: Tensor
-
-    def __init__(self, mean: Tensor, variances: Tensor, basis: Tensor) -> None:
-        super().__init__()
-        for name, value in (("mean", mean), ("variances", variances), ("basis", basis)):
-            expect_tensor(name, value)
-        size = mean.numel()
-        if tuple(variances.shape) != (size,) or tuple(basis.shape) != (size, size):
-            raise ValueError(
-                f"a Gaussian of {size} values needs variances ({size},) and a basis ({size}, {size}), got "
-                f"{tuple(variances.shape)} and {tuple(basis.shape)}"
-            )
-        for name, value in (("mean", mean), ("variances", variances), ("basis", basis)):
-            self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
-
-    @classmethod
-    def fit(cls, x0: Tensor, floor: float = 0.01) -> GaussianSkip:
-        """Fit the Gaussian to data.
-
-        Args:
-            x0: Data, (N, *shape).
-            floor: Smallest variance; it bounds the skip's slope near t = 0.
-
-        Returns:
-            The output, in the dtype of the data.
-        """
-        within(0, math.inf, floor=floor)
-        gaussian = Gaussian.fit(x0, floor=floor)
-        assert gaussian.basis is not None
-        return cls(gaussian.mean.to(x0.dtype), gaussian.variances.to(x0.dtype), gaussian.basis.to(x0.dtype))
-
-    def forward(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
-        """Average velocity V from the network's value."""
-        with torch.autocast(self.mean.device.type, enabled=False):
-            return gaussian_average_velocity(x, s, t, path, self.mean, self.variances, self.basis) + value
-
-
-@describable
-class Bounded(nn.Module):
-    """Another output with its denoised field clamped to the range of the data:  D <- clamp(D, low, high).
-
-    Args:
-        output: The other output, with average velocity V'.
-        low: Least value of the data.
-        high: Largest value of the data.
-        min_time: Source time below which nothing is clamped, for x is the data already.
-
-    Raises:
-        ValueError: low is not below high.
-
-    On the linear path V = (x - clamp(x - s V', low, high))/s. Where the clamp does not act, V = V'. At the true flow
-    map D is a weighted mean of E[x_0 | x_u] over the times u from t to s, so it lies in the range of the data. Values
-    at the edge of the range, such as the background of an image, come out exact.
-    """
-
-    def __init__(
-        self, output: Output = average_velocity, low: float = -1.0, high: float = 1.0, min_time: float = 1e-3
-    ) -> None:
-        super().__init__()
-        finite(low=low, high=high)
-        if not callable(output) or isinstance(output, type):
-            raise TypeError(f"an output is a function (value, x, s, t, path) -> V, got {shown(output)}")
-        if not low < high:
-            raise ValueError(f"the bounds of the data must be low < high, got {low} and {high}")
-        self.output, self.low, self.high = output, low, high
-        self.endpoint = Endpoint(min_time)  # for its linear relation of V, x and D
-
-    def forward(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
-        """Average velocity V from the network's value."""
-        V = self.output(value, x, s, t, path)
-        D = self.endpoint.field(V, x, s, t, path)
-        cut = self.endpoint.coefficients(s, t, path)[1] * (D.clamp(self.low, self.high) - D)
-        return V + torch.where(s < self.endpoint.min_time, torch.zeros_like(cut), cut)

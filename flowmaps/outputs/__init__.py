@@ -1,0 +1,16 @@
+"""Outputs: from the value that a network predicts to the average velocity V.
+
+An output is any function (value, x, s, t, path) -> V: the network's value and x of shape (B, ...), the times s and t as
+(B, 1, ..., 1), the path. `average_velocity` is the default.
+"""
+
+from __future__ import annotations
+
+from .bounds import Bounded
+from .gaussian import GaussianSkip
+from .predictions import Endpoint, Output, Position, Rotation, average_velocity
+from .separable import SeparableSkip
+
+__all__ = [
+    "Bounded", "Endpoint", "GaussianSkip", "Output", "Position", "Rotation", "SeparableSkip", "average_velocity",
+]  # fmt: skip
