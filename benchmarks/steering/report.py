@@ -13,14 +13,13 @@ from benchmarks.steering.inverse import DRAWS, IMAGES, PROBLEMS, SOLVERS, STD
 from benchmarks.steering.labels import BUDGETS, METHODS
 from benchmarks.tables import markdown
 from flowmaps.figures.style import figure, light
-from flowmaps.figures.words import plus_minus
+from flowmaps.figures.words import count, plus_minus
 
 Cell = Mapping[str, Any]
 DPS, MOST = "dps", 100
 STEERED = "steered sampler of 50 steps"
 CLOSE, COVERED = 0.02, (0.85, 0.95)
 """Marks: the loss of accuracy of one jump, and the range of the coverage."""
-PRIOR = "a Gaussian prior, in closed form"
 
 
 def read(out: Path, part: str) -> dict[str, Cell]:
@@ -73,7 +72,7 @@ def table_of_budgets(cells: Mapping[str, Cell]) -> str:
                 for one in found
             ]
             rows.append([method.title, *pairs])
-    return markdown(["recognised, Fréchet", *(f"{budget} calls" for budget in BUDGETS)], rows)
+    return markdown(["recognised, Fréchet", *(count(budget, "call") for budget in BUDGETS)], rows)
 
 
 def table_of_problem(cells: Mapping[str, Cell], problem: str) -> str:
@@ -116,7 +115,7 @@ def best_map(cells: Mapping[str, Cell], budget: int) -> str | None:
 def ahead(cells: Mapping[str, Cell], budget: int) -> list[str]:
     """Mark of a budget: the chosen flow-map steering against DPS, in accuracy and in distance."""
     name, other = best_map(cells, budget), cells.get(f"{DPS}-{budget}")
-    title = f"{budget} calls: flow-map steering ahead of DPS in accuracy and distance"
+    title = f"{count(budget, 'call')}: flow-map steering ahead of DPS in accuracy and distance"
     if name is None or other is None:
         return [title, "", "", "not measured" if budget >= METHODS[DPS].least else "DPS needs two calls"]
     cell = cells[f"{name}-{budget}"]
