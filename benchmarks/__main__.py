@@ -16,6 +16,7 @@ NAMES = (
     "checkerboard",
     "landscape",
     "steering_beds",
+    "steering",
 )
 LONG = ("one_step",)
 

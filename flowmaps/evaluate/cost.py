@@ -14,18 +14,33 @@ from torch import Tensor, nn
 
 @dataclass
 class Counter:
-    """The number of calls of a network so far."""
+    """The work of a network so far.
+
+    Attributes:
+        calls: Forward calls.
+        rows: Rows of all forward calls.
+        backward_rows: Rows of all backward passes through the network.
+    """
 
     calls: int = 0
+    rows: int = 0
+    backward_rows: int = 0
 
 
 @contextmanager
 def counting(network: nn.Module) -> Iterator[Counter]:
-    """Count all forward calls of `network` inside a `with` block."""
+    """Count all forward calls of `network` inside a `with` block, their rows, and the rows of its backward passes."""
     counter = Counter()
 
-    def count(*_: object) -> None:
+    def returned(gradient: Tensor) -> None:
+        counter.backward_rows += len(gradient)
+
+    def count(module: nn.Module, inputs: object, output: object) -> None:
         counter.calls += 1
+        if isinstance(output, Tensor) and output.ndim:
+            counter.rows += len(output)
+            if output.requires_grad:
+                output.register_hook(returned)
 
     handle = network.register_forward_hook(count)
     try:

@@ -21,7 +21,8 @@ from ..sampling.states import Condition, bound_to, by_name, check_noise, placed,
 from ..steps import Step, jump, named
 from .reward import Rewards, expect_reward, rewarded
 from .shared import copies, repeated
-from .smc import precise, systematic
+from .smc import systematic
+from .spread import precise
 from .values import Value
 
 

@@ -24,6 +24,7 @@ from .look import denoise, widened
 from .measurements import Likelihood
 from .reward import Rewards, expect_reward, rewarded, scaled
 from .shared import Shared
+from .spread import precise
 from .tilts import expect_value
 from .values import Gradient, Value, Valued, check_value, full, norm
 
@@ -304,11 +305,6 @@ def _shuffled(log_w: Tensor) -> Tensor:
     groups, n = log_w.shape
     order = torch.rand(log_w.shape, device=log_w.device).argsort(1)
     return (order + n * torch.arange(groups, device=log_w.device)[:, None]).flatten()
-
-
-def precise(value: Tensor) -> Tensor:
-    """Log-weights in double precision, where the device has it."""
-    return value.float() if value.device.type == "mps" else value.double()
 
 
 def default_value(reward: Rewards, k: float = 1.0) -> Value:

@@ -59,10 +59,11 @@ class Spread:
 
         if residual.shape[1] <= DENSE:
             unit = torch.eye(residual.shape[1]).to(residual)
-            if self.variance is not None and A.operator.linear:  # A A^T is the same for all rows
+            if self.variance is not None and A.operator.linear:  # A A^T is the same for all rows: one set of axes
                 gram = A.of_rows(len(unit))
-                product = self.variance.reshape(-1, 1, 1) * gram.forward(gram.adjoint(unit))
-                return _dense(residual, variance, variance * unit + product)
+                values, axes = torch.linalg.eigh(precise(gram.forward(gram.adjoint(unit)).detach()))
+                along = variance + self.variance.reshape(-1, 1) * values.clamp(min=0).to(residual)
+                return log_normal(residual @ axes.to(residual), along)
             return _dense(residual, variance, torch.stack([covariance(one.expand_as(residual)) for one in unit], 1))
         with torch.no_grad():
             u = conjugate_gradients(covariance, residual.detach(), ITERATIONS)
@@ -72,6 +73,11 @@ class Spread:
         z = z.expand(self.probes, *residual.shape)
         diagonal = torch.stack([(probe * covariance(probe)).mean(1) for probe in z]).mean(0).clamp(min=variance)
         return -0.5 * (square + residual.shape[1] * (2 * math.pi * diagonal).log())
+
+
+def precise(x: Tensor) -> Tensor:
+    """A tensor in double precision, where the device has it."""
+    return x.float() if x.device.type == "mps" else x.double()
 
 
 def _dense(residual: Tensor, variance: float, S: Tensor) -> Tensor:

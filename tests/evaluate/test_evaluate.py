@@ -110,7 +110,18 @@ def test_counting_sees_every_call():
     with counting(flow.network) as counter:
         sample(flow, torch.randn(5, 2), 3, step=steps.heun)
     flow(torch.randn(5, 2), 1.0, 0.0)
-    assert counter.calls == 6
+    assert (counter.calls, counter.rows, counter.backward_rows) == (6, 30, 0)
+
+
+def test_counting_sees_the_rows_of_backward_passes():
+    """One backward pass to the state through two calls, and none through a call without a gradient."""
+    flow, x = FlowMap(MLP(2, width=8, depth=1)), torch.randn(5, 2, requires_grad=True)
+    with counting(flow.network) as counter:
+        with torch.no_grad():
+            flow.velocity(x, 0.5)
+        many = flow.velocity(x, 0.5).repeat(3, 1)
+        torch.autograd.grad(flow.velocity(many, 0.2).sum(), x)
+    assert (counter.calls, counter.rows, counter.backward_rows) == (3, 25, 20)
 
 
 def test_a_gaussian_map_has_no_error():

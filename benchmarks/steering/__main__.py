@@ -1,0 +1,5 @@
+"""python -m benchmarks.steering"""
+
+from benchmarks.steering import main
+
+main()
