@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..data.class_names import listed
 from ..data.folder import folder_order_changed
-from ..serialise import differences, shown
+from ..serialise import NAMES, describe, differences, find, shown
 from .fingerprint import CONTENTS
 from .folder import Run, read_config
 
@@ -71,6 +72,7 @@ def compare(
         The differences that refuse, the ones that are only said, and among the first the ones of settings.
     """
     now = json.loads(json.dumps(now))
+    before = _completed(before, now)
     reordered = _reordered(before, now)
     if "class_names" not in before.get("data", {}):
         now = {**now, "data": {name: item for name, item in now.get("data", {}).items() if name != "class_names"}}
@@ -90,6 +92,23 @@ def compare(
     refused = reordered + found(left | SAID, same_places)
     settings = reordered + found(left | SAID | CONTENTS | {"contents"}, same_places)
     return refused, [line for line in everything if line not in refused], settings
+
+
+def _completed(then: Any, now: Any) -> Any:
+    """Give parts of flow maps that an earlier version wrote the defaults of the arguments that came later."""
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        return [_completed(*pair) for pair in zip(then, now, strict=True)]
+    if not (isinstance(then, Mapping) and isinstance(now, Mapping)):
+        return then
+    found = {name: _completed(item, now.get(name)) for name, item in then.items()}
+    kind, arguments = then.get("type"), now.get("arguments")
+    if kind in NAMES and kind == now.get("type") and isinstance(arguments, Mapping):
+        later = arguments.keys() - found.get("arguments", {}).keys()
+        defaults = inspect.signature(find(kind)).parameters
+        new = {name: defaults[name].default for name in later & defaults.keys()}
+        new = {name: describe(value) for name, value in new.items() if value is not inspect.Parameter.empty}
+        found["arguments"] = {**found.get("arguments", {}), **new}
+    return found
 
 
 def _reordered(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

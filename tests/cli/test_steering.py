@@ -48,6 +48,7 @@ def refused(capsys, run, *arguments):
     return text.partition("error: ")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "arguments"),
     [

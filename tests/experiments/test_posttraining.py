@@ -42,6 +42,7 @@ def digits(tmp_path_factory):
     return experiments.train("digits", steps=1, width=8, depth=1, batch_size=8, out=out, labels=False, **QUIET).folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, arguments, expected, near", [
     ("tilting", {"draws": 1, "steps": 1}, 0.5, 0.12), ("lmd", {}, 0.5, 0.08), ("filtered", {"n": 1000}, 0.5, 0.2),
     ("reward-backpropagation", {}, 0.25, 0.04),
@@ -61,6 +62,7 @@ def test_each_method_reaches_its_law(normal, tmp_path, method, arguments, expect
     assert change.steps == (1, 1) and 0.6 < change.effective < 0.95  # e^(-1/beta^2) = .78 in the limit
 
 
+@pytest.mark.slow
 def test_the_new_folder_is_a_run_like_any_other(normal, tmp_path):
     run = posttrain(normal, reward=height, beta=0.5, out=tmp_path / "run", **FAST)
     told = {"run": str(normal), "step": 1, "reward": "height", "classifier": None, "beta": 0.5, "method": "tilting"}
@@ -89,6 +91,7 @@ def test_the_map_of_the_data_is_no_truth_for_another_law(tmp_path):
     assert "map_error" not in experiments.evaluate(after, quick=True, n=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tilting", "filtered"])
 def test_a_resumed_run_has_the_numbers_of_one_without_a_break(digits, tmp_path, method):
     settings = {**FAST, "steps": 4, "checkpoint_every": 2, "keep": 9, "method": method}

@@ -28,7 +28,8 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(table):
-    return experiments.train(str(table), method="flow_matching", steps=150, out=table.parent / "run", **SHORT)
+    plan = {"method": "flow_matching", "network": "mlp", "steps": 150, **SHORT}
+    return experiments.train(str(table), out=table.parent / "run", **plan)
 
 
 def near(x, tolerance=0.15):

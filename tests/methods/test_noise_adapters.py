@@ -116,6 +116,7 @@ def test_the_gap_vanishes_for_a_linear_map():
     assert abs(-float(loss.value.detach()) - log_p) < 4 * float(rows.std()) / n**0.5
 
 
+@pytest.mark.slow
 def test_a_trained_adapter_is_near_the_best_gap():
     """Row 13: an adapter of all y, trained on measurements of data, within 0.02 nats of the best Gaussian's gap."""
     torch.manual_seed(0)
