@@ -2,8 +2,7 @@
 
     python examples/15_steering.py
 
-The map of eight Gaussians is steered by a noisy measurement, y = a.x0 + 0.2 n. The denoised state as look-ahead
-collapses; a likelihood widened by the uncertainty of x0 does not; particles correct the rest and estimate log p(y).
+Here y = a.x0 + 0.2 n. The denoised state as look-ahead collapses; a widened likelihood does not; particles are right.
 """
 
 import torch

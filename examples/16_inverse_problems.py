@@ -18,8 +18,7 @@ OPERATORS = {"inpainting": R.mask(KEPT), "deblurring": R.blur(0.8), "super-resol
 
 def main(out, steps=1000):
     data, std = fm.data.load("digits"), 0.05
-    method = fm.methods.imf(diagonal=0.75, times=fm.times.uniform_triangle(1e-3), power=0)
-    flow = trained(fm.recipes.small_images(data, width=128, depth=3), method, data, steps)
+    flow = trained(fm.recipes.small_images(data, width=128, depth=3), fm.recipes.method_for(data), data, steps)
     truth, noise, found = data.held_out(16).x0, torch.randn(256, *data.shape), {}
     with figure(light, 9, 4.6, out, ncols=4, width_ratios=[1, 4, 4, 4]) as (_, axes):
         images(axes[0], data.to_pixels(truth[:8]), 1, "truth\n")

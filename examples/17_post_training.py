@@ -27,8 +27,7 @@ def main(out, steps=1200):
     drawn = {"before": fm.sample(flow, noise)}
     for name, (method, data) in ways.items():
         drawn[name] = fm.sample(trained(copy.deepcopy(flow).requires_grad_(), method, data, steps // 2, 1e-3), noise)
-    law, _ = DATA.exact.tilted(fm.rewards.Linear(torch.tensor([1.0, 0.0]).double()))
-    drawn["the tilted law"] = law.sample(2000).float()
+    drawn["the tilted law"] = DATA.exact.tilted(fm.rewards.Linear(REWARD.c.double()))[0].sample(2000).float()
     with figure(light, 18, 3.8, out, ncols=len(drawn)) as (_, axes):
         for axis, (name, x) in zip(axes, drawn.items(), strict=True):
             dots(axis, x, f"{name}\nmean reward {REWARD(x).mean():.2f}")
