@@ -268,6 +268,7 @@ class Tiny(nn.Module):
         return self.last(F.silu(self.first(torch.cat([x, s, t], -1))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "net", "shape", "backend"),
     [

@@ -129,6 +129,7 @@ def test_exact_maps_reproduce_marginals_exactly(path, step, times, monkeypatch):
     assert found == (pytest.approx(mean, abs=1e-10), pytest.approx(variance, rel=1e-10))
 
 
+@pytest.mark.slow
 @ALL
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("end", [0.5, 0.1])

@@ -100,6 +100,7 @@ def content(path):
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files if file.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
 @pytest.mark.parametrize("name", WRITES)
 def test_a_write_that_does_not_fit_names_the_file_and_keeps_what_was_there(name, there, tmp_path):

@@ -88,6 +88,7 @@ def test_costs_are_what_is_counted(row):
     assert passes(method, flow, progress=0.5) == pytest.approx(row.shared, abs=0.06)
 
 
+@pytest.mark.slow
 @ROWS
 def test_costs_on_a_transformer(row):
     """The same on a DiT, to a few per cent: products of two moving factors, as in attention, have two terms in a

@@ -67,6 +67,7 @@ def tried(document, file, wrong, use, skipped=()):
     return bad, refusals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_each_entry_of_a_config_is_checked(wrong, stranger):
     def use():
