@@ -180,7 +180,7 @@ def filtered(
     """
     trained, device = task.reference.trained, task.reference.like.device
     count = jumps or (ODE_STEPS if trained is not None and not trained.jumps else 1)
-    task.say(f"Making {n * candidates:,} samples, of which {n:,} are kept ...")
+    task.say(f"Making {n * candidates:,} samples to keep {n:,} of them ...")
     kept = kept_of(
         task.reference, task.rows, lambda x0: task.reward(x0.to(device)), n, candidates=candidates,
         beta=None if best else task.beta, steps=count, step=steps.default(task.reference, count), seed=task.seed,

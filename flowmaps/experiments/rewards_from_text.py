@@ -123,7 +123,13 @@ def _given(path: Any) -> Classifier:
             f"there is no file {path} with a classifier: give a file of fm.evaluate.save_classifier, such as the "
             f"{CLASSIFIER} of a run folder, or leave the classifier out"
         )
-    return load_classifier(path)
+    try:
+        return load_classifier(path)
+    except ValueError:  # its advice is for the file of a run
+        raise ValueError(
+            f"{path} holds no classifier of flowmaps, or a damaged one: give a file of fm.evaluate.save_classifier, "
+            f"such as the {CLASSIFIER} of a run folder, or leave the classifier out"
+        ) from None
 
 
 def _own(run: Path, config: Mapping[str, Any], data: Data | None, say: Say) -> Classifier:

@@ -83,7 +83,7 @@ class SteeringMethod:
         draw: Function of a task.
         about: The method in words.
         steps: Usual number of steps.
-        needs: What it needs of a flow map, a key of NEEDS.
+        needs: The ability of a flow map that it takes, a key of NEEDS.
         weighs: Whether particles compete, and are weighted.
         measured: Whether it takes measurements alone.
     """
@@ -102,7 +102,7 @@ NEEDS = {
     "jumps": "jumps between any times",
     "samples": "samples",
 }
-"""What methods need of a flow map, in words."""
+"""Abilities of flow maps, in words."""
 
 
 def _restart(task: SteeringTask) -> dict[str, Any]:
@@ -169,7 +169,7 @@ USUAL = ("particles", "fmtt", "best_of")
 
 
 def abilities(flow: Any) -> set[str]:
-    """What a flow map can do: keys of NEEDS."""
+    """The abilities of a flow map: keys of NEEDS."""
     if isinstance(flow, GuidedVelocity):
         return {"samples", "velocity"}
     trained = flow.trained

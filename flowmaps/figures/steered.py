@@ -1,4 +1,4 @@
-"""Picture of steered samples: what was measured, the samples, their mean and their spread."""
+"""Picture of steered samples: the measurement, the samples, their mean and their spread."""
 
 from __future__ import annotations
 

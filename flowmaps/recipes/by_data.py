@@ -89,7 +89,7 @@ def method_for(data: Data, **changed: Any) -> Method:
     everything else it is improved MeanFlow with a learned weight of the interval, half of the times logit-normal and
     half uniform up to s = 1, and 75% of the rows on the diagonal. The learned weight evens out the intervals without
     the bias of an adaptive weight, whose minimum is no conditional mean. `docs/one_step.md` compares the methods, and
-    `docs/ablation.md` has the effect of each setting.
+    `docs/ablation.md` has the effects that are measured so far.
 
     Args:
         data: The data set.
