@@ -276,8 +276,8 @@ def weighted_diamond(
 
     The published weights have the denoised state in the place of the jump, and an approximation of log p_t(z); both
     are biased, and `look.renoise` has neither. Near t = 1 few draws have most of the weight, so that the exact weights
-    need many. Without `log_prob` the value does not vanish there, and in few steps samples can leave the data. Holderrieth et
-    al. 2026, arXiv 2602.05993.
+    need many. Without `log_prob` the value does not vanish there, and in few steps samples can leave the data.
+    Holderrieth et al. 2026, arXiv 2602.05993.
     """
     at_least(1 if by_gradient else 2, n=n)
     return tilted(step, value(reward, renoise(n, snr, log_prob)), gradient=full if by_gradient else free)
