@@ -24,11 +24,10 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)  # small matrices are faster on one core
     data = fm.data.load("digits")
-    flow = small_images(data)
-    method = fm.methods.imf(diagonal=0.75, times=fm.times.uniform_triangle(1e-3), power=0)
+    flow, method = small_images(data), fm.recipes.method_for(data)
     for _ in fm.train(
-        flow, method, data, seconds=options.seconds, labels=False, precision="bf16", out=options.out,
-        resume=(options.out / "config.json").exists(),
+        flow, method, data, seconds=options.seconds, schedule=fm.training.WarmUpStableDecay(), labels=False,
+        out=options.out, resume=(options.out / "config.json").exists(),
     ):  # fmt: skip
         pass
 
