@@ -42,7 +42,7 @@ __all__ = [
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
-    "student", "students", "steering", "rewards", "look",
+    "student", "students", "steering", "rewards", "look", "likelihood",
     "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
     "visualise",
 ]  # fmt: skip
@@ -54,6 +54,7 @@ _LAZY = {
     "experiments": ("experiments", None),
     "export": ("export", None),
     "fit": ("training", "fit"),
+    "likelihood": ("likelihood", None),
     "load": ("runs", "load"),
     "planning": ("recipes.planning", None),
     "look": ("steering.look", None),

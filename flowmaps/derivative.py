@@ -17,6 +17,7 @@ costs nothing. f returns a tensor or a tuple of tensors.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -160,6 +161,43 @@ def functorch(f: Function, inputs: Sequence[Tensor], tangents: Sequence[Any]) ->
         return _forward_mode(Dual, f, inputs, tangents)
     with sdpa_kernel(SDPBackend.MATH):  # torch's fused attention has no forward mode
         return torch.func.jvp(along, tuple(inputs[i] for i in moving), tuple(directions[i] for i in moving))  # type: ignore[return-value]
+
+
+def along_many(f: Function, x: Tensor, directions: Tensor, chunk: int = 16) -> tuple[Tensor, Tensor]:
+    """Value of a function of a state, and its derivatives along several directions.
+
+    Directions that are computed together share the value: K of them cost 1 + K forward passes, and not 2 K.
+
+    Args:
+        f: Function of the state, (B, ...) -> (B, ...).
+        x: The state, (B, ...).
+        directions: The directions, (K, B, ...) or (K, 1, ...).
+        chunk: Number of directions at a time, by `torch.func`. 1 takes `jvp`, which follows more networks.
+
+    Returns:
+        The value, of x's shape, and the derivatives, (K, B, ...). No gradient flows through the derivatives.
+
+    Raises:
+        RuntimeError: `torch.func` cannot follow the function.
+    """
+    wide = directions.expand(len(directions), *x.shape)
+    if chunk == 1 or len(wide) == 1:
+        found = [jvp(f, (x,), (one,)) for one in wide]
+        return found[0][0], torch.stack([slope for _, slope in found])
+
+    def along(direction: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(f, (x,), (direction,))  # type: ignore[return-value]
+
+    together = torch.func.vmap(along, out_dims=(None, 0))  # type: ignore[arg-type]
+    try:
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # attention runs unfused, as in `functorch`
+            found = [together(part) for part in wide.split(chunk)]
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"torch.func cannot compute several derivatives of this function together: take chunk=1 ({error})"
+        ) from error
+    return found[0][0], torch.cat([slopes for _, slopes in found])
 
 
 def finite_difference(h: float = 1e-2, central: bool = True, around: Callable = keep) -> Derivative:

@@ -1,0 +1,140 @@
+"""The log-density by jumps: any invertible composition of jumps is a normalising flow.
+
+log p_N(x_0) = log N(z) + sum log |det dF/dx|,   from x_0 to z, one term for each jump
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..arguments import at_least
+from ..sampling.grid import ascending
+from ..steps import Step, jump, named
+from ..velocity.divergence import jacobian
+from .result import LogProb, log_noise
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """Log-densities by jumps; see `jumps`."""
+
+    times: tuple[float, ...] = (0.0, 1.0)
+    step: Step = jump
+    chunk: int = 16
+
+    def __call__(self, flow: Any, x0: Tensor) -> LogProb:
+        """Log-densities of rows under the inverse of the jumps from data to noise.
+
+        Args:
+            flow: The flow map, its condition bound.
+            x0: Rows, (B, ...).
+
+        Returns:
+            The log-densities, NaN in rows where a jump folds space.
+
+        Raises:
+            ValueError: The map was not trained on jumps from data to noise.
+        """
+        refuse_untrained(flow, self.times, self.step)
+        x, change, folded, _ = stepped(flow, x0, self.times, self.step, self.chunk)
+        warn_of_folds(folded, "from data to noise")
+        value = torch.where(folded == 0, log_noise(flow, x) + change, torch.nan)
+        return LogProb(value, x, passes=(len(self.times) - 1) * (1 + x0[0].numel()), folded=folded)
+
+
+def stepped(
+    flow: Any, x: Tensor, times: Sequence[float], step: Step, chunk: int = 16
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Follow steps, and add up the log-determinants of their Jacobians.
+
+    Args:
+        flow: The flow map.
+        x: States at the first time, (B, ...).
+        times: The times.
+        step: A deterministic step.
+        chunk: Number of derivatives at a time.
+
+    Returns:
+        The last states, the sums of log |det|, (B,), the number of steps of each row without a positive determinant,
+        (B,), and the determinants' logarithms of each step.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    change, folded = (
+        torch.zeros(len(x), dtype=wide, device=x.device),
+        torch.zeros(len(x), dtype=torch.long, device=x.device),
+    )
+    logarithms = []
+    for s, t in pairwise(times):
+        x, slopes = jacobian(functools.partial(_stepped, flow, step, s, t), x, chunk)
+        sign, logarithm = torch.linalg.slogdet(slopes.to(wide))
+        change, folded = change + logarithm, folded + (sign <= 0)
+        logarithms.append(logarithm)
+    return x, change, folded, logarithms
+
+
+def _stepped(flow: Any, step: Step, s: float, t: float, x: Tensor) -> Tensor:
+    """A step as a function of its state."""
+    return step(flow, x, s, t)
+
+
+def refuse_untrained(flow: Any, times: Sequence[float], step: Step) -> None:
+    """Refuse jumps that a map was never trained on, in the direction of the times."""
+    if step is not jump:
+        return
+    for s, t in pairwise(times):
+        knows = getattr(flow, "knows", None)
+        if knows is not None and not knows(s, t):
+            raise ValueError(
+                f"this partial flow map has no jump from s = {s:g} to t = {t:g}: its density by jumps needs the way "
+                "from data to noise. likelihood.sample gives the log-densities of its own samples, along with them"
+            )
+        trained = getattr(flow, "trained", None)
+        if trained is not None and (reason := trained.warning_of_times(s, t)) is not None:
+            raise ValueError(f"{reason}; log-densities of its own samples come from likelihood.sample, along with them")
+
+
+def warn_of_folds(folded: Tensor, way: str) -> None:
+    """Say in how many rows jumps fold space."""
+    rows = int((folded > 0).sum())
+    if rows:
+        warnings.warn(
+            f"the jumps {way} have a determinant that is not positive in {rows} of {len(folded)} rows: they fold space "
+            "there, so these rows have no density, and their value is NaN. Take more steps, or train the map to be "
+            "invertible (fm.methods.falcon)",
+            stacklevel=3,
+        )
+
+
+def jumps(
+    steps: int | None = None, *, times: Sequence[float] | None = None, step: Step | str = jump, chunk: int = 16
+) -> Jumps:
+    """Estimator: jumps from data to noise as a normalising flow, with the log-determinant of each.
+
+        log p_N(x_0) = log N(z) + sum log |det dF/dx|
+
+    The density is the one of the law that the *inverse* of these jumps makes from noise, and it is exact for that law:
+    E over its samples of p/p_N is 1. A sum of divergences would not have this property.
+
+    Args:
+        steps: Number of equal jumps. None: 1.
+        times: Times of the states instead, from data to noise.
+        step: Deterministic step, or its name: a jump, or `steps.heun` of a velocity.
+        chunk: Number of derivatives at a time; each jump has one for each value of a row. 1 for networks that
+            `torch.func` cannot follow.
+
+    Returns:
+        The estimator. FALCON: Rehman et al. 2025, arXiv 2512.09914.
+
+    Raises:
+        ValueError: The times go from noise to data, or lie outside [0, 1].
+    """
+    at_least(1, chunk=chunk)
+    return Jumps(tuple(ascending(steps, times)), named(step), chunk)

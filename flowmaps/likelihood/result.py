@@ -1,0 +1,68 @@
+"""Log-densities, and the interface of their estimators."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..arguments import brief_repr
+from ..path import Path, linear
+
+PURE = 0.01
+"""Share of the data at t = 1, relative to the noise, above which the density of the noise is said to be approximate."""
+
+
+@dataclass(frozen=True)
+class LogProb:
+    """Log-density of each row.
+
+    Attributes:
+        value: The log-density in nats, (B,), in the units of the data. NaN in rows without a density, see `folded`.
+        noise: The noise that a row leads to, (B, ...). None: the estimator follows no path.
+        standard_error: Standard error of each value over probes or draws, (B,). None: the estimator is deterministic,
+            or has a single probe.
+        passes: Forward passes of the network for one row; a derivative that shares the value counts as one.
+        folded: Number of steps of each row whose Jacobian has no positive determinant, (B,). The map is no invertible
+            map there, so the row has no density. None: the estimator computes no determinants.
+    """
+
+    value: Tensor
+    noise: Tensor | None = None
+    standard_error: Tensor | None = None
+    passes: int = 0
+    folded: Tensor | None = None
+
+    __repr__ = brief_repr
+
+
+Estimator = Callable[[Any, Tensor], LogProb]
+"""(flow with its condition bound, standardised rows x0) -> their log-densities as standardised rows."""
+
+
+def log_noise(flow: Any, z: Tensor) -> Tensor:
+    """Log-density N(z; 0, sigma(1)^2 I) of noise.
+
+    Args:
+        flow: The flow, whose path has the standard deviation.
+        z: Noise, (B, ...).
+
+    Returns:
+        Nats, (B,). A path that keeps more than `PURE` of the data at t = 1 warns.
+    """
+    path: Path = getattr(flow, "path", linear)
+    one = torch.ones((), dtype=torch.float64)
+    std, kept = float(path.sigma(one)), float(path.alpha(one))
+    if kept > PURE:
+        warnings.warn(
+            f"on this path the state at t = 1 is {kept:.3g} x0 + {std:.3g} eps, and not noise alone: log-densities "
+            f"take it as N(0, {std:.3g}^2), an approximation that is good where the data are small beside {std:.3g}",
+            stacklevel=2,
+        )
+    flat = z.flatten(1).to(torch.promote_types(z.dtype, torch.float32))
+    return -0.5 * (flat / std).square().sum(1) - flat.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
