@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,12 @@ from torch import Tensor
 
 from ..arguments import at_least, brief_repr, expect_floating
 from ..flow_map import like_weights
-from ..sampling import Condition, by_name, placed, restored, rows_of
+from ..sampling import Condition, placed, restored
 from ..sampling.grid import descending
-from ..sampling.states import bound_to, check_noise
-from ..steps import Step, jump, named
-from ..units import units_of
-from .jumps import refuse_untrained, stepped, warn_of_folds
-from .log_prob import ROWS, scale_of
+from ..sampling.states import bound_to_rows, check_noise, conditions_of
+from ..steps import Step, jump
+from .jumps import deterministic, refuse_untrained, stepped, warn_of_folds
+from .log_prob import batches, check_result, check_states, scale_of
 from .result import log_noise
 
 
@@ -27,6 +27,7 @@ def sample(
     noise: Tensor,
     steps: int | None = None,
     *,
+    times: Sequence[float] | None = None,
     step: Step | str = jump,
     condition: Condition = None,
     chunk: int = 16,
@@ -36,12 +37,14 @@ def sample(
 
         log p_N(x_0) = log N(z) - sum log |det dF/dx|,   from z to x_0, one term for each step
 
-    It is the density of the law that these steps sample, exactly, whatever the quality of the map.
+    It is the density of the law that these steps sample, exactly, whatever the quality of the map, as long as the map
+    is invertible.
 
     Args:
         flow: A FlowMap, an exact distribution or a teacher.
         noise: Noise (B, ...), such as `fm.noise(flow, n)`.
         steps: Number of equal steps. None: 1.
+        times: Times of the states instead, from 1 to 0.
         step: Deterministic step, or its name.
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
         chunk: Number of derivatives at a time; each step has one for each value of a row.
@@ -52,26 +55,27 @@ def sample(
 
     Raises:
         TypeError: The noise is no tensor.
-        ValueError: The map was not trained on these jumps.
+        ValueError: The noise is empty or has another shape than the data of training, the map was not trained on these
+            jumps, the step is random, or the times do not begin at 1.
+        FloatingPointError: The result of a row is not finite.
     """
     check_noise(noise)
-    times, step, like, units = descending(steps, None), named(step), like_weights(flow), units_of(flow)
-    refuse_untrained(flow, times, step)
-    z = placed(like, noise)
-    conditions = {name: placed(like, value) for name, value in by_name(condition).items()}
-    size = batch_size or max(1, ROWS // max(1, z[0].numel()))
-    samples, logarithms, folds = [], [], []
-    for start in range(0, len(z), size):
-        rows = slice(start, start + size)
-        bound = bound_to(flow, {name: rows_of(value, rows) for name, value in conditions.items()}, len(z[rows]))
-        x, change, folded, _ = stepped(bound, z[rows], times, step, chunk)
-        samples.append(x)
-        logarithms.append(torch.where(folded == 0, log_noise(flow, z[rows]) - change, torch.nan))
-        folds.append(folded)
-    warn_of_folds(torch.cat(folds), "from noise to data")
-    x = torch.cat(samples)
-    change_of_units = 0.0 if units is None else scale_of(units, x.shape[1:])
-    return restored(flow, x, 0.0), torch.cat(logarithms) + change_of_units
+    check_states("noise", flow, noise)
+    at_least(1, chunk=chunk)
+    grid, step = descending(steps, times), deterministic(step)
+    if grid[0] != 1:
+        raise ValueError(f"the times must begin at 1, where the density of the noise is known, got {grid[0]:g}")
+    refuse_untrained(flow, grid, step)
+    change_of_units, z = scale_of(flow, noise), placed(like_weights(flow), noise)
+    conditions, parts = conditions_of(flow, condition, len(z)), []
+    for rows in batches(z, batch_size):
+        x, change, folded = stepped(bound_to_rows(flow, conditions, z, rows), z[rows], grid, step, chunk)
+        value = torch.where(folded == 0, log_noise(flow, z[rows]) - change, torch.nan)
+        parts.append((x, value, folded))
+    x, value, folded = (torch.cat(part) for part in zip(*parts, strict=True))
+    warn_of_folds(folded, "from noise to data")
+    check_result(value, folded)
+    return restored(flow, x, grid[-1]), value + change_of_units
 
 
 @dataclass(frozen=True)
