@@ -21,8 +21,8 @@ DETACHING = (Tensor.detach, torch.detach, Tensor.numpy, Tensor.data.__get__)  # 
 """Operations that return the value of a state without its derivative."""
 LOST = (
     "the derivative of this function in its state is lost on the way: it detaches the state or a result of it, as the "
-    "gradient of a reward, a frozen teacher and inference mode do. Take fm.likelihood.differences(), which needs no "
-    "derivative"
+    "gradient of a reward, a frozen teacher and inference mode do. For a velocity take "
+    "fm.likelihood.ode(fm.likelihood.differences()), which needs no derivative"
 )
 
 

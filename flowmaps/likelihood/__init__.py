@@ -12,7 +12,7 @@
 nats for images of whole levels, whose gaps `dequantised` fills.
 """
 
-from ..velocity.divergence import Differences, Divergence, Exact, Hutchinson
+from ..velocity.divergence import Differences, Divergence, ExactTrace, Hutchinson
 from .bound import Bound, bound
 from .jumps import Jumps, jumps
 from .levels import bits_per_dim, dequantised
@@ -23,11 +23,11 @@ from .sampling import Weighted, importance, sample
 from .solvers import adaptive, euler, grid, heun, rk4
 
 differences = Differences
-exact = Exact
+exact = ExactTrace
 hutchinson = Hutchinson
 
 __all__ = [
-    "Bound", "Differences", "Divergence", "Estimator", "Exact", "Hutchinson", "Jumps", "LogProb", "Ode", "Weighted",
+    "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Hutchinson", "Jumps", "LogProb", "Ode", "Weighted",
     "adaptive", "bits_per_dim", "bound", "dequantised", "differences", "euler", "exact", "grid", "heun", "hutchinson",
     "importance", "jumps", "log_prob", "ode", "rk4", "sample",
 ]  # fmt: skip

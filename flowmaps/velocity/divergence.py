@@ -50,7 +50,7 @@ class Divergence(Protocol):
 
 
 @dataclass(frozen=True)
-class Exact:
+class ExactTrace:
     """The exact divergence: the derivative along each of the D coordinates of a row.
 
     It costs 1 + D forward passes, because derivatives that are computed together share the value of the network.
@@ -208,7 +208,7 @@ def random_signs(count: int, x: Tensor) -> Tensor:
 
 def usual(values: int) -> Divergence:
     """The exact divergence for rows of at most `EXACT` values, else Hutchinson's estimate."""
-    return Exact() if values <= EXACT else Hutchinson()
+    return ExactTrace() if values <= EXACT else Hutchinson()
 
 
 def jacobian(function: Field, x: Tensor, chunk: int = 16) -> tuple[Tensor, Tensor]:
@@ -217,7 +217,7 @@ def jacobian(function: Field, x: Tensor, chunk: int = 16) -> tuple[Tensor, Tenso
     Args:
         function: Function of the state, (B, ...) -> (B, ...).
         x: States, (B, ...).
-        chunk: Number of coordinates at a time, as in `Exact`.
+        chunk: Number of coordinates at a time, as in `ExactTrace`.
 
     Returns:
         The value, of x's shape, and the Jacobian, (B, D, D): the derivative of output i in input j at [:, i, j].
