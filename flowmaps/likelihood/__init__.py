@@ -27,7 +27,7 @@ exact = ExactTrace
 hutchinson = Hutchinson
 
 __all__ = [
-    "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Hutchinson", "Jumps", "LogProb", "Ode", "Weighted",
-    "adaptive", "bits_per_dim", "bound", "dequantised", "differences", "euler", "exact", "grid", "heun", "hutchinson",
-    "importance", "jumps", "log_prob", "ode", "rk4", "sample",
+    "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Hutchinson", "Jumps", "LogProb", "Ode",
+    "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "differences", "euler", "exact", "grid", "heun",
+    "hutchinson", "importance", "jumps", "log_prob", "ode", "rk4", "sample",
 ]  # fmt: skip

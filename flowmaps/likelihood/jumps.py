@@ -80,7 +80,9 @@ def stepped(flow: Any, x: Tensor, times: Sequence[float], step: Step, chunk: int
     for s, t in pairwise(times):
         x, slopes = jacobian(functools.partial(_stepped, flow, step, s, t), x, chunk)
         sign, logarithm = torch.linalg.slogdet(slopes.to(wide))
-        change, folded = change + logarithm, folded + (sign <= 0)
+        known = slopes.isfinite().all(2).all(1)  # else the determinant is no number, which is no fold
+        change = torch.where(known, change + logarithm, torch.nan)
+        folded = folded + (known & (sign <= 0))
     return x, change, folded
 
 
