@@ -7,6 +7,7 @@
 - `merged(flow)`: an ordinary flow map with the additions merged into its weights
 """
 
+
 from ...arguments import install
 
 try:
