@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..arguments import at_least
 from ..sampling.grid import ascending
@@ -107,6 +107,11 @@ def refuse_untrained(flow: Any, times: Sequence[float], step: Step) -> None:
     """Refuse jumps that a map was never trained on, in the direction of the times."""
     if step is not jump:
         return
+    if isinstance(flow, nn.Module) and type(flow).forward is nn.Module.forward:
+        raise TypeError(
+            f"a {type(flow).__name__} has a velocity but no jumps: take likelihood.ode(), or steps of the velocity, "
+            "step='heun'"
+        )
     for s, t in pairwise(times):
         knows = getattr(flow, "knows", None)
         if knows is not None and not knows(s, t):

@@ -1,10 +1,12 @@
 """Divergences against autograd, the variances of probes against their formulas, and functions that lose derivatives."""
 
+import warnings
+
 import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.derivative import along_many
+from flowmaps.derivative import along_many, warn_of_one_by_one
 from flowmaps.velocity.divergence import jacobian
 from tests.likelihood.beds import LAW, draws, standard_error
 
@@ -188,18 +190,27 @@ def test_a_detached_constant_is_no_lost_derivative():
         torch.testing.assert_close(found[:, 0], torch.full((3,), 4.0, dtype=torch.float64))
 
 
-def test_a_network_that_torch_func_cannot_follow_says_chunk_1():
-    """Dropout in training draws numbers: together it is refused; one after another all derivatives share a mask."""
+def test_a_network_that_torch_func_cannot_follow_is_followed_one_by_one():
+    """Dropout in training draws numbers, which all derivatives share."""
     drop = torch.nn.Dropout(0.5)
     x = torch.ones(50, 2, dtype=torch.float64)
-    with pytest.raises(RuntimeError, match="chunk=1"):
-        L.exact()(drop, x, L.exact().draw(x))
-    value, slope = jacobian(drop, x, chunk=1)
-    torch.testing.assert_close(slope.diagonal(dim1=1, dim2=2), value)
+    warn_of_one_by_one.cache_clear()
+    with pytest.warns(UserWarning, match="chunk=1"):
+        found = jacobian(drop, x)
+    for value, slope in (found, jacobian(drop, x, chunk=1)):
+        torch.testing.assert_close(slope.diagonal(dim1=1, dim2=2), value)
+        assert 0.2 < float((value == 0).double().mean()) < 0.8
     drop.eval()
     for chunk in (1, 16):
         value, slope = jacobian(drop, x, chunk)
         torch.testing.assert_close(slope.diagonal(dim1=1, dim2=2), value)
+
+
+def test_an_error_of_the_network_itself_is_shown():
+    x = draws(3)
+    with warnings.catch_warnings(), pytest.raises(RuntimeError, match="mat1 and mat2|must match|size"):
+        warnings.simplefilter("error")
+        L.exact()(lambda x: x @ torch.ones(3, 3, dtype=x.dtype), x, L.exact().draw(x))
 
 
 def test_signs_have_the_state_s_dtype_and_the_seed_of_torch():

@@ -8,7 +8,6 @@
 `folder` is the folder of a pipeline, a name on the Hugging Face hub, or a loaded pipeline.
 """
 
-
 from ...arguments import install
 
 try:

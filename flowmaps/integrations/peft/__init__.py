@@ -7,7 +7,6 @@
 - `merged(flow)`: an ordinary flow map with the additions merged into its weights
 """
 
-
 from ...arguments import install
 
 try:
