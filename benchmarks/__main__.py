@@ -17,6 +17,7 @@ NAMES = (
     "landscape",
     "steering_beds",
     "steering",
+    "likelihood_beds",
 )
 LONG = ("one_step",)
 
