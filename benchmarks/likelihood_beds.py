@@ -104,6 +104,12 @@ def table(found: dict[str, Any]) -> str:
     rows.append(["`jumps(n)` of a trained map", *(shown(found["trained"][str(n)]) for n in CALLS)])
     ode, own = found["reference"]["ode"]["mean"], found["reference"]["trained ode"]["mean"]
     text = f"The usual ODE, 200 calls, has {ode:.1e} with the exact velocity, and {own:.3f} with the trained map's own."
+    shares = [f"{found['weights'][str(n)]['ess']:.2f}" for n in CALLS]
+    each = [f"{found['weights'][str(n)]['mean']:.3f} ± {found['weights'][str(n)]['stderr']:.3f}" for n in CALLS]
+    text += (
+        f" The trained map's own samples by {', '.join(map(str, CALLS))} jumps have effective shares of "
+        f"{', '.join(shares)}, and mean weights of {', '.join(each)}, where 1 is right."
+    )
     return f"{markdown(['by, n calls', *(f'n = {n}' for n in CALLS)], rows)}\n\n{text}"
 
 

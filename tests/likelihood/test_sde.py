@@ -18,7 +18,7 @@ EPS = 1e-3
 
 
 def covariances(J, T=1.0, steps=400):
-    """The covariance S(t) of delta / e on a grid of times: dS/dt = J S + S J^T + 1. J is a matrix or a function of t."""
+    """The covariance S(t) of delta / e on a grid of times: dS/dt = J S + S J^T + 1, J a matrix or a function of t."""
     rate_of = J if callable(J) else lambda t: J
     one = torch.eye(2, dtype=torch.float64)
 
@@ -73,7 +73,7 @@ def test_two_runs_with_and_without_noise_have_this_distance():
 
 
 def test_the_distance_prefers_expanding_directions():
-    """Normalised by |delta|^2, the estimate of the trace -1 is right for short times and 1.61 for long ones."""
+    """Normalised by |delta|^2, the estimate of the trace -1 is right for short times alone."""
 
     def estimate(T):
         S = exact_covariance(T)
@@ -81,8 +81,8 @@ def test_the_distance_prefers_expanding_directions():
 
     assert estimate(1e-4) == pytest.approx(-1, abs=1e-3)
     assert estimate(20.0) == pytest.approx(2.0, abs=1e-3)  # twice the largest eigenvalue
-    assert any(estimate(T) == pytest.approx(1.61, abs=0.02) for T in (1.5, 1.6, 1.7, 1.8, 1.9, 2.0))
-    assert estimate(1.0) > 0
+    for T, number in ((0.01, -0.95), (0.1, -0.54), (1.0, 1.61)):
+        assert estimate(T) == pytest.approx(number, abs=0.005)
 
 
 def test_whitening_repairs_it():
@@ -106,7 +106,7 @@ def whitened(J, T=1.0, start=0.1, steps=3600):
 
 
 def test_the_integral_of_the_trace_follows_from_the_covariance():
-    """To 2e-9, also for a Jacobian that changes: the one along a path of the mixture, so that log p follows."""
+    """Also for a Jacobian that turns and grows in time. No derivative of the flow is taken but its covariance."""
     assert whitened(J) == pytest.approx(0.9 * float(J.trace()), abs=1e-6)
 
     def turning(t):
@@ -156,7 +156,7 @@ def along_the_reverse_equation(law, n, steps, seed=0):
 
 
 def test_the_ito_form_converges_slowly():
-    """Its error is that of the discretisation: half the spread at four times the steps, sd .4 at 2000 steps."""
+    """Its error is that of the discretisation: half the spread at four times the steps, sd .27 at 2000 steps."""
     law = on(fm.path.VariancePreserving())
     errors = {}
     for steps in (250, 1000):
