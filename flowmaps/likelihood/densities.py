@@ -11,14 +11,18 @@ from torch import Tensor
 
 from ..arguments import at_least, expect_finite, expect_floating, given, refuse_factory, shown
 from ..flow_map import like_weights
+from ..path import linear
 from ..sampling import Condition, placed
 from ..sampling.states import bound_to_rows, conditions_of
 from ..units import units_of
 from .by_ode import ode
-from .result import Estimator, LogProb
+from .result import Estimator, LogProb, warn
 
 VALUES = 2**16
 """Number of values that an estimator computes at a time by default; each has derivatives beside it."""
+
+FAR = 6.0
+"""Root mean square of a row of noise, in standard deviations, above which its data are said to be out of range."""
 
 
 @torch.no_grad()
@@ -64,6 +68,7 @@ def log_prob(
     parts = [estimator(bound_to_rows(flow, conditions, x, rows), x[rows]) for rows in batches(x, batch_size)]
     found = joined(parts, change)
     check_result(found.value, found.folded)
+    warn_of_range(flow, found.noise)
     return found
 
 
@@ -129,6 +134,21 @@ def check_states(name: str, flow: Any, x: Any) -> None:
     if trained is not None and tuple(x.shape[1:]) != tuple(trained):
         raise ValueError(
             f"this flow map was trained on rows of shape {tuple(trained)}, and {name} has {tuple(x.shape[1:])}"
+        )
+
+
+def warn_of_range(flow: Any, noise: Tensor | None) -> None:
+    """Say that most rows lead to noise that sampling never starts from, as data in other units do."""
+    if noise is None:
+        return
+    std = float(getattr(flow, "path", linear).sigma(torch.ones((), dtype=torch.float64)))
+    size = noise.flatten(1).float().square().mean(1).sqrt() / std
+    far = int((size > FAR).sum())
+    if 2 * far > len(size):  # the points of a grid may leave the data in part
+        warn(
+            f"{far} of {len(size)} rows lead to noise of up to {float(size.max()):.3g} standard deviations, where a "
+            "sample starts from about 1: they lie far outside of the data of training. Images are expected in [-1, 1], "
+            "and other data in the units of training"
         )
 
 

@@ -370,6 +370,18 @@ def test_wrong_batch_sizes_are_refused():
             L.log_prob(LAW, draws(3), batch_size=size)
 
 
+def test_data_out_of_the_range_of_training_are_named():
+    """Images from 0 to 255, or rows in other units: they lead to noise that no sample starts from."""
+    model = fm.exact.Gaussian(torch.zeros(1, 4, 4), 0.5)
+    images = 0.5 * randn(5, 1, 4, 4)
+    for by in (L.ode(steps=5), L.jumps(chunk=1)):
+        with pytest.warns(UserWarning, match=r"5 of 5 rows lead to noise.*\[-1, 1\]"):
+            L.log_prob(model, 127.5 * (images + 1), by=by)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            L.log_prob(model, images, by=by)
+
+
 def test_a_velocity_that_is_not_finite_is_named():
     class Broken:
         def velocity(self, x, t):
