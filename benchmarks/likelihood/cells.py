@@ -28,8 +28,8 @@ UNIFORM = fm.times.uniform_triangle(1e-3, 1.0)
 
 MAPS: dict[str, tuple[str, Callable[[], fm.Method]]] = {
     "flow_matching": ("flow matching", lambda: fm.methods.flow_matching(times=UNIFORM)),
-    "joint": ("joint map (f2d2)", fm.methods.f2d2),
-    "falcon": ("invertible map (falcon)", fm.methods.falcon),
+    "joint": ("joint map (f2d2)", lambda: fm.methods.f2d2()),
+    "falcon": ("invertible map (falcon)", lambda: fm.methods.falcon()),
 }
 """Title and method of each map."""
 
