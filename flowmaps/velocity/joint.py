@@ -200,7 +200,7 @@ class JointTeachers:
         Raises:
             ValueError: It is a conditional velocity that is changed, such as a guided one.
         """
-        inner = teacher.teacher if isinstance(teacher, Checked) else teacher
+        inner = teacher.teacher if type(teacher) is Checked else teacher
         if joint_network(inner) is not None:
             return Packed(inner, self.shape, self.scale)
         if isinstance(teacher, Conditional):
