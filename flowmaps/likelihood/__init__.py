@@ -7,12 +7,17 @@
 - `joint(steps)`: a flow map of the state and its log-density, a `Joint` map (F2D2).
 - `bound(draws)`: the variational bound of the denoiser, an equality for the exact one.
 
+`joint_map` gives a flow map the head that `joint` reads, and `gap` compares it with the ODE. `invertibility` watches
+the determinants and the cycle error that `jumps` rely on.
+
 `sample` draws together with log-densities, `importance` weighs draws against an energy, and `bits_per_dim` converts
 nats for images of whole levels, whose gaps `dequantised` fills.
 """
 
 from ..velocity.divergence import Divergence, Exact, Hutchinson
 from .bound import Bound, bound
+from .invertible import Invertibility, invertibility
+from .joint import Gap, Joint, gap, joint, joint_map
 from .jumps import Jumps, jumps
 from .levels import bits_per_dim, dequantised
 from .log_prob import log_prob
@@ -25,7 +30,7 @@ exact = Exact
 hutchinson = Hutchinson
 
 __all__ = [
-    "Bound", "Divergence", "Estimator", "Exact", "Hutchinson", "Jumps", "LogProb", "Ode", "Weighted", "adaptive",
-    "bits_per_dim", "bound", "dequantised", "euler", "exact", "grid", "heun", "hutchinson", "importance", "jumps",
-    "log_prob", "ode", "rk4", "sample",
+    "Bound", "Divergence", "Estimator", "Exact", "Gap", "Hutchinson", "Invertibility", "Joint", "Jumps", "LogProb",
+    "Ode", "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "euler", "exact", "gap", "grid", "heun",
+    "hutchinson", "importance", "invertibility", "joint", "joint_map", "jumps", "log_prob", "ode", "rk4", "sample",
 ]  # fmt: skip

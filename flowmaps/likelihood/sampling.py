@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, brief_repr, expect_floating
+from ..arguments import at_least, brief_repr, expect_floating, shown
 from ..flow_map import like_weights
 from ..sampling import Condition, by_name, placed, restored, rows_of
 from ..sampling.grid import descending
 from ..sampling.states import bound_to, check_noise
 from ..steps import Step, jump, named
 from ..units import units_of
+from .joint import followed
 from .jumps import refuse_untrained, stepped, warn_of_folds
 from .log_prob import ROWS, scale_of
 from .result import log_noise
@@ -28,6 +29,7 @@ def sample(
     steps: int | None = None,
     *,
     step: Step | str = jump,
+    by: Literal["determinants", "head"] = "determinants",
     condition: Condition = None,
     chunk: int = 16,
     batch_size: int | None = None,
@@ -36,13 +38,15 @@ def sample(
 
         log p_N(x_0) = log N(z) - sum log |det dF/dx|,   from z to x_0, one term for each step
 
-    It is the density of the law that these steps sample, exactly, whatever the quality of the map.
+    It is the density of the law that these steps sample, exactly, whatever the quality of the map. The head of a joint
+    map gives it at the cost of the jumps alone, log N(z) - sum (t - s) D, but without this guarantee.
 
     Args:
         flow: A FlowMap, an exact distribution or a teacher.
         noise: Noise (B, ...), such as `fm.noise(flow, n)`.
         steps: Number of equal steps. None: 1.
         step: Deterministic step, or its name.
+        by: "determinants", one derivative for each value of a row, or the "head" of a joint map (`joint_map`).
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
         chunk: Number of derivatives at a time; each step has one for each value of a row.
         batch_size: Number of rows at a time. None: chosen by the size of a row.
@@ -51,10 +55,12 @@ def sample(
         The samples in the units of the flow, and their log-densities in nats, (B,), NaN where a step folds space.
 
     Raises:
-        TypeError: The noise is no tensor.
-        ValueError: The map was not trained on these jumps.
+        TypeError: The noise is no tensor, or the map has no head for `by="head"`.
+        ValueError: The map was not trained on these jumps, its head is untrained, or the head is asked for other steps
+            than jumps.
     """
     check_noise(noise)
+    check_choice(by, step)
     times, step, like, units = descending(steps, None), named(step), like_weights(flow), units_of(flow)
     refuse_untrained(flow, times, step)
     z = placed(like, noise)
@@ -64,7 +70,11 @@ def sample(
     for start in range(0, len(z), size):
         rows = slice(start, start + size)
         bound = bound_to(flow, {name: rows_of(value, rows) for name, value in conditions.items()}, len(z[rows]))
-        x, change, folded, _ = stepped(bound, z[rows], times, step, chunk)
+        if by == "head":
+            x, gained = followed(bound, z[rows], times)
+            change, folded = -gained, torch.zeros(len(x), dtype=torch.long, device=x.device)
+        else:
+            x, change, folded, _ = stepped(bound, z[rows], times, step, chunk)
         samples.append(x)
         logarithms.append(torch.where(folded == 0, log_noise(flow, z[rows]) - change, torch.nan))
         folds.append(folded)
@@ -72,6 +82,14 @@ def sample(
     x = torch.cat(samples)
     change_of_units = 0.0 if units is None else scale_of(units, x.shape[1:])
     return restored(flow, x, 0.0), torch.cat(logarithms) + change_of_units
+
+
+def check_choice(by: Any, step: Any) -> None:
+    """Raise ValueError for an unknown way to log-densities, and for a head beside steps that are no jumps."""
+    if by not in ("determinants", "head"):
+        raise ValueError(f"by= is 'determinants' or 'head', got {shown(by)}")
+    if by == "head" and named(step) is not jump:
+        raise ValueError("the head of a joint map knows the log-densities of jumps alone: leave step= out")
 
 
 @dataclass(frozen=True)
