@@ -27,12 +27,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .forward_mode import (
+    LOST,
     Detached,
     Dual,
     InPlace,
+    RefuseDetached,
     RefuseWrong,
     check,
     dual_number,
+    moves,
     primal,
     random_state,
     set_random_state,
@@ -179,23 +182,36 @@ def along_many(f: Function, x: Tensor, directions: Tensor, chunk: int = 16) -> t
 
     Raises:
         RuntimeError: `torch.func` cannot follow the function.
+        TypeError: The derivative is lost on the way, because the function detaches its state.
     """
     wide = directions.expand(len(directions), *x.shape)
+
+    def kept(x: Tensor) -> Tensor:
+        y = f(x)
+        if not moves(y):
+            raise TypeError(LOST)
+        return y
+
     if chunk == 1 or len(wide) == 1:
-        found = [jvp(f, (x,), (one,)) for one in wide]
+        found: list[tuple[Tensor, Tensor]] = []
+        with RefuseDetached():
+            for direction in wide:
+                with rewound(x.device) if len(found) + 1 < len(wide) else contextlib.nullcontext():
+                    found.append(jvp(kept, (x,), (direction,)))
         return found[0][0], torch.stack([slope for _, slope in found])
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.jvp(f, (x,), (direction,))  # type: ignore[return-value]
+        return torch.func.jvp(kept, (x,), (direction,))  # type: ignore[return-value]
 
     together = torch.func.vmap(along, out_dims=(None, 0))  # type: ignore[arg-type]
     try:
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        with RefuseDetached(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # attention runs unfused, as in `functorch`
             found = [together(part) for part in wide.split(chunk)]
     except RuntimeError as error:
         raise RuntimeError(
-            f"torch.func cannot compute several derivatives of this function together: take chunk=1 ({error})"
+            "torch.func cannot compute several derivatives of this function together: take chunk=1, or "
+            f"fm.likelihood.differences(), which needs no derivative ({error})"
         ) from error
     return found[0][0], torch.cat([slopes for _, slopes in found])
 

@@ -64,7 +64,8 @@ def solve(
         slopes = [first]
         for node, row in zip(_NODES[1:], _STAGES[1:], strict=True):
             slopes.append(rate(u + node * h, y + h * _combine(row, slopes)))
-        error = float((h * _combine(_ERROR, slopes)).detach().abs().max()) / (tolerance / 100)
+        with torch.no_grad():
+            error = float((h * _combine(_ERROR, slopes)).abs().max()) / (tolerance / 100)
         if error <= 1:
             y, u, first = y + h * _combine(_STAGES[-1], slopes), u + h, slopes[-1]
         h *= min(5.0, max(0.2, 0.9 * (error + 1e-12) ** -0.2))

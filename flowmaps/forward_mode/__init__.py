@@ -8,9 +8,9 @@ from . import rules as rules
 from .blocks import SCORES_PER_BLOCK
 from .dual import Detached, Dual, InPlace, primal, tangent
 from .tensor import check, dual_number
-from .whole import RefuseWrong, random_state, set_random_state, warn_of
+from .whole import LOST, RefuseDetached, RefuseWrong, moves, random_state, set_random_state, warn_of
 
 __all__ = [
-    "SCORES_PER_BLOCK", "Detached", "Dual", "InPlace", "RefuseWrong", "check", "dual_number", "primal",
-    "random_state", "set_random_state", "tangent", "warn_of",
+    "LOST", "SCORES_PER_BLOCK", "Detached", "Dual", "InPlace", "RefuseDetached", "RefuseWrong", "check", "dual_number",
+    "moves", "primal", "random_state", "set_random_state", "tangent", "warn_of",
 ]  # fmt: skip

@@ -8,12 +8,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
-from .dual import InPlace
+from .dual import Dual, InPlace
 
 WRONG = ("layer_norm", "batch_norm", "instance_norm", "linalg", "solve", "inverse")
 """Parts of the names of operations through whose `torch.func.jvp` torch 2.13 gives wrong gradients."""
+
+
+DETACHING = (Tensor.detach, torch.detach, Tensor.numpy, Tensor.data.__get__)  # type: ignore[attr-defined]
+"""Operations that return the value of a state without its derivative."""
+LOST = (
+    "the derivative of this function in its state is lost on the way: it detaches the state or a result of it, as the "
+    "gradient of a reward, a frozen teacher and inference mode do. For a velocity take "
+    "fm.likelihood.ode(fm.likelihood.differences()), which needs no derivative"
+)
 
 
 class RefuseWrong(TorchFunctionMode):
@@ -37,6 +47,21 @@ class RefuseWrong(TorchFunctionMode):
                 "method that stops its derivative (derivative=fm.derivative.detached)"
             )
         return func(*args, **(kwargs or {}))
+
+
+class RefuseDetached(TorchFunctionMode):
+    """Refuse the operations that lose a derivative without a word, such as `detach`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call an operation, unless it loses a derivative."""
+        if func in DETACHING and args and moves(args[0]):
+            raise TypeError(LOST)
+        return func(*args, **(kwargs or {}))
+
+
+def moves(x: Any) -> bool:
+    """Whether a value has a derivative, of dual numbers or of `torch.func`."""
+    return isinstance(x, Dual) or (isinstance(x, Tensor) and forward_ad.unpack_dual(x).tangent is not None)
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 `log_prob(flow, x0, by=...)` takes one of these estimators:
 
-- `ode(divergence, solver)`: the change of variables of the probability-flow ODE, with the exact trace or Hutchinson's.
+- `ode(divergence, solver)`: the change of variables of the probability-flow ODE, with the exact trace or Hutchinson's
+  estimate.
 - `jumps(steps)`: the jumps as a normalising flow, with the log-determinant of each (FALCON).
 - `joint(steps)`: a flow map of the state and its log-density, a `Joint` map (F2D2).
 - `bound(draws)`: the variational bound of the denoiser, an equality for the exact one.
@@ -14,7 +15,7 @@ the determinants and the cycle error that `jumps` rely on.
 nats for images of whole levels, whose gaps `dequantised` fills.
 """
 
-from ..velocity.divergence import Divergence, Exact, Hutchinson
+from ..velocity.divergence import Differences, Divergence, ExactTrace, Hutchinson
 from .bound import Bound, bound
 from .invertible import Invertibility, invertibility
 from .joint import Gap, Joint, gap, joint, joint_map
@@ -26,11 +27,13 @@ from .result import Estimator, LogProb
 from .sampling import Weighted, importance, sample
 from .solvers import adaptive, euler, grid, heun, rk4
 
-exact = Exact
+differences = Differences
+exact = ExactTrace
 hutchinson = Hutchinson
 
 __all__ = [
-    "Bound", "Divergence", "Estimator", "Exact", "Gap", "Hutchinson", "Invertibility", "Joint", "Jumps", "LogProb",
-    "Ode", "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "euler", "exact", "gap", "grid", "heun",
-    "hutchinson", "importance", "invertibility", "joint", "joint_map", "jumps", "log_prob", "ode", "rk4", "sample",
+    "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Gap", "Hutchinson", "Invertibility", "Joint",
+    "Jumps", "LogProb", "Ode", "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "differences",
+    "euler", "exact", "gap", "grid", "heun", "hutchinson", "importance", "invertibility", "joint", "joint_map",
+    "jumps", "log_prob", "ode", "rk4", "sample",
 ]  # fmt: skip

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from .. import path as paths
 from ..arguments import at_least, within
-from ..flow_map import check_velocity
 from ..path import Path, linear
-from .result import LogProb
+from .result import LogProb, expect_velocity
+
+LATEST = 1 - 1e-6
+"""Latest time of a draw: at t = 1 the rate of the noise level may be infinite, and there the integrand vanishes."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Bound:
 
         Raises:
             TypeError: The flow has no velocity.
-            ValueError: It is a partial map.
+            ValueError: It is a partial map, or its velocity was not trained.
         """
-        check_velocity(flow, "the variational bound follows the velocity")
+        expect_velocity(flow, "the variational bound follows the velocity")
         pairs = self.draws // 2
         means = torch.stack([self._pair(flow, x0, (k + torch.rand(len(x0))) / pairs) for k in range(pairs)])
         wide = torch.promote_types(x0.dtype, torch.float32)
@@ -54,7 +56,7 @@ class Bound:
 
     def _pair(self, flow: Any, x0: Tensor, u: Tensor) -> Tensor:
         """The integrand at one time of each row, averaged over a draw of noise and its opposite, (B,)."""
-        t = (self.start + (1 - self.start) * u).to(x0.device)
+        t = (self.start + (1 - self.start) * u).clamp(max=LATEST).to(x0.device)
         eps = torch.randn(x0.shape, dtype=x0.dtype).to(x0.device)
         return (1 - self.start) * (integrand(flow, x0, eps, t) + integrand(flow, x0, -eps, t)) / 2
 

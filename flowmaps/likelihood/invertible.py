@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, given
+from ..arguments import at_least
 from ..flow_map import like_weights
-from ..sampling import Condition, by_name, placed, rows_of
+from ..sampling import Condition, placed
 from ..sampling.grid import descending
-from ..sampling.states import bound_to, check_noise
+from ..sampling.states import bound_to_rows, check_noise, conditions_of
 from ..steps import jump
 from ..velocity.divergence import jacobian
 from .jumps import refuse_untrained
-from .log_prob import ROWS
+from .log_prob import batches, check_states
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,16 @@ def invertibility(
         ValueError: The map is partial, or was trained in one direction of time.
     """
     check_noise(noise)
-    at_least(1, chunk=chunk, **given(batch_size=batch_size))
+    check_states("noise", flow, noise)
+    at_least(1, chunk=chunk)
     times = descending(steps, None)
     for direction in (times, times[::-1]):
         refuse_untrained(flow, direction, jump)
     z = placed(like_weights(flow), noise)
-    conditions = {name: placed(like_weights(flow), value) for name, value in by_name(condition).items()}
-    size = batch_size or max(1, ROWS // max(1, z[0].numel()))
+    conditions = conditions_of(flow, condition, len(z))
     determinants, squares = [], []
-    for start in range(0, len(z), size):
-        rows = slice(start, start + size)
-        part = {name: rows_of(value, rows) for name, value in conditions.items()}
-        bound, x = bound_to(flow, part, len(z[rows])), z[rows]
+    for rows in batches(z, batch_size):
+        bound, x = bound_to_rows(flow, conditions, z, rows), z[rows]
         of_rows = []
         for s, t in pairwise(times):
             before = x

@@ -128,6 +128,12 @@ class Joint:
 
     times: tuple[float, ...] = (0.0, 1.0)
 
+    def __post_init__(self) -> None:
+        if self.times[-1] != 1:
+            raise ValueError(
+                f"the times must end at 1, where the density of the noise is known, got {self.times[-1]:g}"
+            )
+
     def __call__(self, flow: Any, x0: Tensor) -> LogProb:
         """Log-densities of rows, from data to noise.
 
@@ -190,14 +196,14 @@ def joint(steps: int | None = None, *, times: Sequence[float] | None = None) -> 
 
     Args:
         steps: Number of equal jumps. None: 1.
-        times: Times of the states instead, from data to noise.
+        times: Times of the states instead, from data to noise, 0 to 1.
 
     Returns:
         The estimator, for maps that `fm.methods.f2d2` has trained in both directions of time. Ai et al. 2025,
         arXiv 2512.02636.
 
     Raises:
-        ValueError: The times go from noise to data, or lie outside [0, 1].
+        ValueError: The times go from noise to data, lie outside [0, 1] or do not end at 1.
     """
     return Joint(tuple(ascending(steps, times)))
 

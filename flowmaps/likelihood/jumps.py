@@ -21,6 +21,9 @@ from ..steps import Step, jump, named
 from ..velocity.divergence import jacobian
 from .result import LogProb, log_noise
 
+OWN = ". Log-densities of data need the way from data to noise; likelihood.sample has those of the map's own samples"
+"""Advice for a map that knows the way from noise to data alone."""
+
 
 @dataclass(frozen=True)
 class Jumps:
@@ -29,6 +32,13 @@ class Jumps:
     times: tuple[float, ...] = (0.0, 1.0)
     step: Step = jump
     chunk: int = 16
+
+    def __post_init__(self) -> None:
+        at_least(1, chunk=self.chunk)
+        if self.times[-1] != 1:
+            raise ValueError(
+                f"the times must end at 1, where the density of the noise is known, got {self.times[-1]:g}"
+            )
 
     def __call__(self, flow: Any, x0: Tensor) -> LogProb:
         """Log-densities of rows under the inverse of the jumps from data to noise.
@@ -44,15 +54,13 @@ class Jumps:
             ValueError: The map was not trained on jumps from data to noise.
         """
         refuse_untrained(flow, self.times, self.step)
-        x, change, folded, _ = stepped(flow, x0, self.times, self.step, self.chunk)
+        x, change, folded = stepped(flow, x0, self.times, self.step, self.chunk)
         warn_of_folds(folded, "from data to noise")
         value = torch.where(folded == 0, log_noise(flow, x) + change, torch.nan)
         return LogProb(value, x, passes=(len(self.times) - 1) * (1 + x0[0].numel()), folded=folded)
 
 
-def stepped(
-    flow: Any, x: Tensor, times: Sequence[float], step: Step, chunk: int = 16
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+def stepped(flow: Any, x: Tensor, times: Sequence[float], step: Step, chunk: int = 16) -> tuple[Tensor, Tensor, Tensor]:
     """Follow steps, and add up the log-determinants of their Jacobians.
 
     Args:
@@ -63,26 +71,34 @@ def stepped(
         chunk: Number of derivatives at a time.
 
     Returns:
-        The last states, the sums of log |det|, (B,), the number of steps of each row without a positive determinant,
-        (B,), and the determinants' logarithms of each step.
+        The last states, the sums of log |det|, (B,), and the number of steps of each row without a positive
+        determinant, (B,).
     """
     wide = torch.promote_types(x.dtype, torch.float32)
-    change, folded = (
-        torch.zeros(len(x), dtype=wide, device=x.device),
-        torch.zeros(len(x), dtype=torch.long, device=x.device),
-    )
-    logarithms = []
+    change = torch.zeros(len(x), dtype=wide, device=x.device)
+    folded = torch.zeros(len(x), dtype=torch.long, device=x.device)
     for s, t in pairwise(times):
         x, slopes = jacobian(functools.partial(_stepped, flow, step, s, t), x, chunk)
         sign, logarithm = torch.linalg.slogdet(slopes.to(wide))
         change, folded = change + logarithm, folded + (sign <= 0)
-        logarithms.append(logarithm)
-    return x, change, folded, logarithms
+    return x, change, folded
 
 
 def _stepped(flow: Any, step: Step, s: float, t: float, x: Tensor) -> Tensor:
     """A step as a function of its state."""
     return step(flow, x, s, t)
+
+
+def deterministic(step: Step | str) -> Step:
+    """Return a step, or the step of a name. Raises ValueError if it is random, so that it has no Jacobian."""
+    found = named(step)
+    if hasattr(found, "moments"):
+        name = getattr(found, "__name__", "this")
+        raise ValueError(
+            f"{name} is a random step, and a density by the change of variables needs a deterministic one: take "
+            "steps.jump, steps.euler or steps.heun"
+        )
+    return found
 
 
 def refuse_untrained(flow: Any, times: Sequence[float], step: Step) -> None:
@@ -92,13 +108,10 @@ def refuse_untrained(flow: Any, times: Sequence[float], step: Step) -> None:
     for s, t in pairwise(times):
         knows = getattr(flow, "knows", None)
         if knows is not None and not knows(s, t):
-            raise ValueError(
-                f"this partial flow map has no jump from s = {s:g} to t = {t:g}: its density by jumps needs the way "
-                "from data to noise. likelihood.sample gives the log-densities of its own samples, along with them"
-            )
+            raise ValueError(f"this partial flow map has no jump from s = {s:g} to t = {t:g}{OWN if t > s else ''}")
         trained = getattr(flow, "trained", None)
         if trained is not None and (reason := trained.warning_of_times(s, t)) is not None:
-            raise ValueError(f"{reason}; log-densities of its own samples come from likelihood.sample, along with them")
+            raise ValueError(f"{reason}{OWN if t > s else ''}")
 
 
 def warn_of_folds(folded: Tensor, way: str) -> None:
@@ -125,7 +138,7 @@ def jumps(
 
     Args:
         steps: Number of equal jumps. None: 1.
-        times: Times of the states instead, from data to noise.
+        times: Times of the states instead, from data to noise, 0 to 1.
         step: Deterministic step, or its name: a jump, or `steps.heun` of a velocity.
         chunk: Number of derivatives at a time; each jump has one for each value of a row. 1 for networks that
             `torch.func` cannot follow.
@@ -134,7 +147,6 @@ def jumps(
         The estimator. FALCON: Rehman et al. 2025, arXiv 2512.09914.
 
     Raises:
-        ValueError: The times go from noise to data, or lie outside [0, 1].
+        ValueError: The times go from noise to data, lie outside [0, 1] or do not end at 1, or the step is random.
     """
-    at_least(1, chunk=chunk)
-    return Jumps(tuple(ascending(steps, times)), named(step), chunk)
+    return Jumps(tuple(ascending(steps, times)), deterministic(step), chunk)

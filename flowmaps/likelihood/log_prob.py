@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, expect_finite, given, shown
+from ..arguments import at_least, expect_finite, expect_floating, given, refuse_factory, shown
 from ..flow_map import like_weights
-from ..sampling import Condition, by_name, check_state, placed, rows_of
-from ..sampling.states import bound_to
-from ..units import Units, units_of
+from ..sampling import Condition, placed
+from ..sampling.states import bound_to_rows, conditions_of
+from ..units import units_of
 from .ode import ode
 from .result import Estimator, LogProb
 
-ROWS = 2**16
+VALUES = 2**16
 """Number of values that an estimator computes at a time by default; each has derivatives beside it."""
 
 
@@ -37,35 +37,33 @@ def log_prob(
         x0: Data in the units of the flow, (B, ...).
         by: The estimator, such as `ode()`, `jumps(4)`, `joint(4)` or `bound(64)`. None: `ode()`.
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
-        batch_size: Number of rows at a time. None: chosen by the size of a row.
+        batch_size: Number of rows at a time. None: chosen by the size of a row. It changes no result of a
+            deterministic estimator on fixed steps; a solver with adaptive steps chooses them for a whole batch, and
+            random numbers are drawn batch after batch.
 
     Returns:
-        The log-densities in nats, and what the estimator tells about them.
+        The log-densities in nats, with their standard errors if the estimator is random. No gradient is kept.
 
     Raises:
         TypeError: The flow, the data, the condition or the estimator is of another kind.
-        ValueError: The data have another shape than the data of training or a value that is not finite, a feature is
-            constant in the data of training, or the estimator refuses the flow.
+        ValueError: The data are empty, have another shape than the data of training, or a value that is not finite; a
+            condition has another number of rows; a feature is constant in the data of training; or the estimator
+            refuses the flow.
         FloatingPointError: The result of a row is not finite.
     """
-    check_state("x0", x0)
     estimator = ode() if by is None else by
+    for kind in ("Ode", "Jumps", "Bound", "Joint"):
+        refuse_factory("an estimator", estimator, kind)
     if not callable(estimator) or isinstance(estimator, type):
         raise TypeError(f"by= takes an estimator, such as fm.likelihood.ode() or jumps(4), got {shown(by)}")
-    at_least(1, **given(batch_size=batch_size))
+    check_states("x0", flow, x0)
     expect_finite("x0", x0)
-    check_shape(flow, x0)
-    like, units = like_weights(flow), units_of(flow)
-    x = placed(like, x0 if units is None else units.standardised(x0))
-    conditions = {name: placed(like, value) for name, value in by_name(condition).items()}
-    size = batch_size or max(1, ROWS // max(1, x[0].numel()))
-    parts = []
-    for start in range(0, len(x), size):
-        rows = slice(start, start + size)
-        part = {name: rows_of(value, rows) for name, value in conditions.items()}
-        parts.append(estimator(bound_to(flow, part, len(x[rows])), x[rows]))
-    found = joined(parts, 0.0 if units is None else scale_of(units, x.shape[1:]))
-    check_result(found)
+    units, change = units_of(flow), scale_of(flow, x0)
+    x = placed(like_weights(flow), x0 if units is None else units.standardised(x0))
+    conditions = conditions_of(flow, condition, len(x))
+    parts = [estimator(bound_to_rows(flow, conditions, x, rows), x[rows]) for rows in batches(x, batch_size)]
+    found = joined(parts, change)
+    check_result(found.value, found.folded)
     return found
 
 
@@ -80,33 +78,65 @@ def joined(parts: Sequence[LogProb], change: float) -> LogProb:
     return LogProb(value, whole("noise"), whole("standard_error"), max(part.passes for part in parts), whole("folded"))
 
 
-def scale_of(units: Units, shape: Sequence[int]) -> float:
-    """The logarithm of the density of standardised rows in the units of the data: minus the sum of log std.
+def batches(x: Tensor, batch_size: int | None) -> Iterator[slice]:
+    """Rows that an estimator takes at a time, by default `VALUES` values of them."""
+    at_least(1, **given(batch_size=batch_size))
+    size = batch_size or max(1, VALUES // x[0].numel())
+    return (slice(start, start + size) for start in range(0, len(x), size))
+
+
+def scale_of(flow: Any, x: Tensor) -> float:
+    """The logarithm of the density of standardised rows in the units of the flow: minus the sum of log std.
+
+    Args:
+        flow: The flow.
+        x: Rows, (B, ...).
+
+    Returns:
+        Nats; 0 for a flow without units.
 
     Raises:
-        ValueError: A feature is constant, so that the data have no density.
+        ValueError: The rows have other features than the units, or a feature is constant, so that there is no density.
     """
+    units = units_of(flow)
+    if units is None:
+        return 0.0
+    units.check(tuple(x.shape[1:]), "the state")
     if 0 in units.std:
         raise ValueError(
             f"feature {units.std.index(0)} is constant in the data of training, so the data have no density: train on "
             "the other features"
         )
-    each = math.prod(shape) / len(units.std)
-    return -each * sum(map(math.log, units.std))
+    return -(x[0].numel() / len(units.std)) * sum(map(math.log, units.std))
 
 
-def check_shape(flow: Any, x0: Tensor) -> None:
-    """Refuse rows of another shape than the rows of training."""
+def check_states(name: str, flow: Any, x: Any) -> None:
+    """Refuse states that are no rows of values, or rows of another shape than the rows of training.
+
+    Args:
+        name: Their name in the message.
+        flow: The flow.
+        x: The states.
+
+    Raises:
+        TypeError: They are no tensor.
+        ValueError: They are not floating-point, have no rows or no values in a row, or another shape.
+    """
+    expect_floating(name, x, least=2)
+    if not x.numel():
+        raise ValueError(f"{name} has no values, got a tensor of shape {tuple(x.shape)}")
     trained = getattr(getattr(flow, "trained", None), "shape", None)
-    if trained is not None and tuple(x0.shape[1:]) != tuple(trained):
-        raise ValueError(f"this flow map was trained on rows of shape {trained}, and x0 has {tuple(x0.shape[1:])}")
+    if trained is not None and tuple(x.shape[1:]) != tuple(trained):
+        raise ValueError(
+            f"this flow map was trained on rows of shape {tuple(trained)}, and {name} has {tuple(x.shape[1:])}"
+        )
 
 
-def check_result(found: LogProb) -> None:
-    """Refuse a result with rows that are not finite, apart from folded ones."""
-    wrong = ~found.value.isfinite()
-    if found.folded is not None:
-        wrong &= found.folded == 0
+def check_result(value: Tensor, folded: Tensor | None) -> None:
+    """Refuse log-densities that are not finite, apart from those of folded rows."""
+    wrong = ~value.isfinite()
+    if folded is not None:
+        wrong &= folded == 0
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise FloatingPointError(

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ..arguments import within
-from ..flow_map import check_velocity
-from ..velocity.divergence import Divergence, Hutchinson, usual
-from .result import LogProb, log_noise
+from ..velocity.divergence import Divergence, usual
+from .result import LogProb, expect_velocity, log_noise
 from .solvers import Grid, Solver, grid, keeps_probes
 
 
@@ -40,13 +39,13 @@ class Ode:
 
         Raises:
             TypeError: The flow has no velocity.
-            ValueError: It is a partial map.
+            ValueError: It is a partial map, or its velocity was not trained.
         """
-        check_velocity(flow, "the log-density by the ODE follows the velocity")
+        expect_velocity(flow, "the log-density by the ODE follows the velocity")
         values = x0[0].numel()
         trace = usual(values) if self.divergence is None else self.divergence
         kept = trace.draw(x0)
-        fresh = isinstance(trace, Hutchinson) and trace.fresh and not keeps_probes(self.solver)
+        fresh = trace.fresh and not keeps_probes(self.solver)
         evaluations = 0
 
         def rate(y: Tensor, t: float) -> Tensor:
@@ -57,7 +56,7 @@ class Ode:
             v, divergence = trace(lambda x: flow.velocity(x, t), x, probes)
             return torch.cat([v.flatten(1), divergence], 1)
 
-        estimates = 1 if not isinstance(trace, Hutchinson) else trace.probes
+        estimates = trace.estimates
         y = torch.cat([x0.flatten(1), x0.new_zeros(len(x0), estimates)], 1)
         y = self.solver(rate, y.to(torch.promote_types(x0.dtype, torch.float32)), self.start, 1.0)
         noise, change = y[:, :values].reshape(x0.shape), y[:, values:]
@@ -73,8 +72,8 @@ def ode(
         log p_0(x_0) = log N(x_1; 0, sigma(1)^2 I) + int_0^1 tr(dv/dx)(x_t, t) dt,   x_t from x_0
 
     Args:
-        divergence: `exact()`, or `hutchinson(probes)`. None: exact for at most 64 values in a row, else Hutchinson's
-            estimate with four probes.
+        divergence: `exact()`, `hutchinson(probes)` or `differences(probes)`. None: exact for at most 64 values in a
+            row, else Hutchinson's estimate with four probes.
         solver: `grid(steps, rule)`, or `adaptive(method, rtol, atol)` of torchdiffeq. None: `grid(steps)`.
         steps: Number of equal steps of the classical Runge-Kutta rule, four evaluations each.
         start: Time at which the path begins. Data on a lower-dimensional set have no density, so images begin at 1e-5

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ..arguments import brief_repr
+from ..flow_map import check_velocity
 from ..path import Path, linear
 
 PURE = 0.01
-"""Share of the data at t = 1, relative to the noise, above which the density of the noise is said to be approximate."""
+"""alpha/sigma at t = 1, the data beside the noise, above which the density of the noise is said to be approximate."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ def log_noise(flow: Any, z: Tensor) -> Tensor:
         z: Noise, (B, ...).
 
     Returns:
-        Nats, (B,). A path that keeps more than `PURE` of the data at t = 1 warns.
+        Nats, (B,). A path with more than `PURE` of the data in them warns.
     """
     path: Path = getattr(flow, "path", linear)
     one = torch.ones((), dtype=torch.float64)
     std, kept = float(path.sigma(one)), float(path.alpha(one))
-    if kept > PURE:
+    if kept > PURE * std:
         warnings.warn(
             f"on this path the state at t = 1 is {kept:.3g} x0 + {std:.3g} eps, and not noise alone: log-densities "
             f"take it as N(0, {std:.3g}^2), an approximation that is good where the data are small beside {std:.3g}",
@@ -66,3 +67,20 @@ def log_noise(flow: Any, z: Tensor) -> Tensor:
         )
     flat = z.flatten(1).to(torch.promote_types(z.dtype, torch.float32))
     return -0.5 * (flat / std).square().sum(1) - flat.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
+
+
+def expect_velocity(flow: Any, need: str) -> None:
+    """Refuse a flow whose velocity is no velocity of a law: a partial map, or weights that were trained on jumps alone.
+
+    Args:
+        flow: The flow.
+        need: The caller's need, to start the message.
+
+    Raises:
+        TypeError: The flow has no velocity.
+        ValueError: It is a partial map, or its velocity was not trained.
+    """
+    check_velocity(flow, need)
+    trained = getattr(flow, "trained", None)
+    if trained is not None and (reason := trained.warning_of_times(0.5, 0.5)) is not None:
+        raise ValueError(f"{need}, and {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,14 +12,13 @@ from torch import Tensor
 
 from ..arguments import at_least, brief_repr, expect_floating, shown
 from ..flow_map import like_weights
-from ..sampling import Condition, by_name, placed, restored, rows_of
+from ..sampling import Condition, placed, restored
 from ..sampling.grid import descending
-from ..sampling.states import bound_to, check_noise
+from ..sampling.states import bound_to_rows, check_noise, conditions_of
 from ..steps import Step, jump, named
-from ..units import units_of
 from .joint import followed
-from .jumps import refuse_untrained, stepped, warn_of_folds
-from .log_prob import ROWS, scale_of
+from .jumps import deterministic, refuse_untrained, stepped, warn_of_folds
+from .log_prob import batches, check_result, check_states, scale_of
 from .result import log_noise
 
 
@@ -28,6 +28,7 @@ def sample(
     noise: Tensor,
     steps: int | None = None,
     *,
+    times: Sequence[float] | None = None,
     step: Step | str = jump,
     by: Literal["determinants", "head"] = "determinants",
     condition: Condition = None,
@@ -38,13 +39,15 @@ def sample(
 
         log p_N(x_0) = log N(z) - sum log |det dF/dx|,   from z to x_0, one term for each step
 
-    It is the density of the law that these steps sample, exactly, whatever the quality of the map. The head of a joint
-    map gives it at the cost of the jumps alone, log N(z) - sum (t - s) D, but without this guarantee.
+    It is the density of the law that these steps sample, exactly, whatever the quality of the map, as long as the map
+    is invertible. The head of a joint map gives log N(z) - sum (t - s) D at the cost of the jumps alone, but without
+    this guarantee.
 
     Args:
         flow: A FlowMap, an exact distribution or a teacher.
         noise: Noise (B, ...), such as `fm.noise(flow, n)`.
         steps: Number of equal steps. None: 1.
+        times: Times of the states instead, from 1 to 0.
         step: Deterministic step, or its name.
         by: "determinants", one derivative for each value of a row, or the "head" of a joint map (`joint_map`).
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
@@ -56,32 +59,34 @@ def sample(
 
     Raises:
         TypeError: The noise is no tensor, or the map has no head for `by="head"`.
-        ValueError: The map was not trained on these jumps, its head is untrained, or the head is asked for other steps
-            than jumps.
+        ValueError: The noise is empty or has another shape than the data of training, the map was not trained on these
+            jumps, the step is random, the times do not begin at 1, the head is untrained, or it is asked for other
+            steps than jumps.
+        FloatingPointError: The result of a row is not finite.
     """
     check_noise(noise)
+    check_states("noise", flow, noise)
+    at_least(1, chunk=chunk)
     check_choice(by, step)
-    times, step, like, units = descending(steps, None), named(step), like_weights(flow), units_of(flow)
-    refuse_untrained(flow, times, step)
-    z = placed(like, noise)
-    conditions = {name: placed(like, value) for name, value in by_name(condition).items()}
-    size = batch_size or max(1, ROWS // max(1, z[0].numel()))
-    samples, logarithms, folds = [], [], []
-    for start in range(0, len(z), size):
-        rows = slice(start, start + size)
-        bound = bound_to(flow, {name: rows_of(value, rows) for name, value in conditions.items()}, len(z[rows]))
+    grid, step = descending(steps, times), deterministic(step)
+    if grid[0] != 1:
+        raise ValueError(f"the times must begin at 1, where the density of the noise is known, got {grid[0]:g}")
+    refuse_untrained(flow, grid, step)
+    change_of_units, z = scale_of(flow, noise), placed(like_weights(flow), noise)
+    conditions, parts = conditions_of(flow, condition, len(z)), []
+    for rows in batches(z, batch_size):
+        bound = bound_to_rows(flow, conditions, z, rows)
         if by == "head":
-            x, gained = followed(bound, z[rows], times)
+            x, gained = followed(bound, z[rows], grid)
             change, folded = -gained, torch.zeros(len(x), dtype=torch.long, device=x.device)
         else:
-            x, change, folded, _ = stepped(bound, z[rows], times, step, chunk)
-        samples.append(x)
-        logarithms.append(torch.where(folded == 0, log_noise(flow, z[rows]) - change, torch.nan))
-        folds.append(folded)
-    warn_of_folds(torch.cat(folds), "from noise to data")
-    x = torch.cat(samples)
-    change_of_units = 0.0 if units is None else scale_of(units, x.shape[1:])
-    return restored(flow, x, 0.0), torch.cat(logarithms) + change_of_units
+            x, change, folded = stepped(bound, z[rows], grid, step, chunk)
+        value = torch.where(folded == 0, log_noise(flow, z[rows]) - change, torch.nan)
+        parts.append((x, value, folded))
+    x, value, folded = (torch.cat(part) for part in zip(*parts, strict=True))
+    warn_of_folds(folded, "from noise to data")
+    check_result(value, folded)
+    return restored(flow, x, grid[-1]), value + change_of_units
 
 
 def check_choice(by: Any, step: Any) -> None:

@@ -70,7 +70,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """A solver of torchdiffeq, to a tolerance.
+    """A solver of torchdiffeq, to a tolerance. It chooses its steps for a whole batch.
 
     Args:
         method: Solver of `torchdiffeq.odeint`.
@@ -93,8 +93,16 @@ class Adaptive:
         """The state at time t. Raises ImportError without torchdiffeq."""
         try:
             from torchdiffeq import odeint
+            from torchdiffeq._impl.odeint import SOLVERS
+            from torchdiffeq._impl.solvers import FixedGridODESolver
         except ImportError:
             raise ImportError(f"likelihood.adaptive needs torchdiffeq: {install('ode')}") from None
+        found = SOLVERS.get(self.method)
+        if isinstance(found, type) and issubclass(found, FixedGridODESolver):
+            raise ValueError(
+                f"{self.method} has no tolerance: torchdiffeq would take the whole way in one step. Take "
+                "likelihood.grid(steps, rule), or a solver with adaptive steps such as dopri5"
+            )
         ends = torch.tensor([s, t], dtype=y.dtype, device=y.device)
 
         def within(u: Tensor, y: Tensor) -> Tensor:

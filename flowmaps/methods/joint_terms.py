@@ -25,7 +25,7 @@ from ..method.method import Method
 from ..method.stages import Stages
 from ..method.term import Term
 from ..velocity import Discriminator, VelocitySource
-from ..velocity.divergence import Divergence, Hutchinson
+from ..velocity.divergence import Divergence
 from ..velocity.joint import ADVICE, JointTeachers, Packed, joint_network, packed, random_signs, unpacked
 from ..weight import Weight
 
@@ -150,7 +150,8 @@ def joint_method(
 def joint_term(term: Term, trace: Divergence, weight: Weight, marginal: VelocitySource | None = None) -> Term:
     """A term at the joint state, see `joint_method`."""
     refuse_mixing(term)
-    drawn = {"probes": random_signs(trace.probes)} if isinstance(trace, Hutchinson) else {}
+    probes = getattr(trace, "probes", None)
+    drawn = {} if probes is None else {"probes": random_signs(probes)}
 
     def at(joint: Term, progress: float) -> Term:
         now = term.at(progress)

@@ -13,7 +13,7 @@ from ..consistency import cycle, diffusion, eulerian
 from ..derivative import Derivative, detached
 from ..method.method import Method
 from ..method.term import Term
-from ..times import Times, both_directions, logit_normal_pairs, uniform_diagonal, uniform_triangle
+from ..times import Times, both_directions, uniform_diagonal, uniform_triangle
 from ..velocity import fixed, own
 from ..velocity.divergence import Divergence
 from ..velocity.joint import usual
@@ -29,10 +29,11 @@ __all__ = ["f2d2", "falcon"]
     rule="lagrangian",
     learning=SELF,
     notes="joint map of x and log p, both directions of time",
-    cost=10,
-    shared=4,
+    cost=12,
+    shared=5.5,
     paper="ai2025joint",
-    equation="the residuals of LSD at the state (x, l) with velocity (v, -div v) and average velocity (V, -D)",
+    equation="E | V + (t - s) dV/dt - sg[V(F(x_s, s, t), t, t)] |^2  +  E | V(x_s, s, s) - u |^2\n"
+    "  +  E | D + (t - s) dD/dt - sg[D(F(x_s, s, t), t, t)] |^2  +  E | D(x_s, s, s) - div V(x_s, s, s) |^2",
     gradient="V and dV/dt, D and dD/dt",
     gradient_of=("value", "time"),
     head=True,
@@ -102,8 +103,8 @@ def falcon(
     *,
     diagonal: float = 0.5,
     cycled: float = 0.25,
-    strength: float = 1.0,
-    times: Times = both_directions(logit_normal_pairs()),
+    strength: float = 10.0,
+    times: Times = both_directions(uniform_triangle()),
     diagonal_times: Times = uniform_diagonal(),
     weight: Weight = squared,
     derivative: Derivative = detached,
@@ -115,13 +116,14 @@ def falcon(
 
     Flow matching, MeanFlow's term and the cycle loss, which makes jumps there and back each other's inverses. Then the
     jumps are a normalising flow: `fm.likelihood.jumps(steps)`, `fm.likelihood.sample`, and
-    `fm.likelihood.invertibility` watches their determinants. Rehman et al. 2025, arXiv 2512.09914.
+    `fm.likelihood.invertibility` watches their determinants. The shares, times and c are ours. Rehman et al. 2025,
+    arXiv 2512.09914.
 
     Args:
         diagonal: Share of the batch for flow matching.
         cycled: Share of the batch for the cycle loss; MeanFlow's term has the rest.
         strength: Factor c of the cycle loss, on its share of the batch. 0: no cycle loss.
-        times: Sampler of (s, t) of the last two terms; by default two logit-normal draws in both directions.
+        times: Sampler of (s, t) of the last two terms; by default uniform, in both directions.
         diagonal_times: Sampler of s of the first term.
         weight: Distance and weight of all residuals; by default the mean square.
         derivative: Mode of the slope; by default forward mode without gradient.

@@ -16,7 +16,17 @@ from ..draws import seeded_by
 from ..flow_map import like_weights
 from ..steps import Step, jump, named
 from .grid import descending
-from .states import Condition, bound_to, by_name, check_noise, check_rows, placed, restored, rows_of, standardised
+from .states import (
+    Condition,
+    bound_to,
+    bound_to_rows,
+    by_name,
+    check_noise,
+    conditions_of,
+    placed,
+    restored,
+    standardised,
+)
 
 
 def sample(
@@ -63,13 +73,10 @@ def sample(
         return last(states_of(flow, noise, grid, step, condition, seed))
     like = like_weights(flow)
     noise = placed(like, standardised(flow, noise, grid[0]))  # units keep digits that the dtype of the weights loses
-    condition = {name: placed(like, one) for name, one in by_name(condition).items()}
-    known = {**(getattr(flow, "condition", None) or {}), **condition}
-    check_rows(known, len(noise))
+    known = conditions_of(flow, condition, len(noise))
 
     def bound(rows: slice) -> Any:
-        here = {name: rows_of(value, rows) for name, value in known.items()}
-        return bound_to(flow, here, len(noise[rows]))
+        return bound_to_rows(flow, known, noise, rows)
 
     return restored(flow, sample_(bound, noise.clone(), grid, step, seed, batch_size), grid[-1])
 

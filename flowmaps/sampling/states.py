@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least, check_seed, expect_floating, numbered, shown
+from ..flow_map import like_weights
 from ..path import linear
 from ..units import units_of
 
@@ -140,6 +141,33 @@ def bound_to(flow: Any, condition: Mapping[str, Any], rows: int) -> Any:
     if not hasattr(flow, "given"):
         raise TypeError(f"{type(flow).__name__} takes no condition: it has no method given(**condition)")
     return flow.given(**condition)
+
+
+def conditions_of(flow: Any, condition: Condition, rows: int) -> dict[str, Any]:
+    """The conditions of a call by name, also those that are bound to the flow, on the device of its weights.
+
+    Args:
+        flow: The flow.
+        condition: Conditions of the call.
+        rows: Number of rows of the state.
+
+    Returns:
+        The conditions, for `bound_to_rows`.
+
+    Raises:
+        ValueError: A condition has another number of rows than the state.
+    """
+    like = like_weights(flow)
+    given = {name: placed(like, one) for name, one in by_name(condition).items()}
+    known = {**(getattr(flow, "condition", None) or {}), **given}
+    check_rows(known, rows)
+    return known
+
+
+def bound_to_rows(flow: Any, conditions: Mapping[str, Any], x: Tensor, rows: slice) -> Any:
+    """The flow for some rows of states x, with their conditions bound."""
+    here = {name: rows_of(value, rows) for name, value in conditions.items()}
+    return bound_to(flow, here, len(x[rows]))
 
 
 def check_rows(condition: Mapping[str, Any], rows: int) -> None:

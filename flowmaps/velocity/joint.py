@@ -34,6 +34,10 @@ def packed(x: Tensor, change: Tensor | None = None) -> Tensor:
 
 def unpacked(y: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Unpack rows (B, D + 1) into states (B, *shape) and l / scale, (B, 1)."""
+    if type(y) is Tensor and not torch.is_grad_enabled():
+        y = (
+            y.detach()
+        )  # a view that is made without a graph would still require a gradient, which torch's counters refuse
     return y[:, :-1].reshape(y.shape[0], *shape), y[:, -1:]
 
 
