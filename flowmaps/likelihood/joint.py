@@ -31,6 +31,8 @@ from .result import Estimator, LogProb, log_noise
 
 MOST = 1024
 """Number of values in a row up to which the scale of a head is computed from the whole covariance of the data."""
+FEW, WAVES = 3, 32
+"""Number of values in a row up to which a head is narrow and sees sines and cosines of x, and their directions."""
 THIN = 0.02
 """Standard deviation of a direction, relative to the largest, below which it is taken as this wide."""
 
@@ -92,7 +94,9 @@ def _usual_head(flow: FlowMap, rows: Tensor) -> DivergenceHead:
     """The head for rows of data and the labels of the network."""
     parts = flow.network.modules() if isinstance(flow.network, nn.Module) else ()
     classes = next((part.classes for part in parts if isinstance(part, LabelEmbedding)), None)
-    return DivergenceHead(tuple(rows.shape[1:]), classes=classes, data_std=max(float(rows.std()), 1e-3))
+    shape, std = tuple(rows.shape[1:]), max(float(rows.std()), 1e-3)
+    few = rows[0].numel() <= FEW
+    return DivergenceHead(shape, 128 if few else 256, classes=classes, data_std=std, waves=WAVES if few else 0)
 
 
 def typical_divergence(x0: Tensor, path: Path, points: int = 64) -> float:
