@@ -31,6 +31,8 @@ from .result import Estimator, LogProb, log_noise
 
 MOST = 1024
 """Number of values in a row up to which the scale of a head is computed from the whole covariance of the data."""
+FEW, WAVES = 3, 64
+"""Number of values in a row up to which the usual head also sees sines and cosines of x, and their number."""
 THIN = 0.02
 """Standard deviation of a direction, relative to the largest, below which it is taken as this wide."""
 
@@ -55,7 +57,7 @@ def joint_map(
         flow: The flow map. Its network is shared, not copied.
         x0: Data in the units of the flow, (B, ...), for the shape and the scale of the head.
         head: A network (x, s, t) -> (B, 1) that predicts D / scale, with the conditions of the flow's network. None: a
-            `fm.networks.DivergenceHead`.
+            `fm.networks.DivergenceHead`, which also sees sines and cosines of at most three values.
         scale: Size of the divergence. None: the root mean square of the divergence of a Gaussian with the covariance of
             x0, over uniform times.
         frozen: Whether the weights of the flow are frozen, so that the head alone is trained.
@@ -92,7 +94,9 @@ def _usual_head(flow: FlowMap, rows: Tensor) -> DivergenceHead:
     """The head for rows of data and the labels of the network."""
     parts = flow.network.modules() if isinstance(flow.network, nn.Module) else ()
     classes = next((part.classes for part in parts if isinstance(part, LabelEmbedding)), None)
-    return DivergenceHead(tuple(rows.shape[1:]), classes=classes, data_std=max(float(rows.std()), 1e-3))
+    shape = tuple(rows.shape[1:])
+    waves = WAVES if math.prod(shape) <= FEW else 0
+    return DivergenceHead(shape, classes=classes, data_std=max(float(rows.std()), 1e-3), waves=waves)
 
 
 def typical_divergence(x0: Tensor, path: Path, points: int = 64) -> float:
