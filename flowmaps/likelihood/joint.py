@@ -57,7 +57,7 @@ def joint_map(
         flow: The flow map. Its network is shared, not copied.
         x0: Data in the units of the flow, (B, ...), for the shape and the scale of the head.
         head: A network (x, s, t) -> (B, 1) that predicts D / scale, with the conditions of the flow's network. None: a
-            `fm.networks.DivergenceHead`.
+            `fm.networks.DivergenceHead`, narrow and with sines and cosines of x for at most three values.
         scale: Size of the divergence. None: the root mean square of the divergence of a Gaussian with the covariance of
             x0, over uniform times.
         frozen: Whether the weights of the flow are frozen, so that the head alone is trained.

@@ -124,7 +124,7 @@ def learned():
 
 
 def test_densities_of_a_trained_map_integrate_to_one(learned):
-    """The mean of p/p_N over its own samples is 1, at 4 standard errors, for any p: here one that it has not learned."""
+    """The mean of p/p_N over its own samples is 1, at 4 standard errors, for any p, as here of another law."""
     flow = learned.double()
     assert flow.trained.up and flow.trained.down
     z = randn(4000, 2)
