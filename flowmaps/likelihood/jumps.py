@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..arguments import at_least
 from ..sampling.grid import ascending
@@ -80,7 +80,9 @@ def stepped(flow: Any, x: Tensor, times: Sequence[float], step: Step, chunk: int
     for s, t in pairwise(times):
         x, slopes = jacobian(functools.partial(_stepped, flow, step, s, t), x, chunk)
         sign, logarithm = torch.linalg.slogdet(slopes.to(wide))
-        change, folded = change + logarithm, folded + (sign <= 0)
+        known = slopes.isfinite().all(2).all(1)  # else the determinant is no number, which is no fold
+        change = torch.where(known, change + logarithm, torch.nan)
+        folded = folded + (known & (sign <= 0))
     return x, change, folded
 
 
@@ -105,6 +107,11 @@ def refuse_untrained(flow: Any, times: Sequence[float], step: Step) -> None:
     """Refuse jumps that a map was never trained on, in the direction of the times."""
     if step is not jump:
         return
+    if isinstance(flow, nn.Module) and type(flow).forward is nn.Module.forward:
+        raise TypeError(
+            f"a {type(flow).__name__} has a velocity but no jumps: take likelihood.ode(), or steps of the velocity, "
+            "step='heun'"
+        )
     for s, t in pairwise(times):
         knows = getattr(flow, "knows", None)
         if knows is not None and not knows(s, t):
