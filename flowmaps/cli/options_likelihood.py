@@ -44,6 +44,10 @@ class Likelihood(Common):
     """Times between which guidance acts, such as 0.2:0.8. None: all."""
     data_args: tuple[str, ...] = ()
     """Options of DATA, as name=value."""
+    start: float | None = None
+    """Time at which log-densities begin. None: for images of whole levels the time whose noise fills the gaps between
+    levels, else 0. A later time gives the density of noisy data. 0: uniform noise in the gaps, for runs that were
+    trained on dequantised images."""
     seed: int = 0
     """Seed of the choice of rows, and of all random numbers."""
     ema: bool = True

@@ -19,7 +19,8 @@ from ..likelihood.log_prob import ROWS, joined
 from .forecast import progress_of
 from .guided_run import null_class
 from .likelihood_estimators import Named, matrix_values, passes_of
-from .likelihood_rows import Rows
+from .likelihood_rows import Compared, Rows
+from .likelihood_start import begun
 from .sampling import labels_of
 from .trained_run import Say
 
@@ -94,6 +95,7 @@ class Estimating:
         condition: Conditions of all rows, beside the class.
         classes: The classes.
         one: The estimator.
+        rows: The rows, with the time at which log-densities begin.
         seed: Seed of its random numbers.
         say: Receives lines about the cost and the progress.
     """
@@ -102,19 +104,18 @@ class Estimating:
     condition: Mapping[str, Tensor]
     classes: Classes
     one: Named
+    rows: Compared
     seed: int
     say: Say
 
-    def __call__(self, rows: Sequence[Rows]) -> list[tuple[LogProb, Tensor | None, float]]:
+    def __call__(self) -> list[tuple[LogProb, Tensor | None, float]]:
         """The log-densities of rows, one kind after another.
-
-        Args:
-            rows: The rows.
 
         Returns:
             For each kind the log-densities, the most probable class of each row if all classes are compared, and the
             time in seconds.
         """
+        rows = self.rows.rows
         values = rows[0].x[0].numel()
         passes = (passes_of(self.one.estimate, values) or 0) * self.classes.count
         if passes >= MANY:
@@ -145,18 +146,19 @@ class Estimating:
     def _of_rows(self, part: Rows, size: int, after: Callable[[], None]) -> tuple[LogProb, Tensor | None]:
         """The log-densities of rows, and their most probable classes if all are compared."""
         found, best = [], []
+        estimate, of_states, change = begun(self.one.estimate, self.rows.time, self.flow.path, part.x[0].numel())
         for start in range(0, len(part.x), size):
             here = slice(start, start + size)
-            x = part.x[here]
+            x = (part.state if of_states else part.x)[here]
             fixed = {name: value[here] for name, value in part.given.items()} | dict(self.condition)
             several = []
             for label in self._labels(part, here, len(x)):
                 condition = {**fixed, **({} if label is None else {"label": label})}
-                several.append(_on_cpu(log_prob(self.flow, x, by=self.one.estimate, condition=condition)))
+                several.append(_on_cpu(log_prob(self.flow, x, by=estimate, condition=condition)))
                 after()
             found.append(several[0] if len(several) == 1 else averaged(several))
             best.append(torch.stack([one.value for one in several]).argmax(0))
-        return joined(found, 0.0), torch.cat(best) if self.classes.count > 1 else None
+        return joined(found, change + self.rows.change), torch.cat(best) if self.classes.count > 1 else None
 
     def _labels(self, part: Rows, here: slice, n: int) -> list[Tensor | None]:
         """The labels of some rows, once for each density."""

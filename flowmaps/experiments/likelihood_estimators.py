@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import likelihood
+from .. import likelihood, networks
 from ..arguments import did_you_mean, shown
 from ..flow_map import FlowMap, check_velocity
 from ..likelihood.jumps import refuse_untrained
@@ -124,17 +124,12 @@ def check_fits(one: Named, flow: FlowMap, guided: bool = False) -> None:
     elif isinstance(one.estimate, likelihood.Jumps):
         refuse_untrained(flow, one.estimate.times, one.estimate.step)
     elif one.name.startswith("joint:"):
-        _check_joint(one, flow)
-
-
-def _check_joint(one: Named, flow: Any) -> None:
-    """Refuse joint estimates of a map without a head for the log-density."""
-    kind = getattr(likelihood, "Joint", None)
-    if kind is not None and not isinstance(flow, kind):
-        raise ValueError(
-            f"{one.name} reads the log-density from the map itself, and this run is no joint map of state and "
-            "log-density: train one with the method f2d2, or take ode or jumps"
-        )
+        kind = getattr(networks, "WithDivergence", ())
+        if not any(isinstance(part, kind) for part in flow.network.modules()):
+            raise ValueError(
+                f"{one.name} reads the log-density from the map itself, and this run is no joint map of state and "
+                "log-density: train one by the method f2d2, or take ode or jumps"
+            )
 
 
 def passes_of(estimate: Any, values: int) -> int | None:

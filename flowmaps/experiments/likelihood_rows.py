@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,8 +15,9 @@ from ..arguments import shown
 from ..data import Batch, Data, as_data
 from ..data.core import DRAW, generator
 from ..data.standardise import with_units
-from ..draws import mixed, seeded_by
-from ..likelihood import dequantised
+from ..draws import mixed
+from ..path import Path as TimePath
+from .likelihood_start import Start
 from .run_data import given_data, run_data
 from .trained_run import data_of, units_of_model
 
@@ -27,6 +27,10 @@ SEEN = 4096
 """Number of training rows that tell the range of the data."""
 SLACK = 0.1
 """Part of the range of a feature by which rows that are no images may leave it."""
+ENOUGH, REPEATED = 500, 0.1
+"""Number of values, and share of different ones among them, below which data are said to have no density."""
+MOST_COLUMNS = 1024
+"""Number of features that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,14 @@ class Rows:
     Attributes:
         name: Their name: "held-out", "training", "random", or the name of a data set.
         x: The rows (n, ...), in the units of the data.
+        state: Their states at the time where log-densities begin, in the units of the data.
         label: The class of each row, (n,); None if it is not known.
         given: Other conditions by name.
     """
 
     name: str
     x: Tensor
+    state: Tensor
     label: Tensor | None
     given: Mapping[str, Tensor]
 
@@ -53,13 +59,17 @@ class Compared:
     Attributes:
         rows: The rows.
         name: The name of the data of the run.
-        levels: Number of levels that the rows were rounded to; None for data without levels.
+        levels: Number of levels for bits per dimension; None for data without levels.
+        time: The time at which log-densities begin.
+        change: The change of the log-densities of states to the ones of rows.
         notes: Sentences about the rows, which a reader of the numbers needs.
     """
 
     rows: list[Rows]
     name: str
     levels: int | None
+    time: float
+    change: float
     notes: list[str]
 
 
@@ -96,8 +106,9 @@ def other_data(run: Path, data: Any, data_args: Mapping[str, Any] | None, number
 
 
 def compared(
-    run: Path, config: Mapping[str, Any], data: Data | None, n: int, seed: int, labels: bool = True
-) -> Compared:
+    run: Path, config: Mapping[str, Any], data: Data | None, n: int, seed: int, labels: bool, time: float | None,
+    path: TimePath,
+) -> Compared:  # fmt: skip
     """Draw the rows of an experiment.
 
     Args:
@@ -107,6 +118,8 @@ def compared(
         n: Number of rows of each kind, or all rows if there are fewer.
         seed: Seed of the choice, of random rows, and of the noise between levels.
         labels: Whether the run is conditioned on the classes of the rows.
+        time: The time at which log-densities begin. None: as in `Start`.
+        path: The path of the flow map.
 
     Returns:
         The rows.
@@ -130,17 +143,24 @@ def compared(
         found.append(_other_rows(other, n, seed, notes))
     levels = own.levels if own.kind == "images" else None
     given = _conditions(own, config, found, labels)
-    rows = [replace(one, x=own.in_units(one.x), given=here) for one, here in zip(found, given, strict=True)]
     if other is not None:
         low, high = _range(own, own.in_units(training.x0), levels)
-        _warn_outside(rows[-1], low, high, 0.0 if own.kind == "images" else SLACK, notes)
-    if levels is not None:
-        rows = [replace(one, x=_filled(one.x, levels, mixed(seed, k))) for k, one in enumerate(rows)]
-        notes.append(
-            f"Images are rounded to the {levels} levels of {own.name}, and uniform noise fills the gaps between "
-            f"levels; under the uniform law all images have {math.log2(levels):.4g} bits per dimension"
+        _warn_outside(
+            found[-1].name, own.in_units(found[-1].x), low, high, 0.0 if own.kind == "images" else SLACK, notes
         )
-    return Compared(rows, own.name, levels, notes)
+    if levels is not None:
+        found = [replace(one, x=_on_levels(one.x, levels)) for one in found]
+    start = Start(levels, time, path)
+    states = [start(one.x, mixed(seed, k)) for k, one in enumerate(found)]
+    begin, change = states[0][1:]
+    rows = [
+        replace(one, x=own.in_units(one.x), state=own.in_units(state), given=here)
+        for one, here, (state, _, _) in zip(found, given, states, strict=True)
+    ]
+    if levels is None and not time:
+        _warn_of_repeats(own, training.x0, notes)
+    notes += filter(None, [start.note(own.name, begin)])
+    return Compared(rows, own.name, levels if start.has_bits else None, begin, change, notes)
 
 
 def _own_rows(own: Data, training: Batch, alone: bool, n: int, seed: int, notes: list[str]) -> list[Rows]:
@@ -175,7 +195,7 @@ def _other_rows(other: Data, n: int, seed: int, notes: list[str]) -> Rows:
 
 def _named(name: str, batch: Batch) -> Rows:
     """Rows of a batch."""
-    return Rows(name, batch.x0, batch.label, batch.given or {})
+    return Rows(name, batch.x0, batch.x0, batch.label, batch.given or {})
 
 
 def _random(own: Data, training: Tensor, like: Tensor, seed: int) -> Tensor:
@@ -210,15 +230,15 @@ def _range(own: Data, training: Tensor, levels: int | None) -> tuple[Tensor, Ten
     return (training.min(), training.max()) if own.kind == "images" else (training.amin(0), training.amax(0))
 
 
-def _warn_outside(rows: Rows, low: Tensor, high: Tensor, slack: float, notes: list[str]) -> None:
+def _warn_outside(name: str, x: Tensor, low: Tensor, high: Tensor, slack: float, notes: list[str]) -> None:
     """Say how many rows have values outside of the range of training, and how far."""
     room = slack * (high - low) + 1e-6
-    beyond = torch.maximum(low - room - rows.x, rows.x - high - room).flatten(1)
+    beyond = torch.maximum(low - room - x, x - high - room).flatten(1)
     wrong = (beyond > 0).any(1)
     if not bool(wrong.any()):
         return
     text = (
-        f"{int(wrong.sum())} of {len(wrong)} rows of {rows.name} have values outside of the range of the training "
+        f"{int(wrong.sum())} of {len(wrong)} rows of {name} have values outside of the range of the training "
         f"data, {_shown(low)} to {_shown(high)}, by up to {float(beyond.max()):.4g}: their log-densities say that, and "
         "nothing else. Bring them to the scale of the training data"
     )
@@ -231,8 +251,23 @@ def _shown(value: Tensor) -> str:
     return f"{float(value):.4g}" if value.ndim == 0 else shown([round(one, 4) for one in value.flatten().tolist()])
 
 
-def _filled(x: Tensor, levels: int, seed: int) -> Tensor:
-    """Images on the nearest levels, also beyond [-1, 1], with uniform noise that fills the gaps."""
-    nearest = ((x + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1
-    with seeded_by(torch.device("cpu"), seed):
-        return dequantised(nearest, levels)
+def _on_levels(x: Tensor, levels: int) -> Tensor:
+    """Images on the nearest levels, also beyond [-1, 1]."""
+    return ((x + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1
+
+
+def _warn_of_repeats(own: Data, training: Tensor, notes: list[str]) -> None:
+    """Say that values repeat, so that data have no density."""
+    columns = training.reshape(1, -1) if own.kind == "images" else training.flatten(1).T
+    for k, column in enumerate(columns[:MOST_COLUMNS]):
+        different = len(column.unique())
+        if len(column) < ENOUGH or different > REPEATED * len(column):
+            continue
+        where = "the images" if own.kind == "images" else f"feature {k}"
+        text = (
+            f"{where} of {own.name} have {different} different values among {len(column)}: such data have no density, "
+            "and their log-densities depend on the steps of the ODE. Begin later, such as `start=0.01`"
+        )
+        notes.append(text)
+        warnings.warn(text, stacklevel=4)
+        return

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..arguments import at_least, check_seed, device_of, finite, given, truth
+from ..arguments import at_least, check_seed, device_of, finite, given, truth, within
 from ..arguments.memory import check_room
 from ..flow_map import FlowMap
 from ..likelihood import Estimator
@@ -41,6 +41,7 @@ def likelihood(
     guidance: float | None = None,
     guidance_interval: TimeInterval | None = None,
     data_args: Mapping[str, Any] | None = None,
+    start: float | None = None,
     seed: int = 0,
     ema: bool = True,
     device: str | None = None,
@@ -50,8 +51,8 @@ def likelihood(
     """Log-densities of held-out, training and random rows under a trained run, as `flowmaps likelihood` computes them.
 
     Random images are uniform noise of the range of the data; other random rows are Gaussian, of the mean and variance
-    of the data. Images of whole levels are dequantised: their bits per dimension are an upper bound on the ones of the
-    levels. The last result is kept in the run folder, as likelihood.json and likelihood.png, and shown by `report`.
+    of the data. The bits per dimension of images of whole levels are an upper bound, by `fm.likelihood.noised`. The
+    last result is kept in the run folder, as likelihood.json and likelihood.png, and shown by `report`.
 
     Args:
         run: The run folder.
@@ -69,6 +70,9 @@ def likelihood(
         guidance: Scale of guidance, as for `sample`.
         guidance_interval: Times between which guidance acts. None: all.
         data_args: Options of a data set that is given by name.
+        start: Time at which log-densities begin. None: for images of whole levels the time whose noise fills the gaps
+            between levels, about 0.001 for 256 levels, else 0. A later time gives the density of noisy data, without
+            bits per dimension. 0: uniform noise in the gaps, for runs that were trained on `dequantised` images.
         seed: Seed of the choice of rows, of random rows, of the noise between levels, and of probes and draws.
         ema: Whether to use the averaged weights.
         device: The device to compute on. None: a GPU if there is one.
@@ -89,6 +93,7 @@ def likelihood(
     at_least(1, n=n)
     check_seed(seed)
     finite(**given(guidance=guidance))
+    within(0, 0.5, **given(start=start))
     truth(ema=ema, labels=labels)
     check_by_name(data_args=data_args)
     if data_args and data is None:
@@ -103,12 +108,12 @@ def likelihood(
     _check(flow, config, estimators, guidance is not None, say)
     source, condition = guided(flow, config, 1, guidance, guidance_interval)
     other = None if data is None else other_data(run, data, data_args, classes.numbers is None)
-    rows = compared(run, config, other, n, seed, classes.numbers is None)
+    rows = compared(run, config, other, n, seed, classes.numbers is None, start, flow.path)
     table: list[LikelihoodRow] = []
     values: dict[str, dict[str, Tensor]] = {}
     accuracy: dict[str, float] = {}
     for one in estimators:
-        found = Estimating(source, condition, classes, one, seed, say)(rows.rows)
+        found = Estimating(source, condition, classes, one, rows, seed, say)()
         values[one.name] = {part.name: value.value for part, (value, _, _) in zip(rows.rows, found, strict=True)}
         held = values[one.name].get(HELD_OUT)
         for part, (value, best, seconds) in zip(rows.rows, found, strict=True):

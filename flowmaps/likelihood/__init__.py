@@ -8,13 +8,13 @@
 - `bound(draws)`: the variational bound of the denoiser, an equality for the exact one.
 
 `sample` draws together with log-densities, `importance` weighs draws against an energy, and `bits_per_dim` converts
-nats for images of whole levels, whose gaps `dequantised` fills.
+nats for images of whole levels, whose gaps `noised` fills, or `dequantised` if the flow was trained on such rows.
 """
 
 from ..velocity.divergence import Divergence, Exact, Hutchinson
 from .bound import Bound, bound
 from .jumps import Jumps, jumps
-from .levels import bits_per_dim, dequantised
+from .levels import bits_per_dim, dequantised, noised
 from .log_prob import log_prob
 from .ode import Ode, ode
 from .result import Estimator, LogProb
@@ -27,5 +27,5 @@ hutchinson = Hutchinson
 __all__ = [
     "Bound", "Divergence", "Estimator", "Exact", "Hutchinson", "Jumps", "LogProb", "Ode", "Weighted", "adaptive",
     "bits_per_dim", "bound", "dequantised", "euler", "exact", "grid", "heun", "hutchinson", "importance", "jumps",
-    "log_prob", "ode", "rk4", "sample",
+    "log_prob", "noised", "ode", "rk4", "sample",
 ]  # fmt: skip
