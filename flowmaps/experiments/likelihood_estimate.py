@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ class Estimating:
     def _of_rows(self, part: Rows, size: int, after: Callable[[], None]) -> tuple[LogProb, Tensor | None]:
         """The log-densities of rows, and their most probable classes if all are compared."""
         found, best = [], []
-        estimate, of_states, change = begun(self.one.estimate, self.rows.time, self.flow.path, part.x[0].numel())
+        estimate, of_states, more = begun(self.one.estimate, self.rows.time, self.flow.path, part.x[0].numel())
         for start in range(0, len(part.x), size):
             here = slice(start, start + size)
             x = (part.state if of_states else part.x)[here]
@@ -158,7 +158,9 @@ class Estimating:
                 after()
             found.append(several[0] if len(several) == 1 else averaged(several))
             best.append(torch.stack([one.value for one in several]).argmax(0))
-        return joined(found, change + self.rows.change), torch.cat(best) if self.classes.count > 1 else None
+        whole = joined(found, 0.0)
+        change = part.change if of_states else more + self.rows.expected
+        return replace(whole, value=whole.value + change), torch.cat(best) if self.classes.count > 1 else None
 
     def _labels(self, part: Rows, here: slice, n: int) -> list[Tensor | None]:
         """The labels of some rows, once for each density."""

@@ -41,6 +41,7 @@ class Rows:
         name: Their name: "held-out", "training", "random", or the name of a data set.
         x: The rows (n, ...), in the units of the data.
         state: Their states at the time where log-densities begin, in the units of the data.
+        change: The change of the log-densities of states to the ones of rows, (n,).
         label: The class of each row, (n,); None if it is not known.
         given: Other conditions by name.
     """
@@ -48,6 +49,7 @@ class Rows:
     name: str
     x: Tensor
     state: Tensor
+    change: Tensor
     label: Tensor | None
     given: Mapping[str, Tensor]
 
@@ -61,7 +63,7 @@ class Compared:
         name: The name of the data of the run.
         levels: Number of levels for bits per dimension; None for data without levels.
         time: The time at which log-densities begin.
-        change: The change of the log-densities of states to the ones of rows.
+        expected: The mean of the changes over the noise of states.
         notes: Sentences about the rows, which a reader of the numbers needs.
     """
 
@@ -69,7 +71,7 @@ class Compared:
     name: str
     levels: int | None
     time: float
-    change: float
+    expected: float
     notes: list[str]
 
 
@@ -152,15 +154,15 @@ def compared(
         found = [replace(one, x=_on_levels(one.x, levels)) for one in found]
     start = Start(levels, time, path)
     states = [start(one.x, mixed(seed, k)) for k, one in enumerate(found)]
-    begin, change = states[0][1:]
+    begin, values = states[0][1], found[0].x[0].numel()
     rows = [
-        replace(one, x=own.in_units(one.x), state=own.in_units(state), given=here)
-        for one, here, (state, _, _) in zip(found, given, states, strict=True)
+        replace(one, x=own.in_units(one.x), state=own.in_units(state), change=change, given=here)
+        for one, here, (state, _, change) in zip(found, given, states, strict=True)
     ]
     if levels is None and not time:
         _warn_of_repeats(own, training.x0, notes)
     notes += filter(None, [start.note(own.name, begin)])
-    return Compared(rows, own.name, levels if start.has_bits else None, begin, change, notes)
+    return Compared(rows, own.name, levels if start.has_bits else None, begin, start.expected(begin, values), notes)
 
 
 def _own_rows(own: Data, training: Batch, alone: bool, n: int, seed: int, notes: list[str]) -> list[Rows]:
@@ -172,7 +174,7 @@ def _own_rows(own: Data, training: Batch, alone: bool, n: int, seed: int, notes:
         if alone:
             raise ValueError(
                 f"{own.name} holds no rows out, so there are no unseen rows whose density could be measured: give "
-                "another data set, `data`"
+                "another data set"
             ) from None
         notes.append(f"{own.name} holds no rows out, so unseen rows of it are missing")
     if own.size is None:
@@ -195,7 +197,7 @@ def _other_rows(other: Data, n: int, seed: int, notes: list[str]) -> Rows:
 
 def _named(name: str, batch: Batch) -> Rows:
     """Rows of a batch."""
-    return Rows(name, batch.x0, batch.x0, batch.label, batch.given or {})
+    return Rows(name, batch.x0, batch.x0, torch.zeros(len(batch.x0)), batch.label, batch.given or {})
 
 
 def _random(own: Data, training: Tensor, like: Tensor, seed: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import likelihood
 from ..draws import seeded_by
+from ..likelihood.levels import ENTROPY, width
 from ..path import Path
 
 
@@ -33,7 +34,7 @@ class Start:
         """Whether log-densities become bits per dimension: data of levels, whose gaps are filled as far as they go."""
         return self.levels is not None and not self.time
 
-    def __call__(self, x: Tensor, seed: int) -> tuple[Tensor, float, float]:
+    def __call__(self, x: Tensor, seed: int) -> tuple[Tensor, float, Tensor]:
         """The states of rows at the time.
 
         Args:
@@ -41,17 +42,30 @@ class Start:
             seed: Seed of the noise.
 
         Returns:
-            The states; the time; and the change of their log-density to the one of the rows.
+            The states; the time; and the change of their log-densities to the ones of the rows, (n,).
         """
         with seeded_by(torch.device("cpu"), seed):
             if self.levels is not None and self.time is None:
                 return likelihood.noised(x, self.levels, path=self.path)
+            none = torch.zeros(len(x))
             if self.levels is not None and self.time == 0:
-                return likelihood.dequantised(x, self.levels), 0.0, 0.0
+                return likelihood.dequantised(x, self.levels), 0.0, none
             if not self.time:
-                return x, 0.0, 0.0
+                return x, 0.0, none
             alpha, sigma = scales(self.path, self.time)
-            return alpha * x + sigma * torch.randn(x.shape).to(x), self.time, x[0].numel() * math.log(alpha)
+            return alpha * x + sigma * torch.randn(x.shape).to(x), self.time, none + x[0].numel() * math.log(alpha)
+
+    def expected(self, time: float, values: int) -> float:
+        """The mean of the change over the noise.
+
+        Args:
+            time: The time.
+            values: Number of values in a row.
+        """
+        alpha, sigma = scales(self.path, time)
+        if self.levels is not None and self.time is None:
+            return values * (math.log(sigma / width(self.levels, -1.0, 1.0)) + ENTROPY)
+        return values * math.log(alpha) if self.time else 0.0
 
     def note(self, name: str, time: float) -> str:
         """A sentence about the noise; "" if there is none.

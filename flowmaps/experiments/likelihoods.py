@@ -97,7 +97,9 @@ def likelihood(
     truth(ema=ema, labels=labels)
     check_by_name(data_args=data_args)
     if data_args and data is None:
-        raise ValueError("`data_args` are options of `data`, another data set, and there is none")
+        raise ValueError(
+            "`data_args` are options of another data set, and there is none: give its name, folder or file"
+        )
     where = device_of(default_device() if device is None else device)
     run = folder_of(run)
     config = read_config(run)

@@ -16,8 +16,14 @@ from ..arguments import at_least, expect_floating
 from ..path import Path, linear
 
 REACH = 3.0
-"""Standard deviations of the noise in half of the distance between levels."""
+"""Number of standard deviations of the noise in half of the distance between levels."""
+MASS = math.erf(REACH / math.sqrt(2))
+"""Share of a normal law within this reach."""
+LOG_MASS = math.log(MASS) + 0.5 * math.log(2 * math.pi)
+ENTROPY = LOG_MASS + 0.5 - REACH * math.exp(-(REACH**2) / 2) / math.sqrt(2 * math.pi) / MASS
+"""Entropy in nats of the noise of one value."""
 HALVINGS = 60
+"""Number of halvings of an interval that finds a time."""
 
 
 def width(levels: int, low: float, high: float) -> float:
@@ -52,11 +58,11 @@ def dequantised(x0: Tensor, levels: int = 256, low: float = -1.0, high: float = 
 
 def noised(
     x0: Tensor, levels: int = 256, low: float = -1.0, high: float = 1.0, *, path: Path = linear
-) -> tuple[Tensor, float, float]:
+) -> tuple[Tensor, float, Tensor]:
     """States of data of whole levels at the time whose noise fills the gaps between levels.
 
-        x_t = alpha(t) x_0 + sigma(t) eps,    sigma(t)/alpha(t) = width/6,    eps normal within 3 standard deviations
-        E log p_t(x_t) + change + D log(width) <= log P(x_0),    change = D [log sigma(t) + entropy(eps) - log(width)]
+        x_t = alpha(t) x_0 + sigma(t) eps,    sigma(t)/alpha(t) = width/6,    eps ~ q, normal within 3 std
+        E [log p_t(x_t) + change] + D log(width) <= log P(x_0),    change = D log(sigma(t)/width) - log q(eps)
 
     It is for flows that were trained on the levels themselves. Their density between levels vanishes at t = 0, so that
     an ODE with finer steps gives ever smaller values there.
@@ -70,7 +76,8 @@ def noised(
 
     Returns:
         The states, with noise from torch's generator of the CPU; their time, for `ode(start=t)` or `jumps(times=...)`;
-        and the change, which makes of their log-density one for `bits_per_dim`. Zheng et al. 2023, arXiv 2305.03935.
+        and the change of each row, (B,), which makes of its log-density one for `bits_per_dim`. Zheng et al. 2023,
+        arXiv 2305.03935.
 
     Raises:
         ValueError: There are fewer than two levels.
@@ -79,11 +86,10 @@ def noised(
     gap = width(levels, low, high)
     t = time_of(path, gap / (2 * REACH))
     alpha, sigma = (float(one(torch.tensor(t, dtype=torch.float64))) for one in (path.alpha, path.sigma))
-    mass, edge = math.erf(REACH / math.sqrt(2)), math.exp(-(REACH**2) / 2) / math.sqrt(2 * math.pi)
-    entropy = 0.5 * math.log(2 * math.pi * math.e) + math.log(mass) - REACH * edge / mass
     between = torch.rand(x0.shape, dtype=torch.float64) * 2 - 1
-    eps = torch.special.ndtri(0.5 + 0.5 * mass * between).to(x0)
-    return alpha * x0 + sigma * eps, t, x0[0].numel() * (math.log(sigma) + entropy - math.log(gap))
+    eps = torch.special.ndtri(0.5 + 0.5 * MASS * between).to(x0)
+    of_noise = eps.flatten(1).to(torch.promote_types(x0.dtype, torch.float32)).square() / 2 + LOG_MASS
+    return alpha * x0 + sigma * eps, t, of_noise.sum(1) + x0[0].numel() * math.log(sigma / gap)
 
 
 def time_of(path: Path, ratio: float) -> float:
