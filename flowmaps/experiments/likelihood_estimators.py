@@ -63,7 +63,7 @@ def estimators_of(by: Any) -> list[Named]:
         by: A name, an estimator, or several of them: "ode", "ode:100", "hutchinson:8", "jumps:4", ...
 
     Returns:
-        The estimators with their names, each once.
+        The estimators with their names, each once; a second one of the same name has a number.
 
     Raises:
         TypeError: Something is neither a name nor an estimator.
@@ -73,8 +73,15 @@ def estimators_of(by: Any) -> list[Named]:
     found = [_one(item) for item in several]
     if not found:
         raise ValueError(f"`by` needs an estimator, such as ode or jumps:4, got {shown(by)}")
-    names = [one.name for one in found]
-    return [one for k, one in enumerate(found) if one.name not in names[:k]]
+    named: dict[str, Named] = {}
+    for one in found:
+        count = 1
+        while (name := one.name if count == 1 else f"{one.name}_{count}") in named and named[
+            name
+        ].estimate != one.estimate:
+            count += 1
+        named.setdefault(name, Named(name, one.estimate))
+    return list(named.values())
 
 
 def _one(item: Any) -> Named:
