@@ -12,7 +12,7 @@
 the determinants and the cycle error that `jumps` rely on.
 
 `sample` draws together with log-densities, `importance` weighs draws against an energy, and `bits_per_dim` converts
-nats for images of whole levels, whose gaps `dequantised` fills.
+nats for images of whole levels, whose gaps `noised` fills, or `dequantised` if the flow was trained on such rows.
 """
 
 from ..velocity.divergence import Differences, Divergence, ExactTrace, Hutchinson
@@ -20,7 +20,7 @@ from .bound import Bound, bound
 from .invertible import Invertibility, invertibility
 from .joint import Gap, Joint, gap, joint, joint_map
 from .jumps import Jumps, jumps
-from .levels import bits_per_dim, dequantised
+from .levels import bits_per_dim, dequantised, noised
 from .log_prob import log_prob
 from .ode import Ode, ode
 from .result import Estimator, LogProb
@@ -35,5 +35,5 @@ __all__ = [
     "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Gap", "Hutchinson", "Invertibility", "Joint",
     "Jumps", "LogProb", "Ode", "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "differences",
     "euler", "exact", "gap", "grid", "heun", "hutchinson", "importance", "invertibility", "joint", "joint_map",
-    "jumps", "log_prob", "ode", "rk4", "sample",
+    "jumps", "log_prob", "noised", "ode", "rk4", "sample",
 ]  # fmt: skip
