@@ -20,8 +20,8 @@ from .labels import condition_of
 from .transformed import BatchDraws, Transform, Transformed, transformed, transforms_of
 
 __all__ = [
-    "BatchDraws", "Dequantise", "GuidanceScales", "LabelDropout", "TextDropout", "Transform", "Transformed", "dequantised",
-    "drawn_from_moments", "from_moments", "mirrored", "transformed", "transforms_of",
+    "BatchDraws", "Dequantise", "GuidanceScales", "LabelDropout", "TextDropout", "Transform", "Transformed",
+    "dequantised", "drawn_from_moments", "from_moments", "mirrored", "transformed", "transforms_of",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..arguments import at_least
 from ..draws import mixed, seeded_by
 from ..likelihood import LogProb, log_prob
-from ..likelihood.log_prob import ROWS, joined
+from ..likelihood.log_prob import VALUES, joined
 from .forecast import progress_of
 from .guided_run import null_class
 from .likelihood_estimators import Named, matrix_values, passes_of
@@ -141,7 +141,7 @@ class Estimating:
     def _rows_at_once(self, n: int, values: int) -> int:
         """Number of rows at a time: as memory allows, and so that the progress of many can be said."""
         matrix = MATRIX // matrix_values([self.one], values)
-        return max(1, min(ROWS // values, matrix, max(FEW, -(-n // PARTS))))
+        return max(1, min(VALUES // values, matrix, max(FEW, -(-n // PARTS))))
 
     def _of_rows(self, part: Rows, size: int, after: Callable[[], None]) -> tuple[LogProb, Tensor | None]:
         """The log-densities of rows, and their most probable classes if all are compared."""
