@@ -291,6 +291,17 @@ def test_a_post_trained_map_follows_the_reward(example):
     assert found["share at the right, direct backpropagation"] < found["share at the right, before"] + 0.12
 
 
+@pytest.mark.slow
+def test_joint_and_invertible_maps_know_log_densities(example):
+    """After a short training; errors fall with the number of jumps, and no jump of FALCON folds space."""
+    found = example("19_joint_likelihood", 400)
+    assert found["mean |log p - exact|, joint, 1"] < 0.6
+    assert found["mean |log p - exact|, joint, 4"] < found["mean |log p - exact|, joint, 1"] + 0.05
+    assert found["mean |log p - exact|, FALCON's jumps, 8"] < found["mean |log p - exact|, FALCON's jumps, 1"] + 0.05
+    assert found["mean |log p - exact|, ODE, 80 calls"] < 0.4
+    assert found["determinant, smallest"] > 0 and found["cycle error"] < 0.3
+
+
 def test_examples_of_steering_are_short():
     for name in ("15_steering", "16_inverse_problems", "17_post_training"):
         assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 40

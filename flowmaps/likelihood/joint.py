@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..arguments import at_least, expect_finite, expect_floating
 from ..flow_map import FlowMap, like_weights
 from ..networks import DivergenceHead, WithDivergence
+from ..networks.divergence import mean_divergence
 from ..networks.embeddings import LabelEmbedding
 from ..path import Path
 from ..sampling import Condition
@@ -31,8 +32,8 @@ from .result import Estimator, LogProb, log_noise
 
 MOST = 1024
 """Number of values in a row up to which the scale of a head is computed from the whole covariance of the data."""
-FEW, WAVES = 3, 32
-"""Number of values in a row up to which a head is narrow and sees sines and cosines of x, and their directions."""
+FEW, WAVES = 3, 64
+"""Number of values in a row up to which the usual head also sees sines and cosines of x, and their number."""
 THIN = 0.02
 """Standard deviation of a direction, relative to the largest, below which it is taken as this wide."""
 
@@ -49,17 +50,18 @@ def joint_map(
 
         l_t = l_s - (t - s) D(x_s, s, t),     D = the mean of div v along the path from s to t
 
-    The result is a flow map of the same weights: sampling, evaluation and saving work as before, and
+    The head predicts the rest beside the mean divergence of a Gaussian with the covariance of the data, which is large
+    near the data. The result is a flow map of the same weights: sampling, evaluation and saving work as before, and
     `fm.methods.f2d2` trains it, from new weights or from trained ones. Then `joint(steps)` is an estimator of
     log-densities, and `sample(..., by="head")` gives them along with samples.
 
     Args:
         flow: The flow map. Its network is shared, not copied.
-        x0: Data in the units of the flow, (B, ...), for the shape and the scale of the head.
-        head: A network (x, s, t) -> (B, 1) that predicts D / scale, with the conditions of the flow's network. None: a
-            `fm.networks.DivergenceHead`, narrow and with sines and cosines of x for at most three values.
-        scale: Size of the divergence. None: the root mean square of the divergence of a Gaussian with the covariance of
-            x0, over uniform times.
+        x0: Data in the units of the flow, (B, ...), for the Gaussian, the shape and the scale of the head.
+        head: A network (x, s, t) -> (B, 1) that predicts the rest / scale, with the conditions of the flow's network.
+            None: a
+            `fm.networks.DivergenceHead`, which also sees sines and cosines of at most three values.
+        scale: Size of the divergence. None: the root mean square of the Gaussian's, over uniform times.
         frozen: Whether the weights of the flow are frozen, so that the head alone is trained.
 
     Returns:
@@ -81,49 +83,53 @@ def joint_map(
         )
     units = units_of(flow)
     rows = (x0 if units is None else units.standardised(x0)).detach().double().cpu()
-    found = typical_divergence(rows, flow.path) if scale is None else scale
+    variances = variances_of(rows)
+    found = typical_divergence(variances, flow.path) if scale is None else scale
     made = _usual_head(flow, rows) if head is None else head
     like = like_weights(flow)
     made = made if like is None or head is not None else made.to(like)
     if frozen:
         flow.network.requires_grad_(False)
-    return flow.around(WithDivergence(flow.network, made, found))
+    kept = variances.to(torch.empty(0) if like is None else like)
+    return flow.around(WithDivergence(flow.network, made, found, kept, flow.path))
 
 
 def _usual_head(flow: FlowMap, rows: Tensor) -> DivergenceHead:
     """The head for rows of data and the labels of the network."""
     parts = flow.network.modules() if isinstance(flow.network, nn.Module) else ()
     classes = next((part.classes for part in parts if isinstance(part, LabelEmbedding)), None)
-    shape, std = tuple(rows.shape[1:]), max(float(rows.std()), 1e-3)
-    few = rows[0].numel() <= FEW
-    return DivergenceHead(shape, 128 if few else 256, classes=classes, data_std=std, waves=WAVES if few else 0)
+    shape = tuple(rows.shape[1:])
+    waves = WAVES if math.prod(shape) <= FEW else 0
+    return DivergenceHead(shape, classes=classes, data_std=max(float(rows.std()), 1e-3), waves=waves)
 
 
-def typical_divergence(x0: Tensor, path: Path, points: int = 64) -> float:
-    """Root mean square over uniform times of the divergence of a Gaussian's velocity, with the covariance of data.
+def variances_of(x0: Tensor) -> Tensor:
+    """Variances of data along their principal axes, (D,), or of their values if there are more than `MOST`.
 
-        div v = sum_i (alpha alpha' l_i + sigma sigma') / (alpha^2 l_i + sigma^2),   l_i the variances
+    A direction that is thinner than `THIN` of the widest one is taken as this wide.
+    """
+    centred = x0.flatten(1).double() - x0.flatten(1).double().mean(0)
+    if centred.shape[1] <= MOST:
+        variances = torch.linalg.eigvalsh(centred.T @ centred / len(centred))
+    else:
+        variances = centred.square().mean(0)
+    return variances.clamp(min=max(float(variances.max()) * THIN**2, 1e-12))
+
+
+def typical_divergence(variances: Tensor, path: Path, points: int = 64) -> float:
+    """Root mean square over uniform times of the divergence of the velocity of a Gaussian.
 
     Args:
-        x0: Data, (B, ...).
+        variances: Its variances, (D,).
         path: The path.
         points: Number of times.
 
     Returns:
         The size.
     """
-    centred = x0.flatten(1).double() - x0.flatten(1).double().mean(0)
-    values = centred.shape[1]
-    if values <= MOST:
-        variances = torch.linalg.eigvalsh(centred.T @ centred / len(centred))
-    else:
-        variances = centred.square().mean(0)
-    variances = variances.clamp(min=max(float(variances.max()) * THIN**2, 1e-12))
-    t = ((torch.arange(points, dtype=torch.float64) + 0.5) / points)[:, None]
-    alpha, sigma = path.alpha(t), path.sigma(t)
-    slopes = alpha * path.alpha_slope(t, t) * variances + sigma * path.sigma_slope(t, t)
-    divergence = (slopes / (alpha**2 * variances + sigma**2)).sum(1)
-    return max(float(divergence.square().mean().sqrt()), 1e-3 * math.sqrt(values))
+    t = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    found = mean_divergence(path, variances.double(), t, t).square().mean().sqrt()
+    return max(float(found), 1e-3 * math.sqrt(len(variances)))
 
 
 @dataclass(frozen=True)
@@ -178,15 +184,15 @@ def followed(flow: Any, x: Tensor, times: Sequence[float]) -> tuple[Tensor, Tens
             f"this flow has no head for its divergence, so it knows no log-densities by jumps of a joint map: {ADVICE} "
             "gives it one, which fm.methods.f2d2 trains; or take fm.likelihood.ode(), or jumps(steps)"
         )
+    if getattr(network.head, "is_untrained", False):
+        raise ValueError(
+            "the head of this joint map is untrained, its output layer is zero: train it by fm.methods.f2d2(), because "
+            "other methods train the state alone"
+        )
     map_, y = Packed(flow, x.shape[1:]), packed(x)
     for s, t in pairwise(times):
         y = map_(y, s, t)
     x, change = unpacked(y, x.shape[1:])
-    if not bool(change.any()):
-        raise ValueError(
-            "the head of this joint map is untrained, all its values are zero: train it by fm.methods.f2d2(), because "
-            "other methods train the state alone"
-        )
     return x, change[:, 0].to(torch.promote_types(x.dtype, torch.float32)) * network.scale
 
 
