@@ -18,7 +18,7 @@ nats for images of whole levels, whose gaps `dequantised` fills.
 from ..velocity.divergence import Differences, Divergence, ExactTrace, Hutchinson
 from .bound import Bound, bound
 from .invertible import Invertibility, invertibility
-from .joint import Gap, Joint, gap, joint, joint_map
+from .joint_maps import Gap, Joint, gap, joint, joint_map
 from .jumps import Jumps, jumps
 from .levels import bits_per_dim, dequantised
 from .log_prob import log_prob
