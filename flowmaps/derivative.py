@@ -17,6 +17,7 @@ costs nothing. f returns a tensor or a tuple of tensors.
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -175,13 +176,13 @@ def along_many(f: Function, x: Tensor, directions: Tensor, chunk: int = 16) -> t
         f: Function of the state, (B, ...) -> (B, ...).
         x: The state, (B, ...).
         directions: The directions, (K, B, ...) or (K, 1, ...).
-        chunk: Number of directions at a time, by `torch.func`. 1 takes `jvp`, which follows more networks.
+        chunk: Number of directions at a time, by `torch.func`. 1 takes `jvp`, which follows more networks. A function
+            that `torch.func` cannot follow takes it too, with a warning.
 
     Returns:
         The value, of x's shape, and the derivatives, (K, B, ...). No gradient flows through the derivatives.
 
     Raises:
-        RuntimeError: `torch.func` cannot follow the function.
         TypeError: The derivative is lost on the way, because the function detaches its state.
     """
     wide = directions.expand(len(directions), *x.shape)
@@ -192,28 +193,49 @@ def along_many(f: Function, x: Tensor, directions: Tensor, chunk: int = 16) -> t
             raise TypeError(LOST)
         return y
 
-    if chunk == 1 or len(wide) == 1:
-        found: list[tuple[Tensor, Tensor]] = []
-        with RefuseDetached():
-            for direction in wide:
-                with rewound(x.device) if len(found) + 1 < len(wide) else contextlib.nullcontext():
-                    found.append(jvp(kept, (x,), (direction,)))
-        return found[0][0], torch.stack([slope for _, slope in found])
+    with RefuseDetached():
+        if chunk == 1 or len(wide) == 1:
+            return _one_by_one(kept, x, wide)
+        try:
+            return _together(kept, x, wide, chunk)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            found = _one_by_one(kept, x, wide)  # which raises the error again if it has another reason
+            warn_of_one_by_one(str(error).split("\n")[0].split(". ")[0])
+            return found
+
+
+def _one_by_one(f: Function, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and derivatives by `jvp`; random operations draw the same numbers for each direction."""
+    found: list[tuple[Tensor, Tensor]] = []
+    for direction in directions:
+        with rewound(x.device) if len(found) + 1 < len(directions) else contextlib.nullcontext():
+            found.append(jvp(f, (x,), (direction,)))
+    return found[0][0], torch.stack([slope for _, slope in found])
+
+
+def _together(f: Function, x: Tensor, directions: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """Value and derivatives by `torch.func`, so many directions at a time."""
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.jvp(kept, (x,), (direction,))  # type: ignore[return-value]
+        return torch.func.jvp(f, (x,), (direction,))  # type: ignore[return-value]
 
     together = torch.func.vmap(along, out_dims=(None, 0))  # type: ignore[arg-type]
-    try:
-        with RefuseDetached(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # attention runs unfused, as in `functorch`
-            found = [together(part) for part in wide.split(chunk)]
-    except RuntimeError as error:
-        raise RuntimeError(
-            "torch.func cannot compute several derivatives of this function together: take chunk=1, or "
-            f"fm.likelihood.differences(), which needs no derivative ({error})"
-        ) from error
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # attention runs unfused, as in `functorch`
+        found = [together(part) for part in directions.split(chunk)]
     return found[0][0], torch.cat([slopes for _, slopes in found])
+
+
+@functools.cache
+def warn_of_one_by_one(reason: str) -> None:
+    """Warn once that derivatives are not computed together."""
+    warnings.warn(
+        f"torch.func cannot compute several derivatives of this function together ({reason}): they are computed one by "
+        "one, in up to twice the passes. chunk=1 does so from the start",
+        stacklevel=2,
+    )
 
 
 def finite_difference(h: float = 1e-2, central: bool = True, around: Callable = keep) -> Derivative:

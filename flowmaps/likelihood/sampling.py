@@ -16,9 +16,9 @@ from ..sampling import Condition, placed, restored
 from ..sampling.grid import descending
 from ..sampling.states import bound_to_rows, check_noise, conditions_of
 from ..steps import Step, jump, named
-from .joint_maps import followed
-from .jumps import deterministic, refuse_untrained, stepped, warn_of_folds
-from .log_prob import batches, check_result, check_states, scale_of
+from .by_joint_map import followed
+from .by_jumps import deterministic, refuse_untrained, stepped, warn_of_folds
+from .densities import batches, check_result, check_states, scale_of
 from .result import log_noise
 
 
@@ -136,9 +136,10 @@ def importance(log_prob: Tensor, energy: Tensor) -> Weighted:
         raise ValueError(f"expected one energy for each sample, got {tuple(energy.shape)} and {tuple(log_prob.shape)}")
     if bool(energy.isnan().any()):
         raise ValueError("an energy is NaN")
-    logarithm = torch.where(log_prob.isnan(), -math.inf, -energy - log_prob)
+    logarithm = torch.where(log_prob.isnan(), -math.inf, -energy - log_prob).double()
     total = logarithm.logsumexp(0)
     if not bool(total.isfinite()):
         raise ValueError("no sample has a finite weight: look at the energies")
     weights = (logarithm - total).exp()
-    return Weighted(weights, 1 / (len(weights) * float(weights.square().sum())), float(total) - math.log(len(weights)))
+    ess = 1 / (len(weights) * float(weights.square().sum()))
+    return Weighted(weights.to(log_prob.dtype), ess, float(total) - math.log(len(weights)))

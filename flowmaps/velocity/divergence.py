@@ -85,7 +85,7 @@ class ExactTrace:
             The value, of x's shape, and the divergence, (B, 1).
         """
         value, parts = along_many(field, x, probes, self.chunk)
-        return value, (parts * probes).flatten(2).sum((0, 2))[:, None]
+        return value, _inner(parts, probes).sum(0)[:, None]
 
     def passes(self, values: int) -> int:
         """Number of forward passes, 1 + D."""
@@ -137,7 +137,7 @@ class Hutchinson:
             The value, of x's shape, and the estimates, (B, probes).
         """
         value, parts = along_many(field, x, probes, self.chunk)
-        return value, (parts * probes).flatten(2).sum(2).T
+        return value, _inner(parts, probes).T
 
     def passes(self, values: int) -> int:
         """Number of forward passes, 1 + the number of probes."""
@@ -192,12 +192,18 @@ class Differences:
         value, estimates = field(x), []
         for z in probes:
             slope = (field(x + self.h * z) - field(x - self.h * z)) / (2 * self.h)
-            estimates.append((slope * z).flatten(1).sum(1))
+            estimates.append(_inner(slope[None], z[None])[0])
         return value, torch.stack(estimates, 1)
 
     def passes(self, values: int) -> int:
         """Number of forward passes, 1 + 2 times the number of probes."""
         return 1 + 2 * self.probes
+
+
+def _inner(slopes: Tensor, directions: Tensor) -> Tensor:
+    """Inner products of derivatives with their directions, (K, B), summed in float32 at least."""
+    wide = torch.promote_types(slopes.dtype, torch.float32)
+    return (slopes.to(wide) * directions.to(wide)).flatten(2).sum(2)
 
 
 def random_signs(count: int, x: Tensor) -> Tensor:

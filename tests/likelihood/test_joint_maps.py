@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import flowmaps as fm
 from flowmaps import likelihood
 from flowmaps.exact import Gaussian, GaussianMixture
-from flowmaps.likelihood.joint_maps import typical_divergence, variances_of
+from flowmaps.likelihood.by_joint_map import typical_divergence, variances_of
 from flowmaps.networks import DivergenceHead, WithDivergence
 from flowmaps.trained import TrainedSpec
 from tests.likelihood.joint_maps import (

@@ -24,9 +24,9 @@ from ..sampling.grid import ascending
 from ..steps import jump
 from ..units import units_of
 from ..velocity.joint import ADVICE, Packed, joint_network, packed, unpacked
-from .jumps import refuse_untrained
-from .log_prob import log_prob
-from .ode import ode
+from .by_jumps import refuse_untrained
+from .by_ode import ode
+from .densities import log_prob
 from .result import Estimator, LogProb, log_noise
 
 MOST = 1024

@@ -14,7 +14,7 @@ from ..flow_map import like_weights
 from ..sampling import Condition, placed
 from ..sampling.states import bound_to_rows, conditions_of
 from ..units import units_of
-from .ode import ode
+from .by_ode import ode
 from .result import Estimator, LogProb
 
 VALUES = 2**16
@@ -54,8 +54,8 @@ def log_prob(
     estimator = ode() if by is None else by
     for kind in ("Ode", "Jumps", "Bound", "Joint"):
         refuse_factory("an estimator", estimator, kind)
-    if not callable(estimator) or isinstance(estimator, type):
-        raise TypeError(f"by= takes an estimator, such as fm.likelihood.ode() or jumps(4), got {shown(by)}")
+    if not callable(estimator) or isinstance(estimator, type) or hasattr(estimator, "draw"):
+        raise TypeError(f"by= takes an estimator, such as ode(hutchinson(4)) or jumps(4), got {shown(by)}")
     check_states("x0", flow, x0)
     expect_finite("x0", x0)
     units, change = units_of(flow), scale_of(flow, x0)

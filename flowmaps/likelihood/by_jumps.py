@@ -6,20 +6,19 @@ log p_N(x_0) = log N(z) + sum log |det dF/dx|,   from x_0 to z, one term for eac
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..arguments import at_least
 from ..sampling.grid import ascending
 from ..steps import Step, jump, named
 from ..velocity.divergence import jacobian
-from .result import LogProb, log_noise
+from .result import LogProb, log_noise, warn
 
 OWN = ". Log-densities of data need the way from data to noise; likelihood.sample has those of the map's own samples"
 """Advice for a map that knows the way from noise to data alone."""
@@ -80,7 +79,9 @@ def stepped(flow: Any, x: Tensor, times: Sequence[float], step: Step, chunk: int
     for s, t in pairwise(times):
         x, slopes = jacobian(functools.partial(_stepped, flow, step, s, t), x, chunk)
         sign, logarithm = torch.linalg.slogdet(slopes.to(wide))
-        change, folded = change + logarithm, folded + (sign <= 0)
+        known = slopes.isfinite().all(2).all(1)  # else the determinant is no number, which is no fold
+        change = torch.where(known, change + logarithm, torch.nan)
+        folded = folded + (known & (sign <= 0))
     return x, change, folded
 
 
@@ -105,6 +106,11 @@ def refuse_untrained(flow: Any, times: Sequence[float], step: Step) -> None:
     """Refuse jumps that a map was never trained on, in the direction of the times."""
     if step is not jump:
         return
+    if isinstance(flow, nn.Module) and type(flow).forward is nn.Module.forward:
+        raise TypeError(
+            f"a {type(flow).__name__} has a velocity but no jumps: take likelihood.ode(), or steps of the velocity, "
+            "step='heun'"
+        )
     for s, t in pairwise(times):
         knows = getattr(flow, "knows", None)
         if knows is not None and not knows(s, t):
@@ -118,11 +124,10 @@ def warn_of_folds(folded: Tensor, way: str) -> None:
     """Say in how many rows jumps fold space."""
     rows = int((folded > 0).sum())
     if rows:
-        warnings.warn(
+        warn(
             f"the jumps {way} have a determinant that is not positive in {rows} of {len(folded)} rows: they fold space "
             "there, so these rows have no density, and their value is NaN. Take more steps, or train the map to be "
-            "invertible (fm.methods.falcon)",
-            stacklevel=3,
+            "invertible"
         )
 
 

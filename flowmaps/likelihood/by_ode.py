@@ -51,10 +51,10 @@ class Ode:
         def rate(y: Tensor, t: float) -> Tensor:
             nonlocal evaluations
             evaluations += 1
-            x = y[:, :values].reshape(x0.shape)
+            x = y[:, :values].reshape(x0.shape).to(x0.dtype)  # the network may want its own half precision
             probes = trace.draw(x0) if fresh else kept
             v, divergence = trace(lambda x: flow.velocity(x, t), x, probes)
-            return torch.cat([v.flatten(1), divergence], 1)
+            return torch.cat([v.flatten(1).to(y), divergence.to(y)], 1)
 
         estimates = trace.estimates
         y = torch.cat([x0.flatten(1), x0.new_zeros(len(x0), estimates)], 1)
