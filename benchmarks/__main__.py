@@ -17,6 +17,7 @@ NAMES = (
     "landscape",
     "steering_beds",
     "steering",
+    "likelihood_beds",
     "own_folder",
 )
 LONG = ("one_step",)

@@ -292,6 +292,30 @@ def test_a_post_trained_map_follows_the_reward(example):
 
 
 @pytest.mark.slow
+def test_a_trained_map_knows_its_density(example):
+    """The ODE is right up to the training; jumps name the rows that they fold, and weigh their own samples right."""
+    found = example("18_likelihood", 600)
+    assert found["mean |log p - exact|, ODE, 200 calls"] < 0.3
+    assert found["mean |log p - exact|, 4 jumps"] < 0.5 and found["mean |log p - exact|, one jump"] < 1.0
+    for jumps in (1, 4):
+        assert found[f"folded rows, {'one jump' if jumps == 1 else '4 jumps'}"] < 150
+        share = found[f"effective share of samples, {jumps} jumps"]
+        # the mean weight is 1: its logarithm has the standard error of (1/share - 1) / n
+        assert abs(found[f"log Z, {jumps} jumps"]) < 4 * ((1 / share - 1) / 2000) ** 0.5 + 0.01
+
+
+@pytest.mark.slow
+def test_the_claim_about_stochastic_equations_lacks_the_ito_term(example):
+    found = example("20_sde_likelihood", 200)
+    square, runs = "mean of |delta|^2 / e^2", 4000
+    assert found[f"{square}, measured"] == pytest.approx(3.52, abs=4 * 4.5 / runs**0.5)
+    assert found[f"{square}, claimed"] == pytest.approx(1.52, abs=4 * 4.5 / runs**0.5)
+    assert found["trace -1, by whitened delta"] == pytest.approx(-1) and found["trace -1, by delta"] > 1.4
+    assert abs(found["log p with a new delta in every step, mean error"]) < 4 * 0.025 / 400**0.5
+    assert abs(found["log p by the bound, 64 draws, mean error"]) < 4 * 0.5 / 400**0.5
+
+
+@pytest.mark.slow
 def test_joint_and_invertible_maps_know_log_densities(example):
     """After a short training; errors fall with the number of jumps, and no jump of FALCON folds space."""
     found = example("19_joint_likelihood", 400)

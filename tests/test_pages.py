@@ -49,7 +49,18 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("error:.*expected.*standard deviation", "error:the particles collapsed")
 @pytest.mark.parametrize(
-    "page", ["own_data.md", "own_network.md", "conditions.md", "latents.md", "save_load.md", "faq.md", "steering.md"]
+    "page",
+    [
+        "own_data.md",
+        "own_network.md",
+        "conditions.md",
+        "latents.md",
+        "save_load.md",
+        "faq.md",
+        "steering.md",
+        "likelihood.md",
+        "likelihood_sde.md",
+    ],
 )
 def test_a_page_runs_and_prints_what_it_says(page, folder, capsys):
     """A comment behind a print is its output."""
@@ -58,7 +69,7 @@ def test_a_page_runs_and_prints_what_it_says(page, folder, capsys):
     said = [line for block in blocks(page, "python") for line in re.findall(r"print\(.*\)  # (.+)$", block, flags=re.M)]
     for expected in said:
         assert expected in printed, f"{expected} is not printed, or not in this order"
-    assert len(said) == {"own_data.md": 7, "latents.md": 1, "save_load.md": 1}.get(page, 0)
+    assert len(said) == {"own_data.md": 7, "latents.md": 1, "save_load.md": 1, "likelihood.md": 1}.get(page, 0)
 
 
 def test_the_check_of_a_network_finds_its_mistakes(folder, capsys):

@@ -16,13 +16,13 @@ nats for images of whole levels, whose gaps `noised` fills, or `dequantised` if 
 """
 
 from ..velocity.divergence import Differences, Divergence, ExactTrace, Hutchinson
-from .bound import Bound, bound
+from .by_bound import Bound, bound
+from .by_joint_map import Gap, Joint, gap, joint, joint_map
+from .by_jumps import Jumps, jumps
+from .by_ode import Ode, ode
+from .densities import log_prob
 from .invertible import Invertibility, invertibility
-from .joint import Gap, Joint, gap, joint, joint_map
-from .jumps import Jumps, jumps
 from .levels import bits_per_dim, dequantised, noised
-from .log_prob import log_prob
-from .ode import Ode, ode
 from .result import Estimator, LogProb
 from .sampling import Weighted, importance, sample
 from .solvers import adaptive, euler, grid, heun, rk4

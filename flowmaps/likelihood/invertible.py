@@ -17,8 +17,8 @@ from ..sampling.grid import descending
 from ..sampling.states import bound_to_rows, check_noise, conditions_of
 from ..steps import jump
 from ..velocity.divergence import jacobian
-from .jumps import refuse_untrained
-from .log_prob import batches, check_states
+from .by_jumps import refuse_untrained
+from .densities import batches, check_states
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -60,13 +61,20 @@ def log_noise(flow: Any, z: Tensor) -> Tensor:
     one = torch.ones((), dtype=torch.float64)
     std, kept = float(path.sigma(one)), float(path.alpha(one))
     if kept > PURE * std:
-        warnings.warn(
+        warn(
             f"on this path the state at t = 1 is {kept:.3g} x0 + {std:.3g} eps, and not noise alone: log-densities "
-            f"take it as N(0, {std:.3g}^2), an approximation that is good where the data are small beside {std:.3g}",
-            stacklevel=2,
+            f"take it as N(0, {std:.3g}^2), an approximation that is good where the data are small beside {std:.3g}"
         )
     flat = z.flatten(1).to(torch.promote_types(z.dtype, torch.float32))
     return -0.5 * (flat / std).square().sum(1) - flat.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
+
+
+def warn(sentence: str) -> None:
+    """Warn at the line outside of this library and of torch that led here."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("flowmaps", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(sentence, stacklevel=level)
 
 
 def expect_velocity(flow: Any, need: str) -> None:

@@ -16,9 +16,9 @@ from ..sampling import Condition, placed, restored
 from ..sampling.grid import descending
 from ..sampling.states import bound_to_rows, check_noise, conditions_of
 from ..steps import Step, jump, named
-from .joint import followed
-from .jumps import deterministic, refuse_untrained, stepped, warn_of_folds
-from .log_prob import batches, check_result, check_states, scale_of
+from .by_joint_map import followed
+from .by_jumps import deterministic, refuse_untrained, stepped, warn_of_folds
+from .densities import batches, check_result, check_states, scale_of
 from .result import log_noise
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..arguments import shown
@@ -44,7 +43,7 @@ def f2d2(
     teacher: Any = None,
     *,
     divergence: Divergence | None = None,
-    weight: Weight | None = None,
+    weight: Weight = squared,
 ) -> Method:
     """F2D2, a joint flow map of the state and its log-density, trained by any method.
 
@@ -65,8 +64,7 @@ def f2d2(
             the method, or the flow map's own velocity.
         divergence: The divergence of velocities, `fm.likelihood.exact()` or `hutchinson(probes)`. None: Hutchinson's
             estimate with one probe, which costs one derivative.
-        weight: Weight of the residual of D / scale. None: the square times m^2 / (m^2 + 0.01), m the smaller one of s
-            and t, because divergences grow like 1/m near data on a lower-dimensional set.
+        weight: Weight of the residual of D / scale; by default the mean square. `weight.by_interval` gives it a factor.
 
     Returns:
         The method.
@@ -80,14 +78,7 @@ def f2d2(
     made = made() if callable(made) and not isinstance(made, Method) else made
     if not isinstance(made, Method):
         raise TypeError(f"f2d2 takes a method, such as fm.methods.lsd(), or its function, got {shown(method)}")
-    weight = by_interval(towards_noise) if weight is None else weight
     return joint_method(made, "f2d2", trace, weight, None if teacher is None else fixed(teacher))
-
-
-def towards_noise(s: Tensor, t: Tensor) -> Tensor:
-    """Weight m^2 / (m^2 + 0.01) of the residual of a divergence, m the smaller one of two times."""
-    nearer = torch.minimum(s, t) ** 2
-    return nearer / (nearer + 0.01)
 
 
 def _default(teacher: Any) -> Method:

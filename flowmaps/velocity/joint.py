@@ -18,7 +18,7 @@ from ..derivative import stop
 from ..flow_map import FlowMap
 from ..forward_mode import Dual
 from ..networks import WithDivergence
-from ..path import Time, expand
+from ..path import Path, Time, expand
 from .divergence import Divergence, Hutchinson
 from .sources import Checked, Conditional, Constant, is_conditional
 
@@ -48,11 +48,12 @@ def joint_network(flow: Any) -> WithDivergence | None:
     return network if isinstance(network, WithDivergence) else None
 
 
-class Packed(FlowMap):
-    """A joint map as a flow map of packed rows.
+@dataclass(frozen=True)
+class Packed:
+    """A joint map as a flow map of packed rows, for rules and samplers.
 
     Args:
-        flow: A flow map whose network has a head.
+        flow: A flow map whose network has a head; its condition is bound.
         shape: Shape of one state.
         scale: Size of the divergence in the units of the rows. None: the network's own.
 
@@ -60,31 +61,52 @@ class Packed(FlowMap):
         TypeError: The network has no head.
     """
 
-    def __init__(self, flow: FlowMap, shape: Sequence[int], scale: float | None = None) -> None:
-        own = joint_network(flow)
-        if own is None:
+    flow: FlowMap
+    shape: tuple[int, ...]
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if joint_network(self.flow) is None:
             raise TypeError(f"a joint map needs a network with a head for the divergence: {ADVICE}")
-        limits = {"only_source": flow.only_source, "only_target": flow.only_target}
-        super().__init__(flow.network, flow.output, flow.path, guidance=flow.guidance, **limits)
-        self.condition, self.training, self._said = flow.condition, flow.training, flow._said
-        self.shape, self.scale = tuple(shape), own.scale if scale is None else scale
-        self.ratio = own.scale / self.scale
 
     def average_velocity(self, y: Tensor, s: Time, t: Time) -> Tensor:
         """(V, -D / scale) at packed rows."""
-        x, _ = unpacked(y, self.shape)
+        flow, (x, _) = self.flow, unpacked(y, self.shape)
         s, t = expand(_flat(s), x), expand(_flat(t), x)
-        self._check(s, t)
+        flow._check(s, t)
         rows = x.shape[0]
-        value = self.network(x, s.reshape(rows), t.reshape(rows), divergence=True, **self.condition)
+        value = flow.network(x, s.reshape(rows), t.reshape(rows), divergence=True, **flow.condition)
         predicted, found = unpacked(value.to(x.dtype), self.shape)
-        return packed(self.output(predicted, x, s, t, self.path), -self.ratio * found)
+        return packed(flow.output(predicted, x, s, t, flow.path), -self.ratio * found)
 
-    def around(self, network: Any) -> Packed:
-        """The same view around other weights of a network with a head."""
-        found = Packed(super().around(network), self.shape, self.scale)
-        found.condition = self.condition
-        return found
+    def velocity(self, y: Tensor, t: Time) -> Tensor:
+        """The joint velocity (v, -div v / scale) that the map predicts."""
+        return self.average_velocity(y, t, t)
+
+    def __call__(self, y: Tensor, s: Time, t: Time) -> Tensor:
+        """Jump of packed rows."""
+        return y + ((expand(t, y) - expand(s, y)) * self.average_velocity(y, s, t)).to(y.dtype)
+
+    @property
+    def ratio(self) -> float:
+        """The network's scale over the one of the rows."""
+        network = joint_network(self.flow)
+        assert network is not None
+        return 1.0 if self.scale is None else network.scale / self.scale
+
+    @property
+    def path(self) -> Path:
+        """Path of the flow map."""
+        return self.flow.path
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the map knows one source time or one target time only."""
+        return self.flow.is_partial
+
+    def unlimited(self) -> Packed:
+        """The same view without the limits of a partial map."""
+        return Packed(self.flow.unlimited(), self.shape, self.scale)
 
 
 def _flat(t: Time) -> Time:

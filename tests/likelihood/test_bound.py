@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.likelihood.bound import integrand
+from flowmaps.likelihood.by_bound import integrand
 from tests.likelihood.beds import LAW, draws, on, standard_error
 
 L, P = fm.likelihood, fm.path

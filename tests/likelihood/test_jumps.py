@@ -140,8 +140,9 @@ def test_both_ways_agree_for_the_exact_map():
 def test_folded_rows_are_named_and_have_no_density():
     """F = -2 x reflects one coordinate: its determinant is negative, and |det| would be no density."""
     flow = fm.FlowMap(Affine([[-3.0, 0.0], [0.0, 0.0]]))
-    with pytest.warns(UserWarning, match="fold space"):
+    with pytest.warns(UserWarning, match="fold space") as said:
         found = L.log_prob(flow, torch.randn(5, 2), by=L.jumps())
+    assert [one.filename for one in said] == [__file__]  # the caller's line, not one of the library
     assert found.value.isnan().all() and found.folded.tolist() == [1] * 5
     flow = fm.FlowMap(Affine([[3.0, 0.0], [0.0, 0.0]]))
     with pytest.warns(UserWarning, match="from noise to data"):

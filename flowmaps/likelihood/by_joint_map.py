@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ..arguments import at_least, expect_finite, expect_floating
 from ..flow_map import FlowMap, like_weights
 from ..networks import DivergenceHead, WithDivergence
-from ..networks.divergence import mean_divergence
 from ..networks.embeddings import LabelEmbedding
 from ..path import Path
 from ..sampling import Condition
@@ -25,9 +24,9 @@ from ..sampling.grid import ascending
 from ..steps import jump
 from ..units import units_of
 from ..velocity.joint import ADVICE, Packed, joint_network, packed, unpacked
-from .jumps import refuse_untrained
-from .log_prob import log_prob
-from .ode import ode
+from .by_jumps import refuse_untrained
+from .by_ode import ode
+from .densities import log_prob
 from .result import Estimator, LogProb, log_noise
 
 MOST = 1024
@@ -50,18 +49,18 @@ def joint_map(
 
         l_t = l_s - (t - s) D(x_s, s, t),     D = the mean of div v along the path from s to t
 
-    The head predicts the rest beside the mean divergence of a Gaussian with the covariance of the data, which is large
-    near the data. The result is a flow map of the same weights: sampling, evaluation and saving work as before, and
+    The result is a flow map of the same weights: sampling, evaluation and saving work as before, and
     `fm.methods.f2d2` trains it, from new weights or from trained ones. Then `joint(steps)` is an estimator of
     log-densities, and `sample(..., by="head")` gives them along with samples.
 
     Args:
         flow: The flow map. Its network is shared, not copied.
-        x0: Data in the units of the flow, (B, ...), for the Gaussian, the shape and the scale of the head.
-        head: A network (x, s, t) -> (B, 1) that predicts the rest / scale, with the conditions of the flow's network.
-            None: a
+        x0: Data in the units of the flow, (B, ...), for the shape and the scale of the head.
+        head: A network (x, s, t) -> (B, 1) that predicts D / scale, with the conditions of the flow's network. None: a
+
             `fm.networks.DivergenceHead`, which also sees sines and cosines of at most three values.
-        scale: Size of the divergence. None: the root mean square of the Gaussian's, over uniform times.
+        scale: Size of the divergence. None: the root mean square of the divergence of a Gaussian with the covariance of
+            x0, over uniform times.
         frozen: Whether the weights of the flow are frozen, so that the head alone is trained.
 
     Returns:
@@ -83,15 +82,13 @@ def joint_map(
         )
     units = units_of(flow)
     rows = (x0 if units is None else units.standardised(x0)).detach().double().cpu()
-    variances = variances_of(rows)
-    found = typical_divergence(variances, flow.path) if scale is None else scale
+    found = typical_divergence(variances_of(rows), flow.path) if scale is None else scale
     made = _usual_head(flow, rows) if head is None else head
     like = like_weights(flow)
     made = made if like is None or head is not None else made.to(like)
     if frozen:
         flow.network.requires_grad_(False)
-    kept = variances.to(torch.empty(0) if like is None else like)
-    return flow.around(WithDivergence(flow.network, made, found, kept, flow.path))
+    return flow.around(WithDivergence(flow.network, made, found))
 
 
 def _usual_head(flow: FlowMap, rows: Tensor) -> DivergenceHead:
@@ -119,6 +116,8 @@ def variances_of(x0: Tensor) -> Tensor:
 def typical_divergence(variances: Tensor, path: Path, points: int = 64) -> float:
     """Root mean square over uniform times of the divergence of the velocity of a Gaussian.
 
+        div v = sum_i (alpha alpha' l_i + sigma sigma') / (alpha^2 l_i + sigma^2),   l_i the variances
+
     Args:
         variances: Its variances, (D,).
         path: The path.
@@ -127,9 +126,11 @@ def typical_divergence(variances: Tensor, path: Path, points: int = 64) -> float
     Returns:
         The size.
     """
-    t = (torch.arange(points, dtype=torch.float64) + 0.5) / points
-    found = mean_divergence(path, variances.double(), t, t).square().mean().sqrt()
-    return max(float(found), 1e-3 * math.sqrt(len(variances)))
+    t = ((torch.arange(points, dtype=torch.float64) + 0.5) / points)[:, None]
+    alpha, sigma = path.alpha(t), path.sigma(t)
+    slopes = alpha * path.alpha_slope(t, t) * variances + sigma * path.sigma_slope(t, t)
+    divergence = (slopes / (alpha**2 * variances + sigma**2)).sum(1)
+    return max(float(divergence.square().mean().sqrt()), 1e-3 * math.sqrt(len(variances)))
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def followed(flow: Any, x: Tensor, times: Sequence[float]) -> tuple[Tensor, Tens
             "the head of this joint map is untrained, its output layer is zero: train it by fm.methods.f2d2(), because "
             "other methods train the state alone"
         )
-    map_, y = Packed(flow, x.shape[1:]), packed(x)
+    map_, y = Packed(flow, tuple(x.shape[1:])), packed(x)
     for s, t in pairwise(times):
         y = map_(y, s, t)
     x, change = unpacked(y, x.shape[1:])

@@ -14,7 +14,7 @@ from ..flow_map import like_weights
 from ..sampling import Condition, placed
 from ..sampling.states import bound_to_rows, conditions_of
 from ..units import units_of
-from .ode import ode
+from .by_ode import ode
 from .result import Estimator, LogProb
 
 VALUES = 2**16

@@ -6,7 +6,6 @@ log p_N(x_0) = log N(z) + sum log |det dF/dx|,   from x_0 to z, one term for eac
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +18,7 @@ from ..arguments import at_least
 from ..sampling.grid import ascending
 from ..steps import Step, jump, named
 from ..velocity.divergence import jacobian
-from .result import LogProb, log_noise
+from .result import LogProb, log_noise, warn
 
 OWN = ". Log-densities of data need the way from data to noise; likelihood.sample has those of the map's own samples"
 """Advice for a map that knows the way from noise to data alone."""
@@ -125,11 +124,10 @@ def warn_of_folds(folded: Tensor, way: str) -> None:
     """Say in how many rows jumps fold space."""
     rows = int((folded > 0).sum())
     if rows:
-        warnings.warn(
+        warn(
             f"the jumps {way} have a determinant that is not positive in {rows} of {len(folded)} rows: they fold space "
             "there, so these rows have no density, and their value is NaN. Take more steps, or train the map to be "
-            "invertible (fm.methods.falcon)",
-            stacklevel=3,
+            "invertible"
         )
 
 
