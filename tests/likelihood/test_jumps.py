@@ -94,7 +94,6 @@ COMPOSITIONS = {
     "Heun 4": (LAW, 4, "heun", 0.96),
     "one exact jump": (Jumping(), 1, "jump", 0.9999),
     "a jump with an error": (Jumping(error=0.05), 1, "jump", 0.9),
-    "two jumps with an error": (Jumping(error=0.05), 2, "jump", 0.9),
 }
 
 

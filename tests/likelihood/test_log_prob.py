@@ -111,7 +111,7 @@ def test_each_row_has_its_own_condition(by):
         [L.log_prob(flow.given(label=one[None]), row[None], by=by).value for row, one in zip(x, label, strict=True)]
     )
     tolerance = 1e-2 if by is FEW["adaptive"] else 1e-12
-    for size in (None, 7, 1):
+    for size in (None, 7):
         for found in (
             L.log_prob(flow, x, by=by, condition=label, batch_size=size),
             L.log_prob(flow, x, by=by, condition={"label": label}, batch_size=size),
@@ -170,7 +170,7 @@ def test_batches_change_no_exact_result(by):
     x = draws(23)
     flow = network()
     whole = L.log_prob(flow, x, by=by)
-    for size in (1, 5, 23, 100):
+    for size in (1, 5, 100):
         parts = L.log_prob(flow, x, by=by, batch_size=size)
         torch.testing.assert_close(parts.value, whole.value, rtol=0, atol=1e-12, equal_nan=True)
         torch.testing.assert_close(parts.noise, whole.noise, rtol=0, atol=1e-12)

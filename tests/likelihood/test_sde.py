@@ -159,10 +159,10 @@ def test_the_ito_form_converges_slowly():
     """Its error is that of the discretisation: half the spread at four times the steps, sd .27 at 2000 steps."""
     law = on(fm.path.VariancePreserving())
     errors = {}
-    for steps in (250, 1000):
+    for steps in (125, 500):
         found, exact = along_the_reverse_equation(law, 1500, steps)
         errors[steps] = found - exact
-    few, many = (float(errors[steps].quantile(0.9) - errors[steps].quantile(0.1)) for steps in (250, 1000))
+    few, many = (float(errors[steps].quantile(0.9) - errors[steps].quantile(0.1)) for steps in (125, 500))
     assert few / many == pytest.approx(2, rel=0.25)
-    assert abs(float(errors[1000].median())) < 0.1
-    assert 0.1 < float(errors[1000].std()) < 1.5
+    assert abs(float(errors[500].median())) < 0.15
+    assert 0.3 < float(errors[500].std()) < 0.8
