@@ -17,6 +17,7 @@ NAMES = (
     "landscape",
     "steering_beds",
     "steering",
+    "own_folder",
 )
 LONG = ("one_step",)
 
