@@ -15,7 +15,7 @@ from torch import Tensor
 from ..arguments import at_least
 from ..draws import mixed, seeded_by
 from ..likelihood import LogProb, log_prob
-from ..likelihood.log_prob import ROWS, joined
+from ..likelihood.log_prob import joined
 from .forecast import progress_of
 from .guided_run import null_class
 from .likelihood_estimators import Named, matrix_values, passes_of
@@ -28,6 +28,8 @@ PARTS = 8
 """Number of parts of many rows, after each of which the progress is said."""
 FEW = 64
 """Number of rows that are computed at once even if they are few."""
+VALUES = 2**16
+"""Number of values in the rows that are computed at once; each has derivatives beside it."""
 MATRIX = 2**24
 """Number of values in the Jacobians that are computed at once."""
 MANY = 1000
@@ -141,7 +143,7 @@ class Estimating:
     def _rows_at_once(self, n: int, values: int) -> int:
         """Number of rows at a time: as memory allows, and so that the progress of many can be said."""
         matrix = MATRIX // matrix_values([self.one], values)
-        return max(1, min(ROWS // values, matrix, max(FEW, -(-n // PARTS))))
+        return max(1, min(VALUES // values, matrix, max(FEW, -(-n // PARTS))))
 
     def _of_rows(self, part: NamedRows, size: int, after: Callable[[], None]) -> tuple[LogProb, Tensor | None]:
         """The log-densities of rows, and their most probable classes if all are compared."""

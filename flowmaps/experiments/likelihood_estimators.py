@@ -139,6 +139,17 @@ def check_fits(one: Named, flow: FlowMap, guided: bool = False) -> None:
             )
 
 
+def notes_of(estimators: Sequence[Named]) -> list[str]:
+    """Sentences about estimators that are no log-densities of the flow's ODE."""
+    found = []
+    for one in estimators:
+        if isinstance(one.estimate, likelihood.Bound):
+            found.append(f"{one.name} is a bound: it lies below the log-density, in the mean over rows")
+        if one.name.startswith("joint:"):
+            found.append(f"{one.name} has no guarantee: compare it with ode or exact in the same table")
+    return found
+
+
 def passes_of(estimate: Any, values: int) -> int | None:
     """Number of forward passes of a row, before it is known from the result; None for estimators of other kinds.
 

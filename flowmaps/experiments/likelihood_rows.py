@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,8 +24,8 @@ from .trained_run import data_of, units_of_model
 
 HELD_OUT, TRAINING, RANDOM = "held-out", "training", "random"
 """Names of the rows of the run's own data."""
-SEEN = 4096
-"""Number of training rows that tell the range of the data."""
+SEEN, ENOUGH_VALUES = 4096, 2**22
+"""Largest number of training rows that tell the range of the data, and of their values."""
 SLACK = 0.1
 """Part of the range of a feature by which rows that are no images may leave it."""
 ENOUGH, REPEATED = 500, 0.1
@@ -139,7 +140,8 @@ def compared(
                 f"{tuple(config['data']['shape'])}: give data of that shape, such as images of that size and number of "
                 "channels"
             )
-    training = own.draw(max(n, min(SEEN, own.size or SEEN)), seed)
+    seen = max(n, min(SEEN, ENOUGH_VALUES // math.prod(own.shape)))
+    training = own.draw(seen if own.size is None else min(seen, own.size), seed)
     found = _own_rows(own, training, other is None, n, seed, notes)
     if other is not None:
         found.append(_other_rows(other, n, seed, notes))
