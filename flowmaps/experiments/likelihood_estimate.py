@@ -15,11 +15,11 @@ from torch import Tensor
 from ..arguments import at_least
 from ..draws import mixed, seeded_by
 from ..likelihood import LogProb, log_prob
-from ..likelihood.log_prob import VALUES, joined
+from ..likelihood.densities import joined
 from .forecast import progress_of
 from .guided_run import null_class
 from .likelihood_estimators import Named, matrix_values, passes_of
-from .likelihood_rows import Compared, Rows
+from .likelihood_rows import Compared, NamedRows
 from .likelihood_start import begun
 from .sampling import labels_of
 from .trained_run import Say
@@ -28,6 +28,8 @@ PARTS = 8
 """Number of parts of many rows, after each of which the progress is said."""
 FEW = 64
 """Number of rows that are computed at once even if they are few."""
+VALUES = 2**16
+"""Number of values in the rows that are computed at once; each has derivatives beside it."""
 MATRIX = 2**24
 """Number of values in the Jacobians that are computed at once."""
 MANY = 1000
@@ -143,7 +145,7 @@ class Estimating:
         matrix = MATRIX // matrix_values([self.one], values)
         return max(1, min(VALUES // values, matrix, max(FEW, -(-n // PARTS))))
 
-    def _of_rows(self, part: Rows, size: int, after: Callable[[], None]) -> tuple[LogProb, Tensor | None]:
+    def _of_rows(self, part: NamedRows, size: int, after: Callable[[], None]) -> tuple[LogProb, Tensor | None]:
         """The log-densities of rows, and their most probable classes if all are compared."""
         found, best = [], []
         estimate, of_states, more = begun(self.one.estimate, self.rows.time, self.flow.path, part.x[0].numel())
@@ -162,7 +164,7 @@ class Estimating:
         change = part.change if of_states else more + self.rows.expected
         return replace(whole, value=whole.value + change), torch.cat(best) if self.classes.count > 1 else None
 
-    def _labels(self, part: Rows, here: slice, n: int) -> list[Tensor | None]:
+    def _labels(self, part: NamedRows, here: slice, n: int) -> list[Tensor | None]:
         """The labels of some rows, once for each density."""
         if self.classes.numbers is None:
             return [None if part.label is None else part.label[here]]

@@ -9,7 +9,7 @@ from typing import Any
 from .. import likelihood, networks
 from ..arguments import did_you_mean, shown
 from ..flow_map import FlowMap, check_velocity
-from ..likelihood.jumps import refuse_untrained
+from ..likelihood.by_jumps import refuse_untrained
 from ..likelihood.solvers import Grid, rk4
 from ..velocity.divergence import usual
 
@@ -137,6 +137,17 @@ def check_fits(one: Named, flow: FlowMap, guided: bool = False) -> None:
                 f"{one.name} reads the log-density from the map itself, and this run is no joint map of state and "
                 "log-density: train one by the method f2d2, or take ode or jumps"
             )
+
+
+def notes_of(estimators: Sequence[Named]) -> list[str]:
+    """Sentences about estimators that are no log-densities of the flow's ODE."""
+    found = []
+    for one in estimators:
+        if isinstance(one.estimate, likelihood.Bound):
+            found.append(f"{one.name} is a bound: it lies below the log-density, in the mean over rows")
+        if one.name.startswith("joint:"):
+            found.append(f"{one.name} has no guarantee: compare it with ode or exact in the same table")
+    return found
 
 
 def passes_of(estimate: Any, values: int) -> int | None:

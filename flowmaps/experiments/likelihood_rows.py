@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,8 +24,8 @@ from .trained_run import data_of, units_of_model
 
 HELD_OUT, TRAINING, RANDOM = "held-out", "training", "random"
 """Names of the rows of the run's own data."""
-SEEN = 4096
-"""Number of training rows that tell the range of the data."""
+SEEN, ENOUGH_VALUES = 4096, 2**22
+"""Largest number of training rows that tell the range of the data, and of their values."""
 SLACK = 0.1
 """Part of the range of a feature by which rows that are no images may leave it."""
 ENOUGH, REPEATED = 500, 0.1
@@ -34,7 +35,7 @@ MOST_COLUMNS = 1024
 
 
 @dataclass(frozen=True)
-class Rows:
+class NamedRows:
     """Rows with their conditions.
 
     Attributes:
@@ -67,7 +68,7 @@ class Compared:
         notes: Sentences about the rows, which a reader of the numbers needs.
     """
 
-    rows: list[Rows]
+    rows: list[NamedRows]
     name: str
     levels: int | None
     time: float
@@ -139,7 +140,8 @@ def compared(
                 f"{tuple(config['data']['shape'])}: give data of that shape, such as images of that size and number of "
                 "channels"
             )
-    training = own.draw(max(n, min(SEEN, own.size or SEEN)), seed)
+    seen = max(n, min(SEEN, ENOUGH_VALUES // math.prod(own.shape)))
+    training = own.draw(seen if own.size is None else min(seen, own.size), seed)
     found = _own_rows(own, training, other is None, n, seed, notes)
     if other is not None:
         found.append(_other_rows(other, n, seed, notes))
@@ -165,7 +167,7 @@ def compared(
     return Compared(rows, own.name, levels if start.has_bits else None, begin, start.expected(begin, values), notes)
 
 
-def _own_rows(own: Data, training: Batch, alone: bool, n: int, seed: int, notes: list[str]) -> list[Rows]:
+def _own_rows(own: Data, training: Batch, alone: bool, n: int, seed: int, notes: list[str]) -> list[NamedRows]:
     """Held-out, training and random rows of the data of a run."""
     found = []
     try:
@@ -185,7 +187,7 @@ def _own_rows(own: Data, training: Batch, alone: bool, n: int, seed: int, notes:
     return [*found, replace(like, name=RANDOM, x=_random(own, training.x0, like.x, seed))]
 
 
-def _other_rows(other: Data, n: int, seed: int, notes: list[str]) -> Rows:
+def _other_rows(other: Data, n: int, seed: int, notes: list[str]) -> NamedRows:
     """Rows of another data set: held-out ones, or any rows if none are held out."""
     name = f"{other.name} (given)" if other.name in (HELD_OUT, TRAINING, RANDOM) else other.name
     try:
@@ -195,9 +197,9 @@ def _other_rows(other: Data, n: int, seed: int, notes: list[str]) -> Rows:
         return _named(name, other.draw(min(n, other.size or n), seed))
 
 
-def _named(name: str, batch: Batch) -> Rows:
+def _named(name: str, batch: Batch) -> NamedRows:
     """Rows of a batch."""
-    return Rows(name, batch.x0, batch.x0, torch.zeros(len(batch.x0)), batch.label, batch.given or {})
+    return NamedRows(name, batch.x0, batch.x0, torch.zeros(len(batch.x0)), batch.label, batch.given or {})
 
 
 def _random(own: Data, training: Tensor, like: Tensor, seed: int) -> Tensor:
@@ -212,7 +214,9 @@ def _random(own: Data, training: Tensor, like: Tensor, seed: int) -> Tensor:
     return low + (high - low) * torch.rand(like.shape, generator=draws, dtype=like.dtype)
 
 
-def _conditions(own: Data, config: Mapping[str, Any], rows: list[Rows], labels: bool) -> list[Mapping[str, Tensor]]:
+def _conditions(
+    own: Data, config: Mapping[str, Any], rows: list[NamedRows], labels: bool
+) -> list[Mapping[str, Tensor]]:
     """The conditions of rows beside their classes, checked."""
     for one in rows:
         if labels and config["training"]["labels"] and one.label is None:

@@ -18,7 +18,7 @@ from ..runs.loading import load_with_step
 from .checks import check_by_name, folder_of
 from .guided_run import TimeInterval, condition_names, jumps_are_guided
 from .likelihood_estimate import Estimating, classes_for
-from .likelihood_estimators import Named, check_fits, estimators_of, matrix_values, usual_for
+from .likelihood_estimators import Named, check_fits, estimators_of, matrix_values, notes_of, usual_for
 from .likelihood_files import keep
 from .likelihood_rows import HELD_OUT, compared, other_data
 from .likelihood_table import LikelihoodRow, LikelihoodTable, row_of
@@ -27,6 +27,8 @@ from .text_conditioning import has_latents
 from .trained_run import Say, silent
 from .trained_run import device as default_device
 
+COPIES = 8
+"""Copies of the rows: four kinds, and their states."""
 LATENTS = "The density is one of latents, and not of the images that their VAE decodes"
 
 
@@ -107,7 +109,7 @@ def likelihood(
     classes = classes_for(run, config, label, labels)
     loaded = load_with_step(run, ema=ema)
     flow = loaded.flow.to(where).requires_grad_(False)
-    _check(flow, config, estimators, guidance is not None, say)
+    _check(flow, config, estimators, n, guidance is not None, say)
     source, condition = guided(flow, config, 1, guidance, guidance_interval)
     other = None if data is None else other_data(run, data, data_args, classes.numbers is None)
     rows = compared(run, config, other, n, seed, classes.numbers is None, start, flow.path)
@@ -125,7 +127,7 @@ def likelihood(
             )
             if is_held and best is not None and part.label is not None:
                 accuracy[one.name] = float((best == part.label).float().mean())
-    notes = [*rows.notes, *filter(None, [classes.note, LATENTS if has_latents(config) else ""])]
+    notes = [*rows.notes, *notes_of(estimators), *filter(None, [classes.note, LATENTS if has_latents(config) else ""])]
     result = LikelihoodTable(
         table, values, {part.name: part.x for part in rows.rows}, accuracy, rows.name, rows.levels, classes.quantity,
         notes, loaded.step,
@@ -134,7 +136,9 @@ def likelihood(
     return result
 
 
-def _check(flow: FlowMap, config: Mapping[str, Any], estimators: Sequence[Named], is_guided: bool, say: Say) -> None:
+def _check(
+    flow: FlowMap, config: Mapping[str, Any], estimators: Sequence[Named], n: int, is_guided: bool, say: Say
+) -> None:
     """Refuse estimators that do not fit a run or the memory, before anything is computed."""
     if "text" in condition_names(flow.network):
         raise ValueError(
@@ -144,6 +148,7 @@ def _check(flow: FlowMap, config: Mapping[str, Any], estimators: Sequence[Named]
     for one in estimators:
         check_fits(one, flow, is_guided and not jumps_are_guided(flow))
     values = math.prod(config["data"]["shape"])
+    check_room(COPIES * n * values * flow.like.element_size(), f"{n:,} rows of each kind take", "take fewer, `n`", say)
     needed = 3 * matrix_values(estimators, values) * flow.like.element_size()  # the Jacobian, and its decomposition
     check_room(
         needed, f"the Jacobian of rows of {values:,} values takes", "take hutchinson or bound, which need none", say

@@ -72,7 +72,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
         "nats": "none" if row["nats"] is None else words.plus_minus(row["nats"], row["stderr"]),
         "bits per dimension": "none" if row["bits"] is None else words.plus_minus(row["bits"], row["bits_stderr"]),
         "nats per value": "none" if row["per_value"] is None else f"{row['per_value']:.4g}",
-        "error of a row": "none" if row["error"] is None else f"{row['error']:.2g}",
+        "error of a row": "none" if row["error"] is None else f"{row['error']:.3g}",
         "held-out above": "" if row["auroc"] is None else f"{row['auroc']:.1%}",
         "no density": str(row["folded"]),
         "passes": f"{row['passes']:,}",

@@ -213,9 +213,9 @@ def test_latents_are_named(runs, monkeypatch):
 
 
 def test_jacobians_that_do_not_fit_are_refused_before_anything_is_computed(runs, monkeypatch):
-    monkeypatch.setattr("flowmaps.arguments.memory.available", lambda: 1000)
+    monkeypatch.setattr("flowmaps.arguments.memory.available", lambda: 10_000)
     with pytest.raises(ValueError, match="take hutchinson or bound"):
-        likelihood(runs["dropped"], by=fm.likelihood.jumps(2, step="heun"))
+        likelihood(runs["dropped"], n=1, by=fm.likelihood.jumps(2, step="heun"))
 
 
 def test_the_cost_is_said_before_it_is_paid(runs):
@@ -226,6 +226,27 @@ def test_the_cost_is_said_before_it_is_paid(runs):
     assert passes_of(fm.likelihood.ode(fm.likelihood.hutchinson(3), steps=5), 64) == 5 * 4 * 4
     assert passes_of(fm.likelihood.ode(solver=fm.likelihood.adaptive()), 64) is None
     assert (usual_for(2), usual_for(64)) == ("ode", "hutchinson")
+
+
+def test_more_rows_than_there_are(tmp_path):
+    """Training rows are never repeated, and all held-out rows are taken."""
+    x = torch.randn(50, 2)
+    run = experiments.train(x, out=tmp_path / "run", **TINY).folder
+    table = likelihood(run, x, n=1000, by=SHORT)
+    assert [len(rows) for rows in table.x.values()] == [10, 40, 10]
+    assert len(table.x["training"].unique(dim=0)) == 40
+
+
+def test_data_of_one_row_hold_nothing_out(tmp_path, monkeypatch):
+    x = torch.randn(50, 2)
+    run = experiments.train(x, out=tmp_path / "run", **TINY).folder
+    with pytest.raises(ValueError, match="holds no rows out, so there are no unseen rows"):
+        likelihood(run, x[:1], n=4, by=SHORT)
+
+
+def test_what_estimators_are_is_said(runs):
+    notes = likelihood(runs["points"], n=2, by=["bound:2", SHORT]).notes
+    assert [note for note in notes if "bound:2 is a bound" in note] and not [note for note in notes if "joint" in note]
 
 
 def test_names_of_estimators():
