@@ -23,7 +23,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import flowmaps
-from flowmaps.methods import LANDSCAPE, Row
+from flowmaps.methods import BEYOND, LANDSCAPE, Row
 from flowmaps.methods.landscape import FAMILIES, rows_of
 from flowmaps.methods.variants import VARIANTS
 
@@ -152,6 +152,20 @@ def _requirement(text: str) -> str:
 
 def landscape() -> str:
     """The table of all methods."""
+    return _rows(LANDSCAPE)
+
+
+def beyond() -> str:
+    """The table of the methods beyond the post's landscape."""
+    return _rows(BEYOND)
+
+
+def beyond_one_by_one() -> str:
+    """Each of them: equation, gradient flow, paper."""
+    return "\n\n".join(map(_entry, BEYOND))
+
+
+def _rows(rows: Sequence[Row]) -> str:
     header = (
         "method", "rule", "learns by", "output", "notes", "cost in the post", "cost here", "with own shares", "paper",
     )  # fmt: skip
@@ -169,7 +183,7 @@ def landscape() -> str:
                 _number(row.shared),
                 _with_links(row.reference),
             )
-            for row in LANDSCAPE
+            for row in rows
         ],
     )
 
@@ -290,5 +304,18 @@ def _with_links(reference: str) -> str:
 
 INSERTS: dict[str, Callable[..., str]] = {
     make.__name__: make
-    for make in (file, results, examples, landscape, one_by_one, gradients, costs, methods, extras, variants)
+    for make in (
+        file,
+        results,
+        examples,
+        landscape,
+        one_by_one,
+        beyond,
+        beyond_one_by_one,
+        gradients,
+        costs,
+        methods,
+        extras,
+        variants,
+    )
 }

@@ -4,6 +4,7 @@
 - compositional, one jump is two jumps:  V(x, s, t) = (1 - g) V(x, s, m) + g V(F(x, s, m), m, t),  m = g s + (1 - g) t
 - lagrangian, the target moves, dF/dt = v(F, t):  V + (t - s) dV/dt = v(F(x, s, t), t)
 - eulerian, the source moves, dF/ds + grad_x F . v = 0:  V = v(x, s) + (t - s) (dV/ds + grad_x V . v(x, s))
+- cycle, a jump and the jump back are the identity:  V(x, s, t) = V(F(x, s, t), t, s)
 
 A rule is called as rule(flow, teacher, x, s, t): the state x = x_s of shape (B, ...), the times as (B, 1, ..., 1),
 and any object `teacher` with velocity(x, t). `keep` and `stop`, applied to terms of the formula, decide where gradients
@@ -192,6 +193,44 @@ def compositional(
         ValueError: The teacher is the conditional velocity.
     """
     return flow.average_velocity(x, s, t) - stop(two_jumps)(teacher, x, s, t, g, limit)
+
+
+def _needs_the_own_map(velocity: Any, options: Mapping[str, Any]) -> str | None:
+    if is_conditional(velocity):
+        return (
+            "the cycle rule is about jumps of the flow map there and back, and the conditional velocity of a pair has "
+            "no part in it; use own"
+        )
+    return None
+
+
+@guarded(_needs_the_own_map)
+def cycle(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """Cycle rule, a jump and the jump back end where they began:  V(x, s, t)  =  V(F(x, s, t), t, s).
+
+    (t - s) times the residual is F(F(x, s, t), t, s) - x. Both jumps keep their gradient. A map that is zero
+    everywhere is its own inverse too, so this rule stands beside one that learns the map (FALCON, arXiv 2512.09914).
+
+    Args:
+        flow: The flow map, of both directions of time.
+        teacher: Not used: the velocity source is `own`.
+        x: State x_s, (B, ...).
+        s: Source time, (B, 1, ..., 1).
+        t: Target time, likewise.
+
+    Returns:
+        The residual, of x's shape.
+
+    Raises:
+        ValueError: The teacher is the conditional velocity, or the map is partial.
+    """
+    if getattr(flow, "is_partial", False):
+        raise ValueError(
+            "the cycle rule needs jumps in both directions of time, and this partial flow map knows one end of time "
+            "alone: train a map of all times, FlowMap(network) without only_source and only_target"
+        )
+    V = flow.average_velocity(x, s, t)
+    return V - flow.average_velocity(x + (t - s) * V, t, s)
 
 
 @guarded(needs_marginal_at_the_endpoint)

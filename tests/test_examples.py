@@ -315,6 +315,17 @@ def test_the_claim_about_stochastic_equations_lacks_the_ito_term(example):
     assert abs(found["log p by the bound, 64 draws, mean error"]) < 4 * 0.5 / 400**0.5
 
 
+@pytest.mark.slow
+def test_joint_and_invertible_maps_know_log_densities(example):
+    """After a short training; errors fall with the number of jumps, and no jump of FALCON folds space."""
+    found = example("19_joint_likelihood", 400)
+    assert found["mean |log p - exact|, joint, 1"] < 0.6
+    assert found["mean |log p - exact|, joint, 4"] < found["mean |log p - exact|, joint, 1"] + 0.05
+    assert found["mean |log p - exact|, FALCON's jumps, 8"] < found["mean |log p - exact|, FALCON's jumps, 1"] + 0.05
+    assert found["mean |log p - exact|, ODE, 80 calls"] < 0.4
+    assert found["determinant, smallest"] > 0 and found["cycle error"] < 0.3
+
+
 def test_examples_of_steering_are_short():
     for name in ("15_steering", "16_inverse_problems", "17_post_training"):
         assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 40

@@ -58,6 +58,7 @@ PUBLIC = {
 }
 
 SHARED = {
+    "Likelihood": "the reward of a measurement, and the options of the command of this name",
     "Linear": "the path of flow matching, and the reward c . x0, each in its own namespace",
     "Block": "the residual block of an MLP and of a DiT, each private to its network",
     "FlowMapPipeline": "the class of an exported folder, with components of its own or of a pipeline of diffusers",

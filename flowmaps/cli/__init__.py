@@ -1,4 +1,4 @@
-"""The command line: flowmaps train, distill, posttrain, sample, evaluate, report, methods, explain and others."""
+"""The command line: flowmaps train, distill, posttrain, sample, evaluate, likelihood, report, methods and others."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from .help import command_help, program_help, unknown_option
 from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
 from .options_distill import Distill
 from .options_export import Export
+from .options_likelihood import Likelihood
 from .options_posttrain import Posttrain
 
 RUN: dict[type, tuple[str, str]] = {
@@ -33,6 +34,7 @@ RUN: dict[type, tuple[str, str]] = {
     Posttrain: ("posttrain", "run_posttrain"),
     Sample: ("sample", "run_sample"),
     Evaluate: ("evaluate", "run_evaluate"),
+    Likelihood: ("likelihood", "run_likelihood"),
     Report: ("evaluate", "run_report"),
     Compare: ("compare", "run_compare"),
     Methods: ("landscape", "run_methods"),
@@ -161,7 +163,7 @@ def part() -> None:
         dist.destroy_process_group()
 
 
-def parse(argv: Sequence[str]) -> Command | Distill | Posttrain | Export:
+def parse(argv: Sequence[str]) -> Command | Distill | Posttrain | Export | Likelihood:
     """Parse the words of a command. Exits with code 0 after --help and --version; ValueError if the line is wrong."""
     if (ended := asked(argv)) is not None:
         raise SystemExit(ended)
@@ -173,7 +175,7 @@ def parse(argv: Sequence[str]) -> Command | Distill | Posttrain | Export:
     return _parse(argv, train=defaults(options))
 
 
-def _parse(argv: Sequence[str], train: Train | None = None) -> Command | Distill | Posttrain | Export:
+def _parse(argv: Sequence[str], train: Train | None = None) -> Command | Distill | Posttrain | Export | Likelihood:
     """Parse a command line, with `train` as the defaults of the command of that name.
 
     Raises:

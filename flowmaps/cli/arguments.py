@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import re
+import shlex
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -90,6 +91,30 @@ def keywords(options: Any, *without: str) -> dict[str, Any]:
         pairs = found["method_args"]
         found["method_args"] = method_arguments(row_of(found["method"] or METHOD).build, pairs) if pairs else None
     return found
+
+
+def command_of(name: str, options: Any) -> str:
+    """The command line of options, without those that have their defaults.
+
+    Args:
+        name: The name of the command.
+        options: The dataclass of its options; its fields `run` and `data` are typed without their names.
+
+    Returns:
+        The line, quoted for a shell.
+    """
+    words, positional = ["flowmaps", name], ("run", "data")
+    words += [str(getattr(options, field)) for field in positional if getattr(options, field, None) is not None]
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name in (*positional, "debug", "json") or value == field.default:
+            continue
+        typed = f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(typed if value else f"--no-{typed[2:]}")
+            continue
+        words += [typed, *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
 
 
 def data_arguments(pairs: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..methods import BESIDE, LANDSCAPE, Row
+from ..methods import BESIDE, BEYOND, LANDSCAPE, Row
 from ..methods.variants import VARIANTS
 from .options import Methods
 from .tables import print_json
@@ -46,12 +46,15 @@ TITLE = (
 def run_methods(options: Methods) -> None:
     """Print the landscape."""
     if options.json:
-        return print_json([row.as_dict() for row in LANDSCAPE])
+        return print_json([row.as_dict() for row in (*LANDSCAPE, *BEYOND)])
     console = Console()
     console = console if console.is_terminal else Console(width=240)
     whole = console.width >= WIDE
-    console.print(landscape_table(tuple(COLUMNS) if whole else NARROW))
+    columns = tuple(COLUMNS) if whole else NARROW
+    console.print(landscape_table(columns))
     print(TITLE if whole else HINT)
+    print("\nBeyond the post's landscape, maps that know likelihoods (docs/likelihood.md); trained like the others:")
+    console.print(landscape_table(columns, BEYOND))
     print(
         "\nVariants, which have settings of the papers and their code (docs/papers.md); their names stand for methods:"
     )
@@ -61,11 +64,12 @@ def run_methods(options: Methods) -> None:
     print("\n".join(described(beside, console.width)))
 
 
-def landscape_table(columns: Sequence[str] = tuple(COLUMNS)) -> Table:
+def landscape_table(columns: Sequence[str] = tuple(COLUMNS), rows: Sequence[Row] = LANDSCAPE) -> Table:
     """The table of all methods, with a section for each rule.
 
     Args:
         columns: The columns to show, among `COLUMNS`.
+        rows: The rows to show.
 
     Returns:
         The table.
@@ -73,9 +77,9 @@ def landscape_table(columns: Sequence[str] = tuple(COLUMNS)) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in columns:
         table.add_column(column, overflow="fold", **COLUMNS[column])
-    for rule, rows in groupby(sorted(LANDSCAPE, key=place), key=lambda row: row.rule):
+    for rule, group in groupby(sorted(rows, key=place), key=lambda row: row.rule):
         table.add_row(f"[bold]{rule}[/bold]")
-        for row in rows:
+        for row in group:
             known = dict(zip(COLUMNS, cells(row), strict=True))
             if row.needs_teacher and "learning" not in columns:
                 known["notes"] += "; learns from a teacher"

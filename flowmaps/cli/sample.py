@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import fields
 from typing import Any
 
@@ -10,7 +9,7 @@ from ..experiments.checks import folder_of
 from ..experiments.sample_files import usual_file
 from ..experiments.sampling import sample
 from ..runs.folder import read_config
-from .arguments import keywords
+from .arguments import command_of, keywords
 from .options_sample import Sample, Steering
 from .own_method import reward_named
 from .tables import say
@@ -37,7 +36,7 @@ def run_sample(options: Sample) -> None:
         return
     from ..experiments.steered_sampling import steer
 
-    steer(**_steered(given, steering), command=command_of(options), say=say)
+    steer(**_steered(given, steering), command=command_of("sample", options), say=say)
 
 
 def _steered(given: dict[str, Any], steering: dict[str, Any]) -> dict[str, Any]:
@@ -52,18 +51,3 @@ def _steered(given: dict[str, Any], steering: dict[str, Any]) -> dict[str, Any]:
     if found["reward"] is not None:
         found["reward"] = reward_named(found["reward"])
     return found
-
-
-def command_of(options: Sample) -> str:
-    """The command line of options, without those that have their defaults."""
-    words = ["flowmaps", "sample", str(options.run)]
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if field.name in ("run", "debug") or value == field.default:
-            continue
-        name = f"--{field.name.replace('_', '-')}"
-        if isinstance(value, bool):
-            words.append(name if value else f"--no-{name[2:]}")
-            continue
-        words += [name, *map(str, value if isinstance(value, tuple) else (value,))]
-    return shlex.join(words)

@@ -30,6 +30,11 @@ class BatchDraws:
         """U[0, 1], one number for each row: (B,), on the device of `like`."""
         return torch.rand(self.total, generator=self.generator)[self.rows].to(like.device)
 
+    def uniform_entries(self, like: Tensor) -> Tensor:
+        """U[0, 1] for every entry, in the shape and dtype of `like`."""
+        shape = (self.total, *like.shape[1:])
+        return torch.rand(shape, generator=self.generator, dtype=like.dtype)[self.rows].to(like.device)
+
     def normal(self, like: Tensor) -> Tensor:
         """N(0, 1) for every entry, in the shape and dtype of `like`."""
         shape = (self.total, *like.shape[1:])

@@ -20,8 +20,8 @@ from .labels import condition_of
 from .transformed import BatchDraws, Transform, Transformed, transformed, transforms_of
 
 __all__ = [
-    "BatchDraws", "GuidanceScales", "LabelDropout", "TextDropout", "Transform", "Transformed", "drawn_from_moments",
-    "from_moments", "mirrored", "transformed", "transforms_of",
+    "BatchDraws", "Dequantise", "GuidanceScales", "LabelDropout", "TextDropout", "Transform", "Transformed",
+    "dequantised", "drawn_from_moments", "from_moments", "mirrored", "transformed", "transforms_of",
 ]  # fmt: skip
 
 
@@ -52,6 +52,47 @@ class LabelDropout:
         if batch.label is None:
             raise ValueError("there are no labels to leave out")
         return batch._replace(label=batch.label.masked_fill(draws.uniform(batch.label) < self.share, self.null))
+
+
+@dataclass(frozen=True)
+class Dequantise:
+    """Add uniform noise of the width of a level to training images, so that their law has a density.
+
+    Held-out images keep their levels; `fm.likelihood.dequantised` fills the gaps of images in the same way.
+
+    Args:
+        levels: Number of levels from -1 to 1.
+
+    Raises:
+        ValueError: There are fewer than two levels.
+    """
+
+    levels: int
+
+    def __post_init__(self) -> None:
+        at_least(2, levels=self.levels)
+
+    def __call__(self, batch: Batch, draws: BatchDraws) -> Batch:
+        """Add the noise to a batch."""
+        noise = 2 / (self.levels - 1) * (draws.uniform_entries(batch.x0) - 0.5)
+        return batch._replace(x0=batch.x0 + noise)
+
+
+def dequantised(data: Data) -> Data:
+    """Change a data set so that its training images are dequantised; see `Dequantise`.
+
+    Args:
+        data: Images of whole levels.
+
+    Returns:
+        The data set with the transform.
+
+    Raises:
+        ValueError: The number of levels of these data is not known.
+    """
+    if data.levels is None:
+        raise ValueError(f"the number of levels of {data.name} is not known: use transformed(data, Dequantise(levels))")
+    return transformed(data, Dequantise(data.levels))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import Any
 
 __all__ = [
-    "ComparisonResult", "DryRun", "Explanation", "Exported", "PostTrainedRun", "Steered", "TrainedRun",
-    "compare", "distill", "evaluate", "explain", "export", "plan", "posttrain", "report", "sample", "steer", "train",
+    "ComparisonResult", "DryRun", "Explanation", "Exported", "LikelihoodTable", "PostTrainedRun", "Steered",
+    "TrainedRun", "compare", "distill", "evaluate", "explain", "export", "likelihood", "plan", "posttrain", "report",
+    "sample", "steer", "train",
 ]  # fmt: skip
 
 # Each needs other packages, so it is imported on first use: name -> module, attribute.
@@ -24,6 +25,7 @@ _LAZY = {
     "DryRun": (".dry_run", "DryRun"),
     "Explanation": (".explaining", "Explanation"),
     "Exported": (".exporting", "Exported"),
+    "LikelihoodTable": (".likelihood_table", "LikelihoodTable"),
     "PostTrainedRun": (".posttraining", "PostTrainedRun"),
     "Steered": (".steered_result", "Steered"),
     "TrainedRun": (".trained_run", "TrainedRun"),
@@ -32,6 +34,7 @@ _LAZY = {
     "evaluate": (".evaluation", "evaluate"),
     "explain": (".explaining", "explain"),
     "export": (".exporting", "export"),
+    "likelihood": (".likelihoods", "likelihood"),
     "plan": (".planning", "plan"),
     "posttrain": (".posttraining", "posttrain"),
     "report": (".reporting", "report"),

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..arguments import at_least, did_you_mean, expect_path, shown
 from ..data import Data
 from ..flow_map import FlowMap
+from ..likelihood import joint_map
 from ..method.method import Method
 from ..methods import Row
 from ..networks import MLP, DiT, UNet
@@ -23,7 +24,10 @@ from ..recipes import flow_for
 from ..recipes.by_data import heads_for_width, levels_for, patch_for
 from ..recipes.rows import MethodLike, row_of, takes_teacher
 from ..runs.loading import load
+from ..velocity.joint import joint_network
 
+SCALED_BY = 2000
+"""Number of rows that set the scale of the head of a joint map."""
 NetworkName = Literal["auto", "mlp", "dit", "unet"]
 OutputName = Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"]
 ModelLike = str | PathLike[str] | FlowMap
@@ -160,20 +164,29 @@ def make_flow(
         flow = flow_for(data, classes=classes, **sizes)
     else:
         flow = FlowMap(make_network(network, data, classes, **sizes))
-    return for_row(flow if output == "auto" else FlowMap(flow.network, make_output(output, data)), row_of(method))
+    made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data))
+    return for_row(made, row := row_of(method), rows_for(row, data))
 
 
-def for_row(flow: FlowMap, row: Row) -> FlowMap:
+def rows_for(row: Row, data: Data) -> Tensor | None:
+    """Rows of data that set the scale of a joint map; None for other methods."""
+    return data.draw(SCALED_BY).x0 if row.head else None
+
+
+def for_row(flow: FlowMap, row: Row, rows: Tensor | None = None) -> FlowMap:
     """Limit a flow map to the times that a method learns; network, output and path stay the same.
 
     Args:
         flow: Any flow map.
         row: The row of the method.
+        rows: Rows of the training data, for methods of joint maps, whose network gets a head. None: it gets none.
 
     Returns:
-        A partial map if the method learns a single source or target time.
+        A partial map if the method learns a single source or target time; a joint map if it learns one.
     """
     limited = FlowMap(flow.network, flow.output, flow.path, only_source=row.only_source, only_target=row.only_target)
+    if row.head and rows is not None and joint_network(flow) is None:
+        limited = joint_map(limited, rows)
     limited.units = flow.units
     return limited
 

@@ -101,8 +101,8 @@ def explain(method: MethodLike, *, method_args: Mapping[str, Any] | None = None)
     """
     row = row_of(method)
     check_method_arguments(row.build, method_args or {})
-    flow = for_row(FlowMap(MLP((2,), width=16, depth=1)), row)
-    truth = Gaussian([0.5, -0.5], covariance=torch.tensor(COVARIANCE), path=flow.path)
+    truth = Gaussian([0.5, -0.5], covariance=torch.tensor(COVARIANCE))
+    flow = for_row(FlowMap(MLP((2,), width=16, depth=1)), row, truth.sample(64).float())
     made = row.build(**(method_args or {}), **({"teacher": truth} if row.needs_teacher else {}))
     return Explanation(row, made, anatomy(made, flow, truth.sample(64).float()))
 

@@ -13,6 +13,7 @@ from ..files import read_json, write_text
 from ..flow_map import FlowMap
 from ..reports import Comparison, Material, comparison_page, run_page
 from ..runs.folder import read_config
+from ..runs.likelihood_record import read_likelihood_record
 from ..runs.loading import load, load_with_step
 from ..runs.records import read_evaluation, thinned_metrics
 from ..runs.steering_record import read_steered_record
@@ -68,8 +69,8 @@ def report(
     found = evaluation.get("guidance")
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0
-    steered = read_steered_record(run)
-    material = Material(flow, source, evaluation, config, thinned_metrics(run), samplers, usual, steered)
+    steered, densities = read_steered_record(run), read_likelihood_record(run)
+    material = Material(flow, source, evaluation, config, thinned_metrics(run), samplers, usual, steered, densities)
     write_text(run / PAGE, run_page(material))
     return run / PAGE
 

@@ -25,6 +25,8 @@ EVALUATIONS = ".evaluation.lock"
 """Lock of evaluations and reports in a run folder, which may be made while training goes on."""
 STEERED = ".steered.lock"
 """Lock of the record of steered samples in a run folder."""
+LIKELIHOOD = ".likelihood.lock"
+"""Lock of the record of log-densities in a run folder."""
 
 
 def is_first() -> bool:

@@ -12,7 +12,7 @@ from ..data import reflow as coupled_by
 from ..flow_map import FlowMap
 from ..methods import Row
 from ..recipes.rows import MethodLike, row_of
-from .build import ModelLike, flow_of, for_row, is_path, make_flow
+from .build import ModelLike, flow_of, for_row, is_path, make_flow, rows_for
 from .forecast import progress_of
 from .trained_run import Say, device, silent
 
@@ -94,14 +94,16 @@ def flow_to_train(
     """
     torch.manual_seed(seed)
     if recipe is None:
-        return make_flow(data, row, labels=labels, seed=seed, **networks) if start is None else _limited(start, row)
+        return (
+            make_flow(data, row, labels=labels, seed=seed, **networks) if start is None else _limited(start, row, data)
+        )
     if recipe.start is not None and start is None:
         if recipe.start != recipe.teacher:
             raise ValueError(
                 f"{recipe.name} starts from the weights of another model: `start`, a run of {recipe.start}"
             )
         start = teacher
-    return recipe.flow() if start is None else _limited(start, row)
+    return recipe.flow() if start is None else _limited(start, row, data)
 
 
 def check_network(**networks: Any) -> None:
@@ -111,9 +113,9 @@ def check_network(**networks: Any) -> None:
             raise ValueError(f"a recipe brings its own network, so `{name}` does not apply")
 
 
-def _limited(start: ModelLike, row: Row) -> FlowMap:
+def _limited(start: ModelLike, row: Row, data: Data) -> FlowMap:
     """The flow map of a method, with the weights of another flow map."""
-    return for_row(flow_of(start), row)
+    return for_row(flow_of(start), row, rows_for(row, data))
 
 
 def couple(

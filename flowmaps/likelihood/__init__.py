@@ -8,16 +8,21 @@
 - `joint(steps)`: a flow map of the state and its log-density, a `Joint` map (F2D2).
 - `bound(draws)`: the variational bound of the denoiser, an equality for the exact one.
 
+`joint_map` gives a flow map the head that `joint` reads, and `gap` compares it with the ODE. `invertibility` watches
+the determinants and the cycle error that `jumps` rely on.
+
 `sample` draws together with log-densities, `importance` weighs draws against an energy, and `bits_per_dim` converts
-nats for images of whole levels, whose gaps `dequantised` fills.
+nats for images of whole levels, whose gaps `noised` fills, or `dequantised` if the flow was trained on such rows.
 """
 
 from ..velocity.divergence import Differences, Divergence, ExactTrace, Hutchinson
 from .by_bound import Bound, bound
+from .by_joint_map import Gap, Joint, gap, joint, joint_map
 from .by_jumps import Jumps, jumps
 from .by_ode import Ode, ode
 from .densities import log_prob
-from .levels import bits_per_dim, dequantised
+from .invertible import Invertibility, invertibility
+from .levels import bits_per_dim, dequantised, noised
 from .result import Estimator, LogProb
 from .sampling import Weighted, importance, sample
 from .solvers import adaptive, euler, grid, heun, rk4
@@ -27,7 +32,8 @@ exact = ExactTrace
 hutchinson = Hutchinson
 
 __all__ = [
-    "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Hutchinson", "Jumps", "LogProb", "Ode",
-    "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "differences", "euler", "exact", "grid", "heun",
-    "hutchinson", "importance", "jumps", "log_prob", "ode", "rk4", "sample",
+    "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Gap", "Hutchinson", "Invertibility", "Joint",
+    "Jumps", "LogProb", "Ode", "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "differences",
+    "euler", "exact", "gap", "grid", "heun", "hutchinson", "importance", "invertibility", "joint", "joint_map",
+    "jumps", "log_prob", "noised", "ode", "rk4", "sample",
 ]  # fmt: skip

@@ -10,7 +10,8 @@ from .data_free import *
 from .diffusion import *
 from .eulerian import *
 from .lagrangian import *
-from .landscape import LANDSCAPE
+from .landscape import BEYOND, LANDSCAPE
+from .likelihood import *
 from .mean_flows import *
 from .mid_training import *
 from .noise_adapters import *
@@ -24,6 +25,6 @@ from .shrinking_steps import *
 from .trig_flow import *
 
 __all__ = [
-    "BESIDE", "LANDSCAPE", "Beside", "NoiseAdapter", "Paper", "Row", "landscape_row", "variants",
-    *(record.name for record in BESIDE), *(row.name for row in LANDSCAPE),
+    "BESIDE", "BEYOND", "LANDSCAPE", "Beside", "NoiseAdapter", "Paper", "Row", "landscape_row", "variants",
+    *(record.name for record in BESIDE), *(row.name for row in (*LANDSCAPE, *BEYOND)),
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from . import (
     diffusion,
     eulerian,
     lagrangian,
+    likelihood,
     mean_flows,
     mid_training,
     shrinking_steps,
@@ -46,11 +47,13 @@ def in_order(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 LANDSCAPE = in_order(row for family in FAMILIES for row in rows_of(family))
+BEYOND: tuple[Row, ...] = tuple(rows_of(likelihood))
+"""The rows of methods beyond the post's landscape, whose maps know likelihoods too."""
 
 
 def known_rows() -> tuple[Row, ...]:
     """The rows of all methods, then the records of all variants."""
-    return (*LANDSCAPE, *VARIANTS)
+    return (*LANDSCAPE, *BEYOND, *VARIANTS)
 
 
 def row_named(name: str) -> Row:
@@ -70,7 +73,7 @@ def row_named(name: str) -> Row:
     rows = {row.name: row for row in known_rows()}
     wanted = name.replace("-", "_")
     if wanted not in rows:
-        known = ", ".join(row.name for row in LANDSCAPE)
+        known = ", ".join(row.name for row in (*LANDSCAPE, *BEYOND))
         near = did_you_mean(wanted, [*rows, *(record.name for record in BESIDE)])
         raise ValueError(
             f"unknown method {name!r}{near}; known are {known}, and the variants that `flowmaps methods` lists"

@@ -47,6 +47,7 @@ class Row:
         few_step: Number of jumps for sampling.
         data_free: Whether it trains without data.
         coupled: Whether it trains on couplings made by a teacher (`data.reflow`).
+        head: Whether the network needs a head for the mean divergence, as joint maps do.
         after: Name of the row before it in the post's order; "": its place in its file.
     """
 
@@ -68,6 +69,7 @@ class Row:
     few_step: int = 1
     data_free: bool = False
     coupled: bool = False
+    head: bool = False
     after: str = ""
 
     def __post_init__(self) -> None:
@@ -91,8 +93,8 @@ class Row:
         return self.learning == TEACHER
 
     def as_dict(self) -> dict[str, Any]:
-        """The row for printing and JSON: everything but the function and the place in the table."""
-        found = {key: value for key, value in asdict(self).items() if key not in ("build", "paper", "after")}
+        """The row for printing and JSON: everything but the function, its network and the place in the table."""
+        found = {key: value for key, value in asdict(self).items() if key not in ("build", "paper", "after", "head")}
         return {**found, "reference": self.reference}
 
 

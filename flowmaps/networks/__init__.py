@@ -5,6 +5,7 @@
 
 from .critic import Critic, ImageCritic
 from .dit import DiT
+from .divergence import DivergenceHead, WithDivergence
 from .embeddings import (
     TIME_CONDITIONINGS,
     Decoupled,
@@ -31,6 +32,7 @@ __all__ = [
     "Critic",
     "Decoupled",
     "DiT",
+    "DivergenceHead",
     "Fourier",
     "GaussianEndpoint",
     "GaussianInput",
@@ -42,6 +44,7 @@ __all__ = [
     "TimeConditioning",
     "TimeFeatures",
     "UNet",
+    "WithDivergence",
     "decoupled",
     "expanded",
     "gap",

@@ -113,12 +113,16 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
+        return (self.output(self.features(x, s, t, label)) * self.data_std).reshape(x.shape).to(x.dtype)
+
+    def features(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """The input of the output layer, (B, width)."""
         expect_shape(x, self.shape, self.input.weight)
         modulations = self.modulation(self.conditioning(s, t, label))
         h = self.input(self.seen(x.flatten(1) / self.data_std))
         for block, modulation in zip(self.blocks, modulations, strict=True):
             h = block(h, chunks(modulation, 2, self.modulate))
-        return (self.output(rms_norm(h)) * self.data_std).reshape(x.shape).to(x.dtype)
+        return rms_norm(h)
 
     def seen(self, x: Tensor) -> Tensor:
         """The input of the first layer: x (B, D), with its sines and cosines."""

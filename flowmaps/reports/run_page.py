@@ -7,7 +7,7 @@ import json
 import torch
 
 from ..figures import words
-from . import guidance, page, sections, steering, tables
+from . import guidance, likelihood, page, sections, steering, tables
 
 
 @torch.no_grad()
@@ -35,6 +35,7 @@ def run_page(material: sections.Material) -> str:
         others=tables.others(evaluation),
         guidance=found and guidance.section(material.samplers, data, found, material.usual_scale),
         steering=material.steered and steering.section(*material.steered),
+        likelihood=material.likelihood and likelihood.section(material.likelihood),
         becoming=sections.becoming(material),
         consistency=sections.consistency(material),
         training=tables.training(material.metrics),

@@ -42,6 +42,7 @@ class Material:
         samplers: The available samplers of evaluation["guidance"].
         usual_scale: The default guidance scale of samples.
         steered: The record of the last steered samples, and the bytes of their picture; None without any.
+        likelihood: The record of the last log-densities; None without any.
     """
 
     flow: FlowMap
@@ -52,6 +53,7 @@ class Material:
     samplers: Sequence[GuidedSampler] = ()
     usual_scale: float = 1.0
     steered: tuple[Mapping[str, Any], bytes | None] | None = None
+    likelihood: Mapping[str, Any] | None = None
 
     @property
     def labels(self) -> bool:

@@ -18,8 +18,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
     "networks": (
-        "ConcatMLP", "Decoupled", "DiT", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis", "MLP",
-        "StateInput", "UNet",
+        "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
+        "MLP", "StateInput", "UNet", "WithDivergence",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),

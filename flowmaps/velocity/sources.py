@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..arguments import brief_repr, refuse_written, version
 from ..draws import Rows
@@ -105,12 +105,24 @@ def constant(teacher: Any) -> Any:
     """Return a FlowMap, or a teacher made of FlowMaps, with constant weights; other teachers are returned unchanged."""
     if not isinstance(teacher, FlowMap):
         return teacher.with_constant_weights() if hasattr(teacher, "with_constant_weights") else teacher
-    weights = {name: value.detach() for name, value in teacher.network.named_parameters()}
+    return teacher.around(Constant(teacher.network, {k: w.detach() for k, w in teacher.network.named_parameters()}))
 
-    def network(*args: Any, **kwargs: Any) -> Tensor:
-        return torch.func.functional_call(teacher.network, weights, args, kwargs)
 
-    return teacher.around(network)
+@dataclass(frozen=True)
+class Constant:
+    """A network with constant weights: gradients pass through its inputs alone.
+
+    Args:
+        module: The network.
+        weights: Its weights, detached.
+    """
+
+    module: nn.Module
+    weights: Mapping[str, Tensor]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Evaluate the network."""
+        return torch.func.functional_call(self.module, dict(self.weights), args, kwargs)
 
 
 @dataclass(frozen=True)

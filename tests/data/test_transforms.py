@@ -6,7 +6,15 @@ import torch
 from safetensors.torch import save_file
 
 from flowmaps.data import as_data, changes, load
-from flowmaps.data.transforms import GuidanceScales, LabelDropout, drawn_from_moments, mirrored, transformed
+from flowmaps.data.transforms import (
+    Dequantise,
+    GuidanceScales,
+    LabelDropout,
+    dequantised,
+    drawn_from_moments,
+    mirrored,
+    transformed,
+)
 
 SHARES = [slice(None), slice(1, None, 3)]
 
@@ -127,3 +135,19 @@ def test_intervals_of_guidance_and_rows_without_any(data):
 
 def test_the_names_of_version_0_1_are_still_there():
     assert (changes.WithGuidance, changes.WithoutLabel, changes.changed) == (GuidanceScales, LabelDropout, transformed)
+
+
+def test_dequantised_training_images_fill_the_gaps_between_levels_and_held_out_ones_keep_them():
+    data = load("digits")
+    noisy = dequantised(data)
+    width, x = 2 / 16, next(iter(noisy.batches(256, seed=0))).x0
+    level = ((x + 1) / width).round() * width - 1
+    noise = ((x - level) / width).flatten()
+    assert level.min() == -1 and level.max() == 1  # rounding undoes it: the noise stays within half a level
+    assert abs(float(noise.mean())) < 4 * (1 / 12) ** 0.5 / len(noise) ** 0.5  # 4 standard errors
+    assert abs(float(noise.var()) - 1 / 12) < 4 * (1 / 180) ** 0.5 / len(noise) ** 0.5
+    assert torch.equal(noisy.held_out(20, 0).x0, data.held_out(20, 0).x0)
+    with pytest.raises(ValueError, match="number of levels"):
+        dequantised(as_data(torch.zeros(50, 3)))
+    with pytest.raises(ValueError, match="levels"):
+        Dequantise(1)

@@ -11,10 +11,12 @@ import flowmaps as fm
 from flowmaps import experiments, export, figures
 from flowmaps.data import caching
 from flowmaps.evaluate.features import Classifier, save_classifier
+from flowmaps.figures.densities import densities
 from flowmaps.figures.steered import steered
 from flowmaps.files import append_text, save_tensors
 from flowmaps.runs import checkpoint
 from flowmaps.runs.folder import Run
+from flowmaps.runs.likelihood_record import write_likelihood_record
 from flowmaps.runs.records import write_evaluation
 from flowmaps.runs.steering_record import write_steered_record
 from flowmaps.training import logging, read_metrics
@@ -80,6 +82,8 @@ WRITES = {
     "step_00000002.png": lambda path: draw(path, FLOW, fm.methods.imf(), fm.data.load("two_moons"), labels=False),
     "evaluation.json": lambda path: write_evaluation(path, {"rows": ["x" * 2000]}),
     "steered.json": lambda path: write_steered_record(path.parent, {"target": "x" * 2000}, False),
+    "likelihood.json": lambda path: write_likelihood_record(path.parent, {"data": "x" * 2000}),
+    "likelihood.png": lambda path: densities({"ode": {"held-out": [1.0, 2.0]}}, path),
     "steered.png": lambda path: steered(PIXELS, PIXELS[0], PIXELS[1], path=path),
     "classifier.safetensors": lambda path: save_classifier(Classifier((1, 4, 4), 2), path),
     "rows-00000.safetensors": lambda path: caching.save(path, {"x0": torch.zeros(400, 2)}, "made 0:400"),

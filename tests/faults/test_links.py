@@ -9,6 +9,7 @@ import flowmaps as fm
 from flowmaps import experiments
 from flowmaps.files import remove, remove_leftovers
 from flowmaps.runs import checkpoint
+from flowmaps.runs.likelihood_record import write_likelihood_record
 from flowmaps.runs.steering_record import write_steered_record
 from flowmaps.training import read_metrics
 from tests.faults.children import go_on, same
@@ -66,7 +67,8 @@ def test_leftovers_that_are_links_are_removed_and_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["evaluation.json", "steered.json", "report.html", "classifier.safetensors", "samples.npy"]
+    "name",
+    ["evaluation.json", "steered.json", "likelihood.json", "report.html", "classifier.safetensors", "samples.npy"],
 )
 def test_a_file_that_is_a_link_is_replaced_and_not_written_through(name, tmp_path, monkeypatch):
     run = tmp_path / "run"
@@ -76,6 +78,7 @@ def test_a_file_that_is_a_link_is_replaced_and_not_written_through(name, tmp_pat
     write = {
         "evaluation.json": lambda path: fm.files.write_json(path, {}),
         "steered.json": lambda path: write_steered_record(run, {}, False),
+        "likelihood.json": lambda path: write_likelihood_record(run, {}),
         "report.html": lambda path: fm.files.write_text(path, "page"),
         "classifier.safetensors": lambda path: fm.evaluate.features.save_classifier(CLASSIFIER, path),
         "samples.npy": lambda path: experiments.sample(run, n=2, out=path),

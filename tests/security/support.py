@@ -81,6 +81,7 @@ WAYS = {
     "load": lambda run, out: fm.load(run),
     "sample": lambda run, out: fm.experiments.sample(run, n=4),
     "steer": lambda run, out: fm.experiments.steer(run, reward=bright, steps=2, particles=4),
+    "likelihood": lambda run, out: fm.experiments.likelihood(run, by="bound:2", n=4),
     "evaluate": lambda run, out: fm.experiments.evaluate(run, **SMALL),
     "report": lambda run, out: fm.experiments.report(run, **SMALL),
     "export": lambda run, out: fm.experiments.export(run, out),
@@ -98,6 +99,7 @@ WAYS = {
     "$ sample": shell(lambda run, out: ["sample", run, "-n", "4", "-o", f"{out}.npy"]),
     "$ sample --reward": shell(lambda run, out: ["sample", run, "--reward", f"{__name__}:bright", "-o", f"{out}.npy"]),
     "$ evaluate": shell(lambda run, out: ["evaluate", run]),
+    "$ likelihood": shell(lambda run, out: ["likelihood", run, "--by", "bound:2", "-n", "4"]),
     "$ report": shell(lambda run, out: ["report", run]),
     "$ export": shell(lambda run, out: ["export", run, out]),
     "$ train --teacher": shell(

@@ -1,0 +1,5 @@
+"""python -m benchmarks.likelihood"""
+
+from benchmarks.likelihood import main
+
+main()
