@@ -186,14 +186,15 @@ def along_many(f: Function, x: Tensor, directions: Tensor, chunk: int = 16) -> t
         TypeError: The derivative is lost on the way, because the function detaches its state.
     """
     wide = directions.expand(len(directions), *x.shape)
+    compiling = torch.compiler.is_compiling()  # training looks at an uncompiled loss first
 
     def kept(x: Tensor) -> Tensor:
         y = f(x)
-        if not moves(y):
+        if not compiling and not moves(y):
             raise TypeError(LOST)
         return y
 
-    with RefuseDetached():
+    with contextlib.nullcontext() if compiling else RefuseDetached():
         if chunk == 1 or len(wide) == 1:
             return _one_by_one(kept, x, wide)
         try:
