@@ -205,11 +205,11 @@ def test_single_precision_is_close_to_double(by):
     torch.testing.assert_close(single.value.double(), double.value, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-@pytest.mark.parametrize("by", [ALL[name] for name in ("ode", "jumps", "hutchinson", "differences", "bound")], ids=str)
+@pytest.mark.parametrize("name", ["ode", "jumps", "hutchinson", "differences", "bound"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_networks_in_half_precision(by, dtype):
+def test_networks_in_half_precision(name, dtype):
     """States in their own dtype, sums in float32."""
-    flow = fm.FlowMap(fm.networks.DiT((1, 4, 4), patch=2, width=16, depth=1, heads=2)).to(dtype)
+    by, flow = ALL[name], fm.FlowMap(fm.networks.DiT((1, 4, 4), patch=2, width=16, depth=1, heads=2)).to(dtype)
     x = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
