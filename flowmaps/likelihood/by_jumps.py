@@ -127,7 +127,7 @@ def warn_of_folds(folded: Tensor, way: str) -> None:
         warn(
             f"the jumps {way} have a determinant that is not positive in {rows} of {len(folded)} rows: they fold space "
             "there, so these rows have no density, and their value is NaN. Take more steps, or train the map to be "
-            "invertible"
+            "invertible (fm.methods.falcon)"
         )
 
 

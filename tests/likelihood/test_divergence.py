@@ -209,7 +209,7 @@ def test_a_network_that_torch_func_cannot_follow_is_followed_one_by_one():
 def test_an_error_of_the_network_itself_is_shown():
     x = draws(3)
     with warnings.catch_warnings(), pytest.raises(RuntimeError, match="mat1 and mat2|must match|size"):
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         L.exact()(lambda x: x @ torch.ones(3, 3, dtype=x.dtype), x, L.exact().draw(x))
 
 

@@ -241,7 +241,7 @@ def test_networks_of_images_under_both_engines(kind, checkpoint):
     flow = random_weights(net)
     x = torch.randn(2, *net.shape)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         for make in (lambda chunk: L.ode(L.exact(chunk), L.grid(1, L.heun)), lambda chunk: L.jumps(chunk=chunk)):
             together, alone = (L.log_prob(flow, x, by=make(chunk)).value for chunk in (16, 1))
             torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-3)
@@ -378,7 +378,7 @@ def test_data_out_of_the_range_of_training_are_named():
         with pytest.warns(UserWarning, match=r"5 of 5 rows lead to noise.*\[-1, 1\]"):
             L.log_prob(model, 127.5 * (images + 1), by=by)
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", UserWarning)
             L.log_prob(model, images, by=by)
 
 

@@ -86,7 +86,7 @@ def test_the_exploding_path_is_an_approximation_and_says_so():
 def test_paths_that_end_in_noise_say_nothing():
     for path in (*PATHS.values(), P.VarianceExploding(500.0)):
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", UserWarning)
             L.log_prob(on(path), draws(3), by=L.ode(steps=2))
 
 
