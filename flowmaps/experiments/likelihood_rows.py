@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import shown
 from ..data import Batch, Data, as_data
 from ..data.core import DRAW, generator
 from ..data.standardise import with_units
 from ..draws import mixed
 from ..path import Path as TimePath
+from .likelihood_checks import SLACK, range_of, warn_of_repeats, warn_outside
 from .likelihood_start import Start
 from .run_data import given_data, run_data
 from .trained_run import data_of, units_of_model
@@ -26,12 +26,6 @@ HELD_OUT, TRAINING, RANDOM = "held-out", "training", "random"
 """Names of the rows of the run's own data."""
 SEEN, ENOUGH_VALUES = 4096, 2**22
 """Largest number of training rows that tell the range of the data, and of their values."""
-SLACK = 0.1
-"""Part of the range of a feature by which rows that are no images may leave it."""
-ENOUGH, REPEATED = 500, 0.1
-"""Number of values, and share of different ones among them, below which data are said to have no density."""
-MOST_COLUMNS = 1024
-"""Number of features that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +142,8 @@ def compared(
     levels = own.levels if own.kind == "images" else None
     given = _conditions(own, config, found, labels)
     if other is not None:
-        low, high = _range(own, own.in_units(training.x0), levels)
-        _warn_outside(
+        low, high = range_of(own, own.in_units(training.x0), levels)
+        warn_outside(
             found[-1].name, own.in_units(found[-1].x), low, high, 0.0 if own.kind == "images" else SLACK, notes
         )
     if levels is not None:
@@ -162,7 +156,7 @@ def compared(
         for one, here, (state, _, change) in zip(found, given, states, strict=True)
     ]
     if levels is None and not time:
-        _warn_of_repeats(own, training.x0, notes)
+        warn_of_repeats(own, training.x0, notes)
     notes += filter(None, [start.note(own.name, begin)])
     return Compared(rows, own.name, levels if start.has_bits else None, begin, start.expected(begin, values), notes)
 
@@ -229,51 +223,6 @@ def _conditions(
     return [{name: one.given[name] for name in own.given} for one in rows]
 
 
-def _range(own: Data, training: Tensor, levels: int | None) -> tuple[Tensor, Tensor]:
-    """The lowest and the highest value of the training data: of each feature, or of all values of images."""
-    if levels is not None:
-        return torch.tensor(-1.0), torch.tensor(1.0)
-    return (training.min(), training.max()) if own.kind == "images" else (training.amin(0), training.amax(0))
-
-
-def _warn_outside(name: str, x: Tensor, low: Tensor, high: Tensor, slack: float, notes: list[str]) -> None:
-    """Say how many rows have values outside of the range of training, and how far."""
-    room = slack * (high - low) + 1e-6
-    beyond = torch.maximum(low - room - x, x - high - room).flatten(1)
-    wrong = (beyond > 0).any(1)
-    if not bool(wrong.any()):
-        return
-    text = (
-        f"{int(wrong.sum())} of {len(wrong)} rows of {name} have values outside of the range of the training "
-        f"data, {_shown(low)} to {_shown(high)}, by up to {float(beyond.max()):.4g}: their log-densities say that, and "
-        "nothing else. Bring them to the scale of the training data"
-    )
-    notes.append(text)
-    warnings.warn(text, stacklevel=4)
-
-
-def _shown(value: Tensor) -> str:
-    """A value, or several."""
-    return f"{float(value):.4g}" if value.ndim == 0 else shown([round(one, 4) for one in value.flatten().tolist()])
-
-
 def _on_levels(x: Tensor, levels: int) -> Tensor:
     """Images on the nearest levels, also beyond [-1, 1]."""
     return ((x + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1
-
-
-def _warn_of_repeats(own: Data, training: Tensor, notes: list[str]) -> None:
-    """Say that values repeat, so that data have no density."""
-    columns = training.reshape(1, -1) if own.kind == "images" else training.flatten(1).T
-    for k, column in enumerate(columns[:MOST_COLUMNS]):
-        different = len(column.unique())
-        if len(column) < ENOUGH or different > REPEATED * len(column):
-            continue
-        where = "the images" if own.kind == "images" else f"feature {k}"
-        text = (
-            f"{where} of {own.name} have {different} different values among {len(column)}: such data have no density, "
-            "and their log-densities depend on the steps of the ODE. Begin later, such as `start=0.01`"
-        )
-        notes.append(text)
-        warnings.warn(text, stacklevel=4)
-        return

@@ -113,11 +113,11 @@ def begun(estimate: Any, time: float, path: Path, values: int) -> tuple[likeliho
     Raises:
         ValueError: The estimator has no time to begin at.
     """
+    if time == 0:
+        return estimate, True, 0.0
     if isinstance(estimate, likelihood.Bound):  # its integral ends at the time, with clean rows
         time = max(time, estimate.start)
         return replace(estimate, start=time), False, -0.5 * values * math.log(sum(a**2 for a in scales(path, time)))
-    if time == 0:
-        return estimate, True, 0.0
     if isinstance(estimate, likelihood.Ode):
         return replace(estimate, start=time), True, 0.0
     if (times := getattr(estimate, "times", None)) is not None and len(times) > 1 and times[1] > time:

@@ -77,6 +77,21 @@ def test_images_begin_where_noise_fills_the_gaps(runs):
     assert set(table.x) == {"held-out", "training", "random"} and rows["ode", "random"].auroc is not None
 
 
+def test_uniform_noise_in_the_gaps_for_runs_that_were_trained_on_it(runs):
+    table = likelihood(runs["digits"], n=6, by=[SHORT, "bound:8"], start=0)
+    label, flow = fm.data.load("digits").held_out(6, 0).label, fm.load(runs["digits"])
+    with seeded_by(torch.device("cpu"), mixed(0, 0)):
+        state = fm.likelihood.dequantised(table.x["held-out"], 17)
+    with seeded_by(torch.device("cpu"), mixed(0, 0)):
+        bound = fm.likelihood.log_prob(flow, state, by=fm.likelihood.bound(8), condition=label).value
+    torch.testing.assert_close(table.values["bound:8"]["held-out"], bound)
+    ode = fm.likelihood.log_prob(flow, state, by=SHORT, condition=label).value
+    torch.testing.assert_close(table.values["ode"]["held-out"], ode)
+    assert table.rows[0].bits is not None and "trained on such rows" in table.notes[0]
+    later = likelihood(runs["digits"], n=6, by=[SHORT, "bound:8"], start=0.1)
+    assert later.rows[0].bits is None and later.levels is None
+
+
 def test_classes_of_rows_one_class_and_all(runs):
     """p(x) of a run that knows no null class is the mean of p(x | class), with its most probable class."""
     own, all_classes = (likelihood(runs["digits"], n=4, by=SHORT, labels=labels) for labels in (True, False))

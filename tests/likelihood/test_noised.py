@@ -110,4 +110,6 @@ def test_estimators_that_cannot_begin_later_are_refused():
         begun(likelihood.jumps(100), 0.02, fm.path.linear, 3)
     with pytest.raises(ValueError, match="cannot begin there"):
         begun(lambda flow, x: x, 0.02, fm.path.linear, 3)
+    for estimate in (likelihood.jumps(100), likelihood.bound(8), likelihood.ode()):
+        assert begun(estimate, 0.0, fm.path.linear, 3) == (estimate, True, 0.0)  # of rows with noise in their gaps
     assert begun(likelihood.jumps(4), 0.02, fm.path.linear, 3)[0].times == (0.02, 0.25, 0.5, 0.75, 1.0)

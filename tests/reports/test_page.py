@@ -60,7 +60,7 @@ def test_class_names_and_notes_of_a_run_are_escaped():
     table = page.Table(["a"], [("", ["b"])])
     more = {"configuration": {NASTY: NASTY}, "config_json": config, "quality": table, "evaluation": evaluation}
     text = page.render("run.html.j2", **values, **none, **more)
-    assert "<script" not in text and text.count(ESCAPED) == 9 + 8 + 5
+    assert "<script" not in text and text.count(ESCAPED) == 9 + 8 + 8
     assert "&lt;script&gt;" in text.partition("<pre")[2]
 
 
