@@ -31,8 +31,8 @@ from .result import Estimator, LogProb, log_noise
 
 MOST = 1024
 """Number of values in a row up to which the scale of a head is computed from the whole covariance of the data."""
-FEW, WAVES = 3, 64
-"""Number of values in a row up to which the usual head also sees sines and cosines of x, and their number."""
+FEW, WAVES, NARROW = 3, 32, 128
+"""Number of values in a row up to which the usual head sees sines and cosines of x, their directions, and its width."""
 THIN = 0.02
 """Standard deviation of a direction, relative to the largest, below which it is taken as this wide."""
 
@@ -96,8 +96,8 @@ def _usual_head(flow: FlowMap, rows: Tensor) -> DivergenceHead:
     parts = flow.network.modules() if isinstance(flow.network, nn.Module) else ()
     classes = next((part.classes for part in parts if isinstance(part, LabelEmbedding)), None)
     shape = tuple(rows.shape[1:])
-    waves = WAVES if math.prod(shape) <= FEW else 0
-    return DivergenceHead(shape, classes=classes, data_std=max(float(rows.std()), 1e-3), waves=waves)
+    sizes = {"width": NARROW, "waves": WAVES} if math.prod(shape) <= FEW else {}
+    return DivergenceHead(shape, classes=classes, data_std=max(float(rows.std()), 1e-3), **sizes)
 
 
 def variances_of(x0: Tensor) -> Tensor:
