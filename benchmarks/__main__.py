@@ -18,6 +18,7 @@ NAMES = (
     "steering_beds",
     "steering",
     "likelihood_beds",
+    "likelihood",
     "own_folder",
 )
 LONG = ("one_step",)
