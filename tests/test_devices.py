@@ -252,6 +252,7 @@ def test_a_run_goes_on_on_another_device(run, tmp_path, monkeypatch):
     assert again.step == 4 and all(torch.equal(whole[key], parts[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_on_another_device(tmp_path, quick):
     first = experiments.compare("gaussian", ["lsd"], width=8, out=tmp_path / "c", **SHORT)
     again = experiments.compare("gaussian", ["lsd", "imf"], width=8, out=tmp_path / "c", device="cpu", **SHORT)

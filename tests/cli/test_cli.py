@@ -324,6 +324,7 @@ def test_report_opens_its_page(board, capsys, monkeypatch, has_browser):
     assert ("no browser could be started" in printed.err) == (not has_browser)
 
 
+@pytest.mark.slow
 def test_evaluate_prints_the_table_that_it_keeps(board, capsys, small_evaluation):
     assert main(["evaluate", str(board), "--json"]) == 0
     printed = capsys.readouterr()

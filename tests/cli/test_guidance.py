@@ -172,6 +172,7 @@ def classifier():
     return train_classifier(fm.data.load("digits"), steps=3)
 
 
+@pytest.mark.slow
 def test_evaluation_and_report_by_scale_beside_the_guided_teacher(runs, classifier, monkeypatch, capsys):
     """The teacher's folder is in the notes of a distilled run; scale 4 was not trained."""
     save_classifier(classifier, runs["distilled"] / "classifier.safetensors")

@@ -1,5 +1,6 @@
 """Flow maps, networks and losses in a data-parallel wrapper: the gradient is right or refused."""
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
@@ -91,6 +92,7 @@ def outcomes():
     return found
 
 
+@pytest.mark.slow
 def test_a_gradient_is_right_or_refused():
     for found in run(outcomes, 2):
         assert found.pop("without a gradient") and found.pop("with rows")

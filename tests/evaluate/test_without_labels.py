@@ -170,6 +170,7 @@ def test_the_new_sets_are_evaluated_with_a_classifier_of_known_accuracy(name, op
     check_evaluation(json.loads(json.dumps(result)) | {"step": 1, "rows": []}, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_classifier_of_labels_without_meaning_is_near_chance():
     x, label = noise(3000), torch.randint(4, (3000,))
     data = as_data((x, label))

@@ -153,6 +153,7 @@ def test_report_of_images_is_self_contained(digits, reference):
         assert wanted in text
 
 
+@pytest.mark.slow
 def test_report_of_points_shows_paths(tmp_path):
     run = make(tmp_path / "run", load("gaussian"), methods.imf())
     page = read(report(run, **QUICK))

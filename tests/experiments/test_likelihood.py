@@ -92,6 +92,7 @@ def test_uniform_noise_in_the_gaps_for_runs_that_were_trained_on_it(runs):
     assert later.rows[0].bits is None and later.levels is None
 
 
+@pytest.mark.slow
 def test_classes_of_rows_one_class_and_all(runs):
     """p(x) of a run that knows no null class is the mean of p(x | class), with its most probable class."""
     own, all_classes = (likelihood(runs["digits"], n=4, by=SHORT, labels=labels) for labels in (True, False))
@@ -233,6 +234,7 @@ def test_jacobians_that_do_not_fit_are_refused_before_anything_is_computed(runs,
         likelihood(runs["dropped"], n=1, by=fm.likelihood.jumps(2, step="heun"))
 
 
+@pytest.mark.slow
 def test_the_cost_is_said_before_it_is_paid(runs):
     said = []
     likelihood(runs["digits"], n=1, by=["exact:4", "bound:2"], say=said.append)

@@ -131,6 +131,7 @@ def test_the_best_of_some_and_universal_guidance(smooth):
     assert steer(smooth, method="universal", n=64, **told).numbers["reward"] > float(reward(plain).mean()) + 2
 
 
+@pytest.mark.slow
 def test_a_class_has_the_evidence_that_free_samples_give(digits):
     """log Z of label:7 is the logarithm of the share of sevens: here of 4096 free samples, standard error .06."""
     free = experiments.sample(digits, n=4096, seed=5)

@@ -23,6 +23,7 @@ def seen(folder):
     return R.decoded(Latents(folder).decode, R.Likelihood(R.mask(kept), torch.full((3, 4), 0.3), 0.2))
 
 
+@pytest.mark.slow
 def test_a_measurement_of_decoded_latents_steers_a_guided_teacher(folder):
     """The residual falls, and no weight gets a gradient."""
     flow, reward = teacher(folder), seen(folder)

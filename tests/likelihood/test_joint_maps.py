@@ -149,6 +149,7 @@ def test_a_teacher_of_jumps_needs_a_head():
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_short_training_learns_the_log_density():
     """Two components in one dimension, distilled: the head's log-density is near the exact one, in both directions."""
     law = GaussianMixture([0.4, 0.6], [-1.0, 1.0], [0.5, 0.7])

@@ -128,6 +128,7 @@ def test_a_sum_of_divergences_is_no_log_determinant():
 # --- both ways --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_ways_agree_for_the_exact_map():
     z = randn(50, 2)
     x, found = L.sample(Jumping(), z, 2, chunk=1)

@@ -148,6 +148,7 @@ def test_classes_have_their_own_densities():
     torch.testing.assert_close(found, exact.to(found), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_guided_velocity_has_the_density_of_its_own_samples():
     """Scale 1 is the class, scale 0 the mixture; other scales sample a law of their own, which integrates to one."""
     flow = fm.FlowMap(Field(scale=lambda s: torch.ones_like(s)))
@@ -288,6 +289,7 @@ def test_any_object_with_a_velocity():
     torch.testing.assert_close(L.log_prob(Bare(), x, by=by).value, L.log_prob(LAW, x, by=by).value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [fm.path.linear, fm.path.VariancePreserving()], ids=["linear", "preserving"])
 def test_a_teacher_has_the_density_of_its_model(schedule):
     """A pretrained noise prediction on another path than the one that it is followed on."""
@@ -308,6 +310,7 @@ def test_a_teacher_has_the_density_of_its_model(schedule):
     assert abs(float(many.mean() - LAW.log_prob(x[:1]))) < 4 * float(many.std()) / 4000**0.5 + 0.05
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_diffusers(tmp_path):
     """Its network cannot be followed together: the same result one by one, by differences, and with a bound."""
     pytest.importorskip("diffusers")

@@ -27,6 +27,7 @@ def mass(flow, by, **grid):
     return float((L.log_prob(flow, points, by=by).value + volume).exp().sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "by", [L.ode(EXACT, steps=20), L.ode(EXACT, L.adaptive(rtol=1e-4, atol=1e-4))], ids=["fixed", "adaptive"]
 )

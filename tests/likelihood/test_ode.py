@@ -27,6 +27,7 @@ def test_the_ode_has_the_density_of_the_mixture(path):
     assert float(error(law, x, L.ode(EXACT, steps=80)).max()) < 1e-5 + 3 * kept
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_order_of_the_rule():
     x = draws(60)
     for rule, order, steps in ((euler, 1, 40), (heun, 2, 20), (rk4, 4, 20)):
@@ -73,6 +74,7 @@ def test_an_affine_network_is_known():
 # --- exploding paths --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_exploding_path_is_an_approximation_and_says_so():
     """With dense times near the data, or an adaptive solver; the noise of t = 1 has a share of data."""
     law, x = on(P.VarianceExploding(80.0)), draws(100)

@@ -70,6 +70,7 @@ def test_every_kernel_and_look_ahead_estimate_the_same_evidence(kernel):
         assert out.log_z.item() == pytest.approx(0.71894, abs=0.2), look
 
 
+@pytest.mark.slow
 def test_the_flow_map_as_look_ahead_has_no_bias_where_the_integral_has():
     """Bed B: log Z -.50731, P(x1 > 0) .83033. Kernel weights are unbiased at 50 steps."""
     flow, reward = Coarse(ring(5.0, 0.5), 4), right_half

@@ -179,6 +179,7 @@ def test_draws_without_gradient_sample_the_posterior_and_few_of_them_widen_it():
     assert wide > 0.4
 
 
+@pytest.mark.slow
 def test_with_a_gradient_the_error_falls_with_the_number_of_draws():
     """On a sharp reward the gradient-free form is far better at the same number of draws."""
     one, four = (steered(L.glass(n, 4), n=300, count=40, step=steps.euler)[0] for n in (1, 8))

@@ -104,6 +104,7 @@ def test_an_early_stop_of_the_posterior_flow_is_a_draw_of_the_kernel():
         assert abs(float(a.mean() - b.mean())) < 4 * float((a.var() + b.var()) / n) ** 0.5
 
 
+@pytest.mark.slow
 @ALL
 def test_draws_by_few_steps_converge_with_the_square(path):
     """The largest error against the exact flow of the posterior; it falls with the square of the steps."""
