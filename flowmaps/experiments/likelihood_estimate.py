@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..likelihood.densities import joined
 from .forecast import progress_of
 from .guided_run import null_class
 from .likelihood_estimators import Named, matrix_values, passes_of
-from .likelihood_rows import Compared, NamedRows
+from .likelihood_rows import RANDOM, Compared, NamedRows
 from .likelihood_start import begun
 from .sampling import labels_of
 from .trained_run import Say
@@ -135,7 +136,9 @@ class Estimating:
         found = []
         for k, (part, size) in enumerate(zip(rows, sizes, strict=True)):
             start = time.perf_counter()
-            with seeded_by(torch.device("cpu"), mixed(self.seed, k)):
+            with seeded_by(torch.device("cpu"), mixed(self.seed, k)), warnings.catch_warnings():
+                if part.name == RANDOM:  # they lie outside of the data of training, which is their purpose
+                    warnings.filterwarnings("ignore", message=".*lead to noise", category=UserWarning)
                 value, best = self._of_rows(part, size, after)
             found.append((value, best, time.perf_counter() - start))
         return found
