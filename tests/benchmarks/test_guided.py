@@ -34,6 +34,7 @@ def out(tmp_path_factory):
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_each_model_is_measured_at_each_scale(out):
     rows = json.loads((out / "3.json").read_text())["rows"]
     wanted = [("distilled", 1), ("scratch", 1), ("scratch", 2), ("teacher", 2)]

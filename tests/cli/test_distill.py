@@ -90,6 +90,7 @@ def test_the_student_starts_as_its_teacher(home, tmp_path):
     assert torch.allclose(*velocities, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_prompts_and_a_negative_one(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["--data", home / "rgb.npy", "--prompts", home / "prompts.txt", "--lora", "2", "--moments"]

@@ -153,6 +153,7 @@ def found(folder):
     return run(everything, 2, folder)
 
 
+@pytest.mark.slow
 def test_the_logged_loss_is_that_of_the_whole_batch_and_one_process_goes_on_where_two_stopped(found, folder):
     flow, method = fm.FlowMap(network()), METHODS["averaged target"]()
     alone = [state.loss.value.item() for state in train(flow, method, GAUSSIAN, **PLAN, **QUIET)]

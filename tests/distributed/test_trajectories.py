@@ -56,5 +56,6 @@ def test_two_processes_train_as_one():
     assert compared(2, WAYS, 24) == {}
 
 
+@pytest.mark.slow
 def test_four_processes_train_as_one_on_a_batch_that_does_not_divide():
     assert compared(4, FOUR, 27) == {}

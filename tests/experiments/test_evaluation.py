@@ -144,6 +144,7 @@ def read(path):
     return reader
 
 
+@pytest.mark.slow
 def test_report_of_images_is_self_contained(digits, reference):
     page = read(report(digits, reference, **QUICK))
     assert page.sources and all(source.startswith("data:") for source in page.sources)
@@ -161,6 +162,7 @@ def test_report_of_points_shows_paths(tmp_path):
     assert "Root mean square error of F against the exact flow map" in " ".join(page.words)
 
 
+@pytest.mark.slow
 def test_report_uses_the_evaluation_that_is_there(digits):
     evaluate_run(digits, **QUICK)
     path = digits / "evaluation.json"
@@ -170,6 +172,7 @@ def test_report_uses_the_evaluation_that_is_there(digits):
     assert "a metric of another kind" in report(digits).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_report_of_vectors_has_no_pictures_of_samples(tmp_path):
     data = as_data(torch.randn(300, 5))
     run = make(tmp_path / "run", data, methods.imf())

@@ -110,6 +110,7 @@ def test_a_resumed_run_has_the_numbers_of_one_without_a_break(digits, tmp_path, 
     assert done.steps == 0 and done.change == whole.change
 
 
+@pytest.mark.slow
 def test_another_reward_temperature_or_run_is_no_resumption(digits, tmp_path):
     settings = {**FAST, "method_args": {"draws": 1, "steps": 1}}
     posttrain(digits, reward="label:7", out=tmp_path / "run", **settings)

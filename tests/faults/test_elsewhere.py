@@ -73,6 +73,7 @@ def finish_with_other_hashes(connection, run):
     connection.send(hash("flow"))
 
 
+@pytest.mark.slow
 def test_another_order_of_hashes_changes_no_number(tmp_path):
     """Processes forked from one server share its seed of hashes, which is not that of this process."""
     *_, whole = go_on(None, steps=20)

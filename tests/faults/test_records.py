@@ -51,6 +51,7 @@ def harm(file):
     file.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_records_have_the_step_of_the_weights_that_were_measured(run, tmp_path):
     harm(run / "checkpoints" / "step_00000004" / "ema.safetensors")
     said = []

@@ -97,6 +97,7 @@ COMPOSITIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_the_mean_weight_of_every_composition_is_one(name):
     """Whatever the quality of the map: the density is the one of its own samples."""

@@ -139,6 +139,7 @@ def test_conditions_of_another_length_are_refused():
         L.log_prob(LAW, x, condition=torch.zeros(10).long())
 
 
+@pytest.mark.slow
 def test_classes_have_their_own_densities():
     """A conditional field of exact classes: each row has the density of its class, and the null class the mixture."""
     flow = fm.FlowMap(Field(scale=lambda s: torch.ones_like(s)))
@@ -206,6 +207,7 @@ def test_single_precision_is_close_to_double(by):
     torch.testing.assert_close(single.value.double(), double.value, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ode", "jumps", "hutchinson", "differences", "bound"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_networks_in_half_precision(name, dtype):

@@ -31,6 +31,7 @@ def entropy(x0):
     return -SHARES[number].log2()
 
 
+@pytest.mark.slow
 def test_bits_are_the_entropy_of_the_levels(levels):
     flow, x0 = levels
     torch.manual_seed(1)

@@ -46,6 +46,7 @@ def test_a_wrong_sign_or_half_the_trace_would_be_seen():
     assert float(error(LAW, draws(50), L.ode(Half(chunk=1), steps=20)).median()) > 0.3
 
 
+@pytest.mark.slow
 def test_an_adaptive_solver_has_its_tolerance():
     x = draws(60)
     loose, tight = (float(error(LAW, x, L.ode(EXACT, L.adaptive(rtol=r, atol=r))).max()) for r in (1e-4, 1e-7))
@@ -111,6 +112,7 @@ def test_estimates_are_unbiased_and_tell_their_standard_error(make, fresh):
     assert L.log_prob(LAW, x[:2], by=L.ode(make(1), steps=2)).standard_error is None
 
 
+@pytest.mark.slow
 def test_fresh_probes_have_smaller_errors_than_kept_ones():
     x = draws(200)
     torch.manual_seed(0)

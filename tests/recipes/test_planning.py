@@ -117,6 +117,7 @@ def test_the_count_is_that_of_torch_where_nothing_is_fused():
     assert ours.get_total_flops() == theirs.get_total_flops()
 
 
+@pytest.mark.slow
 def test_what_is_beside_the_flow_has_a_line():
     weights = sum(w.numel() * 4 for w in B4.flow().parameters())
     assert planned("averaged target").targets == planned("teacher").teachers == weights

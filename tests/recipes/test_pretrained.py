@@ -52,6 +52,7 @@ def case(request, tmp_path_factory):
     return home, small if small.lora is None else replace(small, lora=2)
 
 
+@pytest.mark.slow
 def test_its_launch_line_trains_a_map_that_loads_and_jumps(case, capsys):
     home, recipe = case
     told = {"DATA": home / "x.npy", "PROMPTS": home / "prompts.txt"}

@@ -180,6 +180,7 @@ print(json.dumps({name: fingerprint(pair) for name, pair in PAIRS.items()}, sort
 """
 
 
+@pytest.mark.slow
 def test_another_process_with_another_order_of_hashes_has_the_same():
     root = Path(__file__).parents[2]
     found = []

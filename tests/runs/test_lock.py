@@ -56,6 +56,7 @@ def test_a_lock_that_is_forgotten_is_released(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_lock_is_released_when_the_interpreter_ends(tmp_path):
     code = f"from flowmaps.runs.lock import FolderLock\nheld = FolderLock({str(tmp_path)!r}, 'x')\nraise KeyError"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 1
@@ -79,6 +80,7 @@ def hold(connection, folder):
         connection.recv()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True])
 def test_the_message_names_a_living_process_also_when_it_is_stopped(stopped, tmp_path):
     with child(hold, tmp_path) as (process, told):
