@@ -10,7 +10,7 @@ from _pictures import DATA, network, run, trained
 
 import flowmaps as fm
 from flowmaps.figures.style import figure, light
-from flowmaps.likelihood import exact, gap, invertibility, joint, joint_map, jumps, log_prob, ode, sample
+from flowmaps.likelihood import exact, gap, head, invertibility, joint, joint_map, jumps, log_prob, ode, sample
 
 TIMES = fm.times.both_directions(fm.times.uniform_triangle())
 HEAD = dict(width=64, depth=2, data_std=DATA.std, waves=64)
@@ -27,7 +27,7 @@ def main(out, steps=600):
     errors = {
         k: [(one.value - DATA.exact.log_prob(x0)).abs().nanmean() for one in curve] for k, curve in curves.items()
     }
-    samples, densities = sample(flow, z, 2, by="head")
+    samples, densities = sample(flow, z, 2, by=head)
     with figure(light, 11, 4.4, out, ncols=2) as (_, axes):
         axes[0].scatter(*samples.T, c=densities, s=4, rasterized=True)
         axes[0].set(title="samples by their log-density, 2 calls", aspect="equal")

@@ -17,8 +17,8 @@ nats for images of whole levels, whose gaps `noised` fills, or `dequantised` if 
 
 from ..velocity.divergence import Differences, Divergence, ExactTrace, Hutchinson
 from .by_bound import Bound, bound
-from .by_joint_map import Gap, Joint, gap, joint, joint_map
-from .by_jumps import Jumps, jumps
+from .by_joint_map import Gap, Joint, gap, head, joint, joint_map
+from .by_jumps import Jumps, determinants, jumps
 from .by_ode import Ode, ode
 from .densities import log_prob
 from .invertible import Invertibility, invertibility
@@ -33,7 +33,7 @@ hutchinson = Hutchinson
 
 __all__ = [
     "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Gap", "Hutchinson", "Invertibility", "Joint",
-    "Jumps", "LogProb", "Ode", "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "differences",
-    "euler", "exact", "gap", "grid", "heun", "hutchinson", "importance", "invertibility", "joint", "joint_map",
-    "jumps", "log_prob", "noised", "ode", "rk4", "sample",
+    "Jumps", "LogProb", "Ode", "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised", "determinants",
+    "differences", "euler", "exact", "gap", "grid", "head", "heun", "hutchinson", "importance", "invertibility",
+    "joint", "joint_map", "jumps", "log_prob", "noised", "ode", "rk4", "sample",
 ]  # fmt: skip

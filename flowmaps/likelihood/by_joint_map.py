@@ -21,10 +21,10 @@ from ..networks.embeddings import LabelEmbedding
 from ..path import Path
 from ..sampling import Condition
 from ..sampling.grid import ascending
-from ..steps import jump
+from ..steps import Step, jump
 from ..units import units_of
 from ..velocity.joint import ADVICE, Packed, joint_network, packed, unpacked
-from .by_jumps import refuse_untrained
+from .by_jumps import expect_end, refuse_untrained
 from .by_ode import ode
 from .densities import log_prob
 from .result import Estimator, LogProb, log_noise
@@ -51,14 +51,13 @@ def joint_map(
 
     The result is a flow map of the same weights: sampling, evaluation and saving work as before, and
     `fm.methods.f2d2` trains it, from new weights or from trained ones. Then `joint(steps)` is an estimator of
-    log-densities, and `sample(..., by="head")` gives them along with samples.
+    log-densities, and `sample(..., by=head)` gives them along with samples.
 
     Args:
         flow: The flow map. Its network is shared, not copied.
         x0: Data in the units of the flow, (B, ...), for the shape and the scale of the head.
         head: A network (x, s, t) -> (B, 1) that predicts D / scale, with the conditions of the flow's network. None: a
-
-            `fm.networks.DivergenceHead`, which also sees sines and cosines of at most three values.
+            `fm.networks.DivergenceHead`, which is narrow and sees sines and cosines of x for at most three values.
         scale: Size of the divergence. None: the root mean square of the divergence of a Gaussian with the covariance of
             x0, over uniform times.
         frozen: Whether the weights of the flow are frozen, so that the head alone is trained.
@@ -140,10 +139,7 @@ class Joint:
     times: tuple[float, ...] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if self.times[-1] != 1:
-            raise ValueError(
-                f"the times must end at 1, where the density of the noise is known, got {self.times[-1]:g}"
-            )
+        expect_end(self.times)
 
     def __call__(self, flow: Any, x0: Tensor) -> LogProb:
         """Log-densities of rows, from data to noise.
@@ -160,25 +156,31 @@ class Joint:
             ValueError: The head is untrained, or the map was not trained on jumps from data to noise.
         """
         refuse_untrained(flow, self.times, jump)
-        z, change = followed(flow, x0, self.times)
-        return LogProb(log_noise(flow, z) - change, z, passes=len(self.times) - 1)
+        z, change, _ = head(flow, x0, self.times)
+        return LogProb(log_noise(flow, z) + change, z, passes=len(self.times) - 1)
 
 
-def followed(flow: Any, x: Tensor, times: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Follow the jumps of a joint map.
+def head(
+    flow: Any, x: Tensor, times: Sequence[float], step: Step = jump, chunk: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Follow the jumps of a joint map, and add up the mean divergence along each.
 
     Args:
         flow: The joint map.
         x: States at the first time, (B, ...).
         times: The times.
+        step: `steps.jump`.
+        chunk: Not used, because nothing is differentiated.
 
     Returns:
-        The last states, and the changes of their log-density, (B,).
+        The last states, the sums of (t - s) D, which stand for log |det dF/dx|, (B,), and no folds, (B,).
 
     Raises:
         TypeError: The flow has no head.
-        ValueError: The head is untrained.
+        ValueError: The head is untrained, or the steps are no jumps.
     """
+    if step is not jump:
+        raise ValueError("the head of a joint map knows the log-densities of jumps alone: leave step= out")
     network = joint_network(flow)
     if network is None:
         raise TypeError(
@@ -194,7 +196,8 @@ def followed(flow: Any, x: Tensor, times: Sequence[float]) -> tuple[Tensor, Tens
     for s, t in pairwise(times):
         y = map_(y, s, t)
     x, change = unpacked(y, x.shape[1:])
-    return x, change[:, 0].to(torch.promote_types(x.dtype, torch.float32)) * network.scale
+    gained = change[:, 0].to(torch.promote_types(x.dtype, torch.float32)) * network.scale
+    return x, -gained, torch.zeros(len(x), dtype=torch.long, device=x.device)
 
 
 def joint(steps: int | None = None, *, times: Sequence[float] | None = None) -> Joint:

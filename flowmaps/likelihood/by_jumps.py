@@ -6,7 +6,7 @@ log p_N(x_0) = log N(z) + sum log |det dF/dx|,   from x_0 to z, one term for eac
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,6 +24,16 @@ OWN = ". Log-densities of data need the way from data to noise; likelihood.sampl
 """Advice for a map that knows the way from noise to data alone."""
 
 
+Followed = Callable[[Any, Tensor, Sequence[float], Step, int], tuple[Tensor, Tensor, Tensor]]
+"""(flow, states, times, step, derivatives at a time) -> the last states, log-changes of volume, and folds, as below."""
+
+
+def expect_end(times: Sequence[float]) -> None:
+    """Raise ValueError unless times from data end at the noise."""
+    if times[-1] != 1:
+        raise ValueError(f"the times must end at 1, where the density of the noise is known, got {times[-1]:g}")
+
+
 @dataclass(frozen=True)
 class Jumps:
     """Log-densities by jumps; see `jumps`."""
@@ -34,10 +44,7 @@ class Jumps:
 
     def __post_init__(self) -> None:
         at_least(1, chunk=self.chunk)
-        if self.times[-1] != 1:
-            raise ValueError(
-                f"the times must end at 1, where the density of the noise is known, got {self.times[-1]:g}"
-            )
+        expect_end(self.times)
 
     def __call__(self, flow: Any, x0: Tensor) -> LogProb:
         """Log-densities of rows under the inverse of the jumps from data to noise.
@@ -53,13 +60,15 @@ class Jumps:
             ValueError: The map was not trained on jumps from data to noise.
         """
         refuse_untrained(flow, self.times, self.step)
-        x, change, folded = stepped(flow, x0, self.times, self.step, self.chunk)
+        x, change, folded = determinants(flow, x0, self.times, self.step, self.chunk)
         warn_of_folds(folded, "from data to noise")
         value = torch.where(folded == 0, log_noise(flow, x) + change, torch.nan)
         return LogProb(value, x, passes=(len(self.times) - 1) * (1 + x0[0].numel()), folded=folded)
 
 
-def stepped(flow: Any, x: Tensor, times: Sequence[float], step: Step, chunk: int = 16) -> tuple[Tensor, Tensor, Tensor]:
+def determinants(
+    flow: Any, x: Tensor, times: Sequence[float], step: Step = jump, chunk: int = 16
+) -> tuple[Tensor, Tensor, Tensor]:
     """Follow steps, and add up the log-determinants of their Jacobians.
 
     Args:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,8 @@ from ..flow_map import like_weights
 from ..sampling import Condition, placed, restored
 from ..sampling.grid import descending
 from ..sampling.states import bound_to_rows, check_noise, conditions_of
-from ..steps import Step, jump, named
-from .by_joint_map import followed
-from .by_jumps import deterministic, refuse_untrained, stepped, warn_of_folds
+from ..steps import Step, jump
+from .by_jumps import Followed, determinants, deterministic, refuse_untrained, warn_of_folds
 from .densities import batches, check_result, check_states, scale_of
 from .result import log_noise
 
@@ -30,7 +30,7 @@ def sample(
     *,
     times: Sequence[float] | None = None,
     step: Step | str = jump,
-    by: Literal["determinants", "head"] = "determinants",
+    by: Followed = determinants,
     condition: Condition = None,
     chunk: int = 16,
     batch_size: int | None = None,
@@ -49,7 +49,8 @@ def sample(
         steps: Number of equal steps. None: 1.
         times: Times of the states instead, from 1 to 0.
         step: Deterministic step, or its name.
-        by: "determinants", one derivative for each value of a row, or the "head" of a joint map (`joint_map`).
+        by: Function that follows the steps and tells the change of volume: `determinants`, with one derivative for each
+            value of a row, or `head`, the head of a joint map (`joint_map`).
         condition: Keyword arguments of the network beside x, s and t. A tensor means {"label": tensor}.
         chunk: Number of derivatives at a time; each step has one for each value of a row.
         batch_size: Number of rows at a time. None: chosen by the size of a row.
@@ -58,7 +59,7 @@ def sample(
         The samples in the units of the flow, and their log-densities in nats, (B,), NaN where a step folds space.
 
     Raises:
-        TypeError: The noise is no tensor, or the map has no head for `by="head"`.
+        TypeError: The noise is no tensor, `by` no function, or the map has no head.
         ValueError: The noise is empty or has another shape than the data of training, the map was not trained on these
             jumps, the step is random, the times do not begin at 1, the head is untrained, or it is asked for other
             steps than jumps.
@@ -67,7 +68,8 @@ def sample(
     check_noise(noise)
     check_states("noise", flow, noise)
     at_least(1, chunk=chunk)
-    check_choice(by, step)
+    if not inspect.isroutine(by):
+        raise TypeError(f"by= takes likelihood.determinants or likelihood.head, got {shown(by)}")
     grid, step = descending(steps, times), deterministic(step)
     if grid[0] != 1:
         raise ValueError(f"the times must begin at 1, where the density of the noise is known, got {grid[0]:g}")
@@ -76,25 +78,13 @@ def sample(
     conditions, parts = conditions_of(flow, condition, len(z)), []
     for rows in batches(z, batch_size):
         bound = bound_to_rows(flow, conditions, z, rows)
-        if by == "head":
-            x, gained = followed(bound, z[rows], grid)
-            change, folded = -gained, torch.zeros(len(x), dtype=torch.long, device=x.device)
-        else:
-            x, change, folded = stepped(bound, z[rows], grid, step, chunk)
+        x, change, folded = by(bound, z[rows], grid, step, chunk)
         value = torch.where(folded == 0, log_noise(flow, z[rows]) - change, torch.nan)
         parts.append((x, value, folded))
     x, value, folded = (torch.cat(part) for part in zip(*parts, strict=True))
     warn_of_folds(folded, "from noise to data")
     check_result(value, folded)
     return restored(flow, x, grid[-1]), value + change_of_units
-
-
-def check_choice(by: Any, step: Any) -> None:
-    """Raise ValueError for an unknown way to log-densities, and for a head beside steps that are no jumps."""
-    if by not in ("determinants", "head"):
-        raise ValueError(f"by= is 'determinants' or 'head', got {shown(by)}")
-    if by == "head" and named(step) is not jump:
-        raise ValueError("the head of a joint map knows the log-densities of jumps alone: leave step= out")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, install, positive
+from ..arguments import at_least, install, positive, shown
 
 Rate = Callable[[Tensor, float], Tensor]
 """(state, time) -> its derivative in time."""
 Rule = Callable[[Rate, Tensor, float, float], Tensor]
 """(rate, state, s, t) -> the state after one step from s to t."""
+
+TOLERANT = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+"""The solvers of torchdiffeq that choose their steps by a tolerance."""
 
 
 def euler(rate: Rate, y: Tensor, s: float, t: float) -> Tensor:
@@ -76,39 +79,40 @@ class Adaptive:
         method: Solver of `torchdiffeq.odeint`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
+        options: Options of the solver. Solvers of fixed steps need some, such as {"step_size": 0.02}.
 
     Raises:
-        ValueError: A tolerance is not positive.
+        ValueError: A tolerance is not positive, or the solver has none and no options.
     """
 
     method: str = "dopri5"
     rtol: float = 1e-5
     atol: float = 1e-5
+    options: Mapping[str, Any] | None = None
     adaptive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(rtol=self.rtol, atol=self.atol)
+        if self.method not in TOLERANT and not self.options:
+            raise ValueError(
+                f"{shown(self.method)} is no solver of torchdiffeq with a tolerance, such as {', '.join(TOLERANT)}: "
+                "without options, such as {'step_size': 0.02}, torchdiffeq takes the whole way in one step. For fixed "
+                "steps there is likelihood.grid(steps, rule) too"
+            )
 
     def __call__(self, rate: Rate, y: Tensor, s: float, t: float) -> Tensor:
         """The state at time t. Raises ImportError without torchdiffeq."""
         try:
             from torchdiffeq import odeint
-            from torchdiffeq._impl.odeint import SOLVERS
-            from torchdiffeq._impl.solvers import FixedGridODESolver
         except ImportError:
             raise ImportError(f"likelihood.adaptive needs torchdiffeq: {install('ode')}") from None
-        found = SOLVERS.get(self.method)
-        if isinstance(found, type) and issubclass(found, FixedGridODESolver):
-            raise ValueError(
-                f"{self.method} has no tolerance: torchdiffeq would take the whole way in one step. Take "
-                "likelihood.grid(steps, rule), or a solver with adaptive steps such as dopri5"
-            )
         ends = torch.tensor([s, t], dtype=y.dtype, device=y.device)
 
         def within(u: Tensor, y: Tensor) -> Tensor:
             return rate(y, min(max(float(u), min(s, t)), max(s, t)))  # rounding takes solvers past the ends
 
-        return odeint(within, y, ends, rtol=self.rtol, atol=self.atol, method=self.method)[-1]
+        options = None if self.options is None else dict(self.options)
+        return odeint(within, y, ends, rtol=self.rtol, atol=self.atol, method=self.method, options=options)[-1]
 
 
 Solver = Callable[[Rate, Tensor, float, float], Tensor]
@@ -119,9 +123,11 @@ def grid(steps: int = 50, rule: Rule = rk4, power: float = 1.0) -> Grid:
     return Grid(steps, rule, power)
 
 
-def adaptive(method: str = "dopri5", rtol: float = 1e-5, atol: float = 1e-5) -> Adaptive:
+def adaptive(
+    method: str = "dopri5", rtol: float = 1e-5, atol: float = 1e-5, options: Mapping[str, Any] | None = None
+) -> Adaptive:
     """A solver of torchdiffeq to a tolerance, see `Adaptive`."""
-    return Adaptive(method, rtol, atol)
+    return Adaptive(method, rtol, atol, options)
 
 
 def keeps_probes(solver: Any) -> bool:

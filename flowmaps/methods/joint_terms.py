@@ -26,7 +26,7 @@ from ..method.stages import Stages
 from ..method.term import Term
 from ..velocity import Discriminator, VelocitySource
 from ..velocity.divergence import Divergence
-from ..velocity.joint import ADVICE, JointTeachers, Packed, joint_network, packed, random_signs, unpacked
+from ..velocity.joint import ADVICE, JointTeachers, Packed, joint_network, packed, signs_of_rows, unpacked
 from ..weight import Weight
 
 RULES = (diffusion, compositional, lagrangian, eulerian, cycle, eulerian_step, lagrangian_step, same_endpoint)
@@ -151,7 +151,7 @@ def joint_term(term: Term, trace: Divergence, weight: Weight, marginal: Velocity
     """A term at the joint state, see `joint_method`."""
     refuse_mixing(term)
     probes = getattr(trace, "probes", None)
-    drawn = {} if probes is None else {"probes": random_signs(probes)}
+    drawn = {} if probes is None else {"probes": signs_of_rows(probes)}
 
     def at(joint: Term, progress: float) -> Term:
         now = term.at(progress)

@@ -15,8 +15,7 @@ from ..method.method import Method
 from ..method.term import Term
 from ..times import Times, both_directions, uniform_diagonal, uniform_triangle
 from ..velocity import fixed, own
-from ..velocity.divergence import Divergence
-from ..velocity.joint import usual
+from ..velocity.divergence import Divergence, Hutchinson
 from ..weight import Weight, by_interval, squared
 from .joint_terms import joint_method
 from .lagrangian import lmd, lsd
@@ -73,7 +72,7 @@ def f2d2(
         TypeError: The method is something else.
         ValueError: The method has a discriminator.
     """
-    trace = usual() if divergence is None else divergence
+    trace = Hutchinson(1) if divergence is None else divergence
     made = _default(teacher) if method is None else method if isinstance(method, Method) else method
     made = made() if callable(made) and not isinstance(made, Method) else made
     if not isinstance(made, Method):

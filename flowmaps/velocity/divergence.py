@@ -92,8 +92,24 @@ class ExactTrace:
         return 1 + values
 
 
+class _WithSigns:
+    """The part that estimates with random signs share: their probes."""
+
+    probes: int
+
+    @property
+    def estimates(self) -> int:
+        """Number of estimates for each row, one for each probe."""
+        return self.probes
+
+    def draw(self, x: Tensor) -> Tensor:
+        """Random signs, (probes, B, ...), from torch's generator of the CPU."""
+        signs = torch.randint(0, 2, (self.probes, *x.shape), dtype=torch.int8) * 2 - 1
+        return signs.to(x)
+
+
 @dataclass(frozen=True)
-class Hutchinson:
+class Hutchinson(_WithSigns):
     """Hutchinson's estimate of the divergence, z . (dv/dx z), with random signs z.
 
     It costs 1 + `probes` forward passes. The variance of one estimate is 2 (|J|^2 - sum J_ii^2) for the symmetric part
@@ -116,15 +132,6 @@ class Hutchinson:
     def __post_init__(self) -> None:
         at_least(1, probes=self.probes, chunk=self.chunk)
 
-    @property
-    def estimates(self) -> int:
-        """Number of estimates for each row, one for each probe."""
-        return self.probes
-
-    def draw(self, x: Tensor) -> Tensor:
-        """Random signs, (probes, B, ...), from torch's generator of the CPU."""
-        return random_signs(self.probes, x)
-
     def __call__(self, field: Field, x: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
         """The value of a field and an estimate of its divergence for each probe.
 
@@ -145,7 +152,7 @@ class Hutchinson:
 
 
 @dataclass(frozen=True)
-class Differences:
+class Differences(_WithSigns):
     """Hutchinson's estimate without a derivative, z . (v(x + h z) - v(x - h z)) / 2h, with random signs z.
 
     It costs 1 + 2 `probes` forward passes, and suits every velocity that can be called: a network that forward mode
@@ -168,15 +175,6 @@ class Differences:
     def __post_init__(self) -> None:
         at_least(1, probes=self.probes)
         positive(h=self.h)
-
-    @property
-    def estimates(self) -> int:
-        """Number of estimates for each row, one for each probe."""
-        return self.probes
-
-    def draw(self, x: Tensor) -> Tensor:
-        """Random signs, (probes, B, ...), from torch's generator of the CPU."""
-        return random_signs(self.probes, x)
 
     def __call__(self, field: Field, x: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
         """The value of a field and an estimate of its divergence for each probe.
@@ -204,12 +202,6 @@ def _inner(slopes: Tensor, directions: Tensor) -> Tensor:
     """Inner products of derivatives with their directions, (K, B), summed in float32 at least."""
     wide = torch.promote_types(slopes.dtype, torch.float32)
     return (slopes.to(wide) * directions.to(wide)).flatten(2).sum(2)
-
-
-def random_signs(count: int, x: Tensor) -> Tensor:
-    """Random signs for states like x, (count, B, ...), from torch's generator of the CPU."""
-    signs = torch.randint(0, 2, (count, *x.shape), dtype=torch.int8) * 2 - 1
-    return signs.to(x)
 
 
 def usual(values: int) -> Divergence:

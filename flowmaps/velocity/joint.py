@@ -19,7 +19,7 @@ from ..flow_map import FlowMap
 from ..forward_mode import Dual
 from ..networks import WithDivergence
 from ..path import Path, Time, expand
-from .divergence import Divergence, Hutchinson
+from .divergence import Divergence
 from .sources import Checked, Conditional, Constant, is_conditional
 
 ADVICE = "fm.likelihood.joint_map(flow, x0)"
@@ -35,9 +35,8 @@ def packed(x: Tensor, change: Tensor | None = None) -> Tensor:
 def unpacked(y: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Unpack rows (B, D + 1) into states (B, *shape) and l / scale, (B, 1)."""
     if type(y) is Tensor and not torch.is_grad_enabled():
-        y = (
-            y.detach()
-        )  # a view that is made without a graph would still require a gradient, which torch's counters refuse
+        # a view that is made without a graph would still require a gradient, which torch's counters refuse
+        y = y.detach()
     return y[:, :-1].reshape(y.shape[0], *shape), y[:, -1:]
 
 
@@ -247,7 +246,7 @@ class JointTeachers:
         return WithTrace(teacher, self.shape, self.scale, self.trace, self.probes)
 
 
-def random_signs(probes: int) -> Any:
+def signs_of_rows(probes: int) -> Any:
     """Sampler of random signs as probes, (n, probes, ...), for `Term.draws`."""
 
     def draw(n: int, like: Tensor) -> Tensor:
@@ -255,8 +254,3 @@ def random_signs(probes: int) -> Any:
         return (2 * signs - 1).to(like.dtype)
 
     return draw
-
-
-def usual() -> Divergence:
-    """Hutchinson's estimate with one probe, which is unbiased and costs one derivative."""
-    return Hutchinson(1)

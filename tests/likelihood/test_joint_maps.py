@@ -59,7 +59,7 @@ def test_the_head_of_the_other_direction_gives_other_numbers(steps, least):
 
 def test_samples_come_with_the_log_densities_of_the_head():
     flow, z = mixture_map(), randn(100, 1)
-    x0, log_prob = likelihood.sample(flow, z, 2, by="head")
+    x0, log_prob = likelihood.sample(flow, z, 2, by=likelihood.head)
     assert torch.equal(x0, fm.sample(flow, z, 2))
     torch.testing.assert_close(log_prob, LAW.log_prob(x0), rtol=1e-6, atol=1e-6)
 
@@ -87,7 +87,7 @@ def test_a_flow_without_a_head_is_refused():
         with pytest.raises(TypeError, match="has no head for its divergence.*joint_map"):
             likelihood.log_prob(flow, torch.randn(4, 2), by=likelihood.joint(2))
         with pytest.raises(TypeError, match="has no head"):
-            likelihood.sample(flow, torch.randn(4, 2), 1, by="head")
+            likelihood.sample(flow, torch.randn(4, 2), 1, by=likelihood.head)
 
 
 def test_an_untrained_head_is_refused():
@@ -98,7 +98,7 @@ def test_an_untrained_head_is_refused():
     with pytest.raises(ValueError, match=r"head of this joint map is untrained.*fm\.methods\.f2d2"):
         likelihood.log_prob(flow, torch.randn(4, 2), by=likelihood.joint(1))
     with pytest.raises(ValueError, match="head of this joint map is untrained"):
-        likelihood.sample(flow, torch.randn(4, 2), 1, by="head")
+        likelihood.sample(flow, torch.randn(4, 2), 1, by=likelihood.head)
 
 
 def test_a_map_of_one_direction_is_refused_in_the_other():
@@ -106,7 +106,7 @@ def test_a_map_of_one_direction_is_refused_in_the_other():
     flow.trained = TrainedSpec(down=True, up=False)
     with pytest.raises(ValueError, match="from noise to data"):
         likelihood.log_prob(flow, torch.randn(4, 2), by=likelihood.joint(1))
-    assert likelihood.sample(flow, torch.randn(4, 2), 1, by="head")[1].shape == (4,)
+    assert likelihood.sample(flow, torch.randn(4, 2), 1, by=likelihood.head)[1].shape == (4,)
     with pytest.raises(ValueError, match="trained in one direction of time"):
         likelihood.joint_map(flow.around(flow.network.network), torch.randn(50, 2), frozen=True)
 
@@ -127,10 +127,11 @@ def test_wrong_arguments_are_refused():
         likelihood.joint_map(flow, x0, scale=-1.0)
     with pytest.raises(ValueError, match="times must end at 1"):
         likelihood.joint(times=[0.0, 0.5])
-    with pytest.raises(ValueError, match="by= is 'determinants' or 'head', got 'joint'"):
-        likelihood.sample(flow, x0, by="joint")
+    for by in ("head", likelihood.joint(1), likelihood.Joint):
+        with pytest.raises(TypeError, match="takes likelihood.determinants or likelihood.head"):
+            likelihood.sample(flow, x0, by=by)
     with pytest.raises(ValueError, match="jumps alone: leave step= out"):
-        likelihood.sample(trained_head(flow, x0), x0, by="head", step="heun")
+        likelihood.sample(trained_head(flow, x0), x0, by=likelihood.head, step="heun")
     with pytest.raises(ValueError, match=r"one number for each row, \(4, 1\), got \(4, 2\)"):
         likelihood.log_prob(likelihood.joint_map(flow, x0, small().network), x0[:4], by=likelihood.joint(1))
     with pytest.raises(TypeError, match=r"trains a joint map.*fm\.likelihood\.joint_map"):
@@ -167,7 +168,7 @@ def test_a_short_training_learns_the_log_density():
         schedule.step()
     found = likelihood.log_prob(flow.eval(), x0, by=likelihood.joint(1)).value
     assert (found - law.log_prob(x0)).abs().mean() < 0.15
-    samples, of_samples = likelihood.sample(flow, torch.randn(500, 1), 1, by="head")
+    samples, of_samples = likelihood.sample(flow, torch.randn(500, 1), 1, by=likelihood.head)
     assert (of_samples - law.log_prob(samples)).abs().mean() < 0.15
 
 

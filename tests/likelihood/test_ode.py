@@ -192,9 +192,12 @@ def test_passes_are_counted():
 
 def test_a_solver_without_tolerance_is_refused():
     """torchdiffeq would take the whole way in a single step, with an error of more than a nat."""
-    for method in ("rk4", "euler", "midpoint"):
+    for method in ("rk4", "euler", "midpoint", "implicit_adams", "no_such_solver", 5):
         with pytest.raises(ValueError, match="grid"):
-            L.log_prob(LAW, draws(3), by=L.ode(solver=L.adaptive(method)))
+            L.adaptive(method)
+    x = draws(20)
+    fixed = L.log_prob(LAW, x, by=L.ode(EXACT, L.adaptive("heun3", options={"step_size": 0.02}))).value
+    torch.testing.assert_close(fixed, LAW.log_prob(x), rtol=0, atol=1e-3)
 
 
 def test_partial_and_untrained_velocities_are_refused():
