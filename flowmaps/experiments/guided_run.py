@@ -125,7 +125,7 @@ def trained_scales(flow: FlowMap) -> tuple[float, float]:
 
 def null_class(config: Mapping[str, Any]) -> int | None:
     """The label of the null class; None if no labels were dropped in training, so that the network does not know it."""
-    found = (one for one in _transforms(config, LabelDropout) if one["share"] > 0)
+    found = (one for one in transforms_of_run(config, LabelDropout) if one["share"] > 0)
     return next((one.get("null", config["data"]["classes"]) for one in found), None)
 
 
@@ -134,7 +134,7 @@ def knows_null(config: Mapping[str, Any]) -> bool:
     return null_class(config) is not None
 
 
-def _transforms(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
+def transforms_of_run(config: Mapping[str, Any], kind: type) -> Iterator[dict[str, Any]]:
     """The arguments of the transforms of a class in the data of a run."""
     known = config["data"].get("changes") or ()
     objects = (one for one in known if isinstance(one, dict))

@@ -26,7 +26,7 @@ from .sampling import labels_of
 from .trained_run import Say
 
 PARTS = 8
-"""Number of parts of many rows, after each of which the progress is said."""
+"""Number of parts that many rows are split into; progress is printed after each part."""
 FEW = 64
 """Number of rows that are computed at once even if they are few."""
 VALUES = 2**16

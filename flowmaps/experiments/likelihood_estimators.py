@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import likelihood, networks
+from .. import likelihood
 from ..arguments import did_you_mean, shown
 from ..flow_map import FlowMap, check_velocity
 from ..likelihood.by_jumps import refuse_untrained
 from ..likelihood.solvers import Grid, rk4
+from ..steps import jump
 from ..velocity.divergence import usual
+from ..velocity.joint import joint_network
 
 EXACT = 16
 """Number of values in a row up to which the exact trace is usual."""
@@ -32,20 +34,12 @@ class Named:
     estimate: likelihood.Estimator
 
 
-def _joint(steps: int) -> likelihood.Estimator:
-    """The estimator of joint maps, where this version has it."""
-    make = getattr(likelihood, "joint", None)
-    if make is None:
-        raise ValueError("joint estimators are not part of this version of flowmaps: take ode or jumps")
-    return make(steps)
-
-
 FORMS: dict[str, tuple[int, str, Callable[[int], likelihood.Estimator]]] = {
     "ode": (50, "steps", lambda n: likelihood.ode(steps=n)),
     "exact": (50, "steps", lambda n: likelihood.ode(likelihood.exact(), steps=n)),
     "hutchinson": (8, "probes", lambda n: likelihood.ode(likelihood.hutchinson(n))),
     "jumps": (1, "steps", lambda n: likelihood.jumps(n)),
-    "joint": (1, "steps", _joint),
+    "joint": (1, "steps", lambda n: likelihood.joint(n)),
     "bound": (64, "draws", lambda n: likelihood.bound(n)),
 }
 """Name: the usual number, its meaning, and the function that makes the estimator."""
@@ -104,8 +98,9 @@ def _one(item: Any) -> Named:
 
 def _name_of(estimate: Any) -> str:
     """A name for an estimator that is given as an object."""
-    if isinstance(estimate, likelihood.Jumps):
-        return f"jumps:{len(estimate.times) - 1}"
+    for kind, name in ((likelihood.Jumps, "jumps"), (likelihood.Joint, "joint")):
+        if isinstance(estimate, kind):
+            return f"{name}:{len(estimate.times) - 1}"
     if isinstance(estimate, likelihood.Bound):
         return f"bound:{estimate.draws}"
     return getattr(estimate, "__name__", type(estimate).__name__.lower())
@@ -130,13 +125,13 @@ def check_fits(one: Named, flow: FlowMap, guided: bool = False) -> None:
         raise ValueError(f"a guided velocity has no jumps, so {one.name} is not possible: take ode, or no `guidance`")
     elif isinstance(one.estimate, likelihood.Jumps):
         refuse_untrained(flow, one.estimate.times, one.estimate.step)
-    elif one.name.startswith("joint:"):
-        kind = getattr(networks, "WithDivergence", ())
-        if not any(isinstance(part, kind) for part in flow.network.modules()):
+    elif isinstance(one.estimate, likelihood.Joint):
+        if joint_network(flow) is None:
             raise ValueError(
                 f"{one.name} reads the log-density from the map itself, and this run is no joint map of state and "
                 "log-density: train one by the method f2d2, or take ode or jumps"
             )
+        refuse_untrained(flow, one.estimate.times, jump)
 
 
 def notes_of(estimators: Sequence[Named]) -> list[str]:
@@ -145,7 +140,7 @@ def notes_of(estimators: Sequence[Named]) -> list[str]:
     for one in estimators:
         if isinstance(one.estimate, likelihood.Bound):
             found.append(f"{one.name} is a bound: it lies below the log-density, in the mean over rows")
-        if one.name.startswith("joint:"):
+        if isinstance(one.estimate, likelihood.Joint):
             found.append(f"{one.name} has no guarantee: compare it with ode or exact in the same table")
     return found
 
@@ -162,6 +157,8 @@ def passes_of(estimate: Any, values: int) -> int | None:
     """
     if isinstance(estimate, likelihood.Jumps):
         return (len(estimate.times) - 1) * (1 + values)
+    if isinstance(estimate, likelihood.Joint):
+        return len(estimate.times) - 1
     if isinstance(estimate, likelihood.Bound):
         return estimate.draws
     if isinstance(estimate, likelihood.Ode) and isinstance(estimate.solver, Grid) and estimate.solver.rule is rk4:

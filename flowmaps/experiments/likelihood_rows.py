@@ -15,8 +15,10 @@ from torch import Tensor
 from ..data import Batch, Data, as_data
 from ..data.core import DRAW, generator
 from ..data.standardise import with_units
+from ..data.transforms import Dequantise
 from ..draws import mixed
 from ..path import Path as TimePath
+from .guided_run import transforms_of_run
 from .likelihood_checks import SLACK, range_of, warn_of_repeats, warn_outside
 from .likelihood_start import Start
 from .run_data import given_data, run_data
@@ -115,7 +117,8 @@ def compared(
         n: Number of rows of each kind, or all rows if there are fewer.
         seed: Seed of the choice, of random rows, and of the noise between levels.
         labels: Whether the run is conditioned on the classes of the rows.
-        time: The time at which log-densities begin. None: as in `Start`.
+        time: The time at which log-densities begin. None: 0 for a run on dequantised images, else as in
+            `Start`.
         path: The path of the flow map.
 
     Returns:
@@ -148,7 +151,8 @@ def compared(
         )
     if levels is not None:
         found = [replace(one, x=_on_levels(one.x, levels)) for one in found]
-    start = Start(levels, time, path)
+    filled = time is None and any(transforms_of_run(config, Dequantise))
+    start = Start(levels, 0.0 if filled else time, path)
     states = [start(one.x, mixed(seed, k)) for k, one in enumerate(found)]
     begin, values = states[0][1], found[0].x[0].numel()
     rows = [

@@ -74,7 +74,8 @@ def likelihood(
         data_args: Options of a data set that is given by name.
         start: Time at which log-densities begin. None: for images of whole levels the time whose noise fills the gaps
             between levels, about 0.001 for 256 levels, else 0. A later time gives the density of noisy data, without
-            bits per dimension. 0: uniform noise in the gaps, for runs that were trained on `dequantised` images.
+            bits per dimension. 0: uniform noise in the gaps, which is the default for runs that were trained on
+            `dequantised` images.
         seed: Seed of the choice of rows, of random rows, of the noise between levels, and of probes and draws.
         ema: Whether to use the averaged weights.
         device: The device to compute on. None: a GPU if there is one.

@@ -250,7 +250,7 @@ class Gap:
 def gap(
     flow: Any, x0: Tensor, steps: int | None = None, *, by: Estimator | None = None, condition: Condition = None
 ) -> Gap:
-    """Compare the log-densities of a joint map with those of its ODE, because the former have no guarantee.
+    """Compare the log-densities of a joint map, which have no guarantee, with its ODE.
 
     Args:
         flow: The joint map.

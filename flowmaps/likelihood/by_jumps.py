@@ -20,7 +20,7 @@ from ..steps import Step, jump, named
 from ..velocity.divergence import jacobian
 from .result import LogProb, log_noise, warn
 
-OWN = ". Log-densities of data need the way from data to noise; likelihood.sample has those of the map's own samples"
+OWN = ". Log-densities of data need jumps from data to noise; likelihood.sample has log-densities of its own samples"
 """Advice for a map that knows the way from noise to data alone."""
 
 

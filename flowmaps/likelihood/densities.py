@@ -153,7 +153,7 @@ def warn_of_range(flow: Any, noise: Tensor | None) -> None:
 
 
 def check_result(value: Tensor, folded: Tensor | None) -> None:
-    """Refuse log-densities that are not finite, apart from those of folded rows."""
+    """Refuse log-densities that are not finite, apart from folded rows."""
     wrong = ~value.isfinite()
     if folded is not None:
         wrong &= folded == 0

@@ -9,6 +9,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps import experiments
+from flowmaps.data.transforms import dequantised
 from flowmaps.draws import mixed, seeded_by
 from flowmaps.experiments import likelihood
 from flowmaps.experiments.likelihood_estimate import averaged
@@ -55,6 +56,19 @@ def test_points_are_the_log_densities_of_the_flow(runs):
     assert list(table.x) == ["held-out", "random"] and "no training rows" in table.notes[0]
     random = likelihood(runs["points"], n=2000, by=SHORT).x["random"]
     assert abs(float(random.std()) / float(data.draw(4000).x0.std()) - 1) < 0.06
+
+
+def test_a_run_on_dequantised_images_begins_at_the_data(tmp_path):
+    data = dequantised(fm.data.load("digits"))
+    options = {"steps": 1, "batch_size": 8, "labels": False, "progress_bar": False, "trackers": ()}
+    for _ in fm.train(fm.recipes.small_images(data, width=8, depth=1), "imf", data, out=tmp_path / "run", **options):
+        pass
+    table = likelihood(tmp_path / "run", by="bound:2", n=3, seed=1)
+    asked = likelihood(tmp_path / "run", by="bound:2", n=3, seed=1, start=0.0)
+    assert table.notes == asked.notes and "Uniform noise fills the gaps between the 17 levels" in table.notes[0]
+    assert table.levels == 17
+    for kind, values in table.values["bound:2"].items():
+        assert torch.equal(values, asked.values["bound:2"][kind])
 
 
 def test_images_begin_where_noise_fills_the_gaps(runs):

@@ -226,7 +226,7 @@ def products(function):
     "name, probes, cost", [("lsd", 1, 2), ("lsd", 3, 5), ("psd", 1, 2), ("imf", 1, 4), ("meanflow", 1, 4)]
 )
 def test_a_probe_costs_one_derivative_and_no_more(name, probes, cost):
-    """Forward passes of a wide network in a step with the whole batch in each term, without those of its head.
+    """Forward passes of a wide network, without its head, in a step with the whole batch in each term.
 
     Divergences are taken where a method compares with the velocity of data: value and derivative, 2, for each term that
     does, and 5 for three probes, which torch.func computes together. LSD and PSD do so on the diagonal alone, MeanFlow

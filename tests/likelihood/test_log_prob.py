@@ -1,4 +1,4 @@
-"""The front door: units, conditions, batches, dtypes, seeds, networks, teachers, and what is refused."""
+"""`log_prob`: units, conditions, batches, dtypes, seeds, networks, teachers, and refusals."""
 
 import math
 import warnings

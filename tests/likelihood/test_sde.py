@@ -156,7 +156,7 @@ def along_the_reverse_equation(law, n, steps, seed=0):
 
 
 def test_the_ito_form_converges_slowly():
-    """Its error is that of the discretisation: half the spread at four times the steps, sd .27 at 2000 steps."""
+    """Its error comes from the discretisation: half the spread at four times the steps, sd .27 at 2000 steps."""
     law = on(fm.path.VariancePreserving())
     errors = {}
     for steps in (125, 500):
