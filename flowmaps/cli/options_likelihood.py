@@ -46,8 +46,8 @@ class Likelihood(Common):
     """Options of DATA, as name=value."""
     start: float | None = None
     """Time at which log-densities begin. None: for images of whole levels the time whose noise fills the gaps between
-    levels, else 0. A later time gives the density of noisy data. 0: uniform noise in the gaps, the default for runs that
-    were trained on dequantised images."""
+    levels, else 0. A later time gives the density of noisy data. 0: uniform noise in the gaps, the default for runs
+    that were trained on dequantised images."""
     seed: int = 0
     """Seed of the choice of rows, and of all random numbers."""
     ema: bool = True
