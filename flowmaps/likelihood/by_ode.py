@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import within
+from ..arguments import refuse_factory, shown, within
 from ..velocity.divergence import Divergence, usual
 from .result import LogProb, expect_velocity, log_noise
 from .solvers import Grid, Solver, grid, keeps_probes
@@ -23,6 +23,14 @@ class Ode:
     start: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.divergence is not None and (isinstance(self.divergence, type) or not hasattr(self.divergence, "draw")):
+            raise TypeError(
+                f"a divergence is exact(), hutchinson(probes) or differences(probes), got {shown(self.divergence)}"
+            )
+        for kind in ("Grid", "Adaptive"):
+            refuse_factory("a solver", self.solver, kind)
+        if not callable(self.solver) or isinstance(self.solver, type):
+            raise TypeError(f"a solver is grid(steps) or adaptive(method), got {shown(self.solver)}")
         within(0, 1, start=self.start)
         if self.start == 1:
             raise ValueError("start must be below 1, the time of the noise")
@@ -84,6 +92,7 @@ def ode(
         arXiv 1810.01367; Song et al. 2021, arXiv 2011.13456.
 
     Raises:
+        TypeError: The divergence or the solver is something else.
         ValueError: The number of steps or the start is out of range.
     """
     return Ode(divergence, Grid(steps) if solver is None else solver, start)

@@ -65,10 +65,22 @@ def log_prob(
     units, change = units_of(flow), scale_of(flow, x0)
     x = placed(like_weights(flow), x0 if units is None else units.standardised(x0))
     conditions = conditions_of(flow, condition, len(x))
-    parts = [estimator(bound_to_rows(flow, conditions, x, rows), x[rows]) for rows in batches(x, batch_size)]
+    parts = [
+        expect_result(estimator(bound_to_rows(flow, conditions, x, rows), x[rows]), len(x[rows]))
+        for rows in batches(x, batch_size)
+    ]
     found = joined(parts, change)
     check_result(found.value, found.folded)
     warn_of_range(flow, found.noise)
+    return found
+
+
+def expect_result(found: Any, rows: int) -> LogProb:
+    """The result of an estimator. Raises TypeError unless it is a `LogProb` with a value for each row."""
+    if not isinstance(found, LogProb) or getattr(found.value, "shape", None) != (rows,):
+        raise TypeError(
+            f"an estimator returns a fm.likelihood.LogProb with a value for each of {rows} rows, got {shown(found)}"
+        )
     return found
 
 

@@ -121,5 +121,7 @@ def bits_per_dim(
     Raises:
         ValueError: There are fewer than two levels, or the shape is empty.
     """
+    if isinstance(shape, int) or not len(shape):
+        raise ValueError(f"the shape of a row is a tuple such as (1, 8, 8), got {shape}")
     at_least(1, dimensions=math.prod(shape))
     return -log_prob / (math.prod(shape) * math.log(2)) - math.log2(width(levels, low, high))

@@ -246,3 +246,18 @@ def test_a_steered_velocity_is_refused_or_differenced():
     found = L.log_prob(steered, x, by=L.ode(Table(2, h=1e-3), steps=20))
     assert float((found.value - tilted.log_prob(x)).abs().max()) < 0.05
     assert float((bed.law.log_prob(x) - tilted.log_prob(x)).abs().max()) > 1
+
+
+def test_parts_of_another_kind_are_refused_by_name():
+    for divergence in (L.hutchinson, L.grid(3), 4):
+        with pytest.raises(TypeError, match="a divergence is"):
+            L.ode(divergence)
+    for solver in (5, L.grid, L.adaptive, "dopri5"):
+        with pytest.raises(TypeError, match="solver"):
+            L.ode(solver=solver)
+    x = draws(3)
+    for by in (lambda flow, x: x.sum(1), lambda flow, x: L.LogProb(x), lambda flow, x: None):
+        with pytest.raises(TypeError, match="LogProb with a value for each of 3 rows"):
+            L.log_prob(LAW, x, by=by)
+    with pytest.raises(ValueError, match="shape of a row"):
+        L.bits_per_dim(x[:, 0], 64)
