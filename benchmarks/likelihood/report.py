@@ -62,7 +62,7 @@ def table_of_errors(cells: Mapping[str, list[Cell]], against: str) -> str:
     for by, (kind, title) in NAMES.items():
         found = [of(cells.get(kind, []), by, calls) for calls in CALLS]
         texts = [averaged([row["errors"][against] for row in one]) + folds(one) for one in found]
-        ode = [averaged([cell["exact"]["ode_error"] for cell in cells[kind]])] if against == "exact" else []
+        ode = [averaged([cell["exact"]["ode_error"] for cell in cells.get(kind, [])])] if against == "exact" else []
         if any(texts):
             rows.append([title, *texts, *ode])
     reference = "the exact law" if against == "exact" else "the ODE of the same map"

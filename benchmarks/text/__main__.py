@@ -1,0 +1,5 @@
+"""python -m benchmarks.text"""
+
+from benchmarks.text import main
+
+main()
