@@ -197,7 +197,8 @@ def test_the_registry_holds_the_parts_of_flow_maps_and_nothing_more():
     assert classes - values == {
         "flow_map.FlowMap", "integrations.diffusers.DiffusersNetwork", "integrations.peft.Adapted",
         "networks.ConcatMLP", "networks.DiT", "networks.DivergenceHead", "networks.GaussianEndpoint",
-        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.StateInput", "networks.UNet",
+        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.StateInput",
+        "networks.TokenTransformer", "networks.UNet",
         "networks.WithDivergence",
         "outputs.Bounded", "outputs.GaussianSkip", "outputs.SeparableSkip",
         "students.Diagonal", "students.Student",

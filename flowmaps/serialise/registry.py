@@ -12,6 +12,7 @@ from .checking import shown as shown_value
 from .names import current, public_name
 
 PARTS: Mapping[str, tuple[str, ...]] = {
+    "data": ("Bytes", "Characters", "Tokenizer"),
     "flow_map": ("FlowMap", "GuidanceSpec"),
     "guidance": ("Fading", "Within"),
     "integrations.diffusers": ("DiffusersNetwork",),
@@ -19,7 +20,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "integrations.peft": ("Adapted",),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
-        "MLP", "StateInput", "UNet", "WithDivergence",
+        "MLP", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),
