@@ -18,6 +18,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "integrations.diffusers": ("DiffusersNetwork",),
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
+    "links": ("Capped", "Hull", "identity", "softmax", "tanh", "unit_rows"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
         "MLP", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
