@@ -23,7 +23,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import flowmaps
-from flowmaps.methods import BEYOND, LANDSCAPE, Row
+from flowmaps.methods import BEYOND, DISCRETE, LANDSCAPE, Row
 from flowmaps.methods.landscape import FAMILIES, rows_of
 from flowmaps.methods.variants import VARIANTS
 
@@ -163,6 +163,16 @@ def beyond() -> str:
 def beyond_one_by_one() -> str:
     """Each of them: equation, gradient flow, paper."""
     return "\n\n".join(map(_entry, BEYOND))
+
+
+def discrete() -> str:
+    """The table of the methods of discrete data."""
+    return _rows(DISCRETE)
+
+
+def discrete_one_by_one() -> str:
+    """Each of them: equation, gradient flow, paper."""
+    return "\n\n".join(map(_entry, DISCRETE))
 
 
 def _rows(rows: Sequence[Row]) -> str:
@@ -312,6 +322,8 @@ INSERTS: dict[str, Callable[..., str]] = {
         one_by_one,
         beyond,
         beyond_one_by_one,
+        discrete,
+        discrete_one_by_one,
         gradients,
         costs,
         methods,

@@ -14,6 +14,7 @@ from . import (
     exact,
     finite_steps,
     guidance,
+    links,
     methods,
     networks,
     path,
@@ -37,7 +38,7 @@ from .units import Units
 
 __all__ = [
     "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
-    "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation",
+    "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
     "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",

@@ -99,7 +99,8 @@ def needs_marginal_at_the_endpoint(velocity: Any, options: Mapping[str, Any]) ->
     return None
 
 
-def _needs_jumps(velocity: Any, options: Mapping[str, Any]) -> str | None:
+def needs_jumps(velocity: Any, options: Mapping[str, Any]) -> str | None:
+    """Guard of the compositional rules: the reason why a conditional velocity is wrong there, else None."""
     if is_conditional(velocity):
         return (
             "the compositional rule is about jumps, and the conditional velocity makes none; use own, averaged(...) or "
@@ -164,7 +165,7 @@ def two_jumps(
     return limit((1 - g) * first + g * flow.average_velocity(limit(x + (m - s) * first), m, t))
 
 
-@guarded(_needs_jumps)
+@guarded(needs_jumps)
 def compositional(
     flow: Any,
     teacher: Any,

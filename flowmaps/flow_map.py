@@ -12,7 +12,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import path as paths
 from .arguments import expect_two_times, given, refuse_written, version, within
-from .outputs import Output, average_velocity
+from .outputs import Endpoint, Output, average_velocity
 from .path import Path, Time, expand, linear
 from .serialise import describable
 from .trained import NULL, TrainedSpec
@@ -85,6 +85,20 @@ class GuidanceSpec:
         return f"{self.kind}, scale {scale}, {when}"
 
 
+class Linked(nn.Module):
+    """A network and the link of its output, where both have weights; see `FlowMap.weights`.
+
+    Args:
+        network: The network.
+        link: The link.
+    """
+
+    def __init__(self, network: Any, link: Any) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.link: Any = link
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, Tensor) and value.numel() == 1
 
@@ -94,9 +108,11 @@ class FlowMap(nn.Module):
     """A flow map around any network that is called as `network(x, s, t, **condition)`.
 
     Args:
-        network: Returns a tensor of x's shape. It gets s and t as (B,), unscaled, in x's dtype but never below float32.
+        network: Returns a tensor of x's shape, or of another one that the output takes. It gets s and t as (B,),
+            unscaled, in x's dtype but never below float32.
         output: The quantity that the network predicts: `average_velocity`, `Endpoint()`, `Position()`, `Rotation()`,
-            `GaussianSkip.fit(x0)`, or any function (value, x, s, t, path) -> V.
+            `GaussianSkip.fit(x0)`, or any function (value, x, s, t, path) -> V. A function of values of another shape
+            than x's has the attribute `reshapes = True`.
         path: The path between data and noise; the linear one by default.
         only_source: The one source time of a partial map, such as 1.0 for a one-step generator. None: any.
         only_target: The one target time of a partial map, such as 0.0 for a consistency model. None: any.
@@ -104,6 +120,7 @@ class FlowMap(nn.Module):
             guiding such a map again warns.
 
     Attributes:
+        link: Link of an `Endpoint`, from the network's value to the denoised field; None for other outputs.
         trained: The jumps and conditions that the weights were trained for, a `fm.TrainedSpec`; calls outside of them
             warn once. `train` sets it. None: not known, and nothing is checked.
         units: The units of standardised data, a `fm.Units`. The map computes on standardised states, and samplers
@@ -137,6 +154,7 @@ class FlowMap(nn.Module):
         within(0, 1, **given(only_source=only_source, only_target=only_target))
         self.network = network
         self.output = output
+        self.link = getattr(output, "link", None)  # a module in an output that is none itself is registered here
         self.path = path
         self.only_source, self.only_target = only_source, only_target
         self.guidance = guidance
@@ -166,16 +184,55 @@ class FlowMap(nn.Module):
         if self.trained is not None and getattr(s, "ndim", 0) != x.ndim:  # times of `forward` are checked there
             self._check_trained(s, t)
         s, t = expand(s, x), expand(t, x)
+        return self.output(self._value(x, s, t), x, s, t, self.path)
+
+    def value(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        """Value of the network at (x, s, t), before the output: the logits of a softmax `Endpoint`, for example.
+
+        Args:
+            x: State at time s, (B, ...).
+            s: Source time.
+            t: Target time.
+
+        Returns:
+            The value, in x's dtype. It has x's shape, unless the output takes another one.
+        """
+        if self.trained is not None and getattr(s, "ndim", 0) != x.ndim:
+            self._check_trained(s, t)
+        return self._value(x, expand(s, x), expand(t, x))
+
+    def field(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        """Denoised field D(x, s, t), of which F is the exact step; f(x, t) = E[x_0 | x_t = x] if s = t.
+
+        At the true flow map it is a weighted mean of the denoiser along the path. An `Endpoint` gives it without V, so
+        without the pole of V at s = 0. For another output it is x - s V on the linear path (`Path.field`).
+
+        Args:
+            x: State at time s, (B, ...).
+            s: Source time.
+            t: Target time.
+
+        Returns:
+            D, of x's shape.
+        """
+        s, t = expand(s, x), expand(t, x)
+        if isinstance(self.output, Endpoint):
+            return self.output.linked(self._value(x, s, t), x)
+        return self.path.field(self.average_velocity(x, s, t), x, s, t)
+
+    def _value(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Value of the network, after checks of the times and of its shape."""
         self._check(s, t)
         before = version(x)
         value = self.network(x, s.reshape(x.shape[0]), t.reshape(x.shape[0]), **self.condition)
         refuse_written("the network", x, before)
-        if getattr(value, "shape", None) != x.shape:
-            got = tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}"
+        shape = getattr(value, "shape", None)
+        if shape != x.shape and (shape is None or not getattr(self.output, "reshapes", False)):
+            got = f"a {type(value).__name__}" if shape is None else tuple(shape)
             raise ValueError(
                 f"the network must return a tensor of the shape of x, {tuple(x.shape)}, but it returned {got}"
             )
-        return self.output(value.to(x.dtype), x, s, t, self.path)
+        return value.to(x.dtype)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """v(x, t) = V(x, t, t)."""
@@ -191,18 +248,32 @@ class FlowMap(nn.Module):
         bound.condition = {**self.condition, **condition}
         return bound
 
+    @property
+    def weights(self) -> nn.Module:
+        """The module with all weights of the map: the network, or `Linked` if the link has weights too.
+
+        Copies of it go back into a map by `around`.
+        """
+        link = self.link
+        has_weights = isinstance(link, nn.Module) and next(link.parameters(), None) is not None
+        return Linked(self.network, link) if has_weights else self.network
+
     def around(self, network: Callable[..., Tensor]) -> FlowMap:
         """The same output, path, condition, limits, guidance, units and record of training around another network.
 
         Args:
-            network: Other weights, such as averaged or frozen ones.
+            network: Other weights, such as averaged or frozen ones; `Linked` has those of the link too.
 
         Returns:
             The flow map.
         """
         limits = {"only_source": self.only_source, "only_target": self.only_target}
+        output = self.output
+        if isinstance(linked := network, Linked):
+            assert isinstance(output, Endpoint), "only an Endpoint has a link"
+            network, output = linked.network, replace(output, link=linked.link)
         # made anew: torch.compile cannot follow a copy
-        other = FlowMap(network, self.output, self.path, guidance=self.guidance, **limits)  # type: ignore[arg-type]
+        other = FlowMap(network, output, self.path, guidance=self.guidance, **limits)  # type: ignore[arg-type]
         other.condition, other.training, other.units = self.condition, self.training, self.units
         other.trained, other._said = self.trained, self._said
         return other

@@ -37,6 +37,10 @@ def dit():
     return fm.networks.DiT((1, 4, 4), patch=2, width=8, depth=1, heads=2, classes=3)
 
 
+def tokens():
+    return fm.networks.TokenTransformer(4, 3, width=8, depth=1, heads=2, classes=3)
+
+
 def unet():
     return fm.networks.UNet((1, 4, 4), width=4, multipliers=(1,), blocks=1, classes=3)
 
@@ -139,7 +143,7 @@ def test_every_other_method_is_one_graph(name):
 
 @pytest.mark.parametrize(
     ("name", "network"),
-    [*((name, mlp) for name in FAMILIES), ("lsd", dit), ("meanflow", dit), ("ct", unet)],
+    [*((name, mlp) for name in FAMILIES), ("lsd", dit), ("meanflow", dit), ("lsd", tokens), ("ct", unet)],
 )
 def test_a_compiled_step_does_the_products_that_are_counted_and_no_more(name, network):
     """Forward and backward pass as torch's compiler hands them to a code generator."""

@@ -196,8 +196,10 @@ def test_the_registry_holds_the_parts_of_flow_maps_and_nothing_more():
     values = {name for name in classes if dataclasses.is_dataclass(find(name))}
     assert classes - values == {
         "flow_map.FlowMap", "integrations.diffusers.DiffusersNetwork", "integrations.peft.Adapted",
+        "links.Capped", "links.Hull",
         "networks.ConcatMLP", "networks.DiT", "networks.DivergenceHead", "networks.GaussianEndpoint",
-        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.StateInput", "networks.UNet",
+        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.StateInput",
+        "networks.TokenTransformer", "networks.UNet",
         "networks.WithDivergence",
         "outputs.Bounded", "outputs.GaussianSkip", "outputs.SeparableSkip",
         "students.Diagonal", "students.Student",

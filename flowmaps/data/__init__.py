@@ -1,7 +1,7 @@
 """Data sets.
 
-Toy distributions in the plane, digits, glyphs, patches of photographs, time series, folders of images, arrays, Hugging
-Face data sets, Python objects, couplings made by a teacher, and none at all.
+Toy distributions in the plane, digits, glyphs, patches of photographs, time series, folders of images, arrays, texts,
+Hugging Face data sets, Python objects, couplings made by a teacher, and none at all.
 """
 
 from .core import Batch, Data
@@ -11,11 +11,15 @@ from .filtering import filtered
 from .load import load
 from .objects import as_data
 from .observed import WithMeasurement, WithState, with_measurement, with_state
+from .text_files import text
+from .token_rows import tokens
+from .vocabularies import Bytes, Characters, Tokenizer, Vocabulary, letters_only, tokens_of
 
 nothing = no_data
 """The name of `no_data` in version 0.1."""
 
 __all__ = [
-    "Batch", "Data", "WithMeasurement", "WithState", "as_data", "filtered", "load", "no_data", "nothing", "reflow",
+    "Batch", "Bytes", "Characters", "Data", "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data",
+    "filtered", "letters_only", "load", "no_data", "nothing", "reflow", "text", "tokens", "tokens_of",
     "with_measurement", "with_state",
 ]  # fmt: skip

@@ -17,8 +17,9 @@ from torch import Tensor
 from ..arguments import at_least, brief_repr, check_seed
 from ..units import Units
 from .prompts import Prompts
+from .vocabularies import Vocabulary
 
-Kind = Literal["points", "images", "vectors"]
+Kind = Literal["points", "images", "vectors", "tokens"]
 
 ALL = slice(None)
 
@@ -80,7 +81,8 @@ class Data:
         name: Name in messages and tables.
         shape: Shape of one x0.
         source: Origin of the rows.
-        kind: "points" (two coordinates), "images" ((C, H, W) with values in [-1, 1]) or "vectors" (anything else).
+        kind: "points" (two coordinates), "images" ((C, H, W) with values in [-1, 1]), "tokens" (one-hot rows (L, K)) or
+            "vectors" (anything else).
         classes: Number of classes. None: rows have no labels.
         class_names: Names of the classes.
         exact: The distribution, where it is one of `flowmaps.exact`.
@@ -93,6 +95,7 @@ class Data:
         coupling: Description of the coupling between rows and noise. None: the noise is independent.
         prompts: Texts of the rows.
         units: Units of the rows before they were standardised. None: rows are in the units of the data.
+        vocabulary: Texts of the tokens. None: rows are no tokens, or tokens are numbers without texts.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Data:
     coupling: dict[str, Any] | None = None
     prompts: Prompts | None = None
     units: Units | None = None
+    vocabulary: Vocabulary | None = None
 
     def __repr__(self) -> str:
         return brief_repr(self, ("name", "kind", "shape", "size", "classes", "given"))

@@ -17,6 +17,7 @@ from .glyphs import glyphs
 from .photos import photos
 from .series import series
 from .standardise import is_table, standardised, warn_scale
+from .text_files import PREFIX, text
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 
 NAMES: dict[str, Callable[..., Data]] = {
@@ -57,6 +58,7 @@ def load(
       (`toys`, `glyphs`, `photos`, `series`; write "./photos" for a folder called so);
     - a folder of images, with class folders or flat (`image_folder`), or one of encoded rows (`cache.cache_folder`);
     - a .npy, .npz or .safetensors file (`array_file`), or a table of text, .csv or .tsv (`csv_files.csv_file`);
+    - "text:PATH" for a text file, .txt or .gz, as rows of tokens (`text_files.text`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
 
     Args:
@@ -94,7 +96,7 @@ def load(
             raise TypeError(
                 f'{name} takes no option "{option}"{did_you_mean(option, takes)}; it takes {", ".join(takes) or "none"}'
             )
-    where = name if name.startswith(HUB) else next(iter(paths), name)
+    where = name if name.startswith((HUB, PREFIX)) else next(iter(paths), name)
     data = read(*paths, **options)
     if standardise or (standardise is None and name not in NAMES and is_table(data)):
         data = standardised(data)
@@ -123,7 +125,7 @@ def option_names() -> list[str]:
     from .folder import image_folder
     from .hugging_face import hugging_face
 
-    readers: list[Callable[..., Data]] = [*NAMES.values(), array_file, csv_file, image_folder, hugging_face, load]
+    readers: list[Callable[..., Data]] = [*NAMES.values(), array_file, csv_file, image_folder, hugging_face, text, load]
     found = [item for read in readers for item in inspect.signature(read).parameters.values()]
     return list(dict.fromkeys(item.name for item in found if item.default is not item.empty))
 
@@ -178,6 +180,11 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
         from .hugging_face import hugging_face
 
         return hugging_face, (name.removeprefix(HUB),)
+    if name.startswith(PREFIX):
+        path = Path(name.removeprefix(PREFIX)).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no text file {path}")
+        return text, (str(path.resolve()),)
     path = Path(name).expanduser()
     if not path.exists():
         raise _missing(name)
@@ -196,7 +203,8 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
         from .csv_files import csv_file
 
         return csv_file, (str(path.resolve()),)
-    raise ValueError(f"a data file must be .npy, .npz, .safetensors, .csv or .tsv, got {name}")
+    advice = f'; a text is written "{PREFIX}{name}"' if path.suffix.lower() in (".txt", ".gz", "") else ""
+    raise ValueError(f"a data file must be .npy, .npz, .safetensors, .csv or .tsv, got {name}{advice}")
 
 
 def _missing(name: str) -> Exception:

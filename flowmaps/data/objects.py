@@ -202,7 +202,8 @@ def _check_rows(x: Tensor, name: str, kind: Kind) -> None:
     """Raise ValueError unless rows are finite and floating point, or uint8 images."""
     if not x.is_floating_point() and (x.dtype, kind) != (torch.uint8, "images"):
         raise ValueError(
-            f"{name} must be floating, or uint8 images (N, C, H, W), got {x.dtype} of shape {tuple(x.shape)}"
+            f"{name} must be floating, or uint8 images (N, C, H, W), got {x.dtype} of shape {tuple(x.shape)}; rows of "
+            "tokens are given by fm.data.tokens"
         )
     check_finite(x, name)
 

@@ -66,6 +66,8 @@ def standardised(data: Data) -> Data:
             f"{data.name} holds images, which lie in [-1, 1] and are not standardised: pass value_range=(low, high), "
             'the values that become -1 and 1, or kind="vectors"'
         )
+    if data.kind == "tokens":
+        raise ValueError(f"{data.name} holds one-hot rows of tokens, which are not standardised: leave standardise out")
     if data.exact is not None or data.log_prob is not None:
         raise ValueError(f"{data.name} has a closed form, whose exact numbers hold in its own units: draw rows from it")
     return data if data.units is not None else with_units(data, _measured(data))

@@ -19,6 +19,7 @@ from .features import Classifier, Features, classifier_features, inception, trai
 from .guided import Guided, GuidedSampler, by_scale
 from .rewards import RewardBound, reward_bound
 from .run import evaluate
+from .token_measures import ngram_tv, table_tv, table_tv_floor, token_entropy, valid_share
 from .truth import consistency_residuals, map_error
 from .without_labels import random_features, random_patches
 
@@ -44,14 +45,19 @@ __all__ = [
     "kernel_distance",
     "map_error",
     "nearest",
+    "ngram_tv",
     "random_features",
     "random_patches",
     "read_evaluation",
     "recognition",
     "reward_bound",
     "sliced_energy_distance",
+    "table_tv",
+    "table_tv_floor",
     "to_levels",
+    "token_entropy",
     "train_classifier",
+    "valid_share",
 ]
 
 

@@ -22,6 +22,7 @@ from .distances import (
 )
 from .features import Features
 from .measures import WHOLE_DRAWS, Draws, Measure, between, mean_and_stderr, split
+from .token_measures import token_measures
 from .without_labels import measures_without_labels
 
 DENSITY_SAMPLES, LEAST_DENSITY = 64_000, 8192
@@ -51,6 +52,8 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
         if features is None:
             raise ValueError(f"{data.name} holds images, and these are compared by their features, but none were given")
         yield from _image_measures(data, draws, features, seed)
+    elif data.kind == "tokens":
+        yield from token_measures(data, draws)
     elif data.kind == "points":
         title = (
             f"energy distance{units} (unbiased, so it can fall below 0; over {LEAST_DRAWS} draws where steps are many)"

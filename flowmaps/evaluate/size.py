@@ -50,6 +50,8 @@ class Size:
 
 
 FULL = Size((1, 2, 4, 8), (16, 100), 2048, 8)
+FULL_TOKENS = Size((1, 2, 4, 8), (16, 64), 4096, 4)
+"""The size for tokens, whose n-grams need many rows in a draw."""
 QUICK = Size((1, 4), (16,), 512, 4)
 
 
@@ -78,7 +80,8 @@ def size_of(flow: FlowMap, data: Data, labels: bool, quick: bool = False, **give
     steps = {name: wished[name] for name in ("jumps", "ode_steps") if name in wished}
     arguments.at_least(2, **arguments.given(n=wished.get("n")))
     arguments.at_least(1, **numbers, **arguments.numbered(**steps))
-    size = replace(QUICK if quick else FULL, **wished)
+    full = FULL_TOKENS if data.kind == "tokens" else FULL
+    size = replace(QUICK if quick else full, **wished)
     if not {"n", "draws"} & wished.keys():
         size = _affordable(size, flow, data, labels)
     return replace(size, draws=max(2, min(size.draws, MOST_VALUES // (size.n * math.prod(data.shape)))))

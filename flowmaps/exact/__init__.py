@@ -5,6 +5,7 @@ They also serve as data (`sample`) and as teachers (`velocity`, `average_velocit
 """
 
 from .base import Exact
+from .categorical import Categorical
 from .gaussian import Gaussian, gaussian_average_velocity
 from .mixture import GaussianMixture
 from .quadratic import Quadratic, QuadraticReward
@@ -12,6 +13,6 @@ from .rows import MixtureRows
 from .tilting import Components
 
 __all__ = [
-    "Components", "Exact", "Gaussian", "GaussianMixture", "MixtureRows", "Quadratic", "QuadraticReward",
+    "Categorical", "Components", "Exact", "Gaussian", "GaussianMixture", "MixtureRows", "Quadratic", "QuadraticReward",
     "gaussian_average_velocity",
 ]  # fmt: skip

@@ -8,9 +8,10 @@ from .consistency_models import *
 from .consistency_training import *
 from .data_free import *
 from .diffusion import *
+from .discrete import *
 from .eulerian import *
 from .lagrangian import *
-from .landscape import BEYOND, LANDSCAPE
+from .landscape import BEYOND, DISCRETE, LANDSCAPE
 from .likelihood import *
 from .mean_flows import *
 from .mid_training import *
@@ -25,6 +26,6 @@ from .shrinking_steps import *
 from .trig_flow import *
 
 __all__ = [
-    "BESIDE", "BEYOND", "LANDSCAPE", "Beside", "NoiseAdapter", "Paper", "Row", "landscape_row", "variants",
-    *(record.name for record in BESIDE), *(row.name for row in (*LANDSCAPE, *BEYOND)),
+    "BESIDE", "BEYOND", "DISCRETE", "LANDSCAPE", "Beside", "NoiseAdapter", "Paper", "Row", "landscape_row", "variants",
+    *(record.name for record in BESIDE), *(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE)),
 ]  # fmt: skip

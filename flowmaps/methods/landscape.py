@@ -14,6 +14,7 @@ from . import (
     consistency_training,
     data_free,
     diffusion,
+    discrete,
     eulerian,
     lagrangian,
     likelihood,
@@ -50,10 +51,13 @@ LANDSCAPE = in_order(row for family in FAMILIES for row in rows_of(family))
 BEYOND: tuple[Row, ...] = tuple(rows_of(likelihood))
 """The rows of methods beyond the post's landscape, whose maps know likelihoods too."""
 
+DISCRETE: tuple[Row, ...] = tuple(rows_of(discrete))
+"""The rows of methods of discrete data, whose maps predict distributions over classes."""
+
 
 def known_rows() -> tuple[Row, ...]:
     """The rows of all methods, then the records of all variants."""
-    return (*LANDSCAPE, *BEYOND, *VARIANTS)
+    return (*LANDSCAPE, *BEYOND, *DISCRETE, *VARIANTS)
 
 
 def row_named(name: str) -> Row:
@@ -73,7 +77,7 @@ def row_named(name: str) -> Row:
     rows = {row.name: row for row in known_rows()}
     wanted = name.replace("-", "_")
     if wanted not in rows:
-        known = ", ".join(row.name for row in (*LANDSCAPE, *BEYOND))
+        known = ", ".join(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE))
         near = did_you_mean(wanted, [*rows, *(record.name for record in BESIDE)])
         raise ValueError(
             f"unknown method {name!r}{near}; known are {known}, and the variants that `flowmaps methods` lists"

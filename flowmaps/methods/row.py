@@ -15,6 +15,8 @@ SELF, MARGINAL, TEACHER = "self-distillation", "marginal from conditional", "dis
 PARTS = ("value", "time", "space", "diagonal", "teacher")
 """Parts of a formula that may carry gradient: V(x_s, s, t), its slopes in time and in space, other values of V, and the
 input of the teacher."""
+HIDDEN = ("build", "paper", "after", "head", "classes")
+"""Fields of a row that `as_dict` leaves out."""
 
 Build = TypeVar("Build", bound=Callable[..., Method])
 
@@ -48,6 +50,7 @@ class Row:
         data_free: Whether it trains without data.
         coupled: Whether it trains on couplings made by a teacher (`data.reflow`).
         head: Whether the network needs a head for the mean divergence, as joint maps do.
+        classes: Whether the network predicts logits of classes, so that its output needs a softmax.
         after: Name of the row before it in the post's order; "": its place in its file.
     """
 
@@ -70,6 +73,7 @@ class Row:
     data_free: bool = False
     coupled: bool = False
     head: bool = False
+    classes: bool = False
     after: str = ""
 
     def __post_init__(self) -> None:
@@ -94,7 +98,7 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The row for printing and JSON: everything but the function, its network and the place in the table."""
-        found = {key: value for key, value in asdict(self).items() if key not in ("build", "paper", "after", "head")}
+        found = {key: value for key, value in asdict(self).items() if key not in HIDDEN}
         return {**found, "reference": self.reference}
 
 

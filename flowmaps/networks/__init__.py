@@ -1,4 +1,6 @@
-"""Networks of two times: `MLP`, `ConcatMLP`, `DiT`, `UNet`, each called as network(x, s, t, label=None).
+"""Networks of two times: `MLP`, `ConcatMLP`, `DiT`, `UNet`, `TokenTransformer`.
+
+Each is called as network(x, s, t, label=None).
 
 `Critic` and `ImageCritic`, called as critic(x, label=None), are discriminators for adversarial stages.
 """
@@ -24,6 +26,7 @@ from .embeddings import (
 from .initialise import two_times
 from .layers import learned_norm, plain_norm, rms_norm, spectral_, unchanged
 from .mlp import MLP, ConcatMLP
+from .token_transformer import TokenTransformer
 from .unet import UNet
 from .wrap import GaussianEndpoint, GaussianInput, InBasis, StateInput, pca_basis
 
@@ -43,6 +46,7 @@ __all__ = [
     "TIME_CONDITIONINGS",
     "TimeConditioning",
     "TimeFeatures",
+    "TokenTransformer",
     "UNet",
     "WithDivergence",
     "decoupled",

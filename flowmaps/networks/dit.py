@@ -41,12 +41,22 @@ class Block(nn.Module):
         heads: number of attention heads.
         mlp_ratio: hidden width of the MLP over `width`.
         attention_norm: makes the normalisation of queries and keys from their size.
+        place: gives queries and keys their positions; `unchanged` gives none.
+        causal: whether a token sees only the tokens up to its own position.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, attention_norm: Norm) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float,
+        attention_norm: Norm,
+        place: Callable[[Tensor], Tensor] = unchanged,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
         inner = int(mlp_ratio * width)
-        self.attention = SelfAttention(width, heads, attention_norm)
+        self.attention = SelfAttention(width, heads, attention_norm, place, causal)
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
 

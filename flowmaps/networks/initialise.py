@@ -11,10 +11,11 @@ from .dit import DiT
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, gap, raw, source_only
 from .layers import SideBySide
 from .mlp import MLP, ConcatMLP
+from .token_transformer import TokenTransformer
 from .unet import UNet
 from .wrap import GaussianEndpoint, GaussianInput, InBasis
 
-OURS = (MLP, ConcatMLP, DiT, UNet)
+OURS = (MLP, ConcatMLP, DiT, TokenTransformer, UNet)
 
 
 def two_times(network: nn.Module, times: TimeConditioning = gap) -> nn.Module:
@@ -30,8 +31,8 @@ def two_times(network: nn.Module, times: TimeConditioning = gap) -> nn.Module:
     For a FlowMap of a teacher's network: `FlowMap(two_times(teacher.network), teacher.output, teacher.path)`.
 
     Args:
-        network: an MLP, ConcatMLP, DiT or UNet built with times=source_only: v(x, s); also one of them in `InBasis`,
-            `GaussianInput` or `GaussianEndpoint`.
+        network: an MLP, ConcatMLP, DiT, TokenTransformer or UNet built with times=source_only: v(x, s); also one of
+            them in `InBasis`, `GaussianInput` or `GaussianEndpoint`.
         times: the time conditioning of the new network.
 
     Returns:

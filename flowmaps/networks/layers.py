@@ -207,7 +207,7 @@ def under_torch_func() -> bool:
     return not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """Compute softmax(q k^T / sqrt(d)) v.
 
     The fused kernel is used, except under torch's own forward mode (torch.func.jvp and torch.autograd.forward_ad), for
@@ -217,17 +217,22 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q: queries (B, heads, tokens, d).
         k: keys, of the same shape.
         v: values, of the same shape.
+        causal: whether a query sees only keys up to its own position.
 
     Returns:
         (B, heads, tokens, d).
     """
     if forward_ad._current_level < 0:
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     warnings.warn(
         "attention runs unfused under torch's own forward mode, which has no rule for it; flowmaps.derivative.jvp has",
         stacklevel=2,
     )
-    return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if causal:
+        later = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later, -math.inf)
+    return scores.softmax(dim=-1) @ v
 
 
 class SelfAttention(nn.Module):
@@ -239,18 +244,27 @@ class SelfAttention(nn.Module):
         width: width of the tokens.
         heads: number of heads.
         norm: makes the normalisation of queries and keys from their size, width / heads.
+        place: gives queries and keys (B, heads, N, d) their positions, such as `Rotary`; `unchanged` gives none.
+        causal: whether a token sees only the tokens up to its own position.
 
     Raises:
         ValueError: for a width that is not a multiple of `heads`.
     """
 
-    def __init__(self, width: int, heads: int, norm: Callable[[int], nn.Module] = learned_norm) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        norm: Callable[[int], nn.Module] = learned_norm,
+        place: Callable[[Tensor], Tensor] = unchanged,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(
                 f"the width must be a multiple of the number of heads, got width {width} and {heads} heads"
             )
-        self.heads = heads
+        self.heads, self.place, self.causal = heads, place, causal
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.query_norm = norm(width // heads)
@@ -260,5 +274,37 @@ class SelfAttention(nn.Module):
         """Apply the attention to tokens (B, N, width)."""
         batch, tokens, _ = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = attention(self.query_norm(q), self.key_norm(k), v)
+        mixed = attention(self.place(self.query_norm(q)), self.place(self.key_norm(k)), v, self.causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Rotary(nn.Module):
+    """Rotary positions (Su et al. 2021, arXiv 2104.09864): pairs of entries of queries and keys turn with the position.
+
+    Entries i and i + d/2 at position n turn by the angle n 10000^(-2 i/d), so that a product of a query and a key
+    depends on the distance of their positions alone.
+
+    Args:
+        length: number of positions.
+        size: number d of entries, an even number.
+
+    Raises:
+        ValueError: for an odd size.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, length: int, size: int) -> None:
+        super().__init__()
+        if size % 2:
+            raise ValueError(f"rotary positions turn pairs of entries, and width / heads is the odd number {size}")
+        angles = torch.arange(length)[:, None] * 10000.0 ** (-torch.arange(size // 2) / (size // 2))
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn queries or keys (B, heads, N, d), with N at most the number of positions."""
+        first, second = x.chunk(2, dim=-1)
+        cos, sin = (part[: x.shape[-2]].to(x.dtype) for part in (self.cos, self.sin))
+        return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

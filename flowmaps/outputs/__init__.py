@@ -1,7 +1,8 @@
 """Outputs: from the value that a network predicts to the average velocity V.
 
 An output is any function (value, x, s, t, path) -> V: the network's value and x of shape (B, ...), the times s and t as
-(B, 1, ..., 1), the path. `average_velocity` is the default.
+(B, 1, ..., 1), the path. `average_velocity` is the default. An output with the attribute `reshapes = True` takes values
+of other shapes than x's.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import finite, shown
+from ..links import identity
 from ..path import Path
 from ..serialise import describable
 from .predictions import Endpoint, Output, average_velocity
@@ -22,7 +23,7 @@ class Bounded(nn.Module):
         min_time: Source time below which nothing is clamped, for x is the data already.
 
     Raises:
-        ValueError: low is not below high.
+        ValueError: low is not below high, or the output is an `Endpoint` with a link.
 
     On the linear path V = (x - clamp(x - s V', low, high))/s. Where the clamp does not act, V = V'. At the true flow
     map D is a weighted mean of E[x_0 | x_u] over the times u from t to s, so it lies in the range of the data. Values
@@ -38,6 +39,8 @@ class Bounded(nn.Module):
             raise TypeError(f"an output is a function (value, x, s, t, path) -> V, got {shown(output)}")
         if not low < high:
             raise ValueError(f"the bounds of the data must be low < high, got {low} and {high}")
+        if getattr(output, "link", identity) is not identity:
+            raise ValueError(f"{output!r} has a bounded field already: give the FlowMap this output itself")
         self.output, self.low, self.high = output, low, high
         self.endpoint = Endpoint(min_time)  # for its linear relation of V, x and D
 

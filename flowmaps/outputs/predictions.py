@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..arguments import positive, within
+from ..arguments import positive, shown, within
+from ..links import Link, identity
 from ..path import Path
+from ..serialise import ADDED
 
 Output = Callable[[Tensor, Tensor, Tensor, Tensor, Path], Tensor]
 
@@ -25,6 +27,13 @@ class Endpoint:
     Args:
         min_time: Smallest source time in the formula. V has a pole at s = 0, where x is the data already; smaller times
             count as `min_time`.
+        link: Function from the network's value to D, see `fm.links`. By default the value is D. With `links.softmax` D
+            is a distribution over classes at all times, so F(x, s, 0) = D is one too if s is at least `min_time`, and
+            lies between x and D below. If the link has weights, a `FlowMap` owns them.
+
+    Raises:
+        TypeError: The link is no function.
+        ValueError: `min_time` is not in (0, 1].
 
     The formula is
 
@@ -36,15 +45,48 @@ class Endpoint:
     """
 
     min_time: float = 0.02
+    link: Link = field(default=identity, metadata=ADDED)
 
     def __post_init__(self) -> None:
         positive(min_time=self.min_time)
         within(0, 1, min_time=self.min_time)
+        if not callable(self.link) or isinstance(self.link, type):
+            raise TypeError(f"a link is a function value -> D, such as fm.links.softmax, got {shown(self.link)}")
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
         """Average velocity V from the network's value."""
         on_x, on_field = self.coefficients(s, t, path)
-        return on_x * x + on_field * value
+        return on_x * x + on_field * self.linked(value, x)
+
+    def linked(self, value: Tensor, x: Tensor) -> Tensor:
+        """Denoised field D of the network's value.
+
+        Args:
+            value: The value, of the shape that the link takes.
+            x: State, (B, ...).
+
+        Returns:
+            D, of x's shape.
+
+        Raises:
+            ValueError: The link gives another shape.
+        """
+        found = self.link(value)
+        if found.shape != x.shape:
+            raise ValueError(
+                f"the link must give a field of the shape of x, {tuple(x.shape)}, but for a value of shape "
+                f"{tuple(value.shape)} it gave {tuple(found.shape)}"
+            )
+        return found
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether the network's value may have another shape than x."""
+        return bool(getattr(self.link, "reshapes", False))
+
+    def __repr__(self) -> str:
+        name = getattr(self.link, "__name__", repr(self.link))
+        return f"Endpoint(min_time={self.min_time}{'' if self.link is identity else f', link={name}'})"
 
     def field(self, V: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
         """Denoised field D of an average velocity: the inverse of the call.

@@ -114,6 +114,45 @@ class Path(ABC):
         """Divided difference of sigma^2, and (sigma^2)'(t) at s = t. It is finite even where sigma' is not."""
         return (self.sigma(s) + self.sigma(t)) * self.sigma_slope(s, t)
 
+    def field_slope(self, s: Tensor, t: Tensor) -> Tensor:
+        """Coefficient b of D in sigma(s) V = sigma[s, t] x + b D, with divided differences; -1 on the linear path.
+
+        V is the average velocity of a jump with denoised field D, so that b = alpha[s, t] sigma(s) - alpha(s)
+        sigma[s, t].
+        """
+        return self.alpha_slope(s, t) * self.sigma(s) - self.alpha(s) * self.sigma_slope(s, t)
+
+    def field(self, V: Tensor, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Denoised field D of an average velocity, x - s V on the linear path. It has no pole at s = t or s = 0.
+
+        Args:
+            V: Average velocity V(x, s, t), (B, ...).
+            x: State x_s, of the same shape.
+            s: Source time, (B, 1, ..., 1).
+            t: Target time, likewise.
+
+        Returns:
+            D, of x's shape and dtype.
+        """
+        return ((self.sigma(s) * V - self.sigma_slope(s, t) * x) / self.field_slope(s, t)).to(x.dtype)
+
+    def jump(self, D: Tensor, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """State at time t of the jump with denoised field D, (t/s) x + (1 - t/s) D on the linear path.
+
+        Args:
+            D: Denoised field, (B, ...).
+            x: State x_s, of the same shape.
+            s: Source time, (B, 1, ..., 1).
+            t: Target time, likewise. At most s, or s > 0.
+
+        Returns:
+            F = (sigma_t/sigma_s) x + (alpha_t - alpha_s sigma_t/sigma_s) D, of x's shape and dtype; x at s = t = 0.
+        """
+        sigma = self.sigma(s)
+        ratio = self.sigma(t) / sigma.clamp(min=torch.finfo(sigma.dtype).tiny)
+        ratio = torch.where(s == t, torch.ones_like(ratio), ratio)
+        return (ratio * x + (self.alpha(t) - self.alpha(s) * ratio) * D).to(x.dtype)
+
     def noising_rate(self, t: Tensor, limit: float = math.inf) -> Tensor:
         """Half the variance that the noising SDE adds per unit of time, b(t) = sigma sigma' - sigma^2 alpha'/alpha.
 

@@ -27,6 +27,8 @@ from ..data.pictures import DecodedRows, FileRows
 from ..data.prompts import Prompts
 from ..data.sources import Finite, Fresh, IndexedRows, Stream, SubsetRows, TensorRows
 from ..data.standardise import is_standardised
+from ..data.text_files import PREFIX
+from ..data.token_rows import TokenRows, WindowRows
 from ..data.transformed import Transformed
 from ..files import json_checksum
 from .fingerprint import SMALL, fingerprint, of_tensors, short
@@ -52,7 +54,8 @@ def contents(data: Data, whole: bool = False) -> dict[str, Any]:
     if data.prompts is not None:
         found["prompts"] = _of_prompts(data.prompts)
     place = (data.recipe or {}).get("name_or_path")
-    if isinstance(place, str) and Path(place).is_file():
+    place = place.removeprefix(PREFIX) if isinstance(place, str) else None
+    if place is not None and Path(place).is_file():
         found["modified"] = Path(place).stat().st_mtime_ns
     return found
 
@@ -94,6 +97,12 @@ def _of_table(table: IndexedRows, index: Tensor, whole: bool) -> dict[str, Any]:
         parts = {"x0": table.x, "label": table.label, "noise": table.noise, **(table.given or {})}
         there = {name: part for name, part in parts.items() if part is not None}
         return {name: _of_tensor(part, index, whole, name == "label") for name, part in there.items()}
+    if isinstance(table, TokenRows):
+        parts = {"tokens": table.tokens, "label": table.label}
+        there = {name: part for name, part in parts.items() if part is not None}
+        return {name: _of_tensor(part, index, whole) for name, part in there.items()}
+    if isinstance(table, WindowRows):
+        return {"windows": [len(table), table.length, table.stride], "sha256": of_tensors([table.tokens])}
     if isinstance(table, CachedRows):
         return {"rows": len(index), "sha256": short(json_checksum([table.checksums, of_tensors([index])]))}
     if isinstance(table, ItemRows):

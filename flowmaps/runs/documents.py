@@ -79,13 +79,14 @@ class DataEntry(TypedDict):
     """The entry "data" of config.json."""
 
     name: str
-    kind: Literal["images", "points", "vectors"]
+    kind: Literal["images", "points", "tokens", "vectors"]
     shape: list[int]
     classes: int | None
     class_names: NotRequired[list[str] | None]  # later than 0.1.0
     recipe: dict[str, Any] | None
     coupling: NotRequired[Any]
     changes: NotRequired[Any]
+    vocabulary: NotRequired[Any]  # of tokens alone
 
 
 class TrainingEntry(TypedDict):

@@ -113,6 +113,7 @@ def configuration(
             for name in ("name", "kind", "shape", "classes", "class_names", "recipe", "coupling")
         }
         | {"changes": fingerprint(transforms_of(data)) or None}
+        | ({} if data.vocabulary is None else {"vocabulary": describe(data.vocabulary)})
         | ({"contents": contents(read, whole)} if compare != "off" else {}),
         "training": dict(training),
         "notes": fingerprint(notes),

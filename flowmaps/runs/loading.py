@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..arguments import expect_path, shown, truth
+from ..data import Vocabulary
 from ..distributed.shards import part_shapes
 from ..files import tensor_shapes
 from ..flow_map import FlowMap
@@ -159,6 +160,29 @@ def read_units(config: Mapping[str, Any], file: Path) -> Units | None:
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
     return units
+
+
+def read_vocabulary(config: Mapping[str, Any], file: Path) -> Vocabulary | None:
+    """The vocabulary of the data in the content of a config.json.
+
+    Args:
+        config: The content.
+        file: The file, for messages.
+
+    Returns:
+        The vocabulary; None for data that are no tokens, or tokens without texts.
+
+    Raises:
+        ValueError: The entry is broken.
+    """
+    about = config["data"]
+    try:
+        found = build(about.get("vocabulary"), "data.vocabulary")
+        if found is not None and (not isinstance(found, Vocabulary) or found.size != about["shape"][-1]):
+            raise ValueError(f"data.vocabulary must have {about['shape'][-1]} tokens, got {shown_value(found)}")
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+    return found
 
 
 def rebuild(config: dict[str, Any], network: nn.Module | None, file: Path) -> FlowMap:

@@ -10,12 +10,12 @@ against its annotations before it is called. Tensors are stored as shape and dty
 from .checking import check_arguments, fits, mismatch
 from .checking import shown as shown_value
 from .config_diff import SHOWN, differences, shown
-from .description import build, describe, dtype_named
+from .description import ADDED, build, describe, dtype_named
 from .names import BEFORE, PUBLIC, RENAMED, current, describable, public_module, public_name
 from .registry import NAMES, PARTS, find, is_named
 
 __all__ = [
-    "BEFORE", "NAMES", "PARTS", "PUBLIC", "RENAMED", "SHOWN", "build", "check_arguments", "current", "describable",
-    "describe", "differences", "dtype_named", "find", "fits", "is_named", "mismatch", "public_module", "public_name",
-    "shown", "shown_value",
+    "ADDED", "BEFORE", "NAMES", "PARTS", "PUBLIC", "RENAMED", "SHOWN", "build", "check_arguments", "current",
+    "describable", "describe", "differences", "dtype_named", "find", "fits", "is_named", "mismatch",
+    "public_module", "public_name", "shown", "shown_value",
 ]  # fmt: skip

@@ -15,6 +15,8 @@ from .checking import check_arguments, fits, shown
 from .names import public_name
 from .registry import find, is_named
 
+ADDED = {"added": True}
+"""Metadata of a field of a dataclass that earlier versions lack: a description leaves it out at its default."""
 DEEPEST = 100
 """Largest number of descriptions inside one another."""
 MOST_NUMBERS = 2**40
@@ -58,13 +60,18 @@ def describe(obj: Any) -> Any:
         if hasattr(obj, "_arguments"):
             return {"type": public_name(type(obj)), "arguments": describe(obj._arguments)}
         if dataclasses.is_dataclass(obj):
-            arguments = {f.name: describe(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init}
+            arguments = {f.name: describe(getattr(obj, f.name)) for f in dataclasses.fields(obj) if _is_told(f, obj)}
             return {"type": public_name(type(obj)), "arguments": arguments}
     raise TypeError(
         f"cannot describe {type(obj).__module__}.{type(obj).__qualname__}: only numbers, strings, lists, dicts, "
         "tensors and the parts of flow maps of flowmaps can be rebuilt from a file; pass your own network to "
         "fm.load(run, network=...) instead"
     )
+
+
+def _is_told(field: dataclasses.Field, obj: Any) -> bool:
+    """Whether a field of a dataclass is part of its description."""
+    return field.init and not (field.metadata == ADDED and getattr(obj, field.name) == field.default)
 
 
 def build(description: Any, where: str = "this description", depth: int = 0) -> Any:

@@ -11,9 +11,9 @@ import torch
 C = TypeVar("C", bound=type)
 
 PUBLIC = (
-    "consistency", "derivative", "draws", "exact", "finite_steps", "flow_map", "guidance", "integrations.diffusers",
-    "integrations.edm", "integrations.peft", "method", "networks", "outputs", "path", "pretrained", "students", "times",
-    "times.grids", "trained", "units", "velocity", "weight",
+    "consistency", "data", "derivative", "draws", "exact", "finite_steps", "flow_map", "guidance",
+    "integrations.diffusers", "integrations.edm", "integrations.peft", "links", "method", "networks", "outputs",
+    "path", "pretrained", "simplex", "students", "times", "times.grids", "trained", "units", "velocity", "weight",
 )  # fmt: skip
 """Public modules, by which public names start; other things are named by the first part of their module."""
 

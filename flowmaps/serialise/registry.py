@@ -12,14 +12,16 @@ from .checking import shown as shown_value
 from .names import current, public_name
 
 PARTS: Mapping[str, tuple[str, ...]] = {
+    "data": ("Bytes", "Characters", "Tokenizer"),
     "flow_map": ("FlowMap", "GuidanceSpec"),
     "guidance": ("Fading", "Within"),
     "integrations.diffusers": ("DiffusersNetwork",),
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
+    "links": ("Capped", "Hull", "identity", "softmax", "tanh", "unit_rows"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
-        "MLP", "StateInput", "UNet", "WithDivergence",
+        "MLP", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),

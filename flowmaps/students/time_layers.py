@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..arguments import did_you_mean
-from ..networks import MLP, ConcatMLP, DiT, UNet
+from ..networks import MLP, ConcatMLP, DiT, TokenTransformer, UNet
 from .embedders import Embedder, FirstLayer, OurEmbedder
 
 
@@ -141,7 +141,7 @@ def time_layers_of(network: nn.Module) -> TimeLayers:
     """
     if isinstance(declared := getattr(network, "flow_map_places", None), TimeLayers):
         return declared
-    if isinstance(network, (MLP, DiT, UNet)):
+    if isinstance(network, (MLP, DiT, TokenTransformer, UNet)):
         return OurTimeLayers("conditioning.time", conditioning="conditioning")
     if isinstance(network, ConcatMLP):
         return OurTimeLayers("input")

@@ -143,6 +143,23 @@ def uniform_grid(points: int) -> Tensor:
 
 
 @checked
+def on_clock(clock: Callable[[Tensor], Tensor], points: int) -> Tensor:
+    """Grid of equal steps on a clock.
+
+    Args:
+        clock: Ascending function from [0, 1] to [0, 1], such as `times.flm_clock(classes)`.
+        points: Number of intervals.
+
+    Returns:
+        `points` + 1 ascending times in float64, from 0 to 1.
+
+    Raises:
+        ValueError: There is less than one interval.
+    """
+    return clock(uniform_grid(points))
+
+
+@checked
 def below(grid: Tensor, steps: int = 1) -> Callable[[Tensor, Tensor], Tensor]:
     """Function (s, t) -> the time `steps` grid points below s, but not below t.
 

@@ -27,6 +27,7 @@ from .sources import (
     by_velocity,
     conditional,
     constant,
+    field_of,
     fixed,
     frozen,
     is_conditional,
@@ -36,5 +37,5 @@ from .sources import (
 __all__ = [
     "Auxiliary", "Averaged", "ByVelocity", "Checked", "Companion", "Conditional", "Discriminator", "Fixed",
     "Glass", "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource", "averaged", "by_velocity", "conditional",
-    "constant", "fixed", "frozen", "is_conditional", "own",
+    "constant", "field_of", "fixed", "frozen", "is_conditional", "own",
 ]  # fmt: skip

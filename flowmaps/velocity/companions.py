@@ -26,7 +26,7 @@ class Companion(nn.Module):
     def make(self, flow: FlowMap) -> None:
         """Create the network unless it exists: a copy of the flow's that shares its frozen weights."""
         if self.network is None:
-            self.network = copied(flow.network)
+            self.network = copied(flow.weights)
 
     def restart(self, flow: FlowMap) -> None:
         """Start a new run: replace the network by a copy of the flow's."""
@@ -74,11 +74,11 @@ class Averaged(Companion):
             super().make(flow)
             assert self.network is not None
             self.network.requires_grad_(False)
-            self._remember(flow, _norms(flow.network))
+            self._remember(flow, _norms(flow.weights))
 
     def begin(self, flow: FlowMap) -> None:
         """Restart from the current flow."""
-        copy_weights(_network_of(self), flow.network)
+        copy_weights(_network_of(self), flow.weights)
         self._remember(flow, None)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
@@ -93,13 +93,13 @@ class Averaged(Companion):
         if self._followed is not None and self._followed[0] is not flow.network:
             self.network = None
         self.make(flow)
-        before, norms = self._followed, _norms(flow.network) if moved is None else None
+        before, norms = self._followed, _norms(flow.weights) if moved is None else None
         self._remember(flow, norms)
         if norms is not None:
             moved = before is None or before[1] is None or not torch.equal(before[1], norms)
         if moved:
             decay = self.decay(progress) if callable(self.decay) else self.decay
-            copy_weights(_network_of(self), flow.network, 1 - decay)
+            copy_weights(_network_of(self), flow.weights, 1 - decay)
 
     def _remember(self, flow: FlowMap, norms: Tensor | None) -> None:
         object.__setattr__(self, "_followed", (flow.network, norms))  # not registered as a submodule
@@ -206,20 +206,20 @@ class Auxiliary(Companion):
         super().__init__()
         if start is not None and not isinstance(start, FlowMap):
             raise TypeError(f"an auxiliary network starts from a FlowMap, got {shown(start)}")
-        self.network = None if start is None else trainable_copy(start.network)
+        self.network = None if start is None else trainable_copy(start.weights)
         self.optimizer = optimizer
         self._start: FlowMap | None
         object.__setattr__(self, "_start", start)  # not a submodule: only its output and path are used
 
     def restart(self, flow: FlowMap) -> None:
         """Start a new run from a copy of `start`, or of the flow."""
-        self.network = None if self._start is None else trainable_copy(self._start.network)
+        self.network = None if self._start is None else trainable_copy(self._start.weights)
         self.make(flow)
 
     def begin(self, flow: FlowMap) -> None:
         """Restart from the current flow, unless `start` was given."""
         if self._start is None:
-            copy_weights(_network_of(self), flow.network)
+            copy_weights(_network_of(self), flow.weights)
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
         """Create the network unless it exists; its own optimiser updates it."""

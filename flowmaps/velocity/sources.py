@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..arguments import brief_repr, refuse_written, version
 from ..draws import Rows
-from ..flow_map import FlowMap
-from ..path import Path, Time, expand
+from ..flow_map import FlowMap, Linked
+from ..path import Path, Time, expand, linear
 
 
 class Teacher(Protocol):
@@ -105,7 +105,14 @@ def constant(teacher: Any) -> Any:
     """Return a FlowMap, or a teacher made of FlowMaps, with constant weights; other teachers are returned unchanged."""
     if not isinstance(teacher, FlowMap):
         return teacher.with_constant_weights() if hasattr(teacher, "with_constant_weights") else teacher
-    return teacher.around(Constant(teacher.network, {k: w.detach() for k, w in teacher.network.named_parameters()}))
+    weights = teacher.weights
+    if isinstance(weights, Linked):
+        return teacher.around(Linked(_constant(weights.network), _constant(weights.link)))
+    return teacher.around(_constant(weights))
+
+
+def _constant(module: nn.Module) -> Constant:
+    return Constant(module, {k: w.detach() for k, w in module.named_parameters()})
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,12 @@ class Constant:
 
     module: nn.Module
     weights: Mapping[str, Tensor]
+
+    def __getattr__(self, name: str) -> Any:
+        # what describes a link, such as `reshapes` and `logits`, which use no weights; not methods of copying
+        if name in ("reshapes", "logits"):
+            return getattr(self.module, name)
+        raise AttributeError(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Evaluate the network."""
@@ -177,9 +190,34 @@ class Checked:
         jumps = getattr(self.teacher, "average_velocity", None)
         return self.velocity(x, s) if jumps is None else _checked_call(jumps, x, s, t)
 
+    def field(self, x: Tensor, s: Time, t: Time) -> Tensor:
+        """Denoised field D(x, s, t), the teacher's own or the one of its average velocity."""
+        if hasattr(self.teacher, "field"):
+            return _checked_call(self.teacher.field, x, s, t)
+        return field_of(self, x, s, t, self.path)
+
     def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Jump F(x, s, t)."""
         return x + (expand(t, x) - expand(s, x)) * self.average_velocity(x, s, t)
+
+
+def field_of(teacher: Any, x: Tensor, s: Time, t: Time, path: Path | None = None) -> Tensor:
+    """Denoised field of a teacher: its own, or the one of its average velocity, D = x - s V on the linear path.
+
+    Args:
+        teacher: A teacher with average_velocity(x, s, t), and perhaps with field(x, s, t).
+        x: State x_s, (B, ...).
+        s: Source time.
+        t: Target time.
+        path: The path. None: the teacher's, or the linear one.
+
+    Returns:
+        D, of x's shape.
+    """
+    if not isinstance(teacher, Checked) and hasattr(teacher, "field"):
+        return teacher.field(x, s, t)
+    path = getattr(teacher, "path", None) or linear if path is None else path
+    return path.field(teacher.average_velocity(x, s, t), x, expand(s, x), expand(t, x))
 
 
 def _checked_call(function: Callable[..., Tensor], x: Tensor, *times: Time) -> Tensor:

@@ -193,10 +193,11 @@ def test_debug_shows_where_it_went_wrong(tmp_path):
 def test_methods_lists_the_landscape(capsys):
     assert main(["methods", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == [row.name for row in (*fm.methods.LANDSCAPE, *fm.methods.BEYOND)]
+    known = (*fm.methods.LANDSCAPE, *fm.methods.BEYOND, *fm.methods.DISCRETE)
+    assert [row["name"] for row in rows] == [row.name for row in known]
     assert main(["methods"]) == 0
     text = capsys.readouterr().out
-    assert all(row.name in text and row.reference in text for row in (*fm.methods.LANDSCAPE, *fm.methods.BEYOND))
+    assert all(row.name in text and row.reference in text for row in known)
     lines = [line.strip() for line in text.splitlines()]
     assert lines.index("eulerian") < next(i for i, line in enumerate(lines) if line.startswith("meanflow"))
 

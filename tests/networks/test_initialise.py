@@ -107,7 +107,7 @@ def test_mode_dtype_and_options_are_kept():
     ("make", "times", "message"),
     [
         (lambda: build("mlp", "pair"), nets.gap, "built with times=source_only, got MLP with times=pair"),
-        (lambda: torch.nn.Linear(2, 2), nets.gap, "MLP, ConcatMLP, DiT, UNet built .* got Linear$"),
+        (lambda: torch.nn.Linear(2, 2), nets.gap, "MLP, ConcatMLP, DiT, TokenTransformer, UNet built .* got Linear$"),
         (lambda: build("in_basis", "gap"), nets.gap, "got MLP with times=gap"),
         (lambda: one_time("unet"), nets.gap_only, "times=gap_only does not show s where s = t"),
         (lambda: one_time("unet"), nets.none, "times=none does not show s where s = t"),

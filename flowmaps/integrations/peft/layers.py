@@ -13,6 +13,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 OURS = {
     "MLP": r"blocks\.\d+\.(inner|outer)",
     "ConcatMLP": r"hidden\.\d+",
+    "TokenTransformer": r"blocks\.\d+\.(attention\.(qkv|out)|inner|outer)",
     "DiT": r"blocks\.\d+\.(attention\.(qkv|out)|inner|outer)",
     "UNet": r".*\.attention\.(qkv|out)",
 }
