@@ -20,6 +20,8 @@ DRAWS = 32
 """Draws of each held-out row for a bound."""
 DIFFUSION = "diffusion"
 """The model whose weights the distillation starts from."""
+FLOOR = "floor"
+"""Name of the cell with the measures of text itself."""
 
 Sampler = Callable[[fm.FlowMap, int, tuple[int, ...]], Tensor]
 """(flow, n, shape of a row) -> rows (n, L, K)."""
@@ -42,7 +44,7 @@ def samplers(sample: Callable[..., Tensor], name: str, counts: tuple[int, ...]) 
 
 def by_bound(flow: fm.FlowMap, x0: Tensor) -> Tensor:
     """Bound of the nats of rows, (B,), by the denoiser."""
-    return -fm.likelihood.log_prob(flow, x0, by=fm.likelihood.token_bound(DRAWS)).value
+    return -fm.likelihood.log_prob(flow, x0, by=fm.likelihood.bound(DRAWS)).value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.tables import markdown
-from benchmarks.text.models import EULER, JUMPS, MODELS
+from benchmarks.text.models import EULER, FLOOR, JUMPS, MODELS
 from benchmarks.text.sets import SETS
 from flowmaps.figures.style import figure, light
 from flowmaps.figures.words import plus_minus
@@ -17,16 +17,15 @@ from flowmaps.files import write_text
 
 Cell = Mapping[str, Any]
 COMMAND = "python -m benchmarks.text"
-FLOOR = "floor"
-"""Name of the cell with the measures of held-out text."""
 WAYS = {"jumps": "jumps", "euler": "Euler steps", "unmasking": "steps of unmasking", "symbols": "symbol by symbol"}
+FLOORS = {"training": "other windows of the training text", "held-out": "the last book, held out"}
 MARKS = ((1, 64), (4, 256))
 """Numbers of jumps, and of Euler steps of the same map that they should reach."""
 ENTROPY = 0.05
 """Largest relative distance of the entropy of one jump to the entropy of the data."""
 MEASURES = {
     "tv": "Total variation of 4-grams to the training text",
-    "entropy": "Entropy of the symbols of all samples, nats",
+    "entropy": "Entropy of the symbols within a sample, nats",
     "valid": "Share of known words",
 }
 
@@ -75,8 +74,9 @@ def columns(cells: Mapping[str, list[Cell]]) -> list[int]:
 
 def table(cells: Mapping[str, list[Cell]], key: str) -> str:
     """A measure of every model at every number of calls, with the same measure of held-out text."""
-    floor = text([row for cell in cells.get(FLOOR, []) for row in cell["rows"]], key)
-    rows = [*lines(cells, key), ["**held-out text**", floor, *[""] * (len(columns(cells)) - 1)]]
+    blank = [""] * (len(columns(cells)) - 1)
+    floors = [[f"**{title}**", text(of(cells.get(FLOOR, []), way, 0), key), *blank] for way, title in FLOORS.items()]
+    rows = [*lines(cells, key), *floors]
     return f"**{MEASURES[key]}**\n\n" + markdown(["calls", *map(str, columns(cells))], rows)
 
 
@@ -94,7 +94,7 @@ def table_of_bits(cells: Mapping[str, list[Cell]]) -> str:
 def marks_of(cells: Mapping[str, list[Cell]]) -> list[list[str]]:
     """The marks of a set: jumps against Euler steps of the same map, for the map that comes nearest to the data."""
     rows = []
-    data = value([row for cell in cells.get(FLOOR, []) for row in cell["rows"]], "entropy")
+    data = value(of(cells.get(FLOOR, []), "training", 0), "entropy")
     for jumps, euler in MARKS:
         ratio = {}
         for model, found in cells.items():
@@ -131,10 +131,10 @@ def samples(cells: Mapping[str, list[Cell]], count: int = 3) -> str:
     """The first samples of each model, in one jump and in more."""
     rows = []
     for model, found in cells.items():
-        for row in found[0]["rows"]:
+        for row in found[0]["rows"] if model != FLOOR else []:
             few = row["calls"] in (JUMPS[0], JUMPS[2], EULER[-1]) or row["way"] in ("symbols", "unmasking")
             if few and row["texts"]:
-                title = FLOOR if model == FLOOR else f"{MODELS[model].title}, {row['calls']} {WAYS[row['way']]}"
+                title = f"{MODELS[model].title}, {row['calls']} {WAYS[row['way']]}"
                 rows.append([title, "<br>".join(f"`{one}`" for one in row["texts"][:count])])
     return markdown(["model", "samples"], rows)
 
@@ -149,9 +149,9 @@ def picture(cells: Mapping[str, list[Cell]], path: Path) -> None:
                 if known and model != FLOOR:
                     label = f"{MODELS[model].title.replace('`', '')}, {WAYS[way]}"
                     ax.plot(*zip(*known, strict=True), style, color=color, label=label, markersize=4)
-        floor = value([row for cell in cells.get(FLOOR, []) for row in cell["rows"]], "tv")
+        floor = value(of(cells.get(FLOOR, []), "training", 0), "tv")
         if floor is not None:
-            ax.axhline(floor, color=light.muted, linewidth=1, label="held-out text")
+            ax.axhline(floor, color=light.muted, linewidth=1, label="text itself")
         ax.set(xscale="log", xlabel="network calls", ylabel="total variation of 4-grams")
         ax.set_xticks(columns(cells), [str(c) for c in columns(cells)])
         ax.minorticks_off()
