@@ -1,13 +1,13 @@
-"""Section 6.3 of the post, "Flow maps for discrete data": words of one jump.
+"""Section 6.3 of the post, "Discrete data and language": words of one jump.
 
     python examples/21_text.py
 
-The words of Python's own documentation are one-hot rows of letters. A flow map learns them by cross-entropies: flow
-matching on the diagonal, and the compositional rule. One Euler step of the same velocity writes one word alone.
+The keywords of Python are one-hot rows of letters, all of them equally likely. A flow map learns them by
+cross-entropies: the denoiser on the diagonal, and the compositional rule off it. Its jumps stand beside Euler steps of
+its own velocity, of which a single one has the same answer for every noise.
 """
 
-import re
-from pydoc_data.topics import topics
+import keyword
 
 import torch
 from _pictures import run, trained
@@ -15,35 +15,42 @@ from _pictures import run, trained
 import flowmaps as fm
 from flowmaps.figures.style import figure, light
 
-LENGTH = 7
-LETTERS = fm.data.Characters("abcdefghijklmnopqrstuvwxyz\n", padded=True)
+WORDS = sorted(word.lower() for word in keyword.kwlist)
+LETTERS = fm.data.Characters("".join(sorted(set("".join(WORDS)))) + "\n", padded=True)
+LENGTH, SAMPLES = max(map(len, WORDS)), 2000
 
 
-def words():
-    """Distinct words of the documentation with four to seven letters."""
-    return sorted({w for w in re.findall("[a-z]+", " ".join(topics.values())) if 4 <= len(w) <= LENGTH})
+def tv(texts):
+    """Total variation between the words of samples and the uniform law of the keywords."""
+    shares = {word: texts.count(word) / len(texts) for word in set(texts) | set(WORDS)}
+    return sum(abs(share - (word in WORDS) / len(WORDS)) for word, share in shares.items()) / 2
 
 
-def main(out, steps=1500):
-    known = words()
-    ids = torch.stack([LETTERS.encode(word.ljust(LENGTH, "\n")) for word in known])
-    data = fm.data.tokens(ids, vocabulary=LETTERS)
-    network = fm.networks.MLP(data.shape, width=256, depth=3)
+def main(out, steps=2000):
+    ids = torch.stack([LETTERS.encode(word.ljust(LENGTH, "\n")) for word in WORDS])
+    data = fm.data.tokens(ids.repeat(50, 1), vocabulary=LETTERS)
+    network = fm.networks.MLP(data.shape, width=128, depth=3)
     flow = fm.FlowMap(network, fm.Endpoint(link=fm.links.softmax))
     flow = trained(flow, fm.methods.dfm_psd(), data, steps, lr=2e-3)
-    noise, found, shown = fm.noise(flow, 500, seed=0), {"words": len(known)}, {}
+    noise, found, shown = fm.noise(flow, SAMPLES, seed=0), {}, {}
     for title, step in (("jump", fm.steps.jump), ("Euler step", fm.steps.euler)):
         for n in (1, 4, 16):
-            texts = LETTERS.decode(fm.sample(flow, noise, n, step=step))
-            shown[f"{n} {title}{'s' * (n > 1)}"] = texts
-            found[f"share of real words, {n} {title}{'s' * (n > 1)}"] = sum(t in known for t in texts) / len(texts)
-            found[f"distinct words in 500, {n} {title}{'s' * (n > 1)}"] = len(set(texts))
-    with figure(light, 12, 3.4, out, ncols=len(shown)) as (_, axes):
-        for axis, (title, texts) in zip(axes, shown.items(), strict=True):
+            name = f"{n} {title}{'s' * (n > 1)}"
+            shown[name] = LETTERS.decode(fm.sample(flow, noise, n, step=step))
+            found[f"share of keywords, {name}"] = sum(text in WORDS for text in shown[name]) / SAMPLES
+            found[f"total variation, {name}"] = tv(shown[name])
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randint(len(WORDS), (SAMPLES,), generator=generator).tolist()
+    found[f"total variation, {SAMPLES} exact draws"] = tv([WORDS[k] for k in drawn])
+    with figure(light, 12, 3.6, out, ncols=len(shown)) as (_, axes):
+        for axis, (name, texts) in zip(axes, shown.items(), strict=True):
             for row, text in enumerate(texts[:12]):
-                real = light.series[0] if text in known else light.muted
-                axis.text(0.1, 1 - (row + 1) / 13, text, color=real, family="monospace", fontsize=11)
-            axis.set(title=title, xticks=[], yticks=[])
+                is_word = text in WORDS
+                colour, weight = (light.series[0], "bold") if is_word else (light.muted, "normal")
+                place = 0.1, 1 - (row + 1) / 13
+                axis.text(*place, text, color=colour, weight=weight, family="monospace", va="center")
+            share = found[f"share of keywords, {name}"]
+            axis.set(title=f"{name}: {share:.0%} keywords", xticks=[], yticks=[])
     return found
 
 
