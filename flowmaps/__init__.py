@@ -43,7 +43,7 @@ __all__ = [
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
-    "student", "students", "steering", "rewards", "look", "likelihood",
+    "student", "students", "steering", "rewards", "look", "likelihood", "discrete",
     "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
     "visualise",
 ]  # fmt: skip
@@ -51,6 +51,7 @@ __all__ = [
 # These need more than torch, or are wings of their own, so they are imported on first use: name -> module, attribute.
 _LAZY = {
     "data": ("data", None),
+    "discrete": ("discrete", None),
     "evaluate": ("evaluate", None),
     "experiments": ("experiments", None),
     "export": ("export", None),
