@@ -40,9 +40,9 @@ def cross_entropy(target: Tensor, z: Tensor) -> Tensor:
         z: Logits of the same shape.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
     """
-    return -(target * torch.log_softmax(z, -1)).flatten(1).sum(1)
+    return -(target * torch.log_softmax(z, -1)).flatten(1).sum(1, keepdim=True)
 
 
 def divergence(target: Tensor, z: Tensor) -> Tensor:
@@ -53,9 +53,9 @@ def divergence(target: Tensor, z: Tensor) -> Tensor:
         z: Logits of the same shape.
 
     Returns:
-        Nats, (B,): the cross-entropy less the entropy of q, which is 0 for one-hot q.
+        Nats, (B, 1): the cross-entropy less the entropy of q, which is 0 for one-hot q.
     """
-    return cross_entropy(target, z) + torch.special.xlogy(target, target).flatten(1).sum(1)
+    return cross_entropy(target, z) + torch.special.xlogy(target, target).flatten(1).sum(1, keepdim=True)
 
 
 def on_simplex(target: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def token(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         t: Not used.
 
     Returns:
-        Nats, (B,). The mean over the data is least for p = E[x_0 | x_s].
+        Nats, (B, 1). The mean over the data is least for p = E[x_0 | x_s].
 
     Raises:
         ValueError: The flow map predicts no classes, the data are no distributions, or the velocity has no pair.
@@ -135,7 +135,7 @@ def token_distilled(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) ->
         t: Not used.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
     """
     return divergence(on_simplex(stop(field_of)(teacher, x, s, s)), _logits_of(flow)(x, s, s))
 
@@ -175,7 +175,7 @@ def token_compositional(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor
         g: Share of the second jump in the interval.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
 
     Raises:
         ValueError: The flow map predicts no classes, or the teacher is the conditional velocity.
@@ -212,7 +212,7 @@ def token_lagrangian(
         derivative: Mode of dp/dt.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
 
     Raises:
         ValueError: The flow map predicts no classes, or the teacher is the conditional velocity.
@@ -250,7 +250,7 @@ def token_endpoint(
         derivative: Mode of dp/dt, which carries gradient.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
 
     Raises:
         ValueError: The flow map predicts no classes, or the teacher is the conditional velocity.
@@ -259,7 +259,7 @@ def token_endpoint(
     p, slope = _log_slope(z, dz)
     f = stop(field_of)(teacher, flow.path.jump(p.detach(), x, s, t), t, t)
     change = _lagrangian_factor(flow.path, s, t).to(p.dtype) * p * slope
-    return first * divergence(f, z) + second * change.square().flatten(1).sum(1)
+    return first * divergence(f, z) + second * change.square().flatten(1).sum(1, keepdim=True)
 
 
 def token_eulerian(
@@ -280,7 +280,7 @@ def token_eulerian(
         derivative: Mode of D_s.
 
     Returns:
-        Nats, (B,); for a conditional velocity the cross-entropy, which is not zero for the true map.
+        Nats, (B, 1); for a conditional velocity the cross-entropy, which is not zero for the true map.
 
     Raises:
         ValueError: The flow map predicts no classes.

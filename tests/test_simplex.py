@@ -93,7 +93,7 @@ def test_conditional_targets_have_the_marginal_mean():
     pair = Pair(x0, (x - (1 - s) * x0) / s, LAW.path, {})
     losses = simplex.token_eulerian(LAW, fm.velocity.conditional(LAW, pair), x, s, t, derivative=BY_DIFFERENCE)
     p = LAW.field(x[:1], s[:1], t[:1])
-    assert float((chances * losses).sum()) == pytest.approx(-float(torch.special.xlogy(p, p).sum()), abs=1e-5)
+    assert float((chances[:, None] * losses).sum()) == pytest.approx(-float(torch.special.xlogy(p, p).sum()), abs=1e-5)
 
 
 def test_losses_of_tokens_are_cross_entropies():
@@ -103,11 +103,11 @@ def test_losses_of_tokens_are_cross_entropies():
     pair = Pair(x0, eps, flow.path, {})
     x = flow.path.interpolate(x0, eps, s)
     found = simplex.token(flow, fm.velocity.conditional(flow, pair), x, s, s)
-    expected = torch.nn.functional.cross_entropy(flow.value(x, s, s).mT, x0.argmax(-1), reduction="none").sum(1)
+    expected = torch.nn.functional.cross_entropy(flow.value(x, s, s).mT, x0.argmax(-1), reduction="none").sum(1, keepdim=True)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(simplex.divergence(x0, flow.value(x, s, s)), expected)
     distilled = simplex.token_distilled(flow, LAW, x, s, s)
-    assert bool((distilled >= 0).all()) and distilled.shape == (8,)
+    assert bool((distilled >= 0).all()) and distilled.shape == (8, 1)
 
 
 @pytest.mark.parametrize("rule", [simplex.token_lagrangian, simplex.token_endpoint, simplex.token_eulerian])

@@ -16,6 +16,7 @@ from ..arguments import at_least, did_you_mean, expect_path, shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..likelihood import joint_map
+from ..links import softmax
 from ..method.method import Method
 from ..methods import Row
 from ..networks import MLP, DiT, UNet
@@ -164,8 +165,11 @@ def make_flow(
         flow = flow_for(data, classes=classes, **sizes)
     else:
         flow = FlowMap(make_network(network, data, classes, **sizes))
+    row = row_of(method)
+    if row.classes and not hasattr(flow.link, "logits"):
+        flow = FlowMap(flow.network, Endpoint(link=softmax), flow.path)
     made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data))
-    return for_row(made, row := row_of(method), rows_for(row, data))
+    return for_row(made, row, rows_for(row, data))
 
 
 def rows_for(row: Row, data: Data) -> Tensor | None:

@@ -22,7 +22,7 @@ from ..times import Times, clocked_by_classes, mixture, uniform_diagonal, unifor
 from ..velocity import VelocitySource, fixed, own
 from ..weight import Weight, by_interval, plain, summed
 from .parts import one_jump
-from .row import MARGINAL, SELF, TEACHER, landscape_row
+from .row import CLASSES, MARGINAL, SELF, TEACHER, landscape_row
 
 __all__ = ["cfm_csd", "cfm_ecld", "dfm_psd", "dfm_lsd", "dfm_esd", "flm", "fmlm"]
 
@@ -47,7 +47,7 @@ def with_token(share: float, times: Times, *terms: Term, name: str) -> Method:
     equation=f"E t^2 | V + (t - s) dV/dt - sg[V(F(x_s, s, t), t, t)] |^2  +  {DIAGONAL}",
     gradient="V and dV/dt, through the softmax",
     gradient_of=("value", "time"),
-    classes=True,
+    output=CLASSES,
 )
 def cfm_csd(
     *,
@@ -86,7 +86,7 @@ def cfm_csd(
     equation=f"E a KL(sg[p(F, t, t)] | p) + c | t (s - t)/s dp/dt |^2  +  {DIAGONAL}",
     gradient="p and dp/dt",
     gradient_of=("value", "time"),
-    classes=True,
+    output=CLASSES,
 )
 def cfm_ecld(
     *,
@@ -126,7 +126,7 @@ def cfm_ecld(
     paper="potaptchik2026discrete",
     equation=f"E KL(sg[((1 - g) t p(x_s, s, m) + g s p(F(x_s, s, m), m, t))/m] | p)  +  {DIAGONAL}",
     gradient="p",
-    classes=True,
+    output=CLASSES,
 )
 def dfm_psd(
     *,
@@ -172,7 +172,7 @@ def dfm_psd(
     paper="potaptchik2026discrete",
     equation=f"E KL(sg[p(F, t, t) + t (s - t)/s dp/dt] | p)  +  {DIAGONAL}",
     gradient="p",
-    classes=True,
+    output=CLASSES,
 )
 def dfm_lsd(
     *,
@@ -210,7 +210,7 @@ def dfm_lsd(
     paper="potaptchik2026discrete",
     equation=f"E KL(sg[softmax(log p(x_s, s, s) - log(t + s (s - t) D_s log p))] | p)  +  {DIAGONAL}",
     gradient="p",
-    classes=True,
+    output=CLASSES,
 )
 def dfm_esd(
     *,
@@ -253,7 +253,7 @@ def dfm_esd(
     gradient="p on the diagonal",
     gradient_of=("diagonal",),
     few_step=64,
-    classes=True,
+    output=CLASSES,
 )
 def flm(*, times: Times = clocked_by_classes(uniform_diagonal())) -> Method:
     """Flow Language Model: the denoiser by cross-entropy, at times at which tokens become known at an even rate.
@@ -278,7 +278,7 @@ def flm(*, times: Times = clocked_by_classes(uniform_diagonal())) -> Method:
     paper="lee2026flow",
     equation="E KL(sg[((1 - g) t p(x_s, s, m) + g s p(F(x_s, s, m), m, t))/m] | p)  +  E KL(f'(x_s, s) | p(x_s, s, s))",
     gradient="p",
-    classes=True,
+    output=CLASSES,
 )
 def fmlm(
     teacher: Any = None,
