@@ -166,6 +166,8 @@ def make_flow(
     else:
         flow = FlowMap(make_network(network, data, classes, **sizes))
     row = row_of(method)
+    if row.own_map:
+        raise ValueError(f"no recipe makes the map that {row.name} trains, {row.own_map}: pass it to fm.train")
     if row.classes and not hasattr(flow.link, "logits"):
         flow = FlowMap(flow.network, Endpoint(link=softmax), flow.path)
     made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data))

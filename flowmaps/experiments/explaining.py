@@ -13,7 +13,7 @@ from torch import Tensor
 from ..exact import Categorical, Gaussian
 from ..figures.anatomy import MOMENTS, Part, Stage, anatomy
 from ..flow_map import FlowMap
-from ..links import softmax
+from ..links import Hull
 from ..method.method import Method
 from ..methods import Row
 from ..methods.variants import Variant
@@ -119,7 +119,7 @@ def _plane() -> tuple[Any, FlowMap]:
 
 def _words() -> tuple[Any, FlowMap]:
     """A law of words, and a new map of it."""
-    return Categorical(WORDS), FlowMap(MLP((2, 3), width=16, depth=1), Endpoint(link=softmax))
+    return Categorical(WORDS), FlowMap(MLP((2, 3), width=16, depth=1), Endpoint(link=Hull(torch.eye(3))))
 
 
 def _companion(part: Any) -> str:

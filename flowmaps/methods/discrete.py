@@ -14,17 +14,19 @@ from ..simplex import (
     token,
     token_compositional,
     token_distilled,
+    token_embedded,
     token_endpoint,
     token_eulerian,
     token_lagrangian,
 )
 from ..times import Times, clocked_by_classes, mixture, uniform_diagonal, uniform_triangle
-from ..velocity import VelocitySource, fixed, own
+from ..times.grids import uniform_grid
+from ..velocity import LearnedClock, VelocitySource, fixed, own
 from ..weight import Weight, by_interval, plain, summed
 from .parts import one_jump
 from .row import CLASSES, MARGINAL, SELF, TEACHER, landscape_row
 
-__all__ = ["cfm_csd", "cfm_ecld", "dfm_psd", "dfm_lsd", "dfm_esd", "flm", "fmlm"]
+__all__ = ["cfm_csd", "cfm_ecld", "dfm_psd", "dfm_lsd", "dfm_esd", "flm", "fmlm", "cdcd"]
 
 PAIRS = mixture(1 / 32, one_jump, uniform_triangle())
 """Uniform pairs, and the jump from noise to data in one row of 32."""
@@ -312,3 +314,34 @@ def fmlm(
         ),
         name="fmlm",
     )  # fmt: skip
+
+
+@landscape_row(
+    rule="diffusion",
+    learning=MARGINAL,
+    notes="cross-entropy in a trained embedding, learned clock",
+    cost=3,
+    shared=3,
+    paper="dieleman2022continuous",
+    equation=DIAGONAL + ",  x_s = alpha x_0 E + sigma eps",
+    gradient="p on the diagonal, and E",
+    gradient_of=("diagonal",),
+    output=CLASSES,
+    few_step=64,
+    own_map="FlowMap(network, Endpoint(link=links.Hull(E, links.unit_rows)), path.VarianceExploding(300))",
+)
+def cdcd(*, times: Times | None = None) -> Method:
+    """Continuous diffusion for categorical data: the denoiser in a trained embedding.
+
+        E sum -x_0 log p(x_s, s, s),   x_s = alpha x_0 E + sigma eps,   s on a learned clock
+
+    The output is `fm.Endpoint(link=fm.links.Hull(E, fm.links.unit_rows))`, so that the field is p E, the paper's score
+    interpolation, and the path is `fm.path.VarianceExploding`. The data are one-hot rows (L, K), the states have shape
+    (L, d): sample from noise of this shape, and read tokens from the largest logit of `flow.value`. Scale the input of
+    the network by `fm.networks.GaussianInput`. Dieleman et al. 2022, arXiv 2211.15089.
+
+    Args:
+        times: Sampler of the diagonal. None: a `fm.velocity.LearnedClock` with narrow bins near the data.
+    """
+    times = LearnedClock(uniform_grid(100) ** 3) if times is None else times
+    return Method(Term(token_embedded, times=times, weight=plain, name="diffusion"), name="cdcd")
