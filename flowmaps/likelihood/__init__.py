@@ -35,7 +35,7 @@ hutchinson = Hutchinson
 
 __all__ = [
     "Bound", "Differences", "Divergence", "Estimator", "ExactTrace", "Gap", "Hutchinson", "Invertibility", "Joint",
-    "Jumps", "LogProb", "Ode", "TokenBound", "Weighted", "adaptive", "bits_per_dim", "bound",
-    "dequantised", "determinants", "differences", "euler", "exact", "gap", "grid", "head", "heun", "hutchinson", "importance",
+    "Jumps", "LogProb", "Ode", "TokenBound", "Weighted", "adaptive", "bits_per_dim", "bound", "dequantised",
+    "determinants", "differences", "euler", "exact", "gap", "grid", "head", "heun", "hutchinson", "importance",
     "invertibility", "joint", "joint_map", "jumps", "log_prob", "noised", "ode", "rk4", "sample", "tokens",
 ]  # fmt: skip
