@@ -19,6 +19,7 @@ from . import (
     networks,
     path,
     perceptual,
+    simplex,
     steps,
     students,
     times,
@@ -39,7 +40,7 @@ from .units import Units
 __all__ = [
     "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
-    "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
+    "consistency", "simplex", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",

@@ -167,8 +167,13 @@ def make_flow(
     else:
         usual = Endpoint(link=softmax) if data.kind == "tokens" else average_velocity
         flow = FlowMap(make_network(network, data, classes, **sizes), usual)
+    row = row_of(method)
+    if row.own_map:
+        raise ValueError(f"no recipe makes the map that {row.name} trains, {row.own_map}: pass it to fm.train")
+    if row.classes and not hasattr(flow.link, "logits"):
+        flow = FlowMap(flow.network, Endpoint(link=softmax), flow.path)
     made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data))
-    return for_row(made, row := row_of(method), rows_for(row, data))
+    return for_row(made, row, rows_for(row, data))
 
 
 def rows_for(row: Row, data: Data) -> Tensor | None:
