@@ -19,6 +19,7 @@ from . import (
     networks,
     path,
     perceptual,
+    simplex,
     steps,
     students,
     times,
@@ -39,11 +40,11 @@ from .units import Units
 __all__ = [
     "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
-    "consistency", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
+    "consistency", "simplex", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
-    "student", "students", "steering", "rewards", "look", "likelihood",
+    "student", "students", "steering", "rewards", "look", "likelihood", "discrete",
     "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
     "visualise",
 ]  # fmt: skip
@@ -51,6 +52,7 @@ __all__ = [
 # These need more than torch, or are wings of their own, so they are imported on first use: name -> module, attribute.
 _LAZY = {
     "data": ("data", None),
+    "discrete": ("discrete", None),
     "evaluate": ("evaluate", None),
     "experiments": ("experiments", None),
     "export": ("export", None),

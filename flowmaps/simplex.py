@@ -40,9 +40,9 @@ def cross_entropy(target: Tensor, z: Tensor) -> Tensor:
         z: Logits of the same shape.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
     """
-    return -(target * torch.log_softmax(z, -1)).flatten(1).sum(1)
+    return -(target * torch.log_softmax(z, -1)).flatten(1).sum(1, keepdim=True)
 
 
 def divergence(target: Tensor, z: Tensor) -> Tensor:
@@ -53,9 +53,9 @@ def divergence(target: Tensor, z: Tensor) -> Tensor:
         z: Logits of the same shape.
 
     Returns:
-        Nats, (B,): the cross-entropy less the entropy of q, which is 0 for one-hot q.
+        Nats, (B, 1): the cross-entropy less the entropy of q, which is 0 for one-hot q.
     """
-    return cross_entropy(target, z) + torch.special.xlogy(target, target).flatten(1).sum(1)
+    return cross_entropy(target, z) + torch.special.xlogy(target, target).flatten(1).sum(1, keepdim=True)
 
 
 def on_simplex(target: Tensor) -> Tensor:
@@ -97,13 +97,47 @@ def token(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         t: Not used.
 
     Returns:
-        Nats, (B,). The mean over the data is least for p = E[x_0 | x_s].
+        Nats, (B, 1). The mean over the data is least for p = E[x_0 | x_s].
 
     Raises:
         ValueError: The flow map predicts no classes, the data are no distributions, or the velocity has no pair.
     """
     z = _logits_of(flow)(x, s, s)
     return cross_entropy(classes_of(teacher), z)
+
+
+@on_the_diagonal
+def token_embedded(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """Cross-entropy of the data on the diagonal of embedded states:  -sum x_0 log p(x_s, s, s).
+
+    The link of the map is a `links.Hull` of an embedding E (K, d). The state is x_s = alpha x_0 E + sigma eps, with the
+    first d columns of the noise of the pair, and the gradient reaches E through it too.
+
+    Args:
+        flow: The flow map, of states (B, ..., d).
+        teacher: The conditional velocity, which has the pair of one-hot data and noise, (B, ..., K).
+        x: Not used: the state of the one-hot data.
+        s: Source time, (B, 1, ..., 1).
+        t: Not used.
+
+    Returns:
+        Nats, (B, 1).
+
+    Raises:
+        ValueError: The link has no embedding, or one of more dimensions than classes.
+    """
+    if not hasattr(flow.link, "embed"):
+        raise ValueError("this loss embeds the data: it needs the output fm.Endpoint(link=fm.links.Hull(embedding))")
+    x0 = classes_of(teacher)
+    embedded = flow.link.embed(x0)
+    size = embedded.shape[-1]
+    if size > x0.shape[-1]:
+        raise ValueError(
+            f"an embedding of {size} dimensions needs as many columns of noise, and data of {x0.shape[-1]} classes "
+            "have fewer: take at most one dimension for each class"
+        )
+    state = flow.path.interpolate(embedded, teacher.pair.eps[..., :size], s)
+    return cross_entropy(x0, _logits_of(flow)(state, s, s))
 
 
 def classes_of(teacher: Any) -> Tensor:
@@ -114,8 +148,23 @@ def classes_of(teacher: Any) -> Tensor:
     """
     if not is_conditional(teacher) or not hasattr(teacher, "pair"):
         raise ValueError("a cross-entropy with the data needs the pair of the batch: velocity=fm.velocity.conditional")
-    x0 = teacher.pair.x0
-    if is_readable(x0) and not (bool((x0 >= 0).all()) and bool(((x0.sum(-1) - 1).abs() < 1e-3).all())):
+    return classes_in(teacher.pair.x0)
+
+
+def classes_in(x0: Tensor) -> Tensor:
+    """Data that are distributions over classes, checked; values on a GPU are not read.
+
+    Args:
+        x0: Rows, (B, ..., K).
+
+    Returns:
+        The same rows.
+
+    Raises:
+        ValueError: A value is negative, or a sum is not 1.
+    """
+    readable = is_readable(x0) and x0.device.type == "cpu" and not torch.compiler.is_compiling()
+    if readable and not (bool((x0 >= 0).all()) and bool(((x0.sum(-1) - 1).abs() < 1e-3).all())):
         raise ValueError(
             "a cross-entropy needs data whose last dimension is a one-hot class or a distribution over classes, such "
             "as fm.data.tokens makes; these rows are not, and standardised rows are not either"
@@ -135,7 +184,7 @@ def token_distilled(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) ->
         t: Not used.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
     """
     return divergence(on_simplex(stop(field_of)(teacher, x, s, s)), _logits_of(flow)(x, s, s))
 
@@ -175,7 +224,7 @@ def token_compositional(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor
         g: Share of the second jump in the interval.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
 
     Raises:
         ValueError: The flow map predicts no classes, or the teacher is the conditional velocity.
@@ -212,7 +261,7 @@ def token_lagrangian(
         derivative: Mode of dp/dt.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
 
     Raises:
         ValueError: The flow map predicts no classes, or the teacher is the conditional velocity.
@@ -250,7 +299,7 @@ def token_endpoint(
         derivative: Mode of dp/dt, which carries gradient.
 
     Returns:
-        Nats, (B,).
+        Nats, (B, 1).
 
     Raises:
         ValueError: The flow map predicts no classes, or the teacher is the conditional velocity.
@@ -259,7 +308,7 @@ def token_endpoint(
     p, slope = _log_slope(z, dz)
     f = stop(field_of)(teacher, flow.path.jump(p.detach(), x, s, t), t, t)
     change = _lagrangian_factor(flow.path, s, t).to(p.dtype) * p * slope
-    return first * divergence(f, z) + second * change.square().flatten(1).sum(1)
+    return first * divergence(f, z) + second * change.square().flatten(1).sum(1, keepdim=True)
 
 
 def token_eulerian(
@@ -280,7 +329,7 @@ def token_eulerian(
         derivative: Mode of D_s.
 
     Returns:
-        Nats, (B,); for a conditional velocity the cross-entropy, which is not zero for the true map.
+        Nats, (B, 1); for a conditional velocity the cross-entropy, which is not zero for the true map.
 
     Raises:
         ValueError: The flow map predicts no classes.

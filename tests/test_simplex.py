@@ -51,7 +51,7 @@ def test_the_lagrangian_rule_of_velocities_is_zero_too():
 
 
 def test_wrong_variants_of_the_rules_are_not_zero(exact):
-    """Shares of the two jumps exchanged; the coefficient of dp/dt with the times exchanged; the slope of the other sign."""
+    """The shares of two jumps exchanged; a coefficient of dp/dt with exchanged times; the slope of the other sign."""
     law, x, s, t = exact
     p, z = law.field(x, s, t), law.value(x, s, t)
     first = law.field(x, s, (s + t) / 2)
@@ -59,7 +59,12 @@ def test_wrong_variants_of_the_rules_are_not_zero(exact):
     dp = BY_DIFFERENCE(law.field, (x, s, t), (0, 0, 1))[1]
     f = law.denoise(law.path.jump(p, x, s, t), t)
     factor = simplex._lagrangian_factor(law.path, s, t)
-    wrong = [torch.lerp(second, first, s / (s + t)), (first + second) / 2, f + factor * (s / t) ** 2 * dp, f - factor * dp]
+    wrong = [
+        torch.lerp(second, first, s / (s + t)),
+        (first + second) / 2,
+        f + factor * (s / t) ** 2 * dp,
+        f - factor * dp,
+    ]
     for target in wrong:
         assert float(simplex.divergence(simplex.on_simplex(target), z).max()) > 1e-3
 
@@ -93,7 +98,7 @@ def test_conditional_targets_have_the_marginal_mean():
     pair = Pair(x0, (x - (1 - s) * x0) / s, LAW.path, {})
     losses = simplex.token_eulerian(LAW, fm.velocity.conditional(LAW, pair), x, s, t, derivative=BY_DIFFERENCE)
     p = LAW.field(x[:1], s[:1], t[:1])
-    assert float((chances * losses).sum()) == pytest.approx(-float(torch.special.xlogy(p, p).sum()), abs=1e-5)
+    assert float((chances[:, None] * losses).sum()) == pytest.approx(-float(torch.special.xlogy(p, p).sum()), abs=1e-5)
 
 
 def test_losses_of_tokens_are_cross_entropies():
@@ -103,11 +108,13 @@ def test_losses_of_tokens_are_cross_entropies():
     pair = Pair(x0, eps, flow.path, {})
     x = flow.path.interpolate(x0, eps, s)
     found = simplex.token(flow, fm.velocity.conditional(flow, pair), x, s, s)
-    expected = torch.nn.functional.cross_entropy(flow.value(x, s, s).mT, x0.argmax(-1), reduction="none").sum(1)
+    expected = torch.nn.functional.cross_entropy(flow.value(x, s, s).mT, x0.argmax(-1), reduction="none").sum(
+        1, keepdim=True
+    )
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(simplex.divergence(x0, flow.value(x, s, s)), expected)
     distilled = simplex.token_distilled(flow, LAW, x, s, s)
-    assert bool((distilled >= 0).all()) and distilled.shape == (8,)
+    assert bool((distilled >= 0).all()) and distilled.shape == (8, 1)
 
 
 @pytest.mark.parametrize("rule", [simplex.token_lagrangian, simplex.token_endpoint, simplex.token_eulerian])

@@ -27,7 +27,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "own": {"justify": "right", **WHOLE},
     "reference": {},
 }
-OUTPUTS = {"average velocity": "V", "position": "F"}
+OUTPUTS = {"average velocity": "V", "position": "F", "class probabilities": "p"}
 NARROW = ("method", "own", "notes")
 """The columns of a terminal that is too narrow for all of them."""
 WIDE = 150
@@ -37,7 +37,8 @@ HINT = (
     f"All columns: a terminal of {WIDE} characters, a file, or --json. One method in full: flowmaps explain METHOD"
 )
 TITLE = (
-    "output: V average velocity, F position. Cost of a training step in forward passes of the network: in the post, "
+    "output: V average velocity, F position, p class probabilities. Cost of a training step in forward passes of the "
+    "network: in the post, "
     "counted with every term on the full batch, and counted with the method's own shares of the batch.\n"
     "One method in full: flowmaps explain METHOD"
 )

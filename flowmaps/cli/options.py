@@ -16,9 +16,9 @@ from .options_shared import Common, Keeping, Learning
 class Training(Learning):
     """Options that `train` and `compare` share."""
 
-    network: Literal["auto", "mlp", "dit", "unet"] = "auto"
+    network: Literal["auto", "mlp", "dit", "unet", "transformer"] = "auto"
     """Kind of network. auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at
-    most 1024 values, a U-Net for larger images."""
+    most 1024 values, a U-Net for larger images, a transformer for tokens."""
     width: int | None = None
     """Width of the network. None: the network's own default; for a U-Net that auto chooses, by images, device and
     length of training."""
@@ -26,7 +26,8 @@ class Training(Learning):
     """Blocks of the network (a U-Net: blocks per resolution). None: as for --width."""
     output: Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"] = "auto"
     """Prediction of the network. gaussian-skip: the average velocity minus the average velocity of a Gaussian fitted to
-    the data. auto: chosen by the recipe for the data, or the average velocity if --network is given."""
+    the data. auto: chosen by the recipe for the data, or if --network is given the average velocity, of tokens
+    probabilities."""
     batch_size: int | None = None  # type: ignore[assignment]
     """Rows of one training step, over all processes. None: 256, or fewer for large images on a CPU."""
     labels: bool = True
@@ -50,7 +51,8 @@ class Train(Keeping, Training):
 
     data: Annotated[Positional[str], arg(metavar="DATA")]
     """checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits, glyphs, photos, series; a folder of
-    images; a .npy, .npz, .safetensors, .csv or .tsv file; or hf:NAME for a Hugging Face data set."""
+    images; a .npy, .npz, .safetensors, .csv or .tsv file; text:PATH for a text file; or hf:NAME for a Hugging Face data
+    set."""
     recipe: str | None = None
     """Recipe for everything except the data; options that are given take precedence. `flowmaps plan` lists recipes."""
     reduced: bool = False

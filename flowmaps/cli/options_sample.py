@@ -21,6 +21,9 @@ class Steering:
     classifier: Path | None = None
     """File of the classifier for label:CLASS, such as classifier.safetensors of a run. None: the one of the run, which
     is trained on the labels of its data if it is missing."""
+    infill: str | None = None
+    """Complete a text: every _ is one free token, and the places after its end are free too. For runs on texts of
+    characters or bytes."""
     inpaint: tuple[Path, str] | None = None
     """MASK IMAGE. Fill in the part of the image where the mask is white. MASK is a black and white picture of the size
     of the data. IMAGE is a picture of that size, or held-out:K for the K-th held-out image of the data."""
@@ -49,6 +52,8 @@ class Sample(Steering, Common):
 
     Example: flowmaps sample runs/board --steps 1 -n 1000 -o samples.png
 
+    Example: flowmaps sample runs/bible --infill "the ____ of the lord" --steps 50
+
     Example: flowmaps sample runs/digits --inpaint mask.png held-out:3 --steps 50 -o filled.png
     """
 
@@ -61,8 +66,8 @@ class Sample(Steering, Common):
     """Number of samples. None: 64; of particles as many as there are."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """A picture (.png, .jpg, .webp), where latents are decoded by the VAE of their pipeline, an array of the samples
-    (.npy), or a table of text (.csv, .tsv) of points and vectors. None: samples.png, or for samples that cannot be
-    drawn samples.csv or samples.npy."""
+    (.npy), a table of text (.csv, .tsv) of points and vectors, or the texts of tokens (.txt), some of which are printed
+    too. None: samples.png, or for samples that cannot be drawn samples.txt, samples.csv or samples.npy."""
     step: Literal["auto", "jump", "euler", "heun", "ancestral", "restart"] = "auto"
     """Kind of step: a jump of the flow map, an Euler or Heun step of its velocity, or a random step. auto: jumps,
     restarts for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from torch import Tensor
+
 from ..experiments.checks import folder_of
-from ..experiments.sample_files import usual_file
+from ..experiments.sample_files import lines_of, usual_file
 from ..experiments.sampling import sample
 from ..runs.folder import read_config
 from .arguments import command_of, keywords
@@ -14,8 +16,10 @@ from .options_sample import Sample, Steering
 from .own_method import reward_named
 from .tables import say
 
-TARGETS = ("reward", "inpaint", "deblur", "downsample")
+TARGETS = ("reward", "infill", "inpaint", "deblur", "downsample")
 """Options that say where to steer."""
+PRINTED = 16
+"""Most texts that are printed."""
 
 
 def run_sample(options: Sample) -> None:
@@ -28,15 +32,23 @@ def run_sample(options: Sample) -> None:
     if not any(name in TARGETS for name in named):
         if named:
             raise ValueError(
-                f"`{named[0]}` is for steered samples: say where to steer by `reward`, `inpaint`, `deblur` or "
-                "`downsample`"
+                f"`{named[0]}` is for steered samples: say where to steer by `reward`, `infill`, `inpaint`, `deblur` "
+                "or `downsample`"
             )
         free = {name: given.pop(name) for name in ("steps", "n") if given[name] is None}
-        sample(**{name: value for name, value in given.items() if name not in free}, say=say)
+        x = sample(**{name: value for name, value in given.items() if name not in free}, say=say)
+        _print_texts(x, options)
         return
     from ..experiments.steered_sampling import steer
 
-    steer(**_steered(given, steering), command=command_of("sample", options), say=say)
+    _print_texts(steer(**_steered(given, steering), command=command_of("sample", options), say=say).x, options)
+
+
+def _print_texts(x: Tensor, options: Sample) -> None:
+    """Print some samples of a run on tokens as texts."""
+    config = read_config(folder_of(options.run))
+    if config["data"]["kind"] == "tokens":
+        print("\n".join(lines_of(x[:PRINTED], config)))
 
 
 def _steered(given: dict[str, Any], steering: dict[str, Any]) -> dict[str, Any]:

@@ -97,11 +97,28 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         print(known)
     if (lesson := words.unlearned(result)) is not None:
         print(f"{lesson} {words.ADVICE}")
+    if "token_entropy" in result["measures"]:
+        print_others(result)
     if "map_error" in result:
         anywhere, whole = (number(result[key]) for key in ("map_error", "map_error_one_jump"))
         print(f"error against the exact flow map: {anywhere} over the times it knows, {whole} from noise to data")
     if "guidance" in result:
         print_guidance(result["guidance"])
+
+
+def print_others(result: Mapping[str, Any]) -> None:
+    """Print the measures beside the main one, under the values of real data."""
+    titles = {key: title for key, title in result["measures"].items() if key != "distance"}
+    data = {"sampler": "real data", "steps": ""}
+    data |= {f"{key}{end}": result[f"{key}_floor{end}"] for key in titles for end in ("", "_stderr")}
+    rows = [
+        [str(row.get("run", row["sampler"])), str(row["steps"])]
+        + [number(row[name]) for key in titles for name in (key, f"{key}_stderr")]
+        for row in (data, *result["rows"])
+    ]
+    meanings = [f"{key.replace('_', ' ')}: {title}" for key, title in titles.items()]
+    columns = ["sampler", "steps", *(part for key in titles for part in (key.replace("_", " "), "+-"))]
+    print_table("\n".join(["", *meanings]), columns, rows)
 
 
 def print_guidance(found: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import MOST_CLASSES, between, checked, install, positive, within
-from ..exact import Exact, Gaussian, GaussianMixture
+from ..exact import Categorical, Exact, Gaussian, GaussianMixture
 from ..exact.base import floating
 from .core import Batch, Data, kind_of
 from .sources import Finite, Fresh, TensorRows
@@ -49,14 +49,15 @@ def exact(distribution: Exact, name: str) -> Data:
         name: Name in messages and tables.
 
     Returns:
-        A data set with a known density.
+        A data set with a known density, or of tokens with known probabilities for a `Categorical`.
     """
 
     def sample(n: int, rng: torch.Generator) -> Batch:
         return Batch(distribution.sample(n, generator=rng).to(torch.get_default_dtype()))
 
     shape = tuple(distribution.shape)
-    return Data(name, shape, Fresh(sample), kind_of(shape), exact=distribution, log_prob=distribution.log_prob)
+    kind = "tokens" if isinstance(distribution, Categorical) else kind_of(shape)
+    return Data(name, shape, Fresh(sample), kind, exact=distribution, log_prob=distribution.log_prob)
 
 
 def gaussian(

@@ -211,6 +211,8 @@ class Categorical(Exact):
         y = x.double()
         s, t = at_time(s, y), at_time(t, y)
         same = s == t
+        if bool(same.all()):
+            return self.denoise(x, s)
         gap = torch.where(same, torch.ones_like(t), t - s)
         V = (self.flow_map(y, s, t, tolerance=tolerance) - y) / gap
         return torch.where(same, self.denoise(y, s), self.path.field(V, y, s, t)).to(x.dtype)

@@ -16,11 +16,12 @@ from ..arguments import at_least, did_you_mean, expect_path, shown
 from ..data import Data
 from ..flow_map import FlowMap
 from ..likelihood import joint_map
+from ..links import softmax
 from ..method.method import Method
 from ..methods import Row
 from ..networks import MLP, DiT, UNet
 from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
-from ..recipes import flow_for
+from ..recipes import flow_for, texts
 from ..recipes.by_data import heads_for_width, levels_for, patch_for
 from ..recipes.rows import MethodLike, row_of, takes_teacher
 from ..runs.loading import load
@@ -28,7 +29,7 @@ from ..velocity.joint import joint_network
 
 SCALED_BY = 2000
 """Number of rows that set the scale of the head of a joint map."""
-NetworkName = Literal["auto", "mlp", "dit", "unet"]
+NetworkName = Literal["auto", "mlp", "dit", "unet", "transformer"]
 OutputName = Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"]
 ModelLike = str | PathLike[str] | FlowMap
 """A flow map, the folder of its run, or the file that `fm.save` wrote."""
@@ -140,7 +141,8 @@ def make_flow(
         network: Kind of network. "auto": `recipes.flow_for`.
         width: Width of the network. None: its default.
         depth: Blocks of the network (a U-Net: blocks per resolution). None: its default.
-        output: Prediction of the network. "auto": the recipe's, or the average velocity if `network` is given.
+        output: Prediction of the network. "auto": the recipe's, or if `network` is given the average velocity, of
+            tokens probabilities.
         labels: Whether the network takes the class labels of the data.
         seed: Seed of the weights.
 
@@ -163,9 +165,15 @@ def make_flow(
     if network == "auto":
         flow = flow_for(data, classes=classes, **sizes)
     else:
-        flow = FlowMap(make_network(network, data, classes, **sizes))
+        usual = Endpoint(link=softmax) if data.kind == "tokens" else average_velocity
+        flow = FlowMap(make_network(network, data, classes, **sizes), usual)
+    row = row_of(method)
+    if row.own_map:
+        raise ValueError(f"no recipe makes the map that {row.name} trains, {row.own_map}: pass it to fm.train")
+    if row.classes and not hasattr(flow.link, "logits"):
+        flow = FlowMap(flow.network, Endpoint(link=softmax), flow.path)
     made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data))
-    return for_row(made, row := row_of(method), rows_for(row, data))
+    return for_row(made, row, rows_for(row, data))
 
 
 def rows_for(row: Row, data: Data) -> Tensor | None:
@@ -192,10 +200,10 @@ def for_row(flow: FlowMap, row: Row, rows: Tensor | None = None) -> FlowMap:
 
 
 def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: Any) -> nn.Module:
-    """Make an MLP, a DiT or a U-Net with new weights; heads, patches and levels fit the width and the images.
+    """Make a network with new weights; heads, patches and levels fit the width and the images.
 
     Args:
-        kind: "mlp", "dit" or "unet".
+        kind: "mlp", "dit", "unet", or "transformer" for tokens.
         data: The data set, for the shape of a row.
         classes: Number of classes of the network. None: it takes no labels.
         **sizes: width and depth.
@@ -204,8 +212,12 @@ def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: An
         The network.
 
     Raises:
-        ValueError: The network is for rows (C, H, W) and the data have another shape.
+        ValueError: The network is for rows (C, H, W) or for tokens, and the data are others.
     """
+    if kind == "transformer":
+        if data.kind != "tokens":
+            raise ValueError(f"`network={kind}` is for tokens, and {data.name} holds {data.kind}")
+        return texts(data, classes=classes, **sizes).network
     if kind == "mlp":
         return MLP(data.shape, data_std=data.std, classes=classes, **sizes)
     if len(data.shape) != 3:

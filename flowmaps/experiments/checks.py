@@ -103,6 +103,22 @@ def check_by_name(**arguments: Any) -> None:
             raise TypeError(f"`{name}` must be values by name, such as {{'n': 100}}, got {shown(value)}")
 
 
+def refuse_tokens(config: Mapping[str, Any], what: str) -> None:
+    """Refuse a run on tokens.
+
+    Args:
+        config: The content of its config.json.
+        what: The subject and verb of the message, such as "a log-density is".
+
+    Raises:
+        ValueError: The rows are tokens.
+    """
+    if config["data"]["kind"] == "tokens":
+        raise ValueError(
+            f"{what} of images, points and vectors, and the rows of this run are tokens, {config['data']['name']}"
+        )
+
+
 def check_share(**arguments: Any) -> None:
     """Check optional shares: None, or a number in [0, 1]."""
     within(0, 1, **given(**arguments))

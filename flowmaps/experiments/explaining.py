@@ -10,19 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..exact import Gaussian
+from ..exact import Categorical, Gaussian
 from ..figures.anatomy import MOMENTS, Part, Stage, anatomy
 from ..flow_map import FlowMap
+from ..links import Hull
 from ..method.method import Method
 from ..methods import Row
 from ..methods.variants import Variant
 from ..networks import MLP
+from ..outputs import Endpoint
 from ..recipes.rows import MethodLike, row_of
 from ..velocity import Auxiliary, Averaged, Discriminator, Phased
 from ..weight import Learned
 from .build import check_method_arguments, for_row
 
 COVARIANCE = [[1.0, 0.6], [0.6, 0.5]]
+WORDS = [[0.3, 0.0, 0.1], [0.0, 0.3, 0.0], [0.0, 0.0, 0.3]]
+"""Chances of words of two letters, for methods of discrete data."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Explanation:
 def explain(method: MethodLike, *, method_args: Mapping[str, Any] | None = None) -> Explanation:
     """Take a method apart, as `flowmaps explain` does: times, weights and shares of its terms, its needs and its cost.
 
-    A Gaussian in the plane stands in for the data and the teacher.
+    A Gaussian in the plane stands in for the data and the teacher, or words of two letters for discrete data.
 
     Args:
         method: Name or function of a method, or its row.
@@ -101,10 +105,21 @@ def explain(method: MethodLike, *, method_args: Mapping[str, Any] | None = None)
     """
     row = row_of(method)
     check_method_arguments(row.build, method_args or {})
-    truth = Gaussian([0.5, -0.5], covariance=torch.tensor(COVARIANCE))
-    flow = for_row(FlowMap(MLP((2,), width=16, depth=1)), row, truth.sample(64).float())
+    truth, new = _words() if row.classes else _plane()
+    flow = for_row(new, row, truth.sample(64).float())
     made = row.build(**(method_args or {}), **({"teacher": truth} if row.needs_teacher else {}))
     return Explanation(row, made, anatomy(made, flow, truth.sample(64).float()))
+
+
+def _plane() -> tuple[Any, FlowMap]:
+    """A law in the plane, and a new map of it."""
+    truth = Gaussian([0.5, -0.5], covariance=torch.tensor(COVARIANCE))
+    return truth, FlowMap(MLP((2,), width=16, depth=1))
+
+
+def _words() -> tuple[Any, FlowMap]:
+    """A law of words, and a new map of it."""
+    return Categorical(WORDS), FlowMap(MLP((2, 3), width=16, depth=1), Endpoint(link=Hull(torch.eye(3))))
 
 
 def _companion(part: Any) -> str:

@@ -14,7 +14,7 @@ from ..export.folder import example, read_run
 from ..export.hub import check_name
 from ..flow_map import FlowMap
 from .build import opened
-from .checks import folder_of
+from .checks import folder_of, refuse_tokens
 from .trained_run import Say, silent
 
 
@@ -80,6 +80,8 @@ def export(
     expect_path("folder", folder)
     run = opened(run)
     known = read_run(run if isinstance(run, FlowMap) else folder_of(run), base, ema=ema)
+    if "data" in known.config:
+        refuse_tokens(known.config, "an export is")
     written = Exported((adapter if adapter_only else to_diffusers)(known, Path(folder)))
     load = "flowmaps.integrations.peft.load_adapter(student, {!r})"
     whole = "DiffusionPipeline.from_pretrained({!r}, trust_remote_code=True)"

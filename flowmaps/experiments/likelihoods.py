@@ -15,7 +15,7 @@ from ..flow_map import FlowMap
 from ..likelihood import Estimator
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
-from .checks import check_by_name, folder_of
+from .checks import check_by_name, folder_of, refuse_tokens
 from .guided_run import TimeInterval, condition_names, jumps_are_guided
 from .likelihood_estimate import Estimating, classes_for
 from .likelihood_estimators import Named, check_fits, estimators_of, matrix_values, notes_of, usual_for
@@ -106,6 +106,7 @@ def likelihood(
     where = device_of(default_device() if device is None else device)
     run = folder_of(run)
     config = read_config(run)
+    refuse_tokens(config, "a log-density is")
     estimators = estimators or estimators_of(usual_for(math.prod(config["data"]["shape"])))
     classes = classes_for(run, config, label, labels)
     loaded = load_with_step(run, ema=ema)

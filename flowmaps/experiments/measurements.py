@@ -146,6 +146,7 @@ def measurement_of(
     if about["kind"] != "images":
         got = "latents of a VAE" if has_latents(config) else f"{about['kind']} of shape {tuple(about['shape'])}"
         advice = ": in Python, fm.rewards.decoded measures decoded images" if has_latents(config) else ""
+        advice = ": `infill` fills gaps in texts" if about["kind"] == "tokens" else advice
         raise ValueError(f"`{name}` measures images, and samples of {run} are {got}{advice}")
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(f"`{name}` has two values, of the measurement and the image, got {pair!r}")

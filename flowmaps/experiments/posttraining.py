@@ -20,7 +20,7 @@ from ..runs.loading import load_with_step
 from ..steering.reward import Rewards
 from ..velocity.copies import copied
 from .build import for_row
-from .checks import check_by_name, check_settings_of_training, folder_of
+from .checks import check_by_name, check_settings_of_training, folder_of, refuse_tokens
 from .guided_run import condition_names, is_conditioned
 from .posttraining_methods import Made, Task, maker
 from .reward_change import RewardChange, reward_change, rewarded_samples
@@ -161,6 +161,7 @@ def check_run(run: Path, flow: FlowMap, config: Mapping[str, Any], rows: Data) -
     Raises:
         ValueError: Rows have another shape or no labels, or the network takes a text or a scale of guidance.
     """
+    refuse_tokens(config, "post-training is here")
     shape = tuple(config["data"]["shape"])
     if tuple(rows.shape) != shape:
         raise ValueError(f"{run} takes rows of shape {shape}, and {rows.name} has {tuple(rows.shape)}")

@@ -15,6 +15,7 @@ from ..data.load import load_again
 from ..data.standardise import with_units
 from ..flow_map import FlowMap
 from ..runs.folder import read_config
+from ..runs.loading import read_vocabulary
 from .build import is_path
 from .trained_run import units_of_model
 
@@ -65,6 +66,7 @@ def with_classes_of(run: str | Path, data: Data) -> Data:
     """
     config = read_config(run)
     about = config["data"]
+    _check_vocabulary(Path(run), config, data)
     if not config["training"]["labels"] or data.classes is None:
         return data
     names = _class_names(run, about) if data.class_names is not None else ()
@@ -72,6 +74,16 @@ def with_classes_of(run: str | Path, data: Data) -> Data:
         return data
     advice = "rename the classes of the data, or give rows with the run's own labels as (tensor, labels)"
     return Numbering(str(run), about["classes"], dict(enumerate(names or ())), advice=advice).fit(data)
+
+
+def _check_vocabulary(run: Path, config: Mapping[str, Any], data: Data) -> None:
+    """Raise ValueError if tokens of the data mean other texts than in a run."""
+    known = read_vocabulary(config, run / "config.json")
+    if known is not None and data.vocabulary is not None and known != data.vocabulary:
+        raise ValueError(
+            f"the tokens of {data.name} are other ones than those of {run}: load the data with the vocabulary of the "
+            "run, fm.data.text(path, length, vocabulary=...)"
+        )
 
 
 def with_classes_of_all(models: Iterable[Any], data: Data) -> Data:

@@ -1,4 +1,4 @@
-"""The file of samples: a picture, an array or a table of text."""
+"""The file of samples: a picture, an array, a table of text, or texts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from ..data import tokens_of
 from ..figures.pictures import check_mosaic
-from ..files import replacing
+from ..figures.words import visible
+from ..files import replacing, write_text
+from ..runs.loading import read_vocabulary
 from .text_conditioning import decoded, has_pipeline
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """Suffixes of pictures."""
 TABLES = (".csv", ".tsv")
 """Suffixes of tables of text."""
+TEXTS = ".txt"
+"""Suffix of texts, one to a line."""
 
 
 def usual_file(config: Mapping[str, Any]) -> Path:
-    """The file for samples of a run: a picture if they can be drawn, else a table of vectors, else an array."""
+    """The file for samples of a run: texts of tokens, a picture, a table of vectors, or else an array."""
     data = config["data"]
+    if data["kind"] == "tokens":
+        return Path("samples.txt")
     if data["kind"] != "vectors" or has_pipeline(config):
         return Path("samples.png")
     return Path("samples.csv" if len(data["shape"]) == 1 else "samples.npy")
@@ -29,10 +36,8 @@ def usual_file(config: Mapping[str, Any]) -> Path:
 
 def check_suffix(out: Path) -> None:
     """Refuse a file of another type, before any work is done."""
-    if out.suffix.lower() not in (*PICTURES, ".npy", *TABLES):
-        raise ValueError(
-            f"samples are written as {', '.join((*PICTURES, '.npy', TABLES[0]))} or {TABLES[1]}, got {out}"
-        )
+    if out.suffix.lower() not in (*PICTURES, ".npy", *TABLES, TEXTS):
+        raise ValueError(f"samples are written as {', '.join((*PICTURES, '.npy', *TABLES))} or {TEXTS}, got {out}")
 
 
 def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
@@ -47,6 +52,11 @@ def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
         ValueError: The picture would be too large, the samples cannot be drawn, or are no rows of a table.
     """
     data, suffix = config["data"], out.suffix.lower()
+    if (suffix == TEXTS) != (data["kind"] == "tokens") and suffix != ".npy":
+        wanted = "to a .txt or a .npy file" if data["kind"] == "tokens" else "to a file of another type"
+        raise ValueError(
+            f"samples of this run are {data['kind']}, and cannot be written as {suffix}: write them {wanted}"
+        )
     if suffix in PICTURES and data["kind"] == "images":
         check_mosaic(n, *data["shape"][1:])
     if suffix in PICTURES and data["kind"] == "vectors" and not has_pipeline(config):
@@ -61,7 +71,7 @@ def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
 
 
 def write(out: Path, x: Tensor, config: Mapping[str, Any], labels: Tensor | None = None) -> None:
-    """Write samples as an array, as a table, or as a picture of images or points.
+    """Write samples as an array, as a table, as texts, or as a picture of images or points.
 
     Args:
         out: The file; its suffix chooses the type.
@@ -70,6 +80,9 @@ def write(out: Path, x: Tensor, config: Mapping[str, Any], labels: Tensor | None
         labels: Class of each sample, the last column of a table.
     """
     kind, suffix = config["data"]["kind"], out.suffix.lower()
+    if suffix == TEXTS:
+        write_text(out, "".join(f"{line}\n" for line in lines_of(x, config)))
+        return
     if suffix in TABLES:
         _write_table(out, x, config["data"], labels)
         return
@@ -88,6 +101,22 @@ def write(out: Path, x: Tensor, config: Mapping[str, Any], labels: Tensor | None
         figures.grid((x + 1) / 2, out)
     else:
         figures.points(x, out)
+
+
+def lines_of(x: Tensor, config: Mapping[str, Any]) -> list[str]:
+    """Samples of tokens as lines of text.
+
+    Args:
+        x: The samples, (N, L, K).
+        config: The content of config.json of their run.
+
+    Returns:
+        One line for each: its text by the vocabulary of the run, with visible line feeds, or the numbers of its tokens.
+    """
+    vocabulary = read_vocabulary(config, Path("config.json"))
+    if vocabulary is None:
+        return [" ".join(map(str, row)) for row in tokens_of(x).tolist()]
+    return [visible(text) for text in vocabulary.decode(x)]
 
 
 def _write_table(out: Path, x: Tensor, data: Mapping[str, Any], labels: Tensor | None) -> None:

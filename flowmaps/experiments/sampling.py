@@ -60,7 +60,8 @@ def sample(
         steps: Steps from noise to data.
         n: Number of samples.
         out: File for the samples: a picture (.png, .jpg, .webp), where latents are decoded by the VAE of their
-            pipeline, an array (.npy), or a table of text (.csv, .tsv) of points and vectors. None: no file.
+            pipeline, an array (.npy), a table of text (.csv, .tsv) of points and vectors, or the texts of tokens
+            (.txt). None: no file.
         step: "jump", "euler", "heun", "ancestral", "restart" or a function of `flowmaps.steps`. "auto": jumps, restarts
             for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity.
         label: Class to draw. None: the classes take turns.
@@ -74,7 +75,8 @@ def sample(
         say: Receives a line when the file is written, and before more than 1 GB of memory is taken.
 
     Returns:
-        The samples (n, ...) on the CPU, in the units of the data; latents stay latents.
+        The samples (n, ...) on the CPU, in the units of the data; latents stay latents, and rows of tokens are
+        probabilities (n, L, K), which the vocabulary of the data decodes.
 
     Raises:
         FileNotFoundError: The run does not exist.

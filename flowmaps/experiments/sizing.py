@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Data
-from ..recipes.sizes import Sizes, are_large, sizes_for
+from ..recipes.sizes import Sizes, are_large, sizes_for, token_rows
 from ..runs.folder import read_config
 from .trained_run import Say, device, settings_of_training
 
@@ -29,7 +29,7 @@ def sized(
     """Choose the sizes that are not given.
 
     A U-Net that the recipe for the data chooses gets sizes for the device and the length of training; a line says
-    them. Anything else has the usual ones.
+    them. A step on tokens has rows for the device. Anything else has the usual ones.
 
     Args:
         data: The data set.
@@ -55,6 +55,8 @@ def sized(
             if any(found[name] is None and chosen[name] != usual[name] for name in NAMES):
                 say(_said(data, where, chosen))
                 found = chosen
+    if found["batch_size"] is None and data.kind == "tokens":
+        found["batch_size"] = (before or {}).get("batch_size") or token_rows(data, device(where))
     if found["batch_size"] is None:
         found["batch_size"] = settings_of_training()["batch_size"]
     return found

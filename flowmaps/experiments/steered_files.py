@@ -55,7 +55,7 @@ def keep(run: Path, result: Steered, config: Mapping[str, Any], command: str | N
         "particles": result.particles, "target": result.target, "numbers": dict(result.numbers), "command": command,
     }  # fmt: skip
     kind = config["data"]["kind"]
-    drawn = kind != "vectors" or has_latents(config)
+    drawn = kind in ("images", "points") or has_latents(config)
     try:
         with lock(run, "keeping steered samples", STEERED, RECORD, PICTURE):
             if kind == "images":

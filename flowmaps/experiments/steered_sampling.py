@@ -25,6 +25,7 @@ from ..steering.reward import Rewards
 from .checks import folder_of
 from .forecast import in_words
 from .guided_run import TimeInterval, null_class
+from .infilling import held_of
 from .measurements import Measurement, measurement_of
 from .rewards_from_text import reward_of
 from .run_data import given_data, run_data
@@ -49,6 +50,7 @@ def steer(
     run: str | PathLike[str],
     *,
     reward: str | Rewards | None = None,
+    infill: str | None = None,
     inpaint: tuple[Any, Any] | None = None,
     deblur: tuple[float, Any] | None = None,
     downsample: tuple[int, Any] | None = None,
@@ -72,13 +74,15 @@ def steer(
 ) -> Steered:
     """Draw samples from a trained run that a reward or a measurement steers, as `flowmaps sample --reward` does.
 
-    One of `reward`, `inpaint`, `deblur` and `downsample` is given. An image is a file, a tensor (C, H, W) in [-1, 1],
-    or "held-out:K", the K-th held-out image of the data, which is measured with noise. The last result is kept in the
-    run folder, as steered.json and steered.png, and shown by `report`.
+    One of `reward`, `infill`, `inpaint`, `deblur` and `downsample` is given. An image is a file, a tensor (C, H, W) in
+    [-1, 1], or "held-out:K", the K-th held-out image of the data, which is measured with noise. The last result is kept
+    in the run folder, as steered.json and steered.png, and shown by `report`.
 
     Args:
         run: The run folder.
         reward: "label:7" or "label:NAME", the log-probability of a class; or a function of data (B, ...) to (B,).
+        infill: Text in which every "_" is a free token, as are the places after its end, for runs on texts of
+            characters or bytes. The given tokens stand in their places in all samples.
         inpaint: Mask and image; a mask is a picture that is white, or a tensor (H, W) that is 1, where the image is
             filled in.
         deblur: Standard deviation of the blur in pixels, and the blurred image.
@@ -111,7 +115,7 @@ def steer(
         TypeError: An argument is of another type.
         ValueError: An argument does not fit the run or the others, or a combination would be wrong.
     """
-    wanted = given(reward=reward, inpaint=inpaint, deblur=deblur, downsample=downsample)
+    wanted = given(reward=reward, infill=infill, inpaint=inpaint, deblur=deblur, downsample=downsample)
     _check(wanted, classifier, noise, out, prompt)
     check_name(method)
     at_least(1, **given(steps=steps, n=n))
@@ -126,9 +130,12 @@ def steer(
     loaded = load_with_step(run, ema=ema)
     flow = loaded.flow.to(where).requires_grad_(False)
     measurement: Measurement | None = None
-    if reward is None:
+    held = None if infill is None else held_of(infill, config)
+    if held is not None:
+        target: Rewards = held
+    elif reward is None:
         measurement = measurement_of(run, config, source, wanted, noise, seed, say)
-        target: Rewards = measurement.likelihood
+        target = measurement.likelihood
     else:
         own = None if data is None else source()
         target = reward_of(reward, run, classifier=classifier, data=own, device=where, say=say)
@@ -148,8 +155,9 @@ def steer(
         condition, joint, seed, _forecast(say),
     )  # fmt: skip
     x, mean, std, numbers = summary(way.draw(task), target, measurement, count, seed)
+    x = x if held is None else held.completed(x)
     words = f"reward {reward if isinstance(reward, str) else getattr(reward, '__name__', type(reward).__name__)}"
-    words = words if measurement is None else measurement.what
+    words = f"infilling {infill!r}" if infill is not None else words if measurement is None else measurement.what
     result = Steered(x, mean, std, numbers, measurement, words, name, task.steps, rivals, loaded.step)
     if out is not None:
         write_steered(Path(out), result, config)
@@ -166,10 +174,10 @@ def _check(wanted: Mapping[str, Any], classifier: Any, noise: Any, out: Any, pro
     """Check which arguments are given, before any work is done."""
     if len(wanted) != 1:
         got = f"got {' and '.join(f'`{name}`' for name in wanted)}" if wanted else "got none"
-        raise ValueError(f"steering needs one of `reward`, `inpaint`, `deblur` and `downsample`, {got}")
+        raise ValueError(f"steering needs one of `reward`, `infill`, `inpaint`, `deblur` and `downsample`, {got}")
     if classifier is not None and "reward" not in wanted:
         raise ValueError("`classifier` is for the reward of a class: it needs `reward`, such as label:7")
-    if noise is not None and "reward" in wanted:
+    if noise is not None and wanted.keys() & {"reward", "infill"}:
         raise ValueError("`noise` is the noise of a measurement, and a reward has none: scale the reward instead")
     if prompt is not None and not isinstance(prompt, str):
         raise TypeError(f"steered samples have one `prompt`, a text, got {shown(prompt)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..arguments import at_least, given, truth
 from ..data import Data
 from ..recipes import method_for, method_name
+from ..recipes.by_data import rate_for
 from ..recipes.rows import MethodLike, row_of
 from ..training.schedule import WarmUpStableDecay
 from .build import ModelLike, NetworkName, OutputName, make_method, opened
@@ -86,11 +87,11 @@ def train(
         method_args: Keyword arguments of the method's function.
         steps: Training steps. None: the steps of the recipe or 5000, unless `seconds` is given.
         seconds: Training time, instead of `steps`. Such a run does not give the same numbers twice.
-        network: "mlp", "dit" or "unet". "auto": the recipe for the data, `recipes.flow_for`.
+        network: "mlp", "dit", "unet", or "transformer" for tokens. "auto": the recipe for the data, `recipes.flow_for`.
         width: Width of the network. None: its default.
         depth: Blocks of the network (a U-Net: blocks per resolution). None: its default.
         batch_size: Rows of a step. None: 256. For large images on a CPU, `recipes.sizes_for` chooses it together with
-            width and depth, if these are not given.
+            width and depth, if these are not given. Of tokens on a CPU, as many rows as have 2048 tokens.
         output: Prediction of the network: "average-velocity", "endpoint", "position" or "gaussian-skip". "auto": chosen
             by the recipe for the data, or the average velocity if `network` is given.
         labels: Whether the network takes the class labels of the data.
@@ -161,7 +162,9 @@ def train(
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
     notes = notes_of(recipe=recipe, **origins) | guide.notes() | dict(settings.pop("notes", {}))
-    usual = {"schedule": WarmUpStableDecay()} if method is None else {}
+    usual: dict[str, Any] = {"schedule": WarmUpStableDecay()} if method is None else {}
+    if found is None and start is None and (rate := rate_for(flow)) is not None:
+        usual["lr"] = rate
     settings = (usual if found is None else found.settings()) | settings
     settings |= length_of(steps, seconds, STEPS if found is None else found.steps)
     settings |= {} if batch_size is None else {"batch_size": batch_size}

@@ -64,6 +64,56 @@ def loss_curves(
     return made
 
 
+def measure_curves(
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    floor: float | None = None,
+    path: str | Path | None = None,
+    *,
+    name: str = "distance",
+    size: tuple[float, float] = (7, 3.6),
+    theme: Theme = light,
+) -> Figure:
+    """Draw a measure of an evaluation over the number of steps, one curve for each sampler, with standard errors.
+
+    Args:
+        rows: Rows of an evaluation ("sampler", "steps", the measure and its standard error).
+        key: Key of the measure, such as "distance".
+        floor: Its value for data, a dotted line. None: no line.
+        path: The file to save; its suffix chooses the format. None: not saved.
+        name: Name of the measure.
+        size: Width and height in inches.
+        theme: The colours.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    if not rows:
+        raise ValueError("curves of a measure need at least one row of an evaluation, got none")
+    error = "stderr" if key == "distance" else f"{key}_stderr"
+    names = {"jump": "jumps", "euler": "ODE steps", "restart": "restarted jumps"}
+    with figure(theme, *size, path) as (made, axis):
+        samplers = list(dict.fromkeys(row["sampler"] for row in rows))
+        for sampler, colour in zip(samplers, theme.series * len(samplers), strict=False):
+            known = [row for row in rows if row["sampler"] == sampler and row[key] is not None]
+            steps, values = ([row[one] for row in known] for one in ("steps", key))
+            errors = [row.get(error) or 0.0 for row in known]
+            axis.errorbar(steps, values, errors, color=colour, marker="o", label=names.get(sampler, sampler))
+        if floor is not None:
+            axis.axhline(floor, color=theme.series[-1], linestyle=":", label="real data")
+        axis.set_xscale("log")
+        counts = sorted({row["steps"] for row in rows})
+        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.xaxis.set_minor_formatter(_nothing)
+        axis.set(xlabel="steps", ylabel=name)
+        axis.grid(axis="y")
+        axis.legend(loc="best")
+    return made
+
+
 Curve = tuple[list[int], list[float]]
 
 

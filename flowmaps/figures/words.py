@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 EvaluationRow = Mapping[str, Any]
 
-NOUNS = {"images": "images", "points": "points", "vectors": "samples"}
+NOUNS = {"images": "images", "points": "points", "tokens": "texts", "vectors": "samples"}
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 NEAR_SHARE, NOISE_SHARE = 0.1, 0.8
 """Shares of the excess of noise over the floor: near real data up to the first, noise from the second."""
@@ -27,6 +27,14 @@ def name(row: EvaluationRow) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: "1 jump", "2 jumps"."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def visible(text: str) -> str:
+    """A text in one line: line feeds become a sign, and other characters that cannot be printed their escapes."""
+    return "".join(
+        "⏎" if symbol == "\n" else symbol if symbol.isprintable() else symbol.encode("unicode_escape").decode()
+        for symbol in text
+    )
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

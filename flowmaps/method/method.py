@@ -130,7 +130,9 @@ class Method(nn.Module):
             if rows.every == 1:
                 refuse_unreduced(flow, self)
             pairs = self.draw(flow, x0, condition, noise=noise, times=times, progress=progress, rows=rows)
-            return self.measure(flow, pairs, progress)
+            loss = self.measure(flow, pairs, progress)
+            self.observe(loss, progress)
+            return loss
 
     def writing_once(
         self,
@@ -220,6 +222,18 @@ class Method(nn.Module):
             for part in self.parts:
                 if isinstance(part, Companion):
                     part.follow(flow, progress, moved)
+
+    def observe(self, loss: Loss, progress: float = 0.0) -> None:
+        """Show the losses of a step to the companions, such as a learned clock. `loss` and `train` call it.
+
+        Args:
+            loss: The loss of the step, of all parts of the batch on this process.
+            progress: Share of training that is done, in [0, 1].
+        """
+        for term in self.now(progress):
+            for part in term.parts:
+                if isinstance(part, Companion) and term.name in loss.terms:
+                    part.observe(loss.terms[term.name])
 
     def begin(self, flow: FlowMap) -> None:
         """Reset the companions before the first step of a run."""

@@ -132,9 +132,10 @@ class Term:
 
     @property
     def parts(self) -> list[nn.Module]:
-        """The velocity sources and loss weights that are modules."""
+        """The velocity sources, samplers of times and loss weights that are modules."""
         weights = self.weight.values() if isinstance(self.weight, Mapping) else [self.weight]
-        return [part for part in (self.velocity, *self.sources.values(), *weights) if isinstance(part, nn.Module)]
+        parts = (self.velocity, *self.sources.values(), self.times, *weights)
+        return [part for part in parts if isinstance(part, nn.Module)]
 
     def draw(self, pair: Pair, progress: float = 0.0, times: tuple[Tensor, Tensor] | None = None) -> Pair:
         """Add everything random of this term to a pair: times and the random numbers of the rule.

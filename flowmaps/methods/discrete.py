@@ -14,17 +14,19 @@ from ..simplex import (
     token,
     token_compositional,
     token_distilled,
+    token_embedded,
     token_endpoint,
     token_eulerian,
     token_lagrangian,
 )
 from ..times import Times, clocked_by_classes, mixture, uniform_diagonal, uniform_triangle
-from ..velocity import VelocitySource, fixed, own
+from ..times.grids import uniform_grid
+from ..velocity import LearnedClock, VelocitySource, fixed, own
 from ..weight import Weight, by_interval, plain, summed
 from .parts import one_jump
-from .row import MARGINAL, SELF, TEACHER, landscape_row
+from .row import CLASSES, MARGINAL, SELF, TEACHER, landscape_row
 
-__all__ = ["cfm_csd", "cfm_ecld", "dfm_psd", "dfm_lsd", "dfm_esd", "flm", "fmlm"]
+__all__ = ["cfm_csd", "cfm_ecld", "dfm_psd", "dfm_lsd", "dfm_esd", "flm", "fmlm", "cdcd"]
 
 PAIRS = mixture(1 / 32, one_jump, uniform_triangle())
 """Uniform pairs, and the jump from noise to data in one row of 32."""
@@ -47,7 +49,7 @@ def with_token(share: float, times: Times, *terms: Term, name: str) -> Method:
     equation=f"E t^2 | V + (t - s) dV/dt - sg[V(F(x_s, s, t), t, t)] |^2  +  {DIAGONAL}",
     gradient="V and dV/dt, through the softmax",
     gradient_of=("value", "time"),
-    classes=True,
+    output=CLASSES,
 )
 def cfm_csd(
     *,
@@ -86,7 +88,7 @@ def cfm_csd(
     equation=f"E a KL(sg[p(F, t, t)] | p) + c | t (s - t)/s dp/dt |^2  +  {DIAGONAL}",
     gradient="p and dp/dt",
     gradient_of=("value", "time"),
-    classes=True,
+    output=CLASSES,
 )
 def cfm_ecld(
     *,
@@ -126,7 +128,7 @@ def cfm_ecld(
     paper="potaptchik2026discrete",
     equation=f"E KL(sg[((1 - g) t p(x_s, s, m) + g s p(F(x_s, s, m), m, t))/m] | p)  +  {DIAGONAL}",
     gradient="p",
-    classes=True,
+    output=CLASSES,
 )
 def dfm_psd(
     *,
@@ -172,7 +174,7 @@ def dfm_psd(
     paper="potaptchik2026discrete",
     equation=f"E KL(sg[p(F, t, t) + t (s - t)/s dp/dt] | p)  +  {DIAGONAL}",
     gradient="p",
-    classes=True,
+    output=CLASSES,
 )
 def dfm_lsd(
     *,
@@ -210,7 +212,7 @@ def dfm_lsd(
     paper="potaptchik2026discrete",
     equation=f"E KL(sg[softmax(log p(x_s, s, s) - log(t + s (s - t) D_s log p))] | p)  +  {DIAGONAL}",
     gradient="p",
-    classes=True,
+    output=CLASSES,
 )
 def dfm_esd(
     *,
@@ -253,7 +255,7 @@ def dfm_esd(
     gradient="p on the diagonal",
     gradient_of=("diagonal",),
     few_step=64,
-    classes=True,
+    output=CLASSES,
 )
 def flm(*, times: Times = clocked_by_classes(uniform_diagonal())) -> Method:
     """Flow Language Model: the denoiser by cross-entropy, at times at which tokens become known at an even rate.
@@ -278,7 +280,7 @@ def flm(*, times: Times = clocked_by_classes(uniform_diagonal())) -> Method:
     paper="lee2026flow",
     equation="E KL(sg[((1 - g) t p(x_s, s, m) + g s p(F(x_s, s, m), m, t))/m] | p)  +  E KL(f'(x_s, s) | p(x_s, s, s))",
     gradient="p",
-    classes=True,
+    output=CLASSES,
 )
 def fmlm(
     teacher: Any = None,
@@ -312,3 +314,34 @@ def fmlm(
         ),
         name="fmlm",
     )  # fmt: skip
+
+
+@landscape_row(
+    rule="diffusion",
+    learning=MARGINAL,
+    notes="cross-entropy in a trained embedding, learned clock",
+    cost=3,
+    shared=3,
+    paper="dieleman2022continuous",
+    equation=DIAGONAL + ",  x_s = alpha x_0 E + sigma eps",
+    gradient="p on the diagonal, and E",
+    gradient_of=("diagonal",),
+    output=CLASSES,
+    few_step=64,
+    own_map="FlowMap(network, Endpoint(link=links.Hull(E, links.unit_rows)), path.VarianceExploding(300))",
+)
+def cdcd(*, times: Times | None = None) -> Method:
+    """Continuous diffusion for categorical data: the denoiser in a trained embedding.
+
+        E sum -x_0 log p(x_s, s, s),   x_s = alpha x_0 E + sigma eps,   s on a learned clock
+
+    The output is `fm.Endpoint(link=fm.links.Hull(E, fm.links.unit_rows))`, so that the field is p E, the paper's score
+    interpolation, and the path is `fm.path.VarianceExploding`. The data are one-hot rows (L, K), the states have shape
+    (L, d): sample from noise of this shape, and read tokens from the largest logit of `flow.value`. Scale the input of
+    the network by `fm.networks.GaussianInput`. Dieleman et al. 2022, arXiv 2211.15089.
+
+    Args:
+        times: Sampler of the diagonal. None: a `fm.velocity.LearnedClock` with narrow bins near the data.
+    """
+    times = LearnedClock(uniform_grid(100) ** 3) if times is None else times
+    return Method(Term(token_embedded, times=times, weight=plain, name="diffusion"), name="cdcd")

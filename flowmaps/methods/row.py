@@ -10,12 +10,12 @@ from ..arguments import checked
 from ..method.method import Method
 from .papers import Paper, cite
 
-AVERAGE_VELOCITY, POSITION = "average velocity", "position"
+AVERAGE_VELOCITY, POSITION, CLASSES = "average velocity", "position", "class probabilities"
 SELF, MARGINAL, TEACHER = "self-distillation", "marginal from conditional", "distillation"
 PARTS = ("value", "time", "space", "diagonal", "teacher")
 """Parts of a formula that may carry gradient: V(x_s, s, t), its slopes in time and in space, other values of V, and the
 input of the teacher."""
-HIDDEN = ("build", "paper", "after", "head", "classes")
+HIDDEN = ("build", "paper", "after", "head", "own_map")
 """Fields of a row that `as_dict` leaves out."""
 
 Build = TypeVar("Build", bound=Callable[..., Method])
@@ -50,8 +50,8 @@ class Row:
         data_free: Whether it trains without data.
         coupled: Whether it trains on couplings made by a teacher (`data.reflow`).
         head: Whether the network needs a head for the mean divergence, as joint maps do.
-        classes: Whether the network predicts logits of classes, so that its output needs a softmax.
         after: Name of the row before it in the post's order; "": its place in its file.
+        own_map: The flow map that the method needs and that no recipe makes, in words; "": a recipe makes it.
     """
 
     name: str
@@ -73,13 +73,18 @@ class Row:
     data_free: bool = False
     coupled: bool = False
     head: bool = False
-    classes: bool = False
     after: str = ""
+    own_map: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a part in `gradient_of` that is not one of `PARTS`."""
         if unknown := set(self.gradient_of) - set(PARTS):
             raise ValueError(f"{self.name}: gradient_of names {sorted(unknown)}, known parts are {', '.join(PARTS)}")
+
+    @property
+    def classes(self) -> bool:
+        """Whether the network predicts logits of classes, so that its output needs a softmax."""
+        return self.output == CLASSES
 
     @property
     def reference(self) -> str:

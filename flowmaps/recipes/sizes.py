@@ -53,6 +53,27 @@ LADDER = (
 """Sizes from the largest to the smallest."""
 
 
+TOKENS = 2048
+"""Number of tokens in a training step on a CPU."""
+LEAST_ROWS, MOST_ROWS = 16, 256
+"""Bounds of the rows of a training step on tokens."""
+
+
+def token_rows(data: Data, device: str = "cpu") -> int:
+    """Rows of a training step on tokens: about 2048 tokens on a CPU, 256 rows on other devices.
+
+    Args:
+        data: The data set, of kind "tokens".
+        device: Kind of the device.
+
+    Returns:
+        The number.
+    """
+    if not device.startswith("cpu"):
+        return MOST_ROWS
+    return max(LEAST_ROWS, min(MOST_ROWS, TOKENS // data.shape[0]))
+
+
 def are_large(data: Data) -> bool:
     """Whether these are images that get a U-Net."""
     return data.kind == "images" and math.prod(data.shape) > SMALL

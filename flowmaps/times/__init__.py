@@ -22,6 +22,7 @@ from .samplers import (
     logit_normal_diagonal,
     logit_normal_pairs,
     phase_of,
+    stratified_diagonal,
     strip,
     times_like,
     uniform_diagonal,
@@ -32,6 +33,6 @@ __all__ = [
     "Clock", "TableClock", "Times", "after_u_shape", "angle_normal", "at_most", "both_directions", "clocked",
     "clocked_by_classes", "doubling_steps", "doubling_strip", "dyadic", "flm_clock", "from_noise", "gap",
     "gap_logit_normal", "grid", "grids", "growing_gap", "logit_normal_below", "logit_normal_diagonal",
-    "logit_normal_pairs", "mixture", "phase_of", "strip", "times_like", "to_data", "uniform_diagonal",
-    "uniform_triangle", "with_diagonal",
+    "logit_normal_pairs", "mixture", "phase_of", "stratified_diagonal", "strip", "times_like", "to_data",
+    "uniform_diagonal", "uniform_triangle", "with_diagonal",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ Grid = Callable[[int], Tensor]
 
 def on(grid: Tensor) -> Times:
     """Sampler with t = 0 and s uniform on the points of an ascending grid after its first."""
-    _check_grid(grid)
+    expect_grid(grid)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.randint(1, len(grid), (n,), device=like.device)
@@ -29,7 +29,7 @@ def on(grid: Tensor) -> Times:
 
 def diagonal_on(grid: Tensor) -> Times:
     """Sampler of the diagonal s = t, uniform on all points of an ascending grid."""
-    _check_grid(grid)
+    expect_grid(grid)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s = grid.to(**times_like(like))[torch.randint(len(grid), (n,), device=like.device)]
@@ -40,7 +40,7 @@ def diagonal_on(grid: Tensor) -> Times:
 
 def on_pairs(grid: Tensor) -> Times:
     """Sampler with s uniform on the points of an ascending grid after its first, then t uniform on those below s."""
-    _check_grid(grid)
+    expect_grid(grid)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.randint(1, len(grid), (n,), device=like.device)
@@ -170,7 +170,7 @@ def below(grid: Tensor, steps: int = 1) -> Callable[[Tensor, Tensor], Tensor]:
     Returns:
         The function, on times of any shape. It takes an s that is a rounded point of the grid as this point.
     """
-    _check_grid(grid)
+    expect_grid(grid)
     at_least(1, steps=steps)
 
     def nearer(s: Tensor, t: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def points_below(s: Tensor, t: Tensor, *, grid: Tensor, count: Tensor | int) -> 
 
 def neighbour(grid: Tensor) -> Callable[[Tensor], Tensor]:
     """Function from a time on an ascending grid to the point below it, or from the lowest point to the one above."""
-    _check_grid(grid)
+    expect_grid(grid)
 
     def next_point(t: Tensor) -> Tensor:
         points = grid.to(t)
@@ -202,7 +202,7 @@ def _index(points: Tensor, s: Tensor) -> Tensor:
     return torch.searchsorted(points, (s - tiny).contiguous())
 
 
-def _check_grid(grid: Any) -> None:
+def expect_grid(grid: Any) -> None:
     """Check that a grid is a tensor of ascending times."""
     expect_tensor("a grid", grid)
     readable = is_readable(grid)

@@ -70,6 +70,27 @@ def uniform_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
 
 
 @checked
+def stratified_diagonal(low: float = 0.0, high: float = 1.0) -> Times:
+    """Diagonal s = t on [low, high], with one row in each of n equal parts, in random order.
+
+    Args:
+        low: Least time.
+        high: Largest time.
+
+    Returns:
+        The sampler. The times of a batch cover the interval evenly, so that a loss varies less.
+    """
+    _check_ends(low, high)
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        part = torch.randperm(n, device=like.device) + torch.rand(n, **times_like(like))
+        s = low + (high - low) * (part / n).clamp(max=1)
+        return s, s
+
+    return draw
+
+
+@checked
 def logit_normal_pairs(
     mean: float = -0.4, std: float = 1.0, mean_target: float | None = None, std_target: float | None = None
 ) -> Times:

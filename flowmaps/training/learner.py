@@ -133,6 +133,7 @@ class Learner:
         self._first = False
         with self._explained(self._before if self.agreement.is_late else batch):
             loss = self.agreement(self.step + 1, losses)
+        self.method.observe(loss, progress)
         self._before = batch
         self.optimizers.step(self.accelerator, self.plan.clip)
         self.average.update()

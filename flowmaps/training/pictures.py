@@ -33,7 +33,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
         data: The data set, for shape, classes and conditions.
         labels: Whether the network is conditioned on class labels.
     """
-    if data.kind == "vectors":
+    if data.kind in ("vectors", "tokens"):
         return
     weight = flow.like
     count = 64 if data.kind == "images" else 2000

@@ -11,9 +11,11 @@ pretrained models are teachers.
 - `fixed(model)`: a given teacher; `by_velocity(model)`: the same, with Euler steps as jumps
 - `Phased(teacher, phases)`: a given teacher, replaced by the flow at the end of each phase of training
 - `Glass(model)`: a teacher, the velocity of the data given a noisy state, made of any velocity
+- `LearnedClock()`: a sampler of times that follows a loss; no velocity, but kept by the method like the averages
 - `Auxiliary()`: a second flow map with a separate optimiser; `Discriminator(network)`: a network with a separate one
 """
 
+from .clocks import LearnedClock
 from .companions import Auxiliary, Averaged, Companion, Discriminator, MakeOptimizer, Phased, averaged
 from .glass import Glass
 from .sources import (
@@ -36,6 +38,6 @@ from .sources import (
 
 __all__ = [
     "Auxiliary", "Averaged", "ByVelocity", "Checked", "Companion", "Conditional", "Discriminator", "Fixed",
-    "Glass", "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource", "averaged", "by_velocity", "conditional",
-    "constant", "field_of", "fixed", "frozen", "is_conditional", "own",
+    "Glass", "LearnedClock", "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource", "averaged",
+    "by_velocity", "conditional", "constant", "field_of", "fixed", "frozen", "is_conditional", "own",
 ]  # fmt: skip

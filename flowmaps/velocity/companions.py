@@ -45,6 +45,13 @@ class Companion(nn.Module):
             moved: Whether the flow's weights have changed since the last call. None: unknown.
         """
 
+    def observe(self, loss: Any) -> None:
+        """Read the losses of a step; called after it, without a graph.
+
+        Args:
+            loss: The `TermLoss` of the companion's term.
+        """
+
 
 class Averaged(Companion):
     """Velocity source: the flow with averaged weights, w* <- decay w* + (1 - decay) w after each change of the weights.
