@@ -50,7 +50,7 @@ def main(out, steps=2000):
                 place = 0.1, 1 - (row + 1) / 13
                 axis.text(*place, text, color=colour, weight=weight, family="monospace", va="center")
             share = found[f"share of keywords, {name}"]
-            axis.set(title=f"{name}: {share:.0%} keywords", xticks=[], yticks=[])
+            axis.set(title=f"{name}\n{share:.0%} keywords", xticks=[], yticks=[])
     return found
 
 

@@ -337,3 +337,12 @@ def test_the_list_of_examples_is_whole_and_in_order():
     for name in numbered:
         text = (EXAMPLES / name).read_text()
         assert text.startswith('"""Section ') and f"python examples/{name}" in text
+
+
+@pytest.mark.slow
+def test_keywords_are_written_by_jumps(example):
+    """One Euler step has the same answer for every noise, one jump has not."""
+    found = example("21_text", 300)
+    assert found["total variation, 2000 exact draws"] < 0.06
+    assert found["share of keywords, 1 Euler step"] < 0.1 and found["total variation, 1 Euler step"] > 0.9
+    assert found["share of keywords, 1 jump"] > 0.2 and found["share of keywords, 16 jumps"] > 0.6

@@ -44,7 +44,7 @@ def samplers(sample: Callable[..., Tensor], name: str, counts: tuple[int, ...]) 
 
 def by_bound(flow: fm.FlowMap, x0: Tensor) -> Tensor:
     """Bound of the nats of rows, (B,), by the denoiser."""
-    return -fm.likelihood.log_prob(flow, x0, by=fm.likelihood.bound(DRAWS)).value
+    return -fm.likelihood.log_prob(flow, x0, by=fm.likelihood.tokens(DRAWS)).value
 
 
 @dataclass(frozen=True)

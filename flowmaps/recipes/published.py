@@ -21,6 +21,7 @@ from ..training.schedule import WarmUp, WarmUpDecay
 from ..weight import adaptive
 from .planned import P, Planned
 from .pretrained import PRETRAINED
+from .published_texts import TEXTS
 from .recipe import Recipe
 
 IMAGENET_EPOCH = 1_281_167 // 256
@@ -212,6 +213,7 @@ RECIPES: Mapping[str, Recipe] = {
         distilled_on_latents("b4"),
         teacher_on_latents("xl2"),
         distilled_on_latents("xl2"),
+        *TEXTS,
     )
 }
 

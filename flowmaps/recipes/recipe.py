@@ -60,7 +60,7 @@ class Recipe:
 
     name: str
     data: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int | None
     network: Callable[..., nn.Module]
     method: Callable[..., Method]

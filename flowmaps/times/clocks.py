@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ..arguments import at_least, checked, refuse_factory, shown
 from .samplers import Times
@@ -119,6 +120,12 @@ def flm_clock(classes: int) -> TableClock:
 
 @functools.lru_cache(maxsize=32)
 def _flm_clock(classes: int) -> TableClock:
+    """The table, which is kept: so it is made of real numbers on the CPU, in a plan with fake tensors too."""
+    with _disable_current_modes(), torch.device("cpu"):
+        return _quadrature(classes)
+
+
+def _quadrature(classes: int) -> TableClock:
     steps = torch.arange(1, NODES, dtype=torch.float64).sqrt()
     jacobi = torch.diag(steps, 1) + torch.diag(steps, -1)  # Golub and Welsch 1969, for the weight phi
     nodes, vectors = torch.linalg.eigh(jacobi)

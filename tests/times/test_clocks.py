@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import flowmaps as fm
 from flowmaps.method import TermLoss
+from flowmaps.times import clocked, flm_clock, uniform_diagonal
 from tests.tokens import TokenMLP, table
 
 TABLE = {
@@ -104,3 +106,12 @@ def test_wrong_clocks_are_refused():
         fm.times.flm_clock(1)
     with pytest.raises(ValueError, match="go from time 0 to 1"):
         fm.velocity.LearnedClock(torch.linspace(0.1, 1, 5))
+
+
+def test_a_table_that_is_made_among_fake_tensors_is_real():
+    """A plan of a recipe counts with fake tensors, and the table is kept for later."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        made = flm_clock(41)
+        drawn, _ = clocked(uniform_diagonal(), made)(4, 0.0, torch.zeros(4, 2, 41))
+    assert type(made.u) is torch.Tensor and made is flm_clock(41) and drawn.shape == (4,)
+    assert float(flm_clock(41)(torch.tensor(0.5))) > 0.2
