@@ -27,13 +27,14 @@ def run_likelihood(options: Likelihood) -> None:
 def print_likelihood(result: LikelihoodTable) -> None:
     """Print the table, with the notes below."""
     leveled, rows = result.levels is not None, result.rows
+    of_tokens = all(row.by.startswith("tokens:") for row in rows)
     columns = {
         "rows": lambda row: row.rows,
         "by": lambda row: row.by,
         "n": lambda row: str(row.n),
         "nats": lambda row: number(row.nats),
         "+-": lambda row: number(row.stderr),
-        "bits per dimension" if leveled else "nats per value": lambda row: number(
+        "bits per dimension" if leveled else "nats per token" if of_tokens else "nats per value": lambda row: number(
             row.bits if leveled else row.per_value
         ),
         "error of a row": lambda row: number(row.error),

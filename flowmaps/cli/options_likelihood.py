@@ -28,8 +28,8 @@ class Likelihood(Common):
     by: tuple[str, ...] = ()
     """Estimators, each a part of the table. ode:STEPS, the flow's ODE, with the exact trace for at most 64 values in a
     row; exact:STEPS, always with it; hutchinson:PROBES, with an estimated trace; jumps:STEPS, the jumps from data to
-    noise; joint:STEPS, for joint maps; bound:DRAWS, the variational bound. None: ode for at most 16 values in a row,
-    else hutchinson:8."""
+    noise; joint:STEPS, for joint maps; bound:DRAWS, the variational bound; tokens:DRAWS, the bound for tokens. None:
+    tokens:16 for tokens, ode for at most 16 values in a row, else hutchinson:8."""
     n: Annotated[int, arg(aliases=["-n"])] = 64
     """Number of rows of each kind."""
     label: int | None = None

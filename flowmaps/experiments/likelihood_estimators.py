@@ -41,6 +41,7 @@ FORMS: dict[str, tuple[int, str, Callable[[int], likelihood.Estimator]]] = {
     "jumps": (1, "steps", lambda n: likelihood.jumps(n)),
     "joint": (1, "steps", lambda n: likelihood.joint(n)),
     "bound": (64, "draws", lambda n: likelihood.bound(n)),
+    "tokens": (16, "draws", lambda n: likelihood.tokens(n)),
 }
 """Name: the usual number, its meaning, and the function that makes the estimator."""
 
@@ -101,8 +102,9 @@ def _name_of(estimate: Any) -> str:
     for kind, name in ((likelihood.Jumps, "jumps"), (likelihood.Joint, "joint")):
         if isinstance(estimate, kind):
             return f"{name}:{len(estimate.times) - 1}"
-    if isinstance(estimate, likelihood.Bound):
-        return f"bound:{estimate.draws}"
+    for bound, name in ((likelihood.Bound, "bound"), (likelihood.TokenBound, "tokens")):
+        if isinstance(estimate, bound):
+            return f"{name}:{estimate.draws}"
     return getattr(estimate, "__name__", type(estimate).__name__.lower())
 
 
@@ -117,7 +119,7 @@ def check_fits(one: Named, flow: FlowMap, guided: bool = False) -> None:
     Raises:
         ValueError: The flow map has no velocity, or was not trained for the estimator.
     """
-    if isinstance(one.estimate, likelihood.Ode | likelihood.Bound):
+    if isinstance(one.estimate, likelihood.Ode | likelihood.Bound | likelihood.TokenBound):
         check_velocity(flow, f"{one.name} follows the velocity")
         if flow.trained is not None and (reason := flow.trained.warning_of_times(0.5, 0.5)) is not None:
             raise ValueError(f"{one.name} follows the velocity: {reason}")

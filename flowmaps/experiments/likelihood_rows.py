@@ -16,6 +16,7 @@ from ..data import Batch, Data, as_data
 from ..data.core import DRAW, generator
 from ..data.standardise import with_units
 from ..data.transforms import Dequantise
+from ..data.vocabularies import one_hot
 from ..draws import mixed
 from ..path import Path as TimePath
 from .guided_run import transforms_of_run
@@ -159,7 +160,7 @@ def compared(
         replace(one, x=own.in_units(one.x), state=own.in_units(state), change=change, given=here)
         for one, here, (state, _, change) in zip(found, given, states, strict=True)
     ]
-    if levels is None and not time:
+    if levels is None and not time and own.kind != "tokens":
         warn_of_repeats(own, training.x0, notes)
     notes += filter(None, [start.note(own.name, begin)])
     return Compared(rows, own.name, levels if start.has_bits else None, begin, start.expected(begin, values), notes)
@@ -201,8 +202,10 @@ def _named(name: str, batch: Batch) -> NamedRows:
 
 
 def _random(own: Data, training: Tensor, like: Tensor, seed: int) -> Tensor:
-    """Random rows: uniform images of the range of the data, otherwise Gaussians of its mean and variance."""
+    """Random rows: uniform tokens, uniform images of the range of the data, or Gaussians of its mean and variance."""
     draws = generator(seed, 0, DRAW)
+    if own.kind == "tokens":
+        return one_hot(torch.randint(own.shape[1], like.shape[:2], generator=draws), own.shape[1])
     if own.kind != "images":
         std = training.std(0) if len(training) > 1 else torch.zeros_like(training[0])
         return training.mean(0) + std * torch.randn(like.shape, generator=draws, dtype=like.dtype)

@@ -14,14 +14,15 @@ from ..arguments.memory import check_room
 from ..flow_map import FlowMap
 from ..likelihood import Estimator
 from ..runs.folder import read_config
-from ..runs.loading import load_with_step
-from .checks import check_by_name, folder_of, refuse_tokens
+from ..runs.loading import load_with_step, read_vocabulary
+from .checks import check_by_name, folder_of
 from .guided_run import TimeInterval, condition_names, jumps_are_guided
 from .likelihood_estimate import Estimating, classes_for
 from .likelihood_estimators import Named, check_fits, estimators_of, matrix_values, notes_of, usual_for
 from .likelihood_files import keep
-from .likelihood_rows import HELD_OUT, compared, other_data
+from .likelihood_rows import HELD_OUT, RANDOM, compared, other_data
 from .likelihood_table import LikelihoodRow, LikelihoodTable, row_of
+from .likelihood_tokens import USUAL, check_tokens, note
 from .sampling import guided
 from .text_conditioning import has_latents
 from .trained_run import Say, silent
@@ -106,8 +107,9 @@ def likelihood(
     where = device_of(default_device() if device is None else device)
     run = folder_of(run)
     config = read_config(run)
-    refuse_tokens(config, "a log-density is")
-    estimators = estimators or estimators_of(usual_for(math.prod(config["data"]["shape"])))
+    is_text = config["data"]["kind"] == "tokens"
+    estimators = estimators or estimators_of(USUAL if is_text else usual_for(math.prod(config["data"]["shape"])))
+    check_tokens(config, estimators)
     classes = classes_for(run, config, label, labels)
     loaded = load_with_step(run, ema=ema)
     flow = loaded.flow.to(where).requires_grad_(False)
@@ -125,11 +127,22 @@ def likelihood(
         for part, (value, best, seconds) in zip(rows.rows, found, strict=True):
             is_held = part.name == HELD_OUT
             table.append(
-                row_of(one.name, part.name, value, part.x.shape[1:], rows.levels, seconds, None if is_held else held)
+                row_of(
+                    one.name,
+                    part.name,
+                    value,
+                    part.x.shape[1:2] if is_text else part.x.shape[1:],
+                    rows.levels,
+                    seconds,
+                    None if is_held else held,
+                )  # fmt: skip
             )
             if is_held and best is not None and part.label is not None:
                 accuracy[one.name] = float((best == part.label).float().mean())
     notes = [*rows.notes, *notes_of(estimators), *filter(None, [classes.note, LATENTS if has_latents(config) else ""])]
+    if is_text:
+        vocabulary, x = read_vocabulary(config, run / "config.json"), {part.name: part.x for part in rows.rows}
+        notes += [note(row, x[row.rows], vocabulary) for row in table if row.rows != RANDOM]
     result = LikelihoodTable(
         table, values, {part.name: part.x for part in rows.rows}, accuracy, rows.name, rows.levels, classes.quantity,
         notes, loaded.step,

@@ -48,6 +48,8 @@ def section(record: Mapping[str, Any]) -> LikelihoodSection:
     picture = drawing(lambda theme: densities(record["values"], name=quantity, theme=theme), alt, kind="strip")
     known = [name for name in HEAD if name not in _absent(record)]
     rows = [("", [_cells(row)[name] for name in known]) for row in record["rows"]]
+    if all(row["by"].startswith("tokens:") for row in record["rows"]):
+        known = ["nats per token" if name == "nats per value" else name for name in known]
     classes = [
         f"{share:.1%} of held-out rows have their own class as the most probable one by Bayes' rule ({by})"
         for by, share in record["accuracy"].items()

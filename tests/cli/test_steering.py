@@ -113,13 +113,13 @@ def test_particles_that_collapse_are_said(run, capsys):
 
 
 WRONG = [
-    ("--steer fmtt", "--steer is for steered samples: say where to steer by --reward, --inpaint, --deblur"),
+    ("--steer fmtt", "--steer is for steered samples: say where to steer by --reward, --infill, --inpaint"),
     ("--noise 0.1", "--noise is for steered samples"),
     ("--particles 8", "--particles is for steered samples"),
     ("--classifier a.safetensors", "--classifier is for steered samples"),
     (
         "--reward label:7 --deblur 1 image.png",
-        "one of --reward, --inpaint, --deblur and --downsample, got --reward",
+        "one of --reward, --infill, --inpaint, --deblur and --downsample, got",
     ),
     ("--reward label:12", "knows the classes 0 to 9"),
     ("--reward seven", "a reward is label:7"),

@@ -1,6 +1,7 @@
 """Runs on texts from the command line: training, texts of samples, templates, refusals; slow: evaluation and report."""
 
 import json
+import math
 import pydoc_data.topics
 import re
 
@@ -43,6 +44,17 @@ def test_a_run_holds_its_vocabulary_and_samples_are_texts(folder, capsys, monkey
     assert isinstance(fm.load("run").network, fm.networks.TokenTransformer)
 
 
+def test_a_likelihood_is_in_nats_a_token_and_bits_a_character(folder, capsys, monkeypatch):
+    """After two steps the bound is about the one of equal probabilities: 200 times the square error, and log 27."""
+    monkeypatch.chdir(folder)
+    assert main(["likelihood", "run", "-n", "40", "--by", "tokens:8"]) == 0
+    printed = capsys.readouterr().out
+    assert "nats per token" in printed
+    nats, bits = re.search(r"held-out, tokens:8: at most ([\d.]+) .* token, ([\d.]+) .* bits", printed).groups()
+    assert float(bits) == pytest.approx(float(nats) / math.log(2), abs=1e-3)
+    assert float(nats) == pytest.approx(200 * 26 / 27 + math.log(27), rel=0.2)
+
+
 def test_a_template_is_completed(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     assert main(["sample", "run", "--infill", "the __e", "--steps", "4", "--particles", "8", "-n", "3"]) == 0
@@ -59,7 +71,7 @@ def test_what_fits_no_text_is_refused_in_one_sentence(folder, capsys, monkeypatc
         ("sample run --inpaint a.png held-out:1", "samples of run are tokens of shape (12, 27): --infill fills gaps"),
         ("sample run --infill thé", "1 of 3 characters are none of the 27 symbols"),
         ("sample run --infill a --reward label:1", "steering needs one of"),
-        ("likelihood run", "the rows of this run are tokens, python"),
+        ("likelihood run --by ode:4", "tokens, python, which have probabilities and no density, so ode:4 is not"),
         ("export run there", "an export is of images, points and vectors, and the rows of this run are tokens"),
         ("posttrain run --reward label:1", "token"),
         ("train text:nowhere.txt", "there is no text file"),
