@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 RUN := runs/demo
 # Threads that wait without spinning: spinning ones stall as soon as another process takes a core.
 export OMP_WAIT_POLICY := PASSIVE
+# Bytecode is kept, also where the surroundings forbid it: tests start hundreds of processes that import the package.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-slow test-install lint format docs bench gpu hooks clean

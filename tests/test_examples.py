@@ -1,22 +1,21 @@
 """What the README and the examples show must run."""
 
 import math
-import os
 import re
 import runpy
 import shlex
-import subprocess
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.cli import parse
+from flowmaps.cli import main, parse
 from flowmaps.data.toys import eight_gaussians
-from flowmaps.experiments import evaluation as folder
+from flowmaps.evaluate import size
+from tests.small import few_samples
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,22 +29,22 @@ def test_the_ten_lines_of_the_readme_run():
 
 
 @pytest.mark.slow
-def test_the_lines_for_the_shell_run_when_they_are_pasted(tmp_path):
-    """As they stand, but for the length of training, with `flowmaps` as it is installed."""
+def test_the_lines_for_the_shell_run_in_their_order(tmp_path, monkeypatch, capsys):
+    """As they stand, but for short training and few rows; the lines of docs/install.md run in a shell."""
     text = (ROOT / "README.md").read_text().partition("From the shell:")[2]
-    block = re.search(r"```sh\n(.*?)```", text, flags=re.DOTALL)[1]
-    assert "--steps 2000" in block and "--budget 2m" in block
-    pasted = block.replace("--steps 2000", "--steps 20").replace("--budget 2m", "--budget 1s")
-    program = tmp_path / "bin" / "flowmaps"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flowmaps "$@"\n')
-    program.chmod(0o755)
-    path = {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        ["bash", "-e"], input=pasted, cwd=tmp_path, env={**os.environ, **path}, capture_output=True, text=True
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert (tmp_path / "grid.png").stat().st_size > 1000 and "eulerian" in ended.stdout
+    lines = re.search(r"```sh\n(.*?)```", text, flags=re.DOTALL)[1].splitlines()
+    assert len(lines) >= 8
+    short = {"--steps 2000": "--steps 20", "--budget 2m": "--budget 0.5s", "likelihood runs/digits": "\\g<0> -n 2"}
+    assert all(any(usual in line for line in lines) for usual in short)
+    monkeypatch.chdir(tmp_path)
+    few_samples(monkeypatch)
+    monkeypatch.setattr(size, "FULL", replace(size.FULL, ode_steps=(16,), n=64, draws=2))
+    monkeypatch.setattr(size, "QUICK", replace(size.QUICK, n=64, draws=2))
+    for line in lines:
+        for usual, other in short.items():
+            line = re.sub(usual, other, line)
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "grid.png").stat().st_size > 1000 and "eulerian" in capsys.readouterr().out
     assert (tmp_path / "runs" / "digits" / "report.html").exists()
     assert (tmp_path / "runs" / "checkerboard-compare" / "report.html").exists()
 
@@ -63,9 +62,9 @@ def test_every_line_for_the_shell_is_one_command():
 
 @pytest.mark.slow
 def test_the_demo_runs_and_runs_again(tmp_path, monkeypatch, capsys):
-    """The second time everything is there: nothing is trained or measured again. (The ODE takes few steps here.)"""
+    """The second time everything is there: nothing is trained or measured again. (Few samples are measured here.)"""
     out = tmp_path / "demo"
-    monkeypatch.setattr(folder, "evaluate", partial(folder.evaluate, ode_steps=(4,)))
+    monkeypatch.setattr(size, "FULL", replace(size.FULL, ode_steps=(4,), n=64, draws=2))
     monkeypatch.setattr(sys, "argv", ["demo.py", "--seconds", "0.5", "--out", str(out)])
     for _ in range(2):
         runpy.run_path(str(ROOT / "examples/demo.py"), run_name="__main__")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import flowmaps as fm
+from flowmaps.cli import main
 from tests.integrations import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -144,13 +146,16 @@ def test_the_functions_for_pipelines_run_on_one(folder):
     assert pictures.shape == (2, 3, 16, 16) and fm.data.load("cache").shape == data.shape == (4, 8, 8)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", ["install.md", "quickstart.md"])
-def test_lines_for_the_shell_run_when_they_are_pasted(page, tmp_path):
-    """All but those that install, which `make test-install` tests, and with short training."""
+def pasted(page):
+    """All lines for the shell but those that install, which `make test-install` tests."""
     lines = "".join(blocks(page, "sh")).splitlines()
-    pasted = [line for line in lines if not line.startswith(("pip ", "make ", "source "))]
-    assert len(pasted) >= 4
+    chosen = [line for line in lines if not line.startswith(("pip ", "make ", "source "))]
+    assert len(chosen) >= 4
+    return chosen
+
+
+@pytest.mark.slow
+def test_the_first_lines_for_the_shell_run_when_they_are_pasted(tmp_path):
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, module in {"flowmaps": " -m flowmaps", "python": ""}.items():
@@ -158,15 +163,21 @@ def test_lines_for_the_shell_run_when_they_are_pasted(page, tmp_path):
         (programs / name).chmod(0o755)
     ended = subprocess.run(
         ["bash", "-e"],
-        input="\n".join(pasted).replace("--steps 3000", "--steps 20"),
+        input="\n".join(pasted("install.md")),
         cwd=tmp_path,
         env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert ended.returncode == 0, ended.stderr
-    picture = {"install.md": "check.png", "quickstart.md": "moons.png"}[page]
-    assert (tmp_path / picture).stat().st_size > 1000
-    if page == "install.md":
-        shown = blocks(page, "text")[0].splitlines()
-        assert shown[0] in ended.stderr and shown[-1] in ended.stderr and f"flowmaps {fm.__version__}" in ended.stdout
+    assert (tmp_path / "check.png").stat().st_size > 1000
+    shown = blocks("install.md", "text")[0].splitlines()
+    assert shown[0] in ended.stderr and shown[-1] in ended.stderr and f"flowmaps {fm.__version__}" in ended.stdout
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_quickstart_run_in_their_order(folder):
+    """With short training."""
+    for line in pasted("quickstart.md"):
+        assert main(shlex.split(line.replace("--steps 3000", "--steps 20"))[1:]) == 0
+    assert (folder / "moons.png").stat().st_size > 1000

@@ -57,7 +57,8 @@ def measured(small: bool, seconds: Callable[[], float], keep: Callable[[dict[str
 
 def trained(out: Path, count: int, options: list[str], steps: int) -> list[dict[str, Any]]:
     """The metrics of a run by `count` processes."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    launch = [sys.executable, *(several if count > 1 else [])]
     train = ["-m", "flowmaps", "train", "eight_gaussians", "--method", "lsd", "--steps", str(steps), "--out", str(out)]
     quiet = ["--no-progress-bar", "--sample-every", "0", "--log-every", "1", "--batch-size", "512"]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

@@ -41,7 +41,7 @@ COMPILED = (
 )
 """Compiled steps, the most important ones first."""
 REHEARSED = 3
-"""The number of them in a rehearsal."""
+"""The number of them in a rehearsal, for the first network alone."""
 EAGER = (*(("eager", name) for name in (FORWARD, *METHODS)), *(("plain", name) for name in PLAIN))
 AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 4))
 """Steps that compile at the same time."""
@@ -61,7 +61,8 @@ class Compiling:
         self.rows: dict[Key, dict[str, Any]] = {}
         self.pool = ThreadPoolExecutor(AT_ONCE)
         steps = COMPILED[:REHEARSED] if small else COMPILED
-        self.keys = [(network, kind, method) for kind, method in steps for network in NAMES]
+        networks = list(NAMES)[: 1 if small else None]  # in a rehearsal they have the same size
+        self.keys = [(network, kind, method) for kind, method in steps for network in networks]
         self.started: list[Future[None]] = [self.pool.submit(self._start, key, small) for key in self.keys]
 
     def _start(self, key: Key, small: bool) -> None:

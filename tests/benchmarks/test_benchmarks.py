@@ -8,6 +8,7 @@ import torch
 
 import flowmaps as fm
 from benchmarks import cost, landscape, landscape_tables
+from tests.small import few_samples
 
 METHODS = ("flow_matching", "pid", "fmm")
 NAME = "checkerboard"
@@ -22,6 +23,7 @@ def results(tmp_path_factory):
     """A tiny network, a few dozen steps, few samples."""
     out = tmp_path_factory.mktemp("landscape")
     with pytest.MonkeyPatch.context() as patch:
+        few_samples(patch)
         patch.setitem(landscape.SIZES, NAME, {"width": 8, "depth": 1})
         patch.setattr(landscape, "CALIBRATION", 8)
         patch.setattr(landscape, "EVALUATION", {"labels": False, "n": 64, "draws": 2})

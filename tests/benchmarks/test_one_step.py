@@ -14,6 +14,7 @@ from flowmaps.evaluate import Estimate
 from flowmaps.files import write_json
 from flowmaps.runs.fingerprint import fingerprint
 from flowmaps.runs.lock import FolderLock
+from tests.small import few_samples
 
 NAME = "eight-gaussians"
 SEVERAL = ("flow_matching", "imf", "ict", "sct", "facm", "rectified_meanflow")
@@ -211,6 +212,7 @@ def results(tmp_path_factory):
     """A tiny network, a fifth of a second, few samples."""
     out = tmp_path_factory.mktemp("one_step")
     with pytest.MonkeyPatch.context() as patch:
+        few_samples(patch)
         patch.setattr(cells, "SIZES", {"width": 8, "depth": 1})
         patch.setattr(cells, "EVALUATION", {"labels": False, "n": 64, "draws": 2})
         patch.setattr(cells, "COUPLINGS", {"n": 32, "steps": 2})
