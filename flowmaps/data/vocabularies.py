@@ -215,6 +215,8 @@ class Tokenizer(Vocabulary):
     Args:
         name: Name of the tokenizer, or its folder. It is read from the local cache alone.
         ids: Ids of the tokenizer in the order of the tokens, each once.
+
+    Attributes:
         tokenizer: The tokenizer. None: it is read when it is needed.
 
     Raises:
