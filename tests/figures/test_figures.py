@@ -7,7 +7,7 @@ from PIL import Image
 
 from flowmaps import FlowMap
 from flowmaps.exact import Gaussian
-from flowmaps.figures.charts import smooth
+from flowmaps.figures.charts import measure_curves, smooth
 from flowmaps.figures.pictures import enlarged, png
 from flowmaps.visualise import dark, field, grid, heat_map, light, loss_curves, mosaic, path_strip, paths, points
 
@@ -93,6 +93,19 @@ def test_strip_names_its_times():
     assert [label.get_text() for label in axis.get_xticklabels()] == ["t = 1", "t = 0.5", "t = 0"]
     assert axis.get_xticks().tolist() == [1.5, 6.5, 11.5]
     assert axis.get_yticks().tolist() == [1.5, 6.5]
+
+
+def test_a_measure_over_the_steps_has_a_curve_for_each_sampler_and_a_line_at_its_floor():
+    rows = [
+        {"sampler": sampler, "steps": steps, "entropy": 1 / steps, "entropy_stderr": None}
+        for sampler in ("jump", "euler")
+        for steps in (1, 4)
+    ]
+    (axis,) = measure_curves([*rows, {**rows[0], "steps": 8, "entropy": None}], "entropy", 0.25, name="entropy").axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["real data", "jumps", "ODE steps"]
+    assert [list(line.get_ydata()) for line in axis.get_lines()] == [[1, 0.25], [1, 0.25], [0.25, 0.25]]
+    with pytest.raises(ValueError, match="at least one row"):
+        measure_curves([], "entropy")
 
 
 def test_loss_curves_have_one_line_per_term():

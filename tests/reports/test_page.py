@@ -51,16 +51,17 @@ def test_class_names_and_notes_of_a_run_are_escaped():
     config = json.dumps({"notes": {"note": NASTY}})
     values = {"data": {"name": NASTY, "kind": "vectors"}, "method": NASTY, "headline": NASTY, "explanation": NASTY}
     evaluation = {"metric": NASTY, "draws": 2, "samples": 3, "batch_size": 4, "device": NASTY, "threads": 1}
-    none = dict.fromkeys(("samples", "errors", "others", "guidance", "becoming", "consistency", "training"))
+    none = dict.fromkeys(("samples", "errors", "others", "guidance", "becoming", "consistency", "training", "curves"))
     none["steering"] = {"target": NASTY, "law": NASTY, "picture": PIXELS, "facts": {NASTY: NASTY}, "command": NASTY}
     densities = page.Table([NASTY], [("", [NASTY])])
     none["likelihood"] = {
         "quantity": NASTY, "picture": PIXELS, "table": densities, "notes": [NASTY], "command": NASTY,
     }  # fmt: skip
+    none["texts"] = densities
     table = page.Table(["a"], [("", ["b"])])
     more = {"configuration": {NASTY: NASTY}, "config_json": config, "quality": table, "evaluation": evaluation}
     text = page.render("run.html.j2", **values, **none, **more)
-    assert "<script" not in text and text.count(ESCAPED) == 9 + 8 + 8
+    assert "<script" not in text and text.count(ESCAPED) == 9 + 8 + 8 + 2
     assert "&lt;script&gt;" in text.partition("<pre")[2]
 
 
