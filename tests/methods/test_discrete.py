@@ -107,7 +107,7 @@ def tv_of(flow, law, jumps, n=20_000, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make, bound, steps", [(parity, 0.05, 3500), (table, 0.03, 2000)], ids=["parity", "table"])
+@pytest.mark.parametrize("make, bound, steps", [(parity, 0.05, 5000), (table, 0.03, 2000)], ids=["parity", "table"])
 def test_one_jump_makes_words_of_a_law_where_an_euler_step_cannot(make, bound, steps):
     """Total variation of 20,000 words, floor .005; valid words. One Euler step gives every word the same letters."""
     law = fm.exact.Categorical(make())
