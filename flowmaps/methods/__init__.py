@@ -12,6 +12,7 @@ from .discrete import *
 from .eulerian import *
 from .lagrangian import *
 from .landscape import BEYOND, DISCRETE, LANDSCAPE
+from .language import *
 from .likelihood import *
 from .mean_flows import *
 from .mid_training import *

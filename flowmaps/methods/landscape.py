@@ -17,6 +17,7 @@ from . import (
     discrete,
     eulerian,
     lagrangian,
+    language,
     likelihood,
     mean_flows,
     mid_training,
@@ -51,7 +52,7 @@ LANDSCAPE = in_order(row for family in FAMILIES for row in rows_of(family))
 BEYOND: tuple[Row, ...] = tuple(rows_of(likelihood))
 """The rows of methods beyond the post's landscape, whose maps know likelihoods too."""
 
-DISCRETE: tuple[Row, ...] = tuple(rows_of(discrete))
+DISCRETE: tuple[Row, ...] = (*rows_of(discrete), *rows_of(language))
 """The rows of methods of discrete data, whose maps predict distributions over classes."""
 
 

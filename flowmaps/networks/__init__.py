@@ -26,6 +26,7 @@ from .embeddings import (
 from .initialise import two_times
 from .layers import learned_norm, plain_norm, rms_norm, spectral_, unchanged
 from .mlp import MLP, ConcatMLP
+from .self_conditioning import SelfConditioned
 from .token_transformer import TokenTransformer
 from .unet import UNet
 from .wrap import GaussianEndpoint, GaussianInput, InBasis, StateInput, pca_basis
@@ -42,6 +43,7 @@ __all__ = [
     "ImageCritic",
     "InBasis",
     "MLP",
+    "SelfConditioned",
     "StateInput",
     "TIME_CONDITIONINGS",
     "TimeConditioning",

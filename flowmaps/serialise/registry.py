@@ -21,7 +21,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "links": ("Capped", "Hull", "identity", "softmax", "tanh", "unit_rows"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
-        "MLP", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
+        "MLP", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),

@@ -8,6 +8,7 @@ import torch
 import flowmaps as fm
 from flowmaps import simplex
 from flowmaps.derivative import finite_difference, functorch, jvp
+from flowmaps.simplex.jumps import lagrangian_factor, log_slope
 from flowmaps.velocity import Pair
 from tests.tokens import table, token_flow
 
@@ -58,7 +59,7 @@ def test_wrong_variants_of_the_rules_are_not_zero(exact):
     second = law.field(law.path.jump(first, x, s, (s + t) / 2), (s + t) / 2, t)
     dp = BY_DIFFERENCE(law.field, (x, s, t), (0, 0, 1))[1]
     f = law.denoise(law.path.jump(p, x, s, t), t)
-    factor = simplex._lagrangian_factor(law.path, s, t)
+    factor = lagrangian_factor(law.path, s, t)
     wrong = [
         torch.lerp(second, first, s / (s + t)),
         (first + second) / 2,
@@ -75,8 +76,8 @@ def test_the_lagrangian_target_in_logits_loses_its_digits():
     s, t = (torch.full((64, 1, 1), time, dtype=torch.float64) for time in (0.85, 0.2))
     x = LAW.path.interpolate(LAW.sample(64, generator), torch.randn(64, 2, 3, generator=generator).double(), s)
     z, dz = BY_DIFFERENCE(LAW.value, (x, s, t), (0, 0, 1))
-    p, d = simplex._log_slope(z, dz)
-    f, factor = LAW.denoise(LAW.path.jump(p, x, s, t), t), simplex._lagrangian_factor(LAW.path, s, t)
+    p, d = log_slope(z, dz)
+    f, factor = LAW.denoise(LAW.path.jump(p, x, s, t), t), lagrangian_factor(LAW.path, s, t)
     in_logits = (f.clamp(min=1e-300).log() - (1 - factor * d).clamp(min=1e-6).log()).softmax(-1)
     in_probabilities = simplex.on_simplex(f + factor * p * d)
     assert float((in_logits - p).abs().max()) > 0.1
