@@ -8,26 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import at_least, shown
+from ..arguments import shown
 from ..serialise import describable
 
 
 @describable
 class SelfConditioned(nn.Module):
-    """A network that sees its own guess beside the state: network([x, g], s, t), g = link(network([x, 0], s, t)).
+    """A network that sees its own guess beside the state: network(x, s, t, estimate=g), g = link(network(x, s, t)).
 
     The first pass has no gradient to the weights. In training every other row has g = 0, so that the first pass is
     trained too. It costs a forward pass more.
 
     Args:
-        network: The inner network, of states whose last dimension has `size` columns more. Of its value the first
-            `size` columns count.
-        size: Columns of the value, such as the number of classes.
+        network: The inner network, which takes a guess of the data as the condition `estimate` and reads zeros without
+            one, such as `TokenTransformer(..., self_conditioning=True)`.
         link: Function from the value to the guess, such as `fm.links.softmax`.
 
     Raises:
         TypeError: The link is no function.
-        ValueError: The size is below 1.
 
     Any method trains it and any sampler takes it, for the guess depends on the state and the times alone. Samplers of
     the paper reuse the guess of the step before. Chen, Zhang and Hinton 2022, arXiv 2208.04202; CDCD, arXiv 2211.15089.
@@ -35,22 +33,17 @@ class SelfConditioned(nn.Module):
 
     passes_time_to = "network"
 
-    def __init__(self, network: nn.Module, size: int, link: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, network: nn.Module, link: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        at_least(1, size=size)
         if not callable(link) or isinstance(link, type):
             raise TypeError(f"a link is a function value -> guess, such as fm.links.softmax, got {shown(link)}")
-        self.network, self.size, self.link = network, size, link
+        self.network, self.link = network, link
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
         """Evaluate both passes at x (B, ..., d), with times s and t (B,) and the conditions of the inner network."""
-        nothing = x.new_zeros(*x.shape[:-1], self.size)
         with torch.no_grad():
-            guess = self.link(self._value(x, nothing, s, t, **condition)).to(x.dtype)
+            guess = self.link(self.network(x, s, t, **condition)).to(x.dtype)
         if self.training:
             odd = torch.arange(len(x), device=x.device) % 2 == 1
-            guess = torch.where(odd.reshape(-1, *[1] * (x.ndim - 1)), guess, nothing)
-        return self._value(x, guess, s, t, **condition)
-
-    def _value(self, x: Tensor, guess: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
-        return self.network(torch.cat([x, guess], -1), s, t, **condition)[..., : self.size]
+            guess = torch.where(odd.reshape(-1, *[1] * (x.ndim - 1)), guess, torch.zeros_like(guess))
+        return self.network(x, s, t, estimate=guess, **condition)
