@@ -42,6 +42,7 @@ def test_each_model_is_measured_at_each_scale(out):
     assert all("to_reference" in row for row in rows)
 
 
+@pytest.mark.slow
 def test_tables_and_pictures_are_written(out):
     text = (out / "table.md").read_text()
     assert text.count("| from scratch") == 6 and text.count("| teacher, guided") == 3 and "held-out digits" in text

@@ -53,6 +53,7 @@ def guided(home, tmp_path_factory):
     return out, more
 
 
+@pytest.mark.slow
 def test_a_class_conditional_pipeline(guided, tmp_path):
     out, _ = guided
     flow, config = fm.load(out), read_config(out)
@@ -129,6 +130,7 @@ def test_latents_are_steered_by_rewards_of_their_images(home, tmp_path, monkeypa
         fm.experiments.steer("run", reward=bright)
 
 
+@pytest.mark.slow
 def test_without_data(home, tmp_path):
     prompts = ["--prompts", home / "prompts.txt", "--cache", tmp_path / "cache"]
     flow, config = distil(home, "sd", tmp_path / "pid", "--method", "pid", *prompts, "--guidance", "1:4")

@@ -146,6 +146,7 @@ def quick(monkeypatch):
 SMALL = {"steps": 2, "batch_size": 16, "width": 8, "depth": 1, "progress_bar": False}
 
 
+@pytest.mark.slow
 def test_a_comparison_trains_the_given_objects(quick):
     half, whole = fm.methods.lsd(diagonal=0.5), fm.methods.lsd(diagonal=0.875)
     before = [weight.clone() for weight in half.state_dict().values()]

@@ -26,6 +26,7 @@ def digits(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_class_from_the_shell(digits, tmp_path, capsys):
     out = tmp_path / "sevens"
     words = ["posttrain", str(digits), "--reward", "label:7", "--beta", "2", "--method-args", "draws=1", "steps=2"]

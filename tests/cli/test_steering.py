@@ -72,6 +72,7 @@ def test_a_command_is_the_function(options, arguments, run, capsys):
     assert ("residual" in said) == ("reward" not in arguments) and ("PSNR" in said) == ("held-out" in str(options))
 
 
+@pytest.mark.slow
 def test_a_picture_and_the_command_that_made_it(run):
     command = ["--inpaint", "mask.png", "held-out:2", "--noise", "2.0", "--steps", "3", "--particles", "9"]
     assert sample(run, *command, "-o", "filled.png") == 0

@@ -48,6 +48,7 @@ def expect_apart(size):
         assert min(value % 1000 for value in seen[0]) < 384 and max(value % 1000 for value in seen[0]) > 511
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4, 16, 64, 128])
 def test_no_pixel_is_in_both_parts(numbered, size):
     expect_apart(size)

@@ -263,6 +263,7 @@ def test_images_need_held_out_rows_of_their_own():
         evaluate(FlowMap(Exact(WIDE)), as_data(x), **SMALL)
 
 
+@pytest.mark.slow
 def test_digits_against_a_gaussian_of_their_moments():
     """The features tell digits from the Gaussian with their mean and covariance, which pixels cannot."""
     data = load("digits")

@@ -79,6 +79,7 @@ def check_race(folder, rounds, rates, answers, resume):
         assert not [path for path in run.rglob(".*")]
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_at_once_and_the_first_goes_on(tmp_path):
     with child(train_and_tell, tmp_path / "run", steps=10**6) as (process, steps):
         first = steps.recv()

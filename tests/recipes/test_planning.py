@@ -137,6 +137,7 @@ def test_frozen_weights_are_held_once():
     assert cost.flops < all_trained.flops and cost.optimizer < all_trained.optimizer
 
 
+@pytest.mark.slow
 def test_checkpoints_keep_less_and_compute_more():
     plain, thrifty = planned("meanflow"), planned("checkpoints")
     assert thrifty.activations < plain.activations / 2 and plain.flops < thrifty.flops < 1.5 * plain.flops
