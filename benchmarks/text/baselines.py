@@ -46,7 +46,7 @@ def unmask(flow: fm.FlowMap, teacher: fm.velocity.Conditional, x: Tensor, s: Ten
     """Bound of masked diffusion, (1/s) sum over masked symbols of -log p(symbol), in nats (arXiv 2406.07524)."""
     masked = 1 - x.sum(-1, keepdim=True)
     loss = cross_entropy(masked * teacher.pair.x0, flow.value(x, s, s))
-    return loss / s.reshape(-1)
+    return loss / s.reshape(-1, 1)
 
 
 def masked_diffusion() -> fm.Method:
@@ -83,7 +83,7 @@ def fill_in(flow: fm.FlowMap, n: int, shape: tuple[int, ...], steps: int) -> Ten
 @torch.no_grad()
 def exact_nats(flow: fm.FlowMap, x0: Tensor) -> Tensor:
     """Nats of rows by an autoregressive model, (B,)."""
-    return cross_entropy(x0, flow.value(shifted(x0), 0.0, 0.0))
+    return cross_entropy(x0, flow.value(shifted(x0), 0.0, 0.0))[:, 0]
 
 
 @torch.no_grad()
@@ -94,5 +94,5 @@ def masked_bound(flow: fm.FlowMap, x0: Tensor, draws: int) -> Tensor:
         s = ((k + torch.rand(len(x0))) / draws).clamp(min=LATEST)
         x = x0 * (torch.rand(*x0.shape[:-1], 1) >= s.reshape(-1, 1, 1)).float()
         masked = 1 - x.sum(-1, keepdim=True)
-        total += cross_entropy(masked * x0, flow.value(x, s, s)) / s
+        total += cross_entropy(masked * x0, flow.value(x, s, s))[:, 0] / s
     return total / draws
