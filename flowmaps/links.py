@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .arguments import expect_floating, positive, shown
+from .arguments import at_least, expect_floating, numbered, positive, shown
 from .serialise import describable
 
 Link = Callable[[Tensor], Tensor]
 """Function from the value of a network to the denoised field."""
 
-__all__ = ["Capped", "Hull", "Link", "capped", "identity", "logits", "softmax", "tanh", "unit_rows"]
+__all__ = ["Capped", "Hull", "Link", "Mixed", "capped", "identity", "logits", "softmax", "tanh", "unit_rows"]
 
 
 def identity(value: Tensor) -> Tensor:
@@ -101,6 +102,40 @@ class Hull(nn.Module):
 
     def __repr__(self) -> str:
         return f"Hull(classes={self.embedding.shape[0]}, dim={self.embedding.shape[1]})"
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Numbers as they are, and a distribution over the classes of each block behind them, as of `fm.data.Columns`.
+
+    Args:
+        numbers: Number D of the first entries, which are the value itself.
+        classes: Number K of classes of each block, which is a softmax of its K entries.
+
+    Raises:
+        ValueError: There is no block, or one has fewer than two classes.
+
+    Values and states have shape (..., D + K_1 + K_2 + ...). The map is trained by squares of V, as any other: its
+    losses are no cross-entropies.
+    """
+
+    numbers: int
+    classes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        at_least(0, numbers=self.numbers)
+        at_least(2, **numbered(classes=self.classes))
+        if not self.classes:
+            raise ValueError("a mixed link has one block of classes or more; rows of numbers need links.identity")
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The field of values."""
+        width = self.numbers + sum(self.classes)
+        if value.shape[-1] != width:
+            raise ValueError(f"{self} takes rows of {width} entries, got shape {tuple(value.shape)}")
+        numbers, *blocks = value.split((self.numbers, *self.classes), -1)
+        return torch.cat([numbers, *map(softmax, blocks)], -1)
 
 
 @describable

@@ -4,6 +4,7 @@ Toy distributions in the plane, digits, glyphs, patches of photographs, time ser
 Hugging Face data sets, Python objects, couplings made by a teacher, and none at all.
 """
 
+from .columns import Columns
 from .core import Batch, Data
 from .coupling import reflow
 from .data_free import no_data
@@ -19,7 +20,7 @@ nothing = no_data
 """The name of `no_data` in version 0.1."""
 
 __all__ = [
-    "Batch", "Bytes", "Characters", "Data", "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data",
-    "filtered", "letters_only", "load", "no_data", "nothing", "reflow", "text", "tokens", "tokens_of",
+    "Batch", "Bytes", "Characters", "Columns", "Data", "Tokenizer", "Vocabulary", "WithMeasurement", "WithState",
+    "as_data", "filtered", "letters_only", "load", "no_data", "nothing", "reflow", "text", "tokens", "tokens_of",
     "with_measurement", "with_state",
 ]  # fmt: skip

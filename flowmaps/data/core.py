@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..arguments import at_least, brief_repr, check_seed
 from ..units import Units
+from .columns import Columns
 from .prompts import Prompts
 from .vocabularies import Vocabulary
 
@@ -96,6 +97,7 @@ class Data:
         prompts: Texts of the rows.
         units: Units of the rows before they were standardised. None: rows are in the units of the data.
         vocabulary: Texts of the tokens. None: rows are no tokens, or tokens are numbers without texts.
+        columns: Names of the numbers and of the categories of a row. None: no entries of rows are categories.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Data:
     prompts: Prompts | None = None
     units: Units | None = None
     vocabulary: Vocabulary | None = None
+    columns: Columns | None = None
 
     def __repr__(self) -> str:
         return brief_repr(self, ("name", "kind", "shape", "size", "classes", "given"))

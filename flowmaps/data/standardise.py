@@ -121,7 +121,10 @@ def _stands_above(source: object) -> bool:
 def _measured(data: Data) -> Units:
     """Measure the units of a data set on its training rows."""
     mean, std = _moments(_chunks(data))
-    if len(data.shape) > 1 or _alike(mean, std):
+    if data.columns is not None:  # one-hot blocks are left alone
+        first = len(data.columns.numbers)
+        mean, std = torch.cat([mean[:first], 0 * mean[first:]]), torch.cat([std[:first], 0 * std[first:] + 1])
+    elif len(data.shape) > 1 or _alike(mean, std):
         groups = (
             mean.reshape(data.shape[0], -1) if len(data.shape) > 1 and data.shape[0] <= FEW_FEATURES else mean[None]
         )

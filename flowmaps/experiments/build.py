@@ -21,7 +21,7 @@ from ..method.method import Method
 from ..methods import Row
 from ..networks import MLP, DiT, UNet
 from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
-from ..recipes import flow_for, texts
+from ..recipes import flow_for, method_name, output_for, texts
 from ..recipes.by_data import heads_for_width, levels_for, patch_for
 from ..recipes.rows import MethodLike, row_of, takes_teacher
 from ..runs.loading import load
@@ -142,7 +142,7 @@ def make_flow(
         width: Width of the network. None: its default.
         depth: Blocks of the network (a U-Net: blocks per resolution). None: its default.
         output: Prediction of the network. "auto": the recipe's, or if `network` is given the average velocity, of
-            tokens probabilities.
+            tokens and categories probabilities.
         labels: Whether the network takes the class labels of the data.
         seed: Seed of the weights.
 
@@ -165,11 +165,15 @@ def make_flow(
     if network == "auto":
         flow = flow_for(data, classes=classes, **sizes)
     else:
-        usual = Endpoint(link=softmax) if data.kind == "tokens" else average_velocity
-        flow = FlowMap(make_network(network, data, classes, **sizes), usual)
+        flow = FlowMap(make_network(network, data, classes, **sizes), output_for(data))
     row = row_of(method)
     if row.own_map:
         raise ValueError(f"no recipe makes the map that {row.name} trains, {row.own_map}: pass it to fm.train")
+    if row.classes and data.columns is not None:
+        raise ValueError(
+            f"the losses of {row.name} are cross-entropies of tokens, and rows of {data.name} hold numbers and "
+            f"categories: take another method, such as {method_name(data)}"
+        )
     if row.classes and not hasattr(flow.link, "logits"):
         flow = FlowMap(flow.network, Endpoint(link=softmax), flow.path)
     made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data))

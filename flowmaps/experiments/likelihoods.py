@@ -108,6 +108,10 @@ def likelihood(
     run = folder_of(run)
     config = read_config(run)
     is_text = config["data"]["kind"] == "tokens"
+    if config["data"].get("columns") is not None:
+        raise ValueError(
+            "the rows of this run hold categories, which have no density: log-densities are of numbers alone"
+        )
     estimators = estimators or estimators_of(USUAL if is_text else usual_for(math.prod(config["data"]["shape"])))
     check_tokens(config, estimators)
     classes = classes_for(run, config, label, labels)

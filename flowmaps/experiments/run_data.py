@@ -11,12 +11,13 @@ from typing import Any
 from ..data import Data, as_data
 from ..data.class_names import Numbering
 from ..data.folder import folder_order_changed
-from ..data.load import load_again
+from ..data.load import load, load_again
 from ..data.standardise import with_units
 from ..flow_map import FlowMap
 from ..runs.folder import read_config
-from ..runs.loading import read_vocabulary
+from ..runs.loading import read_columns, read_vocabulary
 from .build import is_path
+from .sample_files import TABLES
 from .trained_run import units_of_model
 
 
@@ -48,6 +49,9 @@ def run_data(run: str | Path) -> Data:
 
 def given_data(run: str | Path, data: Any) -> Data:
     """The data that take the place of the data of a run, with its classes and standardised like the run."""
+    columns = read_columns(read_config(run), Path(run) / "config.json")
+    if columns is not None and isinstance(data, str | PathLike) and Path(data).suffix.lower() in TABLES:
+        data = load(Path(data), columns=columns.numbers, categories=dict(columns.categories), standardise=False)
     return with_classes_of(run, with_units(as_data(data, standardise=False), units_of_model(run)))
 
 
@@ -67,6 +71,12 @@ def with_classes_of(run: str | Path, data: Data) -> Data:
     config = read_config(run)
     about = config["data"]
     _check_vocabulary(Path(run), config, data)
+    columns = read_columns(config, Path(run) / "config.json")
+    if columns is not None and data.columns not in (None, columns):
+        raise ValueError(
+            f"the columns of {data.name} are other ones than those of {run}: load the data with columns=[...] and "
+            "categories={name: [...]} of the run, as in its config.json"
+        )
     if not config["training"]["labels"] or data.classes is None:
         return data
     names = _class_names(run, about) if data.class_names is not None else ()

@@ -13,7 +13,7 @@ from ..data import tokens_of
 from ..figures.pictures import check_mosaic
 from ..figures.words import visible
 from ..files import replacing, write_text
-from ..runs.loading import read_vocabulary
+from ..runs.loading import read_columns, read_vocabulary
 from .text_conditioning import decoded, has_pipeline
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -124,13 +124,16 @@ def _write_table(out: Path, x: Tensor, data: Mapping[str, Any], labels: Tensor |
     from ..data.csv_files import write_csv
 
     recipe = data.get("recipe") or {}
-    names = recipe.get("columns")
+    others: dict[str, list[Any]] = {}
+    columns = read_columns({"data": data}, Path("config.json"))
+    names = recipe.get("columns") if columns is None else list(columns.numbers)
+    if columns is not None:
+        x, others = columns.decode(x)
     if not isinstance(names, list) or len(names) != x.shape[1]:
         names = [f"x{at}" for at in range(x.shape[1])]
-    label = None
     if labels is not None:
         column, known = recipe.get("labels"), recipe.get("class_names")
         name = column if isinstance(column, str) and column not in names else "label"
-        label = name, [known[at] if isinstance(known, list) and at < len(known) else at for at in labels.tolist()]
+        others[name] = [known[at] if isinstance(known, list) and at < len(known) else at for at in labels.tolist()]
     with replacing(out) as temporary:
-        write_csv(temporary, x.numpy(), [str(name) for name in names], label)
+        write_csv(temporary, x.numpy(), [str(name) for name in names], others)

@@ -11,12 +11,12 @@ from typing import Any
 from ..arguments import shown
 from ..data import Data
 from ..flow_map import FlowMap
-from ..links import softmax
+from ..links import Mixed, softmax
 from ..method.method import Method
 from ..methods import dfm_psd, imf, lsd
 from ..networks import MLP, GaussianEndpoint, GaussianInput, InBasis, TokenTransformer, UNet
 from ..networks.unet import heads_for
-from ..outputs import Bounded, Endpoint, GaussianSkip, SeparableSkip
+from ..outputs import Bounded, Endpoint, GaussianSkip, Output, SeparableSkip, average_velocity
 from ..path import Path, linear
 from ..times.modifiers import mixture
 from ..times.samplers import logit_normal_pairs, uniform_triangle
@@ -44,7 +44,7 @@ def flow_for(
     path: Path | None = None,
     **sizes: Any,
 ) -> FlowMap:
-    """Make a flow map by `points`, `small_images`, `images` or `texts`, chosen by the kind of data and its shape.
+    """Make a flow map by `points`, `mixed`, `small_images`, `images` or `texts`, by the kind of data and its shape.
 
     Args:
         data: The data set.
@@ -64,7 +64,7 @@ def flow_for(
     if not isinstance(data, Data):
         raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
     of_images = images if are_large(data) else small_images
-    make = {"images": of_images, "tokens": texts}.get(data.kind, points)
+    make = {"images": of_images, "tokens": texts}.get(data.kind, points if data.columns is None else mixed)
     given: dict[str, Any] = {"only_source": only_source, "only_target": only_target, "path": path}
     return make(data, classes=classes, **sizes, **{name: value for name, value in given.items() if value is not None})
 
@@ -144,6 +144,45 @@ def points(
         return FlowMap(network, skip, **limits)
     waves = WAVES if math.prod(data.shape) <= FEW else 0
     return FlowMap(MLP(data.shape, data_std=data.std, waves=waves, **sizes), **limits)
+
+
+def mixed(
+    data: Data, width: int = 128, depth: int = 4, *, embedding: int = 32, classes: int | None = None, **limits: Any
+) -> FlowMap:
+    """Make a flow map for rows of numbers and categories: a residual MLP that predicts the denoised field.
+
+    The field is a distribution over the categories of each column, `links.Mixed`.
+
+    Args:
+        data: The data set, with `columns`.
+        width: Width of the network.
+        depth: Number of residual blocks.
+        embedding: Size of the time embedding.
+        classes: Number of classes. None: the network takes no labels.
+        **limits: Further arguments of `FlowMap`.
+
+    Returns:
+        The flow map, with new weights.
+    """
+    network = MLP(data.shape, width=width, depth=depth, embedding=embedding, classes=classes)
+    return FlowMap(network, output_for(data), **limits)
+
+
+def output_for(data: Data) -> Output:
+    """The prediction of a network that has no other: probabilities of tokens and categories, else the velocity.
+
+    Args:
+        data: The data set.
+
+    Returns:
+        An `Endpoint` with `links.softmax` for tokens and with `links.Mixed` for rows with categories;
+        `outputs.average_velocity` for other data.
+    """
+    if data.kind == "tokens":
+        return Endpoint(link=softmax)
+    if data.columns is not None:
+        return Endpoint(link=Mixed(len(data.columns.numbers), data.columns.sizes))
+    return average_velocity
 
 
 def small_images(

@@ -87,6 +87,7 @@ class DataEntry(TypedDict):
     coupling: NotRequired[Any]
     changes: NotRequired[Any]
     vocabulary: NotRequired[Any]  # of tokens alone
+    columns: NotRequired[Any]  # of rows with categories alone
 
 
 class TrainingEntry(TypedDict):

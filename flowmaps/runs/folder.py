@@ -114,6 +114,7 @@ def configuration(
         }
         | {"changes": fingerprint(transforms_of(data)) or None}
         | ({} if data.vocabulary is None else {"vocabulary": describe(data.vocabulary)})
+        | ({} if data.columns is None else {"columns": describe(data.columns)})
         | ({"contents": contents(read, whole)} if compare != "off" else {}),
         "training": dict(training),
         "notes": fingerprint(notes),

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..arguments import expect_path, shown, truth
-from ..data import Vocabulary
+from ..data import Columns, Vocabulary
 from ..distributed.shards import part_shapes
 from ..files import tensor_shapes
 from ..flow_map import FlowMap
@@ -180,6 +180,29 @@ def read_vocabulary(config: Mapping[str, Any], file: Path) -> Vocabulary | None:
         found = build(about.get("vocabulary"), "data.vocabulary")
         if found is not None and (not isinstance(found, Vocabulary) or found.size != about["shape"][-1]):
             raise ValueError(f"data.vocabulary must have {about['shape'][-1]} tokens, got {shown_value(found)}")
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+    return found
+
+
+def read_columns(config: Mapping[str, Any], file: Path) -> Columns | None:
+    """The columns of the data in the content of a config.json.
+
+    Args:
+        config: The content.
+        file: The file, for messages.
+
+    Returns:
+        The columns; None for data without columns of categories.
+
+    Raises:
+        ValueError: The entry is broken.
+    """
+    about = config["data"]
+    try:
+        found = build(about.get("columns"), "data.columns")
+        if found is not None and (not isinstance(found, Columns) or [found.width] != about["shape"]):
+            raise ValueError(f"data.columns must be the columns of rows {about['shape']}, got {shown_value(found)}")
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
     return found

@@ -12,13 +12,13 @@ from .checking import shown as shown_value
 from .names import current, public_name
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "data": ("Bytes", "Characters", "Tokenizer"),
+    "data": ("Bytes", "Characters", "Columns", "Tokenizer"),
     "flow_map": ("FlowMap", "GuidanceSpec"),
     "guidance": ("Fading", "Within"),
     "integrations.diffusers": ("DiffusersNetwork",),
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
-    "links": ("Capped", "Hull", "identity", "softmax", "tanh", "unit_rows"),
+    "links": ("Capped", "Hull", "Mixed", "identity", "softmax", "tanh", "unit_rows"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
         "MLP", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",

@@ -138,7 +138,7 @@ def test_files_that_are_no_tables(tmp_path, monkeypatch):
 def test_a_table_that_was_written_has_the_same_numbers(tmp_path, suffix):
     x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
     path = tmp_path / f"a.{suffix}"
-    write_csv(path, x, ["a", "b, c", "d"], ("label", [f"name {at % 2}" for at in range(7)]))
+    write_csv(path, x, ["a", "b, c", "d"], {"label": [f"name {at % 2}" for at in range(7)]})
     data = load(path)
     assert data.recipe["columns"] == ["a", "b, c", "d"] and data.class_names == ("name 0", "name 1")
     assert [row for row, _ in rows(data)] == sorted(x.tolist())
