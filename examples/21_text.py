@@ -4,7 +4,7 @@
 
 The keywords of Python are one-hot rows of letters, all of them equally likely. A flow map learns them by
 cross-entropies: the denoiser on the diagonal, and the compositional rule off it. Its jumps stand beside Euler steps of
-its own velocity, of which a single one has the same answer for every noise.
+its own velocity; a single Euler step has the same answer for every noise.
 """
 
 import keyword

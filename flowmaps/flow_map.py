@@ -202,7 +202,7 @@ class FlowMap(nn.Module):
         return self._value(x, expand(s, x), expand(t, x))
 
     def field(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """Denoised field D(x, s, t), of which F is the exact step; f(x, t) = E[x_0 | x_t = x] if s = t.
+        """Denoised field D(x, s, t): F is its exact step. At s = t it is the denoiser, f(x, t) = E[x_0 | x_t = x].
 
         At the true flow map it is a weighted mean of the denoiser along the path. An `Endpoint` gives it without V, so
         without the pole of V at s = 0. For another output it is x - s V on the linear path (`Path.field`).
@@ -215,10 +215,9 @@ class FlowMap(nn.Module):
         Returns:
             D, of x's shape.
         """
-        s, t = expand(s, x), expand(t, x)
         if isinstance(self.output, Endpoint):
-            return self.output.linked(self._value(x, s, t), x)
-        return self.path.field(self.average_velocity(x, s, t), x, s, t)
+            return self.output.linked(self.value(x, s, t), x)
+        return self.path.field(self.average_velocity(x, s, t), x, expand(s, x), expand(t, x))
 
     def _value(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Value of the network, after checks of the times and of its shape."""
@@ -262,7 +261,7 @@ class FlowMap(nn.Module):
         """The same output, path, condition, limits, guidance, units and record of training around another network.
 
         Args:
-            network: Other weights, such as averaged or frozen ones; `Linked` has those of the link too.
+            network: Other weights, such as averaged or frozen ones; `Linked` has the weights of the link too.
 
         Returns:
             The flow map.

@@ -92,7 +92,7 @@ class Columns:
         """Take rows apart.
 
         Args:
-            x: Rows (B, width), of which each block counts as its largest entry.
+            x: Rows (B, width). Each block counts as its largest entry.
 
         Returns:
             The numbers (B, D), and the category of each row by the name of the column.

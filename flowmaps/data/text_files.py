@@ -193,7 +193,7 @@ def _of_bytes(content: bytes, vocabulary: Any, path: Path, padded: bool) -> tupl
 
 
 def _windows(tokens: Tensor, size: int, length: int, stride: int, share: float, path: Path) -> Finite:
-    """The windows of a text, those of a region at its end held out."""
+    """The windows of a text; a region at its end is held out."""
     kept = max(round(share * len(tokens)), length) if share else 0
     if len(tokens) - kept < length:
         held = f", beside {kept} that are held out" if kept else ""

@@ -78,7 +78,7 @@ def tokens(
 
     Args:
         ids: Tokens (N, L), whole numbers 0..K-1, as a tensor, an array or a list of lists.
-        K: Number of tokens. None: that of the vocabulary, or the largest token plus one.
+        K: Number of tokens. None: the size of the vocabulary, or the largest token plus one.
         label: Class labels (N,), or None.
         classes: Number of classes. None: the largest label plus one.
         vocabulary: Texts of the tokens. None: tokens are numbers without texts.

@@ -55,7 +55,7 @@ class Vocabulary(ABC):
         """Texts of rows.
 
         Args:
-            x: Rows (B, L, K), of which each position counts as its largest entry; or tokens (B, L), whole numbers.
+            x: Rows (B, L, K), where each position counts as its largest entry; or tokens (B, L), whole numbers.
 
         Returns:
             One text for each row, without padding at its end.
@@ -78,7 +78,7 @@ def tokens_of(x: Tensor, size: int | None = None) -> Tensor:
     """Convert rows to tokens.
 
     Args:
-        x: Rows (B, L, K), of which each position counts as its largest entry; or tokens (B, L), whole numbers.
+        x: Rows (B, L, K), where each position counts as its largest entry; or tokens (B, L), whole numbers.
         size: Number K of tokens. None: not checked.
 
     Returns:

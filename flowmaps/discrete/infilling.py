@@ -1,4 +1,4 @@
-"""Infilling: rows of tokens of which some are given, by particles of the law p(x0) given these tokens."""
+"""Infilling: particles draw the free tokens of a row from the law p(x0) given the other tokens."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Measures of tokens: total variation of tables and n-grams, entropy of tokens, share of valid words.
 
-Rows are one-hot (N, L, K), or numbers of which each position counts as its largest entry, or tokens (N, L). A total
+Rows are one-hot (N, L, K), or numbers where each position counts as its largest entry, or tokens (N, L). A total
 variation of samples is biased upwards by their number: compare it with its floor, the same for data at the same counts.
 """
 
@@ -40,7 +40,7 @@ def table_tv(x: Tensor, table: Any) -> float:
         table: Probabilities of all words, (K, ..., K) with L dimensions, or an `fm.exact.Categorical`.
 
     Returns:
-        The total variation, from 0 to 1. `table_tv_floor` gives that of N exact samples.
+        The total variation, from 0 to 1. `table_tv_floor` is the same for N exact samples.
 
     Raises:
         ValueError: The table is no law of words of this length, or a token is out of range.

@@ -36,7 +36,7 @@ class Categorical(Exact):
     Attributes:
         table: The table, normalised.
         entropy: Entropy of a row in nats.
-        link: `fm.links.softmax`, of which `value` gives the logits, so that the law stands in for a flow map of tokens.
+        link: `fm.links.softmax`. `value` gives its logits, so that the law stands in for a flow map of tokens.
 
     Raises:
         TypeError: The table holds no numbers.
@@ -197,7 +197,7 @@ class Categorical(Exact):
         return torch.where(t < EARLIEST, self.path.jump(self.denoise(y, early), y, early, t), y).to(x.dtype)
 
     def field(self, x: Tensor, s: Time, t: Time, *, tolerance: float = 1e-8) -> Tensor:
-        """Compute the denoised field D(x, s, t), of which F is the exact step: a mean of the denoiser along the path.
+        """Compute the denoised field D(x, s, t): F is its exact step, and D is a mean of the denoiser along the path.
 
         Args:
             x: States (B, L, K) at time s.

@@ -74,7 +74,7 @@ def with_classes_of(run: str | Path, data: Data) -> Data:
     columns = read_columns(config, Path(run) / "config.json")
     if columns is not None and data.columns not in (None, columns):
         raise ValueError(
-            f"the columns of {data.name} are other ones than those of {run}: load the data with columns=[...] and "
+            f"the columns of {data.name} differ from the ones of {run}: load the data with columns=[...] and "
             "categories={name: [...]} of the run, as in its config.json"
         )
     if not config["training"]["labels"] or data.classes is None:
@@ -91,8 +91,8 @@ def _check_vocabulary(run: Path, config: Mapping[str, Any], data: Data) -> None:
     known = read_vocabulary(config, run / "config.json")
     if known is not None and data.vocabulary is not None and known != data.vocabulary:
         raise ValueError(
-            f"the tokens of {data.name} are other ones than those of {run}: load the data with the vocabulary of the "
-            "run, fm.data.text(path, length, vocabulary=...)"
+            f"the tokens of {data.name} differ from the ones of {run}: load the text with the vocabulary of the "
+            "run, whose symbols are in its config.json"
         )
 
 

@@ -29,7 +29,7 @@ class TokenTransformer(nn.Module):
 
     x has shape (B, L, K): at each of L positions a noisy one-hot vector over K tokens, or a point of the simplex. The
     result has x's shape and dtype; it is read as logits by an output with a softmax (`fm.Endpoint`). Each position is
-    embedded by a linear layer, x W, so a one-hot vector gets the row of its token. The blocks are those of `DiT`, with
+    embedded by a linear layer, x W, so a one-hot vector gets the row of its token. The blocks are `DiT`'s, with
     rotary positions. They start as the identity, and the logits at zero.
 
     Args:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -21,6 +21,8 @@ from . import flow_file
 from .checkpoint_reading import read_latest, read_model
 from .folder import FLOW, Run, read_config
 from .outline import check_outline
+
+E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -151,15 +153,12 @@ def read_units(config: Mapping[str, Any], file: Path) -> Units | None:
     Raises:
         ValueError: The entry is broken.
     """
-    try:
-        units = build(config["flow"].get("units"), "flow.units")
-        if units is not None and not isinstance(units, Units):
-            raise ValueError(f"flow.units must be a units.Units, got {shown_value(units)}")
-        if units is not None and "data" in config:
+
+    def check(units: Units) -> None:
+        if "data" in config:
             units.check(tuple(config["data"]["shape"]), config["data"]["name"])
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be used: {error}") from None
-    return units
+
+    return _entry(config["flow"], "flow.units", Units, "a units.Units", check, file)
 
 
 def read_vocabulary(config: Mapping[str, Any], file: Path) -> Vocabulary | None:
@@ -176,13 +175,13 @@ def read_vocabulary(config: Mapping[str, Any], file: Path) -> Vocabulary | None:
         ValueError: The entry is broken.
     """
     about = config["data"]
-    try:
-        found = build(about.get("vocabulary"), "data.vocabulary")
-        if found is not None and (not isinstance(found, Vocabulary) or found.size != about["shape"][-1]):
-            raise ValueError(f"data.vocabulary must have {about['shape'][-1]} tokens, got {shown_value(found)}")
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be used: {error}") from None
-    return found
+
+    def check(vocabulary: Vocabulary) -> None:
+        if vocabulary.size != about["shape"][-1]:
+            raise ValueError(f"data.vocabulary has {vocabulary.size} tokens, and rows have {about['shape'][-1]}")
+
+    words = "a vocabulary of `flowmaps.data`"
+    return _entry(about, "data.vocabulary", Vocabulary, words, check, file)  # type: ignore[type-abstract]
 
 
 def read_columns(config: Mapping[str, Any], file: Path) -> Columns | None:
@@ -199,10 +198,40 @@ def read_columns(config: Mapping[str, Any], file: Path) -> Columns | None:
         ValueError: The entry is broken.
     """
     about = config["data"]
+
+    def check(columns: Columns) -> None:
+        if [columns.width] != about["shape"]:
+            raise ValueError(f"data.columns are rows of {columns.width}, and the rows of the data {about['shape']}")
+
+    return _entry(about, "data.columns", Columns, "a data.Columns", check, file)
+
+
+def _entry(
+    about: Mapping[str, Any], name: str, kind: type[E], words: str, check: Callable[[E], None], file: Path
+) -> E | None:
+    """Build an entry of a config.json.
+
+    Args:
+        about: The part of the content that holds the entry.
+        name: Name of the entry, behind the name of its part and a point.
+        kind: Class of the entry.
+        words: The class in words, for messages.
+        check: Function that raises ValueError for an entry that does not fit the rest.
+        file: The file, for messages.
+
+    Returns:
+        The entry; None if it is missing or null.
+
+    Raises:
+        ValueError: It is broken, of another class, or does not fit.
+    """
     try:
-        found = build(about.get("columns"), "data.columns")
-        if found is not None and (not isinstance(found, Columns) or [found.width] != about["shape"]):
-            raise ValueError(f"data.columns must be the columns of rows {about['shape']}, got {shown_value(found)}")
+        found = build(about.get(name.partition(".")[2]), name)
+        if found is None:
+            return None
+        if not isinstance(found, kind):
+            raise ValueError(f"{name} must be {words}, got {shown_value(found)}")
+        check(found)
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
     return found

@@ -78,7 +78,10 @@ def test_what_fits_no_text_is_refused_in_one_sentence(folder, capsys, monkeypatc
         ("train text:latin.txt", "2 of its 4 bytes are wrong, the first 0xe9 at offset 1"),
         ("train python.txt", 'a text is written "text:python.txt"'),
         ("train digits --network transformer", "--network transformer is for tokens"),
-        ("train text:other.txt --data-args length=12 --start run --out new", "the tokens of other are other ones"),
+        (
+            "train text:other.txt --data-args length=12 --start run --out new",
+            "the tokens of other differ from the ones of run: load the text",
+        ),
         ("train text:python.txt --data-args length=12 standardise=True --out new", "which are not standardised"),
     ]:
         assert main(words.split()) != 0
@@ -88,7 +91,7 @@ def test_what_fits_no_text_is_refused_in_one_sentence(folder, capsys, monkeypatc
 
 @pytest.mark.slow
 def test_a_text_is_trained_sampled_evaluated_and_reported_from_the_shell(folder, capsys, monkeypatch):
-    """A few seconds teach the frequencies of letters: the distance of 2-grams falls below that of noise."""
+    """A few seconds teach the frequencies of letters: the distance of 2-grams falls below the one of noise."""
     monkeypatch.chdir(folder)
     words = "train text:python.txt --data-args length=12 --method dfm_psd --steps 300 --width 32 --depth 1 --out longer"
     assert main([*words.split(), "--batch-size", "64", "--ema", "0.9", "--no-progress-bar", "--trackers"]) == 0

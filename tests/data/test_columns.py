@@ -110,7 +110,7 @@ def test_a_run_samples_a_table_with_names(tmp_path):
     assert len(x) == 64 and 100 < float(x[:, 0].mean()) < 230 and 800 < float(x[:, 1].mean()) < 1100
     other = table(tmp_path, "kind,size,height,weight\niris,9,160,900\nrose,9,170,900\n", "other.csv")
     assert given_data(tmp_path / "run", str(other)).columns == FLOWERS
-    with pytest.raises(ValueError, match="are other ones than those of"):
+    with pytest.raises(ValueError, match="differ from the ones of"):
         given_data(tmp_path / "run", load(path, categories={"size": ["9", "10", "11", "12"], "kind": ["iris", "rose"]}))
     write_csv(tmp_path / "new.csv", x[:2, :2].numpy(), ["height", "weight"], {"kind": ["iris", "lily"], "size": [9, 9]})
     with pytest.raises(ValueError, match="holds 'lily', none of"):

@@ -22,7 +22,7 @@ TABLE[0, 0, 1], TABLE[0, 2, 1], TABLE[1, 1, 0], TABLE[2, 2, 2], TABLE[2, 0, 1], 
 def test_particles_have_the_conditional_law_of_a_table(known):
     """One given token, for which the push is exact, and two, whose error the weights remove.
 
-    The law of one particle has a standard deviation of at most 1/2, so that of 1000 effective ones has 0.016.
+    A frequency has a standard deviation of at most 1/2 for one particle, so 0.016 for 1000 effective ones.
     """
     given = torch.tensor(known)
     held = Held(one_hot(torch.tensor([0, 0, 1]), 3).double(), given)

@@ -69,7 +69,7 @@ def observed(clock, steps=200, n=64, loss=lambda s: torch.sigmoid(20 * (s - 0.3)
 
 
 def test_a_learned_clock_draws_times_where_the_loss_rises():
-    """Its density is the slope of the loss: the quantiles of t are those of a logistic law at .3 with scale .05."""
+    """Its density is the slope of the loss: t has the quantiles of a logistic law at .3 with scale .05."""
     new = fm.velocity.LearnedClock()
     uniform = torch.linspace(0, 1, 11)
     torch.testing.assert_close(new.clock()(uniform), uniform)
