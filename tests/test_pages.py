@@ -64,6 +64,7 @@ def folder(tmp_path, monkeypatch):
         "likelihood_sde.md",
     ],
 )
+@pytest.mark.slow
 def test_a_page_runs_and_prints_what_it_says(page, folder, capsys):
     """A comment behind a print is its output."""
     run(page)

@@ -51,6 +51,7 @@ def test_tables_and_pictures_are_written(out):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_each_scale_is_held_against_several(out):
     assert len(json.loads((out / "scales-3.json").read_text())["scratch"][2]) == len(scales.BESIDE)
     assert (out / "scales.md").read_text().count("| from scratch") == 3

@@ -66,6 +66,7 @@ def test_a_class_conditional_pipeline(guided, tmp_path):
     assert main(["sample", str(out), "-n", "4", "--guidance", "2", "-o", str(picture)]) == 0 and picture.is_file()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_numbers(home, guided, tmp_path):
     out, more = guided
     again = tmp_path / "again"
@@ -198,6 +199,7 @@ def test_what_cannot_be(home, tmp_path, capsys, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "empty"}
 
 
+@pytest.mark.slow
 def test_the_cache_of_another_pipeline_is_refused(home, tmp_path, capsys):
     given = ["--data", home / "rgb.npy", "--prompts", home / "prompts.txt", "--cache", tmp_path / "cache"]
     distil(home, "sd", tmp_path / "run", *given, "--lora", "2")

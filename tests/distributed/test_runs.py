@@ -171,6 +171,7 @@ def test_the_logged_loss_is_that_of_the_whole_batch_and_one_process_goes_on_wher
 
 
 @pytest.mark.parametrize("way", ["DDP", "shards"])
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_in_one_process_stops_all(found, way):
     for result in found:
         steps, kind, message = result["poison"][way == "shards"]

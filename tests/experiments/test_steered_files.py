@@ -27,6 +27,7 @@ def digits(tmp_path_factory):
     ).folder
 
 
+@pytest.mark.slow
 def test_files(digits, tmp_path):
     told = {"reward": "label:7", "steps": 3, "particles": 16, "n": 9, "seed": 1}
     out = steer(digits, out=tmp_path / "x.npy", **told)

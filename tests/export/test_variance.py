@@ -32,6 +32,7 @@ def exported(folder, out, **told):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.slow
 def test_a_unet_of_images(channels, prediction, tmp_path):
     """The teacher, the student and the exported pipeline have the prediction alone."""
     folder = tiny.ddpm_unet(tmp_path / "p", channels=channels, scheduler=ddpm(prediction), variance=True)

@@ -20,6 +20,7 @@ CODES = {signal.SIGHUP: 129, signal.SIGUSR1: 75}
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+@pytest.mark.slow
 def test_sighup_and_sigusr1_save_like_sigterm_and_have_their_exit_codes(number, count, tmp_path):
     run = tmp_path / "run"
     with children(count, train_and_tell, run, steps=30, checkpoint_every=100) as [*others, (process, told)]:

@@ -54,6 +54,7 @@ def data_for(recipe, latents, cifar, tmp_path):
 
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if not any(part in n for part in ("dit-l2", "dit-xl2", "lm1b"))])
+@pytest.mark.slow
 def test_a_reduced_recipe_trains_resumes_loads_and_samples(name, latents, cifar, tmp_path):
     """l2 and xl2 are b2 when they are reduced; rows of LM1B stay large, with their vocabulary."""
     torch.manual_seed(0)

@@ -75,6 +75,7 @@ def test_on_a_gpu_the_sizes_stay(monkeypatch):
 SMALL = {"steps": 2, "sample_every": 0, "trackers": (), "progress_bar": False}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_sizes_on_another_device(tmp_path, monkeypatch):
     data = images(3, 20, 20, n=8)
     monkeypatch.setattr(sizing, "sizes_for", lambda *_, **__: Sizes(8, 1, 4))

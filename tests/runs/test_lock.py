@@ -191,6 +191,7 @@ def test_a_lock_that_was_lost_is_noticed(tmp_path):
             held.check()
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_refused_on_all_processes(tmp_path):
     with FolderLock(tmp_path / "run", "training into it"), children(2, train_and_tell, tmp_path / "run") as both:
         for process, told in both:

@@ -44,6 +44,7 @@ def compile_eagerly(monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.slow
 def test_training_compiled_is_training(precision):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -63,6 +64,7 @@ def warned(network, method):
     return message
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_compiled_in_pieces_says_so():
     def splitting(h):
         return h * math.tanh(h.detach().mean().item())
