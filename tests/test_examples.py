@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_ten_lines_of_the_readme_run():
-    code, _ = blocks_of_the_readme()
+    _, code = blocks_of_the_readme()
     assert "steps=2000" in code
     names = {}
     exec(code.replace("steps=2000", "steps=3"), names)
@@ -29,7 +29,7 @@ def test_the_ten_lines_of_the_readme_run():
 
 
 def blocks_of_the_readme():
-    """The first lines in Python, and the ones about texts."""
+    """The lines about texts, and the ten lines."""
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 
 
@@ -37,7 +37,7 @@ def test_the_lines_about_texts_run(tmp_path, monkeypatch, capsys):
     """On a small text, with a small network."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bible.txt").write_text("in the beginning was the word " * 20)
-    _, code = blocks_of_the_readme()
+    code, _ = blocks_of_the_readme()
     assert "steps=5000" in code and "data.shape[0])" in code
     small = code.replace("steps=5000", "steps=3").replace("data.shape[0])", "data.shape[0], 16, 1, 2)")
     exec(small, {"fm": fm})
