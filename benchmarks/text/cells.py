@@ -25,7 +25,7 @@ SAMPLES, HELD_OUT, SHOWN, ROWS = 1000, 512, 8, 250
 REFERENCE, GRAM = 20_000, 4
 """Number of training windows that samples are compared with, and length of the n-grams."""
 TRAINING: dict[str, Any] = {
-    "batch_size": 64, "schedule": fm.training.WarmUpStableDecay(), "lr": 1e-3, "clip": 1.0, "labels": False,
+    "batch_size": 64, "schedule": fm.training.WarmUpStableDecay(), "lr": 3e-3, "clip": 1.0, "labels": False,
     "progress_bar": False, "trackers": (), "sample_every": 0, "clock": "processor",
 }  # fmt: skip
 
