@@ -7,13 +7,16 @@ A path is two functions of time and their *divided differences*
 These are written to be smooth at s = t, where they equal the derivatives alpha'(t), sigma'(t). They remove the pole of
 every formula with a factor 1/(t - s). Everything else (conversions, re-noising, the ancestral kernel) follows from the
 two functions.
+
+`Geodesic(manifold)` is the path of data on a manifold, which has no alpha and sigma.
 """
 
 from .base import Form, Path, Time, data, determinant, expand, noise, score, state, v_prediction, velocity
 from .closed import Linear, Trigonometric, VarianceExploding, VariancePreserving, linear, trigonometric
 from .discrete import Discrete
+from .geodesic import Geodesic
 
 __all__ = [
-    "Discrete", "Form", "Linear", "Path", "Time", "Trigonometric", "VarianceExploding", "VariancePreserving", "data",
+    "Discrete", "Form", "Geodesic", "Linear", "Path", "Time", "Trigonometric", "VarianceExploding", "VariancePreserving", "data",
     "determinant", "expand", "linear", "noise", "score", "state", "trigonometric", "v_prediction", "velocity",
 ]  # fmt: skip

@@ -288,6 +288,31 @@ class Path(ABC):
         (a, r), var_s, var_t = self._kernel(t, s), self.sigma(s) ** 2, self.sigma(t) ** 2
         return ((a * var_t / var_s) * x_s + (self.alpha(t) * r / var_s) * x0).to(x_s.dtype), (r * var_t / var_s).sqrt()
 
+    @property
+    def curved(self) -> bool:
+        """Whether states lie on a manifold, so that they have no sums: a `Geodesic` path of another space than R^n."""
+        return False
+
+    def noise(self, normal: Tensor) -> Tensor:
+        """States at t = 1 of standard normal numbers: sigma(1) times the numbers."""
+        return self.sigma(torch.ones((), dtype=normal.dtype, device=normal.device)) * normal
+
+    def move(self, x: Tensor, u: Tensor) -> Tensor:
+        """End of the straightest line from x along u: x + u, or exp_x(u) on a manifold."""
+        return x + u
+
+    def between(self, x: Tensor, y: Tensor) -> Tensor:
+        """Displacement of the shortest line from x to y: y - x, or log_x(y) on a manifold."""
+        return y - x
+
+    def tangent(self, x: Tensor, u: Tensor) -> Tensor:
+        """Part of u that is a velocity at x: u itself, or its projection to the tangent space of a manifold."""
+        return u
+
+    def scale(self, x: Tensor, u: Tensor) -> Tensor:
+        """Coordinates of a velocity at x whose sum of squares is its squared length: u itself in flat space."""
+        return u
+
     def _kernel(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Ratio alpha_s/alpha_t and variance of p(x_s | x_t), with round-off below zero cut."""
         # 1 where s = t, also at t = 1, where alpha_s = alpha_t = 0 on some paths
