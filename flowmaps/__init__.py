@@ -20,6 +20,7 @@ from . import (
     networks,
     path,
     perceptual,
+    riemannian,
     simplex,
     steps,
     students,
@@ -41,7 +42,7 @@ from .units import Units
 __all__ = [
     "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
-    "consistency", "simplex", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
+    "consistency", "simplex", "riemannian", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
     "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "manifolds", "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
