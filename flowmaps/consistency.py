@@ -79,7 +79,7 @@ def on_the_diagonal(rule: R) -> R:
 
 
 def geometric(rule: R) -> R:
-    """Decorator of a rule that holds on manifolds too, because it adds no states and compares velocities at one point."""
+    """Decorator of a rule that holds on manifolds: it adds no states, and compares velocities at one point."""
     rule.geometric = True  # type: ignore[attr-defined]
     return rule
 

@@ -48,9 +48,7 @@ def diffusion(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tenso
 
 @geometric
 @guarded(needs_marginal_at_the_endpoint)
-def lagrangian(
-    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative = jvp
-) -> Tensor:
+def lagrangian(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative = jvp) -> Tensor:
     """Lagrangian rule, the target moves:  dF(x, s, t)/dt  =  sg[v(F, t)].
 
     Args:
@@ -83,9 +81,7 @@ def _needs_marginal(velocity: Any, options: Any) -> str | None:
 
 @geometric
 @guarded(_needs_marginal)
-def eulerian(
-    flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative = jvp
-) -> Tensor:
+def eulerian(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, derivative: Derivative = jvp) -> Tensor:
     """Eulerian rule, the source moves:  dF/ds + grad_x F . sg[v(x, s)]  =  0.
 
     Args:

@@ -19,11 +19,13 @@ class Exact:
     def __init__(self, manifold, steps=120):
         self.path, self.steps = fm.path.Geodesic(manifold), steps
         self.matrix = torch.randn(3, manifold.size, manifold.size, generator=torch.Generator().manual_seed(0)).double()
+        if isinstance(manifold, Torus):
+            self.matrix = self.matrix.sign()  # whole numbers, so that the field is periodic
 
     def velocity(self, x, t):
-        """A field with a norm of about 1.6 that depends on the point and on the time."""
+        """A field that depends on the point and on the time."""
         a, b, c = (torch.sin(x @ matrix) for matrix in self.matrix)
-        return self.path.tangent(x, 2.4 * (a + t * b + t**2 * c))
+        return self.path.tangent(x, 1.5 * (a + t * b + t**2 * c))
 
     def __call__(self, x, s, t):
         h = (t - s) / self.steps
@@ -139,3 +141,30 @@ def test_steps_of_solvers_have_their_order(manifold):
         coarse, fine = (manifold.distance(one, true).mean() for one in found)
         assert coarse / fine == pytest.approx(2**order, rel=0.2)
     assert manifold.distance(fm.sample(flow, x, times=[0.9, 0.2], step=fm.steps.ode(1e-8, 1e-8)), true).max() < 1e-6
+
+
+def test_interpolation_follows_geodesics_of_noise_space():
+    flow, (x, s, _) = Exact(SPHERE), states(SPHERE)
+    a, b = x[:4], x[4:8]
+    ends = [flow(one, torch.zeros_like(s[:4]), torch.ones_like(s[:4])) for one in (a, b)]
+    found = fm.interpolate(flow, a, b, 3)
+    assert SPHERE.distance(found[0], a).max() < 1e-6 and SPHERE.distance(found[2], b).max() < 1e-6
+    middle = SPHERE.point(ends[0] + ends[1])
+    assert SPHERE.distance(fm.invert(flow, found[1]), middle).max() < 1e-6
+    torch.manual_seed(0)
+    still = fm.FlowMap(lambda x, s, t: torch.zeros_like(x), path=fm.path.Geodesic(SPHERE))
+    with pytest.raises(ValueError, match="cut locus"):
+        fm.interpolate(still, a, -a)
+
+
+def test_guided_velocities_are_mixed_in_the_tangent_space():
+    class ByLabel(torch.nn.Module):
+        def forward(self, x, s, t, label):
+            return torch.sin(3 * x) + label[:, None].to(x.dtype)
+
+    flow, (x, s, _) = fm.FlowMap(ByLabel(), path=fm.path.Geodesic(SPHERE)), states(SPHERE)
+    guided = fm.guidance.classifier_free(flow, 2.0, null={"label": 0}).given(label=torch.ones(16))
+    v = guided.velocity(x, s)
+    one, none = (flow.given(label=torch.full((16,), y)).velocity(x, s) for y in (1, 0))
+    assert torch.allclose(v, none + 2 * (one - none)) and (x * v).sum(-1).abs().max() < 1e-12
+    assert SPHERE.off(fm.sample(guided, x, 4, step="euler")).max() < 1e-12

@@ -28,6 +28,7 @@ from .shrinking_steps import *
 from .trig_flow import *
 
 __all__ = [
-    "BESIDE", "BEYOND", "DISCRETE", "LANDSCAPE", "MANIFOLDS", "Beside", "NoiseAdapter", "Paper", "Row", "landscape_row", "variants",
+    "BESIDE", "BEYOND", "DISCRETE", "LANDSCAPE", "MANIFOLDS", "Beside", "NoiseAdapter", "Paper", "Row",
+    "landscape_row", "variants",
     *(record.name for record in BESIDE), *(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS)),
 ]  # fmt: skip

@@ -164,9 +164,7 @@ def gfm_psd(
         weight: Distance and weight of both residuals; by default the squared length.
         g: Random numbers that place m = g s + (1 - g) t; by default uniform.
     """
-    return _distilled(
-        compositional, diagonal, times, diagonal_times, weight, "gfm_psd", velocity=own, draws={"g": g}
-    )
+    return _distilled(compositional, diagonal, times, diagonal_times, weight, "gfm_psd", velocity=own, draws={"g": g})
 
 
 @landscape_row(
