@@ -12,13 +12,14 @@ from .checking import shown as shown_value
 from .names import current, public_name
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "data": ("Bytes", "Characters", "Columns", "Tokenizer"),
+    "data": ("Angles", "Bytes", "Characters", "Columns", "LatitudeLongitude", "Tokenizer"),
     "flow_map": ("FlowMap", "GuidanceSpec"),
     "guidance": ("Fading", "Within"),
     "integrations.diffusers": ("DiffusersNetwork",),
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
     "links": ("Capped", "Hull", "Mixed", "identity", "softmax", "tanh", "unit_rows"),
+    "manifolds": ("Euclidean", "Sphere", "Torus"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
         "MLP", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
@@ -27,7 +28,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     ),
     "outputs": ("Bounded", "Endpoint", "GaussianSkip", "Position", "Rotation", "SeparableSkip", "average_velocity"),
     "path": (
-        "Discrete", "Linear", "Trigonometric", "VarianceExploding", "VariancePreserving",
+        "Discrete", "Geodesic", "Linear", "Trigonometric", "VarianceExploding", "VariancePreserving",
         "data", "noise", "score", "v_prediction", "velocity",
     ),
     "pretrained": ("Affine", "Reading"),
