@@ -17,8 +17,8 @@ from benchmarks.manifolds.sets import SETS, ZONAL, data_of
 from benchmarks.tables import machine
 from flowmaps.files import write_json
 
-SAMPLES, FRESH = 2000, 4000
-"""Number of samples on finite sets, and of samples and of fresh points on the set with an exact law."""
+SAMPLES = 2000
+"""Number of samples, and of fresh points of the exact law."""
 TRAINING: dict[str, Any] = {
     "batch_size": 256, "lr": 1e-3, "clip": 10.0, "progress_bar": False, "trackers": (), "sample_every": 0,
     "clock": "processor", "labels": False,
@@ -65,13 +65,8 @@ class Cells:
 def test_points(name: str, split: int) -> Tensor:
     """The points that samples are compared with: all that are held out, or fresh ones of an exact law."""
     if name == "zonal":
-        return ZONAL.sample(FRESH, torch.Generator().manual_seed(split + 1000))
+        return ZONAL.sample(SAMPLES, torch.Generator().manual_seed(split + 1000))
     return data_of(name, split).held_out(10**6).x0.double()
-
-
-def count(name: str) -> int:
-    """Number of samples."""
-    return FRESH if name == "zonal" else SAMPLES
 
 
 def distances(x: Tensor, name: str, split: int) -> dict[str, Any]:
@@ -85,7 +80,7 @@ def distances(x: Tensor, name: str, split: int) -> dict[str, Any]:
 
 def measured(flow: fm.FlowMap, name: str, split: int, way: str, calls: int) -> dict[str, Any]:
     """The measures of samples by one sampler, all from the same noise, and their cost."""
-    noise = fm.noise(flow, count(name), shape=SETS[name].manifold.size, seed=split)
+    noise = fm.noise(flow, SAMPLES, shape=SETS[name].manifold.size, seed=split)
     began = time.process_time()
     x = fm.sample(flow, noise, calls, step=STEPS[way])
     seconds = (time.process_time() - began) / len(x)
@@ -98,9 +93,10 @@ def measured(flow: fm.FlowMap, name: str, split: int, way: str, calls: int) -> d
 
 def floor(name: str, split: int) -> dict[str, Any]:
     """The cell of data themselves, measured as samples are, and of the prior, which a map must beat."""
-    manifold, n = SETS[name].manifold, count(name)
+    manifold, n = SETS[name].manifold, SAMPLES
     generator = torch.Generator().manual_seed(split + 2000)
     prior = manifold.noise(torch.randn(n, manifold.size, generator=generator, dtype=torch.float64))
-    data = data_of(name, split).draw(n, split + 3).x0
+    data = data_of(name, split)
+    data = data.draw(min(n, data.size or n), split + 3).x0
     rows = [{"way": way, "calls": 0, **distances(x, name, split)} for way, x in (("data", data), ("prior", prior))]
     return {"set": name, "model": FLOOR, "split": split, "machine": machine(), "rows": rows}

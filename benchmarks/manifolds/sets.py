@@ -20,26 +20,6 @@ HELD_OUT = 0.1
 SIZES = {"width": 128, "depth": 3}
 
 
-class Periodic(nn.Module):
-    """An MLP of angles that is continuous on the torus: it sees cosines and sines, and so is its value a tangent there.
-
-    Args:
-        n: Number of angles.
-
-    The MLP has a value (a, b) in the plane of each circle, whose part along the circle is b cos x - a sin x.
-    """
-
-    def __init__(self, n: int) -> None:
-        super().__init__()
-        self.inner = fm.networks.MLP(2 * n, **SIZES)
-
-    def forward(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        """Evaluate at angles (B, n) and times (B,)."""
-        cosine, sine = x.cos(), x.sin()
-        a, b = self.inner(torch.cat([cosine, sine], 1), s, t).chunk(2, 1)
-        return b * cosine - a * sine
-
-
 @dataclass(frozen=True)
 class Set:
     """A data set.
@@ -84,13 +64,18 @@ def globe_network() -> nn.Module:
     return fm.networks.MLP(3, **SIZES)
 
 
+def torus_network() -> nn.Module:
+    """The network of seven angles, which sees them as points on circles."""
+    return fm.networks.OnCircles(fm.networks.MLP(14, **SIZES), 7, range(7))
+
+
 GLOBE = fm.manifolds.Sphere(2)
 SETS = {
     "zonal": Set("zonal", lambda split: fm.data.as_data(ZONAL), GLOBE, globe_network, 30.0),
     "earthquakes": Set("earthquakes", on_globe("earthquakes.csv"), GLOBE, globe_network, 60.0),
     "volcanoes": Set("volcanic eruptions", on_globe("volcanoes.csv"), GLOBE, globe_network, 60.0),
     "fires": Set("fires", on_globe("fires.csv"), GLOBE, globe_network, 60.0),
-    "rna": Set("torsion angles of RNA", torsions, fm.manifolds.Torus(7), lambda: Periodic(7), 60.0),
+    "rna": Set("torsion angles of RNA", torsions, fm.manifolds.Torus(7), torus_network, 60.0),
     "airports": Set("airports", airports, GLOBE, globe_network, 60.0, package="airportsdata"),
 }
 
