@@ -22,7 +22,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "manifolds": ("Euclidean", "Sphere", "Torus"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
-        "MLP", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
+        "MLP", "OnCircles", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),
