@@ -42,7 +42,7 @@ def on_path(path: Path, data: Data, look: bool = True) -> Data:
     if data.shape != (wanted.size,):
         raise ValueError(f"points on {wanted} are rows ({wanted.size},), and {data.name} has rows {data.shape}")
     if look:
-        off = wanted.off(data.draw(SEEN).x0.double())
+        off = wanted.off(data.draw(min(SEEN, data.size or SEEN)).x0.double())
         wrong = ~(off <= NEAR)
         if bool(wrong.any()):
             raise ValueError(

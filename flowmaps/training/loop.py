@@ -233,7 +233,10 @@ def _checked(flow: Any, method: Any) -> Method:
             f"the weights are {flow.like.dtype}, in which small steps are rounded away: train flow.float(), with "
             'precision="bf16" for fast products; frozen weights may stay as they are beside trained ones in float32'
         )
-    return method_of(method)
+    made = method_of(method)
+    for term in made.terms:
+        term.check_path(flow.path)
+    return made
 
 
 def open_folder(
