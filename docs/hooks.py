@@ -23,7 +23,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import flowmaps
-from flowmaps.methods import BEYOND, DISCRETE, LANDSCAPE, Row
+from flowmaps.methods import BEYOND, DISCRETE, LANDSCAPE, MANIFOLDS, Row
 from flowmaps.methods.landscape import FAMILIES, rows_of
 from flowmaps.methods.variants import VARIANTS
 
@@ -175,6 +175,16 @@ def discrete_one_by_one() -> str:
     return "\n\n".join(map(_entry, DISCRETE))
 
 
+def manifolds() -> str:
+    """The table of the methods of maps on manifolds."""
+    return _rows(MANIFOLDS)
+
+
+def manifolds_one_by_one() -> str:
+    """Each of them: equation, gradient flow, paper."""
+    return "\n\n".join(map(_entry, MANIFOLDS))
+
+
 def _rows(rows: Sequence[Row]) -> str:
     header = (
         "method", "rule", "learns by", "output", "notes", "cost in the post", "cost here", "with own shares", "paper",
@@ -324,6 +334,8 @@ INSERTS: dict[str, Callable[..., str]] = {
         beyond_one_by_one,
         discrete,
         discrete_one_by_one,
+        manifolds,
+        manifolds_one_by_one,
         gradients,
         costs,
         methods,

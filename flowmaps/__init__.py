@@ -20,6 +20,7 @@ from . import (
     networks,
     path,
     perceptual,
+    riemannian,
     simplex,
     steps,
     students,
@@ -41,8 +42,8 @@ from .units import Units
 __all__ = [
     "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
-    "consistency", "simplex", "finite_steps", "derivative", "velocity", "teacher", "Pretrained", "Reading",
-    "times", "grids", "weight", "perceptual", "balance",
+    "consistency", "simplex", "riemannian", "finite_steps", "derivative", "velocity",
+    "teacher", "Pretrained", "Reading", "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "manifolds", "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students", "steering", "rewards", "look", "likelihood", "discrete",

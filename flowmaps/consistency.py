@@ -78,6 +78,17 @@ def on_the_diagonal(rule: R) -> R:
     return rule
 
 
+def geometric(rule: R) -> R:
+    """Decorator of a rule that holds on manifolds: it adds no states, and compares velocities at one point."""
+    rule.geometric = True  # type: ignore[attr-defined]
+    return rule
+
+
+def is_geometric(rule: Rule) -> bool:
+    """Whether a rule, with options bound or not, holds on manifolds."""
+    return bool(getattr(function_of(rule), "geometric", False))
+
+
 def is_diagonal(rule: Rule) -> bool:
     """Whether a rule, with options bound or not, lives on the diagonal t = s."""
     return bool(getattr(function_of(rule), "diagonal", False))

@@ -151,6 +151,11 @@ class FlowMap(nn.Module):
             raise TypeError(f"an output is a function (value, x, s, t, path) -> V, got {_kind(output)}")
         if not isinstance(path, Path):
             raise TypeError(f"a path is one of flowmaps.path, such as path.linear, got {_kind(path)}")
+        if path.curved and output is not average_velocity:
+            raise ValueError(
+                f"on {path} the network predicts the average velocity, which is projected to the tangent space, but "
+                f"{output!r} is a formula of flat space"
+            )
         within(0, 1, **given(only_source=only_source, only_target=only_target))
         self.network = network
         self.output = output
@@ -164,7 +169,7 @@ class FlowMap(nn.Module):
         self._said: set[str] = set()  # warnings are given once, also by bound copies
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """Jump: F(x, s, t) = x + (t - s) V(x, s, t), the state at time t.
+        """Jump: F(x, s, t) = x + (t - s) V(x, s, t), the state at time t; exp_x((t - s) V) on a manifold.
 
         Args:
             x: State at time s, (B, ...).
@@ -177,14 +182,14 @@ class FlowMap(nn.Module):
         if self.trained is not None:
             self._check_trained(s, t)
         s, t = expand(s, x), expand(t, x)
-        return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
+        return self.path.move(x, ((t - s) * self.average_velocity(x, s, t)).to(x.dtype))
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """V(x, s, t): the mean of v along the path from s to t; the velocity if s = t."""
         if self.trained is not None and getattr(s, "ndim", 0) != x.ndim:  # times of `forward` are checked there
             self._check_trained(s, t)
         s, t = expand(s, x), expand(t, x)
-        return self.output(self._value(x, s, t), x, s, t, self.path)
+        return self.path.tangent(x, self.output(self._value(x, s, t), x, s, t, self.path))
 
     def value(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Value of the network at (x, s, t), before the output: the logits of a softmax `Endpoint`, for example.

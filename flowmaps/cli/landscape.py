@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..methods import BESIDE, BEYOND, DISCRETE, LANDSCAPE, Row
+from ..methods import BESIDE, BEYOND, DISCRETE, LANDSCAPE, MANIFOLDS, Row
 from ..methods.variants import VARIANTS
 from .options import Methods
 from .tables import print_json
@@ -47,7 +47,7 @@ TITLE = (
 def run_methods(options: Methods) -> None:
     """Print the landscape."""
     if options.json:
-        return print_json([row.as_dict() for row in (*LANDSCAPE, *BEYOND, *DISCRETE)])
+        return print_json([row.as_dict() for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS)])
     console = Console()
     console = console if console.is_terminal else Console(width=240)
     whole = console.width >= WIDE
@@ -58,6 +58,8 @@ def run_methods(options: Methods) -> None:
     console.print(landscape_table(columns, BEYOND))
     print("\nDiscrete data, maps of distributions over classes (docs/landscape.md); trained like the others:")
     console.print(landscape_table(columns, DISCRETE))
+    print("\nManifolds, maps on spheres, tori and rotations (docs/manifolds.md); trained like the others:")
+    console.print(landscape_table(columns, MANIFOLDS))
     print(
         "\nVariants, which have settings of the papers and their code (docs/papers.md); their names stand for methods:"
     )

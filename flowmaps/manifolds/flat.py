@@ -52,11 +52,11 @@ class Euclidean(_Flat):
     """Euclidean space R^n, whose geodesic path is the linear path. The prior is the standard normal law."""
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        """x + u."""
+        """Add."""
         return x + u
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """y - x."""
+        """Subtract."""
         return y - x
 
     def point(self, x: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Euclidean(_Flat):
         return (1 - t) * x + t * y
 
     def speed(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """y - x, in the arithmetic of the linear path."""
+        """The difference y - x, in the arithmetic of the linear path."""
         return -torch.ones_like(t) * x + torch.ones_like(t) * y
 
 
@@ -90,11 +90,11 @@ class Torus(_Flat):
         return math.pi
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        """x + u, wrapped."""
+        """Add, and wrap."""
         return self.point(x + u)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """y - x, each angle wrapped to (-pi, pi]."""
+        """Difference, each angle wrapped to (-pi, pi]."""
         return self.point(y - x)
 
     def point(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import brief_repr, finite, refuse_factory, shown
-from ..consistency import Rule, function_of, is_diagonal, refuse
+from ..consistency import Rule, function_of, is_diagonal, is_geometric, refuse
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
 from ..path import expand
@@ -165,6 +165,12 @@ class Term:
         Raises:
             ValueError: A balance or a weight does not match the names of the residuals.
         """
+        if pair.path.curved and not is_geometric(self.rule):
+            raise ValueError(
+                f"the rule {self.name!r} is a formula of flat space, and {pair.path} is curved: take a method of "
+                "fm.methods.MANIFOLDS, such as fm.methods.gfm_lsd(), or mark a rule of your own with "
+                "consistency.geometric if it adds no states"
+            )
         pair = self.couple(pair)
         s, t, x = pair.s, pair.t, self.start(pair, pair.s)
         flow = flow.given(**pair.condition) if pair.condition else flow

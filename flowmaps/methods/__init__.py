@@ -11,9 +11,10 @@ from .diffusion import *
 from .discrete import *
 from .eulerian import *
 from .lagrangian import *
-from .landscape import BEYOND, DISCRETE, LANDSCAPE
+from .landscape import BEYOND, DISCRETE, LANDSCAPE, MANIFOLDS
 from .language import *
 from .likelihood import *
+from .manifolds import *
 from .mean_flows import *
 from .mid_training import *
 from .noise_adapters import *
@@ -27,6 +28,7 @@ from .shrinking_steps import *
 from .trig_flow import *
 
 __all__ = [
-    "BESIDE", "BEYOND", "DISCRETE", "LANDSCAPE", "Beside", "NoiseAdapter", "Paper", "Row", "landscape_row", "variants",
-    *(record.name for record in BESIDE), *(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE)),
+    "BESIDE", "BEYOND", "DISCRETE", "LANDSCAPE", "MANIFOLDS", "Beside", "NoiseAdapter", "Paper", "Row",
+    "landscape_row", "variants",
+    *(record.name for record in BESIDE), *(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS)),
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from . import (
     lagrangian,
     language,
     likelihood,
+    manifolds,
     mean_flows,
     mid_training,
     shrinking_steps,
@@ -52,13 +53,15 @@ LANDSCAPE = in_order(row for family in FAMILIES for row in rows_of(family))
 BEYOND: tuple[Row, ...] = tuple(rows_of(likelihood))
 """The rows of methods beyond the post's landscape, whose maps know likelihoods too."""
 
+MANIFOLDS: tuple[Row, ...] = tuple(rows_of(manifolds))
+"""The rows of methods of maps on manifolds."""
 DISCRETE: tuple[Row, ...] = (*rows_of(discrete), *rows_of(language))
 """The rows of methods of discrete data, whose maps predict distributions over classes."""
 
 
 def known_rows() -> tuple[Row, ...]:
     """The rows of all methods, then the records of all variants."""
-    return (*LANDSCAPE, *BEYOND, *DISCRETE, *VARIANTS)
+    return (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *VARIANTS)
 
 
 def row_named(name: str) -> Row:
@@ -78,7 +81,7 @@ def row_named(name: str) -> Row:
     rows = {row.name: row for row in known_rows()}
     wanted = name.replace("-", "_")
     if wanted not in rows:
-        known = ", ".join(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE))
+        known = ", ".join(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS))
         near = did_you_mean(wanted, [*rows, *(record.name for record in BESIDE)])
         raise ValueError(
             f"unknown method {name!r}{near}; known are {known}, and the variants that `flowmaps methods` lists"

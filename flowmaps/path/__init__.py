@@ -17,6 +17,7 @@ from .discrete import Discrete
 from .geodesic import Geodesic
 
 __all__ = [
-    "Discrete", "Form", "Geodesic", "Linear", "Path", "Time", "Trigonometric", "VarianceExploding", "VariancePreserving", "data",
-    "determinant", "expand", "linear", "noise", "score", "state", "trigonometric", "v_prediction", "velocity",
+    "Discrete", "Form", "Geodesic", "Linear", "Path", "Time", "Trigonometric", "VarianceExploding",
+    "VariancePreserving", "data", "determinant", "expand", "linear", "noise", "score", "state", "trigonometric",
+    "v_prediction", "velocity",
 ]  # fmt: skip

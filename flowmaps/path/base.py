@@ -301,6 +301,15 @@ class Path(ABC):
         """End of the straightest line from x along u: x + u, or exp_x(u) on a manifold."""
         return x + u
 
+    def point(self, x: Tensor) -> Tensor:
+        """State without the rounding of sums: x itself, or the nearest point of a manifold."""
+        return x
+
+    @property
+    def reach(self) -> float:
+        """Longest u for which `between(x, move(x, u))` is u, in all directions."""
+        return math.inf
+
     def between(self, x: Tensor, y: Tensor) -> Tensor:
         """Displacement of the shortest line from x to y: y - x, or log_x(y) on a manifold."""
         return y - x

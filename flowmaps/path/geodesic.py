@@ -57,6 +57,15 @@ class Geodesic(Path):
         """exp_x(u)."""
         return self.manifold.exp(x, u)
 
+    def point(self, x: Tensor) -> Tensor:
+        """Nearest point of the manifold."""
+        return self.manifold.point(x)
+
+    @property
+    def reach(self) -> float:
+        """Distance of the cut locus."""
+        return self.manifold.reach
+
     def between(self, x: Tensor, y: Tensor) -> Tensor:
         """log_x(y)."""
         return self.manifold.log(x, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least
+from ..path import Path, linear
 from ..steps import Step, heun, jump, named
 from .composition import last, sample, states_of
 from .grid import ascending
@@ -83,6 +85,8 @@ def interpolate(
 ) -> Tensor:
     """Interpolate between data through noise space: invert both ends, follow the great circle, sample back.
 
+    On a manifold the shortest geodesic between the ends in noise space stands for the great circle.
+
     Args:
         flow: A FlowMap, an exact distribution or a teacher; see `invert`.
         a: Data at the start, (B, ...).
@@ -97,7 +101,8 @@ def interpolate(
         The points, (n, B, ...).
 
     Raises:
-        ValueError: As in `invert`.
+        ValueError: As in `invert`; or ends on a manifold have no shortest geodesic in noise space, for one is at the
+            cut locus of the other, as antipodes on a sphere.
     """
     at_least(1, n=n)
     check_state("a", a)
@@ -105,15 +110,43 @@ def interpolate(
     if a.shape != b.shape:
         raise ValueError(f"a and b must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     start, end = (invert(flow, x, steps, step=step, condition=condition) for x in (a, b))
+    between = slerp
+    if (path := getattr(flow, "path", linear)).curved:
+        between = partial(_geodesic, path)
+        refuse_cut_locus(path, start, end)
     trained = getattr(flow, "trained", None)
     down = named(step or (jump if trained is None or trained.jumps else heun))
     count = HEUN_STEPS if down is heun and steps is None else steps
     return torch.stack(
         [
-            sample(flow, slerp(start, end, w), count, step=down, condition=condition)
+            sample(flow, between(start, end, w), count, step=down, condition=condition)
             for w in torch.linspace(0, 1, n).tolist()
         ]
     )
+
+
+def _geodesic(path: Path, a: Tensor, b: Tensor, w: float) -> Tensor:
+    return path.move(a, w * path.between(a, b))
+
+
+def refuse_cut_locus(path: Path, a: Tensor, b: Tensor) -> None:
+    """Refuse points without one shortest geodesic between them.
+
+    Args:
+        path: The path of the manifold.
+        a: Points (B, size).
+        b: Other points, likewise.
+
+    Raises:
+        ValueError: Two points are within 1e-3 of the distance of the cut locus.
+    """
+    length = path.scale(a, path.between(a, b)).norm(dim=-1)
+    if bool((found := length > path.reach - 1e-3).any()):
+        row = int(found.nonzero()[0, 0])
+        raise ValueError(
+            f"rows {row} of the two ends are {float(length[row]):.4f} apart, at the cut locus, where no shortest "
+            f"geodesic is singled out ({int(found.sum())} of {len(length)} rows): move one of them a little"
+        )
 
 
 def slerp(a: Tensor, b: Tensor, w: float) -> Tensor:

@@ -39,7 +39,7 @@ def by_name(condition: Condition) -> dict[str, Any]:
 
 
 def noise(flow: Any, n: int, *, shape: int | Sequence[int] | None = None, seed: int | None = None) -> Tensor:
-    """Draw noise to sample from: sigma(1) times standard normal numbers, on the device and in the dtype of the weights.
+    """Draw noise to sample from: sigma(1) times standard normal numbers, or points of a manifold's prior.
 
     Args:
         flow: The flow map.
@@ -49,7 +49,7 @@ def noise(flow: Any, n: int, *, shape: int | Sequence[int] | None = None, seed: 
             numbers are drawn from the global generator of the CPU.
 
     Returns:
-        The noise, (n, *shape), for `fm.sample(flow, noise)`.
+        The noise, (n, *shape), for `fm.sample(flow, noise)`, on the device and in the dtype of the weights.
 
     Raises:
         TypeError: The flow map is something else.
@@ -67,7 +67,7 @@ def noise(flow: Any, n: int, *, shape: int | Sequence[int] | None = None, seed: 
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     x = torch.randn(n, *rows, generator=generator)
     like = getattr(flow, "like", x)
-    return x.mul_(getattr(flow, "path", linear).sigma(torch.ones(()))).to(like)
+    return getattr(flow, "path", linear).noise(x).to(like)
 
 
 def placed(like: Tensor | None, value: Any) -> Any:

@@ -19,6 +19,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
     "links": ("Capped", "Hull", "Mixed", "identity", "softmax", "tanh", "unit_rows"),
+    "manifolds": ("Euclidean", "Sphere", "Torus"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
         "MLP", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
@@ -27,7 +28,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     ),
     "outputs": ("Bounded", "Endpoint", "GaussianSkip", "Position", "Rotation", "SeparableSkip", "average_velocity"),
     "path": (
-        "Discrete", "Linear", "Trigonometric", "VarianceExploding", "VariancePreserving",
+        "Discrete", "Geodesic", "Linear", "Trigonometric", "VarianceExploding", "VariancePreserving",
         "data", "noise", "score", "v_prediction", "velocity",
     ),
     "pretrained": ("Affine", "Reading"),

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..arguments import install, positive
+from ..derivative import jvp
 from ..flow_map import check_jump, check_velocity
-from ..path import data, expand, noise, velocity
+from ..path import Path, data, expand, linear, noise, velocity
 
 Step = Callable[[Any, Tensor, float, float], Tensor]
 """(flow, x, s, t) -> x_t."""
@@ -25,19 +26,37 @@ def jump(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
 
 
 def euler(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
-    """Euler step of the ODE, x + (t - s) v(x, s). One network call; the error of a whole solve falls like 1/steps."""
+    """Euler step of the ODE, x + (t - s) v(x, s), or exp_x((t - s) v) on a manifold.
+
+    One network call; the error of a whole solve falls like 1/steps.
+    """
     check_velocity(flow, NEEDS_VELOCITY)
-    return x + (t - s) * flow.velocity(x, s)
+    return _path(flow).move(x, (t - s) * flow.velocity(x, s))
 
 
 def heun(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     """Heun step of the ODE, x + (t - s) (v(x, s) + v(x', t)) / 2 with x' the Euler step.
 
-    Two network calls; the error of a whole solve falls like 1/steps^2.
+    Two network calls; the error of a whole solve falls like 1/steps^2. On a manifold x' = exp_x((t - s) v), and the
+    correction half of (t - s) v(x', t) less the velocity with which the geodesic arrives, is made at x'.
     """
     check_velocity(flow, NEEDS_VELOCITY)
-    v = flow.velocity(x, s)
-    return x + (t - s) * (v + flow.velocity(x + (t - s) * v, t)) / 2
+    v, path = flow.velocity(x, s), _path(flow)
+    if not path.curved:
+        return x + (t - s) * (v + flow.velocity(x + (t - s) * v, t)) / 2
+    # Euler's geodesic with its own velocity at the end, which the velocity there corrects
+    end, arriving = _geodesic(path, x, (t - s) * v)
+    return path.move(end, ((t - s) * flow.velocity(end, t) - arriving) / 2)
+
+
+def _path(flow: Any) -> Path:
+    return getattr(flow, "path", None) or linear
+
+
+def _geodesic(path: Path, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """End of the geodesic from x along u, and its velocity there."""
+    along = torch.ones_like(x[:, :1])
+    return jvp(lambda z, r: path.move(z, r * u), (x, along), (0, 1))
 
 
 def heun_in_sigma(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
@@ -87,6 +106,11 @@ def ode(rtol: float = 1e-5, atol: float = 1e-5, method: str = "dopri5") -> Step:
         check_velocity(flow, NEEDS_VELOCITY)
         times = torch.tensor([s, t], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         # rounding takes solvers past the ends, and the velocity ends there
-        return odeint(lambda u, y: flow.velocity(y, u.clamp(0, 1)), x, times, rtol=rtol, atol=atol, method=method)[-1]
+        point = _path(flow).point  # the solver adds in ambient coordinates
+
+        def rate(u: Tensor, y: Tensor) -> Tensor:
+            return flow.velocity(point(y), u.clamp(0, 1))
+
+        return point(odeint(rate, x, times, rtol=rtol, atol=atol, method=method)[-1])
 
     return step

@@ -127,8 +127,9 @@ def restart(flow: Any, x: Tensor, s: float, t: float) -> Tensor:
 
     This is the multi-step sampler of consistency models, which only know t = 0 (Song et al. 2023, arXiv 2303.01469).
     """
-    mean, std = _restart_moments(flow, x, s, t)
-    return (mean + std * torch.randn_like(x)).to(x.dtype)
+    _down(s, t)
+    check_jump(flow, s, 0.0)
+    return flow.path.renoise(flow(x, s, 0.0), 0.0, t, torch.randn_like(x))
 
 
 def gamma(g: float) -> Kernel:

@@ -66,8 +66,10 @@ class Conditional:
         return self.pair.path.velocity(self.pair.x0, self.pair.eps, t)
 
     def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """Jump along the pair's own path, x + (alpha_t - alpha_s) x_0 + (sigma_t - sigma_s) eps."""
+        """Jump along the pair's own path, x + (alpha_t - alpha_s) x_0 + (sigma_t - sigma_s) eps; x is on it."""
         path, s, t = self.pair.path, expand(s, x), expand(t, x)
+        if path.curved:
+            return path.interpolate(self.pair.x0, self.pair.eps, t)
         chord = path.alpha_slope(s, t) * self.pair.x0 + path.sigma_slope(s, t) * self.pair.eps
         return x + ((t - s) * chord).to(x.dtype)
 
@@ -198,7 +200,7 @@ class Checked:
 
     def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Jump F(x, s, t)."""
-        return x + (expand(t, x) - expand(s, x)) * self.average_velocity(x, s, t)
+        return (self.path or linear).move(x, (expand(t, x) - expand(s, x)) * self.average_velocity(x, s, t))
 
 
 def field_of(teacher: Any, x: Tensor, s: Time, t: Time, path: Path | None = None) -> Tensor:
