@@ -55,11 +55,11 @@ class Orthographic:
         cut = torch.where(near[..., None], local, crossing[:, None])
         return cut[near.any(1)][..., :2]
 
-    def sphere(self, plane: Tensor) -> Tensor:
-        """Unit vectors (..., 3) at positions (..., 2); on the horizon for positions outside of the disc."""
-        square = plane.double().square().sum(-1, keepdim=True)
-        inside = plane / square.clamp(min=1).sqrt()
-        return torch.cat((inside, (1 - square).clamp(min=0).sqrt()), -1) @ self.axes()
+    def sphere(self, x: Tensor, y: Tensor) -> Tensor:
+        """Unit vectors (..., 3) at positions x and y, which broadcast; on the horizon for those outside of the disc."""
+        square = x**2 + y**2
+        far = square.clamp(min=1).sqrt()
+        return torch.stack((x / far, y / far, (1 - square).clamp(min=0).sqrt()), -1) @ self.axes()
 
     def light(self, x: Tensor) -> Tensor:
         """Brightness in [0, 1] of unit vectors (..., 3), less near the horizon, so that the disc looks like a ball."""
@@ -113,15 +113,14 @@ class EqualEarth:
         from_side = torch.stack((torch.stack((-side, latitude), -1), far), 1)
         return self._plane(torch.cat((here[~over], to_side, from_side)))
 
-    def sphere(self, plane: Tensor) -> Tensor:
-        """Unit vectors (..., 3) at positions (..., 2); of the nearest ones of a row for positions beside the map."""
-        x, y = plane.double().unbind(-1)
+    def sphere(self, x: Tensor, y: Tensor) -> Tensor:
+        """Unit vectors (..., 3) at positions x and y, which broadcast; beside the map those of the nearest place."""
         theta = y / EQUAL_EARTH[0]
         for _ in range(8):  # Newton's method
             theta = (theta - (_height(theta) - y) / _slope(theta)).clamp(-math.pi / 3, math.pi / 3)
         longitude = (3 * x * _slope(theta) / (4 * SIDE * theta.cos())).clamp(-math.pi, math.pi)
         latitude = torch.asin((theta.sin() / SIDE).clamp(-1, 1))
-        return unit(torch.rad2deg(latitude), torch.rad2deg(longitude) + self.longitude)
+        return unit(torch.rad2deg(latitude).expand_as(longitude), torch.rad2deg(longitude) + self.longitude)
 
     def light(self, x: Tensor) -> Tensor:
         """Brightness in [0, 1] of unit vectors (..., 3): 1."""

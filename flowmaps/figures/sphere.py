@@ -16,10 +16,12 @@ from .style import Theme
 
 Colours = Callable[[Tensor], Tensor]
 """Function from unit vectors (..., 3) to red, green and blue in [0, 1], (..., 3)."""
-HEIGHT = 640
+HEIGHT = 560
 """Pixels of the surface from top to bottom."""
 STEP = 1.5
 """Degrees between the points at which a density is evaluated."""
+LEAST = -80.0
+"""Least logarithm of a kernel: the exponentials of lower ones are slow, because they are no normal numbers."""
 OFF = 1e-2
 """Largest distance of a point to the sphere."""
 
@@ -97,7 +99,7 @@ def surface(axis: Any, view: Projection, colours: Colours, ink: str, *, lines: T
     width, height = view.size
     up = torch.linspace(1, -1, HEIGHT, dtype=torch.float64) * height
     right = torch.linspace(-1, 1, round(HEIGHT * width / height), dtype=torch.float64) * width
-    x = view.sphere(torch.stack(torch.meshgrid(right, up, indexing="xy"), -1))
+    x = view.sphere(right, up[:, None])
     pixels = colours(x) * view.light(x)[..., None]
     extent = (-width, width, -height, height)
     picture = axis.imshow(pixels.clamp(0, 1).numpy(), extent=extent, interpolation="bilinear", zorder=0)
@@ -203,7 +205,7 @@ def kernel_estimate(samples: Tensor, width: float) -> Callable[[Tensor], Tensor]
     rows, share = torch.nn.functional.normalize(cubes, dim=1).float(), counts.float() / max(1, len(samples))
 
     def density(x: Tensor) -> Tensor:
-        parts = [torch.exp(k * (part @ rows.T - 1)) @ share for part in x.float().split(1000)]
+        parts = [torch.exp((k * (part @ rows.T - 1)).clamp(min=LEAST)) @ share for part in x.float().split(1000)]
         return 2 * k / -math.expm1(-2 * k) * torch.cat(parts).double()
 
     return density
