@@ -55,10 +55,12 @@ def riemannian_flow_matching(
     return Method(Term(diffusion, velocity, times=times, weight=weight), name="riemannian_flow_matching")
 
 
-def _distilled(rule: Rule, share: float, times: Times, at: Times, weight: Weight, name: str, **options: Any) -> Method:
+def _distilled(
+    rule: Rule, share: float, times: Times, at: Times, weight: Weight, method: str, **options: Any
+) -> Method:
     """A rule with the flow's own velocity, beside the diffusion rule on a share of the batch."""
     diagonal = Term(diffusion, share=share, times=at, weight=weight)
-    return Method(diagonal, Term(rule, share=1 - share, times=times, weight=weight, **options), name=name)
+    return Method(diagonal, Term(rule, share=1 - share, times=times, weight=weight, **options), name=method)
 
 
 @landscape_row(
@@ -66,7 +68,7 @@ def _distilled(rule: Rule, share: float, times: Times, at: Times, weight: Weight
     learning=SELF,
     notes="JVP through exp",
     cost=10,
-    shared=5,
+    shared=4,
     paper="davis2025generalised",
     equation=f"E | dF/dt - sg[v(F(x_s, s, t), t)] |^2  +  {DIAGONAL}",
     gradient="V and dV/dt, through exp",
@@ -102,7 +104,7 @@ def gfm_lsd(
     learning=SELF,
     notes="JVP through exp, velocity stopped",
     cost=10,
-    shared=5,
+    shared=4,
     paper="davis2025generalised",
     equation=f"E | dF/ds + grad_x F . sg[v(x_s, s)] |^2  +  {DIAGONAL}",
     gradient="V, dV/ds and grad_x V, through exp",
@@ -149,7 +151,7 @@ def gfm_psd(
     times: Times = uniform_triangle(),
     diagonal_times: Times = uniform_diagonal(),
     weight: Weight = summed,
-    g: Numbers = uniform,
+    split: Numbers = uniform,
 ) -> Method:
     """Generalised flow maps, progressive self-distillation (G-PSD).
 
@@ -162,17 +164,18 @@ def gfm_psd(
         times: Sampler of (s, t) in the first term; by default uniform on the triangle t <= s.
         diagonal_times: Sampler of s in the second term; by default uniform.
         weight: Distance and weight of both residuals; by default the squared length.
-        g: Random numbers that place m = g s + (1 - g) t; by default uniform.
+        split: Sampler of g in m = g s + (1 - g) t; by default uniform.
     """
-    return _distilled(compositional, diagonal, times, diagonal_times, weight, "gfm_psd", velocity=own, draws={"g": g})
+    options = {"velocity": own, "draws": {"g": split}}
+    return _distilled(compositional, diagonal, times, diagonal_times, weight, "gfm_psd", **options)
 
 
 @landscape_row(
-    rule="mean_flow",
+    rule="eulerian",
     learning=MARGINAL,
     notes="JVP through tangent and log, stopped",
     cost=7,
-    shared=4,
+    shared=3.25,
     paper="woo2026riemannian",
     equation=f"E | V - sg[(t - s) D_s V - d(log_. F)_x [u]] |^2  +  {DIAGONAL}",
     gradient="V",
@@ -191,7 +194,7 @@ def riemannian_meanflow(
         E || V - sg[(t - s) D_s V - d(log_. F)_x [u]] ||^2  +  E || V(x_s, s, s) - u ||^2
 
     The weight must not depend on the residual, as adaptive weights do: with the velocity of a pair they bias the mean.
-    Woo et al. 2026, Riemannian MeanFlow.
+    Woo et al. 2026, Riemannian MeanFlow, arXiv.
 
     Args:
         diagonal: Share of the batch for the second term.
@@ -201,12 +204,12 @@ def riemannian_meanflow(
         derivative: Mode of D_s V; by default forward mode without gradient.
         velocity: Source of u; by default the velocity of the sampled pair.
     """
-    rule = partial(mean_flow, derivative=derivative)
-    return _distilled(rule, diagonal, times, diagonal_times, weight, "riemannian_meanflow", velocity=velocity)
+    rule, options = partial(mean_flow, derivative=derivative), {"velocity": velocity, "name": "eulerian"}
+    return _distilled(rule, diagonal, times, diagonal_times, weight, "riemannian_meanflow", **options)
 
 
 @landscape_row(
-    rule="same_endpoint",
+    rule="eulerian",
     learning=TEACHER,
     output=POSITION,
     notes="t = 0 only, finite step, averaged target",
@@ -242,7 +245,5 @@ def riemannian_consistency(
     """
     times = grid_of(grid, points)
     rule = partial(same_endpoint, to=below(times), solver=solver)
-    term = Term(
-        rule, fixed(teacher), times=on(times), weight=weight, sources={"jumps": averaged(ema)}, name="same_endpoint"
-    )
+    term = Term(rule, fixed(teacher), times=on(times), weight=weight, sources={"jumps": averaged(ema)}, name="eulerian")
     return Method(term, name="riemannian_consistency")
