@@ -111,6 +111,45 @@ def world(
     return made
 
 
+def overview(
+    x: Tensor,
+    path: str | Path | None = None,
+    *,
+    beside: Tensor | None = None,
+    land: bool = True,
+    theme: Theme = light,
+) -> Figure:
+    """Draw points of the sphere on a globe, from the side that shows most of them, and on a flat map of equal areas.
+
+    Args:
+        x: Unit vectors (N, 3); rows that are not finite are left out.
+        path: The file to save; its suffix chooses the format. None: not saved.
+        beside: Other points (M, 3), such as real data, in a second row.
+        land: Whether the sphere is the earth, drawn with land and coast lines.
+        theme: The colours.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: These are no tensors.
+        ValueError: These are no points of the sphere.
+    """
+    rows = _rows(x, beside)
+    with _wide(theme, len(rows), path) as (made, axes):
+        _points(axes, rows, [*best_views(rows[-1], 1), EqualEarth()], land, theme)
+    return made
+
+
+def _wide(theme: Theme, rows: int, path: str | Path | None) -> Any:
+    """Open a figure with a globe and a flat map in each row."""
+    width, height = EqualEarth().size
+    ratios = [1, width / height]
+    return figure(
+        theme, 9.6, 3.1 * rows + 0.3 * (rows > 1), path, nrows=rows, ncols=2, squeeze=False, width_ratios=ratios
+    )
+
+
 Density = Tensor | Callable[[Tensor], Tensor]
 """Samples (N, 3), or a function from unit vectors (M, 3) to densities (M,)."""
 
@@ -154,8 +193,7 @@ def density(
     norm = PowerNorm(0.5, 0, most)
     seen = chosen_views([view], torch.empty(0, 3)) if view is not None else _best_view(grids[-1])
     panels: list[Projection] = [*seen, EqualEarth(longitude)]
-    with figure(theme, 9.6, 3.25 * len(grids) + 0.3 * (len(grids) > 1), path, nrows=len(grids), ncols=2, squeeze=False,
-                width_ratios=[1, EqualEarth().size[0] / EqualEarth().size[1]]) as (made, axes):  # fmt: skip
+    with _wide(theme, len(grids), path) as (made, axes):
         import matplotlib
 
         shades = matplotlib.colormaps[GLOW]

@@ -1,0 +1,103 @@
+"""How points of a manifold are drawn: a function for each kind of manifold, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..manifolds import Euclidean, Manifold, Sphere, Torus
+from .earth import globe, overview
+from .plane import frame, points
+from .sphere import best_views, expect_sphere
+from .torus import angles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[..., "Figure"]
+"""Function that draws points, (x, path=None, *, theme=light) -> figure."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The figures of points of a manifold.
+
+    Attributes:
+        whole: Function that draws all that there is to see, (x, path=None, *, beside=None, theme=light) -> figure, with
+            other points `beside` in a second row.
+        card: Function of real points (M, size) that returns a function for a small figure, (x, path=None, *,
+            theme=light) -> figure. Its view is fixed by the real points, so that figures can be compared.
+    """
+
+    whole: Draw
+    card: Callable[[Tensor], Draw]
+
+
+def sight(manifold: Manifold, names: Sequence[str] | None = None) -> Sight | None:
+    """Choose the figures of points of a manifold.
+
+    Args:
+        manifold: The manifold.
+        names: Names of the columns of a table of the points: the angles of a torus, or latitude and longitude, with
+            which the sphere is the earth. None: there is no such table.
+
+    Returns:
+        The figures; None if points of this manifold are not drawn.
+    """
+    made = (make(manifold, names) for kind, make in KINDS.items() if isinstance(manifold, kind))
+    return next(made, None)
+
+
+def _sphere(manifold: Sphere, names: Sequence[str] | None) -> Sight | None:
+    """A globe and a map of the sphere; a histogram of the angle on a circle; no figure of other spheres."""
+    if manifold.n == 1:
+        return _seen(lambda x: torch.atan2(x[:, 1:], x[:, :1]), _torus(Torus(1), names))
+    if manifold.n != 2:
+        return None
+    land = names is not None
+
+    def card(real: Tensor) -> Draw:
+        [view] = best_views(expect_sphere("real", real), 1)
+        return partial(globe, views=[(view.latitude, view.longitude)], land=land)
+
+    return Sight(partial(overview, land=land), card)
+
+
+def _torus(manifold: Torus, names: Sequence[str] | None) -> Sight:
+    """Pairs of angles; the first pair on cards."""
+    first = [(0, 1 % manifold.n)]
+    return Sight(partial(angles, names=names), lambda real: partial(angles, names=names, pairs=first))
+
+
+def _plane(manifold: Euclidean, names: Sequence[str] | None) -> Sight | None:
+    """Dots in the plane."""
+    if manifold.n != 2:
+        return None
+
+    def card(real: Tensor) -> Draw:
+        extent, centre = frame(real)
+        return partial(points, extent=extent, centre=centre)
+
+    return Sight(points, card)
+
+
+def _seen(change: Callable[[Tensor], Tensor], inner: Sight) -> Sight:
+    """The figures of changed points."""
+
+    def draw(made: Draw) -> Draw:
+        def drawn(x: Tensor, *given: object, beside: Tensor | None = None, **options: object) -> Figure:
+            others = {} if beside is None else {"beside": change(beside)}
+            return made(change(x), *given, **others, **options)
+
+        return drawn
+
+    return Sight(draw(inner.whole), lambda real: draw(inner.card(change(real))))
+
+
+KINDS: Mapping[type[Manifold], Callable[..., Sight | None]] = {Sphere: _sphere, Torus: _torus, Euclidean: _plane}
+"""The figures of each kind of manifold, as a function of the manifold and of the names of columns."""
