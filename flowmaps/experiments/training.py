@@ -137,6 +137,8 @@ def train(
     origins = {"teacher": teacher, "reflow": reflow}
     teacher, start, reflow = opened(teacher), opened(start), opened(reflow)
     rows = with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
+    for note in rows.notes:
+        say(note)
     chosen = method if method is not None else method_name(rows) if found is None else found.row
     row = row_of(chosen)
     if guidance is not None:
