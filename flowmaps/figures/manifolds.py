@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..data import Data
 from ..manifolds import Euclidean, Manifold, Sphere, Torus
 from .earth import globe, overview
 from .plane import frame, points
@@ -28,12 +29,14 @@ class Sight:
     """The figures of points of a manifold.
 
     Attributes:
+        name: The figures in words, for alternative texts.
         whole: Function that draws all that there is to see, (x, path=None, *, beside=None, theme=light) -> figure, with
             other points `beside` in a second row.
         card: Function of real points (M, size) that returns a function for a small figure, (x, path=None, *,
             theme=light) -> figure. Its view is fixed by the real points, so that figures can be compared.
     """
 
+    name: str
     whole: Draw
     card: Callable[[Tensor], Draw]
 
@@ -53,6 +56,13 @@ def sight(manifold: Manifold, names: Sequence[str] | None = None) -> Sight | Non
     return next(made, None)
 
 
+def sight_of(data: Data) -> Sight | None:
+    """Choose the figures of the points of a data set; None if it has no manifold, or one that is not drawn."""
+    if data.manifold is None:
+        return None
+    return sight(data.manifold, None if data.coordinates is None else data.coordinates.names)
+
+
 def _sphere(manifold: Sphere, names: Sequence[str] | None) -> Sight | None:
     """A globe and a map of the sphere; a histogram of the angle on a circle; no figure of other spheres."""
     if manifold.n == 1:
@@ -65,13 +75,13 @@ def _sphere(manifold: Sphere, names: Sequence[str] | None) -> Sight | None:
         [view] = best_views(expect_sphere("real", real), 1)
         return partial(globe, views=[(view.latitude, view.longitude)], land=land)
 
-    return Sight(partial(overview, land=land), card)
+    return Sight("points on a globe", partial(overview, land=land), card)
 
 
 def _torus(manifold: Torus, names: Sequence[str] | None) -> Sight:
     """Pairs of angles; the first pair on cards."""
     first = [(0, 1 % manifold.n)]
-    return Sight(partial(angles, names=names), lambda real: partial(angles, names=names, pairs=first))
+    return Sight("angles", partial(angles, names=names), lambda real: partial(angles, names=names, pairs=first))
 
 
 def _plane(manifold: Euclidean, names: Sequence[str] | None) -> Sight | None:
@@ -83,7 +93,7 @@ def _plane(manifold: Euclidean, names: Sequence[str] | None) -> Sight | None:
         extent, centre = frame(real)
         return partial(points, extent=extent, centre=centre)
 
-    return Sight(points, card)
+    return Sight("points of the plane", points, card)
 
 
 def _seen(change: Callable[[Tensor], Tensor], inner: Sight) -> Sight:
@@ -96,7 +106,7 @@ def _seen(change: Callable[[Tensor], Tensor], inner: Sight) -> Sight:
 
         return drawn
 
-    return Sight(draw(inner.whole), lambda real: draw(inner.card(change(real))))
+    return Sight(inner.name, draw(inner.whole), lambda real: draw(inner.card(change(real))))
 
 
 KINDS: Mapping[type[Manifold], Callable[..., Sight | None]] = {Sphere: _sphere, Torus: _torus, Euclidean: _plane}
