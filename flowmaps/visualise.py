@@ -9,6 +9,7 @@ from .figures import (
     angles,
     dark,
     density,
+    disc,
     field,
     globe,
     grid,
@@ -26,8 +27,8 @@ from .figures import (
 )
 
 __all__ = [
-    "Theme", "angles", "dark", "density", "field", "globe", "grid", "heat_map", "light", "loss_curves", "mosaic",
-    "path_strip", "paths", "points", "portrait", "ranking", "report", "rotations", "world",  # noqa: F822
+    "Theme", "angles", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light", "loss_curves",
+    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "report", "rotations", "world",  # noqa: F822
 ]  # fmt: skip
 
 

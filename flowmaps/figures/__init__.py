@@ -2,6 +2,7 @@
 
 from .charts import heat_map, loss_curves
 from .earth import density, globe, world
+from .hyperbolic import disc
 from .pictures import grid, mosaic, path_strip
 from .plane import field, paths, points
 from .portrait import portrait
@@ -11,6 +12,6 @@ from .style import Theme, dark, light
 from .torus import angles
 
 __all__ = [
-    "Theme", "angles", "dark", "density", "field", "globe", "grid", "heat_map", "light", "loss_curves", "mosaic",
-    "path_strip", "paths", "points", "portrait", "ranking", "rotations", "world",
+    "Theme", "angles", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light", "loss_curves",
+    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "rotations", "world",
 ]  # fmt: skip

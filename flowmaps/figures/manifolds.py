@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ..data import Data
-from ..manifolds import Euclidean, Manifold, Sphere, Torus
+from ..manifolds import SO3, Euclidean, Hyperbolic, Manifold, Product, Sphere, Torus
 from .earth import globe, overview
+from .hyperbolic import disc
 from .plane import frame, points
+from .quaternions import rotations
 from .sphere import best_views, expect_sphere
 from .torus import angles
 
@@ -96,6 +98,28 @@ def _plane(manifold: Euclidean, names: Sequence[str] | None) -> Sight | None:
     return Sight("points of the plane", points, card)
 
 
+def _rotations(manifold: SO3, names: Sequence[str] | None) -> Sight:
+    """Turned axes on globes; one of them on cards."""
+    return Sight("turned axes on globes", rotations, lambda real: partial(rotations, axes="x"))
+
+
+def _disc(manifold: Hyperbolic, names: Sequence[str] | None) -> Sight | None:
+    """The Poincare disc of the plane; no figure of other spaces."""
+    return Sight("points on the Poincare disc", disc, lambda real: disc) if manifold.n == 2 else None
+
+
+def _product(manifold: Product, names: Sequence[str] | None) -> Sight | None:
+    """The first factor that is drawn."""
+    start = 0
+    for part in manifold.parts:
+        here = slice(start, start + part.size)
+        inner = sight(part)
+        if inner is not None:
+            return _seen(lambda x: x[:, here], inner)  # noqa: B023, the loop ends here
+        start += part.size
+    return None
+
+
 def _seen(change: Callable[[Tensor], Tensor], inner: Sight) -> Sight:
     """The figures of changed points."""
 
@@ -109,5 +133,12 @@ def _seen(change: Callable[[Tensor], Tensor], inner: Sight) -> Sight:
     return Sight(inner.name, draw(inner.whole), lambda real: draw(inner.card(change(real))))
 
 
-KINDS: Mapping[type[Manifold], Callable[..., Sight | None]] = {Sphere: _sphere, Torus: _torus, Euclidean: _plane}
+KINDS: Mapping[type[Manifold], Callable[..., Sight | None]] = {
+    Sphere: _sphere,
+    Torus: _torus,
+    SO3: _rotations,
+    Hyperbolic: _disc,
+    Euclidean: _plane,
+    Product: _product,
+}
 """The figures of each kind of manifold, as a function of the manifold and of the names of columns."""

@@ -18,12 +18,18 @@ from .style import Theme, figure, light
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+AXES = "xyz"
 VIEW = Orthographic(30.0, 45.0)
 """A view in which all three axes are on the near side."""
 
 
 def rotations(
-    x: Tensor, path: str | Path | None = None, *, beside: Tensor | None = None, theme: Theme = light
+    x: Tensor,
+    path: str | Path | None = None,
+    *,
+    beside: Tensor | None = None,
+    axes: str = "xyz",
+    theme: Theme = light,
 ) -> Figure:
     """Draw where rotations take the x, the y and the z axis, a globe for each axis.
 
@@ -33,6 +39,7 @@ def rotations(
         x: Unit quaternions (N, 4), as (w, x, y, z); the sign does not matter. Rows that are not finite are left out.
         path: The file to save; its suffix chooses the format. None: not saved.
         beside: Other rotations (M, 4), such as real data, in a second row.
+        axes: The axes, such as "xyz" or "z".
         theme: The colours.
 
     Returns:
@@ -40,16 +47,22 @@ def rotations(
 
     Raises:
         TypeError: These are no tensors.
-        ValueError: These are no unit quaternions.
+        ValueError: These are no unit quaternions, or there are other axes.
     """
+    if not axes or not set(axes) <= set(AXES):
+        raise ValueError(f"axes must be some of {AXES}, got {axes!r}")
     rows = [_matrices("x", x), *([] if beside is None else [_matrices("beside", beside)])]
-    with figure(theme, 3 * 2.8, 2.8 * len(rows) + 0.4, path, nrows=len(rows), ncols=3, squeeze=False) as (made, axes):
-        for panels, turned, colour in zip(axes, rows, theme.series[1::-1], strict=False):
-            for k, axis in enumerate(panels):
+    height = 2.8 * len(rows) + 0.4
+    with figure(theme, 2.8 * len(axes), height, path, nrows=len(rows), ncols=len(axes), squeeze=False) as (
+        made,
+        globes,
+    ):
+        for panels, turned, colour in zip(globes, rows, theme.series[1::-1], strict=False):
+            for letter, axis in zip(axes, panels, strict=True):
                 surface(axis, VIEW, bare(theme), theme.muted)
-                dots(axis, VIEW, turned[:, :, k], colour, max(map(len, rows)), far=0.12)
-                _axis(axis, k, theme)
-        _titles(axes, len(rows))
+                dots(axis, VIEW, turned[:, :, AXES.index(letter)], colour, max(map(len, rows)), far=0.12)
+                _axis(axis, letter, theme)
+        _titles(globes, len(rows), axes)
     return made
 
 
@@ -72,18 +85,18 @@ def _matrices(name: str, x: Tensor) -> Tensor:
     return torch.stack(entries, 1).reshape(-1, 3, 3)
 
 
-def _axis(axis: Any, k: int, theme: Theme) -> None:
+def _axis(axis: Any, letter: str, theme: Theme) -> None:
     """Mark one axis before the rotation."""
-    place, _ = VIEW.place(torch.eye(3, dtype=torch.float64)[k])
+    place, _ = VIEW.place(torch.eye(3, dtype=torch.float64)[AXES.index(letter)])
     x, y = place.tolist()
     axis.plot([0, x], [0, y], color=theme.text, linewidth=1, alpha=0.5, zorder=4)
     axis.plot([x], [y], "o", markersize=7, markerfacecolor="none", markeredgecolor=theme.text, zorder=5)
-    axis.annotate("xyz"[k], (x, y), (6, -12), textcoords="offset points", color=theme.text, fontsize=12, zorder=5)
+    axis.annotate(letter, (x, y), (6, -12), textcoords="offset points", color=theme.text, fontsize=12, zorder=5)
 
 
-def _titles(axes: Any, rows: int) -> None:
+def _titles(globes: Any, rows: int, axes: str) -> None:
     """Name the axes, and the rows if there are two."""
     names: Sequence[str] = NAMES if rows > 1 else ("",)
-    for panels, name in zip(axes, names, strict=True):
-        for axis, letter in zip(panels, "xyz", strict=True):
+    for panels, name in zip(globes, names, strict=True):
+        for axis, letter in zip(panels, axes, strict=True):
             axis.set_title(f"{name}: turned {letter} axis" if name else f"turned {letter} axis", fontsize=11)
