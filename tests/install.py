@@ -43,6 +43,11 @@ import torch, flowmaps as fm
 flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
 assert fm.sample(flow, torch.randn(4, 2), 1, step=fm.steps.ode()).isfinite().all()
 """
+MANIFOLDS = """
+import torch, geoopt, flowmaps as fm
+ball = fm.manifolds.from_geoopt(geoopt.PoincareBall(), 2)
+assert ball.log_prior(ball.noise(torch.randn(4, 2))).isfinite().all()
+"""
 EVALUATE = """
 import torch, flowmaps as fm
 flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
@@ -69,8 +74,9 @@ flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
 fm.export.to_onnx(flow, "one_step.onnx", torch.randn(2, 2))
 """
 USES = {
-    "": CORE, "train": TRAIN, "data": DATA, "ode": ODE, "plot": PLOT, "evaluate": EVALUATE, "diffusers": DIFFUSERS,
-    "onnx": ONNX, "all": "\n".join((CORE, TRAIN, DATA, ODE, PLOT, EVALUATE, DIFFUSERS, ONNX)),
+    "": CORE, "train": TRAIN, "data": DATA, "ode": ODE, "manifolds": MANIFOLDS, "plot": PLOT, "evaluate": EVALUATE,
+    "diffusers": DIFFUSERS, "onnx": ONNX,
+    "all": "\n".join((CORE, TRAIN, DATA, ODE, MANIFOLDS, PLOT, EVALUATE, DIFFUSERS, ONNX)),
 }  # fmt: skip
 """A program for each extra; "" is the core."""
 ELSEWHERE = {"perceptual", "flash", "bench", "docs", "dev"}

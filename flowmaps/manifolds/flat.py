@@ -104,7 +104,7 @@ class Torus(_Flat):
 
     def noise(self, normal: Tensor) -> Tensor:
         """Uniform angles, 2 pi Phi(normal) - pi."""
-        return 2 * math.pi * torch.special.ndtr(normal) - math.pi
+        return self.point(2 * math.pi * torch.special.ndtr(normal) - math.pi)
 
     def log_prior(self, x: Tensor) -> Tensor:
         """Minus n log(2 pi)."""

@@ -57,7 +57,7 @@ class Sphere(Manifold):
         q, near = dot(p, p), 1 + dot(x, gap) > 0  # sin^2 of the angle, and whether it is below a right angle
         small = q < 1e-2
         sine = torch.where(small, torch.ones_like(q), q).sqrt()
-        series = 1 + q / 6 * (1 + q * 9 / 20 * (1 + q * 25 / 42 * (1 + q * 49 / 72)))  # asin(r)/r
+        series = 1 + q / 6 * (1 + q * 9 / 20 * (1 + q * 25 / 42 * (1 + q * 49 / 72 * (1 + q * 81 / 110))))  # asin(r)/r
         cos = 1 + dot(x, gap)
         close = torch.where(small, series, torch.atan2(sine, cos) / sine)
         # beyond the right angle the sine may vanish again, near the antipode

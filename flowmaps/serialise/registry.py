@@ -19,7 +19,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "integrations.edm": ("LogLevel", "Preconditioned", "negative_output", "output"),
     "integrations.peft": ("Adapted",),
     "links": ("Capped", "Hull", "Mixed", "identity", "softmax", "tanh", "unit_rows"),
-    "manifolds": ("Euclidean", "Sphere", "Torus"),
+    "manifolds": ("Euclidean", "Hyperbolic", "Product", "SO3", "Sphere", "Torus"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
         "MLP", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
