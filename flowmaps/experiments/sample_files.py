@@ -13,7 +13,7 @@ from ..data import tokens_of
 from ..figures.pictures import check_mosaic
 from ..figures.words import visible
 from ..files import replacing, write_text
-from ..runs.loading import read_columns, read_vocabulary
+from ..runs.loading import read_columns, read_coordinates, read_vocabulary
 from .text_conditioning import decoded, has_pipeline
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -129,6 +129,9 @@ def _write_table(out: Path, x: Tensor, data: Mapping[str, Any], labels: Tensor |
     names = recipe.get("columns") if columns is None else list(columns.numbers)
     if columns is not None:
         x, others = columns.decode(x)
+    coordinates = read_coordinates({"data": data}, Path("config.json"))
+    if coordinates is not None:
+        x, names = coordinates.decode(x), list(coordinates.names)
     if not isinstance(names, list) or len(names) != x.shape[1]:
         names = [f"x{at}" for at in range(x.shape[1])]
     if labels is not None:
