@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
 
 from ..data import Data
 from ..flow_map import FlowMap
-from ..manifolds import Manifold, Torus
+from ..manifolds import Manifold, Product, Torus
 from ..networks import MLP, OnCircles
 from ..path import Geodesic, Path
 
@@ -67,4 +68,7 @@ def network_for(manifold: Manifold, **sizes: Any) -> nn.Module:
 
 def angles_of(manifold: Manifold) -> list[int]:
     """Numbers of the coordinates of a manifold that are angles."""
+    if isinstance(manifold, Product):
+        starts = accumulate((part.size for part in manifold.parts), initial=0)
+        return [start + at for start, part in zip(starts, manifold.parts, strict=False) for at in angles_of(part)]
     return list(range(manifold.size)) if isinstance(manifold, Torus) else []

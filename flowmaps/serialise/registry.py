@@ -12,7 +12,7 @@ from .checking import shown as shown_value
 from .names import current, public_name
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "data": ("Angles", "Bytes", "Characters", "Columns", "LatitudeLongitude", "Tokenizer"),
+    "data": ("Angles", "Bytes", "Characters", "Columns", "LatitudeLongitude", "Quaternions", "Tokenizer"),
     "flow_map": ("FlowMap", "GuidanceSpec"),
     "guidance": ("Fading", "Within"),
     "integrations.diffusers": ("DiffusersNetwork",),
