@@ -201,7 +201,7 @@ def test_the_registry_holds_the_parts_of_flow_maps_and_nothing_more():
         "flow_map.FlowMap", "integrations.diffusers.DiffusersNetwork", "integrations.peft.Adapted",
         "links.Capped", "links.Hull",
         "networks.ConcatMLP", "networks.DiT", "networks.DivergenceHead", "networks.GaussianEndpoint",
-        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.SelfConditioned",
+        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.OnCircles", "networks.SelfConditioned",
         "networks.StateInput", "networks.TokenTransformer", "networks.UNet",
         "networks.WithDivergence",
         "outputs.Bounded", "outputs.GaussianSkip", "outputs.SeparableSkip",
