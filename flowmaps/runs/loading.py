@@ -14,6 +14,9 @@ from ..data import Columns, Coordinates, Vocabulary
 from ..distributed.shards import part_shapes
 from ..files import tensor_shapes
 from ..flow_map import FlowMap
+from ..manifolds import Manifold
+from ..path import Geodesic
+from ..path import Path as ProbabilityPath
 from ..serialise import build, check_arguments, shown_value
 from ..trained import TrainedSpec
 from ..units import Units
@@ -229,6 +232,24 @@ def read_coordinates(config: Mapping[str, Any], file: Path) -> Coordinates | Non
 
     words = "coordinates of `flowmaps.data`"
     return _entry(about, "data.coordinates", Coordinates, words, check, file)  # type: ignore[type-abstract]
+
+
+def read_manifold(config: Mapping[str, Any], file: Path) -> Manifold | None:
+    """The manifold of the path in the content of a config.json.
+
+    Args:
+        config: The content.
+        file: The file, for messages.
+
+    Returns:
+        The manifold; None for a path in R^n.
+
+    Raises:
+        ValueError: The entry is broken.
+    """
+    words = "a path of `flowmaps.path`"
+    path = _entry(config["flow"], "flow.path", ProbabilityPath, words, lambda path: None, file)  # type: ignore[type-abstract]
+    return path.manifold if isinstance(path, Geodesic) else None
 
 
 def _entry(
