@@ -6,8 +6,12 @@ from typing import Any
 
 from .figures import (
     Theme,
+    angles,
     dark,
+    density,
+    disc,
     field,
+    globe,
     grid,
     heat_map,
     light,
@@ -18,11 +22,13 @@ from .figures import (
     points,
     portrait,
     ranking,
+    rotations,
+    world,
 )
 
 __all__ = [
-    "Theme", "dark", "field", "grid", "heat_map", "light", "loss_curves", "mosaic", "path_strip", "paths", "points",
-    "portrait", "ranking", "report",  # noqa: F822
+    "Theme", "angles", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light", "loss_curves",
+    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "report", "rotations", "world",  # noqa: F822
 ]  # fmt: skip
 
 

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least, brief_repr, check_seed
+from ..manifolds import Manifold
 from ..units import Units
 from .columns import Columns
+from .coordinates import Coordinates
 from .prompts import Prompts
 from .vocabularies import Vocabulary
 
@@ -98,6 +100,9 @@ class Data:
         units: Units of the rows before they were standardised. None: rows are in the units of the data.
         vocabulary: Texts of the tokens. None: rows are no tokens, or tokens are numbers without texts.
         columns: Names of the numbers and of the categories of a row. None: no entries of rows are categories.
+        manifold: The manifold of the rows, which are points in its ambient coordinates. None: rows of numbers.
+        coordinates: The columns of a table of these points. None: rows have no other coordinates.
+        notes: Facts that were found on reading, such as the number of copies.
     """
 
     name: str
@@ -118,9 +123,12 @@ class Data:
     units: Units | None = None
     vocabulary: Vocabulary | None = None
     columns: Columns | None = None
+    manifold: Manifold | None = None
+    coordinates: Coordinates | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return brief_repr(self, ("name", "kind", "shape", "size", "classes", "given"))
+        return brief_repr(self, ("name", "kind", "shape", "size", "classes", "given", "manifold"))
 
     @property
     def size(self) -> int | None:

@@ -17,16 +17,19 @@ def lines_of(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]
     with path.open(encoding="utf-8-sig", newline="") as file:
         start = next((line for line in file if line.strip()), "")
         file.seek(0)
-        if delimiter is None:
-            delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=start.count)
-            if not start.count(delimiter) and are_numbers(start.split()):
-                delimiter = " "
+        delimiter = delimiter_of(start, path.suffix) if delimiter is None else delimiter
         if len(delimiter) != 1:
             raise ValueError(f"a delimiter is one character, got {delimiter!r}")
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=delimiter != "\t")
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, [cell for cell in cells if cell] if delimiter == " " else cells
+
+
+def delimiter_of(line: str, suffix: str) -> str:
+    """The character between the cells of a line: a tab for .tsv, else the most frequent; a space if there is none."""
+    delimiter = "\t" if suffix.lower() == ".tsv" else max(DELIMITERS, key=line.count)
+    return " " if not line.count(delimiter) and are_numbers(line.split()) else delimiter
 
 
 def names_of(path: Path, first: list[str], header: bool | None) -> tuple[list[str], bool]:

@@ -14,10 +14,11 @@ from ..serialise import check_arguments, fits, shown_value
 from .class_names import Numbering
 from .core import Data
 from .glyphs import glyphs
+from .manifold_points import rotations, sphere, torus
 from .photos import photos
 from .series import series
 from .standardise import is_table, standardised, warn_scale
-from .text_files import PREFIX, text
+from .text_files import text
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 
 NAMES: dict[str, Callable[..., Data]] = {
@@ -35,6 +36,8 @@ NAMES: dict[str, Callable[..., Data]] = {
         series,
     )
 }
+FILES: dict[str, Callable[..., Data]] = {f"{read.__name__}:": read for read in (text, sphere, torus, rotations)}
+"""Readers of files whose name alone does not tell what they hold, by the start of their names."""
 HUB = "hf:"
 MEASURED = ("array_file", "hugging_face")
 """Readers of rows that may have any scale; the rows of a `cache_folder` have the scale of their pipeline."""
@@ -59,6 +62,8 @@ def load(
     - a folder of images, with class folders or flat (`image_folder`), or one of encoded rows (`cache.cache_folder`);
     - a .npy, .npz or .safetensors file (`array_file`), or a table of text, .csv or .tsv (`csv_files.csv_file`);
     - "text:PATH" for a text file, .txt or .gz, as rows of tokens (`text_files.text`);
+    - "sphere:PATH" for a table of latitudes and longitudes, "torus:PATH" for one of angles, "rotations:PATH" for
+      one of quaternions, .csv, .tsv, .txt or .gz (functions of these names in `manifold_points`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
 
     Args:
@@ -96,7 +101,7 @@ def load(
             raise TypeError(
                 f'{name} takes no option "{option}"{did_you_mean(option, takes)}; it takes {", ".join(takes) or "none"}'
             )
-    where = name if name.startswith((HUB, PREFIX)) else next(iter(paths), name)
+    where = name if name.startswith((HUB, *FILES)) else next(iter(paths), name)
     data = read(*paths, **options)
     if standardise or (standardise is None and name not in NAMES and is_table(data)):
         data = standardised(data)
@@ -125,7 +130,8 @@ def option_names() -> list[str]:
     from .folder import image_folder
     from .hugging_face import hugging_face
 
-    readers: list[Callable[..., Data]] = [*NAMES.values(), array_file, csv_file, image_folder, hugging_face, text, load]
+    readers: list[Callable[..., Data]] = [*NAMES.values(), array_file, csv_file, image_folder, hugging_face]
+    readers += [*FILES.values(), load]
     found = [item for read in readers for item in inspect.signature(read).parameters.values()]
     return list(dict.fromkeys(item.name for item in found if item.default is not item.empty))
 
@@ -180,11 +186,12 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
         from .hugging_face import hugging_face
 
         return hugging_face, (name.removeprefix(HUB),)
-    if name.startswith(PREFIX):
-        path = Path(name.removeprefix(PREFIX)).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no text file {path}")
-        return text, (str(path.resolve()),)
+    for prefix, read in FILES.items():
+        if name.startswith(prefix):
+            path = Path(name.removeprefix(prefix)).expanduser()
+            if not path.is_file():
+                raise FileNotFoundError(f"there is no {'text file' if read is text else 'file'} {path}")
+            return read, (str(path.resolve()),)
     path = Path(name).expanduser()
     if not path.exists():
         raise _missing(name)
@@ -203,7 +210,7 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
         from .csv_files import csv_file
 
         return csv_file, (str(path.resolve()),)
-    advice = f'; a text is written "{PREFIX}{name}"' if path.suffix.lower() in (".txt", ".gz", "") else ""
+    advice = f'; a text is written "text:{name}"' if path.suffix.lower() in (".txt", ".gz", "") else ""
     raise ValueError(f"a data file must be .npy, .npz, .safetensors, .csv or .tsv, got {name}{advice}")
 
 

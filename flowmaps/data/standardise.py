@@ -46,7 +46,7 @@ class Standardise:
 
 def is_table(data: Data) -> bool:
     """Whether rows are vectors of features or points, from a finite table: standardised by default if from a file."""
-    return data.kind != "images" and len(data.shape) == 1 and isinstance(data.source, Finite)
+    return data.kind != "images" and data.manifold is None and len(data.shape) == 1 and isinstance(data.source, Finite)
 
 
 def standardised(data: Data) -> Data:
@@ -68,6 +68,7 @@ def standardised(data: Data) -> Data:
         )
     if data.kind == "tokens":
         raise ValueError(f"{data.name} holds one-hot rows of tokens, which are not standardised: leave standardise out")
+    _refuse_points(data)
     if data.exact is not None or data.log_prob is not None:
         raise ValueError(f"{data.name} has a closed form, whose exact numbers hold in its own units: draw rows from it")
     return data if data.units is not None else with_units(data, _measured(data))
@@ -92,9 +93,19 @@ def with_units(data: Data, units: Units | None) -> Data:
         raise ValueError(f"the rows of {data.name} are made by a teacher in its units, and cannot get other ones")
     if units is None:
         return replace(data, source=_in(data.source, None), units=None)
+    _refuse_points(data)
     units.check(data.shape, data.name)
     source = _in(data.source, units)
     return replace(data, source=source, units=units, exact=None, log_prob=None, known_std=None)
+
+
+def _refuse_points(data: Data) -> None:
+    """Raise ValueError for points on a manifold."""
+    if data.manifold is not None:
+        raise ValueError(
+            f"{data.name} holds points on {data.manifold}, which are not standardised: leave standardise out, and "
+            "start from a model of such points"
+        )
 
 
 def _in(source: Source, units: Units | None) -> Source:

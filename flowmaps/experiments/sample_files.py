@@ -10,10 +10,11 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..data import tokens_of
+from ..figures.manifolds import Sight, sight
 from ..figures.pictures import check_mosaic
 from ..figures.words import visible
 from ..files import replacing, write_text
-from ..runs.loading import read_columns, read_vocabulary
+from ..runs.loading import read_columns, read_coordinates, read_manifold, read_vocabulary
 from .text_conditioning import decoded, has_pipeline
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -25,11 +26,11 @@ TEXTS = ".txt"
 
 
 def usual_file(config: Mapping[str, Any]) -> Path:
-    """The file for samples of a run: texts of tokens, a picture, a table of vectors, or else an array."""
+    """The file for samples of a run: texts of tokens, a picture if there is one, a table of vectors, else an array."""
     data = config["data"]
     if data["kind"] == "tokens":
         return Path("samples.txt")
-    if data["kind"] != "vectors" or has_pipeline(config):
+    if data["kind"] != "vectors" or has_pipeline(config) or _sight(config) is not None:
         return Path("samples.png")
     return Path("samples.csv" if len(data["shape"]) == 1 else "samples.npy")
 
@@ -59,9 +60,10 @@ def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
         )
     if suffix in PICTURES and data["kind"] == "images":
         check_mosaic(n, *data["shape"][1:])
-    if suffix in PICTURES and data["kind"] == "vectors" and not has_pipeline(config):
+    if suffix in PICTURES and data["kind"] == "vectors" and not has_pipeline(config) and _sight(config) is None:
         raise ValueError(
-            "only images and points in the plane can be drawn: write the samples to a .npy file, or vectors to .csv"
+            "only images, points in the plane, and points on spheres, tori and other manifolds with figures can be "
+            "drawn: write the samples to a .npy file, or vectors to .csv"
         )
     if suffix in TABLES and len(data["shape"]) != 1:
         raise ValueError(
@@ -71,7 +73,7 @@ def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
 
 
 def write(out: Path, x: Tensor, config: Mapping[str, Any], labels: Tensor | None = None) -> None:
-    """Write samples as an array, as a table, as texts, or as a picture of images or points.
+    """Write samples as an array, as a table, as texts, or as a picture of images or of points.
 
     Args:
         out: The file; its suffix chooses the type.
@@ -97,10 +99,20 @@ def write(out: Path, x: Tensor, config: Mapping[str, Any], labels: Tensor | None
         return
     from .. import figures
 
+    seen = _sight(config)
     if kind == "images":
         figures.grid((x + 1) / 2, out)
+    elif seen is not None:
+        seen.whole(x, out)
     else:
         figures.points(x, out)
+
+
+def _sight(config: Mapping[str, Any]) -> Sight | None:
+    """The figures of points on the manifold of a run; None if it has none, or one that is not drawn."""
+    file = Path("config.json")
+    manifold, coordinates = read_manifold(config, file), read_coordinates(config, file)
+    return None if manifold is None else sight(manifold, None if coordinates is None else coordinates.names)
 
 
 def lines_of(x: Tensor, config: Mapping[str, Any]) -> list[str]:
@@ -129,6 +141,9 @@ def _write_table(out: Path, x: Tensor, data: Mapping[str, Any], labels: Tensor |
     names = recipe.get("columns") if columns is None else list(columns.numbers)
     if columns is not None:
         x, others = columns.decode(x)
+    coordinates = read_coordinates({"data": data}, Path("config.json"))
+    if coordinates is not None:
+        x, names = coordinates.decode(x), list(coordinates.names)
     if not isinstance(names, list) or len(names) != x.shape[1]:
         names = [f"x{at}" for at in range(x.shape[1])]
     if labels is not None:

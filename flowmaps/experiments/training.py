@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import at_least, given, truth
 from ..data import Data
+from ..path import linear
 from ..recipes import method_for, method_name
 from ..recipes.by_data import rate_for
+from ..recipes.manifolds import path_for
 from ..recipes.rows import MethodLike, row_of
 from ..training.schedule import WarmUpStableDecay
 from .build import ModelLike, NetworkName, OutputName, make_method, opened
@@ -137,6 +139,8 @@ def train(
     origins = {"teacher": teacher, "reflow": reflow}
     teacher, start, reflow = opened(teacher), opened(start), opened(reflow)
     rows = with_classes_of_all((teacher, start, reflow), data_of(data, data_args))
+    for note in rows.notes:
+        say(note)
     chosen = method if method is not None else method_name(rows) if found is None else found.row
     row = row_of(chosen)
     if guidance is not None:
@@ -152,6 +156,8 @@ def train(
     )  # fmt: skip
     build = partial(method_for, rows) if found is None and method is None else found and found.make
     made = guide.method(make_method(chosen, method_args, teacher, build, guide.teacher))
+    for term in made.terms:
+        term.check_path(path_for(rows) or linear)
     rows = guide.data(rows if found is None else found.prepare(rows))
     if found is None and start is None:
         before = None if resumed is None else sizes_before(resumed)

@@ -102,6 +102,10 @@ class Torus(_Flat):
         turns = torch.ceil((x - math.pi) / (2 * math.pi))
         return x - turns * (2 * math.pi)
 
+    def off(self, x: Tensor) -> Tensor:
+        """0, since any finite numbers are angles; NaN for others."""
+        return (x - x).norm(dim=-1)
+
     def noise(self, normal: Tensor) -> Tensor:
         """Uniform angles, 2 pi Phi(normal) - pi."""
         return self.point(2 * math.pi * torch.special.ndtr(normal) - math.pi)

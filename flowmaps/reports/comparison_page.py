@@ -16,9 +16,11 @@ from ..data import Data
 from ..figures import comparison, words
 from ..figures.charts import Amount, has_mean_squares
 from ..figures.comparison import Document, Entry
+from ..figures.manifolds import sight_of
 from ..figures.ranking import ranking
 from ..flow_map import FlowMap
 from ..sampling import sample
+from . import points
 from .page import Picture, Table, drawing, render
 from .sections import SHOWN, Show, frame, show_images, show_points, start
 from .tables import curves
@@ -68,7 +70,7 @@ def comparison_page(material: Comparison) -> str:
         headline=comparison.headline(document),
         heading=comparison.heading(document),
         ranking=_ranking(document),
-        boards=_boards(material) if material.data.kind in SHOWN else {},
+        boards=_boards(material),
         distances=Table(head, [("floor" if row[0].startswith("reference") else "", row) for row in rows], "dense"),
         notes=comparison.notes(document)[:-1],
         losses=[_losses(name, rows) for name, rows in material.metrics.items() if rows],
@@ -78,10 +80,13 @@ def comparison_page(material: Comparison) -> str:
 
 
 def _boards(material: Comparison) -> dict[str, list[Picture]]:
-    """Samples of all methods side by side, by title: by one jump, and by four jumps."""
+    """Samples of all methods side by side, by title: by one jump, and by four jumps; empty for data without figures."""
     document, data = material.document, material.data
-    real = data.in_units(data.held_out(SHOWN[data.kind]).x0)
-    show = show_images(data) if data.kind == "images" else _with_room(real)
+    seen = sight_of(data)
+    if seen is None and data.kind not in SHOWN:
+        return {}
+    real = data.in_units(data.held_out(points.SHOWN if seen else SHOWN[data.kind]).x0)
+    show = points.show_points(seen, real) if seen else show_images(data) if data.kind == "images" else _with_room(real)
     ode = comparison.many_steps(document["reference"])
     beside = [show(real, "real data", "held out, not trained on", "framed")]
     if ode is not None:

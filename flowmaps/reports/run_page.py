@@ -7,7 +7,7 @@ import json
 import torch
 
 from ..figures import words
-from . import guidance, likelihood, page, sections, steering, tables, texts
+from . import guidance, likelihood, page, points, sections, steering, tables, texts
 
 
 @torch.no_grad()
@@ -30,6 +30,7 @@ def run_page(material: sections.Material) -> str:
         headline=words.headline(evaluation, data.kind),
         explanation=words.explanation(evaluation),
         samples=sections.samples(material),
+        points=points.sections(material),
         texts=texts.samples(material),
         curves=texts.curves(evaluation, data.kind),
         quality=tables.quality(evaluation),

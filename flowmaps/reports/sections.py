@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,9 +78,9 @@ def start(flow: FlowMap, data: Data, n: int, labels: bool, seed: int = 0) -> tup
     Returns:
         Noise (n, *shape), and labels (n,) or None.
     """
-    noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
+    normal = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
     label = torch.arange(n) % data.classes if labels and data.classes else None
-    return noise * flow.path.sigma(torch.ones(())), label
+    return flow.path.noise(normal), label
 
 
 def samples(material: Material) -> list[Picture]:
@@ -91,14 +91,29 @@ def samples(material: Material) -> list[Picture]:
     noise, label = material.start(SHOWN[data.kind])
     real = data.in_units(data.held_out(len(noise)).x0)
     show = show_images(data) if data.kind == "images" else show_points(*frame(real))
-    figures = []
+    figures = [
+        show(x, title, note, "framed chosen" if k == 0 else "framed")
+        for k, (x, title, note) in enumerate(sampled(material, noise, label))
+    ]
+    return [*figures, show(real, "real data", "held out, not trained on", "framed")]
+
+
+def sampled(material: Material, noise: Tensor, label: Tensor | None) -> Iterator[tuple[Tensor, str, str]]:
+    """Draw samples by 1, 2 and 4 jumps and by the ODE from the same noise.
+
+    Args:
+        material: The content of the page.
+        noise: The noise, (n, *shape).
+        label: Labels (n,), or None.
+
+    Yields:
+        The samples, the name of the sampler, and its calls and time if the evaluation has it.
+    """
     for steps in (1,) if material.flow.is_partial else (1, 2, 4):
-        x = sample(material.flow, noise, steps, condition=label)
-        figures.append(show(x, *_named(material, "jump", steps), "framed chosen" if steps == 1 else "framed"))
+        yield sample(material.flow, noise, steps, condition=label), *_named(material, "jump", steps)
     if not material.flow.is_partial:
         x = sample(material.flow, noise, ODE_STEPS, step=euler, condition=label)
-        figures.append(show(x, *_named(material, "euler", ODE_STEPS), "framed"))
-    return [*figures, show(real, "real data", "held out, not trained on", "framed")]
+        yield x, *_named(material, "euler", ODE_STEPS)
 
 
 Show = Callable[[Tensor, str, str, str], Picture]

@@ -96,10 +96,11 @@ def configuration(config: Mapping[str, Any], flow: FlowMap, data: Data) -> dict[
     """
     plan = config["training"]
     classes = f", {data.classes} classes" if data.classes else ""
+    content = f"{data.kind} of shape {tuple(data.shape)}" if data.manifold is None else f"points on {data.manifold}"
     parameters = sum(parameter.numel() for parameter in flow.parameters())
     after = post_training_of(config)
     return {
-        "data": f"{data.name}, {data.kind} of shape {tuple(data.shape)}{classes}",
+        "data": f"{data.name}, {content}{classes}",
         "method": config["method"]["name"],
         **({} if after is None else {"post-trained": after}),
         "network": f"{type(flow.network).__name__}, {parameters:,} parameters",

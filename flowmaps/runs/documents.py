@@ -88,6 +88,7 @@ class DataEntry(TypedDict):
     changes: NotRequired[Any]
     vocabulary: NotRequired[Any]  # of tokens alone
     columns: NotRequired[Any]  # of rows with categories alone
+    coordinates: NotRequired[Any]  # of points on manifolds alone
 
 
 class TrainingEntry(TypedDict):

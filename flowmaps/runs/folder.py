@@ -115,6 +115,7 @@ def configuration(
         | {"changes": fingerprint(transforms_of(data)) or None}
         | ({} if data.vocabulary is None else {"vocabulary": describe(data.vocabulary)})
         | ({} if data.columns is None else {"columns": describe(data.columns)})
+        | ({} if data.coordinates is None else {"coordinates": describe(data.coordinates)})
         | ({"contents": contents(read, whole)} if compare != "off" else {}),
         "training": dict(training),
         "notes": fingerprint(notes),

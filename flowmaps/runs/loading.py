@@ -10,10 +10,13 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ..arguments import expect_path, shown, truth
-from ..data import Columns, Vocabulary
+from ..data import Columns, Coordinates, Vocabulary
 from ..distributed.shards import part_shapes
 from ..files import tensor_shapes
 from ..flow_map import FlowMap
+from ..manifolds import Manifold
+from ..path import Geodesic
+from ..path import Path as ProbabilityPath
 from ..serialise import build, check_arguments, shown_value
 from ..trained import TrainedSpec
 from ..units import Units
@@ -204,6 +207,49 @@ def read_columns(config: Mapping[str, Any], file: Path) -> Columns | None:
             raise ValueError(f"data.columns are rows of {columns.width}, and the rows of the data {about['shape']}")
 
     return _entry(about, "data.columns", Columns, "a data.Columns", check, file)
+
+
+def read_coordinates(config: Mapping[str, Any], file: Path) -> Coordinates | None:
+    """The coordinates of the points in the content of a config.json.
+
+    Args:
+        config: The content.
+        file: The file, for messages.
+
+    Returns:
+        The coordinates; None for data that are no points on a manifold, or points without other coordinates.
+
+    Raises:
+        ValueError: The entry is broken.
+    """
+    about = config["data"]
+
+    def check(coordinates: Coordinates) -> None:
+        if [coordinates.manifold.size] != about["shape"]:
+            raise ValueError(
+                f"data.coordinates are of points of {coordinates.manifold.size} numbers, and rows are {about['shape']}"
+            )
+
+    words = "coordinates of `flowmaps.data`"
+    return _entry(about, "data.coordinates", Coordinates, words, check, file)  # type: ignore[type-abstract]
+
+
+def read_manifold(config: Mapping[str, Any], file: Path) -> Manifold | None:
+    """The manifold of the path in the content of a config.json.
+
+    Args:
+        config: The content.
+        file: The file, for messages.
+
+    Returns:
+        The manifold; None for a path in R^n.
+
+    Raises:
+        ValueError: The entry is broken.
+    """
+    words = "a path of `flowmaps.path`"
+    path = _entry(config["flow"], "flow.path", ProbabilityPath, words, lambda path: None, file)  # type: ignore[type-abstract]
+    return path.manifold if isinstance(path, Geodesic) else None
 
 
 def _entry(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import figures
 from ..data import Data
 from ..data.transforms import Transformed
+from ..figures.manifolds import sight_of
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
@@ -19,7 +23,9 @@ from ..steps import euler, jump
 
 
 def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) -> None:
-    """Save a picture of samples from a fixed noise: a grid of 64 images, or 2000 points. Other data have no picture.
+    """Save a picture of samples from a fixed noise: a grid of 64 images, or 2000 points of the plane or a manifold.
+
+    Other data have no picture.
 
     Without the packages for figures training goes on, and a warning says so once.
 
@@ -33,12 +39,13 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
         data: The data set, for shape, classes and conditions.
         labels: Whether the network is conditioned on class labels.
     """
-    if data.kind in ("vectors", "tokens"):
+    show = figure_of(data)
+    if show is None:
         return
     weight = flow.like
     count = 64 if data.kind == "images" else 2000
-    noise = torch.randn(count, *data.shape, generator=torch.Generator().manual_seed(0)).to(weight)
-    noise = noise * flow.path.sigma(torch.ones((), dtype=weight.dtype, device=weight.device))
+    normal = torch.randn(count, *data.shape, generator=torch.Generator().manual_seed(0)).to(weight)
+    noise = flow.path.noise(normal)
     label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
     steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
     # conditions of a training batch, because transforms may add some
@@ -47,12 +54,21 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     condition = {**by_name(label), **shown}
     x = sample(flow, noise, steps, step=step, condition=condition or None)
     try:
-        if data.kind == "images":
-            figures.grid(data.to_pixels(x.float().cpu()), path)
-        else:
-            figures.points(x.float().cpu(), path)
+        show(x.float().cpu(), path)
     except ImportError as missing:
         warnings.warn(f"no pictures of samples are drawn: {missing}", stacklevel=2)
+
+
+def figure_of(data: Data) -> Callable[[Tensor, Path], Any] | None:
+    """The function that draws samples (N, *shape) of a data set to a file; None for data without figures."""
+    seen = sight_of(data)
+    if seen is not None:
+        return seen.whole
+    known: dict[str, Callable[[Tensor, Path], Any]] = {
+        "images": lambda x, path: figures.grid(data.to_pixels(x), path),
+        "points": figures.points,
+    }
+    return known.get(data.kind)
 
 
 def learns_jumps(flow: FlowMap, method: Method) -> bool:

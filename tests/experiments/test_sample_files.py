@@ -53,7 +53,9 @@ def test_a_table_of_data_without_names(runs, tmp_path):
 def test_images_are_no_table_and_vectors_no_picture(runs, tmp_path):
     with pytest.raises(ValueError, match=r"a table of text holds points and vectors, .* shape \(1, 8, 8\)"):
         experiments.sample(runs["images"], n=2, out=tmp_path / "x.csv")
-    with pytest.raises(ValueError, match=r"only images and points in the plane can be drawn: .* or vectors to .csv"):
+    with pytest.raises(
+        ValueError, match=r"only images, points in the plane, and .* can be drawn: .* or vectors to .csv"
+    ):
         experiments.sample(runs["table"], n=2, out=tmp_path / "x.jpg")
     assert not list(tmp_path.iterdir())
 
