@@ -5,13 +5,13 @@ points on manifolds, Hugging Face data sets, Python objects, couplings made by a
 """
 
 from .columns import Columns
-from .coordinates import Angles, Coordinates, LatitudeLongitude
+from .coordinates import Angles, Coordinates, LatitudeLongitude, Quaternions
 from .core import Batch, Data
 from .coupling import reflow
 from .data_free import no_data
 from .filtering import filtered
 from .load import load
-from .manifold_points import on_manifold, sphere, torus
+from .manifold_points import on_manifold, rotations, sphere, torus
 from .objects import as_data
 from .observed import WithMeasurement, WithState, with_measurement, with_state
 from .text_files import text
@@ -22,8 +22,8 @@ nothing = no_data
 """The name of `no_data` in version 0.1."""
 
 __all__ = [
-    "Angles", "Batch", "Bytes", "Characters", "Columns", "Coordinates", "Data", "LatitudeLongitude", "Tokenizer",
-    "Vocabulary", "WithMeasurement", "WithState", "as_data", "filtered", "letters_only", "load", "no_data",
-    "nothing", "on_manifold", "reflow", "sphere", "text", "tokens", "tokens_of", "torus", "with_measurement",
-    "with_state",
+    "Angles", "Batch", "Bytes", "Characters", "Columns", "Coordinates", "Data", "LatitudeLongitude", "Quaternions",
+    "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data", "filtered", "letters_only", "load",
+    "no_data", "nothing", "on_manifold", "reflow", "rotations", "sphere", "text", "tokens", "tokens_of", "torus",
+    "with_measurement", "with_state",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import expect_tensor, shown
-from ..manifolds import Manifold, Sphere, Torus
+from ..manifolds import SO3, Manifold, Sphere, Torus
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,41 @@ class Angles(Coordinates):
 
     def _decoded(self, x: Tensor) -> Tensor:
         return _in_units(self.manifold.point(x), self.radians)
+
+
+@dataclass(frozen=True)
+class Quaternions(Coordinates):
+    """Quaternions (w, x, y, z) of rotations; of q and -q the one whose first number that is not 0 is positive.
+
+    Args:
+        names: Names of the four columns.
+
+    Raises:
+        ValueError: There are not four different names.
+    """
+
+    names: tuple[str, ...] = ("w", "x", "y", "z")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._expect(4)
+
+    @property
+    def manifold(self) -> SO3:
+        """The rotations of space."""
+        return SO3()
+
+    def encode(self, numbers: Tensor) -> Tensor:
+        """Quaternions (N, 4) with their sign in normal form; their norm stays."""
+        first = (numbers.abs() > TINY).to(torch.int8).argmax(-1, keepdim=True)
+        return torch.where(numbers.gather(-1, first) < 0, -numbers, numbers)
+
+    def _decoded(self, x: Tensor) -> Tensor:
+        return self.encode(self.manifold.point(x))
+
+
+TINY = 1e-9
+"""Size of a number of a quaternion that counts as 0 for its sign."""
 
 
 def names_of_angles(count: int) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ..serialise import check_arguments, fits, shown_value
 from .class_names import Numbering
 from .core import Data
 from .glyphs import glyphs
-from .manifold_points import sphere, torus
+from .manifold_points import rotations, sphere, torus
 from .photos import photos
 from .series import series
 from .standardise import is_table, standardised, warn_scale
@@ -36,7 +36,7 @@ NAMES: dict[str, Callable[..., Data]] = {
         series,
     )
 }
-FILES: dict[str, Callable[..., Data]] = {f"{read.__name__}:": read for read in (text, sphere, torus)}
+FILES: dict[str, Callable[..., Data]] = {f"{read.__name__}:": read for read in (text, sphere, torus, rotations)}
 """Readers of files whose name alone does not tell what they hold, by the start of their names."""
 HUB = "hf:"
 MEASURED = ("array_file", "hugging_face")
@@ -62,8 +62,8 @@ def load(
     - a folder of images, with class folders or flat (`image_folder`), or one of encoded rows (`cache.cache_folder`);
     - a .npy, .npz or .safetensors file (`array_file`), or a table of text, .csv or .tsv (`csv_files.csv_file`);
     - "text:PATH" for a text file, .txt or .gz, as rows of tokens (`text_files.text`);
-    - "sphere:PATH" for a table of latitudes and longitudes, "torus:PATH" for one of angles, .csv, .tsv, .txt or .gz
-      (`manifold_points.sphere`, `manifold_points.torus`);
+    - "sphere:PATH" for a table of latitudes and longitudes, "torus:PATH" for one of angles, "rotations:PATH" for
+      one of quaternions, .csv, .tsv, .txt or .gz (functions of these names in `manifold_points`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
 
     Args:

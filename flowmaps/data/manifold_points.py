@@ -1,4 +1,4 @@
-"""Points on manifolds: latitudes and longitudes, angles, and points in ambient coordinates."""
+"""Points on manifolds: latitudes and longitudes, angles, rotations, and points in ambient coordinates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..arguments import check_seed, given, truth, within
 from ..manifolds import Manifold
-from .coordinates import Angles, Coordinates, LatitudeLongitude, names_of_angles
+from .coordinates import Angles, Coordinates, LatitudeLongitude, Quaternions, names_of_angles
 from .core import HELD_OUT, Data, generator
 from .number_tables import NumberTable, Usual, table_of
 from .sources import Finite, SubsetRows, TensorRows
@@ -25,6 +25,7 @@ LATITUDE = ("latitude", "lat", "latitude_deg", "lat_deg", "latitude_degrees", "d
 LONGITUDE = ("longitude", "lon", "lng", "long", "longitude_deg", "lon_deg", "longitude_degrees", "decimallongitude")
 OF_GLOBE = Usual((LATITUDE, LONGITUDE), "latitude and longitude")
 OF_TORUS = Usual((), "angles")
+OF_ROTATIONS = Usual(tuple((name, f"q{name}", f"q_{name}", f"quat_{name}") for name in "wxyz"), "quaternion w, x, y, z")
 
 
 def sphere(
@@ -101,6 +102,34 @@ def torus(
     names = table.columns if table.headed else names_of_angles(table.numbers.shape[1])
     coordinates = Angles(names, bool(radians))
     recipe = _recipe(source, table, held_out, seed, **given(radians=radians))
+    return _data(table, coordinates.encode(table.numbers), coordinates.manifold, coordinates, held_out, seed, recipe)
+
+
+def rotations(source: Any, /, *, columns: Any = None, held_out: float = 0.2, seed: int = 0) -> Data:
+    """Read rotations of space as unit quaternions (w, x, y, z); a quaternion and its negative are one rotation.
+
+    Lines of a file that start with # are left out. All copies of a rotation are either training rows or held out.
+
+    Args:
+        source: A file of text (.csv, .tsv, .txt, also .gz), or an array (N, 4) of quaternions.
+        columns: Names of the columns in the order w, x, y, z, or their numbers in a file without a heading. None: those
+            called w, x, y and z, or qw, qx, qy and qz; without a heading the first four columns of numbers.
+        held_out: Share of the distinct rotations that is held out. 0: none.
+        seed: Seed of the split.
+
+    Returns:
+        The data set, with its `manifold`, `fm.manifolds.SO3()`, and its `coordinates`.
+
+    Raises:
+        TypeError: The source is neither a file nor an array.
+        ValueError: A norm differs from 1 by more than 1e-3, a number is missing, or there are fewer than two distinct
+            rotations.
+    """
+    table = table_of(source, columns, OF_ROTATIONS)
+    if table.numbers.shape[1] != 4:
+        raise ValueError(f"rotations have four columns, w, x, y and z, and {table.where} has {table.numbers.shape[1]}")
+    coordinates = Quaternions(table.columns if table.headed else ("w", "x", "y", "z"))
+    recipe = _recipe(source, table, held_out, seed)
     return _data(table, coordinates.encode(table.numbers), coordinates.manifold, coordinates, held_out, seed, recipe)
 
 

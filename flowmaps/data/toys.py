@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..arguments import MOST_CLASSES, between, checked, install, positive, within
 from ..exact import Categorical, Exact, Gaussian, GaussianMixture
 from ..exact.base import floating
+from ..path import Geodesic
 from .core import Batch, Data, kind_of
 from .sources import Finite, Fresh, TensorRows
 
@@ -56,8 +58,11 @@ def exact(distribution: Exact, name: str) -> Data:
         return Batch(distribution.sample(n, generator=rng).to(torch.get_default_dtype()))
 
     shape = tuple(distribution.shape)
-    kind = "tokens" if isinstance(distribution, Categorical) else kind_of(shape)
-    return Data(name, shape, Fresh(sample), kind, exact=distribution, log_prob=distribution.log_prob)
+    path = distribution.path
+    manifold = path.manifold if isinstance(path, Geodesic) else None
+    kind = "tokens" if isinstance(distribution, Categorical) else "vectors" if manifold is not None else kind_of(shape)
+    known: dict[str, Any] = {"exact": distribution, "log_prob": distribution.log_prob, "manifold": manifold}
+    return Data(name, shape, Fresh(sample), kind, **known)
 
 
 def gaussian(

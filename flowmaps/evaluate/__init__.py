@@ -17,6 +17,14 @@ from .distances import (
 )
 from .features import Classifier, Features, classifier_features, inception, train_classifier
 from .guided import Guided, GuidedSampler, by_scale
+from .manifold_measures import (
+    biased_geodesic_mmd,
+    coverage,
+    gaussian_kernel,
+    geodesic_mmd,
+    geodesic_nearest,
+    laplace_kernel,
+)
 from .rewards import RewardBound, reward_bound
 from .run import evaluate
 from .token_measures import ngram_tv, table_tv, table_tv_floor, token_entropy, valid_share
@@ -31,18 +39,24 @@ __all__ = [
     "GuidedSampler",
     "RewardBound",
     "accuracy",
+    "biased_geodesic_mmd",
     "by_scale",
     "classifier_features",
     "consistency_residuals",
     "counting",
+    "coverage",
     "diversity",
     "energy_distance",
     "evaluate",
     "evaluate_run",
     "frechet_distance",
+    "gaussian_kernel",
+    "geodesic_mmd",
+    "geodesic_nearest",
     "histogram_kl",
     "inception",
     "kernel_distance",
+    "laplace_kernel",
     "map_error",
     "nearest",
     "ngram_tv",

@@ -1,4 +1,7 @@
-"""The measures of each kind of data: images by their features, points by energy and density, vectors by energy."""
+"""The measures of each kind of data: images by their features, points by energy and density, vectors by energy.
+
+Points on manifolds are compared by their geodesic distances, and tokens by their counts.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ from .distances import (
     frechet_distance,
     histogram_kl,
     kernel_distance,
-    nearest,
     sliced_energy_distance,
 )
 from .features import Features
+from .manifold_measures import manifold_measures
 from .measures import WHOLE_DRAWS, Draws, Measure, between, mean_and_stderr, split
+from .neighbours import neighbour_measures
 from .token_measures import token_measures
 from .without_labels import measures_without_labels
 
 DENSITY_SAMPLES, LEAST_DENSITY = 64_000, 8192
 DENSITY_BINS = (48, 50)
-NEIGHBOURS = 10_000
 LEAST_DRAWS = 4
 HALVINGS = 16
 
@@ -52,6 +55,8 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
         if features is None:
             raise ValueError(f"{data.name} holds images, and these are compared by their features, but none were given")
         yield from _image_measures(data, draws, features, seed)
+    elif data.manifold is not None:
+        yield from manifold_measures(data, data.manifold, draws, seed)
     elif data.kind == "tokens":
         yield from token_measures(data, draws)
     elif data.kind == "points":
@@ -79,7 +84,7 @@ def _image_measures(data: Data, draws: Draws, features: Features, seed: int) -> 
             "rounded_distance", title, frechet_distance, draws, lambda x: features(to_levels(x, data.levels or 0))
         )
     if data.size:
-        yield from _neighbour_measures(data, draws, seed)
+        yield from neighbour_measures(data, draws, seed)
     yield from measures_without_labels(data, draws, features, seed)
 
 
@@ -119,32 +124,6 @@ def to_levels(x: Tensor, levels: int) -> Tensor:
     at_least(2, levels=levels)
     expect_floating("x", x)
     return ((x.clamp(-1, 1) + 1) / 2 * (levels - 1)).round() / (levels - 1) * 2 - 1
-
-
-def _neighbour_measures(data: Data, draws: Draws, seed: int) -> Iterator[Measure]:
-    """How near samples lie to training images, for copies and for blur."""
-    training = data.draw(min(data.size or NEIGHBOURS, NEIGHBOURS), seed).x0
-    real = nearest(draws.held_out[0], training).double()
-    mean, half = float(real.mean()), float(real.median()) / 2
-    spread = float(real.std()) / mean / math.sqrt(len(real))
-
-    def ratio(x: Tensor) -> Estimate:
-        gaps = nearest(x[: draws.wanted], training).double() / mean
-        value, relative = float(gaps.mean()), float(gaps.std() / gaps.mean()) / math.sqrt(len(gaps))
-        return Estimate(value, value * math.hypot(relative, spread))
-
-    def copies(x: Tensor) -> Estimate:
-        gaps = nearest(x[: draws.wanted], training)
-        share = float((gaps < half).double().mean())
-        return Estimate(share, math.sqrt(share * (1 - share) / len(gaps)))
-
-    title = (
-        "mean distance to the nearest training image, over the same for held-out images: "
-        "1 is like real data, far below 1 copies"
-    )
-    yield Measure("neighbour_ratio", title, draws.wanted, draws.wanted, ratio, Estimate(1.0, spread))
-    title = "share of samples nearer to a training image than half the median of held-out images"
-    yield Measure("copies", title, draws.wanted, draws.wanted, copies, copies(draws.held_out[0]))
 
 
 def _density_measures(data: Data, seed: int) -> Iterator[Measure]:

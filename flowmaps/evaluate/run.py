@@ -14,14 +14,16 @@ from ..arguments import at_least, check_seed, given, shown
 from ..arguments.memory import check_room
 from ..data import Data, as_data
 from ..data.labels import uses_labels
+from ..data.on_path import on_path
 from ..data.standardise import with_units
 from ..flow_map import FlowMap, expect_flow
 from ..steps import Step, named
-from .by_kind import DENSITY_SAMPLES, NEIGHBOURS, measures
+from .by_kind import DENSITY_SAMPLES, measures
 from .class_measures import recognition
 from .distances import Estimate
 from .features import Features, classifier_features, is_classified, train_classifier
 from .measures import Draws, Measure, draw, is_measurable
+from .neighbours import NEIGHBOURS
 from .samplers import Sampler, Setup, samplers
 from .size import Progress, Say, Size, say_fewer, size_of
 from .truth import map_error
@@ -69,11 +71,11 @@ def evaluate(
 
     Returns:
         A dict that JSON can hold: "metric", "floor", "floor_stderr", "noise" and "noise_stderr" (the distance of
-        Gaussian noise with the mean and standard deviation of the data), and "rows" with "sampler", "steps",
-        "distance", "stderr", "seconds_per_sample", "network_calls", "samples". Head and rows also hold the other
-        measures of the kind of data, each under its key; "measures" has their meanings. "classifier" is the
-        `recognition` of the classifier whose features are compared. A sampler whose samples are not
-        finite has no measures, and a warning names it.
+        Gaussian noise with the mean and standard deviation of the data, or of a manifold's prior), and "rows" with
+        "sampler", "steps", "distance", "stderr", "seconds_per_sample", "network_calls", "samples". Head and rows also
+        hold the other measures of the kind of data, each under its key; "measures" has their meanings. "classifier" is
+        the `recognition` of the classifier whose features are compared. A sampler whose samples are not finite has no
+        measures, and a warning names it.
 
     Raises:
         ValueError: `labels` is True and the data have none, too few rows are held out, a number is below 1, or the rows
@@ -85,6 +87,7 @@ def evaluate(
     step = named(ode_step)
     data = data if isinstance(data, Data) else as_data(data, standardise=False)
     data = with_units(data, flow.units) if data.units is None else data
+    data = on_path(flow.path, data)
     labels = uses_labels(flow.network, data, labels)
     size = size_of(flow, data, labels, quick, jumps=jumps, ode_steps=ode_steps, n=n, draws=draws)
     say_fewer(say, size)
@@ -117,8 +120,14 @@ def _recognised(data: Data, features: Features | None, seed: int) -> dict[str, A
 def _noise(data: Data, rows: Draws, measure: Measure, seed: int) -> dict[str, float | None]:
     """The main measure of Gaussian noise with the mean and the standard deviation of the data: nothing is learned.
 
+    On a manifold it is the measure of the prior.
+
     Mean and standard deviation are taken of each coordinate; of images, of each channel.
     """
+    if data.manifold is not None:
+        normal = torch.randn(measure.wanted, *data.shape, generator=torch.Generator().manual_seed(seed))
+        noise = measure.estimate(data.manifold.noise(normal))
+        return dict(zip(("noise", "noise_stderr"), map(_finite, noise), strict=True))
     known = torch.cat(rows.held_out)
     over = [axis for axis in range(known.ndim) if axis != 1] if data.kind == "images" else [0]
     mean, std = known.mean(over, keepdim=True), known.std(over, keepdim=True, correction=0)

@@ -98,7 +98,7 @@ class Setup:
         noise = torch.randn(n, *data.shape, generator=torch.Generator().manual_seed(seed))
         condition = condition_of(data.draw(n, seed), labels) if labels or data.given else None
         values = noise[0].numel()
-        noise = (flow.path.sigma(torch.ones(())) * noise).to(parameter)
+        noise = flow.path.noise(noise).to(parameter)
         return cls(
             flow,
             least,

@@ -52,6 +52,8 @@ class Size:
 FULL = Size((1, 2, 4, 8), (16, 100), 2048, 8)
 FULL_TOKENS = Size((1, 2, 4, 8), (16, 64), 4096, 4)
 """The size for tokens, whose n-grams need many rows in a draw."""
+FULL_MANIFOLD = Size((1, 2, 4, 8), (16, 100), 1024, 8)
+"""The size for points on manifolds, whose distances cost N^2."""
 QUICK = Size((1, 4), (16,), 512, 4)
 
 
@@ -80,7 +82,7 @@ def size_of(flow: FlowMap, data: Data, labels: bool, quick: bool = False, **give
     steps = {name: wished[name] for name in ("jumps", "ode_steps") if name in wished}
     arguments.at_least(2, **arguments.given(n=wished.get("n")))
     arguments.at_least(1, **numbers, **arguments.numbered(**steps))
-    full = FULL_TOKENS if data.kind == "tokens" else FULL
+    full = FULL_TOKENS if data.kind == "tokens" else FULL if data.manifold is None else FULL_MANIFOLD
     size = replace(QUICK if quick else full, **wished)
     if not {"n", "draws"} & wished.keys():
         size = _affordable(size, flow, data, labels)

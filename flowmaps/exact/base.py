@@ -101,7 +101,7 @@ class Exact(ABC):
         """
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
-        """Compute V(x, s, t) = (F(x, s, t) - x) / (t - s), and v(x, t) where s = t.
+        """Compute V(x, s, t) = (F(x, s, t) - x) / (t - s), on a manifold log_x(F)/(t - s), and v(x, t) where s = t.
 
         Args:
             x: states (B, *shape) at time s.
@@ -114,7 +114,7 @@ class Exact(ABC):
         s, t = at_time(s, x), at_time(t, x)
         same = s == t
         gap = torch.where(same, torch.ones_like(t), t - s)
-        return torch.where(same, self.velocity(x, t), ((self.flow_map(x, s, t) - x) / gap).to(x.dtype))
+        return torch.where(same, self.velocity(x, t), (self.path.between(x, self.flow_map(x, s, t)) / gap).to(x.dtype))
 
     def __call__(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Compute F(x, s, t), so that an exact distribution can be used as a FlowMap."""

@@ -21,8 +21,10 @@ from ..method.method import Method
 from ..methods import Row
 from ..networks import MLP, DiT, UNet
 from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
+from ..path import linear
 from ..recipes import flow_for, method_name, output_for, texts
 from ..recipes.by_data import heads_for_width, levels_for, patch_for
+from ..recipes.manifolds import network_for, path_for
 from ..recipes.rows import MethodLike, row_of, takes_teacher
 from ..runs.loading import load
 from ..velocity.joint import joint_network
@@ -165,7 +167,7 @@ def make_flow(
     if network == "auto":
         flow = flow_for(data, classes=classes, **sizes)
     else:
-        flow = FlowMap(make_network(network, data, classes, **sizes), output_for(data))
+        flow = FlowMap(make_network(network, data, classes, **sizes), output_for(data), path_for(data) or linear)
     row = row_of(method)
     if row.own_map:
         raise ValueError(f"no recipe makes the map that {row.name} trains, {row.own_map}: pass it to fm.train")
@@ -176,7 +178,7 @@ def make_flow(
         )
     if row.classes and not hasattr(flow.link, "logits"):
         flow = FlowMap(flow.network, Endpoint(link=softmax), flow.path)
-    made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data))
+    made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data), path_for(data) or linear)
     return for_row(made, row, rows_for(row, data))
 
 
@@ -222,6 +224,8 @@ def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: An
         if data.kind != "tokens":
             raise ValueError(f"`network={kind}` is for tokens, and {data.name} holds {data.kind}")
         return texts(data, classes=classes, **sizes).network
+    if kind == "mlp" and data.manifold is not None:
+        return network_for(data.manifold, classes=classes, **sizes)
     if kind == "mlp":
         return MLP(data.shape, data_std=data.std, classes=classes, **sizes)
     if len(data.shape) != 3:

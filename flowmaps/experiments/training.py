@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import at_least, given, truth
 from ..data import Data
+from ..path import linear
 from ..recipes import method_for, method_name
 from ..recipes.by_data import rate_for
+from ..recipes.manifolds import path_for
 from ..recipes.rows import MethodLike, row_of
 from ..training.schedule import WarmUpStableDecay
 from .build import ModelLike, NetworkName, OutputName, make_method, opened
@@ -154,6 +156,8 @@ def train(
     )  # fmt: skip
     build = partial(method_for, rows) if found is None and method is None else found and found.make
     made = guide.method(make_method(chosen, method_args, teacher, build, guide.teacher))
+    for term in made.terms:
+        term.check_path(path_for(rows) or linear)
     rows = guide.data(rows if found is None else found.prepare(rows))
     if found is None and start is None:
         before = None if resumed is None else sizes_before(resumed)

@@ -92,6 +92,10 @@ class Product(Manifold):
         """The velocity in each factor."""
         return self._joined(lambda part, x, y: part.speed(x, y, t), x, y)
 
+    def off(self, x: Tensor) -> Tensor:
+        """Root of the sum of the squared distances in the factors."""
+        return torch.stack(self._each(lambda part, x: part.off(x), x), -1).norm(dim=-1)
+
     def _each(self, function: Callable[..., Tensor], *rows: Tensor) -> list[Tensor]:
         """Results of a function of (factor, its coordinates of each tensor of rows), in order."""
         sizes = [part.size for part in self.parts]

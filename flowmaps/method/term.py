@@ -14,7 +14,7 @@ from ..arguments import brief_repr, finite, refuse_factory, shown
 from ..consistency import Rule, function_of, is_diagonal, is_geometric, refuse
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
-from ..path import expand
+from ..path import Path, expand
 from ..times.samplers import Times, uniform_triangle
 from ..velocity import Pair, VelocitySource, conditional, is_conditional
 from ..weight import Weight, plain, squared
@@ -165,12 +165,7 @@ class Term:
         Raises:
             ValueError: A balance or a weight does not match the names of the residuals.
         """
-        if pair.path.curved and not is_geometric(self.rule):
-            raise ValueError(
-                f"the rule {self.name!r} is a formula of flat space, and {pair.path} is curved: take a method of "
-                "fm.methods.MANIFOLDS, such as fm.methods.gfm_lsd(), or mark a rule of your own with "
-                "consistency.geometric if it adds no states"
-            )
+        self.check_path(pair.path)
         pair = self.couple(pair)
         s, t, x = pair.s, pair.t, self.start(pair, pair.s)
         flow = flow.given(**pair.condition) if pair.condition else flow
@@ -185,6 +180,15 @@ class Term:
         mean = {name: pair.rows.scale * self._weigh(name, r, s, t).mean() for name, r in residuals.items()}
         is_distance = {name: self._is_distance(name, r, x) for name, r in residuals.items()}
         return {name: TermLoss(mean[name], r, s, t, pair.rows, is_distance[name]) for name, r in residuals.items()}
+
+    def check_path(self, path: Path) -> None:
+        """Raise ValueError for a rule of flat space on a curved path."""
+        if path.curved and not is_geometric(self.rule):
+            raise ValueError(
+                f"the rule {self.name!r} is a formula of flat space, and {path} is curved: take a method of "
+                "fm.methods.MANIFOLDS, such as fm.methods.gfm_lsd(), or mark a rule of your own with "
+                "consistency.geometric if it adds no states"
+            )
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Apply the weight of a residual: (B, ...) -> (B,)."""

@@ -140,14 +140,14 @@ def gfm_esd(
     learning=SELF,
     notes="two jumps, no derivative",
     cost=8,
-    shared=3.5,
+    shared=4,
     paper="davis2025generalised",
     equation=f"E | log_y(F(x_s, s, t))/(t - s) |^2,  y = sg[F(F(x_s, s, m), m, t)]  +  {DIAGONAL}",
     gradient="V, through exp",
 )
 def gfm_psd(
     *,
-    diagonal: float = 0.75,
+    diagonal: float = 0.5,
     times: Times = uniform_triangle(),
     diagonal_times: Times = uniform_diagonal(),
     weight: Weight = summed,

@@ -5,6 +5,7 @@ Each is called as network(x, s, t, label=None).
 `Critic` and `ImageCritic`, called as critic(x, label=None), are discriminators for adversarial stages.
 """
 
+from .circles import OnCircles
 from .critic import Critic, ImageCritic
 from .dit import DiT
 from .divergence import DivergenceHead, WithDivergence
@@ -43,6 +44,7 @@ __all__ = [
     "ImageCritic",
     "InBasis",
     "MLP",
+    "OnCircles",
     "SelfConditioned",
     "StateInput",
     "TIME_CONDITIONINGS",

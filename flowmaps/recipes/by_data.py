@@ -13,7 +13,7 @@ from ..data import Data
 from ..flow_map import FlowMap
 from ..links import Mixed, softmax
 from ..method.method import Method
-from ..methods import dfm_psd, imf, lsd
+from ..methods import dfm_psd, gfm_lsd, imf, lsd
 from ..networks import MLP, GaussianEndpoint, GaussianInput, InBasis, TokenTransformer, UNet
 from ..networks.unet import heads_for
 from ..outputs import Bounded, Endpoint, GaussianSkip, Output, SeparableSkip, average_velocity
@@ -21,6 +21,8 @@ from ..path import Path, linear
 from ..times.modifiers import mixture
 from ..times.samplers import logit_normal_pairs, uniform_triangle
 from ..weight import learned
+from .manifolds import METHOD as MANIFOLD_METHOD
+from .manifolds import on_manifold
 from .sizes import SMALL, are_large
 
 METHOD, FEW_METHOD, TOKEN_METHOD = "imf", "lsd", "dfm_psd"
@@ -44,14 +46,14 @@ def flow_for(
     path: Path | None = None,
     **sizes: Any,
 ) -> FlowMap:
-    """Make a flow map by `points`, `mixed`, `small_images`, `images` or `texts`, by the kind of data and its shape.
+    """Make a flow map by `points`, `mixed`, `small_images`, `images`, `texts` or `on_manifold`, by the kind of data.
 
     Args:
         data: The data set.
         classes: Number of classes. None: the network takes no labels.
         only_source: Only source time of a partial map (`Row.only_source` of the landscape). None: any.
         only_target: Only target time of a partial map (`Row.only_target`). None: any.
-        path: The path. None: the linear path.
+        path: The path. None: the linear path, or the geodesic path of points on a manifold.
         **sizes: `width` and `depth` of the network.
 
     Returns:
@@ -64,7 +66,8 @@ def flow_for(
     if not isinstance(data, Data):
         raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
     of_images = images if are_large(data) else small_images
-    make = {"images": of_images, "tokens": texts}.get(data.kind, points if data.columns is None else mixed)
+    of_numbers = on_manifold if data.manifold is not None else points if data.columns is None else mixed
+    make = {"images": of_images, "tokens": texts}.get(data.kind, of_numbers)
     given: dict[str, Any] = {"only_source": only_source, "only_target": only_target, "path": path}
     return make(data, classes=classes, **sizes, **{name: value for name, value in given.items() if value is not None})
 
@@ -76,7 +79,7 @@ def method_name(data: Data) -> str:
         data: The data set.
 
     Returns:
-        "dfm_psd" for tokens, "lsd" for at most three coordinates, else "imf".
+        "dfm_psd" for tokens, "gfm_lsd" on manifolds, "lsd" for at most three coordinates, else "imf".
 
     Raises:
         TypeError: These are no `Data`.
@@ -85,14 +88,17 @@ def method_name(data: Data) -> str:
         raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
     if data.kind == "tokens":
         return TOKEN_METHOD
+    if data.manifold is not None:
+        return MANIFOLD_METHOD
     return FEW_METHOD if math.prod(data.shape) <= FEW else METHOD
 
 
 def method_for(data: Data, **changed: Any) -> Method:
     """Make the method that `flowmaps train` takes if none is given.
 
-    For tokens it is the semigroup form of discrete flow maps, which has no pole and needs no derivative. For at most
-    three coordinates it is Lagrangian self-distillation, which learns steep maps of the plane fastest. For
+    For tokens it is the semigroup form of discrete flow maps, which has no pole and needs no derivative. On manifolds
+    it is Lagrangian self-distillation with squared lengths, because adaptive weights bias it. For at most three
+    coordinates it is Lagrangian self-distillation, which learns steep maps of the plane fastest. For
     everything else it is improved MeanFlow with a learned weight of the interval, half of the times logit-normal and
     half uniform up to s = 1, and 75% of the rows on the diagonal. The learned weight evens out the intervals without
     the bias of an adaptive weight, whose minimum is no conditional mean. `docs/one_step.md` compares the methods, and
@@ -110,6 +116,8 @@ def method_for(data: Data, **changed: Any) -> Method:
     """
     if method_name(data) == TOKEN_METHOD:
         return dfm_psd(**changed)
+    if method_name(data) == MANIFOLD_METHOD:
+        return gfm_lsd(**changed)
     if method_name(data) == FEW_METHOD:
         return lsd(**changed)
     settings: dict[str, Any] = {"diagonal": 0.75, "times": mixture(0.5, logit_normal_pairs(), uniform_triangle(1e-3))}

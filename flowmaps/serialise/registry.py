@@ -12,7 +12,7 @@ from .checking import shown as shown_value
 from .names import current, public_name
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "data": ("Angles", "Bytes", "Characters", "Columns", "LatitudeLongitude", "Tokenizer"),
+    "data": ("Angles", "Bytes", "Characters", "Columns", "LatitudeLongitude", "Quaternions", "Tokenizer"),
     "flow_map": ("FlowMap", "GuidanceSpec"),
     "guidance": ("Fading", "Within"),
     "integrations.diffusers": ("DiffusersNetwork",),
@@ -22,7 +22,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "manifolds": ("Euclidean", "Hyperbolic", "Product", "SO3", "Sphere", "Torus"),
     "networks": (
         "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
-        "MLP", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
+        "MLP", "OnCircles", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),

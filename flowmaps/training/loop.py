@@ -17,6 +17,7 @@ from torch import nn
 from ..arguments import brief_repr, shown
 from ..data import Data, as_data
 from ..data.labels import uses_labels
+from ..data.on_path import on_path
 from ..data.standardise import with_units
 from ..distributed.launcher import ends_with_launcher
 from ..distributed.processes import Processes
@@ -113,7 +114,7 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     method = _checked(flow, method)
     data = as_data(data, standardise=None if flow.units is None else False) if not isinstance(data, Data) else data
     flow.units = _units(flow, data, plan)
-    data = with_units(data, flow.units)
+    data = on_path(flow.path, with_units(data, flow.units), look=not method.data_free)
     wanted, plan = plan.labels, replace(plan, labels=uses_labels(flow.network, data, plan.labels))
     warn_of_labels(flow.network, data, wanted, bool(plan.labels))
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
@@ -232,7 +233,10 @@ def _checked(flow: Any, method: Any) -> Method:
             f"the weights are {flow.like.dtype}, in which small steps are rounded away: train flow.float(), with "
             'precision="bf16" for fast products; frozen weights may stay as they are beside trained ones in float32'
         )
-    return method_of(method)
+    made = method_of(method)
+    for term in made.terms:
+        term.check_path(flow.path)
+    return made
 
 
 def open_folder(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.data import Angles, LatitudeLongitude
+from flowmaps.data import Angles, LatitudeLongitude, Quaternions
 from flowmaps.data.load import load, load_again
 from flowmaps.runs.contents import contents
 from flowmaps.serialise import build, describe
@@ -104,6 +104,37 @@ def test_arrays_in_degrees_in_radians_and_in_ambient_coordinates():
     assert fm.data.on_manifold(VECTORS, fm.manifolds.Euclidean(3)).coordinates is None
     wide = fm.data.torus(torch.linspace(-3.0, 3.0, 12).reshape(4, 3), radians=True)
     assert torch.allclose(rows_of(wide).sort(0).values, torch.linspace(-3.0, 3.0, 12).double().reshape(4, 3), atol=1e-6)
+
+
+def test_rotations_are_unit_quaternions_of_one_sign(tmp_path):
+    half = math.sqrt(0.5)
+    rows = [(half, half, 0, 0), (-half, 0, half, 0), (0, 0, -1, 0), (1, 0, 0, 0), (0.6, 0, 0, -0.8)]
+    expected = [(half, half, 0, 0), (half, 0, -half, 0), (0, 0, 1, 0), (1, 0, 0, 0), (0.6, 0, 0, -0.8)]
+    lines = ["qx,qy,qz,qw", *(f"{x},{y},{z},{w}" for w, x, y, z in rows)]
+    data = load(f"rotations:{written(tmp_path / 'poses.csv', lines)}")
+    assert same_points(data, expected) and data.manifold == fm.manifolds.SO3() and data.notes == ()
+    assert (
+        data.coordinates == Quaternions(("qw", "qx", "qy", "qz"))
+        and build(describe(data.coordinates)) == data.coordinates
+    )
+    assert torch.allclose(data.coordinates.decode(-torch.tensor(rows)), torch.tensor(expected))
+    both = torch.tensor([*rows, *(-torch.tensor(rows)).tolist()])
+    assert fm.data.rotations(both).notes == ("5 of the 10 rows of the array are copies of others: 5 distinct points",)
+    with pytest.raises(ValueError, match=r"2 of the 5 rows .* further than 0.001 from SO3\(\), the first in row 1"):
+        fm.data.rotations(torch.tensor(rows) * torch.tensor([1, 2, 1, 1, 0.9])[:, None])
+    with pytest.raises(ValueError, match="names no quaternion w, x, y, z, but a, b, c, d"):
+        fm.data.rotations(written(tmp_path / "q.csv", ["a,b,c,d", "1,0,0,0"]))
+    with pytest.raises(ValueError, match="rotations have four columns"):
+        fm.data.rotations(torch.zeros(3, 3))
+
+
+def test_products_and_exact_laws_have_their_manifold():
+    product = fm.manifolds.Product(fm.manifolds.Sphere(2), fm.manifolds.Torus(2))
+    x = torch.cat([torch.tensor(VECTORS), torch.full((6, 1), 3.5), torch.linspace(-9, 9, 6)[:, None]], 1)
+    data = fm.data.on_manifold(x, product)  # any number is an angle
+    assert data.manifold == product and rows_of(data)[:, 3:].abs().max() <= math.pi + 1e-6
+    law = fm.data.as_data(fm.exact.Zonal([1.0], [1.0], [20.0]))
+    assert law.manifold == fm.manifolds.Sphere(2) and law.kind == "vectors"
 
 
 def test_all_copies_of_a_point_are_on_one_side_and_are_counted(tmp_path):

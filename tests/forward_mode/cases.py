@@ -84,6 +84,7 @@ unary("log log1p log2 log10 sqrt rsqrt lgamma", domain=lambda r, x: r.positive(x
 unary("acosh arccosh", domain=lambda r, x: 1 + r.positive(x))
 unary("logit", domain=lambda r, x: 0.5 + 0.4 * r.unit(x))
 unary("special_expit", (torch._C._special,))
+unary("special_i0e special_i1e", (torch._C._special,), lambda r, x: r.positive(x) - 1)
 unary("special_logit", (torch._C._special,), lambda r, x: 0.5 + 0.4 * r.unit(x))
 
 for _name in "contiguous clone ravel flatten unbind cpu double resolve_conj conj trace".split():

@@ -30,6 +30,12 @@ def _mish_slope(x: Tensor, y: Tensor) -> Tensor:
     return gate + x * torch.sigmoid(x) * (1 - gate * gate)
 
 
+def _i1e_slope(x: Tensor, y: Tensor) -> Tensor:
+    zero = x == 0
+    safe = torch.where(zero, 1, x)
+    return torch.where(zero, 0.5, torch.special.i0e(x) - y * (x.sign() + 1 / safe))
+
+
 def _logit_slope(x: Tensor, y: Tensor, eps: float | None = None) -> Tensor:
     slope = 1 / (x * (1 - x))
     return slope if eps is None else torch.where((x < eps) | (x > 1 - eps), 0, slope)
@@ -66,6 +72,8 @@ SLOPES: dict[str, Callable[..., Tensor]] = {
     "erfinv special_erfinv": lambda x, y: math.sqrt(math.pi) / 2 * torch.exp(y * y),
     "lgamma special_gammaln": lambda x, y: torch.digamma(x),
     "digamma special_digamma special_psi": lambda x, y: torch.polygamma(1, x),
+    "special_i0e": lambda x, y: torch.special.i1e(x) - x.sign() * y,
+    "special_i1e": _i1e_slope,
     "logit special_logit": _logit_slope,
     "nan_to_num": lambda x, y, *limits, **named: torch.isfinite(x),
     "relu": lambda x, y: x > 0,

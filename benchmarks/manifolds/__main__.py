@@ -1,0 +1,5 @@
+"""python -m benchmarks.manifolds"""
+
+from benchmarks.manifolds import main
+
+main()
