@@ -75,7 +75,7 @@ def _sphere(manifold: Sphere, names: Sequence[str] | None) -> Sight | None:
 
     def card(real: Tensor) -> Draw:
         [view] = best_views(expect_sphere("real", real), 1)
-        return partial(globe, views=[(view.latitude, view.longitude)], land=land)
+        return partial(globe, views=[(view.latitude, view.longitude)], land=land, width=2.2)
 
     return Sight("points on a globe", partial(overview, land=land), card)
 
