@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import flowmaps as fm
-from benchmarks.manifolds.models import FLOOR, MODELS, STEPS
+from benchmarks.manifolds.models import FLOOR, STEPS, models_of
 from benchmarks.manifolds.sets import SETS, ZONAL, data_of
 from benchmarks.tables import machine
 from flowmaps.files import write_json
@@ -47,7 +47,7 @@ class Cells:
         print(f"{name}: {model}, split {split}", flush=True)
         flow, spent = self.trained(name, model, split)
         about = {"set": name, "model": model, "split": split, "machine": machine(), "training": spent}
-        rows = [measured(flow, name, split, way, calls) for way, calls in MODELS[model].samplers]
+        rows = [measured(flow, name, split, way, calls) for way, calls in models_of(name)[model].samplers]
         write_json(target, {**about, "rows": rows})
 
     def trained(self, name: str, model: str, split: int) -> tuple[fm.FlowMap, dict[str, Any]]:
@@ -57,7 +57,7 @@ class Cells:
         flow = fm.FlowMap(entry.network(), path=fm.path.Geodesic(entry.manifold))
         began = time.process_time()
         options = {"seconds": seconds, "seed": split, "out": None}
-        *_, last = fm.train(flow, MODELS[model].method(), data_of(name, split), **options, **TRAINING)
+        *_, last = fm.train(flow, models_of(name)[model].method(), data_of(name, split), **options, **TRAINING)
         spent = {"steps": last.step, "seconds": seconds, "process_seconds": time.process_time() - began}
         return last.ema.eval(), spent
 

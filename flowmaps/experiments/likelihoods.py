@@ -53,9 +53,10 @@ def likelihood(
 ) -> LikelihoodTable:
     """Log-densities of held-out, training and random rows under a trained run, as `flowmaps likelihood` computes them.
 
-    Random images are uniform noise of the range of the data; other random rows are Gaussian, of the mean and variance
-    of the data. The bits per dimension of images of whole levels are an upper bound, by `fm.likelihood.noised`. The
-    last result is kept in the run folder, as likelihood.json and likelihood.png, and shown by `report`.
+    Random images are uniform noise of the range of the data, random points of a manifold have its prior, and other
+    random rows are Gaussian, of the mean and variance of the data. The bits per dimension of images of whole levels are
+    an upper bound, by `fm.likelihood.noised`. The last result is kept in the run folder, as likelihood.json and
+    likelihood.png, and shown by `report`.
 
     Args:
         run: The run folder.

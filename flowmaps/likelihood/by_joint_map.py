@@ -27,7 +27,7 @@ from ..velocity.joint import ADVICE, Packed, joint_network, packed, unpacked
 from .by_jumps import expect_end, refuse_untrained
 from .by_ode import ode
 from .densities import log_prob
-from .result import Estimator, LogProb, log_noise
+from .result import Estimator, LogProb, log_noise, refuse_curved
 
 MOST = 1024
 """Number of values in a row up to which the scale of a head is computed from the whole covariance of the data."""
@@ -71,6 +71,7 @@ def joint_map(
     """
     if not isinstance(flow, FlowMap) or joint_network(flow) is not None:
         raise TypeError("joint_map takes a FlowMap without a head")
+    refuse_curved(flow, "joint maps")
     expect_floating("x0", x0)
     at_least(2, rows=len(x0))
     expect_finite("x0", x0)

@@ -18,7 +18,7 @@ from ..arguments import at_least
 from ..sampling.grid import ascending
 from ..steps import Step, jump, named
 from ..velocity.divergence import jacobian
-from .result import LogProb, log_noise, warn
+from .result import LogProb, log_noise, refuse_curved, warn
 
 OWN = ". Log-densities of data need jumps from data to noise; likelihood.sample has log-densities of its own samples"
 """Advice for a map that knows the way from noise to data alone."""
@@ -112,7 +112,8 @@ def deterministic(step: Step | str) -> Step:
 
 
 def refuse_untrained(flow: Any, times: Sequence[float], step: Step) -> None:
-    """Refuse jumps that a map was never trained on, in the direction of the times."""
+    """Refuse jumps that a map was never trained on, in the direction of the times, and jumps on manifolds."""
+    refuse_curved(flow, "log-densities by jumps, their determinants and joint maps")
     if step is not jump:
         return
     if isinstance(flow, nn.Module) and type(flow).forward is nn.Module.forward:

@@ -17,6 +17,8 @@ class Manifold(ABC):
     Attributes:
         size: Number of ambient coordinates of a point, the size of the last axis.
         dim: Dimension of the manifold.
+        isometric: Whether the metric is a constant product of ambient vectors, and `tangent` the orthogonal projection
+            in it. The divergence of a field v is then the trace of u -> tangent(x, Dv(x)[u]).
         reach: Length up to which `log(x, exp(x, u))` is u, the least over all directions; infinite if it always is.
     """
 
@@ -34,6 +36,11 @@ class Manifold(ABC):
     def reach(self) -> float:
         """Length up to which `log(x, exp(x, u))` is u."""
         return math.inf
+
+    @property
+    def isometric(self) -> bool:
+        """Whether the metric is a constant product of ambient vectors."""
+        return True
 
     @abstractmethod
     def exp(self, x: Tensor, u: Tensor) -> Tensor:

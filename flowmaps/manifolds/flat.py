@@ -99,7 +99,7 @@ class Torus(_Flat):
 
     def point(self, x: Tensor) -> Tensor:
         """Angles wrapped to (-pi, pi]; their derivative is 1."""
-        turns = torch.ceil((x.detach() - math.pi) / (2 * math.pi))
+        turns = torch.ceil((x - math.pi) / (2 * math.pi))
         return x - turns * (2 * math.pi)
 
     def off(self, x: Tensor) -> Tensor:

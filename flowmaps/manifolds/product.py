@@ -52,6 +52,11 @@ class Product(Manifold):
         """The least of the factors."""
         return min(part.reach for part in self.parts)
 
+    @property
+    def isometric(self) -> bool:
+        """Whether all factors are."""
+        return all(part.isometric for part in self.parts)
+
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         """The end in each factor."""
         return self._joined(lambda part, x, u: part.exp(x, u), x, u)

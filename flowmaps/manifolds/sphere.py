@@ -69,7 +69,7 @@ class Sphere(Manifold):
 
     def _across(self, x: Tensor) -> Tensor:
         """A unit tangent vector at x: the axis of the smallest coordinate, projected."""
-        axis = torch.nn.functional.one_hot(x.detach().abs().argmin(-1), self.size).to(x.dtype)
+        axis = torch.nn.functional.one_hot(x.abs().argmin(-1), self.size).to(x.dtype)
         u = self.tangent(x, axis)
         return u / u.norm(dim=-1, keepdim=True)
 

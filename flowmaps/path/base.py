@@ -293,6 +293,11 @@ class Path(ABC):
         """Whether states lie on a manifold, so that they have no sums: a `Geodesic` path of another space than R^n."""
         return False
 
+    @property
+    def isometric(self) -> bool:
+        """Whether the divergence of a velocity is the trace of its projected derivative; see `manifolds.Manifold`."""
+        return True
+
     def noise(self, normal: Tensor) -> Tensor:
         """States at t = 1 of standard normal numbers: sigma(1) times the numbers."""
         return self.sigma(torch.ones((), dtype=normal.dtype, device=normal.device)) * normal
@@ -304,6 +309,12 @@ class Path(ABC):
     def point(self, x: Tensor) -> Tensor:
         """State without the rounding of sums: x itself, or the nearest point of a manifold."""
         return x
+
+    def log_prior(self, x: Tensor) -> Tensor:
+        """Log-density N(x; 0, sigma(1)^2 I) of states at t = 1, or of a manifold's prior; nats, (B,)."""
+        std = float(self.sigma(torch.ones((), dtype=torch.float64)))
+        flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
+        return -0.5 * (flat / std).square().sum(1) - flat.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
 
     @property
     def reach(self) -> float:

@@ -49,6 +49,11 @@ class Geodesic(Path):
         """Conditional velocity -log_{x_t}(x_0)/t = log_{x_t}(e)/(1 - t); the larger denominator is taken."""
         return self.manifold.speed(x0, self.noise(eps), expand(t, x0)).to(x0.dtype)
 
+    @property
+    def isometric(self) -> bool:
+        """Whether the metric of the manifold is the one of its coordinates."""
+        return self.manifold.isometric
+
     def noise(self, normal: Tensor) -> Tensor:
         """Points of the prior of standard normal numbers."""
         return self.manifold.noise(normal)
@@ -60,6 +65,10 @@ class Geodesic(Path):
     def point(self, x: Tensor) -> Tensor:
         """Nearest point of the manifold."""
         return self.manifold.point(x)
+
+    def log_prior(self, x: Tensor) -> Tensor:
+        """Log-density of the manifold's prior, with respect to its volume."""
+        return self.manifold.log_prior(x) if self.curved else super().log_prior(x)
 
     @property
     def reach(self) -> float:
