@@ -168,3 +168,17 @@ def test_guided_velocities_are_mixed_in_the_tangent_space():
     one, none = (flow.given(label=torch.full((16,), y)).velocity(x, s) for y in (1, 0))
     assert torch.allclose(v, none + 2 * (one - none)) and (x * v).sum(-1).abs().max() < 1e-12
     assert SPHERE.off(fm.sample(guided, x, 4, step="euler")).max() < 1e-12
+
+
+def test_rows_off_the_manifold_are_refused():
+    flow = fm.FlowMap(fm.networks.MLP(shape=(3,)), path=fm.path.Geodesic(SPHERE))
+    x = SPHERE.noise(torch.randn(8, 3))
+    for wrong in (1.01 * x, x.where(torch.arange(8)[:, None] > 6, torch.nan), torch.randn(8, 3)):
+        with pytest.raises(ValueError, match=r"rows of x0 are no points on Sphere\(n=2\), the first row 0"):
+            fm.methods.gfm_lsd().loss(flow, wrong)
+        for call in (fm.sample, fm.trajectory, fm.invert):
+            with pytest.raises(ValueError, match="are no points on Sphere"):
+                call(flow, wrong, 2)
+    with pytest.raises(ValueError, match="have 3 coordinates"):
+        fm.sample(flow, torch.randn(8, 4), 2)
+    assert fm.sample(flow, x * (1 + 1e-5), 2).isfinite().all()

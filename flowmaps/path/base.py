@@ -306,6 +306,17 @@ class Path(ABC):
         """End of the straightest line from x along u: x + u, or exp_x(u) on a manifold."""
         return x + u
 
+    def expect(self, name: str, x: Tensor) -> None:
+        """Check that x can be a state: everything can in flat space.
+
+        Args:
+            name: Its name in the message.
+            x: The state, (B, ...).
+
+        Raises:
+            ValueError: The path is on a manifold, and x has another number of coordinates or is off it.
+        """
+
     def point(self, x: Tensor) -> Tensor:
         """State without the rounding of sums: x itself, or the nearest point of a manifold."""
         return x
