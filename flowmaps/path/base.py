@@ -306,7 +306,7 @@ class Path(ABC):
         """End of the straightest line from x along u: x + u, or exp_x(u) on a manifold."""
         return x + u
 
-    def expect(self, name: str, x: Tensor) -> None:
+    def expect(self, name: str, x: Tensor) -> None:  # noqa: B027  # flat space has nothing to check
         """Check that x can be a state: everything can in flat space.
 
         Args:
