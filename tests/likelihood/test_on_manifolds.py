@@ -161,9 +161,9 @@ def test_rows_near_the_manifold_are_projected_and_others_refused():
     flow, x = Field(Sphere(2), pole), points(Sphere(2), 4)
     assert torch.allclose(log_prob(flow, x * 1.0005).value, log_prob(flow, x).value, atol=1e-12)
     far = torch.cat([x, 1.1 * x[:1], torch.full_like(x[:1], 2.0)])
-    with pytest.raises(ValueError, match=r"2 of 6 rows of x0 are no points on Sphere\(n=2\), first row 4, by 0.1;"):
+    with pytest.raises(ValueError, match=r"2 of 6 rows of x0 are no points on Sphere\(n=2\), the first row 4, by 0.1:"):
         log_prob(flow, far)
-    with pytest.raises(ValueError, match=r"rows of 3 coordinates, and x0 has the shape \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"have 3 coordinates, and x0 has the shape \(4, 2\)"):
         log_prob(flow, x[:, :2])
     with pytest.raises(ValueError, match="angles are radians"):
         log_prob(Field(Torus(2), torch.sin), torch.full((3, 2), 30.0))
