@@ -103,8 +103,8 @@ class Torus(_Flat):
         return x - turns * (2 * math.pi)
 
     def off(self, x: Tensor) -> Tensor:
-        """0, since any finite numbers are angles; NaN for others."""
-        return (x - x).norm(dim=-1)
+        """Norm of the parts of angles beyond a full turn, which are likely in degrees; other angles are points."""
+        return (x.abs() - 2 * math.pi).clamp(min=0).norm(dim=-1)
 
     def noise(self, normal: Tensor) -> Tensor:
         """Uniform angles, 2 pi Phi(normal) - pi."""

@@ -83,6 +83,7 @@ class Geodesic(Path):
             raise ValueError(
                 f"{int(wrong.sum())} of {len(x)} rows of {name} are no points on {self.manifold}, the first row {row}, "
                 f"by {float(off[row]):.3g}: `fm.noise(flow, n)` draws points of the prior, `manifold.point(x)` projects"
+                ", and angles are radians"
             )
 
     def point(self, x: Tensor) -> Tensor:
