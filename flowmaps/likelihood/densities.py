@@ -178,7 +178,7 @@ def on_manifold(name: str, flow: Any, x: Tensor) -> Tensor:
         row = int(wrong.nonzero()[0, 0])
         raise ValueError(
             f"{int(wrong.sum())} of {len(x)} rows of {name} are no points on {path.manifold}, first row {row}, by "
-            f"{float(off[row]):.3g}; points up to {NEAR:g} off are projected, and angles are radians in (-pi, pi]"
+            f"{float(off[row]):.3g}; points up to {NEAR:g} off are projected"
         )
     return path.point(x)
 

@@ -150,6 +150,22 @@ class Manifold(ABC):
         behind = -self.log(z, x) / torch.where(late, t, torch.ones_like(t))
         return torch.where(late, behind, ahead)
 
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """Length of a tangent vector as a share of the distance of the cut locus in its direction.
+
+        Args:
+            x: Points (..., size).
+            u: Tangent vectors there.
+
+        Returns:
+            The share, (...): 0 if there is no cut locus, and 1 where `log(x, exp(x, u))` ceases to be u.
+        """
+        return self.scale(x, u).norm(dim=-1) / self.reach
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """As `to_cut`, for the derivative of `log` at exp(x, u); 0 in flat factors, whose `log` has a constant one."""
+        return self.to_cut(x, u)
+
     def off(self, x: Tensor) -> Tensor:
         """Distance (...) of ambient vectors to the manifold, |x - point(x)|; not finite for rows that are not."""
         return (x - self.point(x)).norm(dim=-1)

@@ -89,6 +89,14 @@ class Torus(_Flat):
         """An angle of pi is the cut locus."""
         return math.pi
 
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """Largest angle as a share of pi."""
+        return u.abs().amax(-1) / math.pi
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """0: the derivative of `log` is the same everywhere."""
+        return torch.zeros_like(u[..., 0])
+
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         """Add, and wrap."""
         return self.point(x + u)

@@ -81,6 +81,14 @@ class Product(Manifold):
         """The coordinates in each factor."""
         return self._joined(lambda part, x, u: part.scale(x, u), x, u)
 
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """The largest share of the factors."""
+        return torch.stack(self._each(lambda part, x, u: part.to_cut(x, u), x, u), -1).amax(-1)
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """The largest share of the factors."""
+        return torch.stack(self._each(lambda part, x, u: part.to_pole(x, u), x, u), -1).amax(-1)
+
     def noise(self, normal: Tensor) -> Tensor:
         """The prior of each factor, of its own normal numbers."""
         return self._joined(lambda part, normal: part.noise(normal), normal)

@@ -135,3 +135,12 @@ def test_exp_and_log_compile_with_their_derivatives(name):
     start = u.clone().requires_grad_()
     compiled(x, start, v)[3].sum().backward()
     assert start.grad.isfinite().all()
+
+
+@every
+def test_shares_of_the_way_to_the_cut_locus(space):
+    x = points(space)
+    u = directions(space, x)
+    share = space.to_cut(x, 2 * u)
+    assert torch.allclose(share, 2 * space.to_cut(x, u)) and (share <= 2 / space.reach + 1e-12).all()
+    assert (space.to_pole(x, 2 * u) <= share).all() and bool((share == 0).all()) == math.isinf(space.reach)
