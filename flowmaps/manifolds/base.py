@@ -120,6 +120,22 @@ class Manifold(ABC):
     def log_prior(self, x: Tensor) -> Tensor:
         """Log-density of the prior at points (..., size), with respect to the volume of the manifold; nats, (...)."""
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """Isometry from the normal space at x to the one at y, as a matrix that is 0 on tangent vectors.
+
+        Args:
+            x: Points (..., size).
+            y: Other points, likewise.
+
+        Returns:
+            Matrices (..., size, size). Added to a linear map of tangent vectors, they make its determinant one of a
+            square matrix.
+
+        Raises:
+            NotImplementedError: The manifold tells no normal vectors.
+        """
+        raise NotImplementedError(f"{self} tells no normal vectors, so jumps on it have no determinants here")
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """Point at time t of the shortest geodesic from x, at 0, to y, at 1.
 

@@ -42,6 +42,10 @@ class _Flat(Manifold):
         """Every vector is a tangent vector."""
         return u
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """0: no vector is normal."""
+        return torch.zeros_like(y[..., :, None] * x[..., None, :])
+
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Norm of the shortest difference."""
         return self.log(x, y).norm(dim=-1)
