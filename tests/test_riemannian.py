@@ -157,6 +157,20 @@ def test_interpolation_follows_geodesics_of_noise_space():
         fm.interpolate(still, a, -a)
 
 
+def test_long_jumps_on_a_torus_count():
+    """The cut locus is one of each angle, and the derivative of log is constant, so no jump is too long there."""
+    torus = Torus(7)
+    x, s, t = states(torus)
+    flow = fm.FlowMap(lambda x, s, t: 4 + 0 * x, path=fm.path.Geodesic(torus))  # jumps of 2.8 for each angle
+    teacher = Exact(torus)
+    found = riemannian.mean_flow(flow, teacher, x, s, t)
+    assert torch.allclose(found, 4 - teacher.velocity(x, s))
+    still = fm.FlowMap(lambda x, s, t: 0 * x, path=fm.path.Geodesic(torus))
+    middle = fm.interpolate(still, x[:8], x[8:], 3)[1]
+    assert torch.allclose(torus.distance(middle, x[:8]), torus.distance(x[:8], x[8:]) / 2)
+    assert torus.distance(x[:8], x[8:]).min() > torus.reach
+
+
 def test_guided_velocities_are_mixed_in_the_tangent_space():
     class ByLabel(torch.nn.Module):
         def forward(self, x, s, t, label):

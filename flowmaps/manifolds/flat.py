@@ -42,6 +42,10 @@ class _Flat(Manifold):
         """Every vector is a tangent vector."""
         return u
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """0: no vector is normal."""
+        return torch.zeros_like(y[..., :, None] * x[..., None, :])
+
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Norm of the shortest difference."""
         return self.log(x, y).norm(dim=-1)
@@ -88,6 +92,14 @@ class Torus(_Flat):
     def reach(self) -> float:
         """An angle of pi is the cut locus."""
         return math.pi
+
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """Largest angle as a share of pi."""
+        return u.abs().amax(-1) / math.pi
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """0: the derivative of `log` is the same everywhere."""
+        return torch.zeros_like(u[..., 0])
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         """Add, and wrap."""

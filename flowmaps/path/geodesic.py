@@ -94,10 +94,17 @@ class Geodesic(Path):
         """Log-density of the manifold's prior, with respect to its volume."""
         return self.manifold.log_prior(x) if self.curved else super().log_prior(x)
 
-    @property
-    def reach(self) -> float:
-        """Distance of the cut locus."""
-        return self.manifold.reach
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """Isometry from the normal space at x to the one at y, (B, size, size)."""
+        return self.manifold.normal(x, y)
+
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """Length of u as a share of the distance of the cut locus in its direction."""
+        return self.manifold.to_cut(x, u)
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """The same share for the derivative of log."""
+        return self.manifold.to_pole(x, u)
 
     def between(self, x: Tensor, y: Tensor) -> Tensor:
         """log_x(y)."""
