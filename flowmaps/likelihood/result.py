@@ -76,7 +76,9 @@ def path_of(flow: Any) -> Path:
 def refuse_curved(flow: Any, what: str) -> None:
     """Refuse a flow on a manifold; `what` is a formula of flat space, which starts the message."""
     if (path := path_of(flow)).curved:
-        raise ValueError(f"{what} are formulas of flat space, and this flow has the path {path}: take likelihood.ode()")
+        raise ValueError(
+            f"{what} are formulas of flat space, and this flow has the path {path}: take the estimator ode"
+        )
 
 
 def warn(sentence: str) -> None:

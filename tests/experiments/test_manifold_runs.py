@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.experiments import evaluate, sample, train
+from flowmaps.experiments import evaluate, likelihood, sample, train
 from flowmaps.experiments.comparison_runs import ComparisonRuns
 from flowmaps.networks import MLP, OnCircles
 from flowmaps.recipes import flow_for, method_for
@@ -60,6 +60,19 @@ def test_a_run_on_a_manifold_is_evaluated_by_geodesic_distances(run):
     found = evaluate(run, n=24, draws=2, jumps=[1], ode_steps=[2], say=None)
     assert "geodesic" in found["metric"] and found["noise"] > found["floor"]
     assert math.isfinite(found["rows"][0]["distance"]) and found["rows"][1]["sampler"] == "euler"
+
+
+def test_log_densities_of_a_run_are_with_respect_to_area(run):
+    """Random rows are uniform; the table is per dimension of the sphere, and not per coordinate."""
+    found = likelihood(run, n=8, by="ode:2", device="cpu")
+    assert torch.allclose(found.x["random"].norm(dim=1), torch.ones(8))
+    assert found.rows[0].per_value == pytest.approx(found.rows[0].nats / 2)
+    assert any("Sphere(n=2) are with respect to its volume" in note for note in found.notes)
+    later = likelihood(run, n=8, by="ode:2", start=0.2, device="cpu")
+    assert "The density is one of data with noise, at t = 0.2" in later.notes
+    for by in ("jumps:1", "bound:2", "joint:1"):
+        with pytest.raises(ValueError, match="formulas of flat space, and this flow has the path .*take the estimator"):
+            likelihood(run, n=8, by=by, device="cpu")
 
 
 @pytest.mark.parametrize(

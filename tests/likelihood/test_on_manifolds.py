@@ -172,7 +172,7 @@ def test_rows_near_the_manifold_are_projected_and_others_refused():
 def test_formulas_of_flat_space_refuse():
     flow = fm.FlowMap(fm.networks.MLP(3, width=8, depth=1), path=fm.path.Geodesic(Sphere(2)))
     x = points(Sphere(2), 4, dtype=torch.float32)
-    message = r"formulas of flat space, and this flow has the path .*Sphere\(n=2\)\): take likelihood.ode\(\)"
+    message = r"formulas of flat space, and this flow has the path .*Sphere\(n=2\)\): take the estimator ode"
     for by in (likelihood.jumps(2), likelihood.joint(2), likelihood.bound(2), likelihood.jumps(2, step="heun")):
         with pytest.raises(ValueError, match=message):
             log_prob(flow, x, by=by)
