@@ -16,13 +16,13 @@ from .base import Manifold, cosine, dot, sinc
 class Sphere(Manifold):
     """Unit sphere of dimension n in n + 1 coordinates; Sphere(2) is the globe. The prior is uniform.
 
+        exp_x(u) = cos|u| x + sin|u| u/|u|,      log_x(y) = theta p/|p|,  p = y - <x, y> x,  theta the angle
+
     Args:
         n: Dimension.
 
     Raises:
         ValueError: The dimension is below 1.
-
-        exp_x(u) = cos|u| x + sin|u| u/|u|,      log_x(y) = theta p/|p|,  p = y - <x, y> x,  theta the angle
     """
 
     n: int = 2
