@@ -83,7 +83,9 @@ def _sphere(manifold: Sphere, names: Sequence[str] | None) -> Sight | None:
 def _torus(manifold: Torus, names: Sequence[str] | None) -> Sight:
     """Pairs of angles; the first pair on cards."""
     first = [(0, 1 % manifold.n)]
-    return Sight("angles", partial(angles, names=names), lambda real: partial(angles, names=names, pairs=first))
+    return Sight(
+        "angles", partial(angles, names=names), lambda real: partial(angles, names=names, pairs=first, width=2.2)
+    )
 
 
 def _plane(manifold: Euclidean, names: Sequence[str] | None) -> Sight | None:
