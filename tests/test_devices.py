@@ -18,6 +18,7 @@ from flowmaps.evaluate import evaluate
 from flowmaps.experiments import comparison_runs, sampling
 from flowmaps.figures import anatomy
 from flowmaps.training import accelerating
+from tests.in_one import in_one
 
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 8, "steps": 1}
 
@@ -203,8 +204,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("device", "match"), WRONG)
 @pytest.mark.parametrize("name", [*TRAININGS, "sample", "steer", "evaluate", "report"])
+@in_one("device, match", WRONG)
 def test_devices_that_are_not_there_are_refused_before_anything_is_made(name, device, match, run, tmp_path):
     calls = TRAININGS | {
         "sample": lambda out, run, device: experiments.sample(run, device=device),

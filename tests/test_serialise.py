@@ -15,6 +15,7 @@ import flowmaps as fm
 from flowmaps import networks, weight
 from flowmaps.serialise import build, checking, current, describable, describe, differences, find, public_name, registry
 from flowmaps.serialise import names as module
+from tests.in_one import in_one
 from tests.oracles import PATHS
 
 OUTPUTS = {
@@ -178,7 +179,7 @@ def named(description):
     return here + [name for item in description.values() for name in named(item)]
 
 
-@pytest.mark.parametrize("name", registry.NAMES)
+@in_one("name", registry.NAMES)
 def test_every_name_of_the_registry_leads_to_a_public_part_that_describes_itself(name):
     """It is public, its own name leads back to it, and the types of its parameters are known."""
     place, last = registry.NAMES[name]
@@ -200,7 +201,7 @@ def test_the_registry_holds_the_parts_of_flow_maps_and_nothing_more():
         "flow_map.FlowMap", "integrations.diffusers.DiffusersNetwork", "integrations.peft.Adapted",
         "links.Capped", "links.Hull",
         "networks.ConcatMLP", "networks.DiT", "networks.DivergenceHead", "networks.GaussianEndpoint",
-        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.SelfConditioned",
+        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.OnCircles", "networks.SelfConditioned",
         "networks.StateInput", "networks.TokenTransformer", "networks.UNet",
         "networks.WithDivergence",
         "outputs.Bounded", "outputs.GaussianSkip", "outputs.SeparableSkip",
@@ -216,13 +217,13 @@ def test_the_registry_holds_the_parts_of_flow_maps_and_nothing_more():
 NAMES = json.loads((Path(__file__).parent / "data" / "names_of_0_1.json").read_text())
 
 
-@pytest.mark.parametrize("before", NAMES["found"])
+@in_one("before", NAMES["found"])
 def test_a_name_of_version_0_1_leads_to_the_thing_of_today(before):
     assert public_name(find(before)) == NAMES["found"][before]
     assert current({"type": before}) == {"type": NAMES["found"][before]}
 
 
-@pytest.mark.parametrize("before", NAMES["named"])
+@in_one("before", NAMES["named"])
 def test_a_name_of_version_0_1_that_no_flow_map_needs_is_translated_and_not_found(before):
     """Terms of methods and transforms of data: they are compared when a run goes on, and never built from a file."""
     assert current({"type": before}) == {"type": NAMES["named"][before]}

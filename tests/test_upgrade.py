@@ -5,9 +5,8 @@ import re
 from functools import reduce
 from pathlib import Path
 
-import pytest
-
 import flowmaps as fm
+from tests.in_one import in_one
 
 HERE = Path(__file__).parent
 OLD = [
@@ -32,7 +31,7 @@ def has_replacement(name):
     return not REPLACED.isdisjoint(".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
-@pytest.mark.parametrize(("name", "arguments"), OLD, ids=[name for name, _ in OLD])
+@in_one("name, arguments", OLD)
 def test_a_name_works_or_has_its_replacement_in_the_changelog(name, arguments):
     try:
         now = find(name)

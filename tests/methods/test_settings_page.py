@@ -15,6 +15,7 @@ from flowmaps.methods import LANDSCAPE
 from flowmaps.methods.variants import VARIANTS
 from flowmaps.runs.fingerprint import fingerprint
 from flowmaps.training import TrainConfig
+from tests.in_one import in_one
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "papers.md").read_text()
@@ -66,7 +67,7 @@ def test_the_table_has_settings_to_check():
     assert all(len(row) == 4 for row in ROWS)
 
 
-@pytest.mark.parametrize(("method", "name", "text"), list(settings()), ids=lambda value: str(value))
+@in_one("method, name, text", settings())
 def test_a_default_on_the_page_is_the_default_of_the_code(method, name, text):
     assert fingerprint(default_of(method, name)) == fingerprint(value_of(text))
 

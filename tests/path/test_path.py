@@ -9,6 +9,7 @@ import torch
 from flowmaps import derivative as derivatives
 from flowmaps import path as paths
 from flowmaps.serialise import build, describe
+from tests.in_one import in_one
 from tests.oracles import PATHS, randn
 
 STEPS = {
@@ -90,7 +91,7 @@ def test_ends_of_the_path(path):
 
 
 @ALL
-@pytest.mark.parametrize("source, target", list(itertools.product(FORMS, FORMS)))
+@in_one("source, target", itertools.product(FORMS, FORMS))
 def test_conversions_between_all_pairs(path, source, target):
     x0, eps, t = randn(20, 3), randn(20, 3, seed=1), torch.linspace(0.05, 0.95, 20, dtype=torch.float64)[:, None]
     sigma = path.sigma(t)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flowmaps import times
+from tests.in_one import in_one
 from tests.oracles import normal_cdf
 
 N = 40_000
@@ -67,7 +68,7 @@ def logit_normal_cdf(x, mean, std):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("n", [1, 2, 1000])
+@in_one("n", [1, 2, 1000])
 def test_source_is_never_below_target(name, n):
     for dtype, expected in ((torch.float64, torch.float64), (torch.float32,) * 2, (torch.bfloat16, torch.float32)):
         s, t = draw(SAMPLERS[name], n, 0.3, torch.zeros(1, dtype=dtype))

@@ -63,26 +63,31 @@ def made(name):
     return fm.FlowMap(fm.networks.MLP((1, 8, 8), 8, 1))
 
 
-def names():
-    """The names in an expression, made anew for each."""
-    flow = made("flow")
-    return {
-        "fm": fm, "torch": torch, "np": np, "pd": pd, "math": math, "functools": functools, "copy": copy,
-        "nan": math.nan, "inf": math.inf,
-        "flow": flow, "classes": made("classes"), "images": made("images"),
-        "network": flow.network, "gaussian": fm.exact.Gaussian([0.5, -0.5]),
-        "x": torch.randn(4, 2), "rows": torch.randn(40, 2), "whole": torch.randint(9, (4, 2)),
-        "method": fm.methods.imf(), "lsd": fm.methods.lsd(), "label": torch.tensor([0, 1, 2, 0]),
-        "writes": Writes(), "writing": fm.FlowMap(WritingNetwork()), "meta": torch.empty(4, 2, device="meta"),
-        "scripted": made("scripted"), "OneTime": OneTime, "frame": pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
-        "data": fm.data.load("gaussian"), "digits": fm.data.load("digits"),
-    }  # fmt: skip
+NAMES = {
+    "fm": lambda: fm, "torch": lambda: torch, "np": lambda: np, "pd": lambda: pd, "math": lambda: math,
+    "functools": lambda: functools, "copy": lambda: copy, "nan": lambda: math.nan, "inf": lambda: math.inf,
+    "flow": lambda: made("flow"), "classes": lambda: made("classes"), "images": lambda: made("images"),
+    "network": lambda: made("flow").network, "gaussian": lambda: fm.exact.Gaussian([0.5, -0.5]),
+    "x": lambda: torch.randn(4, 2), "rows": lambda: torch.randn(40, 2), "whole": lambda: torch.randint(9, (4, 2)),
+    "method": fm.methods.imf, "lsd": fm.methods.lsd, "label": lambda: torch.tensor([0, 1, 2, 0]),
+    "writes": Writes, "writing": lambda: fm.FlowMap(WritingNetwork()),
+    "meta": lambda: torch.empty(4, 2, device="meta"), "scripted": lambda: made("scripted"), "OneTime": lambda: OneTime,
+    "frame": lambda: pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
+    "data": lambda: fm.data.load("gaussian"), "digits": lambda: fm.data.load("digits"),
+}  # fmt: skip
+"""Makes each name that an expression may have, anew for each expression."""
+
+
+def names(expression):
+    """The names in an expression."""
+    words = set(re.findall(r"\w+", expression))
+    return {name: make() for name, make in NAMES.items() if name in words}
 
 
 def refuse(expression, **more):
     """Check that an expression raises ValueError or TypeError by a `raise` of this package, with a sentence."""
     with pytest.raises((ValueError, TypeError)) as found:
-        eval(expression, {**names(), **more})
+        eval(expression, {**names(expression), **more})
     text = str(found.value)
     assert is_deliberate(found.value), f"not a sentence of this package: {text}"
     assert re.match(r"[A-Za-z\[(\"'/0-9.`<]", text) and len(text) > 15 and "\n" not in text, text

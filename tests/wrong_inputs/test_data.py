@@ -1,9 +1,9 @@
 """Wrong data: tensors, arrays, data sets, streams, names, and the options of each."""
 
-import pytest
 import torch
 
 import flowmaps as fm
+from tests.in_one import in_one
 from tests.wrong_inputs.support import cases, refuse
 
 DATA = cases(
@@ -155,12 +155,12 @@ TRANSFORMS = cases(
 )
 
 
-@pytest.mark.parametrize("expression", DATA)
+@in_one("expression", DATA)
 def test_data(expression):
     refuse(expression)
 
 
-@pytest.mark.parametrize("expression", TRANSFORMS)
+@in_one("expression", TRANSFORMS)
 def test_transforms(expression):
     refuse(expression, **vars(fm.data.transforms))
 

@@ -3,10 +3,10 @@
 import functools
 import warnings
 
-import pytest
 import torch
 
 import flowmaps as fm
+from tests.in_one import in_one
 from tests.wrong_inputs.support import cases, refuse
 
 EVALUATION = cases(
@@ -129,7 +129,7 @@ def classifier():
     return fm.evaluate.Classifier((1, 8, 8), 3)
 
 
-@pytest.mark.parametrize("expression", EVALUATION)
+@in_one("expression", EVALUATION)
 def test_evaluation(expression):
     public = {name: getattr(fm.evaluate, name) for name in fm.evaluate.__all__}
     refuse(expression, **public, classifier=classifier)

@@ -5,6 +5,7 @@ import torch
 
 import flowmaps as fm
 from flowmaps import experiments
+from tests.in_one import in_one
 from tests.wrong_inputs.support import cases, refuse
 
 TRAINING = cases(
@@ -349,7 +350,7 @@ PUBLIC = {
 PUBLIC |= {name: short(getattr(experiments, name)) for name in ("train", "compare", "distill", "posttrain")}
 
 
-@pytest.mark.parametrize("expression", TRAINING)
+@in_one("expression", TRAINING)
 def test_training(expression, tmp_path):
     refuse(expression, **PUBLIC, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -361,7 +362,7 @@ def test_runs(expression, runs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("expression", PLANS)
+@in_one("expression", PLANS)
 def test_plans_and_pictures(expression):
     refuse(expression, **PUBLIC)
 

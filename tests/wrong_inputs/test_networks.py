@@ -1,7 +1,6 @@
 """Wrong sizes and inputs of networks, and of the wrappers around them."""
 
-import pytest
-
+from tests.in_one import in_one
 from tests.wrong_inputs.support import cases, refuse
 
 NETWORKS = cases(
@@ -119,6 +118,6 @@ NETWORKS = cases(
 )
 
 
-@pytest.mark.parametrize("expression", NETWORKS)
+@in_one("expression", NETWORKS)
 def test_networks(expression):
     refuse(expression)

@@ -1,7 +1,6 @@
 """Wrong numbers of paths, outputs, exact distributions, times, weights, guidance, teachers and students."""
 
-import pytest
-
+from tests.in_one import in_one
 from tests.wrong_inputs.support import cases, refuse
 
 PATHS = cases(
@@ -258,6 +257,6 @@ TEACHERS = cases(
 )
 
 
-@pytest.mark.parametrize("expression", [*PATHS, *EXACT, *TIMES, *GUIDANCE, *TEACHERS])
+@in_one("expression", [*PATHS, *EXACT, *TIMES, *GUIDANCE, *TEACHERS])
 def test_parts(expression):
     refuse(expression)

@@ -1,7 +1,6 @@
 """Wrong inputs of sampling, steps, flow maps and their calls."""
 
-import pytest
-
+from tests.in_one import in_one
 from tests.wrong_inputs.support import cases, refuse
 
 SAMPLING = cases(
@@ -175,6 +174,6 @@ FLOW_MAPS = cases(
 )
 
 
-@pytest.mark.parametrize("expression", [*SAMPLING, *FLOW_MAPS])
+@in_one("expression", [*SAMPLING, *FLOW_MAPS])
 def test_sampling_and_flow_maps(expression):
     refuse(expression)

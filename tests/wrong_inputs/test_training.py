@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import flowmaps as fm
+from tests.in_one import in_one
 from tests.wrong_inputs.support import Writes, cases, refuse
 
 METHODS = cases(
@@ -239,7 +240,7 @@ class Shared(torch.nn.Module):
         return self.inner(x, s, t)
 
 
-@pytest.mark.parametrize("expression", [*METHODS, *LOSSES, *TRAINING])
+@in_one("expression", [*METHODS, *LOSSES, *TRAINING])
 def test_methods_losses_and_training(expression):
     refuse(expression, Shared=Shared)
 
