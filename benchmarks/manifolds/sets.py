@@ -73,9 +73,9 @@ GLOBE = fm.manifolds.Sphere(2)
 SETS = {
     "zonal": Set("zonal", lambda split: fm.data.as_data(ZONAL), GLOBE, globe_network),
     "earthquakes": Set("earthquakes", on_globe("earthquakes.csv"), GLOBE, globe_network),
-    "volcanoes": Set("volcanic eruptions", on_globe("volcanoes.csv"), GLOBE, globe_network),
+    "volcanoes": Set("volcanoes", on_globe("volcanoes.csv"), GLOBE, globe_network),
     "fires": Set("fires", on_globe("fires.csv"), GLOBE, globe_network),
-    "rna": Set("torsion angles of RNA", torsions, fm.manifolds.Torus(7), torus_network),
+    "rna": Set("RNA torsions", torsions, fm.manifolds.Torus(7), torus_network),
     "airports": Set("airports", airports, GLOBE, globe_network, package="airportsdata"),
 }
 
