@@ -156,6 +156,7 @@ class Joint:
             TypeError: The flow has no head.
             ValueError: The head is untrained, or the map was not trained on jumps from data to noise.
         """
+        refuse_curved(flow, "joint maps")
         refuse_untrained(flow, self.times, jump)
         z, change, _ = head(flow, x0, self.times)
         return LogProb(log_noise(flow, z) + change, z, passes=len(self.times) - 1)
@@ -180,6 +181,7 @@ def head(
         TypeError: The flow has no head.
         ValueError: The head is untrained, or the steps are no jumps.
     """
+    refuse_curved(flow, "joint maps")
     if step is not jump:
         raise ValueError("the head of a joint map knows the log-densities of jumps alone: leave step= out")
     network = joint_network(flow)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..arguments import at_least, expect_finite, expect_floating, given, refuse_factory, shown
 from ..flow_map import like_weights
-from ..path import Geodesic
 from ..sampling import Condition, placed
 from ..sampling.states import bound_to_rows, conditions_of
 from ..units import units_of
@@ -21,8 +20,6 @@ from .result import Estimator, LogProb, path_of, warn
 VALUES = 2**16
 """Number of values that an estimator computes at a time by default; each has derivatives beside it."""
 
-NEAR = 1e-3
-"""Distance to the manifold of a flow up to which rows are projected to it."""
 FAR = 6.0
 """Root mean square of a row of noise, in standard deviations, above which its data are said to be out of range."""
 
@@ -54,7 +51,7 @@ def log_prob(
         TypeError: The flow, the data, the condition or the estimator is of another kind.
         ValueError: The data are empty, have another shape than the data of training, or a value that is not finite; a
             condition has another number of rows; a feature is constant in the data of training; rows are off the
-            manifold of the flow by more than `NEAR`; or the estimator refuses the flow.
+            manifold of the flow; or the estimator refuses the flow.
         FloatingPointError: The result of a row is not finite.
     """
     estimator = ode() if by is None else by
@@ -163,23 +160,10 @@ def on_manifold(name: str, flow: Any, x: Tensor) -> Tensor:
         The points.
 
     Raises:
-        ValueError: The states have another number of coordinates, or are further than `NEAR` from the manifold.
+        ValueError: The states have another number of coordinates, or are off the manifold (`Path.expect`).
     """
     path = path_of(flow)
-    if not isinstance(path, Geodesic) or not path.curved:
-        return x
-    if tuple(x.shape[1:]) != (path.manifold.size,):
-        raise ValueError(
-            f"points on {path.manifold} are rows of {path.manifold.size} coordinates, and {name} has the shape "
-            f"{tuple(x.shape)}"
-        )
-    wrong = ~((off := path.manifold.off(x.double())) <= NEAR)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0, 0])
-        raise ValueError(
-            f"{int(wrong.sum())} of {len(x)} rows of {name} are no points on {path.manifold}, first row {row}, by "
-            f"{float(off[row]):.3g}; points up to {NEAR:g} off are projected, and angles are radians in (-pi, pi]"
-        )
+    path.expect(name, x)
     return path.point(x)
 
 

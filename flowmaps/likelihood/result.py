@@ -77,7 +77,7 @@ def refuse_curved(flow: Any, what: str) -> None:
     """Refuse a flow on a manifold; `what` is a formula of flat space, which starts the message."""
     if (path := path_of(flow)).curved:
         raise ValueError(
-            f"{what} are formulas of flat space, and this flow has the path {path}: take the estimator ode"
+            f"{what} are formulas of flat space, and this flow has the path {path}: take the estimators ode or jumps"
         )
 
 

@@ -79,6 +79,10 @@ class Hyperbolic(Manifold):
         product = dot(x_, u[..., 1:]) - x0 * u[..., :1]
         return u + product * torch.cat([x0, x_], -1)
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """The matrix -y <x, .>, in the Lorentz product."""
+        return y[..., :, None] * torch.cat([x[..., :1], -x[..., 1:]], -1)[..., None, :]
+
     def point(self, x: Tensor) -> Tensor:
         """The point with the same last n coordinates, x_0 = sqrt(1 + x_1^2 + ... + x_n^2)."""
         return _lifted(x[..., 1:])

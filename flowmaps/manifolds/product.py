@@ -81,6 +81,23 @@ class Product(Manifold):
         """The coordinates in each factor."""
         return self._joined(lambda part, x, u: part.scale(x, u), x, u)
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """The matrices of the factors as blocks."""
+        blocks, before, rows = self._each(lambda part, x, y: part.normal(x, y), x, y), 0, []
+        for block in blocks:
+            size = block.shape[-1]
+            rows.append(torch.nn.functional.pad(block, (before, self.size - before - size)))
+            before += size
+        return torch.cat(rows, -2)
+
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """The largest share of the factors."""
+        return torch.stack(self._each(lambda part, x, u: part.to_cut(x, u), x, u), -1).amax(-1)
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """The largest share of the factors."""
+        return torch.stack(self._each(lambda part, x, u: part.to_pole(x, u), x, u), -1).amax(-1)
+
     def noise(self, normal: Tensor) -> Tensor:
         """The prior of each factor, of its own normal numbers."""
         return self._joined(lambda part, normal: part.noise(normal), normal)

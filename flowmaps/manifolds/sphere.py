@@ -77,6 +77,10 @@ class Sphere(Manifold):
         """Part of u orthogonal to x."""
         return u - dot(x, u) * x
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """The matrix y x^T."""
+        return y[..., :, None] * x[..., None, :]
+
     def point(self, x: Tensor) -> Tensor:
         """Divide by the norm."""
         return x / dot(x, x).sqrt()

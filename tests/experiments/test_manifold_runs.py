@@ -70,7 +70,7 @@ def test_log_densities_of_a_run_are_with_respect_to_area(run):
     assert any("Sphere(n=2) are with respect to its volume" in note for note in found.notes)
     later = likelihood(run, n=8, by="ode:2", start=0.2, device="cpu")
     assert "The density is one of data with noise, at t = 0.2" in later.notes
-    for by in ("jumps:1", "bound:2", "joint:1"):
+    for by in ("bound:2", "joint:1"):
         with pytest.raises(ValueError, match="formulas of flat space, and this flow has the path .*take the estimator"):
             likelihood(run, n=8, by=by, device="cpu")
 

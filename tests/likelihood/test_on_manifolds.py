@@ -15,6 +15,9 @@ A = 0.7
 """Rate of the fields: they gather noise as time falls, or spread it."""
 
 
+FEW = ode(steps=2)
+
+
 class Field:
     """A flow with a given velocity on a manifold."""
 
@@ -54,6 +57,29 @@ def spread_law(x):
     normal = -((math.exp(A) * r) ** 2) / 2 - n / 2 * math.log(2 * math.pi) + n * A
     return normal + (n - 1) * torch.log(r / sinh)
 
+
+def along_pole(x, t):
+    z = torch.tanh(torch.atanh(x[..., -1:]) + A * t)
+    return torch.cat([x[..., :-1] * ((1 - z**2) / (1 - x[..., -1:] ** 2)).sqrt(), z], -1)
+
+
+def along_angles(x, t):
+    return 2 * torch.atan(torch.exp(A * t) * torch.tan(x / 2))
+
+
+def along_spread(x, t):
+    sinh = x[..., 1:].norm(dim=-1, keepdim=True)
+    r = torch.exp(A * t) * torch.asinh(sinh)
+    return torch.cat([torch.cosh(r), torch.sinh(r) / sinh * x[..., 1:]], -1)
+
+
+def along_both(x, t):
+    return torch.cat([along_pole(x[..., :3], t), along_spread(x[..., 3:], t)], -1)
+
+
+MAPS = {"globe": along_pole, "sphere": along_pole, "angles": along_angles, "hyperbolic5": along_spread,
+        "product": along_both}  # fmt: skip
+"""Exact flow maps of some of the fields, x after the time t."""
 
 LAWS = {
     "circle": (Sphere(1), pole, pole_law),
@@ -129,9 +155,10 @@ def test_the_density_of_a_network_has_the_integral_one():
     around = torch.arange(32) * math.pi / 16
     rho = (1 - z**2).sqrt()[:, None]
     x = torch.stack([rho * around.cos(), rho * around.sin(), z[:, None].expand(16, 32)], -1).flatten(0, 1)
-    density = log_prob(flow, x.float(), by=ode(steps=6)).value.exp().double().reshape(16, 32)
-    assert density.std() > 0.02
-    assert abs(float((weights[:, None] * density).sum()) * math.pi / 16 - 1) < 1e-3
+    for by in (ode(steps=6), likelihood.jumps(2)):
+        density = log_prob(flow, x.float(), by=by).value.exp().double().reshape(16, 32)
+        assert density.std() > 0.02
+        assert abs(float((weights[:, None] * density).sum()) * math.pi / 16 - 1) < 1e-3
 
 
 def test_exact_laws_on_the_circle():
@@ -157,28 +184,66 @@ def test_euclidean_space_has_the_numbers_of_the_linear_path():
         assert torch.equal(log_prob(flat, x, by=by).value, log_prob(geodesic, x, by=by).value)
 
 
+class Jumping(Field):
+    """A flow with a given flow map."""
+
+    def __init__(self, manifold, along):
+        super().__init__(manifold, torch.zeros_like)
+        self.along = along
+
+    def __call__(self, x, s, t):
+        return self.along(x, torch.full_like(x[:, :1], t - s))
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_exact_jumps_have_the_law_in_closed_form(name):
+    space, _, law = LAWS[name]
+    flow, x = Jumping(space, MAPS[name]), points(space, 16)
+    for n in (1, 3):
+        assert torch.allclose(log_prob(flow, x, by=likelihood.jumps(n)).value, law(x))
+    found, value = likelihood.sample(flow, points(space, 16, seed=2), 2)
+    assert torch.allclose(value, law(found)) and space.off(found).max() < 1e-9
+    seen = likelihood.invertibility(flow, points(space, 16, seed=2), 2)
+    assert seen.folded == 0 and seen.smallest_determinant > 0 and seen.cycle_error < 1e-9
+
+
+def test_a_reflection_folds_the_sphere_and_a_half_turn_does_not():
+    x = points(Sphere(2), 4)
+    flip, turn = torch.tensor([1.0, 1, -1]).double(), torch.tensor([-1.0, -1, 1]).double()
+    with pytest.warns(UserWarning, match="fold space"):
+        assert log_prob(Jumping(Sphere(2), lambda x, t: flip * x), x, by=likelihood.jumps(1)).folded.eq(1).all()
+    found = log_prob(Jumping(Sphere(2), lambda x, t: turn * x), x, by=likelihood.jumps(1))
+    assert torch.allclose(found.value, Sphere(2).log_prior(x))
+    q = points(SO3(), 4)
+    other = torch.diag(torch.tensor([-1.0, -1, 1, 1])).double()
+    found = log_prob(Jumping(SO3(), lambda x, t: x @ other), q, by=likelihood.jumps(1))
+    assert torch.allclose(found.value, SO3().log_prior(q))
+
+
 def test_rows_near_the_manifold_are_projected_and_others_refused():
     flow, x = Field(Sphere(2), pole), points(Sphere(2), 4)
-    assert torch.allclose(log_prob(flow, x * 1.0005).value, log_prob(flow, x).value, atol=1e-12)
+    assert torch.allclose(log_prob(flow, x * 1.0005, by=FEW).value, log_prob(flow, x, by=FEW).value, atol=1e-12)
     far = torch.cat([x, 1.1 * x[:1], torch.full_like(x[:1], 2.0)])
-    with pytest.raises(ValueError, match=r"2 of 6 rows of x0 are no points on Sphere\(n=2\), first row 4, by 0.1;"):
+    with pytest.raises(ValueError, match=r"2 of 6 rows of x0 are no points on Sphere\(n=2\), the first row 4, by 0.1:"):
         log_prob(flow, far)
-    with pytest.raises(ValueError, match=r"rows of 3 coordinates, and x0 has the shape \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"have 3 coordinates, and x0 has the shape \(4, 2\)"):
         log_prob(flow, x[:, :2])
+    angles = points(Torus(2), 4)
+    flow, turn = Field(Torus(2), torch.sin), 2 * math.pi * (angles < 0)
+    assert torch.allclose(log_prob(flow, angles + turn, by=FEW).value, log_prob(flow, angles, by=FEW).value)
     with pytest.raises(ValueError, match="angles are radians"):
-        log_prob(Field(Torus(2), torch.sin), torch.full((3, 2), 30.0))
+        log_prob(flow, angles + 30)
 
 
 def test_formulas_of_flat_space_refuse():
     flow = fm.FlowMap(fm.networks.MLP(3, width=8, depth=1), path=fm.path.Geodesic(Sphere(2)))
     x = points(Sphere(2), 4, dtype=torch.float32)
-    message = r"formulas of flat space, and this flow has the path .*Sphere\(n=2\)\): take the estimator ode"
-    for by in (likelihood.jumps(2), likelihood.joint(2), likelihood.bound(2), likelihood.jumps(2, step="heun")):
+    message = r"formulas of flat space, and this flow has the path .*Sphere\(n=2\)\): take the estimators ode or jumps"
+    for by in (likelihood.joint(2), likelihood.bound(2)):
         with pytest.raises(ValueError, match=message):
             log_prob(flow, x, by=by)
     for call in (
-        lambda: likelihood.sample(flow, x),
-        lambda: likelihood.invertibility(flow, x),
+        lambda: likelihood.sample(flow, x, by=likelihood.head),
         lambda: likelihood.joint_map(flow, x),
     ):
         with pytest.raises(ValueError, match=message):
