@@ -158,6 +158,7 @@ def panel(ax: Any, cells: Mapping[str, list[Cell]], title: str) -> None:
             ax.errorbar(at, center, error, fmt="o", color=color, mfc=fill, label=shown, markersize=5)
     if floors := of(cells.get(FLOOR, []), "data", 0):
         ax.axhline(value(floors, "mmd")[0], color=light.muted, linewidth=1)
+    ax.margins(y=0.1)
     ax.set(title=title, xticks=[])
     ax.set_yscale("symlog", linthresh=1e-3)
 
