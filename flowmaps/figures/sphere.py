@@ -188,10 +188,18 @@ def grid_points() -> Tensor:
 
 
 def grid_of(density: Callable[[Tensor], Tensor]) -> Tensor:
-    """Evaluate a function of unit vectors (N, 3) on the grid of `land.at`."""
+    """Evaluate a function of unit vectors (N, 3) on the grid of `land.at`.
+
+    Raises:
+        TypeError: Its values are no tensor.
+        ValueError: They have another shape than (N,).
+    """
     x = grid_points()
     with torch.no_grad():
         values = density(x.reshape(-1, 3))
+    expect_tensor("the density", values)
+    if values.shape != (x.shape[0] * x.shape[1],):
+        raise ValueError(f"a density is a function from points (N, 3) to values (N,), got {tuple(values.shape)}")
     return values.detach().cpu().double().reshape(1, 1, *x.shape[:2])
 
 

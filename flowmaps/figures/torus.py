@@ -102,8 +102,9 @@ def _panel(
     axis: Any, x: Tensor, pair: tuple[int, int], names: Sequence[str], colour: str, count: int, theme: Theme
 ) -> None:
     """Draw a pair of angles as dots, or an angle with itself as a histogram."""
-    ticks = [-180, -90, 0, 90, 180]
-    axis.set(xlim=(-180, 180), xticks=ticks)
+    ticks, labels = [-180, -90, 0, 90, 180], ["−180", "", "0", "", "180"]
+    axis.set_xlim(-180, 180)
+    axis.set_xticks(ticks, labels)
     first, second = pair
     if first == second:
         counts, edges = torch.histogram(x[:, first], torch.linspace(-180, 180, BINS + 1, dtype=x.dtype))
@@ -113,7 +114,8 @@ def _panel(
     area = max(1.0, min(10.0, 8000 / max(1, count)))
     axis.scatter(x[:, first], x[:, second], s=area, color=colour, alpha=0.4 if count > 1000 else 0.8, linewidths=0,
                  rasterized=True)  # fmt: skip
-    axis.set(ylim=(-180, 180), yticks=ticks, aspect="equal", ylabel=f"{names[second]} (°)")
+    axis.set_yticks(ticks, labels)
+    axis.set(ylim=(-180, 180), aspect="equal", ylabel=f"{names[second]} (°)")
     axis.grid(linewidth=0.6, zorder=0)
     axis.set_axisbelow(True)
     for spine in axis.spines.values():

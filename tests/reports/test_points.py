@@ -47,6 +47,7 @@ def test_points_of_other_spheres_become_tables_and_no_pictures(tmp_path):
         check_file(tmp_path / "x.png", 4, config)
 
 
+@pytest.mark.slow
 def test_a_page_shows_each_sampler_beside_data(tmp_path, monkeypatch):
     monkeypatch.setattr(points, "TIMES", (1.0, 0.0))
     angles = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)) * 40
