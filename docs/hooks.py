@@ -23,7 +23,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import flowmaps
-from flowmaps.methods import BEYOND, DISCRETE, LANDSCAPE, MANIFOLDS, Row
+from flowmaps.methods import BEYOND, DISCRETE, DISTRIBUTIONAL, LANDSCAPE, MANIFOLDS, Row
 from flowmaps.methods.landscape import FAMILIES, rows_of
 from flowmaps.methods.variants import VARIANTS
 
@@ -183,6 +183,16 @@ def manifolds() -> str:
 def manifolds_one_by_one() -> str:
     """Each of them: equation, gradient flow, paper."""
     return "\n\n".join(map(_entry, MANIFOLDS))
+
+
+def distributional() -> str:
+    """The table of the methods that match distributions."""
+    return _rows(DISTRIBUTIONAL)
+
+
+def distributional_one_by_one() -> str:
+    """Each of them: equation, gradient flow, paper."""
+    return "\n\n".join(map(_entry, DISTRIBUTIONAL))
 
 
 def _rows(rows: Sequence[Row]) -> str:
