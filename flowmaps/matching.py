@@ -116,7 +116,7 @@ def drift(
         features: Function phi, rows -> features.
 
     Returns:
-        The loss of each row, (B,).
+        The loss of each row, (B, 1).
 
     Raises:
         ValueError: A condition is not made of whole numbers, so that no two rows share it.
@@ -133,7 +133,7 @@ def drift(
         size = fields.square().mean((2, 3), keepdim=True).sqrt().clamp(min=torch.finfo(wide).tiny)
         raw, used = fields.sum(0), (fields / size if len(temperatures) > 1 else fields).sum(0)
         raw, used = (pair.rows.joined(unit * field) for field in (raw, used))
-    return with_value(raw.square().mean(1), (y - stop(y + used)).square().mean(1))
+    return with_value(raw.square().mean(1), (y - stop(y + used)).square().mean(1))[:, None]
 
 
 def blocked(teacher: Any) -> Pair:
@@ -195,7 +195,7 @@ def moments(
         scale: Function (s, t) -> the length c of the kernel.
 
     Returns:
-        The loss of each row, (B,).
+        The loss of each row, (B, 1).
     """
     rows, r = blocked(teacher).rows, earlier(s, t)
     a, b = flow(x, s, t), stop(flow)(teacher(x, s, r), r, t)
@@ -205,7 +205,7 @@ def moments(
         aa, ab, bb = ((-distances(u, v) / length).exp() for u, v in ((a, a), (a, b), (b, b)))
         both = aa - 2 * ab + bb
         others = both.sum(-1) - both.diagonal(dim1=-2, dim2=-1)
-        return rows.joined(with_value(others / (rows.group - 1), both.mean(-1)))
+        return rows.joined(with_value(others / (rows.group - 1), both.mean(-1)))[:, None]
 
 
 def featured(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, features: Features) -> Tensor:

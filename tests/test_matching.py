@@ -97,7 +97,7 @@ def test_drift_follows_the_field_and_shows_its_size(temperatures):
     n = len(temperatures)
     raw, used = (torch.stack([sum(f[k * n : k * n + n]) for k in range(2)]) for f in (raw, used))
     assert torch.allclose(slope, -2 / 3 * rows.joined(used))
-    assert torch.allclose(loss, rows.joined(raw).square().mean(1))
+    assert torch.allclose(loss[:, 0], rows.joined(raw).square().mean(1))
 
 
 def test_samples_see_their_own_class_alone():
@@ -137,7 +137,7 @@ def statistic(flow, law, s, t, r, group, blocks=400):
     x = teacher.pair.path.interpolate(teacher.pair.x0, teacher.pair.eps, s)
     with torch.no_grad():
         values = moments(flow, teacher, x, s, t, earlier=lambda s, t: torch.full_like(s, r), scale=lambda s, t: s - t)
-    of_blocks = teacher.pair.rows.blocks(values).mean(1)
+    of_blocks = teacher.pair.rows.blocks(values).mean((1, 2))
     return float(of_blocks.mean()), float(of_blocks.std()) / math.sqrt(blocks)
 
 
