@@ -24,8 +24,8 @@ from .velocity import Pair, is_conditional
 
 Features = Callable[[Tensor], Tensor]
 """Rows (B, ...) -> features (B, ...)."""
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(x, data, samples, hidden data, hidden samples) -> field at x, see `laplace`."""
+HIDDEN = 1e15
+"""The distance of a pair that is left out, whose square is finite."""
 
 
 def with_value(value: Tensor, loss: Tensor) -> Tensor:
@@ -42,42 +42,36 @@ def features_of(features: Features | nn.Module | None) -> Features:
     return extractor(features) if isinstance(features, nn.Module) else features
 
 
-def laplace(x: Tensor, data: Tensor, samples: Tensor, no_data: Tensor, no_samples: Tensor, *, tau: float) -> Tensor:
-    """Drifting field of the Laplace kernel.
+def laplace(to_data: Tensor, to_samples: Tensor, data: Tensor, samples: Tensor, *, tau: float) -> Tensor:
+    """Drifting field of the Laplace kernel at points x.
 
         sum A+ (sum A-) y - sum A- (sum A+) x',   A = sqrt(softmax over (y, x') * softmax over x) of -distance/tau
 
     Antisymmetric in data and samples, so that it vanishes for equal sets. Deng et al. 2026, arXiv 2602.04770.
 
     Args:
-        x: Points, (..., N, D).
+        to_data: Distances of points x and data, (..., N, P); `HIDDEN` for a pair that is left out.
+        to_samples: Distances of points x and samples, (..., N, Q); `HIDDEN` for a point and itself.
         data: Data y, (..., P, D).
         samples: Samples x', (..., Q, D).
-        no_data: Pairs of a point and a row of data that are left out, (..., N, P).
-        no_samples: Pairs of a point and a sample that are left out, such as a point and itself, (..., N, Q).
         tau: Temperature, a distance.
 
     Returns:
         The field at x, (..., N, D).
     """
-    logits = torch.cat([_logits(x, data, no_data, 1, tau), _logits(x, samples, no_samples, 1, tau)], -1)
+    logits = torch.cat([to_data, to_samples], -1) / -tau
     towards, away = (logits.softmax(-1) * logits.softmax(-2)).sqrt().split([data.shape[-2], samples.shape[-2]], -1)
     return (towards * away.sum(-1, keepdim=True)) @ data - (away * towards.sum(-1, keepdim=True)) @ samples
 
 
-def gaussian(x: Tensor, data: Tensor, samples: Tensor, no_data: Tensor, no_samples: Tensor, *, tau: float) -> Tensor:
+def gaussian(to_data: Tensor, to_samples: Tensor, data: Tensor, samples: Tensor, *, tau: float) -> Tensor:
     """Drifting field of the Gaussian kernel: the difference of the means of data and of samples near x.
 
     It is tau^2 (grad log p - grad log q), with p and q the distributions of data and samples smoothed by tau. Arguments
     and result as for `laplace`; a point without any sample to compare with stays where it is.
     """
-    near_data, near = (_logits(x, *of, 2, tau).softmax(-1) for of in ((data, no_data), (samples, no_samples)))
-    return (near_data @ data - near @ samples) * (~no_samples).any(-1, keepdim=True)
-
-
-def _logits(x: Tensor, y: Tensor, hidden: Tensor, power: int, tau: float) -> Tensor:
-    """-d^power / (power tau^power), and a finite -infinity for hidden pairs."""
-    return (-(distances(x, y) ** power) / (power * tau**power)).masked_fill(hidden, -1e30)
+    near_data, near = ((to**2 / (-2 * tau**2)).softmax(-1) for to in (to_data, to_samples))
+    return (near_data @ data - near @ samples) * (to_samples < HIDDEN).any(-1, keepdim=True)
 
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
@@ -127,12 +121,13 @@ def drift(
     here, data = (pair.rows.blocks(z.to(wide)) for z in (stop(y), stop(features)(pair.x0).flatten(1)))
     hidden, itself = different(pair), torch.eye(here.shape[1], dtype=torch.bool, device=y.device)
     with full_precision(y.device), torch.no_grad():
-        unit = distances(here, data).mean((1, 2), keepdim=True).clamp(min=torch.finfo(wide).tiny)
-        ends = here / unit, data / unit, here / unit, hidden, hidden | itself
-        fields = torch.stack([kernel(*ends, tau=tau) for tau in temperatures])
-        size = fields.square().mean((2, 3), keepdim=True).sqrt().clamp(min=torch.finfo(wide).tiny)
-        raw, used = fields.sum(0), (fields / size if len(temperatures) > 1 else fields).sum(0)
-        raw, used = (pair.rows.joined(unit * field) for field in (raw, used))
+        to_data, to_samples = distances(here, data), distances(here, here)
+        unit = to_data.mean((1, 2), keepdim=True).clamp(min=torch.finfo(wide).tiny)
+        ends = (to_data / unit).masked_fill(hidden, HIDDEN), (to_samples / unit).masked_fill(hidden | itself, HIDDEN)
+        fields = torch.stack([kernel(*ends, data, here, tau=tau) for tau in temperatures])
+        sizes = fields.square().mean((2, 3), keepdim=True).sqrt().clamp(min=torch.finfo(wide).tiny)
+        used = unit * fields / sizes if len(temperatures) > 1 else fields
+        raw, used = (pair.rows.joined(field.sum(0)) for field in (fields, used))
     return with_value(raw.square().mean(1), (y - stop(y + used)).square().mean(1))[:, None]
 
 

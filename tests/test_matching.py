@@ -9,7 +9,7 @@ from torch import nn
 
 import flowmaps as fm
 from flowmaps.draws import Rows
-from flowmaps.matching import different, drift, gaussian, laplace, moments, with_value
+from flowmaps.matching import HIDDEN, different, distances, drift, gaussian, laplace, moments, with_value
 from flowmaps.velocity import Pair
 from flowmaps.velocity.sources import Conditional
 from tests.methods.support import Network
@@ -18,13 +18,13 @@ from tests.oracles import flow_of, mixture, randn
 TAU = 0.3
 
 
-def nothing(x, y):
-    """A mask that hides no pair."""
-    return torch.zeros(len(x), len(y), dtype=torch.bool)
-
-
-def field(kernel, x, data, samples, **options):
-    return kernel(x, data, samples, nothing(x, data), nothing(x, samples), **options)
+def field(kernel, x, data, samples, hidden=(False, False), **options):
+    """The field at x, with pairs of x and data, and of x and samples, that are left out."""
+    ends = [
+        distances(x, y).masked_fill(torch.as_tensor(one), HIDDEN)
+        for y, one in zip((data, samples), hidden, strict=True)
+    ]
+    return kernel(*ends, data, samples, **options)
 
 
 def pair_of(x0, eps, group, **condition):
@@ -91,7 +91,7 @@ def test_drift_follows_the_field_and_shows_its_size(temperatures):
     for y, data in zip(rows.blocks(ends[0].detach()), rows.blocks(x0), strict=True):
         unit = torch.cdist(y, data).mean()
         for tau in temperatures:
-            one = laplace(y / unit, data / unit, y / unit, nothing(y, y), torch.eye(4).bool(), tau=tau)
+            one = field(laplace, y / unit, data / unit, y / unit, (False, torch.eye(4).bool()), tau=tau)
             size = one.square().mean().sqrt() if len(temperatures) > 1 else 1.0
             raw, used = [*(raw or []), unit * one], [*(used or []), unit * one / size]
     n = len(temperatures)
@@ -106,12 +106,13 @@ def test_samples_see_their_own_class_alone():
     pair = pair_of(randn(8, 2, seed=1), randn(8, 2, seed=2), 8, label=labels).pair
     hidden, x, y = different(pair)[0], randn(8, 2, seed=3), randn(8, 2, seed=4)
     for kernel in (laplace, gaussian):
-        found = kernel(x, y, x, hidden, hidden | torch.eye(8).bool(), tau=TAU)
+        found = field(kernel, x, y, x, (hidden, hidden | torch.eye(8).bool()), tau=TAU)
         for k in range(2):
             mine = labels == k
-            alone = kernel(x[mine], y[mine], x[mine], nothing(x[mine], x[mine]), torch.eye(4).bool(), tau=TAU)
+            alone = field(kernel, x[mine], y[mine], x[mine], (False, torch.eye(4).bool()), tau=TAU)
             assert torch.allclose(found[mine], alone, atol=1e-12)
-        lonely = kernel(x[:2], y[:2], x[:2], hidden[:2, :2], hidden[:2, :2] | torch.eye(2).bool(), tau=TAU)
+        few = hidden[:2, :2]
+        lonely = field(kernel, x[:2], y[:2], x[:2], (few, few | torch.eye(2).bool()), tau=TAU)
         assert lonely.abs().max() < 1e-12  # no other sample of the class: it stays
     with pytest.raises(ValueError, match="'text' is not made of whole numbers"):
         different(replace(pair, condition={"text": randn(8, 4)}))
