@@ -33,7 +33,7 @@ def fd_loss(
     *,
     features: Features | nn.Module | None = None,
     reference: tuple[Tensor, Tensor] | None = None,
-    decay: float = 0.9,
+    decay: float = 0.0,
     eps: float = 1e-6,
 ) -> Method:
     """FD-loss, to adjust a trained map.
@@ -49,7 +49,9 @@ def fd_loss(
             rows themselves, whose two moments say little.
         reference: Mean (D,) and covariance (D, D) of the features of data; then it learns without data. None: they are
             measured in training.
-        decay: Decay of the samples' moments for each step, in [0, 1). The gradient is proportional to 1 - decay.
+        decay: Decay of the samples' moments for each step, in [0, 1), such as 0.99 for more features than rows. The
+            gradient is proportional to 1 - decay, and remembered moments lag behind the map, so that a large learning
+            rate makes the distance swing and not fall. 0: the present batch alone.
         eps: Added to eigenvalues, against infinite gradients.
 
     Raises:

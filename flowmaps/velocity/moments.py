@@ -23,7 +23,8 @@ class FrechetDistance(Companion):
 
     Args:
         reference: Mean (D,) and covariance (D, D) of the features of data. None: they are measured in training.
-        decay: Decay of the samples' moments for each step, in [0, 1).
+        decay: Decay of the samples' moments for each step, in [0, 1). 0: the present batch alone. Remembered moments
+            lag behind the map, so that a large learning rate makes the distance swing and not fall.
         eps: Added to the eigenvalues: the gradient is finite even if all samples are equal.
         c: Constant that bounds the factor of small distances.
 
@@ -41,7 +42,7 @@ class FrechetDistance(Companion):
     def __init__(
         self,
         reference: tuple[Tensor, Tensor] | None = None,
-        decay: float = 0.9,
+        decay: float = 0.0,
         eps: float = 1e-6,
         c: float = 1e-3,
     ) -> None:

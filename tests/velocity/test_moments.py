@@ -70,10 +70,12 @@ def test_samples_are_forgotten_and_data_are_not():
 
 def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match="40 features needs more samples than features, and 3 rows .* count as 30"):
-        FrechetDistance()(randn(3, 2, 40), *torch.ones(2, 3))
+        FrechetDistance(decay=0.9)(randn(3, 2, 40), *torch.ones(2, 3))
     with pytest.raises(ValueError, match="the reference has 2 features, and the samples have 3"):
         FrechetDistance((torch.zeros(2), torch.eye(2)))(randn(9, 1, 3), *torch.ones(2, 9))
     with pytest.raises(ValueError, match=r"a mean \(D,\) and a covariance \(D, D\)"):
         FrechetDistance((torch.zeros(2), torch.eye(3)))
     with pytest.raises(ValueError, match="must be below 1"):
         FrechetDistance(decay=1.0)
+    with pytest.raises(ValueError, match="3 rows with a decay of 0 count as 3"):
+        FrechetDistance()(randn(3, 2, 3), *torch.ones(2, 3))
