@@ -4,7 +4,7 @@
 
 Data are the places of 6,120 earthquakes, as unit vectors. The path from a uniform point to a place is the geodesic
 between them, and the flow map learns along it by Lagrangian self-distillation. Its jump stands beside Euler steps of
-its own velocity, all from the same noise; a single Euler step smears the belts over the globe.
+its own velocity, all from the same noise; a single Euler step only moves points towards the middle of the data.
 """
 
 from pathlib import Path

@@ -154,7 +154,7 @@ def mean_flow(
         t: Target time, likewise.
         derivative: Mode of the derivatives.
         share: Longest jump, as a share of the distance of the cut locus, where the derivative of log has a pole. Rows
-            with a longer one have residual 0.
+            with a longer one have residual 0. On a torus the derivative is constant, and all rows count.
 
     Returns:
         The residual at x, of x's shape. In flat space d(log_. F)_x [v] = -v, so V = v + (t - s) D_s V.
@@ -165,8 +165,7 @@ def mean_flow(
     end = path.move(x, jump)
     _, dlog = detached(lambda z, *_: path.between(z, end), (x, s, t), (v, 0, 0))
     residual = path.scale(x, path.tangent(x, V - stop((t - s) * dV - dlog)))
-    length = path.scale(x, jump).norm(dim=-1, keepdim=True)
-    return torch.where(length <= share * path.reach, residual, torch.zeros_like(residual))
+    return torch.where(path.to_pole(x, jump)[..., None] <= share, residual, torch.zeros_like(residual))
 
 
 @geometric

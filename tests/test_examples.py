@@ -361,3 +361,12 @@ def test_keywords_are_written_by_jumps(example):
     assert found["total variation, 2000 exact draws"] < 0.06
     assert found["share of keywords, 1 Euler step"] < 0.1 and found["total variation, 1 Euler step"] > 0.9
     assert found["share of keywords, 1 jump"] > 0.2 and found["share of keywords, 16 jumps"] > 0.6
+
+
+@pytest.mark.slow
+def test_earthquakes_in_one_jump(example):
+    """After a fifth of the training one jump is far nearer to the data than one Euler step."""
+    found = example("22_manifolds", 300)
+    one, step = (found[f"squared MMD to held-out earthquakes, {name}"] for name in ("1 jump", "1 Euler step"))
+    assert abs(found["squared MMD to held-out earthquakes, earthquakes"]) < 0.01
+    assert one < 0.02 < 0.04 < step

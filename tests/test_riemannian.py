@@ -157,6 +157,20 @@ def test_interpolation_follows_geodesics_of_noise_space():
         fm.interpolate(still, a, -a)
 
 
+def test_long_jumps_on_a_torus_count():
+    """The cut locus is one of each angle, and the derivative of log is constant, so no jump is too long there."""
+    torus = Torus(7)
+    x, s, t = states(torus)
+    flow = fm.FlowMap(lambda x, s, t: 4 + 0 * x, path=fm.path.Geodesic(torus))  # jumps of 2.8 for each angle
+    teacher = Exact(torus)
+    found = riemannian.mean_flow(flow, teacher, x, s, t)
+    assert torch.allclose(found, 4 - teacher.velocity(x, s))
+    still = fm.FlowMap(lambda x, s, t: 0 * x, path=fm.path.Geodesic(torus))
+    middle = fm.interpolate(still, x[:8], x[8:], 3)[1]
+    assert torch.allclose(torus.distance(middle, x[:8]), torus.distance(x[:8], x[8:]) / 2)
+    assert torus.distance(x[:8], x[8:]).min() > torus.reach
+
+
 def test_guided_velocities_are_mixed_in_the_tangent_space():
     class ByLabel(torch.nn.Module):
         def forward(self, x, s, t, label):
@@ -168,3 +182,17 @@ def test_guided_velocities_are_mixed_in_the_tangent_space():
     one, none = (flow.given(label=torch.full((16,), y)).velocity(x, s) for y in (1, 0))
     assert torch.allclose(v, none + 2 * (one - none)) and (x * v).sum(-1).abs().max() < 1e-12
     assert SPHERE.off(fm.sample(guided, x, 4, step="euler")).max() < 1e-12
+
+
+def test_rows_off_the_manifold_are_refused():
+    flow = fm.FlowMap(fm.networks.MLP(shape=(3,)), path=fm.path.Geodesic(SPHERE))
+    x = SPHERE.noise(torch.randn(8, 3))
+    for wrong in (1.01 * x, x.where(torch.arange(8)[:, None] > 6, torch.nan), torch.randn(8, 3)):
+        with pytest.raises(ValueError, match=r"rows of x0 are no points on Sphere\(n=2\), the first row 0"):
+            fm.methods.gfm_lsd().loss(flow, wrong)
+        for call in (fm.sample, fm.trajectory, fm.invert):
+            with pytest.raises(ValueError, match="are no points on Sphere"):
+                call(flow, wrong, 2)
+    with pytest.raises(ValueError, match="have 3 coordinates"):
+        fm.sample(flow, torch.randn(8, 4), 2)
+    assert fm.sample(flow, x * (1 + 1e-5), 2).isfinite().all()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import flowmaps as fm
-from benchmarks.manifolds.models import FLOOR, MODELS, STEPS
-from benchmarks.manifolds.sets import SETS, ZONAL, data_of
+from benchmarks.manifolds.models import FLOOR, STEPS, models_of
+from benchmarks.manifolds.sets import SECONDS, SETS, ZONAL, data_of
 from benchmarks.tables import machine
 from flowmaps.files import write_json
 
@@ -31,11 +31,11 @@ class Cells:
 
     Args:
         out: Folder of the results.
-        seconds: Processor time of each training. None: the time of the set.
+        seconds: Processor time of each training.
     """
 
     out: Path
-    seconds: float | None = None
+    seconds: float = SECONDS
 
     def run(self, name: str, model: str, split: int) -> None:
         """Train and measure a method on a split, unless that is done."""
@@ -47,18 +47,18 @@ class Cells:
         print(f"{name}: {model}, split {split}", flush=True)
         flow, spent = self.trained(name, model, split)
         about = {"set": name, "model": model, "split": split, "machine": machine(), "training": spent}
-        rows = [measured(flow, name, split, way, calls) for way, calls in MODELS[model].samplers]
+        rows = [measured(flow, name, split, way, calls) for way, calls in models_of(name)[model].samplers]
         write_json(target, {**about, "rows": rows})
 
     def trained(self, name: str, model: str, split: int) -> tuple[fm.FlowMap, dict[str, Any]]:
         """Train a method for its time; return the averaged weights and the cost."""
-        entry, seconds = SETS[name], self.seconds or SETS[name].seconds
+        entry = SETS[name]
         torch.manual_seed(split)
         flow = fm.FlowMap(entry.network(), path=fm.path.Geodesic(entry.manifold))
         began = time.process_time()
-        options = {"seconds": seconds, "seed": split, "out": None}
-        *_, last = fm.train(flow, MODELS[model].method(), data_of(name, split), **options, **TRAINING)
-        spent = {"steps": last.step, "seconds": seconds, "process_seconds": time.process_time() - began}
+        options = {"seconds": self.seconds, "seed": split, "out": None}
+        *_, last = fm.train(flow, models_of(name)[model].method(), data_of(name, split), **options, **TRAINING)
+        spent = {"steps": last.step, "seconds": self.seconds, "process_seconds": time.process_time() - began}
         return last.ema.eval(), spent
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks.manifolds.models import EULER, FLOOR, JUMPS, MODELS, TEACHER
+from benchmarks.manifolds.models import CONTROLS, EULER, FLOOR, JUMPS, MODELS, TEACHER
 from benchmarks.manifolds.sets import SETS
 from benchmarks.tables import markdown
 from flowmaps.figures.style import figure, light
@@ -17,6 +17,7 @@ from flowmaps.figures.words import plus_minus
 from flowmaps.files import write_text
 
 Cell = Mapping[str, Any]
+ALL = MODELS | CONTROLS
 COMMAND = "python -m benchmarks.manifolds"
 WAYS = {("jumps", 1): "1 jump", ("jumps", 2): "2 jumps", ("jumps", 4): "4 jumps"} | {
     ("euler", 1): "1 Euler step", ("euler", 50): "50 Euler steps"
@@ -37,7 +38,7 @@ def read(out: Path, name: str) -> dict[str, list[Cell]]:
     for path in sorted((out / name).glob("*.json")):
         cell = json.loads(path.read_text())
         found.setdefault(cell["model"], []).append(cell)
-    return {name: found[name] for name in (*MODELS, FLOOR) if name in found}
+    return {name: found[name] for name in (*ALL, FLOOR) if name in found}
 
 
 def of(cells: Sequence[Cell], way: str, calls: int) -> list[Cell]:
@@ -68,7 +69,7 @@ def text(rows: Sequence[Cell], key: str) -> str:
 def table(cells: Mapping[str, list[Cell]], key: str) -> str:
     """A measure of every method by every sampler, beside the measure of data and of the prior."""
     rows = [
-        [MODELS[model].title, *(text(of(found, *way), key) for way in WAYS)]
+        [ALL[model].title, *(text(of(found, *way), key) for way in WAYS)]
         for model, found in cells.items()
         if model != FLOOR
     ]
@@ -82,7 +83,7 @@ def about(name: str, cells: Mapping[str, list[Cell]]) -> str:
     models = {model: found for model, found in cells.items() if model != FLOOR}
     first = next(iter(models.values()))
     seconds, splits = first[0]["training"]["seconds"], max(map(len, models.values()))
-    steps = ", ".join(f"{MODELS[model].title} {found[0]['training']['steps']}" for model, found in models.items())
+    steps = ", ".join(f"{ALL[model].title} {found[0]['training']['steps']}" for model, found in models.items())
     error = "deviation over splits" if splits > 1 else "standard error of the estimate"
     what = "fresh points" if name == "zonal" else "held-out points"
     return (
@@ -157,6 +158,7 @@ def panel(ax: Any, cells: Mapping[str, list[Cell]], title: str) -> None:
             ax.errorbar(at, center, error, fmt="o", color=color, mfc=fill, label=shown, markersize=5)
     if floors := of(cells.get(FLOOR, []), "data", 0):
         ax.axhline(value(floors, "mmd")[0], color=light.muted, linewidth=1)
+    ax.margins(y=0.1)
     ax.set(title=title, xticks=[])
     ax.set_yscale("symlog", linthresh=1e-3)
 

@@ -185,7 +185,7 @@ def _solved(
 ) -> Tensor:
     """Samples of the teacher's ODE from the noise, batch by batch."""
     device = next((weight.device for weight in _weights(teacher)), noise.device)
-    start = noise * getattr(teacher, "path", linear).sigma(torch.ones((), dtype=noise.dtype))
+    start = getattr(teacher, "path", linear).noise(noise)
     x0 = torch.empty_like(noise)
     for at in range(0, len(noise), batch_size):
         rows = slice(at, at + batch_size)

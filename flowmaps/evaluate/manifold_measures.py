@@ -42,11 +42,15 @@ def laplace_kernel(distance: Tensor) -> Tensor:
 def geodesic_mmd(x: Tensor, y: Tensor, manifold: Manifold, kernel: Kernel = gaussian_kernel) -> Estimate:
     """Unbiased squared maximum mean discrepancy of two sets of points, by a kernel of their geodesic distances.
 
+        U = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
+
+    Gretton et al. 2012, A Kernel Two-Sample Test, section 2.
+
     Args:
         x: Points (N, size).
         y: Points (M, size).
         manifold: The manifold.
-        kernel: Function of distances, in the units of the metric. The default has the bandwidth of the papers.
+        kernel: Function of distances, in the units of the metric. The default is exp(-d^2).
 
     Returns:
         The squared discrepancy, which can be slightly negative, and its standard error, by leaving out one point after
@@ -54,10 +58,6 @@ def geodesic_mmd(x: Tensor, y: Tensor, manifold: Manifold, kernel: Kernel = gaus
 
     Raises:
         ValueError: A set has fewer than three points, a point is not finite or off the manifold, or the shapes differ.
-
-        U = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
-
-    Gretton et al. 2012, section 2.
     """
     x, y = _checked(x, y, manifold, least=3)
     return _unbiased(_row_sums(x, manifold, kernel), _row_sums(y, manifold, kernel), _sums(x, y, manifold, kernel))
@@ -73,7 +73,7 @@ def biased_geodesic_mmd(x: Tensor, y: Tensor, manifold: Manifold, kernel: Kernel
         x: Points (N, size).
         y: Points (M, size).
         manifold: The manifold.
-        kernel: Function of distances. The default has the bandwidth of the papers.
+        kernel: Function of distances. The default is exp(-d^2).
 
     Returns:
         sqrt(mean_{i, j} k(x_i, x_j) + mean_{i, j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)), 0 below 0.

@@ -71,11 +71,11 @@ def evaluate(
 
     Returns:
         A dict that JSON can hold: "metric", "floor", "floor_stderr", "noise" and "noise_stderr" (the distance of
-        Gaussian noise with the mean and standard deviation of the data, or of a manifold's prior), and "rows" with
-        "sampler", "steps", "distance", "stderr", "seconds_per_sample", "network_calls", "samples". Head and rows also
-        hold the other measures of the kind of data, each under its key; "measures" has their meanings. "classifier" is
-        the `recognition` of the classifier whose features are compared. A sampler whose samples are not finite has no
-        measures, and a warning names it.
+        Gaussian noise with the mean and standard deviation of the data, or of a manifold's prior, which "noise_name"
+        names), and "rows" with "sampler", "steps", "distance", "stderr", "seconds_per_sample", "network_calls",
+        "samples". Head and rows also hold the other measures of the kind of data, each under its key; "measures" has
+        their meanings. "classifier" is the `recognition` of the classifier whose features are compared. A sampler whose
+        samples are not finite has no measures, and a warning names it.
 
     Raises:
         ValueError: `labels` is True and the data have none, too few rows are held out, a number is below 1, or the rows
@@ -117,7 +117,7 @@ def _recognised(data: Data, features: Features | None, seed: int) -> dict[str, A
     return {"classifier": recognition(classifier, data, seed=seed)} if classifier and is_classified(data) else {}
 
 
-def _noise(data: Data, rows: Draws, measure: Measure, seed: int) -> dict[str, float | None]:
+def _noise(data: Data, rows: Draws, measure: Measure, seed: int) -> dict[str, Any]:
     """The main measure of Gaussian noise with the mean and the standard deviation of the data: nothing is learned.
 
     On a manifold it is the measure of the prior.
@@ -127,11 +127,12 @@ def _noise(data: Data, rows: Draws, measure: Measure, seed: int) -> dict[str, fl
     if data.manifold is not None:
         normal = torch.randn(measure.wanted, *data.shape, generator=torch.Generator().manual_seed(seed))
         noise = measure.estimate(data.manifold.noise(normal))
-        return dict(zip(("noise", "noise_stderr"), map(_finite, noise), strict=True))
-    known = torch.cat(rows.held_out)
-    over = [axis for axis in range(known.ndim) if axis != 1] if data.kind == "images" else [0]
-    mean, std = known.mean(over, keepdim=True), known.std(over, keepdim=True, correction=0)
-    normal = torch.randn(measure.wanted, *known.shape[1:], generator=torch.Generator().manual_seed(seed))
+        known: dict[str, Any] = dict(zip(("noise", "noise_stderr"), map(_finite, noise), strict=True))
+        return known | {"noise_name": f"the prior of {data.manifold}"}
+    real = torch.cat(rows.held_out)
+    over = [axis for axis in range(real.ndim) if axis != 1] if data.kind == "images" else [0]
+    mean, std = real.mean(over, keepdim=True), real.std(over, keepdim=True, correction=0)
+    normal = torch.randn(measure.wanted, *real.shape[1:], generator=torch.Generator().manual_seed(seed))
     return dict(zip(("noise", "noise_stderr"), map(_finite, measure.estimate(mean + std * normal)), strict=True))
 
 

@@ -21,7 +21,7 @@ from ..velocity import Checked, fixed
 def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> dict[str, float]:
     """Root mean square, over samples and coordinates, of F(x, s, t) - F*(x, s, t), in the data's units.
 
-    F* is the exact flow map on the flow's path.
+    F* is the exact flow map on the flow's path. On a manifold the difference is the tangent vector log_{F*}(F).
 
     Args:
         flow: The flow map.
@@ -53,7 +53,8 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
     def error(x: Tensor, s: Any, t: Any) -> float:
         weight = next(flow.parameters(), x)
         got = flow(*(v.to(weight) if isinstance(v, Tensor) else v for v in (x, s, t))).cpu()
-        return float((got.double() - truth.flow_map(x.double(), s, t)).square().mean().sqrt())
+        gap = truth.path.between(truth.flow_map(x.double(), s, t), got.double())
+        return float(gap.square().mean().sqrt())
 
     one_jump = flow.knows(1.0, 0.0)
     return {

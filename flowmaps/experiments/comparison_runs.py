@@ -27,7 +27,8 @@ from .evaluation import compared_by
 from .trained_run import Say, device, silent, train_into
 from .training_setup import couple
 
-TEACHER = "flow_matching"
+TEACHER, MANIFOLD_TEACHER = "flow_matching", "riemannian_flow_matching"
+"""Names of the diffusion model of a comparison, and of the one on manifolds."""
 ODE_STEPS = (1, 2, 4, 8, 16, 100)
 
 
@@ -66,9 +67,10 @@ class ComparisonRuns:
             FileNotFoundError: The teacher is not a run.
         """
         for row in rows:
-            make_flow(self.data, row, **self.networks)
+            path = make_flow(self.data, row, **self.networks).path
             if not row.needs_teacher:
-                make_method(row)
+                for term in make_method(row).terms:
+                    term.check_path(path)
         if self.given is None:
             return
         shape = tuple(read_config(self.given)["data"]["shape"])
@@ -90,6 +92,11 @@ class ComparisonRuns:
             entries[row.name] = self.entry(row, self.out / row.name, teacher)
             yield comparison.document(self.data, self.length, entries, reference)
 
+    @property
+    def diffusion(self) -> str:
+        """Name of the method of the diffusion model."""
+        return TEACHER if self.data.manifold is None else MANIFOLD_TEACHER
+
     def teacher(self, rows: Sequence[Row]) -> Path | None:
         """The run of the teacher; None if no method needs one.
 
@@ -97,8 +104,8 @@ class ComparisonRuns:
         """
         if self.given is not None:
             return self.given
-        if TEACHER in (row.name for row in rows):
-            return self.out / TEACHER
+        if self.diffusion in (row.name for row in rows):
+            return self.out / self.diffusion
         return self.out / "teacher" if any(map(learns_from_another, rows)) else None
 
     def entry(self, row: Row, run: Path, teacher: Path | None) -> dict[str, Any]:
@@ -166,7 +173,7 @@ class ComparisonRuns:
     def _reference(self, run: Path) -> dict[str, Any]:
         """The entry of the diffusion model; the measures of a run in another folder are kept in this one."""
         if run.parent == self.out:
-            return self.entry(row_of(TEACHER), run, None)
+            return self.entry(row_of(self.diffusion), run, None)
         evaluation = self._evaluation(run, self.out / "reference.json", True)
         return {"run": str(run), **comparison.measured(_last_row(run, evaluation["step"]), evaluation)}
 

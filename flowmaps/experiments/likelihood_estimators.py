@@ -10,6 +10,7 @@ from .. import likelihood
 from ..arguments import did_you_mean, shown
 from ..flow_map import FlowMap, check_velocity
 from ..likelihood.by_jumps import refuse_untrained
+from ..likelihood.result import refuse_curved
 from ..likelihood.solvers import Grid, rk4
 from ..steps import jump
 from ..velocity.divergence import usual
@@ -119,6 +120,8 @@ def check_fits(one: Named, flow: FlowMap, guided: bool = False) -> None:
     Raises:
         ValueError: The flow map has no velocity, or was not trained for the estimator.
     """
+    if isinstance(one.estimate, likelihood.Bound | likelihood.TokenBound):
+        refuse_curved(flow, "variational bounds")
     if isinstance(one.estimate, likelihood.Ode | likelihood.Bound | likelihood.TokenBound):
         check_velocity(flow, f"{one.name} follows the velocity")
         if flow.trained is not None and (reason := flow.trained.warning_of_times(0.5, 0.5)) is not None:
@@ -128,6 +131,7 @@ def check_fits(one: Named, flow: FlowMap, guided: bool = False) -> None:
     elif isinstance(one.estimate, likelihood.Jumps):
         refuse_untrained(flow, one.estimate.times, one.estimate.step)
     elif isinstance(one.estimate, likelihood.Joint):
+        refuse_curved(flow, "joint maps")
         if joint_network(flow) is None:
             raise ValueError(
                 f"{one.name} reads the log-density from the map itself, and this run is no joint map of state and "

@@ -140,12 +140,12 @@ def compared(
             )
     seen = max(n, min(SEEN, ENOUGH_VALUES // math.prod(own.shape)))
     training = own.draw(seen if own.size is None else min(seen, own.size), seed)
-    found = _own_rows(own, training, other is None, n, seed, notes)
+    found = _own_rows(own, training, other is None, n, seed, path, notes)
     if other is not None:
         found.append(_other_rows(other, n, seed, notes))
     levels = own.levels if own.kind == "images" else None
     given = _conditions(own, config, found, labels)
-    if other is not None:
+    if other is not None and not path.curved:
         low, high = range_of(own, own.in_units(training.x0), levels)
         warn_outside(
             found[-1].name, own.in_units(found[-1].x), low, high, 0.0 if own.kind == "images" else SLACK, notes
@@ -166,7 +166,9 @@ def compared(
     return Compared(rows, own.name, levels if start.has_bits else None, begin, start.expected(begin, values), notes)
 
 
-def _own_rows(own: Data, training: Batch, alone: bool, n: int, seed: int, notes: list[str]) -> list[NamedRows]:
+def _own_rows(
+    own: Data, training: Batch, alone: bool, n: int, seed: int, path: TimePath, notes: list[str]
+) -> list[NamedRows]:
     """Held-out, training and random rows of the data of a run."""
     found = []
     try:
@@ -183,7 +185,7 @@ def _own_rows(own: Data, training: Batch, alone: bool, n: int, seed: int, notes:
     else:
         found.append(_named(TRAINING, training.rows(slice(min(n, own.size)))))
     like = found[0] if found else _named(TRAINING, training.rows(slice(n)))
-    return [*found, replace(like, name=RANDOM, x=_random(own, training.x0, like.x, seed))]
+    return [*found, replace(like, name=RANDOM, x=_random(own, training.x0, like.x, seed, path))]
 
 
 def _other_rows(other: Data, n: int, seed: int, notes: list[str]) -> NamedRows:
@@ -201,9 +203,11 @@ def _named(name: str, batch: Batch) -> NamedRows:
     return NamedRows(name, batch.x0, batch.x0, torch.zeros(len(batch.x0)), batch.label, batch.given or {})
 
 
-def _random(own: Data, training: Tensor, like: Tensor, seed: int) -> Tensor:
-    """Random rows: uniform tokens, uniform images of the range of the data, or Gaussians of its mean and variance."""
+def _random(own: Data, training: Tensor, like: Tensor, seed: int, path: TimePath) -> Tensor:
+    """Random rows: the prior of a manifold, uniform tokens or images, or Gaussians of the data's mean and variance."""
     draws = generator(seed, 0, DRAW)
+    if path.curved:
+        return path.noise(torch.randn(like.shape, generator=draws, dtype=like.dtype))
     if own.kind == "tokens":
         return one_hot(torch.randint(own.shape[1], like.shape[:2], generator=draws), own.shape[1])
     if own.kind != "images":

@@ -52,6 +52,8 @@ class Start:
                 return likelihood.dequantised(x, self.levels), 0.0, none
             if not self.time:
                 return x, 0.0, none
+            if self.path.curved:
+                return self.path.interpolate(x, torch.randn(x.shape).to(x), self.time), self.time, none
             alpha, sigma = scales(self.path, self.time)
             return alpha * x + sigma * torch.randn(x.shape).to(x), self.time, none + x[0].numel() * math.log(alpha)
 
@@ -62,6 +64,8 @@ class Start:
             time: The time.
             values: Number of values in a row.
         """
+        if self.path.curved:
+            return 0.0
         alpha, sigma = scales(self.path, time)
         if self.levels is not None and self.time is None:
             return values * (math.log(sigma / width(self.levels, -1.0, 1.0)) + ENTROPY)
@@ -74,6 +78,8 @@ class Start:
             name: Name of the data.
             time: The time.
         """
+        if self.path.curved:
+            return f"The density is one of data with noise, at t = {time:.3g}" if self.time else ""
         alpha, sigma = scales(self.path, time)
         if self.levels is not None and self.time is None:
             return (

@@ -13,6 +13,7 @@ from ..arguments import at_least, check_seed, device_of, finite, given, truth, w
 from ..arguments.memory import check_room
 from ..flow_map import FlowMap
 from ..likelihood import Estimator
+from ..path import Geodesic
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step, read_vocabulary
 from .checks import check_by_name, folder_of
@@ -53,9 +54,10 @@ def likelihood(
 ) -> LikelihoodTable:
     """Log-densities of held-out, training and random rows under a trained run, as `flowmaps likelihood` computes them.
 
-    Random images are uniform noise of the range of the data; other random rows are Gaussian, of the mean and variance
-    of the data. The bits per dimension of images of whole levels are an upper bound, by `fm.likelihood.noised`. The
-    last result is kept in the run folder, as likelihood.json and likelihood.png, and shown by `report`.
+    Random images are uniform noise of the range of the data, random points of a manifold have its prior, and other
+    random rows are Gaussian, of the mean and variance of the data. The bits per dimension of images of whole levels are
+    an upper bound, by `fm.likelihood.noised`. The last result is kept in the run folder, as likelihood.json and
+    likelihood.png, and shown by `report`.
 
     Args:
         run: The run folder.
@@ -121,6 +123,7 @@ def likelihood(
     source, condition = guided(flow, config, 1, guidance, guidance_interval)
     other = None if data is None else other_data(run, data, data_args, classes.numbers is None)
     rows = compared(run, config, other, n, seed, classes.numbers is None, start, flow.path)
+    shape = _shape(flow, config, is_text, rows.notes)
     table: list[LikelihoodRow] = []
     values: dict[str, dict[str, Tensor]] = {}
     accuracy: dict[str, float] = {}
@@ -135,7 +138,7 @@ def likelihood(
                     one.name,
                     part.name,
                     value,
-                    part.x.shape[1:2] if is_text else part.x.shape[1:],
+                    shape,
                     rows.levels,
                     seconds,
                     None if is_held else held,
@@ -153,6 +156,17 @@ def likelihood(
     )  # fmt: skip
     keep(run, result, command, say)
     return result
+
+
+def _shape(flow: FlowMap, config: Mapping[str, Any], is_text: bool, notes: list[str]) -> Sequence[int]:
+    """Shape of the values of a row that nats are shared out to: numbers, tokens, or dimensions of a manifold."""
+    if isinstance(flow.path, Geodesic) and flow.path.curved:
+        space = flow.path.manifold
+        notes.append(
+            f"Densities on {space} are with respect to its volume; a value is one of its {space.dim} dimensions"
+        )
+        return (space.dim,)
+    return config["data"]["shape"][:1] if is_text else config["data"]["shape"]
 
 
 def _check(

@@ -184,9 +184,8 @@ def headline(document: Document) -> str:
     closest = f"In one jump {_listed(level)} {'comes' if single else 'come'} closest to real data"
     place = words.standing(best, any_evaluation(document) or {})
     if place == "noise":
-        return (
-            f"No method has learned one jump yet: even {_listed(level)} {'is' if single else 'are'} {words.NO_CLOSER}"
-        )
+        far = words.no_closer(any_evaluation(document) or {})
+        return f"No method has learned one jump yet: even {_listed(level)} {'is' if single else 'are'} {far}"
     return f"{closest}, but still far from it" if place == "far" else closest
 
 

@@ -45,6 +45,7 @@ def globe(
     beside: Tensor | None = None,
     views: int | Sequence[tuple[float, float]] = 1,
     land: bool = True,
+    width: float = 3.3,
     theme: Theme = light,
 ) -> Figure:
     """Draw points of the sphere on globes; points on the far side are hidden.
@@ -57,6 +58,7 @@ def globe(
         views: Number of globes, from the sides that show most points of `beside` or else `x`; or the latitude and
             longitude of the middle of each globe, in degrees.
         land: Whether the sphere is the earth, drawn with land and coast lines.
+        width: Width of a globe in inches.
         theme: The colours.
 
     Returns:
@@ -64,11 +66,12 @@ def globe(
 
     Raises:
         TypeError: These are no tensors.
-        ValueError: These are no points of the sphere.
+        ValueError: These are no points of the sphere, or the width is not positive.
     """
+    positive(width=width)
     rows = _rows(x, beside)
     seen = chosen_views(views, rows[-1])
-    with figure(theme, 3.3 * len(seen), 3.3 * len(rows) + 0.3 * (len(rows) > 1), path, nrows=len(rows),
+    with figure(theme, width * len(seen), width * len(rows) + 0.3 * (len(rows) > 1), path, nrows=len(rows),
                 ncols=len(seen), squeeze=False) as (made, axes):  # fmt: skip
         _points(axes, rows, seen, land, theme)
     return made

@@ -75,7 +75,7 @@ def _sphere(manifold: Sphere, names: Sequence[str] | None) -> Sight | None:
 
     def card(real: Tensor) -> Draw:
         [view] = best_views(expect_sphere("real", real), 1)
-        return partial(globe, views=[(view.latitude, view.longitude)], land=land)
+        return partial(globe, views=[(view.latitude, view.longitude)], land=land, width=2.2)
 
     return Sight("points on a globe", partial(overview, land=land), card)
 
@@ -83,7 +83,9 @@ def _sphere(manifold: Sphere, names: Sequence[str] | None) -> Sight | None:
 def _torus(manifold: Torus, names: Sequence[str] | None) -> Sight:
     """Pairs of angles; the first pair on cards."""
     first = [(0, 1 % manifold.n)]
-    return Sight("angles", partial(angles, names=names), lambda real: partial(angles, names=names, pairs=first))
+    return Sight(
+        "angles", partial(angles, names=names), lambda real: partial(angles, names=names, pairs=first, width=2.2)
+    )
 
 
 def _plane(manifold: Euclidean, names: Sequence[str] | None) -> Sight | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from .style import Theme
 
 Colours = Callable[[Tensor], Tensor]
 """Function from unit vectors (..., 3) to red, green and blue in [0, 1], (..., 3)."""
-HEIGHT = 560
+HEIGHT = 400
 """Pixels of the surface from top to bottom."""
 STEP = 1.5
 """Degrees between the points at which a density is evaluated."""
@@ -93,27 +94,36 @@ def surface(axis: Any, view: Projection, colours: Colours, ink: str, *, lines: T
         ink: The colour of lines.
         lines: Lines between unit vectors (M, 2, 3), such as `land.coast()`. None: none.
     """
-    from matplotlib.collections import LineCollection
     from matplotlib.patches import Polygon
 
+    width, height = view.size
+    x, brightness = _raster(view)
+    pixels = colours(x) * brightness[..., None]
+    extent = (-width, width, -height, height)
+    picture = axis.imshow(
+        pixels.clamp(0, 1).numpy(), extent=extent, interpolation="bilinear", zorder=0, rasterized=True
+    )
+    edge = Polygon(view.outline().numpy(), closed=True, facecolor="none", edgecolor=ink, linewidth=0.8, zorder=4)
+    axis.add_patch(edge)
+    picture.set_clip_path(edge)
+    for pieces, strength, thick in ((graticule(), 0.25, 0.4), *([(lines, 0.9, 0.6)] if lines is not None else [])):
+        ends = view.pieces(pieces)
+        # one line with gaps is drawn much faster than many lines
+        way = torch.cat((ends, torch.full_like(ends[:, :1], math.nan)), 1).reshape(-1, 2)
+        axis.plot(*way.T.numpy(), color=ink, alpha=strength, linewidth=thick, rasterized=True, zorder=1)
+    margin = 0.015 * height
+    axis.set(xlim=(-width - margin, width + margin), ylim=(-height - margin, height + margin), aspect="equal")
+    axis.set_axis_off()
+
+
+@lru_cache(maxsize=8)
+def _raster(view: Projection) -> tuple[Tensor, Tensor]:
+    """The unit vectors (HEIGHT, width, 3) at the pixels of a picture, and their brightness."""
     width, height = view.size
     up = torch.linspace(1, -1, HEIGHT, dtype=torch.float64) * height
     right = torch.linspace(-1, 1, round(HEIGHT * width / height), dtype=torch.float64) * width
     x = view.sphere(right, up[:, None])
-    pixels = colours(x) * view.light(x)[..., None]
-    extent = (-width, width, -height, height)
-    picture = axis.imshow(pixels.clamp(0, 1).numpy(), extent=extent, interpolation="bilinear", zorder=0)
-    edge = Polygon(view.outline().numpy(), closed=True, facecolor="none", edgecolor=ink, linewidth=0.8)
-    axis.add_patch(edge)
-    picture.set_clip_path(edge)
-    for pieces, strength, thick in ((graticule(), 0.25, 0.4), *([(lines, 0.9, 0.6)] if lines is not None else [])):
-        shape: Any = view.pieces(pieces).numpy()
-        drawn = LineCollection(shape, colors=ink, alpha=strength, linewidths=thick, capstyle="round",
-                               rasterized=True, zorder=1)  # fmt: skip
-        axis.add_collection(drawn)
-    margin = 0.015 * height
-    axis.set(xlim=(-width - margin, width + margin), ylim=(-height - margin, height + margin), aspect="equal")
-    axis.set_axis_off()
+    return x, view.light(x)
 
 
 def dots(axis: Any, view: Projection, x: Tensor, colour: str, count: int, *, far: float = 0.0) -> None:
@@ -178,10 +188,18 @@ def grid_points() -> Tensor:
 
 
 def grid_of(density: Callable[[Tensor], Tensor]) -> Tensor:
-    """Evaluate a function of unit vectors (N, 3) on the grid of `land.at`."""
+    """Evaluate a function of unit vectors (N, 3) on the grid of `land.at`.
+
+    Raises:
+        TypeError: Its values are no tensor.
+        ValueError: They have another shape than (N,).
+    """
     x = grid_points()
     with torch.no_grad():
         values = density(x.reshape(-1, 3))
+    expect_tensor("the density", values)
+    if values.shape != (x.shape[0] * x.shape[1],):
+        raise ValueError(f"a density is a function from points (N, 3) to values (N,), got {tuple(values.shape)}")
     return values.detach().cpu().double().reshape(1, 1, *x.shape[:2])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..arguments import expect_tensor
+from ..arguments import expect_tensor, positive
 from .earth import NAMES
 from .style import Theme, figure, light
 
@@ -29,6 +29,7 @@ def angles(
     beside: Tensor | None = None,
     pairs: Sequence[tuple[int, int]] | None = None,
     names: Sequence[str] | None = None,
+    width: float = 2.9,
     theme: Theme = light,
 ) -> Figure:
     """Draw pairs of angles of a torus as dots on squares from -180 to 180 degrees, as in a Ramachandran plot.
@@ -40,6 +41,7 @@ def angles(
         pairs: Numbers of the angles of each square, from 0. None: (0, 1), (2, 3) and so on, up to four; a single angle
             is drawn as a histogram.
         names: Names of the n angles. None: "angle 1", "angle 2" and so on.
+        width: Width of a square with its labels, in inches.
         theme: The colours.
 
     Returns:
@@ -47,8 +49,9 @@ def angles(
 
     Raises:
         TypeError: These are no tensors.
-        ValueError: Shapes, names or pairs do not fit.
+        ValueError: Shapes, names or pairs do not fit, or the width is not positive.
     """
+    positive(width=width)
     rows = [_degrees("x", x), *([] if beside is None else [_degrees("beside", beside)])]
     n = rows[0].shape[1]
     if rows[-1].shape[1] != n:
@@ -59,8 +62,8 @@ def angles(
     shown = _first_pairs(n) if pairs is None else [_checked(pair, n) for pair in pairs]
     if not shown:
         raise ValueError("pairs must be at least one pair of numbers of angles, got none")
-    with figure(theme, 2.9 * len(shown) + 0.3, 2.5 * len(rows) + 0.6, path, nrows=len(rows), ncols=len(shown),
-                squeeze=False, sharex=True) as (made, axes):  # fmt: skip
+    size = (width * len(shown) + 0.3, (width - 0.4) * len(rows) + 0.6)
+    with figure(theme, *size, path, nrows=len(rows), ncols=len(shown), squeeze=False, sharex=True) as (made, axes):
         for panels, points, colour in zip(axes, rows, theme.series[1::-1], strict=False):
             for axis, pair in zip(panels, shown, strict=True):
                 _panel(axis, points, pair, names, colour, max(map(len, rows)), theme)
@@ -99,8 +102,9 @@ def _panel(
     axis: Any, x: Tensor, pair: tuple[int, int], names: Sequence[str], colour: str, count: int, theme: Theme
 ) -> None:
     """Draw a pair of angles as dots, or an angle with itself as a histogram."""
-    ticks = [-180, -90, 0, 90, 180]
-    axis.set(xlim=(-180, 180), xticks=ticks)
+    ticks, labels = [-180, -90, 0, 90, 180], ["−180", "", "0", "", "180"]
+    axis.set_xlim(-180, 180)
+    axis.set_xticks(ticks, labels)
     first, second = pair
     if first == second:
         counts, edges = torch.histogram(x[:, first], torch.linspace(-180, 180, BINS + 1, dtype=x.dtype))
@@ -110,7 +114,8 @@ def _panel(
     area = max(1.0, min(10.0, 8000 / max(1, count)))
     axis.scatter(x[:, first], x[:, second], s=area, color=colour, alpha=0.4 if count > 1000 else 0.8, linewidths=0,
                  rasterized=True)  # fmt: skip
-    axis.set(ylim=(-180, 180), yticks=ticks, aspect="equal", ylabel=f"{names[second]} (°)")
+    axis.set_yticks(ticks, labels)
+    axis.set(ylim=(-180, 180), aspect="equal", ylabel=f"{names[second]} (°)")
     axis.grid(linewidth=0.6, zorder=0)
     axis.set_axisbelow(True)
     for spine in axis.spines.values():

@@ -12,7 +12,6 @@ NOUNS = {"images": "images", "points": "points", "tokens": "texts", "vectors": "
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 NEAR_SHARE, NOISE_SHARE = 0.1, 0.8
 """Shares of the excess of noise over the floor: near real data up to the first, noise from the second."""
-NO_CLOSER = "hardly closer to real data than noise of the same mean and spread"
 FAR_FLOORS = 10
 """Number of floors beyond which a distance is far, if the distance of noise is not known."""
 
@@ -139,6 +138,16 @@ def standing(row: EvaluationRow, evaluation: Mapping[str, Any]) -> Standing | No
     return "near" if gap <= NEAR_SHARE * span else "far" if gap < NOISE_SHARE * span else "noise"
 
 
+def noise_name(evaluation: Mapping[str, Any]) -> str:
+    """Name the noise of an evaluation: the prior of a manifold, or noise like the data."""
+    return str(evaluation.get("noise_name", "noise of the same mean and spread"))
+
+
+def no_closer(evaluation: Mapping[str, Any]) -> str:
+    """Say of samples that they are like noise."""
+    return f"hardly closer to real data than {noise_name(evaluation)}"
+
+
 def unlearned(evaluation: Mapping[str, Any]) -> str | None:
     """Say that samples are no better than noise.
 
@@ -151,10 +160,10 @@ def unlearned(evaluation: Mapping[str, Any]) -> str | None:
     own = [row for row in evaluation["rows"] if "run" not in row]
     found = {standing(row, evaluation) for row in own} - {None}
     if found == {"noise"}:
-        return f"Nothing has been learned yet: samples of this run are {NO_CLOSER}."
+        return f"Nothing has been learned yet: samples of this run are {no_closer(evaluation)}."
     jump = one_jump(own)
     if jump is not None and standing(jump, evaluation) == "noise":
-        return f"One jump has not been learned yet: its samples are {NO_CLOSER}."
+        return f"One jump has not been learned yet: its samples are {no_closer(evaluation)}."
     return None
 
 
@@ -208,7 +217,7 @@ def explanation(evaluation: Mapping[str, Any]) -> str:
     found = ", ".join(f"{pair(row)} by {name(row)}" for k, row in enumerate(chosen) if row not in chosen[:k])
     lower = f"lower is better; real data against itself scores {floor(evaluation)}"
     if evaluation.get("noise") is not None:
-        lower += f", and noise of their mean and standard deviation {noise(evaluation)}"
+        lower += f", and {noise_name(evaluation)} {noise(evaluation)}"
     advice = "" if unlearned(evaluation) is None else f" {ADVICE}"
     return f"Distance to real data that it was not trained on: {found} ({lower}).{advice}"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import path as paths
 from ..arguments import at_least, within
 from ..path import Path, linear
-from .result import LogProb, expect_velocity
+from .result import LogProb, expect_velocity, refuse_curved
 
 LATEST = 1 - 1e-6
 """Latest time of a draw: at t = 1 the rate of the noise level may be infinite, and there the integrand vanishes."""
@@ -43,8 +43,9 @@ class Bound:
 
         Raises:
             TypeError: The flow has no velocity.
-            ValueError: It is a partial map, or its velocity was not trained.
+            ValueError: It is a partial map, its velocity was not trained, or its path is on a manifold.
         """
+        refuse_curved(flow, "variational bounds")
         expect_velocity(flow, "the variational bound follows the velocity")
         pairs = self.draws // 2
         means = torch.stack([self._pair(flow, x0, (k + torch.rand(len(x0))) / pairs) for k in range(pairs)])

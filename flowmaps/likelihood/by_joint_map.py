@@ -27,7 +27,7 @@ from ..velocity.joint import ADVICE, Packed, joint_network, packed, unpacked
 from .by_jumps import expect_end, refuse_untrained
 from .by_ode import ode
 from .densities import log_prob
-from .result import Estimator, LogProb, log_noise
+from .result import Estimator, LogProb, log_noise, refuse_curved
 
 MOST = 1024
 """Number of values in a row up to which the scale of a head is computed from the whole covariance of the data."""
@@ -71,6 +71,7 @@ def joint_map(
     """
     if not isinstance(flow, FlowMap) or joint_network(flow) is not None:
         raise TypeError("joint_map takes a FlowMap without a head")
+    refuse_curved(flow, "joint maps")
     expect_floating("x0", x0)
     at_least(2, rows=len(x0))
     expect_finite("x0", x0)
@@ -155,6 +156,7 @@ class Joint:
             TypeError: The flow has no head.
             ValueError: The head is untrained, or the map was not trained on jumps from data to noise.
         """
+        refuse_curved(flow, "joint maps")
         refuse_untrained(flow, self.times, jump)
         z, change, _ = head(flow, x0, self.times)
         return LogProb(log_noise(flow, z) + change, z, passes=len(self.times) - 1)
@@ -179,6 +181,7 @@ def head(
         TypeError: The flow has no head.
         ValueError: The head is untrained, or the steps are no jumps.
     """
+    refuse_curved(flow, "joint maps")
     if step is not jump:
         raise ValueError("the head of a joint map knows the log-densities of jumps alone: leave step= out")
     network = joint_network(flow)

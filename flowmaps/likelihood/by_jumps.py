@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import at_least
+from ..derivative import along_many
+from ..path import Geodesic, Path
 from ..sampling.grid import ascending
 from ..steps import Step, jump, named
-from ..velocity.divergence import jacobian
-from .result import LogProb, log_noise, warn
+from ..velocity.divergence import Field, jacobian, units
+from .result import LogProb, log_noise, path_of, warn
 
 OWN = ". Log-densities of data need jumps from data to noise; likelihood.sample has log-densities of its own samples"
 """Advice for a map that knows the way from noise to data alone."""
@@ -86,12 +88,32 @@ def determinants(
     change = torch.zeros(len(x), dtype=wide, device=x.device)
     folded = torch.zeros(len(x), dtype=torch.long, device=x.device)
     for s, t in pairwise(times):
-        x, slopes = jacobian(functools.partial(_stepped, flow, step, s, t), x, chunk)
+        x, slopes = matrix(path_of(flow), functools.partial(_stepped, flow, step, s, t), x, chunk)
         sign, logarithm = torch.linalg.slogdet(slopes.to(wide))
         known = slopes.isfinite().all(2).all(1)  # else the determinant is no number, which is no fold
         change = torch.where(known, change + logarithm, torch.nan)
         folded = folded + (known & (sign <= 0))
     return x, change, folded
+
+
+def matrix(path: Path, function: Field, x: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """The value of a step, and a matrix whose determinant is the change of volume.
+
+    Args:
+        path: The path.
+        function: The step as a function of its state.
+        x: States, (B, ...).
+        chunk: Number of derivatives at a time.
+
+    Returns:
+        The value y, and the Jacobian (B, D, D). On a manifold it is P_y J P_x + N, with projections P to tangent spaces
+        and the isometry N of normal spaces, so that its determinant is the one of the map of tangent spaces.
+    """
+    if not isinstance(path, Geodesic) or not path.curved:
+        return jacobian(function, x, chunk)
+    directions = path.tangent(x, units(x).expand(x.shape[1], *x.shape))
+    y, columns = along_many(lambda z: function(path.point(z)), x, directions, chunk)
+    return y, path.tangent(y, columns).permute(1, 2, 0) + path.normal(x, y)
 
 
 def _stepped(flow: Any, step: Step, s: float, t: float, x: Tensor) -> Tensor:
@@ -148,7 +170,8 @@ def jumps(
         log p_N(x_0) = log N(z) + sum log |det dF/dx|
 
     The density is the one of the law that the *inverse* of these jumps makes from noise, and it is exact for that law:
-    E over its samples of p/p_N is 1. A sum of divergences would not have this property.
+    E over its samples of p/p_N is 1. A sum of divergences would not have this property. On a manifold the determinants
+    are the ones of maps of tangent spaces.
 
     Args:
         steps: Number of equal jumps. None: 1.

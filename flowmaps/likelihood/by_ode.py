@@ -1,4 +1,4 @@
-"""The log-density by the ODE:  log p_0(x_0) = log N(x_1) + int_0^1 tr(dv/dx) dt  along the path of x_0."""
+"""The log-density by the ODE:  log p_0(x_0) = log N(x_1) + int_0^1 div v dt  along the path of x_0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..arguments import refuse_factory, shown, within
 from ..velocity.divergence import Divergence, usual
-from .result import LogProb, expect_velocity, log_noise
+from .result import LogProb, expect_velocity, log_noise, path_of
 from .solvers import Grid, Solver, grid, keeps_probes
 
 
@@ -47,9 +47,16 @@ class Ode:
 
         Raises:
             TypeError: The flow has no velocity.
-            ValueError: It is a partial map, or its velocity was not trained.
+            ValueError: It is a partial map, its velocity was not trained, or the metric of its manifold is not the
+                one of the ambient coordinates.
         """
         expect_velocity(flow, "the log-density by the ODE follows the velocity")
+        path = path_of(flow)
+        if not path.isometric:
+            raise ValueError(
+                f"on {path} the metric is not the one of the coordinates, so the divergence is no trace: take "
+                "fm.manifolds.Hyperbolic(n), or another manifold of fm.manifolds"
+            )
         values = x0[0].numel()
         trace = usual(values) if self.divergence is None else self.divergence
         kept = trace.draw(x0)
@@ -59,15 +66,16 @@ class Ode:
         def rate(y: Tensor, t: float) -> Tensor:
             nonlocal evaluations
             evaluations += 1
-            x = y[:, :values].reshape(x0.shape).to(x0.dtype)  # the network may want its own half precision
+            # the network may want its own half precision; solvers leave a manifold a little
+            x = path.point(y[:, :values].reshape(x0.shape).to(x0.dtype))
             probes = trace.draw(x0) if fresh else kept
-            v, divergence = trace(lambda x: flow.velocity(x, t), x, probes)
+            v, divergence = trace(lambda z: path.tangent(x, flow.velocity(path.point(z), t)), x, probes)
             return torch.cat([v.flatten(1).to(y), divergence.to(y)], 1)
 
         estimates = trace.estimates
         y = torch.cat([x0.flatten(1), x0.new_zeros(len(x0), estimates)], 1)
         y = self.solver(rate, y.to(torch.promote_types(x0.dtype, torch.float32)), self.start, 1.0)
-        noise, change = y[:, :values].reshape(x0.shape), y[:, values:]
+        noise, change = path.point(y[:, :values].reshape(x0.shape)), y[:, values:]
         error = change.std(1) / estimates**0.5 if estimates > 1 else None
         return LogProb(log_noise(flow, noise) + change.mean(1), noise, error, evaluations * trace.passes(values))
 
@@ -79,6 +87,10 @@ def ode(
 
         log p_0(x_0) = log N(x_1; 0, sigma(1)^2 I) + int_0^1 tr(dv/dx)(x_t, t) dt,   x_t from x_0
 
+    On a manifold the density is one with respect to its volume, the noise has the manifold's prior, and the divergence
+    is tr(P dv/dx), with P the projection to the tangent space at x_t. The trace of dv/dx alone would count the way in
+    which v is continued off the manifold.
+
     Args:
         divergence: `exact()`, `hutchinson(probes)` or `differences(probes)`. None: exact for at most 64 values in a
             row, else Hutchinson's estimate with four probes.
@@ -89,7 +101,7 @@ def ode(
 
     Returns:
         The estimator, for `log_prob(flow, x0, by=...)`. Chen et al. 2018, arXiv 1806.07366; Grathwohl et al. 2019,
-        arXiv 1810.01367; Song et al. 2021, arXiv 2011.13456.
+        arXiv 1810.01367; Song et al. 2021, arXiv 2011.13456. On manifolds: Mathieu and Nickel 2020, arXiv 2006.10605.
 
     Raises:
         TypeError: The divergence or the solver is something else.

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from ..arguments import at_least, expect_finite, expect_floating, given, refuse_factory, shown
 from ..flow_map import like_weights
-from ..path import linear
 from ..sampling import Condition, placed
 from ..sampling.states import bound_to_rows, conditions_of
 from ..units import units_of
 from .by_ode import ode
-from .result import Estimator, LogProb, warn
+from .result import Estimator, LogProb, path_of, warn
 
 VALUES = 2**16
 """Number of values that an estimator computes at a time by default; each has derivatives beside it."""
@@ -51,8 +50,8 @@ def log_prob(
     Raises:
         TypeError: The flow, the data, the condition or the estimator is of another kind.
         ValueError: The data are empty, have another shape than the data of training, or a value that is not finite; a
-            condition has another number of rows; a feature is constant in the data of training; or the estimator
-            refuses the flow.
+            condition has another number of rows; a feature is constant in the data of training; rows are off the
+            manifold of the flow; or the estimator refuses the flow.
         FloatingPointError: The result of a row is not finite.
     """
     estimator = ode() if by is None else by
@@ -63,7 +62,7 @@ def log_prob(
     check_states("x0", flow, x0)
     expect_finite("x0", x0)
     units, change = units_of(flow), scale_of(flow, x0)
-    x = placed(like_weights(flow), x0 if units is None else units.standardised(x0))
+    x = placed(like_weights(flow), on_manifold("x0", flow, x0 if units is None else units.standardised(x0)))
     conditions = conditions_of(flow, condition, len(x))
     parts = [
         expect_result(estimator(bound_to_rows(flow, conditions, x, rows), x[rows]), len(x[rows]))
@@ -149,11 +148,30 @@ def check_states(name: str, flow: Any, x: Any) -> None:
         )
 
 
+def on_manifold(name: str, flow: Any, x: Tensor) -> Tensor:
+    """The nearest points of the manifold of a flow; the states themselves in flat space.
+
+    Args:
+        name: Their name in the message.
+        flow: The flow.
+        x: The states.
+
+    Returns:
+        The points.
+
+    Raises:
+        ValueError: The states have another number of coordinates, or are off the manifold (`Path.expect`).
+    """
+    path = path_of(flow)
+    path.expect(name, x)
+    return path.point(x)
+
+
 def warn_of_range(flow: Any, noise: Tensor | None) -> None:
     """Say that most rows lead to noise that sampling never starts from, as data in other units do."""
-    if noise is None:
+    if noise is None or path_of(flow).curved:
         return
-    std = float(getattr(flow, "path", linear).sigma(torch.ones((), dtype=torch.float64)))
+    std = float(path_of(flow).sigma(torch.ones((), dtype=torch.float64)))
     size = noise.flatten(1).float().square().mean(1).sqrt() / std
     far = int((size > FAR).sum())
     if 2 * far > len(size):  # the points of a grid may leave the data in part

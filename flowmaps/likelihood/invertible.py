@@ -16,9 +16,9 @@ from ..sampling import Condition, placed
 from ..sampling.grid import descending
 from ..sampling.states import bound_to_rows, check_noise, conditions_of
 from ..steps import jump
-from ..velocity.divergence import jacobian
-from .by_jumps import refuse_untrained
-from .densities import batches, check_states
+from .by_jumps import matrix, refuse_untrained
+from .densities import batches, check_states, on_manifold
+from .result import path_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Invertibility:
     Attributes:
         smallest_determinant: The smallest determinant of a jump's Jacobian. At 0 or below the jump folds space.
         folded: Share of the rows in which some jump has no positive determinant.
-        cycle_error: Root mean square of F(F(x, s, t), t, s) - x over the coordinates of the states before each jump.
+        cycle_error: Root mean square of F(F(x, s, t), t, s) - x over the coordinates of the states before each jump;
+            of the tangent vector from x to it on a manifold.
     """
 
     smallest_determinant: float
@@ -69,17 +70,18 @@ def invertibility(
     times = descending(steps, None)
     for direction in (times, times[::-1]):
         refuse_untrained(flow, direction, jump)
-    z = placed(like_weights(flow), noise)
+    z = placed(like_weights(flow), on_manifold("noise", flow, noise))
     conditions = conditions_of(flow, condition, len(z))
-    determinants, squares = [], []
+    determinants, squares, path = [], [], path_of(flow)
     for rows in batches(z, batch_size):
         bound, x = bound_to_rows(flow, conditions, z, rows), z[rows]
         of_rows = []
         for s, t in pairwise(times):
             before = x
-            x, slopes = jacobian(functools.partial(_jumped, bound, s, t), x, chunk)
+            x, slopes = matrix(path, functools.partial(_jumped, bound, s, t), x, chunk)
             of_rows.append(torch.linalg.det(slopes.double()))
-            squares.append((jump(bound, x, t, s) - before).double().square().mean())
+            back = path.scale(before, path.between(before, jump(bound, x, t, s)))
+            squares.append(back.double().square().mean())
         determinants.append(torch.stack(of_rows, 1))
     found = torch.cat(determinants)
     return Invertibility(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,25 +47,38 @@ Estimator = Callable[[Any, Tensor], LogProb]
 
 
 def log_noise(flow: Any, z: Tensor) -> Tensor:
-    """Log-density N(z; 0, sigma(1)^2 I) of noise.
+    """Log-density of noise: N(z; 0, sigma(1)^2 I), or the prior of a manifold.
 
     Args:
-        flow: The flow, whose path has the standard deviation.
+        flow: The flow, whose path has the standard deviation, or the manifold.
         z: Noise, (B, ...).
 
     Returns:
         Nats, (B,). A path with more than `PURE` of the data in them warns.
     """
-    path: Path = getattr(flow, "path", linear)
-    one = torch.ones((), dtype=torch.float64)
-    std, kept = float(path.sigma(one)), float(path.alpha(one))
-    if kept > PURE * std:
-        warn(
-            f"on this path the state at t = 1 is {kept:.3g} x0 + {std:.3g} eps, and not noise alone: log-densities "
-            f"take it as N(0, {std:.3g}^2), an approximation that is good where the data are small beside {std:.3g}"
+    path = path_of(flow)
+    if not path.curved:
+        one = torch.ones((), dtype=torch.float64)
+        std, kept = float(path.sigma(one)), float(path.alpha(one))
+        if kept > PURE * std:
+            warn(
+                f"on this path the state at t = 1 is {kept:.3g} x0 + {std:.3g} eps, and not noise alone: log-densities "
+                f"take it as N(0, {std:.3g}^2), an approximation that is good where the data are small beside {std:.3g}"
+            )
+    return path.log_prior(z)
+
+
+def path_of(flow: Any) -> Path:
+    """The path of a flow; the linear one if it tells none."""
+    return getattr(flow, "path", None) or linear
+
+
+def refuse_curved(flow: Any, what: str) -> None:
+    """Refuse a flow on a manifold; `what` is a formula of flat space, which starts the message."""
+    if (path := path_of(flow)).curved:
+        raise ValueError(
+            f"{what} are formulas of flat space, and this flow has the path {path}: take the estimators ode or jumps"
         )
-    flat = z.flatten(1).to(torch.promote_types(z.dtype, torch.float32))
-    return -0.5 * (flat / std).square().sum(1) - flat.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
 
 
 def warn(sentence: str) -> None:

@@ -18,7 +18,7 @@ from ..sampling.grid import descending
 from ..sampling.states import bound_to_rows, check_noise, conditions_of
 from ..steps import Step, jump
 from .by_jumps import Followed, determinants, deterministic, refuse_untrained, warn_of_folds
-from .densities import batches, check_result, check_states, scale_of
+from .densities import batches, check_result, check_states, on_manifold, scale_of
 from .result import log_noise
 
 
@@ -74,7 +74,7 @@ def sample(
     if grid[0] != 1:
         raise ValueError(f"the times must begin at 1, where the density of the noise is known, got {grid[0]:g}")
     refuse_untrained(flow, grid, step)
-    change_of_units, z = scale_of(flow, noise), placed(like_weights(flow), noise)
+    change_of_units, z = scale_of(flow, noise), placed(like_weights(flow), on_manifold("noise", flow, noise))
     conditions, parts = conditions_of(flow, condition, len(z)), []
     for rows in batches(z, batch_size):
         bound = bound_to_rows(flow, conditions, z, rows)

@@ -57,6 +57,13 @@ class GeooptManifold(Manifold):
         """The given radius."""
         return self.radius
 
+    @property
+    def isometric(self) -> bool:
+        """Whether lengths at two points are norms of coordinates; only these constant products are recognised."""
+        x = self.noise(torch.stack([torch.zeros(self.size), torch.ones(self.size)]).double())
+        u = self.tangent(x, torch.arange(1.0, self.size + 1).expand_as(x).to(x))
+        return torch.allclose(self.scale(x, u), u)
+
     def _by(self, name: str, *rows: Tensor) -> Tensor:
         operation = _operation(self.manifold, name)
         return handle_torch_function(operation, rows, *rows) if has_torch_function(rows) else operation(*rows)

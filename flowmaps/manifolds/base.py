@@ -17,6 +17,8 @@ class Manifold(ABC):
     Attributes:
         size: Number of ambient coordinates of a point, the size of the last axis.
         dim: Dimension of the manifold.
+        isometric: Whether the metric is a constant product of ambient vectors, and `tangent` the orthogonal projection
+            in it. The divergence of a field v is then the trace of u -> tangent(x, Dv(x)[u]).
         reach: Length up to which `log(x, exp(x, u))` is u, the least over all directions; infinite if it always is.
     """
 
@@ -34,6 +36,11 @@ class Manifold(ABC):
     def reach(self) -> float:
         """Length up to which `log(x, exp(x, u))` is u."""
         return math.inf
+
+    @property
+    def isometric(self) -> bool:
+        """Whether the metric is a constant product of ambient vectors."""
+        return True
 
     @abstractmethod
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
@@ -113,6 +120,22 @@ class Manifold(ABC):
     def log_prior(self, x: Tensor) -> Tensor:
         """Log-density of the prior at points (..., size), with respect to the volume of the manifold; nats, (...)."""
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """Isometry from the normal space at x to the one at y, as a matrix that is 0 on tangent vectors.
+
+        Args:
+            x: Points (..., size).
+            y: Other points, likewise.
+
+        Returns:
+            Matrices (..., size, size). Added to a linear map of tangent vectors, they make its determinant one of a
+            square matrix.
+
+        Raises:
+            NotImplementedError: The manifold tells no normal vectors.
+        """
+        raise NotImplementedError(f"{self} tells no normal vectors, so jumps on it have no determinants here")
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """Point at time t of the shortest geodesic from x, at 0, to y, at 1.
 
@@ -142,6 +165,22 @@ class Manifold(ABC):
         ahead = self.log(z, y) / torch.where(late, torch.ones_like(t), 1 - t)
         behind = -self.log(z, x) / torch.where(late, t, torch.ones_like(t))
         return torch.where(late, behind, ahead)
+
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """Length of a tangent vector as a share of the distance of the cut locus in its direction.
+
+        Args:
+            x: Points (..., size).
+            u: Tangent vectors there.
+
+        Returns:
+            The share, (...): 0 if there is no cut locus, and 1 where `log(x, exp(x, u))` ceases to be u.
+        """
+        return self.scale(x, u).norm(dim=-1) / self.reach
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """As `to_cut`, for the derivative of `log` at exp(x, u); 0 in flat factors, whose `log` has a constant one."""
+        return self.to_cut(x, u)
 
     def off(self, x: Tensor) -> Tensor:
         """Distance (...) of ambient vectors to the manifold, |x - point(x)|; not finite for rows that are not."""

@@ -42,6 +42,10 @@ class _Flat(Manifold):
         """Every vector is a tangent vector."""
         return u
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """0: no vector is normal."""
+        return torch.zeros_like(y[..., :, None] * x[..., None, :])
+
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Norm of the shortest difference."""
         return self.log(x, y).norm(dim=-1)
@@ -89,6 +93,14 @@ class Torus(_Flat):
         """An angle of pi is the cut locus."""
         return math.pi
 
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """Largest angle as a share of pi."""
+        return u.abs().amax(-1) / math.pi
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """0: the derivative of `log` is the same everywhere."""
+        return torch.zeros_like(u[..., 0])
+
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         """Add, and wrap."""
         return self.point(x + u)
@@ -99,12 +111,12 @@ class Torus(_Flat):
 
     def point(self, x: Tensor) -> Tensor:
         """Angles wrapped to (-pi, pi]; their derivative is 1."""
-        turns = torch.ceil((x.detach() - math.pi) / (2 * math.pi))
+        turns = torch.ceil((x - math.pi) / (2 * math.pi))
         return x - turns * (2 * math.pi)
 
     def off(self, x: Tensor) -> Tensor:
-        """0, since any finite numbers are angles; NaN for others."""
-        return (x - x).norm(dim=-1)
+        """Norm of the parts of angles beyond a full turn, which are likely in degrees; other angles are points."""
+        return (x.abs() - 2 * math.pi).clamp(min=0).norm(dim=-1)
 
     def noise(self, normal: Tensor) -> Tensor:
         """Uniform angles, 2 pi Phi(normal) - pi."""

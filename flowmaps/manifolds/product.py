@@ -52,6 +52,11 @@ class Product(Manifold):
         """The least of the factors."""
         return min(part.reach for part in self.parts)
 
+    @property
+    def isometric(self) -> bool:
+        """Whether all factors are."""
+        return all(part.isometric for part in self.parts)
+
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         """The end in each factor."""
         return self._joined(lambda part, x, u: part.exp(x, u), x, u)
@@ -75,6 +80,23 @@ class Product(Manifold):
     def scale(self, x: Tensor, u: Tensor) -> Tensor:
         """The coordinates in each factor."""
         return self._joined(lambda part, x, u: part.scale(x, u), x, u)
+
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """The matrices of the factors as blocks."""
+        blocks, before, rows = self._each(lambda part, x, y: part.normal(x, y), x, y), 0, []
+        for block in blocks:
+            size = block.shape[-1]
+            rows.append(torch.nn.functional.pad(block, (before, self.size - before - size)))
+            before += size
+        return torch.cat(rows, -2)
+
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """The largest share of the factors."""
+        return torch.stack(self._each(lambda part, x, u: part.to_cut(x, u), x, u), -1).amax(-1)
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """The largest share of the factors."""
+        return torch.stack(self._each(lambda part, x, u: part.to_pole(x, u), x, u), -1).amax(-1)
 
     def noise(self, normal: Tensor) -> Tensor:
         """The prior of each factor, of its own normal numbers."""

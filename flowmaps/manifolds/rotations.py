@@ -51,6 +51,10 @@ class SO3(Manifold):
         """Part of u orthogonal to x."""
         return _SPHERE.tangent(x, u)
 
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """The matrix y x^T."""
+        return _SPHERE.normal(x, y)
+
     def point(self, x: Tensor) -> Tensor:
         """Divide by the norm; the sign stays."""
         return _SPHERE.point(x)

@@ -16,13 +16,13 @@ from .base import Manifold, cosine, dot, sinc
 class Sphere(Manifold):
     """Unit sphere of dimension n in n + 1 coordinates; Sphere(2) is the globe. The prior is uniform.
 
+        exp_x(u) = cos|u| x + sin|u| u/|u|,      log_x(y) = theta p/|p|,  p = y - <x, y> x,  theta the angle
+
     Args:
         n: Dimension.
 
     Raises:
         ValueError: The dimension is below 1.
-
-        exp_x(u) = cos|u| x + sin|u| u/|u|,      log_x(y) = theta p/|p|,  p = y - <x, y> x,  theta the angle
     """
 
     n: int = 2
@@ -69,13 +69,17 @@ class Sphere(Manifold):
 
     def _across(self, x: Tensor) -> Tensor:
         """A unit tangent vector at x: the axis of the smallest coordinate, projected."""
-        axis = torch.nn.functional.one_hot(x.detach().abs().argmin(-1), self.size).to(x.dtype)
+        axis = torch.nn.functional.one_hot(x.abs().argmin(-1), self.size).to(x.dtype)
         u = self.tangent(x, axis)
         return u / u.norm(dim=-1, keepdim=True)
 
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         """Part of u orthogonal to x."""
         return u - dot(x, u) * x
+
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """The matrix y x^T."""
+        return y[..., :, None] * x[..., None, :]
 
     def point(self, x: Tensor) -> Tensor:
         """Divide by the norm."""

@@ -184,6 +184,7 @@ class Method(nn.Module):
             One pair for each term, with the term's rows of the batch.
         """
         rows = checked_rows(x0, noise, rows)
+        flow.path.expect("x0", x0)
         eps = rows.draw(normal, x0) if noise is None else noise
         conditions = checked_condition(condition, len(x0))
         given = None if times is None else checked_times(times, x0)

@@ -21,6 +21,8 @@ class OnCircles(nn.Module):
     vector of the plane for each, whose part along the circle is the rate of change of the angle. So the result has no
     seam at a = pi.
 
+        da/dt = -sin(a) p + cos(a) q,  (p, q) the inner network's vector
+
     Args:
         network: the inner network, of rows with one number more for each angle: the other coordinates, then all cosines
             and then all sines.
@@ -30,8 +32,6 @@ class OnCircles(nn.Module):
     Raises:
         TypeError: for numbers that are not whole.
         ValueError: for an angle that is no coordinate, or for none.
-
-        da/dt = -sin(a) p + cos(a) q,  (p, q) the inner network's vector
     """
 
     passes_time_to = "network"

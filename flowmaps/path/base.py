@@ -293,6 +293,11 @@ class Path(ABC):
         """Whether states lie on a manifold, so that they have no sums: a `Geodesic` path of another space than R^n."""
         return False
 
+    @property
+    def isometric(self) -> bool:
+        """Whether the divergence of a velocity is the trace of its projected derivative; see `manifolds.Manifold`."""
+        return True
+
     def noise(self, normal: Tensor) -> Tensor:
         """States at t = 1 of standard normal numbers: sigma(1) times the numbers."""
         return self.sigma(torch.ones((), dtype=normal.dtype, device=normal.device)) * normal
@@ -301,14 +306,34 @@ class Path(ABC):
         """End of the straightest line from x along u: x + u, or exp_x(u) on a manifold."""
         return x + u
 
+    def expect(self, name: str, x: Tensor) -> None:  # noqa: B027  # flat space has nothing to check
+        """Check that x can be a state: everything can in flat space.
+
+        Args:
+            name: Its name in the message.
+            x: The state, (B, ...).
+
+        Raises:
+            ValueError: The path is on a manifold, and x has another number of coordinates or is off it.
+        """
+
     def point(self, x: Tensor) -> Tensor:
         """State without the rounding of sums: x itself, or the nearest point of a manifold."""
         return x
 
-    @property
-    def reach(self) -> float:
-        """Longest u for which `between(x, move(x, u))` is u, in all directions."""
-        return math.inf
+    def log_prior(self, x: Tensor) -> Tensor:
+        """Log-density N(x; 0, sigma(1)^2 I) of states at t = 1, or of a manifold's prior; nats, (B,)."""
+        std = float(self.sigma(torch.ones((), dtype=torch.float64)))
+        flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
+        return -0.5 * (flat / std).square().sum(1) - flat.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
+
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """Length of u as a share of the distance of the cut locus, (B, ...) without the last axis; 0 in flat space."""
+        return torch.zeros_like(u[..., 0])
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """The same share for the derivative of `between`; 0 where that is constant."""
+        return torch.zeros_like(u[..., 0])
 
     def between(self, x: Tensor, y: Tensor) -> Tensor:
         """Displacement of the shortest line from x to y: y - x, or log_x(y) on a manifold."""

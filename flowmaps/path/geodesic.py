@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
+import torch
 from torch import Tensor
 
 from ..manifolds import Euclidean, Manifold
 from .base import Path, Time, expand
 from .closed import linear
+
+NEAR = 1e-3
+"""Distance to the manifold up to which a row is a point, against rounding."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class Geodesic(Path):
         """Conditional velocity -log_{x_t}(x_0)/t = log_{x_t}(e)/(1 - t); the larger denominator is taken."""
         return self.manifold.speed(x0, self.noise(eps), expand(t, x0)).to(x0.dtype)
 
+    @property
+    def isometric(self) -> bool:
+        """Whether the metric of the manifold is the one of its coordinates."""
+        return self.manifold.isometric
+
     def noise(self, normal: Tensor) -> Tensor:
         """Points of the prior of standard normal numbers."""
         return self.manifold.noise(normal)
@@ -57,14 +66,45 @@ class Geodesic(Path):
         """exp_x(u)."""
         return self.manifold.exp(x, u)
 
+    def expect(self, name: str, x: Tensor) -> None:
+        """Check that rows are points of the manifold, at most `NEAR` off it; values are read on the CPU alone."""
+        if not self.curved:
+            return
+        if x.ndim < 2 or x.shape[-1] != self.manifold.size:
+            raise ValueError(
+                f"points on {self.manifold} have {self.manifold.size} coordinates, and {name} has the shape "
+                f"{tuple(x.shape)}"
+            )
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        off = self.manifold.off(x.detach().double()).reshape(len(x), -1).amax(1)
+        if bool((wrong := ~(off <= NEAR)).any()):
+            row = int(wrong.nonzero()[0, 0])
+            raise ValueError(
+                f"{int(wrong.sum())} of {len(x)} rows of {name} are no points on {self.manifold}, the first row {row}, "
+                f"by {float(off[row]):.3g}: `fm.noise(flow, n)` draws points of the prior, `manifold.point(x)` projects"
+                ", and angles are radians"
+            )
+
     def point(self, x: Tensor) -> Tensor:
         """Nearest point of the manifold."""
         return self.manifold.point(x)
 
-    @property
-    def reach(self) -> float:
-        """Distance of the cut locus."""
-        return self.manifold.reach
+    def log_prior(self, x: Tensor) -> Tensor:
+        """Log-density of the manifold's prior, with respect to its volume."""
+        return self.manifold.log_prior(x) if self.curved else super().log_prior(x)
+
+    def normal(self, x: Tensor, y: Tensor) -> Tensor:
+        """Isometry from the normal space at x to the one at y, (B, size, size)."""
+        return self.manifold.normal(x, y)
+
+    def to_cut(self, x: Tensor, u: Tensor) -> Tensor:
+        """Length of u as a share of the distance of the cut locus in its direction."""
+        return self.manifold.to_cut(x, u)
+
+    def to_pole(self, x: Tensor, u: Tensor) -> Tensor:
+        """The same share for the derivative of log."""
+        return self.manifold.to_pole(x, u)
 
     def between(self, x: Tensor, y: Tensor) -> Tensor:
         """log_x(y)."""

@@ -15,6 +15,8 @@ from .sections import ODE_STEPS, Material, Show, sampled
 
 SHOWN = 4000
 """Largest number of points of a figure."""
+MOVING = 1000
+"""Largest number of points in the figures of the way from noise to data."""
 TIMES = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Times of the figures of the way from noise to data."""
 
@@ -67,6 +69,6 @@ def _becoming(material: Material, noise: Tensor, label: Tensor | None, show: Sho
     """States along the ODE at a few times."""
     if material.flow.is_partial:
         return []
-    flow = material.flow if label is None else material.flow.given(label=label)
-    states = trajectory(flow, noise, ODE_STEPS, step=euler)
+    flow = material.flow if label is None else material.flow.given(label=label[:MOVING])
+    states = trajectory(flow, noise[:MOVING], ODE_STEPS, step=euler)
     return [show(states[round((1 - t) * ODE_STEPS)], f"t = {t:g}", "", "framed") for t in TIMES]

@@ -40,7 +40,7 @@ def quality(evaluation: Mapping[str, Any]) -> Table:
         lines.append(("chosen" if row is words.one_jump(rows) else "", [words.name(row), words.pair(row), *cost]))
     faster = f"speed-up over {words.name(ode)}" if ode else ""
     if evaluation.get("noise") is not None:
-        lines.append(("floor", ["noise of the same mean and spread", words.noise(evaluation), "", "", ""]))
+        lines.append(("floor", [words.noise_name(evaluation), words.noise(evaluation), "", "", ""]))
     return Table(["sampler", "distance to real data", "network calls", "time per sample", faster], lines)
 
 

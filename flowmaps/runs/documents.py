@@ -196,6 +196,7 @@ class Evaluation(TypedDict):
     floor_stderr: Number
     noise: NotRequired[Number]
     noise_stderr: NotRequired[Number]
+    noise_name: NotRequired[str]  # of points on manifolds alone
     rows: list[EvaluatedRow]
     measures: dict[str, str]
     samples: int

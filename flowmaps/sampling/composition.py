@@ -14,6 +14,7 @@ from torch import Tensor
 from ..arguments import at_least, check_seed, refuse_written, version
 from ..draws import seeded_by
 from ..flow_map import like_weights
+from ..path import linear
 from ..steps import Step, jump, named
 from .grid import descending
 from .states import (
@@ -63,14 +64,15 @@ def sample(
     Raises:
         TypeError: The noise is no tensor, a time or the number of steps is no number, or the flow has no such step.
         ValueError: The noise is not floating-point, a time is outside [0, 1] or NaN, the times go from data to noise or
-            contradict the number of steps, there are fewer than two times or less than one step, a condition has
-            another number of rows, or a partial map does not know the steps. With only_target=0 it takes one jump, or
-            several `steps.restart`; with only_source=1 exactly one jump.
+            contradict the number of steps, there are fewer than two times or less than one step, the noise is off the
+            manifold of the path, a condition has another number of rows, or a partial map does not know the steps. With
+            only_target=0 it takes one jump, or several `steps.restart`; with only_source=1 exactly one jump.
     """
     check_noise(noise)
     grid, step = descending(steps, times), named(step)
     if batch_size is None:
         return last(states_of(flow, noise, grid, step, condition, seed))
+    getattr(flow, "path", linear).expect("noise", noise)
     like = like_weights(flow)
     noise = placed(like, standardised(flow, noise, grid[0]))  # units keep digits that the dtype of the weights loses
     known = conditions_of(flow, condition, len(noise))
@@ -156,6 +158,7 @@ def states_of(
 ) -> Iterator[Tensor]:
     """Iterate over the states, the first one included, in the units of the flow; no gradient is kept."""
     like = like_weights(flow)
+    getattr(flow, "path", linear).expect("the state", x)
     first, x = placed(like, x), placed(like, standardised(flow, x, times[0]))
     flow = bound_to(flow, {name: placed(like, value) for name, value in by_name(condition).items()}, len(x))
     with seeding(seed, x.device):

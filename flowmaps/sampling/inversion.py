@@ -17,6 +17,8 @@ from .composition import last, sample, states_of
 from .grid import ascending
 from .states import Condition, check_state
 
+CUT = 3e-4
+"""Share of the distance of the cut locus by which ends of an interpolation keep away from it."""
 HEUN_STEPS = 64
 """Steps of an inversion that follows the velocity, if their number is not given."""
 
@@ -138,10 +140,11 @@ def refuse_cut_locus(path: Path, a: Tensor, b: Tensor) -> None:
         b: Other points, likewise.
 
     Raises:
-        ValueError: Two points are within 1e-3 of the distance of the cut locus.
+        ValueError: Two points are within `CUT` of the distance of the cut locus.
     """
-    length = path.scale(a, path.between(a, b)).norm(dim=-1)
-    if bool((found := length > path.reach - 1e-3).any()):
+    way = path.between(a, b)
+    length = path.scale(a, way).norm(dim=-1)
+    if bool((found := path.to_cut(a, way) > 1 - CUT).any()):
         row = int(found.nonzero()[0, 0])
         raise ValueError(
             f"rows {row} of the two ends are {float(length[row]):.4f} apart, at the cut locus, where no shortest "

@@ -202,6 +202,29 @@ def test_fields_keep_the_dtype_and_are_finite_at_the_ends_and_poles(law, draw):
     assert float(gap) < 1e-4
 
 
+class Answer(torch.nn.Module):
+    """The exact average velocity as a network, with an error along the circles of latitude or along the angle."""
+
+    def __init__(self, law, error):
+        super().__init__()
+        self.law, self.error = law, torch.nn.Parameter(torch.tensor(error))
+
+    def forward(self, x, s, t):
+        east = torch.stack([-x[:, 1], x[:, 0], 0 * x[:, 0]], 1) if x.shape[1] == 3 else torch.ones_like(x)
+        return self.law.average_velocity(x, s, t) + self.error * east
+
+
+@pytest.mark.parametrize("law", [ZONAL, CIRCLE], ids=["zonal", "circle"])
+def test_laws_are_data_and_truth(law):
+    """A map by the exact average velocity has no error; angles near pi do not add turns to the error of another."""
+    data = fm.data.as_data(law)
+    assert data.manifold == law.manifold and data.exact is law and data.kind == "vectors"
+    assert float(law.manifold.off(data.draw(8).x0.double()).max()) < 1e-6
+    for error, least, most in ((0.0, 0.0, 1e-3), (0.3, 0.02, 0.31)):
+        found = fm.evaluate.map_error(fm.FlowMap(Answer(law, error), path=law.path), law, n=128)
+        assert all(least <= value < most for value in found.values()), found
+
+
 def test_draws_have_the_moments_of_the_law():
     n = 5_000
     x = ZONAL.sample(n, torch.Generator().manual_seed(0))

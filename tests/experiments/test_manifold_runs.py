@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import flowmaps as fm
-from flowmaps.experiments import evaluate, sample, train
+from flowmaps.experiments import evaluate, likelihood, sample, train
+from flowmaps.experiments.comparison_runs import ComparisonRuns
 from flowmaps.networks import MLP, OnCircles
 from flowmaps.recipes import flow_for, method_for
+from flowmaps.recipes.rows import row_of
 
 GLOBE = fm.manifolds.Sphere(2)
 SMALL = {"width": 8, "depth": 1, "batch_size": 16, "steps": 2, "progress_bar": False}
@@ -60,6 +62,19 @@ def test_a_run_on_a_manifold_is_evaluated_by_geodesic_distances(run):
     assert math.isfinite(found["rows"][0]["distance"]) and found["rows"][1]["sampler"] == "euler"
 
 
+def test_log_densities_of_a_run_are_with_respect_to_area(run):
+    """Random rows are uniform; the table is per dimension of the sphere, and not per coordinate."""
+    found = likelihood(run, n=8, by="ode:2", device="cpu")
+    assert torch.allclose(found.x["random"].norm(dim=1), torch.ones(8))
+    assert found.rows[0].per_value == pytest.approx(found.rows[0].nats / 2)
+    assert any("Sphere(n=2) are with respect to its volume" in note for note in found.notes)
+    later = likelihood(run, n=8, by="ode:2", start=0.2, device="cpu")
+    assert "The density is one of data with noise, at t = 0.2" in later.notes
+    for by in ("bound:2", "joint:1"):
+        with pytest.raises(ValueError, match="formulas of flat space, and this flow has the path .*take the estimator"):
+            likelihood(run, n=8, by=by, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -97,6 +112,24 @@ def test_a_flat_map_of_points_and_a_geodesic_map_of_other_rows_are_refused(quake
     with pytest.raises(ValueError, match="formula of flat space"):
         fm.train(curved, "lsd", data, steps=1)
     fm.fit(curved, fm.methods.gfm_lsd(), data.draw(200).x0, steps=1, progress_bar=False)
+
+
+def test_couplings_of_a_map_on_a_manifold_are_training_data(run, quakes):
+    data = fm.data.reflow(run.flow, fm.data.sphere(quakes), n=32, steps=2)
+    batch = next(data.batches(16))
+    assert data.manifold == GLOBE and batch.noise is not None
+    ends = fm.sample(run.flow, run.flow.path.noise(batch.noise), 2, step="heun")
+    assert torch.allclose(ends, batch.x0, atol=1e-5)
+    fm.fit(run.flow, fm.methods.riemannian_flow_matching(), data, steps=1, batch_size=8, progress_bar=False)
+
+
+def test_the_diffusion_model_of_a_comparison_has_the_path_of_the_data(quakes):
+    work = ComparisonRuns(fm.data.sphere(quakes), quakes.parent, {}, {"width": 8, "depth": 1}, {}, None, 10)
+    taught = row_of("riemannian_consistency")
+    assert work.diffusion == "riemannian_flow_matching" and work.teacher([taught]) == quakes.parent / "teacher"
+    work.check([taught, row_of("gfm_psd")])
+    with pytest.raises(ValueError, match="formula of flat space"):
+        work.check([row_of("meanflow")])
 
 
 def test_the_network_of_a_torus_has_no_seam():

@@ -70,10 +70,13 @@ def test_a_kernel_estimate_is_a_density_relative_to_the_uniform_one():
     assert float(kernel_estimate(around(0, 0, 1, 0), 10.0)(around(0, 0, 1, 0))) == pytest.approx(2 * k, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_densities_have_one_scale_of_colours(tmp_path):
     figure = density(around(0, 0), tmp_path / "x.png", beside=around(50, 100), width=10.0)
     assert len(figure.axes) == 5 and "uniform = 1" in figure.axes[-1].get_ylabel()
     assert density(lambda x: 1 + x[:, 2], land=False).axes[-1].get_ylabel() == "density"
+    with pytest.raises(ValueError, match=r"to values \(N,\), got \(28800, 1\)"):
+        density(lambda x: x[:, 2:])
     with pytest.raises(ValueError, match="not negative"):
         density(lambda x: x[:, 2])
     with pytest.raises(TypeError, match="of samples"):

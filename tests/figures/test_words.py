@@ -50,7 +50,13 @@ def test_a_headline_weighs_the_floor_and_the_noise(jump, ode, expected):
     found = {**SCALE, "rows": rows}
     assert expected in words.headline(found, "images")
     assert (words.ADVICE in words.explanation(found)) == ("learned yet" in expected)
-    assert "noise of their mean and standard deviation 4000\u00a0±\u00a010" in words.explanation(found)
+    assert "noise of the same mean and spread 4000\u00a0±\u00a010" in words.explanation(found)
+
+
+def test_the_noise_of_a_manifold_is_named():
+    found = {**SCALE, "rows": [{**JUMP, "distance": 4000.0}], "noise_name": "the prior of Sphere(n=2)"}
+    assert words.headline(found, "vectors").endswith("hardly closer to real data than the prior of Sphere(n=2).")
+    assert "and the prior of Sphere(n=2) 4000\u00a0±" in words.explanation(found)
 
 
 def test_a_headline_without_an_ode_does_not_praise_noise():

@@ -94,6 +94,19 @@ def test_distances_of_hyperbolic_space():
     assert space.off(x).max() == 0 and space.off(2 * x).min() > 0.01
 
 
+def test_rounding_far_from_the_origin_of_hyperbolic_space_grows_as_its_points_do():
+    """By e^r, and not by e^(2r), as it does for arcosh(-<x, y>)."""
+    space = Hyperbolic(2)
+    for dtype, r, most in ((torch.float64, 10.0, 1e-9), (torch.float32, 6.0, 5e-4)):
+        w = numbers(0, 200, 3) * torch.tensor([0.0, 1, 1])
+        origin = torch.tensor([1.0, 0, 0]).double().expand(200, 3)
+        x = space.exp(origin, r * w / w.norm(dim=-1, keepdim=True))
+        u = directions(space, x).to(dtype)
+        x = x.to(dtype)
+        error = space.scale(x, space.log(x, space.exp(x, 2 * u)) - 2 * u)
+        assert error.norm(dim=-1).max() < most
+
+
 def test_a_product_acts_on_each_factor():
     parts = (Sphere(2), Torus(1), SO3())
     space = Product(*parts)
