@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -54,7 +55,7 @@ def imm(
         group: Rows of a block, at least 2.
         halvings: Binary logarithm of the number of steps of r in eta.
         most: Largest eta.
-        times: Sampler of (s, t) for a block, with s below 1; by default uniform pairs below eta = 160.
+        times: Sampler of (s, t) for a block; by default uniform pairs below eta = 160, since r has no room at s = 1.
         scale: Function (s, t) -> length c of the kernel, for data of standard deviation 1: s - t for networks that
             predict an average velocity.
         shift: Shift of the weight in l.
@@ -68,12 +69,12 @@ def imm(
     within(0, 30, halvings=halvings)
 
     def earlier(s: Tensor, t: Tensor) -> Tensor:
-        eta = (s / (1 - s) - most / 2**halvings).clamp(min=0)
-        return torch.maximum(t, eta / (1 + eta))
+        moved = (s - most / 2**halvings * (1 - s)).clamp(min=0)  # eta(r) (1 - s), without the pole at s = 1
+        return torch.maximum(t, moved / (1 - s + moved))
 
     def density(s: Tensor, t: Tensor) -> Tensor:
-        log_ratio = 2 * torch.log((1 - s) / s)
-        return torch.sigmoid(shift - log_ratio) / (s * (1 - s)) * (1 - s) ** power / ((1 - s) ** 2 + s**2)
+        by_sigmoid = s / (s**2 + math.exp(-shift) * (1 - s) ** 2)  # sigmoid(shift - l)/s, without the pole at s = 0
+        return by_sigmoid * (1 - s) ** (power - 1) / ((1 - s) ** 2 + s**2)
 
     term = Term(
         partial(moments, earlier=earlier, scale=scale),

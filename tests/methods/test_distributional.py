@@ -47,6 +47,24 @@ def test_costs_are_what_is_counted(row):
     assert passes(method, flow, times=times_of(row)) == pytest.approx(row.shared, abs=0.06)
 
 
+def test_imm_has_the_times_and_the_weight_of_its_formula():
+    """With eta(u) = u/(1 - u), and the derivative of l by autograd."""
+    term = fm.methods.imm(halvings=6, power=2.0).terms[0]
+    s, t = torch.linspace(0.02, 0.98, 25).double().requires_grad_(), torch.full((25,), 0.1, dtype=torch.float64)
+    eta = s / (1 - s) - 160 / 64
+    assert torch.allclose(term.rule.keywords["earlier"](s, t), torch.where(eta > 0.1 / 0.9, eta / (1 + eta), t))
+    log_ratio = 2 * ((1 - s) / s).log()
+    (slope,) = torch.autograd.grad(log_ratio.sum(), s)
+    wanted = torch.sigmoid(5 - log_ratio) / 2 * -slope * (1 - s) ** 2 / ((1 - s) ** 2 + s**2)
+    assert torch.allclose(term.weight(torch.ones(25, 1).double(), s, t), wanted)
+    torch.manual_seed(0)
+    s, t = term.times(32, 0.0, s)
+    assert s.reshape(4, 8).unique(dim=0).shape == (1, 8) and bool((t <= s).all()) and s.max() < 160 / 161
+    ends = torch.tensor([0.0, 1.0])
+    assert term.rule.keywords["earlier"](ends, torch.zeros(2)).tolist() == [0, 1]  # no pole at the ends
+    assert bool(term.weight(torch.ones(2, 1), ends, torch.zeros(2)).isfinite().all())
+
+
 def test_fd_loss_with_given_moments_uses_no_data_and_shows_the_distance():
     torch.manual_seed(0)
     mean, covariance = torch.tensor([0.3, -1.0]), torch.tensor([[1.0, 0.4], [0.4, 0.5]])
