@@ -10,20 +10,37 @@ number in place of a loss that is constant or biased.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .arguments import positive, shown
+from .consistency import guarded
 from .derivative import stop
 from .networks.layers import full_precision
 from .perceptual import extractor
-from .velocity import Pair, is_conditional
+from .velocity import Conditional, Pair, conditional, is_conditional
 
 Features = Callable[[Tensor], Tensor]
 """Rows (B, ...) -> features (B, ...)."""
+
+
+def needs_the_pair(velocity: Any, options: Mapping[str, Any]) -> str | None:
+    """Guard of rules that compare samples with data: the reason why another velocity is wrong there, else None."""
+    if velocity is conditional or isinstance(velocity, Conditional):
+        return None
+    return (
+        "this rule compares samples with the data of the sampled pair and asks for no velocity, so that a teacher or "
+        "guidance would have no effect: use conditional, without guidance"
+    )
+
+
+def _needs_the_pair_or_no_data(velocity: Any, options: Mapping[str, Any]) -> str | None:
+    return needs_the_pair(velocity, options) if is_conditional(velocity) else None
+
+
 HIDDEN = 1e15
 """The distance of a pair that is left out, whose square is finite."""
 
@@ -80,6 +97,7 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+@guarded(needs_the_pair)
 def drift(
     flow: Any,
     teacher: Any,
@@ -162,6 +180,7 @@ def different(pair: Pair) -> Tensor:
     return found
 
 
+@guarded(needs_the_pair)
 def moments(
     flow: Any,
     teacher: Any,
@@ -203,6 +222,7 @@ def moments(
         return rows.joined(with_value(others / (rows.group - 1), both.mean(-1)))[:, None]
 
 
+@guarded(_needs_the_pair_or_no_data)
 def featured(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, features: Features) -> Tensor:
     """Features of samples F(x_s, s, t), with the features of the pair's data beside them if the teacher has a pair.
 

@@ -47,6 +47,15 @@ def test_costs_are_what_is_counted(row):
     assert passes(method, flow, times=times_of(row)) == pytest.approx(row.shared, abs=0.06)
 
 
+@EACH
+def test_guidance_that_would_have_no_effect_is_refused(row):
+    """The rules ask for no velocity, so that a guided one would be dropped in silence."""
+    with pytest.raises(ValueError, match="asks for no velocity, so that a teacher or guidance would have no effect"):
+        fm.guidance.guided(row.build(), fm.guidance.imf(null={"label": 3}))
+    with pytest.raises(ValueError, match="no effect|sampled pair"):
+        replace(fm.methods.drifting().terms[0], velocity=fm.velocity.own)
+
+
 def test_imm_has_the_times_and_the_weight_of_its_formula():
     """With eta(u) = u/(1 - u), and the derivative of l by autograd."""
     term = fm.methods.imm(halvings=6, power=2.0).terms[0]
@@ -91,7 +100,7 @@ def test_features_are_compared_in_place_of_rows_and_stay_constant():
         ends, rule = [], method.terms[0].rule
         inner = rule.keywords["features"]
         term = replace(method.terms[0], rule=lambda *a, rule=rule, inner=inner, ends=ends, **k: rule(
-            *a, features=lambda y: ends.append(y) or inner(y), **k
+            *a, **k | {"features": lambda y: ends.append(y) or inner(y)}
         ))  # fmt: skip
         flow = fm.FlowMap(Free(), only_source=1.0, only_target=0.0)
         fm.Method(term).loss(flow, torch.randn(32, 3).double()).value.backward()
