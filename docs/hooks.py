@@ -346,6 +346,8 @@ INSERTS: dict[str, Callable[..., str]] = {
         discrete_one_by_one,
         manifolds,
         manifolds_one_by_one,
+        distributional,
+        distributional_one_by_one,
         gradients,
         costs,
         methods,
