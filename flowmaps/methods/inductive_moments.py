@@ -49,7 +49,8 @@ def imm(
 
     x_s and x_r lie on one pair of data and noise, and the rows of a block share (s, t). The shown value is the
     U-statistic of the squared distance, which is near zero and can be negative. The map is not trained on the diagonal:
-    its velocity has no meaning. Rows of different classes are compared with each other too. Zhou, Ermon and Song 2025, arXiv 2503.07565.
+    its velocity has no meaning. Rows of different classes are compared with each other too. Zhou, Ermon
+    and Song 2025, arXiv 2503.07565.
 
     Args:
         group: Rows of a block, at least 2.
