@@ -85,10 +85,12 @@ def about(name: str, cells: Mapping[str, list[Cell]]) -> str:
     seconds, splits = first[0]["training"]["seconds"], max(map(len, models.values()))
     steps = ", ".join(f"{ALL[model].title} {found[0]['training']['steps']}" for model, found in models.items())
     error = "deviation over splits" if splits > 1 else "standard error of the estimate"
+    rough = ", which two splits give roughly" if splits == 2 else ""
+    sizes = " and ".join(map(str, dict.fromkeys(cell["rows"][0]["test"] for cell in first)))
     what = "fresh points" if name == "zonal" else "held-out points"
     return (
-        f"{seconds:g} s of processor time for each training; {splits} split{'s' * (splits > 1)}; ± is the {error}; "
-        f"{first[0]['rows'][0]['test']} {what}, 2000 samples. Steps of training: {steps}.\n\n"
+        f"{seconds:g} s of processor time for each training; {splits} split{'s' * (splits > 1)}; ± is the {error}{rough}; "
+        f"{sizes} {what}, 2000 samples. Steps of training: {steps}.\n\n"
         f"{first[0]['machine']}; command: {COMMAND}"
     )
 

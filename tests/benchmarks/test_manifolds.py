@@ -36,7 +36,6 @@ def test_the_exact_map_is_at_the_floor(few):
     assert abs(data["mmd"]["mean"]) < 4 * data["mmd"]["stderr"] + 1e-3 < prior["mmd"]["mean"]
 
 
-@pytest.mark.slow
 def test_a_cell_is_trained_once(few, tmp_path):
     made = cells.Cells(tmp_path, 0.2)
     made.run("volcanoes", "gfm_psd", 0)
