@@ -23,7 +23,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import flowmaps
-from flowmaps.methods import BEYOND, DISCRETE, LANDSCAPE, MANIFOLDS, Row
+from flowmaps.methods import BEYOND, DISCRETE, DISTRIBUTIONAL, LANDSCAPE, MANIFOLDS, Row
 from flowmaps.methods.landscape import FAMILIES, rows_of
 from flowmaps.methods.variants import VARIANTS
 
@@ -185,6 +185,16 @@ def manifolds_one_by_one() -> str:
     return "\n\n".join(map(_entry, MANIFOLDS))
 
 
+def distributional() -> str:
+    """The table of the methods that match distributions."""
+    return _rows(DISTRIBUTIONAL)
+
+
+def distributional_one_by_one() -> str:
+    """Each of them: equation, gradient flow, paper."""
+    return "\n\n".join(map(_entry, DISTRIBUTIONAL))
+
+
 def _rows(rows: Sequence[Row]) -> str:
     header = (
         "method", "rule", "learns by", "output", "notes", "cost in the post", "cost here", "with own shares", "paper",
@@ -336,6 +346,8 @@ INSERTS: dict[str, Callable[..., str]] = {
         discrete_one_by_one,
         manifolds,
         manifolds_one_by_one,
+        distributional,
+        distributional_one_by_one,
         gradients,
         costs,
         methods,

@@ -16,6 +16,7 @@ from . import (
     guidance,
     links,
     manifolds,
+    matching,
     methods,
     networks,
     path,
@@ -42,7 +43,7 @@ from .units import Units
 __all__ = [
     "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
-    "consistency", "simplex", "riemannian", "finite_steps", "derivative", "velocity",
+    "consistency", "simplex", "riemannian", "matching", "finite_steps", "derivative", "velocity",
     "teacher", "Pretrained", "Reading", "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
     "manifolds", "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",

@@ -38,6 +38,10 @@ def whole_numbers(most: int) -> Numbers:
     return lambda n, like: torch.randint(1, most + 1, (n, *[1] * (like.ndim - 1)), device=like.device)
 
 
+WHOLE = 0
+"""The group of a loss that couples all rows of its term: they are one block."""
+
+
 def _alone(value: Tensor) -> Tensor:
     return value
 
@@ -55,6 +59,7 @@ class Rows:
         every: Distance between two rows that are here.
         total: Rows of the whole batch. By default the number of rows that a loss is given; required if every > 1.
         mean: Mean of a detached tensor over the processes, for losses that are held in proportion.
+        group: Rows of a block, for losses that couple rows (`in_groups`); 1 if no rows are coupled.
 
     Attributes:
         scale: Factor that makes the average over all parts equal the full-batch mean. It is computed here, so that a
@@ -68,6 +73,7 @@ class Rows:
     every: int = 1
     total: int | None = None
     mean: Callable[[Tensor], Tensor] = field(default=_alone, repr=False)
+    group: int = 1
     scale: float = field(init=False, default=1.0)
 
     def __post_init__(self) -> None:
@@ -99,6 +105,42 @@ class Rows:
     def of(self, total: int, offset: int = 0) -> Rows:
         """The rows that lie among the `total` rows from `offset` on, counted from there."""
         return Rows((self.first - offset) % self.every, self.every, total, self.mean)
+
+    def in_groups(self, group: int | None, name: str) -> Rows:
+        """The same rows in blocks, each of them whole here.
+
+        Block b of B has the rows b, b + B, b + 2 B, ..., so that no block is split between processes or accumulated
+        parts if their number divides B, and the blocks are the same for any number of them.
+
+        Args:
+            group: Rows of a block, or `WHOLE`. None: rows are independent.
+            name: Name of the term, for the error.
+
+        Raises:
+            ValueError: The rows cannot be split into whole blocks for each process or part.
+        """
+        total = self.total or 0
+        if group == WHOLE and self.every > 1:
+            raise ValueError(
+                f"the loss of the term {name} couples all rows of a batch, so that {self.every} processes or "
+                "accumulated parts would have another loss than one: take one process and accumulate=1, or give the "
+                "method a group of rows, group=M, if it takes one"
+            )
+        if group and total % (group * self.every):
+            shared = f" on each of {self.every} processes or accumulated parts" if self.every > 1 else ""
+            raise ValueError(
+                f"the term {name} has {total} rows of the batch, which are no whole number of blocks of {group} rows"
+                f"{shared}: take a batch whose share for this term is a multiple of {group * self.every}"
+            )
+        return self if group is None else replace(self, total=total, group=group or total)
+
+    def blocks(self, x: Tensor) -> Tensor:
+        """The rows here (n, ...), block by block: (n/M, M, ...)."""
+        return x.unflatten(0, (self.group, -1)).transpose(0, 1)
+
+    def joined(self, blocks: Tensor) -> Tensor:
+        """The inverse of `blocks`: (n/M, M, ...) as rows (n, ...)."""
+        return blocks.transpose(0, 1).flatten(0, 1)
 
     def draw(self, sampler: Callable[[int, Tensor], Any], like: Tensor) -> Any:
         """Random numbers of the rows here, drawn for the whole batch: `sampler(n, like)`, a tensor or a tuple of some.

@@ -74,6 +74,19 @@ def features(network: nn.Module, size: int | None = 224) -> Compare:
     return compare
 
 
+def extractor(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The features of a network with constant weights, differentiable in its input.
+
+    Args:
+        network: The network, rows (B, ...) -> features (B, ...). It is copied, and follows the device of the rows.
+
+    Returns:
+        The function.
+    """
+    frozen = _frozen(network)
+    return lambda x: _run(frozen, x).to(x.dtype)
+
+
 def expect_images(a: Tensor, b: Tensor) -> None:
     """Check that a and b are batches of images of one shape.
 

@@ -16,7 +16,7 @@ import pytest
 
 import flowmaps as fm
 from flowmaps.cli import parse
-from flowmaps.methods import BEYOND, DISCRETE, LANDSCAPE, MANIFOLDS
+from flowmaps.methods import BEYOND, DISCRETE, DISTRIBUTIONAL, LANDSCAPE, MANIFOLDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -93,7 +93,7 @@ def test_formulas_are_typeset_as_they_are_written(formula, latex):
 @pytest.mark.slow
 def test_every_formula_of_a_method_is_typeset(site):
     landscape, methods = ((site / page).read_text() for page in ("landscape.html", "api/methods.html"))
-    assert landscape.count('<div class="formula"') == len((*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS))
+    assert landscape.count('<div class="formula"') == len((*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL))
     assert methods.count('<div class="formula"') > 30 and "<mfrac>" in methods
 
 
@@ -119,10 +119,10 @@ def test_api_pages_have_tables_of_arguments_with_types_and_defaults(site):
 @pytest.mark.slow
 def test_the_landscape_page_has_every_method(site):
     page = (site / "landscape.html").read_text()
-    for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS):
+    for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL):
         assert f'id="{row.name}"' in page
         assert re.search(r"@\w+\{", row.bibtex)
-    assert page.count("<summary>BibTeX") == len((*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS))
+    assert page.count("<summary>BibTeX") == len((*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL))
 
 
 def test_exactly_the_costs_that_differ_from_the_post_are_explained():

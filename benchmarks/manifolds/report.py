@@ -90,8 +90,7 @@ def about(name: str, cells: Mapping[str, list[Cell]]) -> str:
     what = "fresh points" if name == "zonal" else "held-out points"
     return (
         f"{seconds:g} s of processor time for each training; {splits} split{'s' * (splits > 1)}; "
-        f"± is the {error}{rough}; "
-        f"{sizes} {what}, 2000 samples. Steps of training: {steps}.\n\n"
+        f"± is the {error}{rough}; {sizes} {what}, 2000 samples. Steps of training: {steps}.\n\n"
         f"{first[0]['machine']}; command: {COMMAND}"
     )
 

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..methods import BESIDE, BEYOND, DISCRETE, LANDSCAPE, MANIFOLDS, Row
+from ..methods import BESIDE, BEYOND, DISCRETE, DISTRIBUTIONAL, LANDSCAPE, MANIFOLDS, Row
 from ..methods.variants import VARIANTS
 from .options import Methods
 from .tables import print_json
@@ -47,7 +47,7 @@ TITLE = (
 def run_methods(options: Methods) -> None:
     """Print the landscape."""
     if options.json:
-        return print_json([row.as_dict() for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS)])
+        return print_json([row.as_dict() for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL)])
     console = Console()
     console = console if console.is_terminal else Console(width=240)
     whole = console.width >= WIDE
@@ -60,6 +60,8 @@ def run_methods(options: Methods) -> None:
     console.print(landscape_table(columns, DISCRETE))
     print("\nManifolds, maps on spheres, tori and rotations (docs/manifolds.md); trained like the others:")
     console.print(landscape_table(columns, MANIFOLDS))
+    print("\nDistributions instead of paths (docs/landscape.md); trained like the others:")
+    console.print(landscape_table(columns, DISTRIBUTIONAL))
     print(
         "\nVariants, which have settings of the papers and their code (docs/papers.md); their names stand for methods:"
     )
@@ -115,8 +117,9 @@ def described(texts: Mapping[str, str], width: int) -> list[str]:
 
 
 def place(row: Row) -> int:
-    """The position of a row's rule, in the order of the landscape."""
-    return [other.rule for other in LANDSCAPE].index(row.rule)
+    """The position of a row's rule, in the order of the landscape; behind it for a rule of no path."""
+    rules = [other.rule for other in LANDSCAPE]
+    return rules.index(row.rule) if row.rule in rules else len(rules)
 
 
 def cells(row: Row) -> list[str]:

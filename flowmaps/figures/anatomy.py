@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..consistency import function_of
 from ..derivative import rewound
-from ..draws import generators_of
+from ..draws import Rows, generators_of
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
@@ -125,7 +125,7 @@ def part(term: Term, method: Method, flow: FlowMap, x0: Tensor, seed: int) -> Pa
 
 
 def losses_of(term: Term, method: Method, flow: FlowMap, x0: Tensor, s: Tensor, t: Tensor) -> Mapping[str, TermLoss]:
-    """Evaluate the losses of a term on rows with given times.
+    """Evaluate the losses of a term on rows with given times; if it couples rows, a block has the times of one of them.
 
     Args:
         term: The term.
@@ -139,9 +139,12 @@ def losses_of(term: Term, method: Method, flow: FlowMap, x0: Tensor, s: Tensor, 
         The losses by name.
     """
     method.follow(flow)
+    now, group = term.at(MOMENTS[0]), term.group or (1 if term.group is None else len(s))
+    blocks = max(1, len(s) // group)
+    s, t = (time[:blocks].repeat(group) for time in (s, t))
     rows = x0[torch.arange(len(s)) % len(x0)]
-    now = term.at(MOMENTS[0])
-    pair = Pair(rows, torch.randn_like(rows), flow.path, {})
+    of_term = Rows(total=len(s)).in_groups(term.group, term.name)
+    pair = Pair(rows, torch.randn_like(rows), flow.path, {}, rows=of_term)
     return now.losses(flow, now.draw(pair, MOMENTS[0], (s, t)))
 
 

@@ -26,7 +26,7 @@ def split_batch(terms: Sequence[Term], rows: Rows, whole: bool) -> Iterator[tupl
         For each term a slice of the rows of this part, and these rows as a part of all rows of the term.
 
     Raises:
-        ValueError: A term has no row in some part.
+        ValueError: A term has no row in some part, or a block of its rows is not whole there.
     """
     total = rows.total or 0
     counts = [total] * len(terms) if whole else split_rows(total, [term.share for term in terms])
@@ -37,7 +37,7 @@ def split_batch(terms: Sequence[Term], rows: Rows, whole: bool) -> Iterator[tupl
                 f"{rows.every} processes or parts share a batch of {total}, and one of them has no row for the "
                 f"term {term.name}, which has {count}: take a larger batch"
             )
-        of_term = rows.of(count, offset)
+        of_term = rows.of(count, offset).in_groups(term.group, term.name)
         yield slice(start, start + len(of_term)), of_term
         if not whole:
             start, offset = start + len(of_term), offset + count

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import brief_repr, finite, refuse_factory, shown
+from ..arguments import at_least, brief_repr, finite, given, refuse_factory, shown
 from ..consistency import Rule, function_of, is_diagonal, is_geometric, refuse
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
@@ -70,6 +70,9 @@ class Term:
         factor: Function pair -> factor (B,) of the residuals. None: 1.
         balance: Functions by the name of a residual, (first loss of the method, this loss, flow) -> factor of this
             loss, see `balance`.
+        group: Rows of a block, for a loss that couples rows: they stay together on one process and in one accumulated
+            part (`Rows.blocks`). `draws.WHOLE`: it couples all rows of the term, so that it refuses several processes
+            and parts. None: rows are independent.
         name: Key in `loss.terms`. "": the name of the rule.
 
     Raises:
@@ -89,6 +92,7 @@ class Term:
     couple: Callable[[Pair], Pair] = as_drawn
     factor: Callable[[Pair], Tensor] | None = None
     balance: Mapping[str, Balance] = field(default_factory=dict)
+    group: int | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -105,6 +109,7 @@ class Term:
         refuse_factory("the derivative of a rule", options.get("derivative"), "Derivative")
         refuse(self.rule, self.velocity, self.sources)
         finite(share=self.share)
+        at_least(0, **given(group=self.group))
         if not 0 < self.share <= 1:
             raise ValueError(f"the share of a term must lie in (0, 1], got {self.share}")
         if not self.name:
@@ -149,8 +154,18 @@ class Term:
             The completed pair.
         """
         draw = functools.partial(pair.rows.draw, like=pair.x0)
-        s, t = draw(lambda n, like: self.times(n, progress, like)) if times is None else times
+        s, t = draw(lambda n, like: self.times(n, progress, like)) if times is None else self._in_blocks(pair, times)
         return replace(pair, s=s, t=s if self.diagonal else t, numbers={k: draw(one) for k, one in self.draws.items()})
+
+    def _in_blocks(self, pair: Pair, times: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Check that the rows of a block have the same given times."""
+        blocks = [pair.rows.blocks(time) for time in times]
+        if self.group and any(bool((block != block[:, :1]).any()) for block in blocks):
+            raise ValueError(
+                f"the term {self.name} compares the rows of a block at one pair of times, but the given times differ "
+                "within a block: give numbers, or draw them by times.grouped"
+            )
+        return times
 
     def losses(self, flow: FlowMap, pair: Pair) -> dict[str, TermLoss]:
         """Compute the weighted mean of each residual.
@@ -203,8 +218,12 @@ class Term:
         return self.weight[name]
 
     def _is_distance(self, name: str, residual: Tensor, x: Tensor) -> bool:
-        """Whether a residual is a distance or a loss already: it has no weight, or is one number for a whole row."""
-        return self._weight_of(name) is plain or residual[0].numel() == 1 < x[0].numel()
+        """Whether a residual is no difference whose square has a meaning.
+
+        It has no weight, is one number for a whole row, or is compared by its weight, such as features.
+        """
+        weight = self._weight_of(name)
+        return weight is plain or getattr(weight, "compares", False) or residual[0].numel() == 1 < x[0].numel()
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,12 @@ from .consistency_training import *
 from .data_free import *
 from .diffusion import *
 from .discrete import *
+from .drifting_models import *
 from .eulerian import *
+from .frechet import *
+from .inductive_moments import *
 from .lagrangian import *
-from .landscape import BEYOND, DISCRETE, LANDSCAPE, MANIFOLDS
+from .landscape import BEYOND, DISCRETE, DISTRIBUTIONAL, LANDSCAPE, MANIFOLDS
 from .language import *
 from .likelihood import *
 from .manifolds import *
@@ -28,7 +31,7 @@ from .shrinking_steps import *
 from .trig_flow import *
 
 __all__ = [
-    "BESIDE", "BEYOND", "DISCRETE", "LANDSCAPE", "MANIFOLDS", "Beside", "NoiseAdapter", "Paper", "Row",
-    "landscape_row", "variants",
-    *(record.name for record in BESIDE), *(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS)),
+    "BESIDE", "BEYOND", "DISCRETE", "DISTRIBUTIONAL", "LANDSCAPE", "MANIFOLDS", "Beside", "NoiseAdapter", "Paper",
+    "Row", "landscape_row", "variants", *(record.name for record in BESIDE),
+    *(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL)),
 ]  # fmt: skip

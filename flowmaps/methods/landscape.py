@@ -15,7 +15,10 @@ from . import (
     data_free,
     diffusion,
     discrete,
+    drifting_models,
     eulerian,
+    frechet,
+    inductive_moments,
     lagrangian,
     language,
     likelihood,
@@ -59,9 +62,15 @@ DISCRETE: tuple[Row, ...] = (*rows_of(discrete), *rows_of(language))
 """The rows of methods of discrete data, whose maps predict distributions over classes."""
 
 
+DISTRIBUTIONAL: tuple[Row, ...] = tuple(
+    row for family in (drifting_models, inductive_moments, frechet) for row in rows_of(family)
+)
+"""The rows of methods that match distributions instead of paths."""
+
+
 def known_rows() -> tuple[Row, ...]:
     """The rows of all methods, then the records of all variants."""
-    return (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *VARIANTS)
+    return (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL, *VARIANTS)
 
 
 def row_named(name: str) -> Row:
@@ -81,7 +90,7 @@ def row_named(name: str) -> Row:
     rows = {row.name: row for row in known_rows()}
     wanted = name.replace("-", "_")
     if wanted not in rows:
-        known = ", ".join(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS))
+        known = ", ".join(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL))
         near = did_you_mean(wanted, [*rows, *(record.name for record in BESIDE)])
         raise ValueError(
             f"unknown method {name!r}{near}; known are {known}, and the variants that `flowmaps methods` lists"

@@ -11,7 +11,7 @@ from ..method.method import Method
 from .papers import Paper, cite
 
 AVERAGE_VELOCITY, POSITION, CLASSES = "average velocity", "position", "class probabilities"
-SELF, MARGINAL, TEACHER = "self-distillation", "marginal from conditional", "distillation"
+SELF, MARGINAL, TEACHER, SAMPLES = "self-distillation", "marginal from conditional", "distillation", "sets of samples"
 PARTS = ("value", "time", "space", "diagonal", "teacher")
 """Parts of a formula that may carry gradient: V(x_s, s, t), its slopes in time and in space, other values of V, and the
 input of the teacher."""
@@ -34,7 +34,7 @@ class Row:
         name: Name of the method and of its function.
         build: The function, options -> `Method`.
         rule: Rule of the main term, and name of that term.
-        learning: Origin of the velocity: `SELF`, `MARGINAL` or `TEACHER`.
+        learning: Origin of the velocity: `SELF`, `MARGINAL` or `TEACHER`; or `SAMPLES`, which are compared with data.
         notes: Characteristics of the method, in a few words.
         cost: Cost of a training step with the full batch in every term.
         shared: Cost with the method's own shares of the batch.

@@ -7,7 +7,7 @@ training that is done. All samplers draw from torch's global generator.
 
 from . import grids
 from .clocks import Clock, TableClock, clocked, clocked_by_classes, flm_clock
-from .modifiers import at_most, both_directions, from_noise, growing_gap, mixture, to_data, with_diagonal
+from .modifiers import at_most, both_directions, from_noise, grouped, growing_gap, mixture, to_data, with_diagonal
 from .samplers import (
     Times,
     after_u_shape,
@@ -32,7 +32,7 @@ from .samplers import (
 __all__ = [
     "Clock", "TableClock", "Times", "after_u_shape", "angle_normal", "at_most", "both_directions", "clocked",
     "clocked_by_classes", "doubling_steps", "doubling_strip", "dyadic", "flm_clock", "from_noise", "gap",
-    "gap_logit_normal", "grid", "grids", "growing_gap", "logit_normal_below", "logit_normal_diagonal",
+    "gap_logit_normal", "grid", "grids", "grouped", "growing_gap", "logit_normal_below", "logit_normal_diagonal",
     "logit_normal_pairs", "mixture", "phase_of", "stratified_diagonal", "strip", "times_like", "to_data",
     "uniform_diagonal", "uniform_triangle", "with_diagonal",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import checked, refuse_factory, shown, within
+from ..arguments import at_least, checked, refuse_factory, shown, within
 from .samplers import Times
 
 
@@ -99,6 +99,28 @@ def mixture(share: float, first: Times, second: Times) -> Times:
         parts = first(count, progress, like), second(n - count, progress, like)
         order = torch.randperm(n, device=like.device)
         return torch.cat([parts[0][0], parts[1][0]])[order], torch.cat([parts[0][1], parts[1][1]])[order]
+
+    return draw
+
+
+def grouped(times: Times, group: int) -> Times:
+    """Give the rows of a block the same times, for a `Term` whose rows come in blocks (`Term(group=...)`).
+
+    Args:
+        times: The sampler, of one pair (s, t) for each block.
+        group: Rows of a block.
+
+    Returns:
+        The sampler. It raises ValueError for a number of rows that the group does not divide.
+    """
+    at_least(1, group=group)
+    _check(times)
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        if n % group:
+            raise ValueError(f"{n} rows are no whole number of blocks of {group} rows")
+        s, t = times(n // group, progress, like)
+        return s.repeat(group), t.repeat(group)  # block b of B has the rows b, b + B, ..., as in `Rows.in_groups`
 
     return draw
 

@@ -109,7 +109,8 @@ class Learner:
         batch = batch.each(self._moved)
         self.optimizers.schedule(self.plan.schedule(progress))
         if self._first and self.plan.compile:
-            few = batch.rows(slice(ROWS * len(self.method.terms)))
+            coupled = any(term.group is not None for term in self.method.terms)  # by blocks, which need all rows
+            few = batch if coupled else batch.rows(slice(ROWS * len(self.method.terms)))
             self._still_times.watch_uncompiled(self.method, few.x0, condition_of(few, bool(self.plan.labels)))
         condition = condition_of(batch, bool(self.plan.labels))
         fresh = self.step == 0

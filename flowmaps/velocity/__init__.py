@@ -12,12 +12,14 @@ pretrained models are teachers.
 - `Phased(teacher, phases)`: a given teacher, replaced by the flow at the end of each phase of training
 - `Glass(model)`: a teacher, the velocity of the data given a noisy state, made of any velocity
 - `LearnedClock()`: a sampler of times that follows a loss; no velocity, but kept by the method like the averages
+- `FrechetDistance()`: a weight that remembers moments of features, kept by the method likewise
 - `Auxiliary()`: a second flow map with a separate optimiser; `Discriminator(network)`: a network with a separate one
 """
 
 from .clocks import LearnedClock
 from .companions import Auxiliary, Averaged, Companion, Discriminator, MakeOptimizer, Phased, averaged
 from .glass import Glass
+from .moments import FrechetDistance
 from .sources import (
     ByVelocity,
     Checked,
@@ -38,6 +40,6 @@ from .sources import (
 
 __all__ = [
     "Auxiliary", "Averaged", "ByVelocity", "Checked", "Companion", "Conditional", "Discriminator", "Fixed",
-    "Glass", "LearnedClock", "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource", "averaged",
-    "by_velocity", "conditional", "constant", "field_of", "fixed", "frozen", "is_conditional", "own",
+    "FrechetDistance", "Glass", "LearnedClock", "MakeOptimizer", "Pair", "Phased", "Teacher", "VelocitySource",
+    "averaged", "by_velocity", "conditional", "constant", "field_of", "fixed", "frozen", "is_conditional", "own",
 ]  # fmt: skip

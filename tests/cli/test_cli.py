@@ -193,7 +193,8 @@ def test_debug_shows_where_it_went_wrong(tmp_path):
 def test_methods_lists_the_landscape(capsys):
     assert main(["methods", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    known = (*fm.methods.LANDSCAPE, *fm.methods.BEYOND, *fm.methods.DISCRETE, *fm.methods.MANIFOLDS)
+    m = fm.methods
+    known = (*m.LANDSCAPE, *m.BEYOND, *m.DISCRETE, *m.MANIFOLDS, *m.DISTRIBUTIONAL)
     assert [row["name"] for row in rows] == [row.name for row in known]
     assert main(["methods"]) == 0
     text = capsys.readouterr().out
