@@ -190,6 +190,7 @@ def test_the_messages_on_the_page_of_errors_are_messages_of_the_package():
             assert any(part in text for text in texts), (message, part)
 
 
+@pytest.mark.slow
 def test_the_first_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

@@ -107,6 +107,7 @@ def test_lpips_says_what_to_install(missing, torchmetrics, monkeypatch):
         lpips()
 
 
+@pytest.mark.slow
 def test_importing_it_needs_torch_alone():
     code = "import sys, flowmaps.perceptual; sys.exit(any(m in sys.modules for m in ('torchmetrics', 'torchvision')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

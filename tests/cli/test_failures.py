@@ -263,6 +263,7 @@ def test_a_pipe_of_something_else_is_an_error(monkeypatch, capsys):
     assert code == 2 and text == "the system reports an error: broken pipe"
 
 
+@pytest.mark.slow
 def test_without_the_packages_of_the_command_line_it_says_which(tmp_path):
     (tmp_path / "tyro.py").write_text("raise ImportError('no', name='tyro')\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

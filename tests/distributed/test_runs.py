@@ -181,6 +181,7 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all(found, way):
         )
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_ends_the_step_for_all(found, folder):
     for result in found:
         assert result["terminate"] == ([1, 2], "SystemExit", "143")

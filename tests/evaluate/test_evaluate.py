@@ -224,6 +224,7 @@ def test_many_steps_draw_fewer_samples_and_score_the_same_floor():
     assert within(nine["distance"], result["floor"], nine["stderr"], result["floor_stderr"])
 
 
+@pytest.mark.slow
 def test_precision_of_the_map_is_kept():
     flow = FlowMap(MLP(2, width=8, depth=1)).double()
     result = evaluate(flow, GAUSSIAN, **SMALL)

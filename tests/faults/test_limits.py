@@ -46,6 +46,7 @@ def test_a_machine_out_of_memory_is_one_sentence_with_the_options_that_need_less
     assert said.startswith("error: the machine is out of memory: try a smaller --batch-size") and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_curves_of_a_long_run_are_made_of_a_bounded_number_of_rows(run):
     row = {"loss": 1.0, "terms": {"imf": 1.0}, "lr": 0.1, "steps_per_second": None, "seconds": 0.5}
     with (run.folder / "metrics.jsonl").open("w") as file:

@@ -126,6 +126,7 @@ def test_what_is_beside_the_flow_has_a_line():
     assert alone.targets == alone.teachers == 0
 
 
+@pytest.mark.slow
 def test_frozen_weights_are_held_once():
     """They have no gradient, no state of an optimizer, and neither the average nor the target has another copy."""
     flow, cost, all_trained = FAMILIES["frozen"].flow(), planned("frozen"), planned("averaged target")

@@ -230,6 +230,7 @@ def scramble(connection, folder, rounds, barrier):
 
 
 @pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.slow
 def test_of_processes_that_come_together_one_gets_the_lock(stale, tmp_path):
     count, rounds = 4, 50
     barrier = SERVER.Barrier(count)

@@ -440,6 +440,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("name", SIZES)
+@pytest.mark.slow
 def test_a_component_far_larger_than_its_weights_is_refused_before_it_is_made(name, sd, tmp_path, loads):
     way, file, change = SIZES[name]
     edited(sd / file, **change)
