@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -50,8 +51,10 @@ def value(rows: Sequence[Cell], key: str) -> float | None:
 
 
 def text(rows: Sequence[Cell], key: str) -> str:
-    """A measure with its standard error."""
-    return plus_minus(mean(row[key]["mean"] for row in rows), rows[0][key]["stderr"]) if rows else ""
+    """A measure with its standard error; rows of spaces alone have no words to be valid."""
+    if (found := value(rows, key)) is None or not math.isfinite(found):
+        return "" if found is None else "no words"
+    return plus_minus(found, rows[0][key]["stderr"])
 
 
 def lines(cells: Mapping[str, list[Cell]], key: str) -> Iterator[list[str]]:

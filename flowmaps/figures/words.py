@@ -264,14 +264,14 @@ def plus_minus(value: float | None, error: float | None) -> str:
 
     Args:
         value: The value, or None if it is not known.
-        error: The standard error; None or 0 leaves three digits.
+        error: The standard error; none, or one below a millionth of the value, leaves three digits.
 
     Returns:
         "1.235 ± 0.021", with spaces that do not break.
     """
     if value is None:
         return "not known"
-    if not error:
+    if not error or error < 1e-6 * abs(value):
         return f"{value:.3g}".replace("-", "−")
     digits = min(8, max(0, 1 - math.floor(math.log10(error))))
     return f"{value:.{digits}f}\u00a0±\u00a0{error:.{digits}f}".replace("-", "−")

@@ -93,12 +93,14 @@ def test_marks_compare_jumps_with_the_steps_of_the_same_map(tmp_path, jumps, say
     (tmp_path / "kjv-32").mkdir()
     made = cell("dfm_psd", "jumps", JUMPS, jumps)
     made["rows"] += cell("dfm_psd", "euler", EULER, 0.4)["rows"]
+    made["rows"][-1]["valid"] = {"mean": math.nan, "stderr": math.nan}  # spaces alone
     for name, content in (("dfm_psd", made), (FLOOR, cell(FLOOR, "training", (0,), 0.1))):
         (tmp_path / "kjv-32" / f"{name}-0.json").write_text(json.dumps(content))
     marks = [line for line in report.write(tmp_path).splitlines() if "kjv-32" in line]
     assert [line.split("|")[-2].strip().split()[-1] for line in marks] == [says, "met", says]
     text = (tmp_path / "kjv-32.md").read_text()
     assert f"at most {plus_minus(2.0, 0.104)}" in text and "other windows of the training text" in text
+    assert text.count("no words") == 1
     assert (tmp_path / "kjv-32.png").stat().st_size > 1000
     assert report.write(tmp_path / "none").count("not measured") == 4
 
