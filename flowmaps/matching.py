@@ -2,7 +2,7 @@
 
 - drift: samples move along a field, towards data and away from one another (drifting models)
 - moments: jumps from two sources have one distribution at their target, by a kernel (inductive moment matching)
-- featured: features of samples, of which a weight compares the moments (`velocity.FrechetDistance`)
+- featured: features of samples, whose moments are compared by a weight (`velocity.FrechetDistance`)
 
 They need the data of the sampled pair, so their velocity source is `conditional`. `with_value` shows an informative
 number in place of a loss that is constant or biased.

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import finite_steps
 from .consistency import geometric, guarded, needs_jumps, needs_marginal_at_the_endpoint, on_the_diagonal
-from .derivative import Derivative, detached, jvp, rewound, stop
+from .derivative import Derivative, detached, jvp, stop
 from .finite_steps import Nearer
 from .steps import Step, euler
 from .velocity import is_conditional
@@ -196,9 +197,9 @@ def same_endpoint(
         The residual log_y(F(x_s, s, t)) at y = sg[F(x_m, m, t)],  x_m = solver(teacher, x_s, s, m), in units of
         position (arXiv 2510.00983).
     """
-    m = to(s, t)
-    x_m = stop(solver)(teacher, x, s, m)
-    with rewound(x.device):
-        here = flow(x, s, t)
-    y = stop(flow if jumps is None else jumps)(x_m, m, t)
-    return flow.path.scale(y, flow.path.between(y, here))
+    path = flow.path
+
+    def compare(here: Tensor, y: Tensor) -> Tensor:
+        return path.scale(y, path.between(y, here))
+
+    return finite_steps.same_endpoint(flow, teacher, x, s, t, to=to, jumps=jumps, solver=solver, compare=compare)

@@ -13,6 +13,15 @@ from flowmaps.manifolds import Euclidean, Sphere, Torus
 SPHERE = Sphere(2)
 
 
+RULES = {
+    "lagrangian": riemannian.lagrangian,
+    "eulerian": riemannian.eulerian,
+    "compositional": riemannian.compositional,
+    "mean_flow": riemannian.mean_flow,
+    "same_endpoint": partial(riemannian.same_endpoint, to=lambda s, t: (s + t) / 2, solver=fm.steps.jump),
+}
+
+
 class Exact:
     """The flow of a smooth tangent field, solved by Runge and Kutta's method of fourth order."""
 
@@ -49,24 +58,28 @@ def states(manifold, n=16):
 
 
 @pytest.mark.parametrize("manifold", [SPHERE, Torus(2)], ids=str)
-@pytest.mark.parametrize(
-    "rule",
-    [
-        riemannian.lagrangian,
-        riemannian.eulerian,
-        riemannian.compositional,
-        riemannian.mean_flow,
-        partial(riemannian.same_endpoint, to=lambda s, t: (s + t) / 2, solver=fm.steps.jump),
-    ],
-    ids=["lagrangian", "eulerian", "compositional", "mean_flow", "same_endpoint"],
-)
-def test_rules_are_zero_at_the_exact_map(rule, manifold):
+@pytest.mark.parametrize("name", RULES)
+def test_rules_are_zero_at_the_exact_map(name, manifold):
+    rule = RULES[name]
     flow, (x, s, t) = Exact(manifold), states(manifold)
     assert rule(flow, flow, x, s, t).abs().max() < 1e-6
     wrong = Exact(manifold)
     wrong.matrix = -wrong.matrix  # another field: no rule is zero between its velocity and the first map
-    if getattr(rule, "func", rule) is not riemannian.same_endpoint:
+    if name != "same_endpoint":
         assert rule(flow, wrong, x, s, t).norm(dim=-1).mean() > 0.1
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_are_zero_at_the_map_of_a_zonal_law(name):
+    """Its velocity is a posterior mean, and its map comes from distribution functions: neither is made of the other."""
+    law, other = (fm.exact.Zonal([0.6, 0.4], [1, -1], concentration) for concentration in (20.0, 2.0))
+    z, azimuth = torch.tensor([-0.9, -0.5, -0.1, 0.2, 0.5, 0.9], dtype=torch.float64), torch.arange(6.0).double()
+    rho = (1 - z**2).sqrt()
+    x = torch.stack([rho * azimuth.cos(), rho * azimuth.sin(), z], 1)
+    s, t = (torch.full((6, 1), time, dtype=torch.float64) for time in (0.9, 0.5))
+    assert RULES[name](law, law, x, s, t).abs().max() < 1e-10
+    if name != "same_endpoint":  # its solver is a jump of the law on both sides
+        assert RULES[name](law, other, x, s, t).norm(dim=-1).mean() > 0.1
 
 
 def test_published_slips_are_wrong():

@@ -92,7 +92,7 @@ class Atoms(OnManifold):
             t: Time.
 
         Returns:
-            Weights (B, N), with sum 1 in each row; one-hot at the nearest point where there is no density.
+            Weights (B, N), with sum 1 in each row; one-hot at the nearest point if the density is 0.
         """
         return self._by_parts(self._posterior, x, t)
 

@@ -114,7 +114,7 @@ class EqualEarth:
         return self._plane(torch.cat((here[~over], to_side, from_side)))
 
     def sphere(self, x: Tensor, y: Tensor) -> Tensor:
-        """Unit vectors (..., 3) at positions x and y, which broadcast; beside the map those of the nearest place."""
+        """Unit vectors (..., 3) at positions x and y, which broadcast; beside the map, at the nearest place on it."""
         theta = y / EQUAL_EARTH[0]
         for _ in range(8):  # Newton's method
             theta = (theta - (_height(theta) - y) / _slope(theta)).clamp(-math.pi / 3, math.pi / 3)

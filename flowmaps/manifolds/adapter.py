@@ -31,7 +31,7 @@ class GeooptManifold(Manifold):
         manifold: The geoopt manifold.
         frame: Orthonormal tangent vectors at its origin, (dim, size), float64.
         radius: Length up to which `log` inverts `exp`.
-        wrong: What is wrong with the derivative of `log`; "" if it is right.
+        wrong: Fault of the derivative of `log`, in words; "" if it is right.
     """
 
     manifold: Any
@@ -221,7 +221,7 @@ def _check(made: GeooptManifold, dtype: torch.dtype) -> str:
         dtype: Precision of the check.
 
     Returns:
-        What is wrong with the derivative of `log`; "" if it is right.
+        The fault of the derivative of `log`, in words; "" if it is right.
 
     Raises:
         ValueError: `log` does not invert `exp`, or the derivative of `exp` at 0 is wrong.

@@ -69,7 +69,7 @@ class SO3(Manifold):
         return _SPHERE.noise(normal)
 
     def log_prior(self, x: Tensor) -> Tensor:
-        """Minus log(pi^2), of the density of rotations: that of q and -q together."""
+        """Minus log(pi^2): the density of rotations, which counts q and -q as one."""
         return torch.full_like(x[..., 0], -2 * math.log(math.pi))
 
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:

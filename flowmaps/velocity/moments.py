@@ -106,7 +106,7 @@ class FrechetDistance(Companion):
 
 
 def sums_of(features: Tensor) -> Tensor:
-    """Sums of [1, f] [1, f]^T over the rows of features (B, k, D), (k, D + 1, D + 1), in float64 where there is one."""
+    """Sums of [1, f] [1, f]^T over rows of features (B, k, D): (k, D + 1, D + 1), in float64 if the device has it."""
     wide = features.transpose(0, 1).to(torch.float32 if features.device.type == "mps" else torch.float64)
     wide = torch.cat([torch.ones_like(wide[..., :1]), wide], -1)
     return wide.mT @ wide

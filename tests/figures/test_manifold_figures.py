@@ -1,4 +1,4 @@
-"""Figures of points on manifolds: what is drawn where, the chosen views, kernel estimates, and wrong input."""
+"""Figures of points on manifolds: places of the points, chosen views, kernel estimates, and wrong input."""
 
 import math
 

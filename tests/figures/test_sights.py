@@ -1,4 +1,4 @@
-"""The figures of each kind of manifold: what is chosen, and that both figures of a choice draw points of it."""
+"""The figures of each kind of manifold: the choice, and both figures of it."""
 
 import pytest
 import torch
