@@ -110,7 +110,7 @@ def test_an_evaluation_on_a_manifold_has_geodesic_distances_beside_floor_noise_a
     for row in found["rows"]:  # an untrained map gives its noise
         assert row["distance"] == pytest.approx(found["noise"], abs=0.1) and row["coverage"] < 0.8
         assert row["neighbour_ratio"] > 3 and row["copies"] < 0.5 * found["copies_floor"]
-    # rows without a manifold get that of the path; a flat map of the points is refused, and so are rows off the sphere
+    # rows without a manifold get the manifold of the path; a flat map of the points is refused, and so are rows off the sphere
     again = fm.evaluate.evaluate(flow, cap(1200, 0).float(), n=100, draws=2, jumps=[1], ode_steps=[2])
     assert again["metric"] == found["metric"]
     with pytest.raises(
