@@ -89,6 +89,25 @@ def is_geometric(rule: Rule) -> bool:
     return bool(getattr(function_of(rule), "geometric", False))
 
 
+def refuse_flat(rule: Rule, path: Any, name: str = "") -> None:
+    """Check a rule against the path of its flow map.
+
+    Args:
+        rule: A rule, with options bound or not.
+        path: The path.
+        name: Name of the rule in the message. "": the one of its function.
+
+    Raises:
+        ValueError: The path is on a manifold, and the rule is a formula of flat space.
+    """
+    if path.curved and not is_geometric(rule):
+        raise ValueError(
+            f"the rule {name or function_of(rule).__name__!r} is a formula of flat space, and {path} is curved: take a "
+            "method of fm.methods.MANIFOLDS, such as fm.methods.gfm_lsd(), or a rule of fm.riemannian, or mark a rule "
+            "of your own with consistency.geometric if it adds no states"
+        )
+
+
 def is_diagonal(rule: Rule) -> bool:
     """Whether a rule, with options bound or not, lives on the diagonal t = s."""
     return bool(getattr(function_of(rule), "diagonal", False))

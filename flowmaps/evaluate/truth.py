@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import consistency, riemannian
 from ..arguments import at_least, check_seed, expect_finite, expect_floating, expect_tensor, shown
-from ..consistency import Rule, eulerian, lagrangian
+from ..consistency import Rule, refuse_flat
 from ..exact import Exact
 from ..flow_map import FlowMap, check_velocity, expect_flow
 from ..sampling import Condition, by_name
@@ -92,8 +93,8 @@ def consistency_residuals(
     Args:
         flow: The flow map.
         x0: Data (B, ...); x_s comes from it and fresh noise, one draw for all times.
-        rule: `lagrangian`, `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`. None: `eulerian` for a
-            map with a fixed target, else `lagrangian`.
+        rule: `lagrangian`, `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`, or of
+            `flowmaps.riemannian` on a manifold. None: `eulerian` for a map with a fixed target, else `lagrangian`.
         teacher: Another velocity, anything with velocity(x, t). A partial map has no velocity and needs a teacher.
         grid: Sorted times, or their number, evenly over [0, 1].
         condition: The conditions by name, or a tensor of labels.
@@ -105,7 +106,8 @@ def consistency_residuals(
 
     Raises:
         TypeError: The flow, the data, the rule or the teacher is of another kind.
-        ValueError: A partial map has no teacher, the grid holds no times in [0, 1], or the data are not finite.
+        ValueError: A partial map has no teacher, the grid holds no times in [0, 1], the data are not finite, or the
+            path is on a manifold and the rule is one of flat space.
     """
     expect_flow(flow)
     expect_floating("x0", x0, least=2)
@@ -122,7 +124,9 @@ def consistency_residuals(
             "without a teacher a map is compared with its own velocity",
             "give teacher=, anything with velocity(x, t), such as the model that it was distilled from",
         )
-    rule = rule or (lagrangian if flow.only_target is None else eulerian)
+    rules: Any = riemannian if flow.path.curved else consistency
+    rule = rule or (rules.lagrangian if flow.only_target is None else rules.eulerian)
+    refuse_flat(rule, flow.path)
     if condition is not None:
         known = by_name(condition)
         flow = flow.given(**known)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import at_least, brief_repr, finite, given, refuse_factory, shown
-from ..consistency import Rule, function_of, is_diagonal, is_geometric, refuse
+from ..consistency import Rule, function_of, is_diagonal, refuse, refuse_flat
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
 from ..path import Path, expand
@@ -198,12 +198,7 @@ class Term:
 
     def check_path(self, path: Path) -> None:
         """Raise ValueError for a rule of flat space on a curved path."""
-        if path.curved and not is_geometric(self.rule):
-            raise ValueError(
-                f"the rule {self.name!r} is a formula of flat space, and {path} is curved: take a method of "
-                "fm.methods.MANIFOLDS, such as fm.methods.gfm_lsd(), or mark a rule of your own with "
-                "consistency.geometric if it adds no states"
-            )
+        refuse_flat(self.rule, path, self.name)
 
     def _weigh(self, name: str, residual: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Apply the weight of a residual: (B, ...) -> (B,)."""

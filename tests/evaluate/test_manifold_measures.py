@@ -110,7 +110,7 @@ def test_an_evaluation_on_a_manifold_has_geodesic_distances_beside_floor_noise_a
     for row in found["rows"]:  # an untrained map gives its noise
         assert row["distance"] == pytest.approx(found["noise"], abs=0.1) and row["coverage"] < 0.8
         assert row["neighbour_ratio"] > 3 and row["copies"] < 0.5 * found["copies_floor"]
-    # rows without a manifold get the manifold of the path; a flat map of the points is refused, and so are rows off the sphere
+    # rows without a manifold get it from the path; a flat map of the points and rows off the sphere are refused
     again = fm.evaluate.evaluate(flow, cap(1200, 0).float(), n=100, draws=2, jumps=[1], ode_steps=[2])
     assert again["metric"] == found["metric"]
     with pytest.raises(
@@ -119,3 +119,21 @@ def test_an_evaluation_on_a_manifold_has_geodesic_distances_beside_floor_noise_a
         fm.evaluate.evaluate(fm.FlowMap(fm.networks.MLP(3, width=8, depth=1)), data)
     with pytest.raises(ValueError, match="rows of tensor are off its manifold"):
         fm.evaluate.evaluate(flow, 0.5 * cap(1200, 0).float())
+
+
+def test_residuals_on_a_manifold_are_zero_for_the_exact_map():
+    """The rules of flat space are not zero there, and are refused."""
+    law = fm.exact.Zonal([0.6, 0.4], [1, -1], 20.0)
+
+    def network(x, s, t):
+        return law.average_velocity(x, s[:, None], t[:, None])
+
+    flow, x0 = fm.FlowMap(network, path=law.path), law.sample(32, torch.Generator().manual_seed(0))
+    grid = torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)
+    found = fm.evaluate.consistency_residuals(flow, x0, grid=grid)
+    assert found[found.isfinite()].max() < 1e-8 and int(found.isfinite().sum()) == 6
+    s, t = (torch.full((32, 1), time, dtype=torch.float64) for time in (0.9, 0.3))
+    x = law.path.interpolate(x0, torch.randn(32, 3, dtype=torch.float64), s)
+    assert fm.consistency.lagrangian(flow, flow, x, s, t).norm(dim=-1).mean() > 0.1
+    with pytest.raises(ValueError, match="formula of flat space"):
+        fm.evaluate.consistency_residuals(flow, x0, rule=fm.consistency.lagrangian)
