@@ -31,7 +31,7 @@ from . import (
 )
 from .draws import Rows
 from .flow_map import FlowMap, GuidanceSpec
-from .method import Loss, Method, Stages, Term, TermLoss, balance, stages, term
+from .method import Loss, Method, Stages, Term, TermLoss, Turns, balance, stages, term, turns
 from .outputs import Bounded, Endpoint, GaussianSkip, Position, Rotation, average_velocity
 from .pretrained import Pretrained, Reading, teacher
 from .sampling import interpolate, invert, noise, sample, trajectory
@@ -45,7 +45,8 @@ __all__ = [
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
     "consistency", "simplex", "riemannian", "matching", "finite_steps", "derivative", "velocity",
     "teacher", "Pretrained", "Reading", "times", "grids", "weight", "perceptual", "balance",
-    "draws", "Rows", "guidance", "Term", "Method", "Stages", "Loss", "TermLoss", "methods", "stages", "term",
+    "draws", "Rows", "guidance", "Term", "Method", "Stages", "Turns", "Loss", "TermLoss", "methods", "stages", "turns",
+    "term",
     "manifolds", "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students", "steering", "rewards", "look", "likelihood", "discrete",
     "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",

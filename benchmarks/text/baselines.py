@@ -31,7 +31,7 @@ def shifted(x0: Tensor) -> Tensor:
 
 def autoregressive() -> fm.Method:
     """Cross-entropy of each symbol given the ones before it; the network is causal."""
-    start = lambda pair, s: shifted(pair.x0)  # noqa: E731
+    start = lambda flow, pair, s: shifted(pair.x0)  # noqa: E731
     return fm.Method(fm.Term(token, times=at_zero, weight=fm.weight.plain, start=start), name="autoregressive")
 
 

@@ -15,7 +15,7 @@ from ..derivative import rewound
 from ..draws import Rows, generators_of
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..method.stages import Stages
+from ..method.several import Several
 from ..method.term import Term, TermLoss
 from ..velocity import Pair
 from ..weight import Weight
@@ -93,11 +93,10 @@ def anatomy(method: Method, flow: FlowMap, x0: Tensor, seed: int = 0) -> list[St
 
 
 def stages(method: Method) -> list[tuple[float, Method]]:
-    """(share of training, method), one after another."""
-    if not isinstance(method, Stages):
+    """(share of training, method), in order."""
+    if not isinstance(method, Several):
         return [(1.0, method)]
-    starts = [0.0, *method.ends]
-    return [(end - start, method.method(k)) for k, (start, end) in enumerate(zip(starts, method.ends, strict=False))]
+    return list(zip(method.shares, method.methods, strict=True))
 
 
 def part(term: Term, method: Method, flow: FlowMap, x0: Tensor, seed: int) -> Part:

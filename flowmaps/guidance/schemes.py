@@ -13,7 +13,7 @@ from typing import Any
 
 from ..arguments import checked, shown, within
 from ..method.method import Method
-from ..method.stages import Stages
+from ..method.several import Several
 from .intervals import Fading, Interval, as_interval
 from .pairs import ActiveShare, ConstantShare, GuidedConditional, averaged_target, balanced_share, zero_share
 from .self_distillation import GuidedSelfDistillation
@@ -52,10 +52,8 @@ def guided(method: Method, source: GuidedConditional | GuidedSelfDistillation) -
 
 def _guided(method: Method, source: GuidedConditional | GuidedSelfDistillation) -> Method:
     """Guide all terms of a method, stage by stage."""
-    if isinstance(method, Stages):
-        lengths = (end - start for start, end in zip((0.0, *method.ends), method.ends, strict=False))
-        stages = [_guided(method.method(k), source) for k in range(len(method.ends))]
-        return Stages(*zip(lengths, stages, strict=True), name=method.name)
+    if isinstance(method, Several):
+        return method.each(lambda one: _guided(one, source), method.name)
     return Method(*(source.guide_term(term, method) for term in method.terms), name=method.name)
 
 

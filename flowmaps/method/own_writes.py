@@ -108,7 +108,8 @@ class OwnWrites:
     def _first_call(self, x0: Tensor, condition: Any, progress: float) -> None:
         term = self.method.now(progress)[0]
         pair = term.couple(self.method.draw(self.flow, x0, condition, progress=progress)[0])
-        flow, s, t, x = self.flow.given(**pair.condition).unlimited(), pair.s, pair.t, term.start(pair, pair.s)
+        bound, s, t = self.flow.given(**pair.condition), pair.s, pair.t
+        flow, x = bound.unlimited(), term.start(bound, pair, s)
         few = {
             key: value[:ROWS] if isinstance(value, Tensor) and value.shape[:1] == s.shape else value
             for key, value in pair.condition.items()

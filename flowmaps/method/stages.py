@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..arguments import finite, shown
+from ..arguments import finite
 from ..flow_map import FlowMap
-from ..velocity import Companion, Pair
+from ..velocity import Companion
 from .method import Method
-from .term import Term
+from .several import Several
 
 
-class Stages(Method):
+class Stages(Several):
     """Methods one after another, each for a share of training: Stages((0.3, cmt(teacher)), (0.7, meanflow())).
 
     Each stage sees its own progress from 0 to 1, so its curricula and phases fit into it. The companions of all stages
@@ -34,27 +35,30 @@ class Stages(Method):
         ValueError: There is no stage, or a share is not positive.
     """
 
+    kind = "stage"
     stage: Tensor
 
     def __init__(self, *stages: tuple[float, Method], name: str = "stages") -> None:
-        if not stages:
-            raise ValueError("Stages needs at least one (share, method)")
-        for stage in stages:
-            if not isinstance(stage, tuple | list) or len(stage) != 2 or not isinstance(stage[1], Method):
-                raise TypeError(f"a stage is (share, method), such as (0.5, fm.methods.imf()), got {shown(stage)}")
-            finite(share=stage[0])
-        bad = [share for share, _ in stages if not share > 0]
-        if bad:
-            raise ValueError(f"the share of a stage must be positive, got {bad[0]}")
-        nn.Module.__init__(self)
-        self.name = name
-        self.terms = tuple(term for _, method in stages for term in method.terms)
-        self.hidden = tuple(dict.fromkeys(name for _, method in stages for name in method.hidden))
+        super().__init__(stages, name)
+        for share, _ in stages:
+            finite(share=share)
+            if not share > 0:
+                raise ValueError(f"the share of a stage must be positive, got {share}")
         self.stages = nn.ModuleList(method for _, method in stages)
         total = sum(share for share, _ in stages)
         self.ends = [sum(share for share, _ in stages[: k + 1]) / total for k in range(len(stages))]
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         self._now = 0  # the same number, read without waiting for the device
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The method of each stage."""
+        return tuple(self.stages)  # type: ignore[arg-type]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share of training of each stage; their sum is 1."""
+        return tuple(end - start for start, end in zip([0.0, *self.ends], self.ends, strict=False))
 
     def at(self, progress: float) -> tuple[int, float]:
         """Return the stage at `progress`, counted from 0, and the progress within it."""
@@ -62,15 +66,9 @@ class Stages(Method):
         start = self.ends[now - 1] if now else 0.0
         return now, min(1.0, max(0.0, (progress - start) / (self.ends[now] - start)))
 
-    def draw(self, flow: FlowMap, *batch: Any, progress: float = 0.0, **options: Any) -> tuple[Pair, ...]:
-        """Draw for the stage at `progress`; arguments as for `Method.draw`."""
-        now, inner = self.at(progress)
-        return self.method(now).draw(flow, *batch, progress=inner, **options)
-
-    def now(self, progress: float) -> tuple[Term, ...]:
-        """Return the terms of the stage at `progress`."""
-        stage, inner = self.at(progress)
-        return self.method(stage).now(inner)
+    def each(self, change: Callable[[Method], Method], name: str) -> Stages:
+        """Return stages of the same shares with other methods."""
+        return Stages(*zip(self.shares, map(change, self.methods), strict=True), name=name)
 
     def begin(self, flow: FlowMap) -> None:
         """Reset the companions and go to the first stage."""
@@ -79,11 +77,8 @@ class Stages(Method):
 
     def follow(self, flow: FlowMap, progress: float = 0.0, moved: bool | None = None) -> None:
         """Create all companions, restart the ones of a new stage, and update the ones of the current stage."""
-        if torch.compiler.is_compiling():
+        if not self.make(flow):
             return
-        for part in self.modules():
-            if isinstance(part, Companion):
-                part.make(flow)
         now, inner = self.at(progress)
         if now > self._now:
             self._enter(now)
@@ -99,12 +94,3 @@ class Stages(Method):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._now = int(self.stage)
-
-    def method(self, stage: int) -> Method:
-        """Return the method of a stage."""
-        found = self.stages[stage]
-        assert isinstance(found, Method)
-        return found
-
-    def __repr__(self) -> str:
-        return f"{self.name}({', '.join(map(repr, self.stages))})"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..arguments import at_least, brief_repr, finite, given, refuse_factory, shown
 from ..consistency import Rule, function_of, is_diagonal, refuse, refuse_flat
+from ..derivative import stop
 from ..draws import Numbers, Rows
 from ..flow_map import FlowMap
 from ..path import Path, expand
@@ -19,26 +21,59 @@ from ..times.samplers import Times, uniform_triangle
 from ..velocity import Pair, VelocitySource, conditional, is_conditional
 from ..weight import Weight, plain, squared
 
-Start = Callable[[Pair, Tensor], Tensor]
-"""(pair, s) -> the state x_s at which a rule is evaluated, (B, ...)."""
+Start = Callable[[FlowMap, Pair, Tensor], Tensor]
+"""(flow, pair, s) -> the state x_s at which a rule is evaluated, (B, ...), with the flow bound to its condition."""
 
 
-def from_data(pair: Pair, s: Tensor) -> Tensor:
+def from_data(flow: FlowMap, pair: Pair, s: Tensor) -> Tensor:
     """Return x_s = alpha(s) x_0 + sigma(s) eps."""
     return pair.path.interpolate(pair.x0, pair.eps, s)
 
 
-def noise_alone(pair: Pair, s: Tensor) -> Tensor:
+def noise_alone(flow: FlowMap, pair: Pair, s: Tensor) -> Tensor:
     """Return x_1 = sigma(1) eps for every s; data are not used."""
     return pair.path.interpolate(torch.zeros_like(pair.eps), pair.eps, 1.0)
 
 
-def from_noise(pair: Pair, s: Tensor) -> Tensor:
+def from_noise(flow: FlowMap, pair: Pair, s: Tensor) -> Tensor:
     """Return x_1 = sigma(1) eps in rows with s = 1, which use no data, and x_s of `from_data` in the others.
 
     The samplers of data-free methods draw only s = 1; smaller source times come only from `Method.loss(times=...)`.
     """
-    return torch.where(expand(s, pair.x0) == 1, noise_alone(pair, s), from_data(pair, s))
+    return torch.where(expand(s, pair.x0) == 1, noise_alone(flow, pair, s), from_data(flow, pair, s))
+
+
+noise_alone.reads_data = from_noise.reads_data = False  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class OnPolicy:
+    """Start at the states of the map's own sampling: jumps from noise along levels, without gradient.
+
+    The backward simulation of DMD2, Yin et al. 2024, arXiv 2405.14867. It costs a jump for each level but the last.
+
+    Args:
+        levels: Times of the sampler from 1 downwards, such as (1.0, 0.75, 0.5, 0.25): the source times of its jumps.
+
+    Raises:
+        ValueError: The levels do not fall from 1 to a positive number.
+    """
+
+    levels: tuple[float, ...] = (1.0,)
+    reads_data: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        falling = all(a > b > 0 for a, b in pairwise(self.levels))
+        if not self.levels or self.levels[0] != 1 or not falling:
+            raise ValueError(f"on-policy states need levels that fall from 1 and stay above 0, got {self.levels}")
+
+    def __call__(self, flow: FlowMap, pair: Pair, s: Tensor) -> Tensor:
+        """The state x_s of each row, whose s is one of the levels."""
+        x = noise_alone(flow, pair, s)
+        level = expand(s, x)
+        for here, there in pairwise(self.levels):
+            x = torch.where(level < (here + there) / 2, stop(flow)(x, here, there), x)
+        return x
 
 
 def as_drawn(pair: Pair) -> Pair:
@@ -65,7 +100,8 @@ class Term:
         draws: Random numbers that the rule takes, by the name of its option, such as {"g": draws.uniform}.
         sources: More teachers, by the name of the rule's option that takes them, such as {"along": own}.
         curriculum: Function (term, progress in [0, 1]) -> the term at that moment of training. None: always the same.
-        start: Function (pair, s) -> x_s; `from_noise` for methods without data.
+        start: Function (flow, pair, s) -> x_s; `from_noise` for methods without data, `OnPolicy` for the states of
+            the map's own sampling.
         couple: Function pair -> pair that pairs data with noise or changes conditions. By default nothing changes.
         factor: Function pair -> factor (B,) of the residuals. None: 1.
         balance: Functions by the name of a residual, (first loss of the method, this loss, flow) -> factor of this
@@ -131,7 +167,7 @@ class Term:
     @property
     def reads_data(self) -> bool:
         """Whether the loss depends on the values of x_0."""
-        return self.start not in (from_noise, noise_alone) or any(
+        return getattr(self.start, "reads_data", True) or any(
             map(is_conditional, (self.velocity, *self.sources.values()))
         )
 
@@ -182,8 +218,8 @@ class Term:
         """
         self.check_path(pair.path)
         pair = self.couple(pair)
-        s, t, x = pair.s, pair.t, self.start(pair, pair.s)
         flow = flow.given(**pair.condition) if pair.condition else flow
+        s, t, x = pair.s, pair.t, self.start(flow, pair, pair.s)
         options = {name: source(flow, pair) for name, source in self.sources.items()}
         found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **pair.numbers, **options)
         residuals = found if isinstance(found, Mapping) else {self.name: found}

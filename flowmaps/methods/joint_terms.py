@@ -22,7 +22,7 @@ from ..consistency import (
 from ..finite_steps import eulerian_step, lagrangian_step, same_endpoint
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..method.stages import Stages
+from ..method.several import Several
 from ..method.term import Term
 from ..velocity import Discriminator, VelocitySource
 from ..velocity.divergence import Divergence
@@ -138,10 +138,8 @@ def joint_method(
     Raises:
         ValueError: A term compares whole states.
     """
-    if isinstance(method, Stages):
-        ends = [0.0, *method.ends]
-        inner = [joint_method(method.method(k), name, trace, weight, marginal) for k in range(len(method.stages))]
-        return Stages(*((ends[k + 1] - ends[k], one) for k, one in enumerate(inner)), name=name)
+    if isinstance(method, Several):
+        return method.each(lambda one: joint_method(one, name, trace, weight, marginal), name)
     made = Method(*(joint_term(term, trace, weight, marginal) for term in method.terms), name=name)
     made.hidden, made.trains_flow = method.hidden, method.trains_flow
     return made

@@ -24,6 +24,7 @@ from ..files import LOCK, is_leftover, read_json, remove_leftovers, replacing, s
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.stages import Stages
+from ..method.turns import Turns
 from ..serialise import current, describe
 from .contents import contents
 from .documents import check_config
@@ -134,11 +135,12 @@ def described_method(method: Method, own: Iterable[Tensor] | None = None, whole:
     Returns:
         The description as JSON.
     """
-    return {
+    described = {
         "name": method.name,
         "terms": fingerprint(method.terms, _tensors(method) if own is None else own, whole),
         "stages": method.ends if isinstance(method, Stages) else None,
     }
+    return described | ({"turns": list(method.counts)} if isinstance(method, Turns) else {})
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

@@ -51,6 +51,7 @@ class Learner:
     Attributes:
         step: Number of steps taken.
         average: The weight average.
+        moved: Whether the last step moved the flow map, and not only networks beside it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Learner:
         self.plan, self.accelerator, self.device = plan, accelerator, device or accelerator.device
         self.processes = processes
         self.step = 0
+        self.moved = False
         self._first = True
         self._before = Batch(torch.empty(0))  # the batch of the last step, whose loss is checked late on a GPU
         self.flow, self.method = flow.to(self.device).train(), method.to(self.device)
@@ -115,7 +117,7 @@ class Learner:
         condition = condition_of(batch, bool(self.plan.labels))
         fresh = self.step == 0
         with self._own_writes.once(batch.x0, condition, progress, fresh), self._still_times.watching():
-            self.method.follow(self.flow, progress, moved=self.step > 0)
+            self.method.follow(self.flow, progress, moved=self.moved)
             try:
                 losses = self.backward(batch, progress)
             except Exception as error:
@@ -136,8 +138,10 @@ class Learner:
             loss = self.agreement(self.step + 1, losses)
         self.method.observe(loss, progress)
         self._before = batch
+        self.moved = any(weight.grad is not None for weight in self.flow.parameters())
         self.optimizers.step(self.accelerator, self.plan.clip)
-        self.average.update()
+        if self.moved:
+            self.average.update()
         self.step += 1
         self._still_times.examine()
         return loss
@@ -231,7 +235,7 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Return the numbers for a checkpoint."""
-        return {"average_updates": self.average.updates}
+        return {"average_updates": self.average.updates, "moved": self.moved}
 
     def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
         """Continue from a checkpoint.
@@ -245,5 +249,6 @@ class Learner:
         self.flow.load_state_dict(read_model(checkpoint, "flow", self.flow.state_dict()))
         self.average.flow.load_state_dict(read_model(checkpoint, "ema", self.average.flow.state_dict()))
         self.average.updates = state["average_updates"]
+        self.moved = state.get("moved", True)  # checkpoints before turns do not say it
         self.optimizers.load_state_dicts(read_optimizers(checkpoint, self.optimizers.weights()))
         self.step = state["step"]

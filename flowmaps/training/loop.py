@@ -24,7 +24,7 @@ from ..distributed.processes import Processes
 from ..distributed.shards import is_sharded, run_on_all, world_group
 from ..flow_map import FlowMap
 from ..method.method import Loss, Method
-from ..method.stages import Stages
+from ..method.several import Several
 from ..methods.landscape import method_of
 from ..runs import folder as run
 from ..runs.folder import Run
@@ -117,7 +117,7 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     data = on_path(flow.path, with_units(data, flow.units), look=not method.data_free)
     wanted, plan = plan.labels, replace(plan, labels=uses_labels(flow.network, data, plan.labels))
     warn_of_labels(flow.network, data, wanted, bool(plan.labels))
-    accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Stages))
+    accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Several))
     processes = processes_of(accelerator, plan.accumulate, plan)
     device = device_for(plan, accelerator, processes)
     if plan.labels:

@@ -92,13 +92,15 @@ class Optimizers:
             part.optimizer.zero_grad()
 
     def step(self, accelerator: Accelerator, clip: float | None) -> None:
-        """Clip the gradients, then update all weights.
+        """Clip the gradients, then update all weights that have one.
 
         Args:
             accelerator: The accelerator of the run, which clips sharded gradients too.
             clip: Largest gradient norm, for each optimizer. None: no clipping.
         """
         for part in self.groups:
+            if all(weight.grad is None for weight in part.weights):
+                continue  # it is the turn of other networks
             if clip is not None:
                 accelerator.clip_grad_norm_(part.weights, clip)
             part.optimizer.step()

@@ -16,7 +16,7 @@ from ..data.transforms import Transformed
 from ..figures.manifolds import sight_of
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..method.stages import Stages
+from ..method.several import Several
 from ..methods.landscape import known_rows
 from ..sampling import by_name, sample
 from ..steps import euler, jump
@@ -78,5 +78,5 @@ def learns_jumps(flow: FlowMap, method: Method) -> bool:
 
 def jumps_of(method: Method) -> int:
     """Number of sampling steps of a method of the landscape, for its last stage; 1 for any other method."""
-    last = method.method(len(method.stages) - 1) if isinstance(method, Stages) else method
+    last = method.methods[-1] if isinstance(method, Several) else method
     return next((row.few_step for row in known_rows() if row.name == last.name), 1)

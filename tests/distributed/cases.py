@@ -12,7 +12,7 @@ from flowmaps.methods import LANDSCAPE
 from flowmaps.methods.adversarial import adversarial_term
 from flowmaps.training import train
 from flowmaps.velocity import Discriminator
-from tests.training.support import GAUSSIAN, staged
+from tests.training.support import GAUSSIAN, alternating, staged
 
 STEPS = 4
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "log_every": 1}
@@ -73,6 +73,7 @@ METHODS = {
     "auxiliary network": lambda: fm.methods.freeflow(teacher()),
     "phases": lambda: fm.methods.progressive_distillation(teacher()),
     "stages": staged,
+    "turns": lambda: alternating().double(),
     "learned weight": lambda: fm.methods.meanflow(weight=fm.weight.learned(8)).double(),
     "adversarial": judged,
 }

@@ -14,7 +14,7 @@ from flowmaps.method import Loss
 from flowmaps.method.term import TermLoss
 from flowmaps.training.agreement import Agreement
 from flowmaps.training.interrupt import Interrupts
-from tests.training.support import GAUSSIAN, QUIET, chasing, linear_flow, staged
+from tests.training.support import GAUSSIAN, QUIET, alternating, chasing, linear_flow, staged
 
 
 def test_every_row_of_a_batch_is_in_one_part_of_one_process():
@@ -48,7 +48,9 @@ def test_the_parts_of_a_process_make_one_loss():
     assert torch.equal(loss.terms["term"].s * 10, loss.terms["term"].residual[:, 0])
 
 
-@pytest.mark.parametrize("make", [chasing, staged, fm.methods.shortcut, fm.methods.psd, fm.methods.meanflow])
+@pytest.mark.parametrize(
+    "make", [chasing, staged, alternating, fm.methods.shortcut, fm.methods.psd, fm.methods.meanflow]
+)
 def test_accumulated_parts_train_as_the_whole_batch(make):
     """16 rows in 3 parts; float64, so that what is left is not rounding."""
     runs = []

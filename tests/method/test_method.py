@@ -409,12 +409,12 @@ def test_couplings_choose_the_data_that_belong_to_the_noise():
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_starts(path):
     pair = fm.velocity.Pair(X0, EPS, path, {})
-    torch.testing.assert_close(from_data(pair, S), path.interpolate(X0, EPS, S))
+    torch.testing.assert_close(from_data(gaussian(), pair, S), path.interpolate(X0, EPS, S))
     noise = path.sigma(torch.ones(()).double()) * EPS
-    torch.testing.assert_close(from_noise(pair, torch.ones(12).double()), noise)
+    torch.testing.assert_close(from_noise(gaussian(), pair, torch.ones(12).double()), noise)
     some = torch.where(torch.arange(12) < 6, torch.ones_like(S), S)
     expected = torch.cat([noise[:6], path.interpolate(X0, EPS, S)[6:]])
-    torch.testing.assert_close(from_noise(pair, some), expected)
+    torch.testing.assert_close(from_noise(gaussian(), pair, some), expected)
 
 
 def jump_from_noise(flow, teacher, x, s, t):

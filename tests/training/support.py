@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import flowmaps as fm
-from flowmaps.method.stages import Stages
+from flowmaps.method import Stages, Turns
 from flowmaps.velocity import Auxiliary, Phased, averaged, fixed
 
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0, "batch_size": 16, "log_every": 1}
@@ -47,6 +47,24 @@ def phased(phases=3):
 def slowing_average():
     """The target's memory grows with training."""
     return fm.Method(fm.Term(fm.consistency.lagrangian, averaged(lambda progress: 0.9 * progress)), name="averaged")
+
+
+def pursue(flow, teacher, x, s, t, *, helper):
+    """The flow follows the helper, which stays."""
+    return flow.velocity(x, s) - helper.velocity(x, s).detach()
+
+
+def learn(flow, teacher, x, s, t, *, helper):
+    """The helper learns the velocity, the flow stays."""
+    return helper.velocity(x, s) - teacher.velocity(x, s)
+
+
+def alternating(critics=3):
+    """Turns of a helper and of the flow, which has a learned weight and an averaged target."""
+    helper = {"helper": Auxiliary()}
+    chased = fm.Term(pursue, sources=helper, weight=fm.weight.learned(4))
+    target = fm.Term(fm.consistency.lagrangian, averaged(0.9))
+    return Turns((critics, fm.Method(fm.Term(learn, sources=helper))), (1, fm.Method(chased, target)))
 
 
 def staged():

@@ -10,7 +10,7 @@ from torch import nn
 import flowmaps as fm
 from flowmaps.runs import checkpoint
 from flowmaps.training import read_metrics, train
-from tests.training.support import QUIET, chasing, phased, slowing_average, staged
+from tests.training.support import QUIET, alternating, chasing, phased, slowing_average, staged
 
 
 class Dropping(nn.Module):
@@ -44,6 +44,7 @@ METHODS = [fm.methods.shortcut, learned_weights, fm.methods.lsd, fm.methods.flow
 CUTS = [(method, 6) for method in METHODS]
 CUTS += [(phased, cut) for cut in (2, 4, 5, 9, 10, 12)]  # three phases of 14 steps begin after 0, 4.7 and 9.3
 CUTS += [(staged, cut) for cut in (2, 4, 5, 8, 9, 10, 11, 13)]  # stages begin after 0, 4.2 and 8.4, phases after 10.3
+CUTS += [(alternating, cut) for cut in (3, 4, 6)]  # before, after a step of the flow, and between two of the helper
 
 
 @pytest.mark.parametrize(("method", "cut"), CUTS)

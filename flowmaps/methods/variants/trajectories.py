@@ -14,6 +14,7 @@ from torch import Tensor
 from ...derivative import stop
 from ...draws import whole_numbers
 from ...finite_steps import Compare, along_grid, same_endpoint_seen_at_data
+from ...flow_map import FlowMap
 from ...method.method import Method
 from ...method.term import Term
 from ...steps import Step, heun_in_sigma
@@ -185,7 +186,7 @@ def on_grid_points(grid: Tensor) -> Times:
     return draw
 
 
-def from_highest(pair: Pair, s: Tensor, *, highest: float) -> Tensor:
+def from_highest(flow: FlowMap, pair: Pair, s: Tensor, *, highest: float) -> Tensor:
     """The noisy state at the end of the grid, for every s: where the trajectories start."""
     return pair.path.interpolate(pair.x0, pair.eps, highest)
 

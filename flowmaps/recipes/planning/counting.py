@@ -17,6 +17,7 @@ from ...draws import Rows
 from ...flow_map import FlowMap
 from ...forward_mode import SCORES_PER_BLOCK
 from ...method.method import Method
+from ...method.turns import Turns
 from ...training.optimizers import adamw, trained
 from ...training.teachers import teachers
 from ..planned import Planned
@@ -167,13 +168,18 @@ def loss_and_backward(
         progress: Progress of training in [0, 1].
 
     Returns:
-        Number of operations, and of bytes kept for the backward pass.
+        Number of operations, and of bytes kept for the backward pass. For turns the mean of a cycle, and the largest.
     """
     known = [
         *flow.parameters(),
         *method.parameters(),
         *(w for given in teachers_of(method) for w in given.parameters()),
     ]
+    if isinstance(method, Turns):
+        method.follow(flow, progress, moved=False)
+        turns = [loss_and_backward(flow, one, x0, condition, rows, precision, progress) for one in method.methods]
+        mean = sum(share * flops for share, (flops, _) in zip(method.shares, turns, strict=True))
+        return round(mean), max(kept for _, kept in turns)
     with counter() as operations:
         with kept_for_backward(known) as kept, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             method.follow(flow, progress, moved=False)
