@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,12 +16,11 @@ import torch
 import flowmaps as fm
 from benchmarks.landscape_tables import SHOWN
 from benchmarks.landscape_tables import store as store_samples
-from benchmarks.one_step.methods import BASE, METHODS
-from benchmarks.one_step.sets import BUDGETS, SETS
+from benchmarks.one_step.methods import BASE, METHODS, Entry
+from benchmarks.one_step.sets import BUDGETS, KNOWN
 from benchmarks.tables import machine
 from flowmaps.evaluate.features import is_classified
 from flowmaps.files import write_json
-from flowmaps.recipes import flow_for
 from flowmaps.runs.lock import FolderLock
 from flowmaps.training import State
 
@@ -53,7 +53,7 @@ Spent = dict[str, float]
 @cache
 def data_of(name: str) -> fm.data.Data:
     """A data set, loaded once."""
-    return SETS[name]()
+    return KNOWN[name]()
 
 
 @cache
@@ -81,6 +81,11 @@ class Cells:
     budget: float | None
     out: Path
     runs: Path
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The methods by name."""
+        return METHODS
 
     def seconds(self, name: str) -> float:
         """Processor time of each training on a data set."""
@@ -155,15 +160,20 @@ class Cells:
             return {"training": spent, "failure": "its samples are not finite"}
         if seed == 0:
             self.store(flow, name, method)
+        found |= self.beside(flow, name, method, seed)
         without = {"last": evaluated(last.flow.eval(), name, seed, jumps=(1,), ode_steps=())} if method == BASE else {}
         return {"training": spent, "evaluation": found, **without}
 
+    def beside(self, flow: fm.FlowMap, name: str, method: str, seed: int) -> dict[str, Any]:
+        """More measures of a trained map, by name."""
+        return {}
+
     def trained(self, name: str, method: str, seed: int) -> tuple[State, Spent]:
         """Train a method for the budget; return the state after the last step and the cost."""
-        entry, data = METHODS[method], data_of(name)
+        entry, data = self.entries[method], data_of(name)
         teacher = self.teacher(name, seed) if entry.is_taught else None
         torch.manual_seed(seed)
-        flow = flow_for(data, **entry.limits(), **SIZES)
+        flow = entry.flow(data, **SIZES)
         if teacher is not None:
             flow.load_state_dict(teacher.state_dict())
         spent: Spent = {}
@@ -175,7 +185,7 @@ class Cells:
         if left <= 0:
             raise ValueError(f"the couplings took {-left:.0f} s more than the budget of {self.seconds(name):g} s")
         began, length = time.process_time(), {"seconds": left, "clock": "processor"}
-        *_, last = fm.train(flow, entry.method(teacher), data, seed=seed, **length, **TRAINING | entry.training)
+        *_, last = fm.train(flow, entry.method(teacher, data), data, seed=seed, **length, **TRAINING | entry.training)
         spent |= {"steps": last.step, "seconds": last.seconds, "process_seconds": time.process_time() - began}
         return last, spent
 

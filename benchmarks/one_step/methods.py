@@ -10,6 +10,7 @@ from typing import Any
 import flowmaps as fm
 from flowmaps.methods import Row
 from flowmaps.methods.landscape import row_named
+from flowmaps.recipes import flow_for
 
 UNIFORM = fm.times.uniform_triangle(1e-3, 1.0)
 BASE = "imf"
@@ -53,14 +54,15 @@ class Entry:
         """Whether the method learns from the reference."""
         return self.about.needs_teacher or self.about.coupled
 
-    def method(self, teacher: fm.FlowMap | None) -> fm.Method:
+    def method(self, teacher: fm.FlowMap | None, data: fm.data.Data) -> fm.Method:
         """The method, with the teacher if it takes one."""
         given = {"teacher": teacher} if self.about.needs_teacher else {}
         return self.about.build(**given, **deepcopy(self.options))  # a learned weight begins anew
 
-    def limits(self) -> dict[str, Any]:
-        """Arguments of the flow map, apart from its network."""
-        return {"only_source": self.about.only_source, "only_target": self.about.only_target, "path": self.path()}
+    def flow(self, data: fm.data.Data, **sizes: int) -> fm.FlowMap:
+        """A flow map with new weights."""
+        limits = {"only_source": self.about.only_source, "only_target": self.about.only_target, "path": self.path()}
+        return flow_for(data, **limits, **sizes)
 
 
 COMPARED: dict[str, Entry] = {

@@ -17,6 +17,9 @@ SETS: dict[str, Callable[[], Data]] = {
 }
 """The data sets by name; they are loaded on first use."""
 
+KNOWN: dict[str, Callable[[], Data]] = SETS | {"checkerboard": partial(load, "checkerboard")}
+"""These, and the data sets of `benchmarks.alternatives` beside them."""
+
 BUDGETS: dict[str, float] = {
     "digits": 60.0,
     "glyphs-16": 150.0,
@@ -24,6 +27,7 @@ BUDGETS: dict[str, float] = {
     "photos-16": 150.0,
     "eight-gaussians": 60.0,
     "series": 60.0,
+    "checkerboard": 60.0,
 }
 """Processor time of each training, in seconds: three seeds of all methods take a day on two cores."""
 

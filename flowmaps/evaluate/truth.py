@@ -31,9 +31,9 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
         seed: Fixes samples and times.
 
     Returns:
-        "map_error": x ~ p_s and (s, t) uniform over the times that the map knows: the triangle t < s, or the line t =
-        only_target or s = only_source of a partial map. "map_error_one_jump": s = 1, t = 0; NaN for a partial map that
-        does not know this jump.
+        "map_error": x ~ p_s and (s, t) uniform over the times that the map knows: the triangle t < s, or of a partial
+        map the line t = only_target or s = only_source, or the point of both. "map_error_one_jump": s = 1, t = 0; NaN
+        for a partial map that does not know this jump.
 
     Raises:
         TypeError: The flow or the distribution is of another kind.
@@ -66,11 +66,12 @@ def map_error(flow: FlowMap, exact: Exact, *, n: int = 2048, seed: int = 0) -> d
 
 def known_times(flow: FlowMap, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Turn uniform u and v (N,) in [0, 1] into times t < s, uniform over the times that the map knows."""
-    if flow.only_source is not None:
-        return torch.full_like(u, flow.only_source), flow.only_source * v
-    if flow.only_target is not None:
-        return flow.only_target + (1 - flow.only_target) * u, torch.full_like(v, flow.only_target)
-    return torch.maximum(u, v), torch.minimum(u, v)
+    source, target = flow.only_source, flow.only_target
+    if source is None and target is None:
+        return torch.maximum(u, v), torch.minimum(u, v)
+    lowest = 0.0 if target is None else target
+    s = lowest + (1 - lowest) * u if source is None else torch.full_like(u, source)
+    return s, s * v if target is None else torch.full_like(v, target)
 
 
 @torch.no_grad()

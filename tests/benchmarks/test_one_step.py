@@ -67,10 +67,10 @@ def test_ten_methods_are_compared_and_every_setting_of_imf_alone():
 def test_the_base_is_the_default_method_and_begins_anew_each_time():
     """A learned weight has weights of its own, which no run may pass on to the next."""
     entry = methods.METHODS[methods.BASE]
-    one, other = entry.method(None), entry.method(None)
+    one, other = entry.method(None, None), entry.method(None, None)
     assert fingerprint(one) == fingerprint(other) and one.terms[0].weight is not other.terms[0].weight
     torch.manual_seed(0)
-    assert described(entry.method(None)) == described(fm.recipes.method_for(fm.data.load("digits")))
+    assert described(entry.method(None, None)) == described(fm.recipes.method_for(fm.data.load("digits")))
     assert cells.TRAINING["schedule"] == fm.training.WarmUpStableDecay()
 
 

@@ -174,6 +174,11 @@ def test_error_of_a_shifted_partial_map(only):
     assert errors["map_error_one_jump"] == pytest.approx(0.5, rel=1e-5)
 
 
+def test_error_of_a_map_that_knows_one_jump_alone():
+    errors = map_error(FlowMap(Exact(GAUSSIAN, 0.5), only_source=1.0, only_target=0.0), GAUSSIAN)
+    assert errors["map_error"] == pytest.approx(0.5, rel=1e-5) == errors["map_error_one_jump"]
+
+
 def test_a_partial_map_that_ends_before_the_data_has_no_jump_to_it():
     errors = map_error(partial(GAUSSIAN, only_target=0.1), GAUSSIAN)
     assert errors["map_error"] < 1e-6 and math.isnan(errors["map_error_one_jump"])

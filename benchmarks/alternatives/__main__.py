@@ -1,0 +1,5 @@
+"""python -m benchmarks.alternatives"""
+
+from benchmarks.alternatives import main
+
+main()
