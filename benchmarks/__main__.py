@@ -1,6 +1,6 @@
 """Run the benchmarks, or the named ones:  python -m benchmarks [cost] [digits] [digits_parts] [checkerboard] ...
 
-`one_step` takes a day, `text` and `manifolds` hours: they run only when they are named.
+`one_step` takes a day, `text`, `manifolds` and `alternatives` hours: they run only when they are named.
 """
 
 import sys
@@ -21,7 +21,7 @@ NAMES = (
     "likelihood",
     "own_folder",
 )
-LONG = ("one_step", "text", "manifolds")
+LONG = ("one_step", "text", "manifolds", "alternatives")
 
 
 def main() -> None:
