@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..arguments import checked, shown
+from ..arguments import finite, shown
 from ..consistency import diffusion
 from ..derivative import stop
 from ..method.balance import gradient_ratio
@@ -34,7 +34,6 @@ def with_diffusion(share: float, term: Term, times: Times | None = None) -> tupl
     return diagonal, replace(term, share=1 - share)
 
 
-@checked
 def with_term(
     method: Method, term: Term, share: float = 0.25, *, strength: float = 1.0, balance: Balance | None = None
 ) -> Method:
@@ -58,6 +57,7 @@ def with_term(
     if not isinstance(method, Method) or not isinstance(term, Term):
         wrong = term if isinstance(method, Method) else method
         raise TypeError(f"a Term is added to a Method, such as fm.methods.imf(), got {shown(wrong)}")
+    finite(share=share, strength=strength)
     if isinstance(method, Several):
         raise ValueError(
             f"{method.name} is made of several methods, one for each {method.kind}: add the term to one of them before "
