@@ -4,8 +4,8 @@
 - identify: a Fisher divergence, by its identity for exact denoisers (SiD)
 - follow_samples, judge_samples: the losses of the networks beside the flow
 
-x = F(x_s, s, t) is a sample, by default with t = 0, and x_l = alpha(l) x + sigma(l) n the same sample noised to a level
-l. f_T is the denoiser of the teacher, and f_A of a second flow map, which learns the distribution of the samples. Then
+x = F(x_s, s, 0) is a sample, and x_l = alpha(l) x + sigma(l) n is the same sample noised to a level l. f_T is the
+denoiser of the teacher, and f_A of a second flow map, which learns the distribution of the samples. Then
 
     f_A - f_T = (sigma(l)^2/alpha(l)) (grad log q_l - grad log p_l)
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -125,7 +126,7 @@ def match(
         teacher: The teacher's velocity.
         x: Points x_s, (B, ...).
         s: Source times, (B, 1, ...).
-        t: Times of the samples, (B, 1, ...).
+        t: Target times; not used, for samples are at t = 0.
         noise: Noise n, of the shape of x.
         level: Levels l, (B, 1, ...).
         auxiliary: The flow map of the samples.
@@ -137,7 +138,7 @@ def match(
     Returns:
         The loss of each row, (B, 1).
     """
-    sample, path = flow(x, s, t), flow.path
+    sample, path = flow(x, s, torch.zeros_like(t)), flow.path
     noised = path.interpolate(stop(sample), noise, level)
     f_A, f_T = (stop(denoised)(model, path, noised, level) for model in (auxiliary, teacher))
     weight = factor(stop(sample), f_T, level, path)
@@ -172,7 +173,7 @@ def match_beside(
     Returns:
         The loss "distribution", (B, 1), and the residual "auxiliary", of the shape of x.
     """
-    sample, path = flow(x, s, t), flow.path
+    sample, path = flow(x, s, torch.zeros_like(t)), flow.path
     noised = path.interpolate(stop(sample), noise, level)
     w = auxiliary.velocity(noised, level)
     f_A, f_T = path.convert(stop(w), noised, level, velocity, data), stop(denoised)(teacher, path, noised, level)
@@ -192,7 +193,7 @@ def follow_samples(
     Returns:
         The residual, of the shape of x.
     """
-    sample = stop(flow)(x, s, t)
+    sample = stop(flow)(x, s, torch.zeros_like(t))
     return auxiliary.velocity(flow.path.interpolate(sample, noise, level), level) - flow.path.velocity(
         sample, noise, level
     )
@@ -220,7 +221,7 @@ def judge_samples(
     Returns:
         The residual "auxiliary", of the shape of x, and the loss "judge", (B, 1).
     """
-    sample, path = stop(flow)(x, s, t), flow.path
+    sample, path = stop(flow)(x, s, torch.zeros_like(t)), flow.path
     noised, real = (path.interpolate(one, noise, level) for one in (sample, pair.pair.x0))
     return {
         "auxiliary": auxiliary.velocity(noised, level) - path.velocity(sample, noise, level),
@@ -254,7 +255,7 @@ def identify(
         teacher: The teacher's velocity.
         x: Points x_s, (B, ...).
         s: Source times, (B, 1, ...).
-        t: Times of the samples, (B, 1, ...).
+        t: Target times; not used, for samples are at t = 0.
         noise: Noise n, of the shape of x.
         level: Levels l, (B, 1, ...).
         auxiliary: The flow map of the samples.
@@ -264,7 +265,7 @@ def identify(
     Returns:
         The loss of each row, (B, 1).
     """
-    sample, path = flow(x, s, t), flow.path
+    sample, path = flow(x, s, torch.zeros_like(t)), flow.path
     noised = path.interpolate(sample, noise, level)
     f_T, f_A = (denoised(model, path, noised, level) for model in (teacher, constant(auxiliary)))
     d = f_T - f_A
