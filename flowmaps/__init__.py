@@ -22,6 +22,7 @@ from . import (
     path,
     perceptual,
     riemannian,
+    score_matching,
     simplex,
     steps,
     students,
@@ -43,7 +44,8 @@ from .units import Units
 __all__ = [
     "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
-    "consistency", "simplex", "riemannian", "matching", "finite_steps", "derivative", "velocity",
+    "consistency", "simplex", "riemannian", "matching", "score_matching", "finite_steps", "derivative",
+    "velocity",
     "teacher", "Pretrained", "Reading", "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Turns", "Loss", "TermLoss", "methods", "stages", "turns",
     "term",

@@ -12,7 +12,7 @@ from ..data import Data
 from ..flow_map import FlowMap, GuidanceSpec
 from ..guidance.conditions import SCALE
 from ..method.method import Method
-from ..methods import LANDSCAPE, Row
+from ..methods import DISTRIBUTIONAL, LANDSCAPE, Row
 from ..recipes.distillation import TIMES
 from ..recipes.rows import MethodLike, row_of
 from .build import for_row
@@ -27,7 +27,7 @@ def distiller(method: MethodLike) -> Row:
         raise ValueError("`distill` gives the method its teacher: pass the function that makes it, instead of a Method")
     row = row_of(method)
     if not row.needs_teacher:
-        known = ", ".join(row.name for row in LANDSCAPE if row.needs_teacher)
+        known = ", ".join(row.name for row in (*LANDSCAPE, *DISTRIBUTIONAL) if row.needs_teacher)
         raise ValueError(f"{row.name} learns from data alone and is no distillation method; these are: {known}")
     return row
 

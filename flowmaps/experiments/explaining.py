@@ -16,7 +16,6 @@ from ..flow_map import FlowMap
 from ..links import Hull
 from ..method.method import Method
 from ..methods import Row
-from ..methods.variants import Variant
 from ..networks import MLP
 from ..outputs import Endpoint
 from ..recipes.rows import MethodLike, row_of
@@ -54,7 +53,7 @@ class Explanation:
     def sampling(self) -> str:
         """The steps that are valid for the learned map, in words."""
         row = self.row
-        if isinstance(row, Variant) and row.sampled:
+        if row.sampled:
             return row.sampled
         if row.rule == "diffusion":
             return "steps of the ODE: it learns only the velocity"

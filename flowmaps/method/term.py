@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..arguments import at_least, brief_repr, finite, given, refuse_factory, shown
 from ..consistency import Rule, function_of, is_diagonal, refuse, refuse_flat
 from ..derivative import stop
-from ..draws import Numbers, Rows
+from ..draws import Numbers, Rows, normal
 from ..flow_map import FlowMap
 from ..path import Path, expand
 from ..times.samplers import Times, uniform_triangle
@@ -76,6 +76,32 @@ class OnPolicy:
         return x
 
 
+@dataclass(frozen=True)
+class Restarted(OnPolicy):
+    """Start at the states of a map to t = 0 that is sampled by `steps.restart`: jumps to data, with new noise added.
+
+    Every level but the last costs a jump. Arguments and errors as for `OnPolicy`.
+    """
+
+    @property
+    def draws(self) -> dict[str, Numbers]:
+        """The noise of all restarts, (n, restarts, ...)."""
+        restarts = len(self.levels) - 1
+        return {RESTARTS: lambda n, like: normal(n * restarts, like).unflatten(0, (n, restarts))} if restarts else {}
+
+    def __call__(self, flow: FlowMap, pair: Pair, s: Tensor) -> Tensor:
+        """The state x_s of each row, whose s is one of the levels."""
+        x = noise_alone(flow, pair, s)
+        level = expand(s, x)
+        for k, (here, there) in enumerate(pairwise(self.levels)):
+            again = flow.path.renoise(stop(flow)(x, here, 0.0), 0.0, there, pair.numbers[RESTARTS][:, k])
+            x = torch.where(level < (here + there) / 2, again, x)
+        return x
+
+
+RESTARTS = "noise of restarts"
+
+
 def as_drawn(pair: Pair) -> Pair:
     """Return the pair unchanged: each data row keeps the noise that was drawn for it."""
     return pair
@@ -100,8 +126,8 @@ class Term:
         draws: Random numbers that the rule takes, by the name of its option, such as {"g": draws.uniform}.
         sources: More teachers, by the name of the rule's option that takes them, such as {"along": own}.
         curriculum: Function (term, progress in [0, 1]) -> the term at that moment of training. None: always the same.
-        start: Function (flow, pair, s) -> x_s; `from_noise` for methods without data, `OnPolicy` for the states of
-            the map's own sampling.
+        start: Function (flow, pair, s) -> x_s; `from_noise` for methods without data, `OnPolicy` and `Restarted` for
+            the states of the map's own sampling.
         couple: Function pair -> pair that pairs data with noise or changes conditions. By default nothing changes.
         factor: Function pair -> factor (B,) of the residuals. None: 1.
         balance: Functions by the name of a residual, (first loss of the method, this loss, flow) -> factor of this
@@ -191,7 +217,13 @@ class Term:
         """
         draw = functools.partial(pair.rows.draw, like=pair.x0)
         s, t = draw(lambda n, like: self.times(n, progress, like)) if times is None else self._in_blocks(pair, times)
-        return replace(pair, s=s, t=s if self.diagonal else t, numbers={k: draw(one) for k, one in self.draws.items()})
+        numbers = {name: draw(one) for name, one in {**self.draws, **self._of_start}.items()}
+        return replace(pair, s=s, t=s if self.diagonal else t, numbers=numbers)
+
+    @property
+    def _of_start(self) -> Mapping[str, Numbers]:
+        """Random numbers of the start, which the rule does not get."""
+        return getattr(self.start, "draws", {})
 
     def _in_blocks(self, pair: Pair, times: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Check that the rows of a block have the same given times."""
@@ -221,7 +253,8 @@ class Term:
         flow = flow.given(**pair.condition) if pair.condition else flow
         s, t, x = pair.s, pair.t, self.start(flow, pair, pair.s)
         options = {name: source(flow, pair) for name, source in self.sources.items()}
-        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **pair.numbers, **options)
+        options |= {name: number for name, number in pair.numbers.items() if name not in self._of_start}
+        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **options)
         residuals = found if isinstance(found, Mapping) else {self.name: found}
         if self.factor is not None:
             factor = self.factor(pair)

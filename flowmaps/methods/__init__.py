@@ -9,6 +9,7 @@ from .consistency_training import *
 from .data_free import *
 from .diffusion import *
 from .discrete import *
+from .distribution_matching import *
 from .drifting_models import *
 from .eulerian import *
 from .frechet import *
@@ -20,18 +21,21 @@ from .likelihood import *
 from .manifolds import *
 from .mean_flows import *
 from .mid_training import *
+from .moment_matching import *
 from .noise_adapters import *
 from .noise_adapters import NoiseAdapter
 from .papers import Paper
+from .parts import with_term
 from .posterior import *
 from .reward_gradients import *
 from .rewards import *
 from .row import Row, landscape_row
+from .score_identity import *
 from .shrinking_steps import *
 from .trig_flow import *
 
 __all__ = [
     "BESIDE", "BEYOND", "DISCRETE", "DISTRIBUTIONAL", "LANDSCAPE", "MANIFOLDS", "Beside", "NoiseAdapter", "Paper",
-    "Row", "landscape_row", "variants", *(record.name for record in BESIDE),
+    "Row", "landscape_row", "variants", "with_term", *(record.name for record in BESIDE),
     *(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL)),
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from . import (
     data_free,
     diffusion,
     discrete,
+    distribution_matching,
     drifting_models,
     eulerian,
     frechet,
@@ -25,6 +26,8 @@ from . import (
     manifolds,
     mean_flows,
     mid_training,
+    moment_matching,
+    score_identity,
     shrinking_steps,
     trig_flow,
 )
@@ -63,8 +66,12 @@ DISCRETE: tuple[Row, ...] = (*rows_of(discrete), *rows_of(language))
 
 
 DISTRIBUTIONAL: tuple[Row, ...] = tuple(
-    row for family in (drifting_models, inductive_moments, frechet) for row in rows_of(family)
-)
+    row
+    for family in (
+        drifting_models, inductive_moments, frechet, distribution_matching, score_identity, moment_matching,
+    )
+    for row in rows_of(family)
+)  # fmt: skip
 """The rows of methods that match distributions instead of paths."""
 
 

@@ -7,7 +7,8 @@ import torch
 
 import flowmaps as fm
 from flowmaps.consistency import diffusion
-from flowmaps.method.term import OnPolicy
+from flowmaps.draws import Rows
+from flowmaps.method.term import OnPolicy, Restarted
 from flowmaps.velocity import Auxiliary, Pair, averaged, fixed
 from tests.oracles import gaussian
 from tests.training.support import GAUSSIAN, QUIET, alternating, linear_flow
@@ -108,6 +109,30 @@ def test_on_policy_states_are_those_of_the_sampler():
     for wrong in ((), (0.9, 0.5), (1.0, 0.5, 0.5), (1.0, 0.0)):
         with pytest.raises(ValueError, match="levels that fall from 1 and stay above 0"):
             OnPolicy(wrong)
+
+
+def test_restarted_states_are_those_of_restarts_and_their_noise_is_the_same_in_every_part():
+    """A row stops at its level; its noise is no option of the rule. On two parts the states are the same."""
+    levels, flow = (1.0, 0.7, 0.3), linear_flow(only_target=0.0).double()
+    term = fm.Term(
+        lambda flow, teacher, x, s, t: x,
+        fixed(GAUSSIAN),
+        start=Restarted(levels),
+        name="states",
+        times=lambda n, progress, like: (torch.tensor(levels).double().repeat(n)[:n], torch.zeros(n).double()),
+    )
+    method, x0 = fm.Method(term), torch.full((6, 2), torch.nan).double()
+    torch.manual_seed(0)
+    (pair,) = method.draw(flow, x0)
+    found = method.measure(flow, (pair,)).terms["states"].residual
+    (noise,) = pair.numbers.values()
+    middle = 0.3 * flow(pair.eps, 1.0, 0.0) + 0.7 * noise[:, 0]
+    late = 0.7 * flow(middle, 0.7, 0.0) + 0.3 * noise[:, 1]
+    wanted = torch.stack([(pair.eps, middle, late)[k % 3][k] for k in range(6)])
+    assert torch.allclose(found, wanted) and not found.requires_grad and method.data_free
+    torch.manual_seed(0)
+    (half,) = method.draw(flow, x0[1::2], rows=Rows(1, 2, 6))
+    torch.testing.assert_close(method.measure(flow, (half,)).terms["states"].residual, found[1::2])
 
 
 def test_a_helper_of_turns_is_made_once_for_all():

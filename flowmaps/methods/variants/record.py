@@ -23,14 +23,12 @@ class Variant(Row):
         of: Name of the method.
         setting: The origin of the settings, in a few words.
         sets: The settings that differ from the method's defaults, in words.
-        sampled: How its map is sampled, if that differs from the method's; "" otherwise.
         levels: Whether its times are noise levels, as times of the linear path. It refuses other paths.
     """
 
     of: str
     setting: str
     sets: str
-    sampled: str = ""
     levels: bool = False
 
 
