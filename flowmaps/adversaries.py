@@ -293,8 +293,9 @@ def discriminate_velocities(
         The loss and the margin by name, (B, 1).
     """
     with full_precision(x.device):
-        logits, *slopes = logits_and_slopes(discriminator, teacher.pair.condition, x, s)
-        on_real, on_fake = (rate(*slopes, w) for w in (teacher.velocity(x, s), stop(flow.velocity)(x, s)))
+        logits, along_x, along_s = logits_and_slopes(discriminator, teacher.pair.condition, x, s)
+        velocities = teacher.velocity(x, s), stop(flow.velocity)(x, s)
+        on_real, on_fake = (rate(along_x, along_s, w) for w in velocities)
         loss = (on_real - 1).square() + (on_fake + 1).square() + centring * logits.square()
     return {"discriminator": loss, "margin": stop(on_real - on_fake)}
 
@@ -312,8 +313,8 @@ def deceive_velocity(
     """
     v = flow.velocity(x, s)
     with full_precision(x.device):
-        _, *slopes = stop(logits_and_slopes)(discriminator, teacher.pair.condition, x, s)
-        on_real, on_fake = rate(*slopes, teacher.velocity(x, s)), rate(*slopes, v)
+        _, along_x, along_s = stop(logits_and_slopes)(discriminator, teacher.pair.condition, x, s)
+        on_real, on_fake = (rate(along_x, along_s, w) for w in (teacher.velocity(x, s), v))
     losses = {"adversarial": (on_fake - 1).square(), "margin": stop(on_real - on_fake)}
     return losses | ({"transport": transport * v.square()} if transport else {})
 
@@ -360,7 +361,7 @@ def logits_and_slope(D: Judge, x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         D(x) of shape (B, n), and |grad D(x)|^2 of shape (B, 1).
     """
-    logits, pull = torch.func.vjp(D, x)  # type: ignore[misc]
+    logits, pull = torch.func.vjp(lambda x: D(x.view_as(x)), x)  # type: ignore[misc]
     (slope,) = pull(torch.ones_like(logits))
     return logits, slope.flatten(1).square().sum(1, keepdim=True)
 
@@ -380,8 +381,12 @@ def logits_and_slopes(network: Any, condition: dict[str, Any], x: Tensor, s: Ten
     Raises:
         ValueError: The critic has several logits, whose sum would be differentiated.
     """
+
+    def critic(x: Tensor, s: Tensor) -> Tensor:
+        return judge(network, condition, s)(x.view_as(x))  # hooks of modules want no leaf
+
     with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-        logits, pull = torch.func.vjp(lambda x, s: judge(network, condition, s)(x), x, s)  # type: ignore[misc]
+        logits, pull = torch.func.vjp(critic, x, s)  # type: ignore[misc]
         if logits.shape[1] != 1:
             raise ValueError(f"a critic of velocities returns one logit for each row, got {logits.shape[1]}")
         return logits, *pull(torch.ones_like(logits))

@@ -47,11 +47,11 @@ REST = 0.02
 """Share of the cost of transport that is left at the end of training."""
 
 
-def without_momentum(lr: float = 1e-4) -> MakeOptimizer:
-    """Adam with betas (0, 0.9), the usual optimizer of a critic.
+def without_momentum(lr: float = 1e-3) -> MakeOptimizer:
+    """Adam with betas (0, 0.9), the usual optimizer of a critic and of a flow that learns from one.
 
     Args:
-        lr: Learning rate.
+        lr: Learning rate; by default the one of `fm.train`. The papers' code has 1e-4 and less.
 
     Returns:
         Function from weights to the optimizer.
@@ -81,7 +81,7 @@ def afm(
     penalty: float = 0.01,
     spread: float = 0.01,
     centring: float = 0.01,
-    optimizer: MakeOptimizer | None = None,
+    optimizer: MakeOptimizer | None = without_momentum(),
 ) -> Turns:
     """Adversarial flow models.
 
@@ -100,7 +100,8 @@ def afm(
         penalty: Factor of the squared slopes.
         spread: Size of the small noise.
         centring: Factor of the squared sum of logits.
-        optimizer: Optimizer of the critic, such as `without_momentum()`. None: one like the flow's.
+        optimizer: Optimizer of the critic, with a learning rate of its own, which should be near the flow's. None: one
+            like the flow's, whose momentum makes such training fail.
 
     Raises:
         TypeError: The discriminator is no network of (x, t).
@@ -110,13 +111,15 @@ def afm(
     within(0, math.inf, transport=transport, penalty=penalty, centring=centring)
     positive(spread=spread)
     critic = _critic(discriminator, optimizer)
-    common = {"times": times, "sources": {"discriminator": critic}}
+    common: dict[str, Any] = {"times": times, "sources": {"discriminator": critic}}
 
     def fading(term: Term, progress: float) -> Term:
         return term.given(transport=transport * (REST + (1 - REST) * (1 + math.cos(math.pi * progress)) / 2))
 
     against = partial(discriminate, penalty=penalty, spread=spread, centring=centring)
-    generator = _term(partial(deceive, transport=transport), balance=MARGIN, curriculum=fading, name="adversarial", **common)
+    generator = _term(
+        partial(deceive, transport=transport), balance=MARGIN, curriculum=fading, name="adversarial", **common
+    )
     return _turns("afm", updates, _term(against, draws={"noise": normal}, balance=MARGIN, **common), generator)
 
 
@@ -140,7 +143,7 @@ def cafm(
     updates: int = 8,
     transport: float = 0.0,
     centring: float = 0.001,
-    optimizer: MakeOptimizer | None = None,
+    optimizer: MakeOptimizer | None = without_momentum(),
 ) -> Turns:
     """Continuous adversarial flow models.
 
@@ -159,7 +162,8 @@ def cafm(
         updates: Updates of the critic for each update of the flow, 8 to 16 in the paper's code.
         transport: Factor of the squared velocity.
         centring: Factor of the squared logits.
-        optimizer: Optimizer of the critic, such as `without_momentum()`. None: one like the flow's.
+        optimizer: Optimizer of the critic, with a learning rate of its own, which should be near the flow's. None: one
+            like the flow's, whose momentum makes such training fail.
 
     Raises:
         TypeError: The discriminator is no network of (x, t).
@@ -168,7 +172,7 @@ def cafm(
     at_least(1, updates=updates)
     within(0, math.inf, transport=transport, centring=centring)
     critic = _critic(discriminator, optimizer)
-    common = {"times": times, "sources": {"discriminator": critic}, "balance": MARGIN}
+    common: dict[str, Any] = {"times": times, "sources": {"discriminator": critic}, "balance": MARGIN}
     against = _term(partial(discriminate_velocities, centring=centring), **common)
     generator = _term(partial(deceive_velocity, transport=transport), name="adversarial", **common)
     return _turns("cafm", updates, against, generator)
@@ -197,7 +201,7 @@ def add(
     levels: Numbers = uniform,
     penalty: float = 1e-5,
     spread: float = 0.01,
-    optimizer: MakeOptimizer | None = None,
+    optimizer: MakeOptimizer | None = without_momentum(),
 ) -> Turns:
     """Adversarial diffusion distillation.
 
@@ -217,7 +221,8 @@ def add(
         levels: Numbers l in [0, 1], the noise that the teacher removes.
         penalty: Factor of the squared slope.
         spread: Size of the small noise.
-        optimizer: Optimizer of the critic, such as `without_momentum()`. None: one like the flow's.
+        optimizer: Optimizer of the critic, with a learning rate of its own, which should be near the flow's. None: one
+            like the flow's, whose momentum makes such training fail.
 
     Raises:
         TypeError: The teacher has no velocity, or the discriminator is no network of (x, t).
@@ -226,7 +231,7 @@ def add(
     at_least(1, updates=updates)
     within(0, math.inf, distillation=distillation, penalty=penalty)
     positive(spread=spread)
-    common = {"times": _sources(sources)}
+    common: dict[str, Any] = {"times": _sources(sources)}
     by_critic = {"discriminator": _critic(discriminator, optimizer)}
     against = partial(discriminate_noised, game=hinge, penalty=penalty, spread=spread)
     follow = partial(deceive_and_follow, game=hinge, strength=distillation)
@@ -270,7 +275,7 @@ def ladd(
     levels: Numbers = uniform,
     penalty: float = 0.01,
     spread: float = 0.1,
-    optimizer: MakeOptimizer | None = None,
+    optimizer: MakeOptimizer | None = without_momentum(),
 ) -> Turns:
     """Latent adversarial diffusion distillation.
 
@@ -291,7 +296,8 @@ def ladd(
         levels: Numbers l in [0, 1], the noise at which samples are compared.
         penalty: Factor of the squared slope r of D along small noise.
         spread: Size of the small noise.
-        optimizer: Optimizer of the heads, such as `without_momentum()`. None: one like the flow's.
+        optimizer: Optimizer of the heads, with a learning rate of its own, which should be near the flow's. None: one
+            like the flow's, whose momentum makes such training fail.
 
     Raises:
         TypeError: The teacher is no FlowMap.
@@ -301,7 +307,7 @@ def ladd(
     within(0, math.inf, penalty=penalty)
     positive(spread=spread)
     heads = _critic(_heads(teacher, layers, shape, width), optimizer)
-    common = {"times": _sources(sources), "sources": {"discriminator": heads}}
+    common: dict[str, Any] = {"times": _sources(sources), "sources": {"discriminator": heads}}
     draws = {"level": levels, "noise": normal}
     against = partial(discriminate_noised, game=logistic, penalty=penalty, spread=spread)
     return _turns(

@@ -59,6 +59,8 @@ class Heads(nn.Module):
             channels), (B, positions, channels) or (B, channels, ...).
     """
 
+    _frozen: nn.Module
+
     def __init__(
         self,
         network: nn.Module,
@@ -96,8 +98,9 @@ class Heads(nn.Module):
 
     def features(self, x: Tensor, *times: Tensor, **condition: Any) -> list[Tensor]:
         """The features of each layer, (B, positions, channels), of x (B, ...)."""
-        network: nn.Module = self._frozen.to(x.device)
-        weight, found = next(network.parameters(), x), {}
+        network = self._frozen.to(x.device)
+        found: dict[str, Any] = {}
+        weight = next(network.parameters(), x)
         handles = [
             network.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: found.update({name: y}))
             for name in self.layers
