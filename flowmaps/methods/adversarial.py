@@ -263,6 +263,7 @@ def add(
     gradient="F(x_s, s, 0); heads",
     only_target=0.0,
     few_step=4,
+    features=True,
 )
 def ladd(
     teacher: Any = None,

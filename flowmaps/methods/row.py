@@ -15,7 +15,7 @@ SELF, MARGINAL, TEACHER, SAMPLES = "self-distillation", "marginal from condition
 PARTS = ("value", "time", "space", "diagonal", "teacher")
 """Parts of a formula that may carry gradient: V(x_s, s, t), its slopes in time and in space, other values of V, and the
 input of the teacher."""
-HIDDEN = ("build", "paper", "after", "head", "own_map")
+HIDDEN = ("build", "paper", "after", "head", "own_map", "features")
 """Fields of a row that `as_dict` leaves out."""
 
 Build = TypeVar("Build", bound=Callable[..., Method])
@@ -51,6 +51,7 @@ class Row:
         coupled: Whether it trains on couplings made by a teacher (`data.reflow`).
         head: Whether the network needs a head for the mean divergence, as joint maps do.
         after: Name of the row before it in the post's order; "": its place in its file.
+        features: Whether it reads features of the teacher's network, so that its teacher must be a FlowMap.
         own_map: The flow map that the method needs and that no recipe makes, in words; "": a recipe makes it.
     """
 
@@ -74,6 +75,7 @@ class Row:
     coupled: bool = False
     head: bool = False
     after: str = ""
+    features: bool = False
     own_map: str = ""
 
     def __post_init__(self) -> None:

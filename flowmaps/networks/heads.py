@@ -89,9 +89,9 @@ class Heads(nn.Module):
     def forward(self, x: Tensor, t: Tensor, **condition: Any) -> Tensor:
         """Compute the logits (B, number of layers) of x (B, ...) at times t (B,)."""
         label = condition.pop("label", None) if self.classes is not None else None
-        found = self.features(x, *[t] * self.times, **condition)
+        found, weight = self.features(x, *[t] * self.times, **condition), next(self.parameters())
         logits = [
-            verdict(F.silu(layer(feature.to(layer.weight))).mean(1), label)
+            verdict(F.silu(layer(feature.to(weight))).mean(1), label)
             for layer, verdict, feature in zip(self.inputs, self.verdicts, found, strict=True)
         ]
         return torch.stack(logits, 1).to(x.dtype)
