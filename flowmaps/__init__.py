@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from . import (
+    adversaries,
     consistency,
     derivative,
     draws,
@@ -44,8 +45,8 @@ from .units import Units
 __all__ = [
     "path", "FlowMap", "GuidanceSpec", "TrainedSpec", "Units",
     "average_velocity", "Endpoint", "Position", "GaussianSkip", "Bounded", "Rotation", "links",
-    "consistency", "simplex", "riemannian", "matching", "score_matching", "finite_steps", "derivative",
-    "velocity",
+    "consistency", "simplex", "riemannian", "matching", "score_matching", "adversaries",
+    "finite_steps", "derivative", "velocity",
     "teacher", "Pretrained", "Reading", "times", "grids", "weight", "perceptual", "balance",
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Turns", "Loss", "TermLoss", "methods", "stages", "turns",
     "term",

@@ -23,7 +23,7 @@ from .numbers import (
     whole,
     within,
 )
-from .signatures import expect_two_times
+from .signatures import expect_time, expect_two_times
 from .tensors import (
     brief,
     brief_repr,
@@ -38,6 +38,6 @@ from .tensors import (
 __all__ = [
     "MOST_CLASSES", "MOST_LAYERS", "MOST_VALUES", "MOST_WIDTH", "at_least", "between", "brief", "brief_repr",
     "check_seed", "checked", "device_of", "did_you_mean", "expect_finite", "expect_floating", "expect_path",
-    "expect_tensor", "expect_two_times", "finite", "given", "install", "is_readable", "listed", "numbered", "positive",
-    "refuse_factory", "refuse_written", "shown", "truth", "version", "whole", "within",
+    "expect_tensor", "expect_time", "expect_two_times", "finite", "given", "install", "is_readable", "listed",
+    "numbered", "positive", "refuse_factory", "refuse_written", "shown", "truth", "version", "whole", "within",
 ]  # fmt: skip

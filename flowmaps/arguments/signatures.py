@@ -1,4 +1,4 @@
-"""How a network is called: with two times, which a network of a diffusion model does not have."""
+"""How a network is called: a flow map's with two times, a critic with one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import inspect
 from typing import Any
 
 from torch import nn
+
+from .numbers import shown
 
 CONDITIONS = {
     "added_cond_kwargs", "c", "class_label", "class_labels", "classes", "cond", "condition", "conditioning",
@@ -32,6 +34,32 @@ def expect_two_times(network: nn.Module) -> None:
             f"a FlowMap calls its network as network(x, s, t), with a source and a target time, and {found} has no "
             "place for the second time: add one, make a student of a trained network (fm.student), or wrap a network "
             "of a diffusion model for its velocity alone (fm.teacher)"
+        )
+
+
+def expect_time(critic: nn.Module) -> None:
+    """Refuse a critic whose `forward` does not take (x, t), such as a discriminator (x, label) of clean samples.
+
+    A condition in the place of the time would be silently wrong.
+
+    Args:
+        critic: The module; its own class decides.
+
+    Raises:
+        TypeError: It is no module, or takes no time after x.
+    """
+    if not isinstance(critic, nn.Module):
+        raise TypeError(f"a discriminator is a network (x, t) -> logits, got {shown(critic)}")
+    if "forward" in vars(critic):
+        return
+    every = list(inspect.signature(type(critic).forward).parameters.values())[1:]
+    placed = [one for one in every if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    several = any(one.kind is one.VAR_POSITIONAL for one in every)
+    if not several and (len(placed) < 2 or placed[1].name in CONDITIONS):
+        raise TypeError(
+            "this method calls its discriminator as critic(x, t, **condition), and "
+            f"{type(critic).__name__}.forward({', '.join(one.name for one in every)}) has no place for the time: add "
+            "one, or make a critic of a network of two times, fm.networks.TimeCritic(network)"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,8 @@ def explain(method: MethodLike, *, method_args: Mapping[str, Any] | None = None)
     check_method_arguments(row.build, method_args or {})
     truth, new = _words() if row.classes else _plane()
     flow = for_row(new, row, truth.sample(64).float())
-    made = row.build(**(method_args or {}), **({"teacher": truth} if row.needs_teacher else {}))
+    teacher = copy.deepcopy(new) if row.features else truth
+    made = row.build(**(method_args or {}), **({"teacher": teacher} if row.needs_teacher else {}))
     return Explanation(row, made, anatomy(made, flow, truth.sample(64).float()))
 
 

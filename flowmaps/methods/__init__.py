@@ -2,6 +2,7 @@
 # ruff: noqa: F403
 
 from . import variants
+from .adversarial import *
 from .beside import BESIDE, Beside
 from .compositional import *
 from .consistency_models import *

@@ -9,6 +9,7 @@ from typing import Any
 from ..arguments import did_you_mean, shown
 from ..method.method import Method
 from . import (
+    adversarial,
     compositional,
     consistency_models,
     consistency_training,
@@ -68,7 +69,7 @@ DISCRETE: tuple[Row, ...] = (*rows_of(discrete), *rows_of(language))
 DISTRIBUTIONAL: tuple[Row, ...] = tuple(
     row
     for family in (
-        drifting_models, inductive_moments, frechet, distribution_matching, score_identity, moment_matching,
+        drifting_models, inductive_moments, frechet, distribution_matching, score_identity, moment_matching, adversarial,
     )
     for row in rows_of(family)
 )  # fmt: skip

@@ -15,7 +15,7 @@ SELF, MARGINAL, TEACHER, SAMPLES = "self-distillation", "marginal from condition
 PARTS = ("value", "time", "space", "diagonal", "teacher")
 """Parts of a formula that may carry gradient: V(x_s, s, t), its slopes in time and in space, other values of V, and the
 input of the teacher."""
-HIDDEN = ("build", "paper", "after", "head", "sampled", "own_map")
+HIDDEN = ("build", "paper", "after", "head", "sampled", "features", "own_map")
 """Fields of a row that `as_dict` leaves out."""
 
 Build = TypeVar("Build", bound=Callable[..., Method])
@@ -52,6 +52,7 @@ class Row:
         head: Whether the network needs a head for the mean divergence, as joint maps do.
         after: Name of the row before it in the post's order; "": its place in its file.
         sampled: How its map is sampled, if `only_source`, `only_target` and `few_step` do not say it; "" otherwise.
+        features: Whether it reads features of the teacher's network, so that its teacher must be a FlowMap.
         own_map: The flow map that the method needs and that no recipe makes, in words; "": a recipe makes it.
     """
 
@@ -76,6 +77,7 @@ class Row:
     head: bool = False
     after: str = ""
     sampled: str = ""
+    features: bool = False
     own_map: str = ""
 
     def __post_init__(self) -> None:

@@ -2,7 +2,8 @@
 
 Each is called as network(x, s, t, label=None).
 
-`Critic` and `ImageCritic`, called as critic(x, label=None), are discriminators for adversarial stages.
+`Critic` and `ImageCritic`, called as critic(x, label=None), are discriminators for adversarial stages. `TimeCritic` and
+`Heads`, called as critic(x, t, **condition), make critics of other networks, for the adversarial methods.
 """
 
 from .circles import OnCircles
@@ -24,6 +25,7 @@ from .embeddings import (
     raw,
     source_only,
 )
+from .heads import Heads, TimeCritic
 from .initialise import two_times
 from .layers import learned_norm, plain_norm, rms_norm, spectral_, unchanged
 from .mlp import MLP, ConcatMLP
@@ -41,6 +43,7 @@ __all__ = [
     "Fourier",
     "GaussianEndpoint",
     "GaussianInput",
+    "Heads",
     "ImageCritic",
     "InBasis",
     "MLP",
@@ -49,6 +52,7 @@ __all__ = [
     "StateInput",
     "TIME_CONDITIONINGS",
     "TimeConditioning",
+    "TimeCritic",
     "TimeFeatures",
     "TokenTransformer",
     "UNet",

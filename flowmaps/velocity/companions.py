@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..arguments import at_least, finite, shown
 from ..flow_map import FlowMap
+from ..networks.heads import TimeCritic
 from ..times.samplers import phase_of
 from .copies import copied, copy_weights, trainable_copy
 from .sources import Fixed, Pair
@@ -243,21 +244,34 @@ class Discriminator(Auxiliary):
     """Network that distinguishes data from samples, trained by a separate optimiser.
 
     Args:
-        network: Called as network(x, **condition) -> logits, (B,) or (B, 1).
+        network: Called as network(x, **condition) or network(x, t, **condition), as the rule does, -> logits (B,) or
+            (B, n). None: a copy of the flow's network as a critic (`networks.TimeCritic`), created at the first
+            `follow`.
         optimizer: Function from weights to an optimizer. None: one like the flow's.
+
+    Raises:
+        TypeError: The network is no module.
     """
 
-    def __init__(self, network: nn.Module, optimizer: MakeOptimizer | None = None) -> None:
+    def __init__(self, network: nn.Module | None = None, optimizer: MakeOptimizer | None = None) -> None:
         super().__init__(None, optimizer)
-        if not isinstance(network, nn.Module):
+        if network is not None and not isinstance(network, nn.Module):
             raise TypeError(f"a discriminator is a network x -> logits, got {shown(network)}")
-        self.network = network
+        self.network, self._given = network, network is not None
+
+    def make(self, flow: FlowMap) -> None:
+        """Create the network unless it exists: a critic made of a trainable copy of the flow's."""
+        if self.network is None:
+            self.network = TimeCritic(trainable_copy(flow.network))
 
     def restart(self, flow: FlowMap) -> None:
-        """Keep the network, which is not a copy of the flow."""
+        """Start a new run: keep a given network, and replace a copy of the flow's by another one."""
+        if not self._given:
+            self.network = None
+        self.make(flow)
 
     def begin(self, flow: FlowMap) -> None:
-        """Keep the network, which is not a copy of the flow."""
+        """Keep the network: only the beginning of a run makes another copy of the flow's."""
 
     def forward(self, flow: FlowMap, pair: Pair) -> Any:
         """The network."""
