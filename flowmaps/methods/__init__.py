@@ -23,10 +23,12 @@ from .mid_training import *
 from .noise_adapters import *
 from .noise_adapters import NoiseAdapter
 from .papers import Paper
+from .policy_flow import *
 from .posterior import *
 from .reward_gradients import *
 from .rewards import *
 from .row import Row, landscape_row
+from .self_evaluation import *
 from .shrinking_steps import *
 from .trig_flow import *
 

@@ -25,6 +25,8 @@ from . import (
     manifolds,
     mean_flows,
     mid_training,
+    policy_flow,
+    self_evaluation,
     shrinking_steps,
     trig_flow,
 )
@@ -63,7 +65,9 @@ DISCRETE: tuple[Row, ...] = (*rows_of(discrete), *rows_of(language))
 
 
 DISTRIBUTIONAL: tuple[Row, ...] = tuple(
-    row for family in (drifting_models, inductive_moments, frechet) for row in rows_of(family)
+    row
+    for family in (drifting_models, inductive_moments, frechet, policy_flow, self_evaluation)
+    for row in rows_of(family)
 )
 """The rows of methods that match distributions instead of paths."""
 
@@ -119,4 +123,9 @@ def method_of(method: Any) -> Method:
     if row.needs_teacher:
         place = "methods.variants" if isinstance(row, Variant) else "methods"
         raise ValueError(f"{row.name} learns from a teacher: pass fm.{place}.{row.name}(teacher=...)")
+    if row.null:
+        raise ValueError(
+            f"{row.name} compares with a null class: pass fm.methods.{row.name}(null={{'label': classes}}), and leave "
+            "some labels out by fm.data.transforms.LabelDropout"
+        )
     return row.build()
