@@ -78,7 +78,7 @@ def imitation(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, u: Te
     data_free=True,
 )
 def pi_flow(
-    teacher: Any = None, *, steps: int = 1, points: int = 2, substeps: int = 16, weight: Weight = squared
+    teacher: Any = None, *, steps: int = 1, points: int = 2, substeps: int = 8, weight: Weight = squared
 ) -> Method:
     """pi-Flow, policy-based imitation distillation.
 
