@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..arguments import at_least, expect_finite, expect_floating, expect_tensor, positive
+from ..arguments import at_least, between, expect_finite, expect_floating, expect_tensor, positive
 from ..path import Path, Time, expand
 from ..serialise import describable
+
+MOST_SUBSTEPS = 10_000
+"""Largest number of substeps of a jump, which a file may name."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class MixturePolicy(nn.Module):
         if centres.ndim != 2:
             raise ValueError(f"the centres of K components have shape (K, C), got {tuple(centres.shape)}")
         positive(variance=variance)
-        at_least(1, substeps=substeps)
+        between(1, MOST_SUBSTEPS, substeps=substeps)
         self.register_buffer("centres", centres.clone(memory_format=torch.contiguous_format))
         self.variance, self.substeps = variance, substeps
 
