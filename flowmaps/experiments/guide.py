@@ -212,7 +212,9 @@ def guide_of_training(
     )
 
 
-def with_null(row: Row, data: Data, arguments: Mapping[str, Any] | None, *, labels: bool) -> dict[str, Any]:
+def with_null(
+    row: Row, data: Data, arguments: Mapping[str, Any] | None, *, labels: bool, label_dropout: float
+) -> dict[str, Any]:
     """Add the null class of the data to the arguments of a method that compares with it.
 
     Args:
@@ -220,12 +222,13 @@ def with_null(row: Row, data: Data, arguments: Mapping[str, Any] | None, *, labe
         data: The data set, for its classes.
         arguments: The arguments that are given.
         labels: Whether the network takes class labels.
+        label_dropout: Share of rows without their label.
 
     Returns:
         The arguments, with `null` unless it is given.
 
     Raises:
-        ValueError: The data have no classes, or the network does not take them.
+        ValueError: The data have no classes, the network does not take them, or no row lacks its label.
     """
     if data.classes is None or not labels:
         why = f"{data.name} has no class labels" if data.classes is None else "`labels=False` leaves them out"
@@ -233,6 +236,8 @@ def with_null(row: Row, data: Data, arguments: Mapping[str, Any] | None, *, labe
             f"{row.name} compares with a null class, so it needs data with class labels and a network that takes "
             f"them, and {why}"
         )
+    if not label_dropout:
+        raise ValueError(f"{row.name} compares with a null class, which rows without a label teach: leave some out")
     return {"null": {"label": data.classes}, **(arguments or {})}
 
 

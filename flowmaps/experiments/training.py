@@ -152,8 +152,8 @@ def train(
     rows = rows_in_units(rows, (start, teacher, reflow), resumed)
     rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say, settings.get("device"))
     if row.null and not isinstance(method, Method):
-        method_args = with_null(row, rows, method_args, labels=labels)
         label_dropout = LABEL_DROPOUT if label_dropout is None else label_dropout
+        method_args = with_null(row, rows, method_args, labels=labels, label_dropout=label_dropout)
     guide = guide_of_training(
         rows, guidance=guidance, guidance_interval=guidance_interval, label_dropout=label_dropout, labels=labels,
         teacher=teacher, recipe=recipe,

@@ -13,7 +13,7 @@ from ..arguments import finite, shown
 from ..consistency import guarded
 from ..derivative import stop
 from ..draws import normal
-from ..guidance.conditions import evaluate_both, require
+from ..guidance.conditions import evaluate_both, require, warn_untrained_null
 from ..matching import needs_the_pair
 from ..method.method import Method
 from ..method.term import Term
@@ -72,6 +72,7 @@ def self_evaluation(
         ValueError: The rows lack a condition that has a null value.
     """
     require(flow.condition, null)
+    warn_untrained_null(flow, null)
     path, x0, G = flow.path, teacher.pair.x0, flow.field(x, s, t)
     here, there = stop(evaluate_both)(_denoiser, flow, {}, null, path.interpolate(stop(G), noise, t), t)
     data, own = path.alpha(s) * path.alpha(t), path.sigma(s) * path.alpha(t) - path.sigma(t) * path.alpha(s)

@@ -13,6 +13,7 @@ from flowmaps.guidance import guided, imf
 from flowmaps.methods.landscape import method_of, row_named
 from flowmaps.methods.self_evaluation import data_norm, self_evaluation
 from tests.methods.test_landscape import Wide, passes
+from tests.test_compile import Counting
 
 ROW = row_named("self_e")
 MEANS, STD = torch.tensor([1.5, -0.5, 0.3], dtype=torch.float64), 0.6
@@ -127,6 +128,11 @@ def test_it_refuses_data_without_labels_and_guidance(tmp_path):
         method_of("self_e")
     with pytest.raises(ValueError, match="compares with a null class, so it needs data with class labels"):
         train("checkerboard", method="self_e", out=tmp_path / "a")
+    labelled = fm.data.as_data((torch.randn(20, 2), torch.arange(20) % 2))
+    with pytest.raises(ValueError, match="which rows without a label teach"):
+        train(labelled, method="self_e", label_dropout=0.0, out=tmp_path / "a")
+    with pytest.warns(UserWarning, match="null"):
+        next(iter(fm.train(flow, fm.methods.self_e(null=NULL), labelled, steps=1, batch_size=8, progress_bar=False)))
     with pytest.raises(ValueError, match="no velocity|no effect"):
         guided(fm.methods.self_e(null=NULL), imf(null=NULL))
 
@@ -149,3 +155,14 @@ def test_an_experiment_adds_a_null_class_of_its_own(tmp_path):
     assert x.shape == (2, 2) and bool(x.isfinite().all())
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert '"null": {"label": 3}' in json.dumps(config["method"]) and LabelDropout.__name__ in json.dumps(config)
+
+
+@pytest.mark.slow
+def test_its_loss_is_one_graph():
+    torch.manual_seed(0)
+    flow, method = fm.FlowMap(fm.networks.MLP(2, 8, 1, classes=2)), fm.methods.self_e(null=NULL)
+    drawn = method.draw(flow, torch.randn(8, 2), torch.arange(8) % 2)
+    backend = Counting()
+    compiled = torch.compile(fm.method.measure, backend=backend, fullgraph=True)
+    got, expected = (f(flow, method.now(0.0), drawn).value for f in (compiled, fm.method.measure))
+    assert backend.graphs == 1 and torch.allclose(got, expected)
