@@ -14,7 +14,7 @@ from typing import Any
 
 from .by_data import flow_for, images, method_for, method_name, mixed, output_for, points, small_images, texts
 from .manifolds import on_manifold
-from .policies import policies, policy_for
+from .policy_maps import policies, policy_for
 from .sizes import SMALL, Sizes, sizes_for
 
 __all__ = [
