@@ -204,7 +204,7 @@ def test_the_registry_holds_the_parts_of_flow_maps_and_nothing_more():
         "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.OnCircles", "networks.SelfConditioned",
         "networks.StateInput", "networks.TokenTransformer", "networks.UNet",
         "networks.WithDivergence",
-        "outputs.Bounded", "outputs.GaussianSkip", "outputs.SeparableSkip",
+        "outputs.Bounded", "outputs.GaussianSkip", "outputs.MixturePolicy", "outputs.SeparableSkip",
         "students.Diagonal", "students.Student",
     }  # fmt: skip
     assert all(find(name).__dataclass_params__.frozen for name in values)

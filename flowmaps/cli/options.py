@@ -79,7 +79,7 @@ class Train(Keeping, Training):
     """Times between which guidance acts, such as 0.2:0.8. None: all."""
     label_dropout: float | None = None
     """Share of rows without their label, which teaches the network the null class that guidance needs. None: 0.1 with
-    --guidance and without --teacher, else 0."""
+    --guidance and without --teacher or with --method self_e, else 0."""
     reflow: Path | None = None
     """Run folder or file of a model that couples noise with data by its ODE. Training on these couplings straightens
     paths."""

@@ -19,10 +19,10 @@ from ..likelihood import joint_map
 from ..links import softmax
 from ..method.method import Method
 from ..methods import Row
-from ..networks import MLP, DiT, UNet
-from ..outputs import Endpoint, GaussianSkip, Output, Position, average_velocity
+from ..networks import MLP, DiT, UNet, source_only
+from ..outputs import Endpoint, GaussianSkip, MixturePolicy, Output, Position, average_velocity
 from ..path import linear
-from ..recipes import flow_for, method_name, output_for, texts
+from ..recipes import flow_for, method_name, output_for, policies, policy_for, texts
 from ..recipes.by_data import heads_for_width, levels_for, patch_for
 from ..recipes.manifolds import network_for, path_for
 from ..recipes.rows import MethodLike, row_of, takes_teacher
@@ -164,11 +164,13 @@ def make_flow(
     classes = data.classes if labels else None
     sizes: dict[str, Any] = {name: size for name, size in (("width", width), ("depth", depth)) if size is not None}
     at_least(1, **sizes)
+    row = row_of(method)
+    if row.policy:
+        return for_row(policy_flow(data, row, network, output, classes, sizes), row)
     if network == "auto":
         flow = flow_for(data, classes=classes, **sizes)
     else:
         flow = FlowMap(make_network(network, data, classes, **sizes), output_for(data), path_for(data) or linear)
-    row = row_of(method)
     if row.own_map:
         raise ValueError(f"no recipe makes the map that {row.name} trains, {row.own_map}: pass it to fm.train")
     if row.classes and data.columns is not None:
@@ -180,6 +182,34 @@ def make_flow(
         flow = FlowMap(flow.network, Endpoint(link=softmax), flow.path)
     made = flow if output == "auto" else FlowMap(flow.network, make_output(output, data), path_for(data) or linear)
     return for_row(made, row, rows_for(row, data))
+
+
+def policy_flow(
+    data: Data, row: Row, network: NetworkName, output: OutputName, classes: int | None, sizes: dict[str, Any]
+) -> FlowMap:
+    """Make a flow map that predicts a policy.
+
+    Args:
+        data: The data set.
+        row: The row of the method.
+        network: As for `make_flow`.
+        output: As for `make_flow`.
+        classes: Number of classes of the network. None: it takes no labels.
+        sizes: width and depth, if they are given.
+
+    Returns:
+        The flow map, whose network does not see the target time.
+
+    Raises:
+        ValueError: Another output is given, or the data are no plain numbers.
+    """
+    if output != "auto":
+        raise ValueError(f"{row.name} trains a policy, which is an output of its own: leave `output={output}` out")
+    if network == "auto":
+        return policies(data, classes=classes, **sizes)
+    found = policy_for(data)
+    wide: dict[str, Any] = {"times": source_only, "channels_out": found.channels}
+    return FlowMap(make_network(network, data, classes, **sizes, **wide), found)
 
 
 def rows_for(row: Row, data: Data) -> Tensor | None:
@@ -197,7 +227,15 @@ def for_row(flow: FlowMap, row: Row, rows: Tensor | None = None) -> FlowMap:
 
     Returns:
         A partial map if the method learns a single source or target time; a joint map if it learns one.
+
+    Raises:
+        ValueError: The method trains a policy, and the flow map predicts none.
     """
+    if row.policy and not isinstance(flow.output, MixturePolicy):
+        raise ValueError(
+            f"{row.name} trains a policy, and this flow map does not predict one: train new weights, flowmaps train "
+            f"DATA --method {row.name} --teacher RUN, or make a flow map with the output fm.outputs.MixturePolicy"
+        )
     limited = FlowMap(flow.network, flow.output, flow.path, only_source=row.only_source, only_target=row.only_target)
     if row.head and rows is not None and joint_network(flow) is None:
         limited = joint_map(limited, rows)
@@ -212,7 +250,7 @@ def make_network(kind: NetworkName, data: Data, classes: int | None, **sizes: An
         kind: "mlp", "dit", "unet", or "transformer" for tokens.
         data: The data set, for the shape of a row.
         classes: Number of classes of the network. None: it takes no labels.
-        **sizes: width and depth.
+        **sizes: width and depth, and arguments that all networks for numbers have.
 
     Returns:
         The network.

@@ -18,7 +18,7 @@ from ..links import Hull
 from ..method.method import Method
 from ..methods import Row
 from ..networks import MLP
-from ..outputs import Endpoint
+from ..outputs import Endpoint, MixturePolicy
 from ..recipes.rows import MethodLike, row_of
 from ..velocity import Auxiliary, Averaged, Discriminator, Phased
 from ..weight import Learned
@@ -104,18 +104,23 @@ def explain(method: MethodLike, *, method_args: Mapping[str, Any] | None = None)
         ValueError: The method or one of its arguments is unknown.
     """
     row = row_of(method)
-    check_method_arguments(row.build, method_args or {})
-    truth, new = _words() if row.classes else _plane()
+    truth, new = _words() if row.classes else _plane(row)
     flow = for_row(new, row, truth.sample(64).float())
     teacher = copy.deepcopy(new) if row.features else truth
-    made = row.build(**(method_args or {}), **({"teacher": teacher} if row.needs_teacher else {}))
+    flow = flow.given(label=0) if row.null else flow
+    found = ({"null": {"label": 1}} if row.null else {}) | dict(method_args or {})
+    check_method_arguments(row.build, found)
+    made = row.build(**found, **({"teacher": teacher} if row.needs_teacher else {}))
     return Explanation(row, made, anatomy(made, flow, truth.sample(64).float()))
 
 
-def _plane() -> tuple[Any, FlowMap]:
-    """A law in the plane, and a new map of it."""
+def _plane(row: Row) -> tuple[Any, FlowMap]:
+    """A law in the plane, and a new map of it, of one class if the method needs a null class."""
     truth = Gaussian([0.5, -0.5], covariance=torch.tensor(COVARIANCE))
-    return truth, FlowMap(MLP((2,), width=16, depth=1))
+    if row.policy:
+        output = MixturePolicy.fit(truth.sample(64).float(), 2)
+        return truth, FlowMap(MLP((2,), width=16, depth=1, channels_out=output.channels), output)
+    return truth, FlowMap(MLP((2,), width=16, depth=1, classes=1 if row.null else None))
 
 
 def _words() -> tuple[Any, FlowMap]:

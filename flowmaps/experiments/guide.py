@@ -15,6 +15,7 @@ from ..data.transforms import GuidanceScales, LabelDropout, TextDropout, Transfo
 from ..flow_map import FlowMap
 from ..guidance.conditions import SCALE
 from ..method.method import Method
+from ..methods import Row
 from ..runs.folder import read_config
 from ..students import student
 from .build import ModelLike, is_path
@@ -209,6 +210,35 @@ def guide_of_training(
         dropout=usual if label_dropout is None else label_dropout,
         taught=teacher is not None,
     )
+
+
+def with_null(
+    row: Row, data: Data, arguments: Mapping[str, Any] | None, *, labels: bool, label_dropout: float
+) -> dict[str, Any]:
+    """Add the null class of the data to the arguments of a method that compares with it.
+
+    Args:
+        row: The row of the method.
+        data: The data set, for its classes.
+        arguments: The arguments that are given.
+        labels: Whether the network takes class labels.
+        label_dropout: Share of rows without their label.
+
+    Returns:
+        The arguments, with `null` unless it is given.
+
+    Raises:
+        ValueError: The data have no classes, the network does not take them, or no row lacks its label.
+    """
+    if data.classes is None or not labels:
+        why = f"{data.name} has no class labels" if data.classes is None else "`labels=False` leaves them out"
+        raise ValueError(
+            f"{row.name} compares with a null class, so it needs data with class labels and a network that takes "
+            f"them, and {why}"
+        )
+    if not label_dropout:
+        raise ValueError(f"{row.name} compares with a null class, which rows without a label teach: leave some out")
+    return {"null": {"label": data.classes}, **(arguments or {})}
 
 
 def check_teacher(teacher: ModelLike | Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import at_least, given, truth
 from ..data import Data
+from ..method.method import Method
 from ..path import linear
 from ..recipes import method_for, method_name
 from ..recipes.by_data import rate_for
@@ -17,7 +18,7 @@ from ..recipes.rows import MethodLike, row_of
 from ..training.schedule import WarmUpStableDecay
 from .build import ModelLike, NetworkName, OutputName, make_method, opened
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
-from .guide import Scales, guide_of_training
+from .guide import LABEL_DROPOUT, Scales, guide_of_training, with_null
 from .guided_run import TimeInterval
 from .run_data import with_all_classes_of, with_classes_of_all
 from .run_folder import check_out, folder_for, resumed_folder
@@ -103,7 +104,7 @@ def train(
             `teacher` the teacher is guided; it must know the null class.
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
         label_dropout: Share of rows without their label, which teaches the null class. None: 0.1 with guidance and
-            without teacher, else 0.
+            without teacher, or if the method compares with the null class, else 0.
         reflow: Run folder, flow map or file of `fm.save` that couples noise with data by its ODE; training uses
             these couplings.
         couplings: Number of couplings.
@@ -150,6 +151,9 @@ def train(
     resumed = resumed_folder(out, name, settings)
     rows = rows_in_units(rows, (start, teacher, reflow), resumed)
     rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say, settings.get("device"))
+    if row.null and not isinstance(method, Method):
+        label_dropout = LABEL_DROPOUT if label_dropout is None else label_dropout
+        method_args = with_null(row, rows, method_args, labels=labels, label_dropout=label_dropout)
     guide = guide_of_training(
         rows, guidance=guidance, guidance_interval=guidance_interval, label_dropout=label_dropout, labels=labels,
         teacher=teacher, recipe=recipe,

@@ -152,7 +152,13 @@ def changes(term: Term) -> dict[str, list[float | str]]:
     options = [getattr(term.at(moment).rule, "keywords", {}) for moment in MOMENTS]
     names = dict.fromkeys(name for found in options for name in found)
     values = {name: [found.get(name, "-") for found in options] for name in names}
-    return {name: [_shown(value) for value in found] for name, found in values.items() if len(set(found)) > 1}
+    changing = {name: found for name, found in values.items() if any(_differ(value, found[0]) for value in found)}
+    return {name: [_shown(value) for value in found] for name, found in changing.items()}
+
+
+def _differ(value: Any, first: Any) -> bool:
+    """Whether two values of an option differ; the same object, such as a dict, does not."""
+    return value is not first and value != first
 
 
 def _shown(value: Any) -> float | str:

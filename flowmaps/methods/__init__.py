@@ -27,11 +27,13 @@ from .noise_adapters import *
 from .noise_adapters import NoiseAdapter
 from .papers import Paper
 from .parts import with_term
+from .policy_flow import *
 from .posterior import *
 from .reward_gradients import *
 from .rewards import *
 from .row import Row, landscape_row
 from .score_identity import *
+from .self_evaluation import *
 from .shrinking_steps import *
 from .trig_flow import *
 

@@ -29,6 +29,8 @@ from . import (
     mid_training,
     moment_matching,
     score_identity,
+    policy_flow,
+    self_evaluation,
     shrinking_steps,
     trig_flow,
 )
@@ -70,6 +72,7 @@ DISTRIBUTIONAL: tuple[Row, ...] = tuple(
     row
     for family in (
         drifting_models, inductive_moments, frechet, distribution_matching, score_identity, moment_matching, adversarial,
+        policy_flow, self_evaluation,
     )
     for row in rows_of(family)
 )  # fmt: skip
@@ -127,4 +130,9 @@ def method_of(method: Any) -> Method:
     if row.needs_teacher:
         place = "methods.variants" if isinstance(row, Variant) else "methods"
         raise ValueError(f"{row.name} learns from a teacher: pass fm.{place}.{row.name}(teacher=...)")
+    if row.null:
+        raise ValueError(
+            f"{row.name} compares with a null class: pass fm.methods.{row.name}(null={{'label': classes}}), and leave "
+            "some labels out by fm.data.transforms.LabelDropout"
+        )
     return row.build()

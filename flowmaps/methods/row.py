@@ -10,12 +10,12 @@ from ..arguments import checked
 from ..method.method import Method
 from .papers import Paper, cite
 
-AVERAGE_VELOCITY, POSITION, CLASSES = "average velocity", "position", "class probabilities"
+AVERAGE_VELOCITY, POSITION, CLASSES, POLICY = "average velocity", "position", "class probabilities", "policy"
 SELF, MARGINAL, TEACHER, SAMPLES = "self-distillation", "marginal from conditional", "distillation", "sets of samples"
 PARTS = ("value", "time", "space", "diagonal", "teacher")
 """Parts of a formula that may carry gradient: V(x_s, s, t), its slopes in time and in space, other values of V, and the
 input of the teacher."""
-HIDDEN = ("build", "paper", "after", "head", "sampled", "features", "own_map")
+HIDDEN = ("build", "paper", "after", "head", "null", "sampled", "features", "own_map")
 """Fields of a row that `as_dict` leaves out."""
 
 Build = TypeVar("Build", bound=Callable[..., Method])
@@ -50,6 +50,7 @@ class Row:
         data_free: Whether it trains without data.
         coupled: Whether it trains on couplings made by a teacher (`data.reflow`).
         head: Whether the network needs a head for the mean divergence, as joint maps do.
+        null: Whether it needs class labels and compares with a null class, so that `build` takes null=.
         after: Name of the row before it in the post's order; "": its place in its file.
         sampled: How its map is sampled, if `only_source`, `only_target` and `few_step` do not say it; "" otherwise.
         features: Whether it reads features of the teacher's network, so that its teacher must be a FlowMap.
@@ -75,6 +76,7 @@ class Row:
     data_free: bool = False
     coupled: bool = False
     head: bool = False
+    null: bool = False
     after: str = ""
     sampled: str = ""
     features: bool = False
@@ -89,6 +91,11 @@ class Row:
     def classes(self) -> bool:
         """Whether the network predicts logits of classes, so that its output needs a softmax."""
         return self.output == CLASSES
+
+    @property
+    def policy(self) -> bool:
+        """Whether the network predicts a policy, the output `MixturePolicy`."""
+        return self.output == POLICY
 
     @property
     def reference(self) -> str:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import MOST_LAYERS, MOST_WIDTH, between, positive
+from ..arguments import MOST_LAYERS, MOST_WIDTH, between, given, positive
 from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, gap, pair
 from .layers import (
@@ -28,7 +28,7 @@ from .layers import (
     unchanged,
     zero,
 )
-from .mlp import as_image_shape
+from .mlp import as_image_shape, value_shape
 
 Norm = Callable[[int], nn.Module]
 
@@ -91,6 +91,8 @@ class DiT(nn.Module):
         attention_norm: makes the normalisation of queries and keys from their size: `learned_norm`, or `plain_norm`
             without weights.
         checkpoint: whether each block stores only its input for the backward pass and recomputes the rest.
+        channels_out: channels of the value, for outputs that take values of another shape (`outputs.MixturePolicy`).
+            None: as many as x has.
 
     Raises:
         TypeError: for a size that is no whole number.
@@ -115,9 +117,10 @@ class DiT(nn.Module):
         modulate: Callable[[Tensor], Tensor] = unchanged,
         attention_norm: Norm = learned_norm,
         checkpoint: bool = False,
+        channels_out: int | None = None,
     ) -> None:
         super().__init__()
-        between(1, MOST_WIDTH, patch=patch, width=width, heads=heads)
+        between(1, MOST_WIDTH, patch=patch, width=width, heads=heads, **given(channels_out=channels_out))
         between(1, MOST_LAYERS, depth=depth)
         positive(mlp_ratio=mlp_ratio)
         channels, height, across = self.shape = as_image_shape(shape)
@@ -132,7 +135,8 @@ class DiT(nn.Module):
         self.modulation = zero(Modulation(width, [6 * width] * (depth - 1) + [8 * width]))
         self.input = nn.Linear(channels * patch**2, width)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, attention_norm) for _ in range(depth))
-        self.output = zero(nn.Linear(width, channels * patch**2))
+        self.value_shape = value_shape(self.shape, channels_out)
+        self.output = zero(nn.Linear(width, self.value_shape[0] * patch**2))
         self.register_buffer(
             "positions", sinusoidal_positions(height // patch, across // patch, width), persistent=False
         )
@@ -146,7 +150,7 @@ class DiT(nn.Module):
             pieces = chunks(modulation[:, None], modulation.shape[-1] // h.shape[-1], self.modulate)
             h = self.call(block, h, *pieces[:6])
         h = self.output(scale_shift(rms_norm(h), *pieces[6:]))
-        return image(h, self.shape, self.patch).to(x.dtype)
+        return image(h, self.value_shape, self.patch).to(x.dtype)
 
     @classmethod
     def lipschitz(cls, shape: tuple[int, int, int], patch: int = 2, **options: Any) -> DiT:
@@ -210,7 +214,7 @@ def patches(x: Tensor, size: int) -> Tensor:
     return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def image(tokens: Tensor, shape: tuple[int, int, int], size: int) -> Tensor:
+def image(tokens: Tensor, shape: tuple[int, ...], size: int) -> Tensor:
     """Put patches together again, the inverse of `patches`.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import MOST_LAYERS, MOST_VALUES, MOST_WIDTH, between, positive, whole
+from ..arguments import MOST_LAYERS, MOST_VALUES, MOST_WIDTH, between, given, positive, whole
 from ..serialise import describable
 from .embeddings import (
     Conditioning,
@@ -73,6 +73,8 @@ class MLP(nn.Module):
         waves: number of random directions in which the network also sees sines and cosines of x / data_std, which lets
             it learn steep functions of few coordinates (Tancik et al. 2020, arXiv 2006.10739).
         frequency: standard deviation of the coordinates of these directions, in radians.
+        channels_out: first size of one value, in place of the first size of x, for outputs that take values of another
+            shape (`outputs.MixturePolicy`). None: the value has the shape of x.
 
     Raises:
         TypeError: for a size that is no whole number.
@@ -95,9 +97,10 @@ class MLP(nn.Module):
         modulate: Callable[[Tensor], Tensor] = unchanged,
         waves: int = 0,
         frequency: float = 2.0,
+        channels_out: int | None = None,
     ) -> None:
         super().__init__()
-        between(1, MOST_WIDTH, width=width, embedding=embedding)
+        between(1, MOST_WIDTH, width=width, embedding=embedding, **given(channels_out=channels_out))
         between(0, MOST_WIDTH, waves=waves)
         between(1, MOST_LAYERS, depth=depth)
         self.shape = as_shape(shape)
@@ -109,11 +112,13 @@ class MLP(nn.Module):
         self.modulation = Modulation(embedding, [2 * width] * depth)
         self.input = nn.Linear(size + 2 * waves, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
-        self.output = zero(nn.Linear(width, size))
+        self.value_shape = value_shape(self.shape, channels_out)
+        self.output = zero(nn.Linear(width, math.prod(self.value_shape)))
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """Evaluate the network at x (B, *shape), with times s and t (B,) and labels (B,), one integer or None."""
-        return (self.output(self.features(x, s, t, label)) * self.data_std).reshape(x.shape).to(x.dtype)
+        value = self.output(self.features(x, s, t, label)) * self.data_std
+        return value.reshape(x.shape[0], *self.value_shape).to(x.dtype)
 
     def features(self, x: Tensor, s: Tensor, t: Tensor, label: Tensor | int | None = None) -> Tensor:
         """The input of the output layer, (B, width)."""
@@ -227,6 +232,11 @@ def as_shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
             f"{shape!r}"
         )
     return sizes
+
+
+def value_shape(shape: tuple[int, ...], channels_out: int | None) -> tuple[int, ...]:
+    """Return the shape of one value of a network: the shape of x, with another first size if one is given."""
+    return shape if channels_out is None else (channels_out, *shape[1:])
 
 
 def as_image_shape(shape: Sequence[int]) -> tuple[int, int, int]:

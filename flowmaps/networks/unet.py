@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arguments import MOST_LAYERS, MOST_WIDTH, at_least, between, numbered
+from ..arguments import MOST_LAYERS, MOST_WIDTH, at_least, between, given, numbered
 from ..serialise import describable
 from .embeddings import Conditioning, Fourier, TimeConditioning, TimeFeatures, pair
 from .layers import Modulation, SelfAttention, called, checkpointed, expect_shape, scale_shift, zero
-from .mlp import as_image_shape
+from .mlp import as_image_shape, value_shape
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
@@ -111,6 +111,8 @@ class UNet(nn.Module):
         features: how a time is embedded.
         classes: number of classes. None: unconditional.
         checkpoint: whether each residual block stores only its input for the backward pass and recomputes the rest.
+        channels_out: channels of the value, for outputs that take values of another shape (`outputs.MixturePolicy`).
+            None: as many as x has.
 
     Raises:
         TypeError: for a size that is no whole number.
@@ -131,9 +133,11 @@ class UNet(nn.Module):
         features: TimeFeatures = Fourier(),
         classes: int | None = None,
         checkpoint: bool = False,
+        channels_out: int | None = None,
     ) -> None:
         super().__init__()
         between(1, MOST_WIDTH, width=width, head_width=head_width, **numbered(multipliers=multipliers))
+        between(1, MOST_WIDTH, **given(channels_out=channels_out))
         between(0, MOST_LAYERS, blocks=blocks, levels=len(multipliers))
         at_least(0, **numbered(attention=attention))
         if not multipliers:
@@ -154,7 +158,7 @@ class UNet(nn.Module):
         up = way_up(channels, heads, blocks, skips)
         self.down, self.middle, self.up = nn.ModuleList(down), nn.ModuleList(middle), nn.ModuleList(up)
         self.output_norm = group_norm(channels[0])
-        self.output = zero(nn.Conv2d(channels[0], shape[0], 3, padding=1))
+        self.output = zero(nn.Conv2d(channels[0], value_shape(self.shape, channels_out)[0], 3, padding=1))
 
         residuals = [layer for layer in [*down, *middle, *up] if isinstance(layer, Residual)]
         self.conditioning = Conditioning(4 * width, len(residuals), times, features, classes)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from .bounds import Bounded
 from .gaussian import GaussianSkip
+from .policy import MixturePolicy, Policy, policy_of
 from .predictions import Endpoint, Output, Position, Rotation, average_velocity
 from .separable import SeparableSkip
 
 __all__ = [
-    "Bounded", "Endpoint", "GaussianSkip", "Output", "Position", "Rotation", "SeparableSkip", "average_velocity",
+    "Bounded", "Endpoint", "GaussianSkip", "MixturePolicy", "Output", "Policy", "Position", "Rotation", "SeparableSkip",
+    "average_velocity", "policy_of",
 ]  # fmt: skip

@@ -26,7 +26,10 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),
-    "outputs": ("Bounded", "Endpoint", "GaussianSkip", "Position", "Rotation", "SeparableSkip", "average_velocity"),
+    "outputs": (
+        "Bounded", "Endpoint", "GaussianSkip", "MixturePolicy", "Position", "Rotation", "SeparableSkip",
+        "average_velocity",
+    ),
     "path": (
         "Discrete", "Geodesic", "Linear", "Trigonometric", "VarianceExploding", "VariancePreserving",
         "data", "noise", "score", "v_prediction", "velocity",

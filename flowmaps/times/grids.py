@@ -51,6 +51,18 @@ def on_pairs(grid: Tensor) -> Times:
     return draw
 
 
+def neighbours(grid: Tensor) -> Times:
+    """Sampler with s uniform on the points of an ascending grid after its first, and t the point below s."""
+    expect_grid(grid)
+
+    def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        index = torch.randint(1, len(grid), (n,), device=like.device)
+        points = grid.to(**times_like(like))
+        return points[index], points[index - 1]
+
+    return draw
+
+
 @checked
 def karras(points: int, rho: float = 7.0, low: float = 0.002, high: float = 80.0) -> Tensor:
     """Grid of EDM's noise levels as `edm_levels`, with its ends moved to data and to pure noise.
