@@ -136,7 +136,7 @@ def test_a_stopped_run_of_fd_loss_continues_with_its_moments(tmp_path):
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
-def trained(method, steps, lr, decay=0.99, **limits):
+def trained(method, steps, lr, decay=0.998, **limits):
     """An averaged map of the ring: AdamW, its rate decayed to zero, batches of 256."""
     torch.manual_seed(0)
     flow = fm.FlowMap(fm.networks.MLP(2, width=128, depth=3), **limits)
@@ -160,11 +160,11 @@ def distance(flow, n=10_000):
 def test_drifting_makes_the_ring_in_one_jump():
     """Energy distance of 10,000 samples, whose standard error is .0006; measured .0017."""
     method = fm.methods.drifting(temperature=(0.01, 0.02, 0.05))
-    assert distance(trained(method, 2000, 1e-3, decay=0.998, only_source=1.0, only_target=0.0)) <= 0.003
+    assert distance(trained(method, 2000, 1e-3, only_source=1.0, only_target=0.0)) <= 0.003
 
 
 @pytest.mark.slow
 def test_imm_makes_the_ring_in_one_jump_where_two_moments_do_not():
     """The same distance, measured .0084 and, for FD-loss of the coordinates as a control, .034."""
-    assert distance(trained(fm.methods.imm(halvings=8), 500, 2e-3)) <= 0.012
+    assert distance(trained(fm.methods.imm(halvings=8), 500, 2e-3, decay=0.99)) <= 0.012
     assert distance(trained(fm.methods.fd_loss(), 100, 2e-3, decay=0.98, only_source=1.0, only_target=0.0)) >= 0.02
