@@ -33,10 +33,13 @@ for device in (torch.cuda, torch.xpu, torch.mtia):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out the files without slow tests if these alone are run, because importing all files takes long."""
-    if config.option.markexpr == "slow" and collection_path.match("test_*.py"):
-        return "mark.slow" not in collection_path.read_text() or None
-    return None
+    """Leave out files without a test that is asked for, slow or fast, because importing all files takes long."""
+    asked = config.option.markexpr
+    if asked not in ("slow", "not slow") or not collection_path.match("test_*.py"):
+        return None
+    text = collection_path.read_text()
+    without = "mark.slow" not in text if asked == "slow" else "\npytestmark = pytest.mark.slow\n" in text
+    return True if without else None
 
 
 def pytest_collection_modifyitems(items):
