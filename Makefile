@@ -26,10 +26,10 @@ demo: $(READY)  ## Train a flow map on handwritten digits, sample it in one step
 	@echo "Pictures: $(RUN)/samples/"
 
 test: $(READY)  ## Run the tests, but for the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-slow: $(READY)  ## Run the slow tests: compiling, several processes, whole programs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 test-install: $(READY)  ## Install the wheel with each extra into an environment of its own, and use it
 	$(BIN)/python tests/install.py $(ARGS)
@@ -69,6 +69,6 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Preparing $(VENV) from constraints.txt; once, and again only when pyproject.toml or constraints.txt change."
 	rm -rf flowmaps.egg-info
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt torch setuptools
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[all,dev]"
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt torch setuptools
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt --no-build-isolation -e ".[all,dev]"
 	@touch $@

@@ -1,7 +1,9 @@
 """Install the wheel with each extra into an environment of its own, and use it there: `make test-install`.
 
-The wheel is built from the source archive, so that both are whole. The environments have the versions of
-constraints.txt. The first one has the core and torch alone; the others are copies of it, so torch is installed once.
+The wheel is built from the source archive, so that both are whole. pip says that the wheel with all extras is satisfied
+by the packages of .venv, which pip installed with the versions of constraints.txt. An environment then gets the wheel,
+and links to the packages that the metadata of the wheel ask for with one extra, and that those ask for: what pip would
+install. An extra that lacks a package fails, because nothing else can be imported there.
 """
 
 import os
@@ -12,7 +14,11 @@ import tempfile
 import tomllib
 import venv
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distribution, distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 CORE = """
@@ -81,6 +87,8 @@ USES = {
 """A program for each extra; "" is the core."""
 ELSEWHERE = {"perceptual", "flash", "bench", "docs", "dev"}
 """Extras that need a GPU or torchvision, and the tools of this repository, which `make` installs."""
+INSTALLED = "import importlib.metadata as m; print(*{one.name for one in m.distributions()}, sep='\\n')"
+"""Prints the distributions of an environment."""
 
 
 def run(*command, **options):
@@ -91,32 +99,52 @@ def run(*command, **options):
     return done.stdout
 
 
-def install(python, *what):
-    """Install into another environment, with the versions of constraints.txt; most files are never imported there."""
-    options = ["-q", "--disable-pip-version-check", "--no-compile", "-c", ROOT / "constraints.txt"]
-    run(sys.executable, "-m", "pip", "--python", python, "install", *options, *what)
+def pip(*arguments):
+    """Run pip of .venv."""
+    return run(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
 
 
-def copied(environment, place):
-    """Copy an environment by links to its files."""
-    shutil.copytree(environment, place, symlinks=True, copy_function=os.link)
-    return place
+def needed(package, extra, found):
+    """Add the distributions that a distribution asks for with an extra, and that those ask for; keys: name and extra.
+
+    A version that does not satisfy what is asked for ends the program.
+    """
+    for requirement in map(Requirement, package.requires or ()):
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = canonicalize_name(requirement.name)
+        asked = package if name == package.name else distribution(name)
+        if asked.version not in requirement.specifier:
+            sys.exit(f"{package.name} asks for {requirement}, and constraints.txt has {asked.version}")
+        for more in ("", *requirement.extras):
+            if (name, more) not in found:
+                found[name, more] = asked
+                needed(asked, more, found)
+    return found
 
 
-def use(environment, extra, folder):
-    """Run the program of an extra in an empty folder, without this repository on the path."""
+def linked(packages, place):
+    """Link packages of .venv into a folder: the folders and files that are on top of what they installed."""
+    for package in packages:
+        tops = {file.parts[0] for file in package.files} - {"..", "__pycache__"}
+        for top in tops:
+            (place / top).symlink_to(package.locate_file(top))
+
+
+def with_extra(wheel, extra):
+    """Make an environment with the wheel and what an extra asks for, and run its program in an empty folder."""
+    home = Path(wheel.locate_file("..")).resolve()
+    environment, folder = home / f"with-{extra}", home / f"use-{extra}"
+    venv.create(environment, symlinks=True)
     folder.mkdir()
-    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    run(environment / "bin" / "python", "-c", USES[extra], cwd=folder, env=quiet)
-
-
-def with_extra(core, wheel, extra):
-    """Install the wheel with one extra into a copy of the environment of the core, and use it."""
-    environment = copied(core, core.with_name(f"with-{extra}"))
-    install(environment / "bin" / "python", f"{wheel}[{extra}]")
-    use(environment, extra, core.with_name(f"use-{extra}"))
-    print(f"flowmaps[{extra}] works", flush=True)
-    shutil.rmtree(environment)
+    packages = {wheel.name: wheel} | {name: package for (name, _), package in needed(wheel, extra, {}).items()}
+    [place] = environment.glob("lib/python*/site-packages")
+    linked(packages.values(), place)
+    python, quiet = environment / "bin" / "python", {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    there = {canonicalize_name(name) for name in run(python, "-c", INSTALLED, cwd=folder, env=quiet).split()}
+    assert there == packages.keys(), there ^ packages.keys()
+    run(python, "-c", USES[extra], cwd=folder, env=quiet)
+    print(f"flowmaps[{extra}] works, {len(there)} packages", flush=True)
 
 
 def build(home):
@@ -125,25 +153,23 @@ def build(home):
     run(sys.executable, "-c", sdist, home, cwd=ROOT)
     shutil.rmtree(ROOT / "flowmaps.egg-info")  # otherwise its version would hide the installed one
     [archive] = home.glob("*.tar.gz")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home, archive)
+    pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", home, archive)
     [wheel] = home.glob("*.whl")
     return wheel
 
 
 def main():
-    """Build the wheel, install it alone and with each extra, two at a time, and use each installation."""
+    """Build the wheel and install it, then use it alone and with each extra, two at a time."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras) == set(USES) - {""} | ELSEWHERE, "each extra has a program in this file"
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
-        wheel = build(home)
-        core = home / "core"
-        venv.create(core)
-        install(core / "bin" / "python", "torch", wheel)
-        use(core, "", home / "use-core")
-        print("flowmaps works", flush=True)
+        archive = build(home)
+        pip("install", "-q", "--dry-run", "--no-index", "-c", ROOT / "constraints.txt", f"{archive}[all]")
+        pip("install", "-q", "--no-deps", "--no-index", "--target", home / "wheel", archive)
+        [wheel] = distributions(path=[home / "wheel"])
         with ThreadPoolExecutor(max_workers=2) as pool:
-            list(pool.map(lambda extra: with_extra(core, wheel, extra), filter(None, USES)))
+            list(pool.map(lambda extra: with_extra(wheel, extra), sorted(USES, key=lambda extra: extra != "all")))
 
 
 if __name__ == "__main__":

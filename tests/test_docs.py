@@ -174,12 +174,13 @@ def test_the_messages_on_the_page_of_errors_are_messages_of_the_package():
     """Each part between `...` is in one of the texts of the source, where values are written in."""
     texts = []
     for path in (ROOT / "flowmaps").rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        for node in ast.walk(tree):
-            if id(node) in docstrings:
+        docstrings = set()
+        for node in ast.walk(ast.parse(path.read_text())):  # a node comes before the nodes in it
+            if isinstance(node, ast.Expr):
+                docstrings.add(id(node.value))
+            elif id(node) in docstrings:
                 continue
-            if isinstance(node, ast.JoinedStr):
+            elif isinstance(node, ast.JoinedStr):
                 texts.append("".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.append(node.value)

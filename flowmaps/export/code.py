@@ -82,7 +82,7 @@ class Code:
             f'Written by flowmaps {made_by()}, Apache-2.0. It needs torch and diffusers alone.\n"""\n\n'
             f"{MADE_OF}{json.dumps({'template': self.template, 'names': self.names, 'stock': self.stock})}\n\n"
         )
-        body = gathered(wanted)
+        body = gathered(*wanted)
         if self.stock:
             body = body.replace(f"import {template.stock} as Stock", f"import {self.stock} as Stock")
         return head + body

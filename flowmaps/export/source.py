@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 PACKAGE = __name__.split(".")[0]
@@ -71,7 +71,8 @@ class Gathered:
         return self.names[wanted]
 
 
-def gathered(wanted: list[Name]) -> str:
+@lru_cache(maxsize=64)
+def gathered(*wanted: Name) -> str:
     """Write one self-contained module that defines all `wanted` under their names.
 
     A definition that they use is renamed if its name is taken.

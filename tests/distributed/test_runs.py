@@ -17,6 +17,8 @@ from tests.distributed.cases import METHODS, QUIET, network, teacher
 from tests.distributed.launch import run
 from tests.training.support import GAUSSIAN, Linear
 
+pytestmark = pytest.mark.slow
+
 PLAN = {"batch_size": 12, "steps": 6, "lr": 3e-3}
 
 
@@ -153,7 +155,6 @@ def found(folder):
     return run(everything, 2, folder)
 
 
-@pytest.mark.slow
 def test_the_logged_loss_is_that_of_the_whole_batch_and_one_process_goes_on_where_two_stopped(found, folder):
     flow, method = fm.FlowMap(network()), METHODS["averaged target"]()
     alone = [state.loss.value.item() for state in train(flow, method, GAUSSIAN, **PLAN, **QUIET)]
@@ -171,7 +172,6 @@ def test_the_logged_loss_is_that_of_the_whole_batch_and_one_process_goes_on_wher
 
 
 @pytest.mark.parametrize("way", ["DDP", "shards"])
-@pytest.mark.slow
 def test_a_loss_that_is_no_number_in_one_process_stops_all(found, way):
     for result in found:
         steps, kind, message = result["poison"][way == "shards"]
@@ -181,7 +181,6 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all(found, way):
         )
 
 
-@pytest.mark.slow
 def test_a_signal_to_one_process_ends_the_step_for_all(found, folder):
     for result in found:
         assert result["terminate"] == ([1, 2], "SystemExit", "143")

@@ -21,6 +21,8 @@ from flowmaps.runs.resuming import existing
 from flowmaps.training import read_config
 from tests.integrations import tiny
 
+pytestmark = pytest.mark.slow
+
 QUIET = {"batch_size": 4, "steps": 1, "trackers": (), "progress_bar": False, "sample_every": 0}
 ROW = row_of("lmd")
 

@@ -16,6 +16,8 @@ from flowmaps.training import load as trained
 from flowmaps.training import train
 from flowmaps.visualise import report
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"n": 64, "draws": 2, "jumps": (1, 2), "ode_steps": (2, 4)}
 
 
@@ -144,7 +146,6 @@ def read(path):
     return reader
 
 
-@pytest.mark.slow
 def test_report_of_images_is_self_contained(digits, reference):
     page = read(report(digits, reference, **QUICK))
     assert page.sources and all(source.startswith("data:") for source in page.sources)
@@ -154,7 +155,6 @@ def test_report_of_images_is_self_contained(digits, reference):
         assert wanted in text
 
 
-@pytest.mark.slow
 def test_report_of_points_shows_paths(tmp_path):
     run = make(tmp_path / "run", load("gaussian"), methods.imf())
     page = read(report(run, **QUICK))
@@ -162,7 +162,6 @@ def test_report_of_points_shows_paths(tmp_path):
     assert "Root mean square error of F against the exact flow map" in " ".join(page.words)
 
 
-@pytest.mark.slow
 def test_report_uses_the_evaluation_that_is_there(digits):
     evaluate_run(digits, **QUICK)
     path = digits / "evaluation.json"
@@ -172,7 +171,6 @@ def test_report_uses_the_evaluation_that_is_there(digits):
     assert "a metric of another kind" in report(digits).read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_report_of_vectors_has_no_pictures_of_samples(tmp_path):
     data = as_data(torch.randn(300, 5))
     run = make(tmp_path / "run", data, methods.imf())

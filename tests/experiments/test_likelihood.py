@@ -21,6 +21,8 @@ from flowmaps.runs.likelihood_record import read_likelihood_record
 from flowmaps.runs.lock import FolderLock
 from flowmaps.trained import TrainedSpec
 
+pytestmark = pytest.mark.slow
+
 TINY = {"steps": 1, "width": 8, "depth": 1, "batch_size": 8, "sample_every": 0, "progress_bar": False, "trackers": ()}
 SHORT = fm.likelihood.ode(fm.likelihood.exact(64), fm.likelihood.grid(1, fm.likelihood.euler))
 
@@ -106,7 +108,6 @@ def test_uniform_noise_in_the_gaps_for_runs_that_were_trained_on_it(runs):
     assert later.rows[0].bits is None and later.levels is None
 
 
-@pytest.mark.slow
 def test_classes_of_rows_one_class_and_all(runs):
     """p(x) of a run that knows no null class is the mean of p(x | class), with its most probable class."""
     own, all_classes = (likelihood(runs["digits"], n=4, by=SHORT, labels=labels) for labels in (True, False))
@@ -248,7 +249,6 @@ def test_jacobians_that_do_not_fit_are_refused_before_anything_is_computed(runs,
         likelihood(runs["dropped"], n=1, by=fm.likelihood.jumps(2, step="heun"))
 
 
-@pytest.mark.slow
 def test_the_cost_is_said_before_it_is_paid(runs):
     said = []
     likelihood(runs["digits"], n=1, by=["exact:4", "bound:2"], say=said.append)
@@ -334,7 +334,6 @@ def test_another_process_that_keeps_its_record_is_waited_for_by_nobody(runs):
     assert any("cannot be kept with the run" in line for line in said)
 
 
-@pytest.mark.slow
 def test_the_report_shows_the_last_log_densities(runs):
     likelihood(runs["digits"], n=4, by="bound:4", labels=False, command="flowmaps likelihood <RUN>")
     text = experiments.report(runs["digits"], n=16, draws=2, jumps=(1,), ode_steps=(2,)).read_text()

@@ -16,6 +16,8 @@ from flowmaps.experiments.reward_change import Rewarded, reward_change
 from flowmaps.experiments.run_data import run_data
 from flowmaps.runs.folder import read_config
 
+pytestmark = pytest.mark.slow
+
 QUIET = {"progress_bar": False, "trackers": (), "sample_every": 0}
 FAST = {"steps": 2, "batch_size": 8, "n": 16, **QUIET}
 
@@ -42,7 +44,6 @@ def digits(tmp_path_factory):
     return experiments.train("digits", steps=1, width=8, depth=1, batch_size=8, out=out, labels=False, **QUIET).folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method, arguments, expected, near", [
     ("tilting", {"draws": 1, "steps": 1}, 0.5, 0.12), ("lmd", {}, 0.5, 0.08), ("filtered", {"n": 1000}, 0.5, 0.2),
     ("reward-backpropagation", {}, 0.25, 0.04),
@@ -62,7 +63,6 @@ def test_each_method_reaches_its_law(normal, tmp_path, method, arguments, expect
     assert change.steps == (1, 1) and 0.6 < change.effective < 0.95  # e^(-1/beta^2) = .78 in the limit
 
 
-@pytest.mark.slow
 def test_the_new_folder_is_a_run_like_any_other(normal, tmp_path):
     run = posttrain(normal, reward=height, beta=0.5, out=tmp_path / "run", **FAST)
     told = {"run": str(normal), "step": 1, "reward": "height", "classifier": None, "beta": 0.5, "method": "tilting"}
@@ -91,7 +91,6 @@ def test_the_map_of_the_data_is_no_truth_for_another_law(tmp_path):
     assert "map_error" not in experiments.evaluate(after, quick=True, n=64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tilting", "filtered"])
 def test_a_resumed_run_has_the_numbers_of_one_without_a_break(digits, tmp_path, method):
     settings = {**FAST, "steps": 4, "checkpoint_every": 2, "keep": 9, "method": method}
@@ -110,7 +109,6 @@ def test_a_resumed_run_has_the_numbers_of_one_without_a_break(digits, tmp_path, 
     assert done.steps == 0 and done.change == whole.change
 
 
-@pytest.mark.slow
 def test_another_reward_temperature_or_run_is_no_resumption(digits, tmp_path):
     settings = {**FAST, "method_args": {"draws": 1, "steps": 1}}
     posttrain(digits, reward="label:7", out=tmp_path / "run", **settings)

@@ -108,8 +108,6 @@ class Conditioned(nn.Module):
 ROWS = 3
 LABEL, SCALE, TEXT = torch.arange(ROWS), torch.linspace(1, 3, ROWS), torch.randn(ROWS, 4, 2)
 KINDS = {
-    "unconditional": (lambda: fm.FlowMap(Conditioned()), {}),
-    "labels": (lambda: fm.FlowMap(Conditioned("label")), {"label": LABEL}),
     "several conditions": (
         lambda: fm.FlowMap(Conditioned("text", "label"), fm.Position()),
         {"text": TEXT, "label": LABEL},
@@ -122,7 +120,6 @@ KINDS = {
     "from noise alone": (lambda: fm.FlowMap(Conditioned("label"), only_source=1.0), {"label": LABEL}),
     "another path": (lambda: fm.FlowMap(Conditioned(), fm.Rotation(), fm.path.trigonometric), {}),
     "a module for an output": (lambda: fm.FlowMap(Conditioned(), fm.GaussianSkip.fit(torch.randn(50, 2))), {}),
-    "of the library": (lambda: fm.FlowMap(fm.networks.MLP(2, 8, 1)), {}),
 }
 
 
@@ -144,7 +141,7 @@ def test_every_kind_of_map_becomes_a_program_of_torch(kind, tmp_path):
 
 @pytest.mark.parametrize(
     "kind",
-    ["unconditional", "several conditions", "guidance-conditioned", "another path", "a module for an output"],
+    ["several conditions", "guidance-conditioned", "another path", "a module for an output"],
 )
 def test_every_kind_of_operation_becomes_onnx(kind, tmp_path):
     """The other kinds give programs of `torch.export` with the same operations."""

@@ -33,7 +33,7 @@ def module(text):
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
 def test_gathered_networks_are_the_networks(network):
     description = describe(network)
-    text = gathered([("flowmaps.export.templates.network", "made"), *map(home_of, names_in(description))])
+    text = gathered(("flowmaps.export.templates.network", "made"), *map(home_of, names_in(description)))
     assert "flowmaps" not in text.replace("flowmaps.derivative.jvp", "")
     other = module(text).made(local_names(description))
     with torch.no_grad():
@@ -46,25 +46,25 @@ def test_gathered_networks_are_the_networks(network):
 
 
 def test_what_is_only_for_training_stays_behind():
-    text = gathered([("flowmaps.networks", "DiT")])
+    text = gathered(("flowmaps.networks", "DiT"))
     assert "describable" not in text and "classmethod" not in text and "Dual" not in text.replace("Dual numbers", "")
 
 
 def test_names_that_are_missing_are_named():
     with pytest.raises(ValueError, match="flowmaps.networks defines no 'Transformer'"):
-        gathered([("flowmaps.networks", "Transformer")])
+        gathered(("flowmaps.networks", "Transformer"))
 
 
 def test_two_things_of_one_name_are_told_apart():
-    text = gathered([("flowmaps.networks", "MLP"), ("flowmaps.networks", "DiT")])
+    text = gathered(("flowmaps.networks", "MLP"), ("flowmaps.networks", "DiT"))
     both = module(text)
     assert {"Block", "Block_of_dit"} <= vars(both).keys()
     assert type(both.DiT(SHAPE, 4, 16, 1, 2).blocks[0]) is both.Block_of_dit
     assert type(both.MLP(SHAPE, 16, 1, embedding=8).blocks[0]) is both.Block
     with pytest.raises(ValueError, match="two definitions of 'Block' are wanted: flowmaps.networks.mlp, flowmaps.netw"):
-        gathered([("flowmaps.networks.mlp", "Block"), ("flowmaps.networks.dit", "Block")])
+        gathered(("flowmaps.networks.mlp", "Block"), ("flowmaps.networks.dit", "Block"))
 
 
 def test_a_module_is_no_definition():
     with pytest.raises(ValueError, match="flowmaps.path is a module: exported code must import the names"):
-        gathered([("flowmaps.flow_map", "FlowMap")])
+        gathered(("flowmaps.flow_map", "FlowMap"))

@@ -111,7 +111,9 @@ def test_a_write_that_does_not_fit_names_the_file_and_keeps_what_was_there(name,
     path = tmp_path / name
     if name in ("samples.npy", "samples.png", "exported"):
         list(go_on(tmp_path / "run", steps=2))
-    if there:
+    if there and name.startswith("one_step"):
+        path.write_bytes(b"a sampler of another flow map")  # to export a second one takes seconds
+    elif there:
         WRITES[name](path)
     names, before = sorted(item.name for item in tmp_path.iterdir()), content(path) if there else None
     kept = "the old content is kept" if there else "nothing of it is kept"

@@ -22,6 +22,8 @@ from flowmaps.training import read_config, read_metrics
 from tests.faults.children import QUIET, same
 from tests.faults.test_damage import flips
 
+pytestmark = pytest.mark.slow
+
 ROW = {"sampler": "jump", "steps": 1, "distance": 0.125, "stderr": 0.5, "seconds_per_sample": 2.0, "network_calls": 1}
 RESULT = {"metric": "m", "step": 4, "floor": 0.5, "floor_stderr": 0.25, "samples": 8, "device": "cpu"}
 RESULT |= {"measures": {"distance": "d"}, "rows": [ROW]}
@@ -51,7 +53,6 @@ def harm(file):
     file.write_bytes(content)
 
 
-@pytest.mark.slow
 def test_records_have_the_step_of_the_weights_that_were_measured(run, tmp_path):
     harm(run / "checkpoints" / "step_00000004" / "ema.safetensors")
     said = []

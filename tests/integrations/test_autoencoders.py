@@ -20,6 +20,8 @@ from flowmaps.integrations.diffusers.folder import opened
 from flowmaps.training import read_config
 from tests.integrations import tiny
 
+pytestmark = pytest.mark.slow
+
 QUIET = {"batch_size": 2, "steps": 1, "trackers": (), "progress_bar": False, "sample_every": 0}
 
 

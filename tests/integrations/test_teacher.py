@@ -11,6 +11,8 @@ from flowmaps.integrations.diffusers.folder import opened
 from flowmaps.integrations.diffusers.schedulers import grid, noise_scale
 from tests.integrations import tiny
 
+pytestmark = pytest.mark.slow
+
 STEPS, PROMPTS = 10, ["a cat", "two dogs, 3 birds"]
 FEW = {"num_inference_steps": STEPS}
 ALONE = {"guidance_scale": 1.0, "output_type": "latent"} | FEW

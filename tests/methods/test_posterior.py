@@ -161,7 +161,10 @@ def test_an_image_network_takes_a_state():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["meta_flow_map", "diamond"])
 def test_a_small_map_learns_the_posterior(name):
-    """Bed G at x_t = 0.3, t = 0.5: the posterior has E x0 = 0.979 and E x0^2 = 1.997, the law itself -0.6 and 3.55."""
+    """Bed G at x_t = 0.3, t = 0.5: the posterior has E x0 = 0.979 and E x0^2 = 1.997, the law itself -0.6 and 3.55.
+
+    Standard errors of the two means: 0.016 and 0.03.
+    """
     bed = bed_g()
     torch.manual_seed(0)
     x0 = bed.law.sample(20_000, torch.Generator().manual_seed(0)).float()
@@ -169,7 +172,8 @@ def test_a_small_map_learns_the_posterior(name):
     flow = fm.FlowMap(fm.networks.StateInput(fm.networks.MLP((3,), width=96, depth=3)))
     options = {} if name == "meta_flow_map" else {"teacher": bed.law}
     method = getattr(fm.methods, name)(**options)
-    for last in fm.train(flow, method, data, steps=900, batch_size=512, ema=0.995, progress_bar=False):  # noqa: B007
+    options = {"lr": 2e-3, "batch_size": 256, "ema": 0.99, "progress_bar": False, "trackers": ()}
+    for last in fm.train(flow, method, data, steps=500, **options):  # noqa: B007
         pass
     state = torch.full((4000, 1), 0.3)
     drawn = fm.sample(last.ema, torch.randn(4000, 1), 2, condition={"state": state, "at": 0.5 + 0 * state[:, 0]})

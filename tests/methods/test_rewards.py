@@ -396,8 +396,8 @@ def test_tilting_trains_the_tilted_law(by_gradient):
         row_reward, 1.0, law, steps=8, draws=2, diagonal=1.0, by_gradient=by_gradient, center=2.0
     )
     data = fm.data.as_data(law.sample(20_000), standardise=False)
-    options = {"lr": 2e-3, "batch_size": 512, "ema": 0.99, "progress_bar": False, "trackers": ()}
-    for state in fm.train(flow, method, data, steps=800, **options):  # noqa: B007
+    options = {"lr": 4e-3, "batch_size": 256, "ema": 0.98, "progress_bar": False, "trackers": ()}
+    for state in fm.train(flow, method, data, steps=400, **options):  # noqa: B007
         pass
     z = torch.randn(4000, 1, requires_grad=True)
     x = z

@@ -22,6 +22,8 @@ from flowmaps.recipes import PRETRAINED, find, find_any
 from flowmaps.recipes.distillation import NAME_OF_TIMES
 from flowmaps.recipes.planning import Cost, CostEstimate, cost_of, counter, plan
 
+pytestmark = pytest.mark.slow
+
 B4 = find("imagenet256-dit-b4-meanflow").reduced()
 UNET = find("cifar10-unet-meanflow").reduced()
 
@@ -90,7 +92,6 @@ def real_step(recipe):
     }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_planned_is_real(family):
     cost, real = planned(family), real_step(FAMILIES[family])
@@ -117,7 +118,6 @@ def test_the_count_is_that_of_torch_where_nothing_is_fused():
     assert ours.get_total_flops() == theirs.get_total_flops()
 
 
-@pytest.mark.slow
 def test_what_is_beside_the_flow_has_a_line():
     weights = sum(w.numel() * 4 for w in B4.flow().parameters())
     assert planned("averaged target").targets == planned("teacher").teachers == weights
@@ -126,7 +126,6 @@ def test_what_is_beside_the_flow_has_a_line():
     assert alone.targets == alone.teachers == 0
 
 
-@pytest.mark.slow
 def test_frozen_weights_are_held_once():
     """They have no gradient, no state of an optimizer, and neither the average nor the target has another copy."""
     flow, cost, all_trained = FAMILIES["frozen"].flow(), planned("frozen"), planned("averaged target")
@@ -138,13 +137,11 @@ def test_frozen_weights_are_held_once():
     assert cost.flops < all_trained.flops and cost.optimizer < all_trained.optimizer
 
 
-@pytest.mark.slow
 def test_checkpoints_keep_less_and_compute_more():
     plain, thrifty = planned("meanflow"), planned("checkpoints")
     assert thrifty.activations < plain.activations / 2 and plain.flops < thrifty.flops < 1.5 * plain.flops
 
 
-@pytest.mark.slow
 def test_gpus_and_parts_share_the_rows():
     recipe = replace(B4, batch_size=64)
     one, four, parts = plan(recipe, gpus=1), plan(recipe, gpus=4), plan(recipe, gpus=2, accumulate=2)
@@ -210,7 +207,6 @@ def test_the_command_line_lists_and_refuses(capsys):
     assert main(["plan", "imagenet256"]) == 2 and "unknown recipe" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_the_command_line_in_words(capsys):
     options = ["--gpus", "2", "--accumulate", "4", "--batch-size", "64", "--shard", "--memory", "80", "--method", "imf"]
     options += ["--checkpoint"]
@@ -221,7 +217,6 @@ def test_the_command_line_in_words(capsys):
     assert "method      imf" in text and "accelerate" not in text
 
 
-@pytest.mark.slow
 def test_the_page_says_what_the_command_prints(capsys):
     name = "imagenet256-dit-b4-meanflow"
     page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()

@@ -7,7 +7,14 @@ import sys
 import pytest
 
 import flowmaps as fm
+from flowmaps.runs import outline
 from tests.security.support import Stranger
+
+
+@pytest.fixture(autouse=True)
+def _few_parts(monkeypatch):
+    """Refuse networks of more than 2000 parts, not 20,000, whose weights have fewer, because counting takes long."""
+    monkeypatch.setattr(outline, "FEW", 2000)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ from tests.steering.beds import (
     three,
 )
 
+pytestmark = pytest.mark.slow
+
 S, R, L = fm.steering, fm.rewards, fm.look
 LINEAR_REWARD = R.Linear(SLOPE)
 
@@ -70,7 +72,6 @@ def test_every_kernel_and_look_ahead_estimate_the_same_evidence(kernel):
         assert out.log_z.item() == pytest.approx(0.71894, abs=0.2), look
 
 
-@pytest.mark.slow
 def test_the_flow_map_as_look_ahead_has_no_bias_where_the_integral_has():
     """Bed B: log Z -.50731, P(x1 > 0) .83033. Kernel weights are unbiased at 50 steps."""
     flow, reward = Coarse(ring(5.0, 0.5), 4), right_half
@@ -82,7 +83,6 @@ def test_the_flow_map_as_look_ahead_has_no_bias_where_the_integral_has():
     assert right.mean().item() == pytest.approx(0.83033, abs=4 * max(standard_error(right), 0.01))
 
 
-@pytest.mark.slow
 def test_the_published_integral_of_the_weights_is_biased():
     """The negative control on bed B: Euler steps of the SDE with weights of lambda' r(F), log Z -.629 at 50 steps."""
     mixture, n = ring(5.0, 0.5), 4096
