@@ -28,8 +28,8 @@ from . import (
     mean_flows,
     mid_training,
     moment_matching,
-    score_identity,
     policy_flow,
+    score_identity,
     self_evaluation,
     shrinking_steps,
     trig_flow,
@@ -71,8 +71,8 @@ DISCRETE: tuple[Row, ...] = (*rows_of(discrete), *rows_of(language))
 DISTRIBUTIONAL: tuple[Row, ...] = tuple(
     row
     for family in (
-        drifting_models, inductive_moments, frechet, distribution_matching, score_identity, moment_matching, adversarial,
-        policy_flow, self_evaluation,
+        drifting_models, inductive_moments, frechet, distribution_matching, score_identity, moment_matching,
+        adversarial, policy_flow, self_evaluation,
     )
     for row in rows_of(family)
 )  # fmt: skip
