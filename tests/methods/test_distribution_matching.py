@@ -155,21 +155,25 @@ def test_bounds_of_ratios_are_in_order():
 def test_dmd_makes_the_ring_in_one_jump_from_a_trained_flow():
     """Flow matching, then DMD with a fast network beside the flow.
 
-    Energy distance of 10,000 samples, whose standard error is .0006; one Euler step of the teacher is a control.
+    Energy distance of 10,000 samples, whose standard error is .0006: measured .009, where 50 Euler steps of the teacher
+    have .006; one Euler step of the teacher is a control with 1.2.
     """
     teacher = trained(fm.FlowMap(fm.networks.MLP(2, width=128, depth=3)), fm.methods.flow_matching(), 1000, 2e-3)
     flow = fm.student(teacher.requires_grad_(False))
     before, flow.only_source, flow.only_target = distance(flow), 1.0, 0.0
-    after = distance(trained(flow, fm.methods.dmd(teacher), 1000, 5e-4, beside=5e-3))
-    assert after <= 0.010 < 0.2 < before
+    after = distance(trained(flow, fm.methods.dmd(teacher), 900, 1e-3, beside=5e-3))
+    assert after <= 0.015 < 0.2 < before
 
 
 def trained(flow, method, steps, lr, beside=0.0):
-    """The flow after AdamW with rates that fall to zero, batches of 256; `beside` is the rate of the second network."""
+    """The flow after AdamW with rates that fall to zero, batches of 256; `beside` is the rate of the second network.
+
+    Two networks that follow one another have no momentum.
+    """
     torch.manual_seed(0)
     method.follow(flow)
     groups = [{"params": flow.parameters(), "lr": lr}, {"params": method.parameters(), "lr": beside}]
-    optimizer = torch.optim.AdamW([group for group in groups if group["lr"]])
+    optimizer = torch.optim.AdamW([group for group in groups if group["lr"]], betas=(0.0 if beside else 0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for _ in range(steps):
         loss = method.loss(flow, RING.sample(256).float()).value
