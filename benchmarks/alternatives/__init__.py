@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the cells without a result, and write the tables and pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default=",".join(SETS), help=f"data sets: {', '.join(SETS)} (default: all)")
-    parser.add_argument(
-        "--methods", default=",".join(GROUPS), help=f"methods, or groups of them: {', '.join(GROUPS)} (default: all)"
-    )
+    parser.add_argument("--methods", default=",".join(GROUPS), help=f"methods: {', '.join(ENTRIES)} (default: all)")
     parser.add_argument("--seeds", default="0", help="(default: 0)")
     parser.add_argument("--budget", help="processor time of each training, 90s or 5m (default: by data set)")
     parser.add_argument("--reverse", action="store_true", help="begin with the last cell")

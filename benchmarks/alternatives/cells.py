@@ -14,7 +14,7 @@ from torch import Tensor
 import flowmaps as fm
 from benchmarks.alternatives.methods import ENTRIES
 from benchmarks.one_step import cells
-from benchmarks.one_step.cells import JUMPS, TRAINING, Cells, data_of
+from benchmarks.one_step.cells import TRAINING, Cells, data_of
 from benchmarks.one_step.methods import Entry
 from flowmaps.draws import Rows
 from flowmaps.recipes.planning.counting import counter, loss_and_backward
@@ -52,7 +52,8 @@ class Alternatives(Cells):
         found: dict[str, Any] = {"cost": self.cost(name, method, seed)}
         modes = MODES.get(name)
         if modes is not None and method != cells.REFERENCE:
-            steps = (1,) if flow.is_partial and flow.only_target is not None else JUMPS
+            known = self.entries[method].samplers["jumps"]
+            steps = [n for n in known if n == 1 or flow.only_source is None]
             noise = fm.noise(flow, SAMPLES, seed=seed + 17)
             found["modes"] = {n: modes(fm.sample(flow, noise, n)) for n in steps}
             found["modes_floor"] = modes(data_of(name).draw(SAMPLES, seed=seed + 18).x0)

@@ -2,18 +2,102 @@
 
 from __future__ import annotations
 
-from benchmarks.one_step.methods import COMPARED, Entry
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+import flowmaps as fm
+from benchmarks.one_step.methods import COMPARED, EULER, JUMPS, Entry
 
 PATHS = ("flow_matching", "imf", "tvm", "ict", "facm", "splitmeanflow")
 """The reference, and the flow-map methods of the comparison."""
+FAST = partial(torch.optim.AdamW, lr=3e-3, betas=(0.0, 0.95), weight_decay=0.0)
+"""The optimizer of networks beside the flow: ten times its learning rate, without momentum."""
+SLOW: dict[str, Any] = {"lr": 3e-4}
+"""The learning rate of a flow that follows such a network."""
+
+
+@dataclass(frozen=True)
+class Alternative(Entry):
+    """A method that matches distributions.
+
+    Args:
+        ways: The ways to sample its map.
+    """
+
+    ways: dict[str, Any] = field(default_factory=lambda: {"jumps": JUMPS, "ode_steps": ()})
+
+    @property
+    def samplers(self) -> dict[str, Any]:
+        """The ways to sample its map."""
+        return self.ways
+
+
+@dataclass(frozen=True)
+class PolicyEntry(Alternative):
+    """A method whose network predicts a policy, with new weights."""
+
+    def flow(self, data: fm.data.Data, **sizes: int) -> fm.FlowMap:
+        """A map that predicts a policy."""
+        return fm.recipes.policies(data, **sizes)
+
+    def begin(self, flow: fm.FlowMap, teacher: fm.FlowMap) -> None:
+        """Keep the new weights: the reference has another last layer."""
+
+
+@dataclass(frozen=True)
+class Mixed(Alternative):
+    """A flow-map method with a term that matches distributions.
+
+    Args:
+        make: Function of the teacher, or of None from scratch, that makes the method.
+    """
+
+    make: Callable[[fm.FlowMap | None], fm.Method] = fm.methods.imf
+
+    def method(self, teacher: fm.FlowMap | None, data: fm.data.Data) -> fm.Method:
+        """The method with its term."""
+        return self.make(teacher)
+
+
+def with_drifting(teacher: fm.FlowMap | None) -> fm.Method:
+    """imf with the drifting term on half of the batch."""
+    term = fm.methods.drifting().terms[0]
+    return fm.methods.with_term(COMPARED["imf"].method(None, None), term, share=0.5)
+
+
+def with_dmd(teacher: fm.FlowMap | None) -> fm.Method:
+    """splitmeanflow with the term of distribution matching distillation on a quarter of the batch."""
+    term = fm.methods.dmd(teacher, optimizer=FAST).terms[0]
+    return fm.methods.with_term(fm.methods.splitmeanflow(teacher), term, share=0.25, strength=0.5)
+
+
+EULER_STEPS: dict[str, Any] = {"jumps": (), "ode_steps": (EULER,)}
+ANCESTRAL: dict[str, Any] = {"jumps": (), "ode_steps": (8,), "ode_step": fm.steps.ancestral}
+SCRATCH, TAUGHT, MIXED = "distributions", "distributions, from the reference", "mixed"
 
 ENTRIES: dict[str, Entry] = {name: COMPARED[name] for name in PATHS} | {
-    "drifting": Entry("drifting", "distributions"),
-    "imm": Entry("imm", "distributions"),
-    "fd_loss": Entry("fd_loss", "distributions"),
-    "freeflow": Entry("freeflow", "mixed"),
+    "drifting": Alternative("drifting", SCRATCH),
+    "imm": Alternative("imm", SCRATCH),
+    "fd_loss": Alternative("fd_loss", SCRATCH),
+    "afm": Alternative("afm", SCRATCH),
+    "cafm": Alternative("cafm", SCRATCH, ways=EULER_STEPS),
+    "dmd": Alternative("dmd", TAUGHT, {"optimizer": FAST}, training=SLOW),
+    "dmd2": Alternative("dmd2", TAUGHT),
+    "f_distill": Alternative("f_distill", TAUGHT),
+    "sid": Alternative("sid", TAUGHT, {"optimizer": FAST}, training=SLOW),
+    "moment_matching": Alternative("moment_matching", TAUGHT, ways=ANCESTRAL),
+    "add": Alternative("add", TAUGHT),
+    "ladd": Alternative("ladd", TAUGHT),
+    "pi_flow": PolicyEntry("pi_flow", TAUGHT),
+    "imf_drifting": Mixed("imf", MIXED, make=with_drifting),
+    "splitmeanflow_dmd": Mixed("splitmeanflow", MIXED, make=with_dmd),
+    "freeflow": Alternative("freeflow", MIXED),
 }
-"""The compared methods by name."""
+"""The compared methods by name. Self-E is not among them, because it needs labels."""
 
 GROUPS = {
     group: [name for name, entry in ENTRIES.items() if entry.group == group]

@@ -9,8 +9,9 @@ from pathlib import Path
 from benchmarks.alternatives.cells import SETS
 from benchmarks.alternatives.methods import ENTRIES, GROUPS
 from benchmarks.landscape_tables import COLUMNS, PANEL, SHOWN, panel, save, stored
-from benchmarks.one_step.cells import EULER, JUMPS, REFERENCE, data_of
-from benchmarks.one_step.measured import MANY, Cell, Measured
+from benchmarks.one_step.cells import REFERENCE, data_of
+from benchmarks.one_step.measured import MANY, Cell, Measured, Sampler
+from benchmarks.one_step.methods import EULER, JUMPS
 from benchmarks.one_step.sets import BESIDE, MARKED
 from benchmarks.tables import markdown
 from flowmaps.figures.style import figure, light
@@ -89,10 +90,13 @@ def line(measured: Measured, name: str, group: str, key: str, beside: Sequence[s
     if not measured.seeds(name):
         failed = [reason for (one, _), reason in measured.failures.items() if one == name]
         return [name, word, f"failed: {failed[0][:60]}" if failed else "not measured"]
-    cell = cell_of(measured, name)
-    taken = {row["steps"] for row in cell["evaluation"]["rows"] if row["sampler"] == "jump"}
-    by_jumps = [plus_minus(*measured.value(name, ("jump", n), key)) if n in taken else "" for n in JUMPS]
-    others = [plus_minus(*measured.value(name, ("jump", 1), one)) for one in beside]
+    cell, method = cell_of(measured, name), name
+    taken = {row["steps"]: (row["sampler"], row["steps"]) for row in cell["evaluation"]["rows"]}
+    shown = first_sampler(cell)
+    name = name if shown[1] in JUMPS else f"{name}, {shown[1]} {shown[0].capitalize()} steps"
+    by_jumps = [plus_minus(*measured.value(method, taken[n], key)) if n in taken else "" for n in JUMPS]
+    by_jumps[0] = by_jumps[0] or plus_minus(*measured.value(method, shown, key))
+    others = [plus_minus(*measured.value(method, shown, one)) for one in beside]
     return [name, word, *by_jumps, *others, *modes_of(measured, cell), *cost_of(cell)]
 
 
@@ -108,6 +112,12 @@ def cost_of(cell: Cell) -> list[str]:
     counted = [f"{cost['passes']:.1f}", f"{cost['kept_bytes'] / 1e6:.1f}"] if cost else ["", ""]
     each = 1e3 * training["seconds"] / training["steps"]
     return [counted[0], f"{each:.1f}", counted[1], str(training["steps"])]
+
+
+def first_sampler(cell: Cell) -> Sampler:
+    """The sampler of the first row of a cell: one jump, or the many steps that its map is made for."""
+    row = cell["evaluation"]["rows"][0]
+    return row["sampler"], row["steps"]
 
 
 def cell_of(measured: Measured, name: str) -> Cell:
@@ -143,8 +153,8 @@ def picture(measured: Measured, out: Path, paths: Path) -> None:
         file = next(
             (f for f in (folder / measured.name / f"{name}.npz" for folder in (out, paths)) if f.exists()), None
         )
-        sampler = MANY[0] if name == REFERENCE else ("jump", 1)
-        value = measured.value(name, sampler, key) if file else None
+        seen = measured.seeds(name) and file is not None
+        value = measured.value(name, first_sampler(cell_of(measured, name)), key) if seen else None
         if file is not None and value is not None:
             panels.append((f"{name}\n{plus_minus(*value)}", stored(file)))
     if not panels:

@@ -16,7 +16,7 @@ import torch
 import flowmaps as fm
 from benchmarks.landscape_tables import SHOWN
 from benchmarks.landscape_tables import store as store_samples
-from benchmarks.one_step.methods import BASE, METHODS, Entry
+from benchmarks.one_step.methods import BASE, EULER, METHODS, Entry
 from benchmarks.one_step.sets import BUDGETS, KNOWN
 from benchmarks.tables import machine
 from flowmaps.evaluate.features import is_classified
@@ -37,7 +37,7 @@ TRAINING: dict[str, Any] = {
 EVALUATION: dict[str, Any] = {"labels": False}
 SIZES: dict[str, int] = {}
 """Sizes of the network other than the default ones."""
-EULER, HEUN, JUMPS = 100, 18, (1, 2, 4)
+HEUN = 18
 COUPLINGS: dict[str, Any] = {"n": 10_000, "steps": 25}
 PAUSE = 10.0
 """Seconds before cells that other processes work on are looked at again."""
@@ -155,7 +155,7 @@ class Cells:
         else:
             last, spent = self.trained(name, method, seed)
             flow = last.ema.eval()
-            found = evaluated(flow, name, seed, jumps=JUMPS, ode_steps=())
+            found = evaluated(flow, name, seed, **self.entries[method].samplers)
         if any(row["distance"] is None for row in found["rows"]):
             return {"training": spent, "failure": "its samples are not finite"}
         if seed == 0:
@@ -175,7 +175,7 @@ class Cells:
         torch.manual_seed(seed)
         flow = entry.flow(data, **SIZES)
         if teacher is not None:
-            flow.load_state_dict(teacher.state_dict())
+            entry.begin(flow, teacher)
         spent: Spent = {}
         if entry.about.coupled:
             began = time.process_time()
@@ -216,5 +216,6 @@ class Cells:
         data = data_of(name)
         count = SHOWN.get(data.kind, LINES)
         noise = fm.noise(flow, count, seed=1)
-        steps, step = (EULER, "euler") if method == REFERENCE else (1, "jump")
+        jumps = method != REFERENCE and 1 in self.entries[method].samplers["jumps"]
+        steps, step = (1, "jump") if jumps else (EULER, "euler")
         store_samples(self.out / name / f"{method}.npz", fm.sample(flow, noise, steps, step=step), data.kind)

@@ -12,6 +12,8 @@ from flowmaps.methods import Row
 from flowmaps.methods.landscape import row_named
 from flowmaps.recipes import flow_for
 
+EULER, JUMPS = 100, (1, 2, 4)
+"""Steps of the reference, and numbers of jumps."""
 UNIFORM = fm.times.uniform_triangle(1e-3, 1.0)
 BASE = "imf"
 """The method whose choices are changed one at a time."""
@@ -53,6 +55,15 @@ class Entry:
     def is_taught(self) -> bool:
         """Whether the method learns from the reference."""
         return self.about.needs_teacher or self.about.coupled
+
+    @property
+    def samplers(self) -> dict[str, Any]:
+        """The ways to sample its map, as arguments of `fm.evaluate.evaluate`."""
+        return {"jumps": JUMPS, "ode_steps": ()}
+
+    def begin(self, flow: fm.FlowMap, teacher: fm.FlowMap) -> None:
+        """Start from the weights of the reference."""
+        flow.load_state_dict(teacher.state_dict())
 
     def method(self, teacher: fm.FlowMap | None, data: fm.data.Data) -> fm.Method:
         """The method, with the teacher if it takes one."""
