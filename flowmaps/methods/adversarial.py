@@ -201,7 +201,7 @@ def add(
     levels: Numbers = uniform,
     penalty: float = 1e-5,
     spread: float = 0.01,
-    optimizer: MakeOptimizer | None = without_momentum(),
+    optimizer: MakeOptimizer | None = without_momentum(1e-4),
 ) -> Turns:
     """Adversarial diffusion distillation.
 
@@ -276,7 +276,7 @@ def ladd(
     levels: Numbers = uniform,
     penalty: float = 0.01,
     spread: float = 0.1,
-    optimizer: MakeOptimizer | None = without_momentum(),
+    optimizer: MakeOptimizer | None = without_momentum(1e-4),
 ) -> Turns:
     """Latent adversarial diffusion distillation.
 
