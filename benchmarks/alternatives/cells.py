@@ -59,14 +59,22 @@ class Alternatives(Cells):
             found["modes_floor"] = modes(data_of(name).draw(SAMPLES, seed=seed + 18).x0)
         return found
 
-    def cost(self, name: str, method: str, seed: int) -> dict[str, float]:
-        """Matrix products of a step in forward passes, and the bytes kept for its backward pass."""
+    def cost(self, name: str, method: str, seed: int) -> dict[str, float | None]:
+        """Matrix products of a step in forward passes, and the bytes kept for its backward pass.
+
+        Bytes of a loss that differentiates a critic by torch.func cannot be counted; its passes are its row's.
+        """
         entry, data = self.entries[method], data_of(name)
         flow = entry.flow(data, **cells.SIZES)
         made = entry.method(self.teacher(name, seed) if entry.is_taught else None, data)
         x0 = data.draw(TRAINING["batch_size"], seed=seed).x0
         rows = Rows().of_batch(len(x0))
-        flops, kept = loss_and_backward(flow, made, x0, None, rows)
+        try:
+            flops, kept = loss_and_backward(flow, made, x0, None, rows)
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):
+                raise
+            return {"passes": entry.about.shared, "kept_bytes": None}
         with counter() as forward, torch.no_grad():
             flow.unlimited().average_velocity(x0, 0.7, 0.2)
         return {"passes": flops / forward.get_total_flops(), "kept_bytes": kept}

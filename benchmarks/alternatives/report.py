@@ -109,7 +109,8 @@ def modes_of(measured: Measured, cell: Cell) -> list[str]:
 def cost_of(cell: Cell) -> list[str]:
     """Passes, time and bytes of a step, and the number of steps."""
     training, cost = cell["training"], cell["evaluation"].get("cost")
-    counted = [f"{cost['passes']:.1f}", f"{cost['kept_bytes'] / 1e6:.1f}"] if cost else ["", ""]
+    kept = cost and cost["kept_bytes"]
+    counted = [f"{cost['passes']:.1f}" if cost else "", f"{kept / 1e6:.1f}" if kept else ""]
     each = 1e3 * training["seconds"] / training["steps"]
     return [counted[0], f"{each:.1f}", counted[1], str(training["steps"])]
 
