@@ -55,7 +55,7 @@ class Alternatives(Cells):
             known = self.entries[method].samplers["jumps"]
             steps = [n for n in known if n == 1 or flow.only_source is None]
             noise = fm.noise(flow, SAMPLES, seed=seed + 17)
-            found["modes"] = {n: modes(fm.sample(flow, noise, n)) for n in steps}
+            found["modes"] = {n: modes(fm.sample(flow, noise, n, step=fm.steps.default(flow, n))) for n in steps}
             found["modes_floor"] = modes(data_of(name).draw(SAMPLES, seed=seed + 18).x0)
         return found
 

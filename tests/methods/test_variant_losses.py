@@ -249,7 +249,7 @@ def test_mid_training_starts_at_noisy_data_and_compares_the_ends():
         s = grid[1:].repeat(24 // points)
         loss = method.loss(fm.FlowMap(flow_of(g).network, only_target=0.0), x0, noise=eps, times=(s, 0.0))
         residuals.append(loss.terms["compositional"].residual.abs().max())
-        start = term.start(fm.velocity.Pair(x0, eps, fm.path.linear, {}), s)
+        start = term.start(None, fm.velocity.Pair(x0, eps, fm.path.linear, {}), s)
         torch.testing.assert_close(start, x0 / 81 + 80 / 81 * eps)
         # one trajectory for each group, from its first rows
         rule = term.rule
