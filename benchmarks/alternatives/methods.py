@@ -77,7 +77,7 @@ def with_dmd(teacher: fm.FlowMap | None) -> fm.Method:
 
 EULER_STEPS: dict[str, Any] = {"jumps": (), "ode_steps": (EULER,)}
 ANCESTRAL: dict[str, Any] = {"jumps": (), "ode_steps": (8,), "ode_step": fm.steps.ancestral}
-SCRATCH, TAUGHT, MIXED = "distributions", "distributions, from the reference", "mixed"
+SCRATCH, TAUGHT, MIXED = "distributions", "distributions from the reference", "mixed"
 
 ENTRIES: dict[str, Entry] = {name: COMPARED[name] for name in PATHS} | {
     "drifting": Alternative("drifting", SCRATCH),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.alternatives.cells import SETS
-from benchmarks.alternatives.methods import ENTRIES, GROUPS
+from benchmarks.alternatives.methods import ENTRIES
 from benchmarks.landscape_tables import COLUMNS, PANEL, SHOWN, panel, save, stored
 from benchmarks.one_step.cells import REFERENCE, data_of
 from benchmarks.one_step.measured import MANY, Cell, Measured, Sampler
@@ -18,8 +19,10 @@ from flowmaps.figures.style import figure, light
 from flowmaps.figures.words import plus_minus
 from flowmaps.files import write_text
 
-SHORT = {"reference": "many steps", "scratch": "paths", "distillation": "paths, from the reference"}
+SHORT = {"reference": "many steps", "scratch": "paths", "distillation": "paths from the reference"}
 """Words for the groups of `benchmarks.one_step`."""
+STEPS = {"euler": "Euler", "ancestral": "ancestral"}
+"""Words for the steps of an ODE."""
 MODES = {"reached": "modes reached", "width": "width of modes", "on_board": "on the board"}
 """Headings of the measures of modes."""
 
@@ -47,25 +50,29 @@ def read(name: str, out: Path, paths: Path) -> Measured | None:
 
 
 def table(measured: Measured) -> str:
-    """A row for each method: its distances, its modes and its cost."""
+    """A row for each method, the nearest to the data first: its distances, its modes and its cost."""
     marked = list(MARKED[measured.kind].items())[:1]
     others = {**MARKED[measured.kind], **BESIDE[measured.kind]}
     beside = {key: others[key] for key in ("distance", "neighbour_ratio") if key in others and key != marked[0][0]}
     key, title = marked[0]
     header = ["method", "group", *(f"{title}, {n} jump{'s' * (n > 1)}" for n in JUMPS), *beside.values()]
-    header += [
-        *(MODES[one] for one in modes_floor(measured)),
-        "passes of a step",
-        "ms of a step",
-        "MB kept",
-        "steps of training",
-    ]
-    lines = [reference_line(measured, key, list(beside), len(header))] if measured.seeds(REFERENCE) else []
-    for group, names in GROUPS.items():
-        lines += [line(measured, name, group, key, list(beside)) for name in names if name != REFERENCE]
     floor = [plus_minus(*measured.floor(key)), "", "", *(plus_minus(*measured.floor(one)) for one in beside)]
-    lines.append(["data against data (floor)", "", *floor, *[""] * (len(header) - len(floor) - 2)])
-    return markdown(header, lines)
+    floor += [f"{value:.2f}" for value in modes_floor(measured).values()]
+    header += [MODES[one] for one in modes_floor(measured)]
+    header += ["passes of a step", "ms of a step", "MB kept", "steps of training"]
+    lines = [["data against data (floor)", "", *floor]]
+    lines += [reference_line(measured, key, list(beside), len(header))] if measured.seeds(REFERENCE) else []
+    names = sorted((name for name in ENTRIES if name != REFERENCE), key=lambda name: first_value(measured, name, key))
+    lines += [line(measured, name, key, list(beside)) for name in names]
+    return markdown(header, [[*one, *[""] * (len(header) - len(one))] for one in lines])
+
+
+def first_value(measured: Measured, name: str, key: str) -> float:
+    """The distance that a method is ordered by; infinite without a cell."""
+    if not measured.seeds(name):
+        return math.inf
+    value = measured.value(name, first_sampler(cell_of(measured, name)), key)
+    return value.value if value else math.inf
 
 
 def modes_floor(measured: Measured) -> Mapping[str, float]:
@@ -84,16 +91,16 @@ def reference_line(measured: Measured, key: str, beside: Sequence[str], width: i
     return [*filled, *[""] * (width - len(filled) - 1), str(steps)]
 
 
-def line(measured: Measured, name: str, group: str, key: str, beside: Sequence[str]) -> list[str]:
+def line(measured: Measured, name: str, key: str, beside: Sequence[str]) -> list[str]:
     """The row of a method; "not measured" without a cell."""
-    word = SHORT.get(group, group)
+    word = SHORT.get(ENTRIES[name].group, ENTRIES[name].group)
     if not measured.seeds(name):
         failed = [reason for (one, _), reason in measured.failures.items() if one == name]
         return [name, word, f"failed: {failed[0][:60]}" if failed else "not measured"]
     cell, method = cell_of(measured, name), name
     taken = {row["steps"]: (row["sampler"], row["steps"]) for row in cell["evaluation"]["rows"]}
     shown = first_sampler(cell)
-    name = name if shown[1] in JUMPS else f"{name}, {shown[1]} {shown[0].capitalize()} steps"
+    name = name if shown[1] in JUMPS else f"{name}, {shown[1]} {STEPS[shown[0]]} steps"
     by_jumps = [plus_minus(*measured.value(method, taken[n], key)) if n in taken else "" for n in JUMPS]
     by_jumps[0] = by_jumps[0] or plus_minus(*measured.value(method, shown, key))
     others = [plus_minus(*measured.value(method, shown, one)) for one in beside]
@@ -133,9 +140,6 @@ def notes(measured: Measured) -> str:
     titles = {**MARKED[measured.kind], **BESIDE[measured.kind]}
     wanted = [*list(MARKED[measured.kind])[:1], "neighbour_ratio", "distance"]
     lines = [f"{titles[key]}: {found['measures'][key]}." for key in dict.fromkeys(wanted) if key in titles]
-    floor = modes_floor(measured)
-    if floor:
-        lines.append("Modes of fresh data: " + ", ".join(f"{name} {value:.2f}" for name, value in floor.items()) + ".")
     lines.append(
         f"Each training took {last['budget']:g} s of processor time. Methods that learn from the reference start from "
         "its weights, so its training comes before theirs. Passes of a step are matrix products in units of forward "

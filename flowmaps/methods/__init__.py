@@ -3,6 +3,7 @@
 
 from . import variants
 from .adversarial import *
+from .adversarial_distillation import *
 from .beside import BESIDE, Beside
 from .compositional import *
 from .consistency_models import *

@@ -10,6 +10,7 @@ from ..arguments import did_you_mean, shown
 from ..method.method import Method
 from . import (
     adversarial,
+    adversarial_distillation,
     compositional,
     consistency_models,
     consistency_training,
@@ -72,7 +73,7 @@ DISTRIBUTIONAL: tuple[Row, ...] = tuple(
     row
     for family in (
         drifting_models, inductive_moments, frechet, distribution_matching, score_identity, moment_matching,
-        adversarial, policy_flow, self_evaluation,
+        adversarial, adversarial_distillation, policy_flow, self_evaluation,
     )
     for row in rows_of(family)
 )  # fmt: skip
