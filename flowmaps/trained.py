@@ -37,6 +37,8 @@ class TrainedSpec:
         shape: Shape of one row of data; None if it is not known.
         classes: Number of classes of the labels in training. None: no labels, or not known.
         class_names: Their names, in the order of their numbers. None: not known.
+        ancestral: Whether the denoised field was trained as samples for ancestral steps, and not as a mean, so that the
+            velocity is no velocity of the data (`methods.moment_matching`).
     """
 
     down: bool = True
@@ -49,6 +51,7 @@ class TrainedSpec:
     shape: tuple[int, ...] | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
+    ancestral: bool = False
 
     def __post_init__(self) -> None:
         for name in ("conditions", "dropped", "shape", "class_names"):  # a file has lists
@@ -59,6 +62,16 @@ class TrainedSpec:
     def jumps(self) -> bool:
         """Whether any jumps were trained."""
         return self.down or self.up
+
+    @property
+    def warning_of_ode(self) -> str | None:
+        """Say why the velocity is none to follow; None if it is one."""
+        if not self.ancestral:
+            return None
+        return (
+            "the denoised field of this flow map was trained as samples for ancestral steps, so its velocity is not "
+            "the one of the data: sample it by steps=8, step=fm.steps.ancestral"
+        )
 
     def warning_of_times(self, s: float, t: float) -> str | None:
         """Say why a call was never trained.
@@ -211,7 +224,7 @@ def trained_on(
         conditions: Names of the conditions.
         dropped: Names of the conditions that some rows lack.
         shape: Shape of one row of data.
-        **classes: `classes` and `class_names`, if labels are among the conditions.
+        **classes: `classes` and `class_names`, if labels are among the conditions, and `ancestral`.
 
     Returns:
         The description.

@@ -314,3 +314,19 @@ def test_a_record_is_made_of_times():
     assert trained_on([(s, t)], diagonal=False) == TrainedSpec(velocity=False, target=pytest.approx(0.1))
     assert trained_on([], diagonal=True) == TrainedSpec(down=False)
     assert trained_on([(s, s - 0.01)], diagonal=False).velocity
+
+
+def test_a_denoiser_that_was_trained_as_samples_is_no_velocity(recwarn):
+    """Moment matching: ancestral steps are the default, other steps warn, and densities by the ODE are refused."""
+    law = fm.exact.Gaussian(torch.zeros(2), torch.ones(2))
+    flow = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1))
+    fm.fit(flow, fm.methods.moment_matching(law), law, steps=2, batch_size=8, progress_bar=False)
+    assert flow.trained.ancestral and fm.steps.default(flow, 8) is fm.steps.ancestral
+    noise = torch.randn(4, 2)
+    recwarn.clear()
+    fm.sample(flow, noise, 8, step=fm.steps.ancestral, seed=0)
+    assert not recwarn
+    with pytest.warns(UserWarning, match="trained as samples for ancestral steps"):
+        fm.sample(flow, noise, 8, step=fm.steps.euler)
+    with pytest.raises(ValueError, match="its velocity is not the one of the data"):
+        fm.likelihood.log_prob(flow, noise)

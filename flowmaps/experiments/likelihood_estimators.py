@@ -124,7 +124,8 @@ def check_fits(one: Named, flow: FlowMap, guided: bool = False) -> None:
         refuse_curved(flow, "variational bounds")
     if isinstance(one.estimate, likelihood.Ode | likelihood.Bound | likelihood.TokenBound):
         check_velocity(flow, f"{one.name} follows the velocity")
-        if flow.trained is not None and (reason := flow.trained.warning_of_times(0.5, 0.5)) is not None:
+        trained = flow.trained
+        if trained is not None and (reason := trained.warning_of_times(0.5, 0.5) or trained.warning_of_ode) is not None:
             raise ValueError(f"{one.name} follows the velocity: {reason}")
     elif guided:
         raise ValueError(f"a guided velocity has no jumps, so {one.name} is not possible: take ode, or no `guidance`")

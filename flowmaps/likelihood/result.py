@@ -102,5 +102,5 @@ def expect_velocity(flow: Any, need: str) -> None:
     """
     check_velocity(flow, need)
     trained = getattr(flow, "trained", None)
-    if trained is not None and (reason := trained.warning_of_times(0.5, 0.5)) is not None:
+    if trained is not None and (reason := trained.warning_of_times(0.5, 0.5) or trained.warning_of_ode) is not None:
         raise ValueError(f"{need}, and {reason}")

@@ -115,6 +115,9 @@ def match_moments(
     return pull(sample, f_A - f_T, f_T.new_ones(()))
 
 
+match_moments.ancestral = True  # type: ignore[attr-defined]  # the denoised field learns samples
+
+
 @on_the_diagonal
 @guarded(needs_marginals)
 def follow_moments(

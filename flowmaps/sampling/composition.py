@@ -15,7 +15,7 @@ from ..arguments import at_least, check_seed, refuse_written, version
 from ..draws import seeded_by
 from ..flow_map import like_weights
 from ..path import linear
-from ..steps import Step, jump, named
+from ..steps import Step, ancestral, jump, named
 from .grid import descending
 from .states import (
     Condition,
@@ -171,6 +171,9 @@ def states_of(
 def _stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
     """The state after a step, which must be a new tensor of the same shape."""
     before = version(x)
+    trained = getattr(flow, "trained", None)
+    if trained is not None and step is not ancestral and (reason := trained.warning_of_ode) is not None:
+        flow.warn_once(reason, stacklevel=4)
     after = step(flow, x, s, t)
     refuse_written("the flow or its step", x, before)
     if getattr(after, "shape", None) != x.shape:

@@ -51,7 +51,7 @@ def default(flow: Any, steps: int) -> Step:
 
     Returns:
         `jump` if the map knows all jumps on the way, `restart` for several steps of a map to t = 0 alone, `euler` for a
-        map that was trained on its velocity alone.
+        map that was trained on its velocity alone, `ancestral` for one whose denoised field was trained as samples.
 
     Raises:
         ValueError: The map does not take this number of steps: a map from s = 1 alone takes one.
@@ -60,7 +60,7 @@ def default(flow: Any, steps: int) -> Step:
     check_jump(flow, 1.0, 0.0)
     trained = getattr(flow, "trained", None)
     if trained is not None and not trained.jumps:
-        return euler
+        return ancestral if trained.ancestral else euler
     if steps == 1 or not (getattr(flow, "is_partial", False) or (trained is not None and trained.target == 0)):
         return jump
     check_jump(flow, 1 - 1 / steps, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..consistency import function_of
 from ..data import Data
 from ..data.transforms import GuidanceScales, LabelDropout, TextDropout, transforms_of
 from ..draws import seeded
@@ -36,4 +37,6 @@ def trained_of(flow: FlowMap, method: Method, data: Data, labels: bool) -> Train
     dropped = {"label" for one in changes if isinstance(one, LabelDropout) and one.share > 0}
     dropped |= {name for one in changes if isinstance(one, TextDropout) and one.share > 0 for name in one.null}
     classes = {"classes": data.classes, "class_names": data.class_names} if labels else {}
-    return trained_on(drawn, any(term.diagonal for term, _ in terms), names, dropped & names, data.shape, **classes)
+    diagonal = any(term.diagonal for term, _ in terms)
+    ancestral = any(getattr(function_of(term.rule), "ancestral", False) for term in method.terms)
+    return trained_on(drawn, diagonal, names, dropped & names, data.shape, ancestral=ancestral, **classes)
