@@ -60,6 +60,10 @@ class Stages(Several):
         """The share of training of each stage; their sum is 1."""
         return tuple(end - start for start, end in zip([0.0, *self.ends], self.ends, strict=False))
 
+    def method(self, stage: int) -> Method:
+        """Return the method of a stage."""
+        return super().method(stage)
+
     def at(self, progress: float) -> tuple[int, float]:
         """Return the stage at `progress`, counted from 0, and the progress within it."""
         now = next((k for k, end in enumerate(self.ends) if progress < end - 1e-9), len(self.ends) - 1)
