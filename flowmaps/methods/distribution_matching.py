@@ -189,11 +189,11 @@ def f_distill(
 ) -> Method:
     """f-distill: distribution matching distillation of another divergence, by a ratio of densities.
 
-        gradient at x = F(eps, 1, 0):  h(r) (f_A - f_T)(x_l, l) / mean |x - f_T|,   r = e^{D(x_l, l)},
-        h(r) = r^2 f''(r) for the f-divergence E_q f(p/q)
+        gradient at x = F(eps, 1, 0):  h(r) (f_A - f_T)(x_l, l) / mean |x - f_T|,   r = e^{D(x_l, l)}
 
-    D, the logit of noised data against noised samples, is the mean over coordinates of a network like the flow's, by
-    the logistic loss. The functions h are `score_matching.forward_kl`, `reverse_kl` (which is `dmd2`), `jeffreys`,
+    For the f-divergence E_q f(p/q) the factor is h(r) = r^2 f''(r), with the second derivative of f. D, the logit of
+    noised data against noised samples, is the mean over coordinates of a network like the flow's, by the logistic loss.
+    The functions h are `score_matching.forward_kl`, `reverse_kl` (which is `dmd2`), `jeffreys`,
     `jensen_shannon` and `squared_hellinger`. The papers' adversarial loss beside it is left out. Start from the
     teacher's weights. Xu, Nie and Vahdat 2025, arXiv 2502.15681.
 
