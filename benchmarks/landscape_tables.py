@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -167,19 +167,26 @@ def picture(data: fm.data.Data, results: Mapping[Row, Result], out: Path) -> Non
         after = "" if steps == 1 else f" ({steps})"
         value = plus_minus(measured["distance"], measured["stderr"])
         panels.append((f"{row.name}{after}\n{value}", stored(out / f"{row.name}.npz")))
+    side_by_side(data, panels, out.with_suffix(".png"))
+
+
+def side_by_side(data: fm.data.Data, panels: Sequence[tuple[str, Tensor]], target: Path) -> None:
+    """Draw samples with their titles in rows of panels; the first panel has real data, which set the frame."""
     down = -(-len(panels) // COLUMNS)
     with figure(light, COLUMNS * PANEL, down * (PANEL + 0.4), nrows=down, ncols=COLUMNS, squeeze=False) as (made, axes):
         for axis in axes.flat:
             axis.set_axis_off()
         for axis, (title, x) in zip(axes.flat, panels, strict=False):
             axis.set_title(title, fontsize=7, loc="center")
-            panel(axis, data, x, real)
-        save(made, out.with_suffix(".png"))
+            panel(axis, data, x, panels[0][1])
+        save(made, target)
 
 
 def panel(axis: Any, data: fm.data.Data, x: Tensor, real: Tensor) -> None:
-    """Draw one cloud of points, in the frame of real ones, or one grid of images."""
-    if data.kind == "images":
+    """Draw one cloud of points, in the frame of real ones, one grid of images, or series as lines."""
+    if data.kind == "vectors":
+        axis.plot(x.T.numpy(), linewidth=0.6)
+    elif data.kind == "images":
         axis.imshow(mosaic(enlarged(data.to_pixels(x), 24)).numpy())
     else:
         extent, middle = frame(real)

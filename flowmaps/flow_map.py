@@ -298,6 +298,11 @@ class FlowMap(nn.Module):
         """Whether the map knows one source time or one target time only."""
         return self.only_source is not None or self.only_target is not None
 
+    @property
+    def has_ode(self) -> bool:
+        """Whether its velocity can be followed: the map is not partial, nor its denoised field trained as samples."""
+        return not self.is_partial and (self.trained is None or self.trained.warning_of_ode is None)
+
     def knows(self, s: float, t: float) -> bool:
         """Whether the map can jump from time s to time t."""
         return self.only_source in (None, s) and self.only_target in (None, t)

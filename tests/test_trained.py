@@ -330,3 +330,16 @@ def test_a_denoiser_that_was_trained_as_samples_is_no_velocity(recwarn):
         fm.sample(flow, noise, 8, step=fm.steps.euler)
     with pytest.raises(ValueError, match="its velocity is not the one of the data"):
         fm.likelihood.log_prob(flow, noise)
+
+
+def test_such_a_map_is_drawn_evaluated_and_reported_by_ancestral_steps(tmp_path, recwarn):
+    law = fm.exact.Gaussian(torch.zeros(2), torch.ones(2))
+    flow, run = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1)), tmp_path / "run"
+    data = fm.data.load("checkerboard")
+    fm.fit(flow, fm.methods.moment_matching(law), data, steps=2, batch_size=8, progress_bar=False, out=run)
+    fm.experiments.evaluate(run, n=64, draws=2)
+    fm.experiments.report(run)
+    found = json.loads((run / "evaluation.json").read_text())
+    assert {row["sampler"] for row in found["rows"]} == {"ancestral"} and not flow.has_ode
+    assert "ancestral steps" in (run / "report.html").read_text()
+    assert [str(one.message) for one in recwarn if "trained" in str(one.message)] == []

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from benchmarks.alternatives.cells import SETS
 from benchmarks.alternatives.methods import ENTRIES
-from benchmarks.landscape_tables import COLUMNS, PANEL, SHOWN, panel, save, stored
+from benchmarks.landscape_tables import SHOWN, side_by_side, stored
 from benchmarks.one_step.cells import REFERENCE, data_of
 from benchmarks.one_step.measured import MANY, Cell, Measured, Sampler
 from benchmarks.one_step.methods import EULER, JUMPS
 from benchmarks.one_step.sets import BESIDE, MARKED
 from benchmarks.tables import markdown
-from flowmaps.figures.style import figure, light
 from flowmaps.figures.words import plus_minus
 from flowmaps.files import write_text
 
@@ -165,13 +164,5 @@ def picture(measured: Measured, out: Path, paths: Path) -> None:
     if not panels:
         return
     data = data_of(measured.name)
-    real = data.held_out(SHOWN[data.kind]).x0
-    panels.insert(0, ("data", real))
-    down = -(-len(panels) // COLUMNS)
-    with figure(light, COLUMNS * PANEL, down * (PANEL + 0.4), nrows=down, ncols=COLUMNS, squeeze=False) as (made, axes):
-        for axis in axes.flat:
-            axis.set_axis_off()
-        for axis, (title, x) in zip(axes.flat, panels, strict=False):
-            axis.set_title(title, fontsize=7, loc="center")
-            panel(axis, data, x, real)
-        save(made, out / f"{measured.name}.png")
+    panels.insert(0, ("data", data.held_out(SHOWN[data.kind]).x0))
+    side_by_side(data, panels, out / f"{measured.name}.png")

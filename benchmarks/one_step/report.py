@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.landscape_tables import COLUMNS, PANEL, SHOWN, panel, save, stored
+from benchmarks.landscape_tables import SHOWN, side_by_side, stored
 from benchmarks.one_step import ablation
 from benchmarks.one_step.cells import COUPLINGS, EULER, HEUN, LINES, REFERENCE, data_of
 from benchmarks.one_step.measured import MANY, RESOLVED, Measured, Sampler, command, read
@@ -15,7 +15,6 @@ from benchmarks.one_step.methods import GROUPS, METHODS
 from benchmarks.one_step.sets import MARKED, SETS
 from benchmarks.tables import markdown
 from flowmaps.evaluate import Estimate
-from flowmaps.figures.style import figure, light
 from flowmaps.figures.words import plus_minus
 from flowmaps.files import write_text
 
@@ -140,17 +139,7 @@ def picture(measured: Measured, out: Path) -> None:
     data = data_of(measured.name)
     real = data.held_out(SHOWN.get(data.kind, LINES)).x0
     panels = [("data", real)] + [(title, stored(source)) for title, source in titled(measured, names, out)]
-    down = -(-len(panels) // COLUMNS)
-    with figure(light, COLUMNS * PANEL, down * (PANEL + 0.4), nrows=down, ncols=COLUMNS, squeeze=False) as (made, axes):
-        for axis in axes.flat:
-            axis.set_axis_off()
-        for axis, (title, x) in zip(axes.flat, panels, strict=False):
-            axis.set_title(title, fontsize=7, loc="center")
-            if data.kind == "vectors":
-                axis.plot(x.T.numpy(), linewidth=0.6)
-            else:
-                panel(axis, data, x, real)
-        save(made, out / f"{measured.name}.png")
+    side_by_side(data, panels, out / f"{measured.name}.png")
 
 
 def shown(measured: Measured, name: str, out: Path) -> bool:

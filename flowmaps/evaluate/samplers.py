@@ -37,7 +37,7 @@ def samplers(
     """The samplers that are valid for a map.
 
     A full map jumps and follows its ODE by steps. A map to t = 0 alone jumps once or restarts. A map from s = 1
-    alone jumps once.
+    alone jumps once. A map whose denoised field was trained as samples takes ancestral steps.
 
     Args:
         flow: The flow map.
@@ -50,7 +50,7 @@ def samplers(
     """
     counts = [n for n in jumps if n == 1] if flow.only_source is not None else jumps
     chosen = [(n, step_functions.default(flow, n)) for n in counts]
-    ode = [] if flow.is_partial else [(n, ode_step) for n in ode_steps]
+    ode = [(n, ode_step) for n in ode_steps] if flow.has_ode else []
     return [Sampler(step.__name__, n, step) for n, step in [*chosen, *ode]]
 
 

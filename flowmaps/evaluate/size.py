@@ -91,7 +91,7 @@ def size_of(flow: FlowMap, data: Data, labels: bool, quick: bool = False, **give
 
 def _affordable(size: Size, flow: FlowMap, data: Data, labels: bool) -> Size:
     """Reduce draws, then rows, until the operations of all samplers are few enough."""
-    steps = sum(size.jumps) + (0 if flow.is_partial else sum(size.ode_steps))
+    steps = sum(size.jumps) + (sum(size.ode_steps) if flow.has_ode else 0)
     most = MOST_OPERATIONS.get(flow.like.device.type, ELSEWHERE)
     rows = int(most / max(1, operations(flow, data, labels) * steps))
     if rows >= size.n * size.draws:
@@ -103,7 +103,9 @@ def _affordable(size: Size, flow: FlowMap, data: Data, labels: bool) -> Size:
 
 def operations(flow: FlowMap, data: Data, labels: bool) -> int:
     """Count the operations of one call of the network for one row: products of matrices and convolutions."""
-    setup = Setup.make(flow, data, 1, 1, seed=0, batch_size=1, labels=labels)
+    bare = flow.around(flow.network)
+    bare.trained = None  # it is counted, not sampled: untrained times are no reason to warn
+    setup = Setup.make(bare, data, 1, 1, seed=0, batch_size=1, labels=labels)
     training = flow.training
     flow.eval()
     try:

@@ -94,7 +94,7 @@ def measure_curves(
     if not rows:
         raise ValueError("curves of a measure need at least one row of an evaluation, got none")
     error = "stderr" if key == "distance" else f"{key}_stderr"
-    names = {"jump": "jumps", "euler": "ODE steps", "restart": "restarted jumps"}
+    names = {"jump": "jumps", "euler": "ODE steps", "restart": "restarted jumps", "ancestral": "ancestral steps"}
     with figure(theme, *size, path) as (made, axis):
         samplers = list(dict.fromkeys(row["sampler"] for row in rows))
         for sampler, colour in zip(samplers, theme.series * len(samplers), strict=False):

@@ -18,7 +18,7 @@ FAR_FLOORS = 10
 
 def name(row: EvaluationRow) -> str:
     """Name the sampler of a row: "1 jump", "100 ODE steps", with the run's name for rows of a reference."""
-    nouns = {"jump": "jump", "euler": "ODE step", "restart": "restarted jump"}
+    nouns = {"jump": "jump", "euler": "ODE step", "restart": "restarted jump", "ancestral": "ancestral step"}
     sampler = count(row["steps"], nouns[row["sampler"]])
     return f"{sampler} of {row['run']}" if "run" in row else sampler
 

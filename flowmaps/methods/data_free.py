@@ -12,14 +12,14 @@ from ..consistency import lagrangian
 from ..derivative import Derivative, finite_difference, keep, stop
 from ..draws import normal
 from ..finite_steps import Compare, lagrangian_step
-from ..flow_map import FlowMap
 from ..method.balance import residual_ratio
 from ..method.method import Method
 from ..method.term import Term, from_noise
 from ..times import from_noise as at_noise
 from ..times.samplers import Times, logit_normal_diagonal, uniform_diagonal
-from ..velocity import Auxiliary, MakeOptimizer, fixed
+from ..velocity import MakeOptimizer, fixed
 from ..weight import Weight, squared
+from .parts import of_samples
 from .row import POSITION, TEACHER, landscape_row
 
 __all__ = ["freeflow", "pid", "boot"]
@@ -71,7 +71,6 @@ def freeflow(
         optimizer: Function that makes the optimizer of the auxiliary network; by default one like the flow's.
         derivative: Mode of dV/dt; by default a one-sided finite difference without gradient.
     """
-    auxiliary = Auxiliary(teacher if isinstance(teacher, FlowMap) else None, optimizer)
     return Method(
         Term(
             partial(lagrangian, derivative=derivative, slope=stop, target=stop),
@@ -88,7 +87,7 @@ def freeflow(
             times=noise_levels,
             weight=weight,
             draws={"noise": normal},
-            sources={"auxiliary": auxiliary},
+            sources={"auxiliary": of_samples(teacher, optimizer)},
             start=from_noise,
             balance={"correction": residual_ratio(strength)},
         ),

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..arguments import at_least
 from ..draws import Numbers, normal
-from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.term import Restarted, Term, from_noise
 from ..method.turns import Turns
@@ -29,7 +28,7 @@ from ..times import Times, grid, to_data, uniform_diagonal
 from ..velocity import Auxiliary, Discriminator, MakeOptimizer, conditional, fixed
 from ..weight import plain, squared
 from .adversarial import ADVERSARIAL_SHARE, adversarial_term
-from .parts import one_jump
+from .parts import of_samples, one_jump
 from .row import TEACHER, landscape_row
 
 __all__ = ["dmd", "dmd2", "f_distill"]
@@ -42,11 +41,6 @@ def noise_at(times: Times) -> dict[str, Numbers]:
         return times(n, 0.0, like)[1].reshape(n, *[1] * (like.ndim - 1))
 
     return {"noise": normal, "level": level}
-
-
-def of_samples(teacher: Any, optimizer: MakeOptimizer | None) -> Auxiliary:
-    """Network for the denoiser of samples, which starts from the teacher if that is a FlowMap."""
-    return Auxiliary(teacher if isinstance(teacher, FlowMap) else None, optimizer)
 
 
 @landscape_row(

@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..arguments import at_least, given
 from ..draws import WHOLE
 from ..matching import Features, drift, expect_temperatures, features_of, laplace
 from ..method.method import Method
@@ -56,8 +57,9 @@ def drifting(
             with constant weights. None: the rows themselves.
 
     Raises:
-        ValueError: A temperature is not positive.
+        ValueError: A temperature is not positive, or a block has fewer than two rows.
     """
+    at_least(2, **given(group=group))
     rule = partial(drift, kernel=kernel, temperatures=expect_temperatures(temperature), features=features_of(features))
     term = Term(
         rule,

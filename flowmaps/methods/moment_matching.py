@@ -11,14 +11,14 @@ from ..arguments import at_least
 from ..consistency import guarded, on_the_diagonal
 from ..derivative import stop
 from ..draws import Numbers, normal, uniform
-from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.term import Term
 from ..method.turns import Turns
 from ..score_matching import denoised, needs_marginals, pull
 from ..times.samplers import Times, uniform_diagonal
-from ..velocity import Auxiliary, MakeOptimizer, fixed
+from ..velocity import MakeOptimizer, fixed
 from ..weight import plain
+from .parts import of_samples
 from .row import POSITION, TEACHER, landscape_row
 
 __all__ = ["moment_matching"]
@@ -68,9 +68,10 @@ def moment_matching(
         ValueError: A number is below 1.
     """
     at_least(1, steps=steps)
-    auxiliary = Auxiliary(teacher if isinstance(teacher, FlowMap) else None, optimizer)
     draws: dict[str, Numbers] = {"noise": normal, "gap": lambda n, like: uniform(n, like) / steps}
-    term = partial(Term, velocity=fixed(teacher), times=times, draws=draws, sources={"auxiliary": auxiliary})
+    term = partial(
+        Term, velocity=fixed(teacher), times=times, draws=draws, sources={"auxiliary": of_samples(teacher, optimizer)}
+    )
     return Turns(
         (updates, Method(term(follow_moments), name="auxiliary")),
         (1, Method(term(match_moments, weight=plain, name="distribution"), name="generator")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +13,13 @@ from torch import Tensor
 from ..arguments import finite, shown
 from ..consistency import diffusion
 from ..derivative import stop
+from ..flow_map import FlowMap
 from ..method.balance import gradient_ratio
 from ..method.method import Method
 from ..method.several import Several
 from ..method.term import Balance, Term
 from ..times.samplers import Times, times_like
+from ..velocity import Auxiliary, MakeOptimizer
 
 
 def with_diffusion(share: float, term: Term, times: Times | None = None) -> tuple[Term, Term]:
@@ -96,6 +99,11 @@ def tangent_warm_up(until: float, largest: float) -> Callable[[Term, float], Ter
 def clamped(bound: float) -> Callable[[Tensor], Tensor]:
     """Function that clamps values to [-bound, bound]."""
     return partial(torch.clamp, min=-bound, max=bound)
+
+
+def of_samples(teacher: Any, optimizer: MakeOptimizer | None) -> Auxiliary:
+    """Network beside the flow that follows its samples. It starts from the teacher if that is a FlowMap."""
+    return Auxiliary(teacher if isinstance(teacher, FlowMap) else None, optimizer)
 
 
 def one_jump(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,8 @@ from ..score_matching import Factor, by_error, follow_samples, identify
 from ..times.samplers import Times, uniform_diagonal
 from ..velocity import MakeOptimizer, fixed
 from ..weight import plain
-from .distribution_matching import noise_at, of_samples
-from .parts import one_jump
+from .distribution_matching import noise_at
+from .parts import of_samples, one_jump
 from .row import TEACHER, landscape_row
 
 __all__ = ["sid"]

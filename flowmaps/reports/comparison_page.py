@@ -25,7 +25,7 @@ from .page import Picture, Table, drawing, render
 from .sections import SHOWN, Show, frame, show_images, show_points, start
 from .tables import curves
 
-STEPS: dict[str, steps.Step] = {"jump": steps.jump, "euler": steps.euler, "restart": steps.restart}
+STEPS: dict[str, steps.Step] = {one.__name__: one for one in (steps.jump, steps.euler, steps.restart, steps.ancestral)}
 """The steps of samplers, by their names in an evaluation."""
 ROOM = 1.25
 """Width of a picture of points over the width of the data, so that samples outside the data are visible."""

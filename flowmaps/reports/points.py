@@ -67,7 +67,7 @@ def show_points(seen: Sight, real: Tensor) -> Show:
 
 def _becoming(material: Material, noise: Tensor, label: Tensor | None, show: Show) -> list[Picture]:
     """States along the ODE at a few times."""
-    if material.flow.is_partial:
+    if not material.flow.has_ode:
         return []
     flow = material.flow if label is None else material.flow.given(label=label[:MOVING])
     states = trajectory(flow, noise[:MOVING], ODE_STEPS, step=euler)

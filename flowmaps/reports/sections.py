@@ -20,7 +20,7 @@ from ..figures.pictures import enlarged, mosaic, path_strip, png
 from ..figures.plane import frame, paths, points
 from ..flow_map import FlowMap
 from ..sampling import sample, trajectory
-from ..steps import euler
+from ..steps import ancestral, euler, jump
 from .page import Picture, drawing, image
 
 SHOWN = {"images": 25, "points": 4000}
@@ -109,9 +109,13 @@ def sampled(material: Material, noise: Tensor, label: Tensor | None) -> Iterator
     Yields:
         The samples, the name of the sampler, and its calls and time if the evaluation has it.
     """
-    for steps in (1,) if material.flow.is_partial else (1, 2, 4):
-        yield sample(material.flow, noise, steps, condition=label), *_named(material, "jump", steps)
-    if not material.flow.is_partial:
+    flow = material.flow
+    jumps = flow.has_ode or flow.is_partial
+    for steps in (1,) if flow.is_partial else (1, 2, 4):
+        step = jump if jumps else ancestral
+        x = sample(flow, noise, steps, step=step, condition=label, seed=None if jumps else 0)
+        yield x, *_named(material, step.__name__, steps)
+    if flow.has_ode:
         x = sample(material.flow, noise, ODE_STEPS, step=euler, condition=label)
         yield x, *_named(material, "euler", ODE_STEPS)
 
@@ -155,8 +159,8 @@ def _named(material: Material, sampler: str, steps: int) -> tuple[str, str]:
 
 
 def becoming(material: Material) -> list[Picture]:
-    """States along the ODE from noise to data, each with its one jump to data; empty for a partial map and vectors."""
-    if material.flow.is_partial or material.data.kind not in SHOWN:
+    """States along the ODE from noise to data, each with its one jump to data; empty without an ODE or for vectors."""
+    if not material.flow.has_ode or material.data.kind not in SHOWN:
         return []
     noise, label = material.start(3 if material.data.kind == "images" else 80, seed=1)
     flow = material.flow.standardised()  # noise and data are of one size in these coordinates
@@ -202,8 +206,8 @@ class Consistency:
 
 
 def consistency(material: Material) -> Consistency | None:
-    """The Lagrangian residual as a share of a typical velocity; None for a partial map, which has no velocity."""
-    if material.flow.is_partial:
+    """The Lagrangian residual as a share of a typical velocity; None for a map without an ODE."""
+    if not material.flow.has_ode:
         return None
     small = math.prod(material.data.shape) <= SMALL
     batch = material.data.draw(64 if small else 16)

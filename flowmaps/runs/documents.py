@@ -148,7 +148,7 @@ class SampledRow(TypedDict):
     """A row of the table of an evaluation."""
 
     run: NotRequired[str]
-    sampler: Literal["jump", "euler", "restart"]
+    sampler: Literal["jump", "euler", "restart", "ancestral"]
     steps: int
     distance: Number
     seconds_per_sample: float

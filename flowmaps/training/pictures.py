@@ -19,7 +19,7 @@ from ..method.method import Method
 from ..method.several import Several
 from ..methods.landscape import known_rows
 from ..sampling import by_name, sample
-from ..steps import euler, jump
+from ..steps import Step, ancestral, euler, jump
 
 
 def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) -> None:
@@ -29,7 +29,8 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
 
     Without the packages for figures training goes on, and a warning says so once.
 
-    The number of jumps is the method's own, usually one; a method without jumps takes 16 Euler steps. The samples have
+    The number of jumps is the method's own, usually one; a method without jumps takes 16 Euler steps, and one
+    of ancestral steps its own number of them. The samples have
     the classes 0, 1, 2, ... in turn.
 
     Args:
@@ -47,7 +48,7 @@ def draw(path: Path, flow: FlowMap, method: Method, data: Data, labels: bool) ->
     normal = torch.randn(count, *data.shape, generator=torch.Generator().manual_seed(0)).to(weight)
     noise = flow.path.noise(normal)
     label = torch.arange(count, device=weight.device) % data.classes if labels and data.classes else None
-    steps, step = (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
+    steps, step = steps_of(flow, method)
     # conditions of a training batch, because transforms may add some
     given = next(data.batches(count)).given if data.given or isinstance(data.source, Transformed) else None
     shown = {name: value.to(weight.device) for name, value in (given or {}).items() if name not in method.hidden}
@@ -69,6 +70,13 @@ def figure_of(data: Data) -> Callable[[Tensor, Path], Any] | None:
         "points": figures.points,
     }
     return known.get(data.kind)
+
+
+def steps_of(flow: FlowMap, method: Method) -> tuple[int, Step]:
+    """The number and the kind of the steps that sample a method's map."""
+    if not (flow.has_ode or flow.is_partial):
+        return jumps_of(method), ancestral
+    return (jumps_of(method), jump) if learns_jumps(flow, method) else (16, euler)
 
 
 def learns_jumps(flow: FlowMap, method: Method) -> bool:
