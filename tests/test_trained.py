@@ -332,6 +332,7 @@ def test_a_denoiser_that_was_trained_as_samples_is_no_velocity(recwarn):
         fm.likelihood.log_prob(flow, noise)
 
 
+@pytest.mark.slow
 def test_such_a_map_is_drawn_evaluated_and_reported_by_ancestral_steps(tmp_path, recwarn):
     law = fm.exact.Gaussian(torch.zeros(2), torch.ones(2))
     flow, run = fm.FlowMap(fm.networks.MLP(2, width=8, depth=1)), tmp_path / "run"
