@@ -342,5 +342,5 @@ def test_such_a_map_is_drawn_evaluated_and_reported_by_ancestral_steps(tmp_path,
     fm.experiments.report(run)
     found = json.loads((run / "evaluation.json").read_text())
     assert {row["sampler"] for row in found["rows"]} == {"ancestral"} and not flow.has_ode
-    assert "ancestral steps" in (run / "report.html").read_text()
+    assert "by 8 ancestral steps" in (run / "report.html").read_text()
     assert [str(one.message) for one in recwarn if "trained" in str(one.message)] == []

@@ -213,7 +213,7 @@ def verdict(a: EvaluationRow, b: EvaluationRow, evaluation: Mapping[str, Any]) -
 def explanation(evaluation: Mapping[str, Any]) -> str:
     """Give the distances behind the headline, with their floor and the distance of noise, and the next thing to do."""
     rows = evaluation["rows"]
-    chosen = [row for row in (one_jump(rows), longest_ode(rows), reference_ode(rows)) if row is not None]
+    chosen = [row for row in (one_jump(rows), longest_ode(rows), reference_ode(rows)) if row is not None] or rows[-1:]
     found = ", ".join(f"{pair(row)} by {name(row)}" for k, row in enumerate(chosen) if row not in chosen[:k])
     lower = f"lower is better; real data against itself scores {floor(evaluation)}"
     if evaluation.get("noise") is not None:
