@@ -142,6 +142,11 @@ class GuidedVelocity(nn.Module):
         """Whether the first member is a partial map."""
         return self.only_source is not None or self.only_target is not None
 
+    @property
+    def has_ode(self) -> bool:
+        """Whether the velocities of all members can be followed."""
+        return all(getattr(member, "has_ode", True) for member in self.members)
+
     def member_condition(self) -> dict[str, Any]:
         """Conditions for the members, without the guidance conditions that are read here."""
         mine = (SCALE, FROM, TO) if self.scale is None else ()
