@@ -51,13 +51,15 @@ __all__ = [
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Turns", "Loss", "TermLoss", "methods", "stages", "turns",
     "term",
     "manifolds", "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
-    "student", "students", "steering", "rewards", "look", "likelihood", "discrete",
+    "student", "students", "steering", "rewards", "look", "likelihood", "discrete", "sequences",
+    "Autoregressive",
     "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
     "visualise",
 ]  # fmt: skip
 
 # These need more than torch, or are wings of their own, so they are imported on first use: name -> module, attribute.
 _LAZY = {
+    "Autoregressive": ("sequences", "Autoregressive"),
     "data": ("data", None),
     "discrete": ("discrete", None),
     "evaluate": ("evaluate", None),
@@ -71,6 +73,7 @@ _LAZY = {
     "recipes": ("recipes", None),
     "rewards": ("steering.rewards", None),
     "save": ("runs", "save"),
+    "sequences": ("sequences", None),
     "steering": ("steering", None),
     "train": ("training", "train"),
     "training": ("training", None),
