@@ -51,7 +51,7 @@ __all__ = [
     "draws", "Rows", "guidance", "Term", "Method", "Stages", "Turns", "Loss", "TermLoss", "methods", "stages", "turns",
     "term",
     "manifolds", "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
-    "student", "students", "steering", "rewards", "look", "likelihood", "discrete",
+    "student", "students", "steering", "rewards", "look", "likelihood", "discrete", "sequences",
     "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
     "visualise",
 ]  # fmt: skip
@@ -71,6 +71,7 @@ _LAZY = {
     "recipes": ("recipes", None),
     "rewards": ("steering.rewards", None),
     "save": ("runs", "save"),
+    "sequences": ("sequences", None),
     "steering": ("steering", None),
     "train": ("training", "train"),
     "training": ("training", None),
