@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .arguments import finite, numbered
+from .arguments import at_least, finite, numbered
+from .serialise.description import ADDED
 
 COARSE = 1e-3
 """Rounding error of a value, in standard deviations, from which results are returned in double precision."""
@@ -24,18 +25,21 @@ class Units:
     to the units of the data and back.
 
     Args:
-        mean: Mean of each feature. A feature is an index of the first axis of a row; a single number holds for all.
+        mean: Mean of each feature. A feature is an index of one axis of a row; a single number holds for all.
         std: Standard deviation of each feature. If it is 0, the feature is constant and comes back as its mean.
+        axis: The axis of a row along which the features lie: 0 for vectors and channels, 1 for sequences (T, C).
 
     Raises:
-        ValueError: There are no numbers, or not as many of both, a number is not finite, or a standard deviation is
-            negative.
+        ValueError: There are no numbers, or not as many of both, a number is not finite, or a standard deviation or
+            the axis is negative.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    axis: int = field(default=0, metadata=ADDED)
 
     def __post_init__(self) -> None:
+        at_least(0, axis=self.axis)
         for name in ("mean", "std"):
             finite(**numbered(**{name: getattr(self, name)}))
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
@@ -59,10 +63,11 @@ class Units:
 
     def check(self, shape: tuple[int, ...], name: str) -> None:
         """Raise ValueError unless rows of this shape have as many features as the units; `name` names the rows."""
-        if len(self.mean) not in (1, shape[0]):
+        if len(self.mean) != 1 and shape[self.axis : self.axis + 1] != (len(self.mean),):
+            place = f" on axis {self.axis}" if self.axis else ""
             raise ValueError(
-                f"these units have {len(self.mean)} features, and rows of {name} have shape {shape}: take "
-                "the data that the flow map was trained on"
+                f"these units have {len(self.mean)} features{place}, and rows of {name} have shape {shape}: take the "
+                "data that the flow map was trained on"
             )
 
     @cached_property
@@ -78,7 +83,7 @@ class Units:
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation beside rows x, in double precision where the device has it."""
         dtype = torch.float32 if x.device.type == "mps" else torch.float64
-        mean, std = (value.to(x.device, dtype).reshape(-1, *[1] * (x.ndim - 2)) for value in self._values)
+        mean, std = (value.to(x.device, dtype).reshape(-1, *[1] * (x.ndim - 2 - self.axis)) for value in self._values)
         return mean, std
 
 

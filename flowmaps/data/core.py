@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..arguments import at_least, brief_repr, check_seed
 from ..manifolds import Manifold
+from ..sequences import Signal
 from ..units import Units
 from .columns import Columns
 from .coordinates import Coordinates
@@ -102,6 +103,7 @@ class Data:
         columns: Names of the numbers and of the categories of a row. None: no entries of rows are categories.
         manifold: The manifold of the rows, which are points in its ambient coordinates. None: rows of numbers.
         coordinates: The columns of a table of these points. None: rows have no other coordinates.
+        signal: The sound behind rows of frames (T, C). None: rows are no frames of a signal.
         notes: Facts that were found on reading, such as the number of copies.
     """
 
@@ -125,6 +127,7 @@ class Data:
     columns: Columns | None = None
     manifold: Manifold | None = None
     coordinates: Coordinates | None = None
+    signal: Signal | None = None
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

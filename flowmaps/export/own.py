@@ -27,8 +27,13 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
         image: Whether samples are images in [-1, 1].
 
     Raises:
-        ValueError: For parts that are not of this package.
+        ValueError: For parts that are not of this package, and for a map of standardised sequences.
     """
+    if flow.units is not None and flow.units.axis:
+        raise ValueError(
+            "a map of standardised sequences becomes no pipeline folder: --onnx and --program write its "
+            "one-step sampler"
+        )
     try:
         parts = described(flow)
     except TypeError as error:

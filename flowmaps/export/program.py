@@ -57,7 +57,7 @@ class OneStep(nn.Module):
         x = flow(noise * self.scale, 1.0, 0.0)
         if flow.units is None:
             return x
-        mean, std = (value.reshape(-1, *[1] * (noise.ndim - 2)) for value in (self.mean, self.std))
+        mean, std = (value.reshape(-1, *[1] * (noise.ndim - 2 - flow.units.axis)) for value in (self.mean, self.std))
         return mean + std * x
 
 

@@ -89,6 +89,7 @@ class DataEntry(TypedDict):
     vocabulary: NotRequired[Any]  # of tokens alone
     columns: NotRequired[Any]  # of rows with categories alone
     coordinates: NotRequired[Any]  # of points on manifolds alone
+    signal: NotRequired[Any]  # of sound alone
 
 
 class TrainingEntry(TypedDict):

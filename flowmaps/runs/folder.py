@@ -117,6 +117,7 @@ def configuration(
         | ({} if data.vocabulary is None else {"vocabulary": describe(data.vocabulary)})
         | ({} if data.columns is None else {"columns": describe(data.columns)})
         | ({} if data.coordinates is None else {"coordinates": describe(data.coordinates)})
+        | ({} if data.signal is None else {"signal": describe(data.signal)})
         | ({"contents": contents(read, whole)} if compare != "off" else {}),
         "training": dict(training),
         "notes": fingerprint(notes),

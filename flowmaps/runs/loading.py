@@ -17,6 +17,7 @@ from ..flow_map import FlowMap
 from ..manifolds import Manifold
 from ..path import Geodesic
 from ..path import Path as ProbabilityPath
+from ..sequences import Signal
 from ..serialise import build, check_arguments, shown_value
 from ..trained import TrainedSpec
 from ..units import Units
@@ -232,6 +233,28 @@ def read_coordinates(config: Mapping[str, Any], file: Path) -> Coordinates | Non
 
     words = "coordinates of `flowmaps.data`"
     return _entry(about, "data.coordinates", Coordinates, words, check, file)  # type: ignore[type-abstract]
+
+
+def read_signal(config: Mapping[str, Any], file: Path) -> Signal | None:
+    """The signal of the data in the content of a config.json.
+
+    Args:
+        config: The content.
+        file: The file, for messages.
+
+    Returns:
+        The signal; None for data that are no frames of sound.
+
+    Raises:
+        ValueError: The entry is broken.
+    """
+    about = config["data"]
+
+    def check(signal: Signal) -> None:
+        if len(about["shape"]) != 2 or signal.bins != about["shape"][1]:
+            raise ValueError(f"data.signal has frames of {signal.bins} numbers, and rows have shape {about['shape']}")
+
+    return _entry(about, "data.signal", Signal, "a sequences.Signal", check, file)
 
 
 def read_manifold(config: Mapping[str, Any], file: Path) -> Manifold | None:

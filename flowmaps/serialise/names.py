@@ -13,7 +13,8 @@ C = TypeVar("C", bound=type)
 PUBLIC = (
     "consistency", "data", "derivative", "draws", "exact", "finite_steps", "flow_map", "guidance",
     "integrations.diffusers", "integrations.edm", "integrations.peft", "links", "manifolds", "method", "networks",
-    "outputs", "path", "pretrained", "students", "times", "times.grids", "trained", "units", "velocity", "weight",
+    "outputs", "path", "pretrained", "sequences", "students", "times", "times.grids", "trained", "units",
+    "velocity", "weight",
 )  # fmt: skip
 """Public modules, by which public names start; other things are named by the first part of their module."""
 

@@ -14,6 +14,7 @@ from flowmaps.data import as_data, load
 from flowmaps.data.load import load_again
 from flowmaps.data.standardise import with_units
 from flowmaps.data.transforms import LabelDropout, transformed
+from flowmaps.serialise import build, describe
 
 RNG = np.random.default_rng(0)
 N = 2000
@@ -261,3 +262,16 @@ def test_single_rows_of_an_iterable_are_looked_at_together(scale, warned):
         data = as_data(Rows(), classes=3)
         assert as_data(Rows(), classes=3, standardise=False).shape == data.shape == (2,)
     assert len([one for one in found if "mean 0 and standard deviation 1" in str(one.message)]) == warned
+
+
+def test_units_of_sequences_lie_on_their_second_axis():
+    units = fm.Units((1.0, -2.0, 0.0), (2.0, 0.5, 0.0), axis=1)
+    x = torch.randn(4, 7, 3, dtype=torch.float64)
+    z = units.standardised(x)
+    assert torch.allclose(z[..., 0], (x[..., 0] - 1) / 2) and torch.allclose(z[..., 1], (x[..., 1] + 2) / 0.5)
+    assert torch.allclose(units.restored(z)[..., :2], x[..., :2])
+    units.check((7, 3), "rows")
+    with pytest.raises(ValueError, match=r"3 features on axis 1, and rows of rows have shape \(3, 7\)"):
+        units.check((3, 7), "rows")
+    assert build(describe(units)) == units
+    assert "axis" not in describe(fm.Units((0.0,), (1.0,)))["arguments"]  # as in earlier versions
