@@ -52,12 +52,14 @@ __all__ = [
     "term",
     "manifolds", "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students", "steering", "rewards", "look", "likelihood", "discrete", "sequences",
+    "Autoregressive",
     "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
     "visualise",
 ]  # fmt: skip
 
 # These need more than torch, or are wings of their own, so they are imported on first use: name -> module, attribute.
 _LAZY = {
+    "Autoregressive": ("sequences", "Autoregressive"),
     "data": ("data", None),
     "discrete": ("discrete", None),
     "evaluate": ("evaluate", None),

@@ -252,6 +252,24 @@ class FlowMap(nn.Module):
         bound.condition = {**self.condition, **condition}
         return bound
 
+    def prepared(self) -> FlowMap:
+        """The same map with its bound condition computed once, by `network.prepare(**condition)` if there is one.
+
+        A network with `prepare` turns raw conditions into the ones that its forward reads most cheaply, such as tokens
+        of a text into their embeddings, and returns prepared ones unchanged. Losses prepare once for each term, with
+        gradient, and samplers once for all steps. Averaged targets and frozen copies get the same prepared condition.
+        """
+        prepare = getattr(self.network, "prepare", None)
+        if prepare is None or not self.condition:
+            return self
+        ready = self.given()
+        ready.condition = prepare(**self.condition)
+        if self.trained is not None:
+            if not self.training and (said := self.trained.warning_of_conditions(self.condition)) is not None:
+                self.warn_once(said, stacklevel=3)
+            ready.trained = replace(self.trained, conditions=tuple(ready.condition), dropped=())
+        return ready
+
     @property
     def weights(self) -> nn.Module:
         """The module with all weights of the map: the network, or `Linked` if the link has weights too.

@@ -200,10 +200,10 @@ def test_the_registry_holds_the_parts_of_flow_maps_and_nothing_more():
     assert classes - values == {
         "flow_map.FlowMap", "integrations.diffusers.DiffusersNetwork", "integrations.peft.Adapted",
         "links.Capped", "links.Hull",
-        "networks.ConcatMLP", "networks.DiT", "networks.DivergenceHead", "networks.GaussianEndpoint",
-        "networks.GaussianInput", "networks.InBasis", "networks.MLP", "networks.OnCircles", "networks.SelfConditioned",
-        "networks.StateInput", "networks.TokenTransformer", "networks.UNet",
-        "networks.WithDivergence",
+        "networks.CausalTransformer", "networks.ConcatMLP", "networks.DiT", "networks.DivergenceHead",
+        "networks.GaussianEndpoint", "networks.GaussianInput", "networks.Head", "networks.InBasis", "networks.MLP",
+        "networks.OnCircles", "networks.Recurrent", "networks.SelfConditioned", "networks.StateInput",
+        "networks.TokenTransformer", "networks.UNet", "networks.WithBackbone", "networks.WithDivergence",
         "outputs.Bounded", "outputs.GaussianSkip", "outputs.MixturePolicy", "outputs.SeparableSkip",
         "students.Diagonal", "students.Student",
     }  # fmt: skip

@@ -35,7 +35,7 @@ def autoregressive() -> fm.Method:
     return fm.Method(fm.Term(token, times=at_zero, weight=fm.weight.plain, start=start), name="autoregressive")
 
 
-def masked_rows(pair: fm.velocity.Pair, s: Tensor) -> Tensor:
+def masked_rows(flow: fm.FlowMap, pair: fm.velocity.Pair, s: Tensor) -> Tensor:
     """Rows in which a symbol is masked, a row of zeros, with probability s; the noise of its first entry decides."""
     uniform = torch.special.ndtr(pair.eps[..., :1].double())
     return pair.x0 * (uniform >= s.reshape(-1, 1, 1)).to(pair.x0.dtype)

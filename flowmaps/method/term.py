@@ -250,7 +250,7 @@ class Term:
         """
         self.check_path(pair.path)
         pair = self.couple(pair)
-        flow = flow.given(**pair.condition) if pair.condition else flow
+        flow = flow.given(**pair.condition).prepared() if pair.condition else flow
         s, t, x = pair.s, pair.t, self.start(flow, pair, pair.s)
         options = {name: source(flow, pair) for name, source in self.sources.items()}
         options |= {name: number for name, number in pair.numbers.items() if name not in self._of_start}

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import at_least, check_seed, refuse_written, version
+from ..arguments import at_least, check_seed
 from ..draws import seeded_by
 from ..flow_map import like_weights
 from ..path import linear
-from ..steps import Step, ancestral, jump, named
+from ..steps import Step, jump, named
 from .grid import descending
+from .in_order import makes_sequences, sequences, stepped
 from .states import (
     Condition,
     bound_to,
@@ -25,6 +26,7 @@ from .states import (
     check_noise,
     conditions_of,
     placed,
+    prepared,
     restored,
     standardised,
 )
@@ -108,11 +110,17 @@ def sample_(
         ValueError: `batch_size` is below 1.
     """
     at_least(1, batch_size=batch_size)
+    parts = [slice(start, start + batch_size) for start in range(0, len(x), batch_size)]
     with seeding(seed, x.device):
+        flows = [flow(rows) for rows in parts]
+        if flows and makes_sequences(flows[0]):
+            for rows, one in zip(parts, flows, strict=True):
+                x[rows] = sequences(one, x[rows], times, step)[-1]
+            return x
+        flows = list(map(prepared, flows))
         for s, t in pairwise(times):
-            for start in range(0, len(x), batch_size):
-                rows = slice(start, start + batch_size)
-                x[rows] = _stepped(step, flow(rows), x[rows], s, t)
+            for rows, one in zip(parts, flows, strict=True):
+                x[rows] = stepped(step, one, x[rows], s, t)
     return x
 
 
@@ -162,24 +170,15 @@ def states_of(
     first, x = placed(like, x), placed(like, standardised(flow, x, times[0]))
     flow = bound_to(flow, {name: placed(like, value) for name, value in by_name(condition).items()}, len(x))
     with seeding(seed, x.device):
+        if makes_sequences(flow):
+            for state, t in zip(sequences(flow, x, times, step), times, strict=True):
+                yield restored(flow, state, t)
+            return
+        flow = prepared(flow)
         yield first
         for s, t in pairwise(times):
-            x = _stepped(step, flow, x, s, t)
+            x = stepped(step, flow, x, s, t)
             yield restored(flow, x, t)
-
-
-def _stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
-    """The state after a step, which must be a new tensor of the same shape."""
-    before = version(x)
-    trained = getattr(flow, "trained", None)
-    if trained is not None and step is not ancestral and (reason := trained.warning_of_ode) is not None:
-        flow.warn_once(reason, stacklevel=4)
-    after = step(flow, x, s, t)
-    refuse_written("the flow or its step", x, before)
-    if getattr(after, "shape", None) != x.shape:
-        got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
-        raise ValueError(f"a step must return a tensor of the shape of x, {tuple(x.shape)}, got {got}")
-    return after
 
 
 @contextlib.contextmanager

@@ -143,6 +143,11 @@ def bound_to(flow: Any, condition: Mapping[str, Any], rows: int) -> Any:
     return flow.given(**condition)
 
 
+def prepared(flow: Any) -> Any:
+    """The flow with its condition computed once, if it is a flow map whose network does so."""
+    return flow.prepared() if hasattr(flow, "prepared") else flow
+
+
 def conditions_of(flow: Any, condition: Condition, rows: int) -> dict[str, Any]:
     """The conditions of a call by name, also those that are bound to the flow, on the device of its weights.
 

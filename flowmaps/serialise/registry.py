@@ -21,8 +21,9 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "links": ("Capped", "Hull", "Mixed", "identity", "softmax", "tanh", "unit_rows"),
     "manifolds": ("Euclidean", "Hyperbolic", "Product", "SO3", "Sphere", "Torus"),
     "networks": (
-        "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint", "GaussianInput", "InBasis",
-        "MLP", "OnCircles", "SelfConditioned", "StateInput", "TokenTransformer", "UNet", "WithDivergence",
+        "CausalTransformer", "ConcatMLP", "Decoupled", "DiT", "DivergenceHead", "Fourier", "GaussianEndpoint",
+        "GaussianInput", "Head", "InBasis", "MLP", "OnCircles", "Recurrent", "SelfConditioned", "StateInput",
+        "TokenTransformer", "UNet", "WithBackbone", "WithDivergence",
         "expanded", "gap", "gap_only", "learned_norm", "none", "pair", "plain_norm", "raw", "rms_norm", "source_only",
         "unchanged",
     ),

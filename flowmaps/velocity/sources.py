@@ -109,8 +109,16 @@ def constant(teacher: Any) -> Any:
         return teacher.with_constant_weights() if hasattr(teacher, "with_constant_weights") else teacher
     weights = teacher.weights
     if isinstance(weights, Linked):
-        return teacher.around(Linked(_constant(weights.network), _constant(weights.link)))
-    return teacher.around(_constant(weights))
+        fixed = teacher.around(Linked(_constant(weights.network), _constant(weights.link)))
+    else:
+        fixed = teacher.around(_constant(weights))
+    # a prepared condition depends on the weights too
+    fixed.condition = {name: _without_graph(value) for name, value in teacher.condition.items()}
+    return fixed
+
+
+def _without_graph(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) and value.requires_grad else value
 
 
 def _constant(module: nn.Module) -> Constant:
@@ -173,6 +181,9 @@ class Fixed:
             raise ValueError(f"the teacher is on the path {path}, but the flow map on {pair.path}: both need the same")
         if pair.condition and hasattr(teacher, "given"):
             teacher = teacher.given(**pair.condition)
+        if isinstance(teacher, FlowMap):
+            with torch.no_grad():
+                teacher = teacher.prepared()
         return Checked(constant(teacher), pair.path)
 
 

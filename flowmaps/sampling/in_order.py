@@ -1,0 +1,98 @@
+"""One step of a sampler, and sequences that are made frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..arguments import refuse_written, shown, version
+from ..flow_map import FlowMap
+from ..steps import Step, ancestral
+
+PROMPT = "prompt"
+"""Condition of a sequence: the frames (B, P, C) that it continues."""
+
+
+def stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
+    """The state after a step, which must be a new tensor of the same shape."""
+    before = version(x)
+    trained = getattr(flow, "trained", None)
+    if trained is not None and step is not ancestral and (reason := trained.warning_of_ode) is not None:
+        flow.warn_once(reason, stacklevel=4)
+    after = step(flow, x, s, t)
+    refuse_written("the flow or its step", x, before)
+    if getattr(after, "shape", None) != x.shape:
+        got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
+        raise ValueError(f"a step must return a tensor of the shape of x, {tuple(x.shape)}, got {got}")
+    return after
+
+
+def makes_sequences(flow: Any) -> bool:
+    """Whether a flow map is a head on a backbone without a context, so that noise (B, T, C) becomes a sequence."""
+    network = getattr(flow, "network", None)
+    return hasattr(network, "begin") and hasattr(network, "next") and "context" not in flow.condition
+
+
+def frames(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> Iterator[tuple[FlowMap, list[Tensor]]]:
+    """Make sequences frame by frame: each frame is sampled given the ones before it.
+
+    Args:
+        flow: A flow map of frames whose network has `begin(rows, **condition)` and `next(state, frame)`; its conditions
+            are bound, among them perhaps `prompt`, standardised frames (B, P, C) that the sequences continue.
+        noise: States at the first time, (B, T, C).
+        times: Times of the states.
+        step: Step from `flowmaps.steps`.
+
+    Yields:
+        For each frame the flow map with its context, and the states (B, C) at all times.
+
+    Raises:
+        ValueError: The noise or the prompt are no sequences, or they do not fit together.
+    """
+    condition = dict(flow.condition)
+    prompt = condition.pop(PROMPT, None)
+    _check_sequences(noise, prompt)
+    if flow.trained is not None and (said := flow.trained.warning_of_conditions(condition)) is not None:
+        flow.warn_once(said, stacklevel=4)
+    network: Any = flow.network
+    state, frame = network.begin(len(noise), **condition), None
+    for given in () if prompt is None else prompt.to(noise).unbind(1):
+        _, state = network.next(state, frame)
+        frame = given
+    for k in range(noise.shape[1]):
+        told, state = network.next(state, frame)
+        one = flow.around(network)
+        one.condition = told
+        if one.trained is not None:
+            one.trained = replace(one.trained, conditions=tuple(told), dropped=())
+        states = [noise[:, k]]
+        for s, t in pairwise(times):
+            states.append(stepped(step, one, states[-1], s, t))
+        yield one, states
+        frame = states[-1]
+
+
+def sequences(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> list[Tensor]:
+    """States (B, T, C) of sequences at all times, made frame by frame; arguments as for `frames`."""
+    made = [states for _, states in frames(flow, noise, times, step)]
+    return [torch.stack(states, 1) for states in zip(*made, strict=True)]
+
+
+def _check_sequences(noise: Tensor, prompt: Any) -> None:
+    """Refuse noise and prompts that are no sequences of the same frames."""
+    if noise.ndim != 3 or 0 in noise.shape[1:]:
+        raise ValueError(
+            f"a head on a backbone makes sequences from noise (B, T, C), with T frames of C numbers, got "
+            f"{tuple(noise.shape)}"
+        )
+    rows, _, channels = noise.shape
+    if prompt is None:
+        return
+    if not isinstance(prompt, Tensor) or prompt.ndim != 3 or (len(prompt), prompt.shape[2]) != (rows, channels):
+        got = tuple(prompt.shape) if isinstance(prompt, Tensor) else shown(prompt)
+        raise ValueError(f"the prompt of {rows} sequences has frames ({rows}, P, {channels}), got {got}")
