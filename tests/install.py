@@ -85,8 +85,8 @@ USES = {
     "all": "\n".join((CORE, TRAIN, DATA, ODE, MANIFOLDS, PLOT, EVALUATE, DIFFUSERS, ONNX)),
 }  # fmt: skip
 """A program for each extra; "" is the core."""
-ELSEWHERE = {"perceptual", "flash", "bench", "docs", "dev"}
-"""Extras that need a GPU or torchvision, and the tools of this repository, which `make` installs."""
+ELSEWHERE = {"perceptual", "audio", "flash", "bench", "docs", "dev"}
+"""Extras that need a GPU, torchvision or soundfile, and the tools of this repository, which `make` installs."""
 INSTALLED = "import importlib.metadata as m; print(*{one.name for one in m.distributions()}, sep='\\n')"
 """Prints the distributions of an environment."""
 

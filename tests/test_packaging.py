@@ -17,7 +17,7 @@ PINNED = {
     canonicalize_name(name): Version(version)
     for name, version in re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.M)
 }
-NOT_INSTALLED = {"torchvision", "jax"}
+NOT_INSTALLED = {"torchvision", "jax", "soundfile"}
 """Packages that the environment of the tests does not have."""
 
 

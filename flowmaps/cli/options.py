@@ -52,9 +52,9 @@ class Train(Keeping, Training):
 
     data: Annotated[Positional[str], arg(metavar="DATA")]
     """checkerboard, eight_gaussians, two_moons, spirals, gaussian, mixture, digits, glyphs, photos, series; a folder of
-    images; a .npy, .npz, .safetensors, .csv or .tsv file; text:PATH for a text file; sphere:PATH, torus:PATH or
-    rotations:PATH for a table of latitudes and longitudes, of angles or of quaternions; or hf:NAME for a Hugging Face
-    data set."""
+    images; a .npy, .npz, .safetensors, .csv or .tsv file; text:PATH for a text file; audio:FOLDER for a folder of
+    recordings; sphere:PATH, torus:PATH or rotations:PATH for a table of latitudes and longitudes, of angles or of
+    quaternions; or hf:NAME for a Hugging Face data set."""
     recipe: str | None = None
     """Recipe for everything except the data; options that are given take precedence. `flowmaps plan` lists recipes."""
     reduced: bool = False

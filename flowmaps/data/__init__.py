@@ -1,7 +1,7 @@
 """Data sets.
 
 Toy distributions in the plane, digits, glyphs, patches of photographs, time series, folders of images, arrays, texts,
-points on manifolds, Hugging Face data sets, Python objects, couplings made by a teacher, and none at all.
+sound, points on manifolds, Hugging Face data sets, Python objects, couplings made by a teacher, and none at all.
 """
 
 from .columns import Columns
@@ -14,6 +14,7 @@ from .load import load
 from .manifold_points import on_manifold, rotations, sphere, torus
 from .objects import as_data
 from .observed import WithMeasurement, WithState, with_measurement, with_state
+from .sound import audio
 from .text_files import text
 from .token_rows import tokens
 from .vocabularies import Bytes, Characters, Tokenizer, Vocabulary, letters_only, tokens_of
@@ -23,7 +24,7 @@ nothing = no_data
 
 __all__ = [
     "Angles", "Batch", "Bytes", "Characters", "Columns", "Coordinates", "Data", "LatitudeLongitude", "Quaternions",
-    "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data", "filtered", "letters_only", "load",
+    "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data", "audio", "filtered", "letters_only", "load",
     "no_data", "nothing", "on_manifold", "reflow", "rotations", "sphere", "text", "tokens", "tokens_of", "torus",
     "with_measurement", "with_state",
 ]  # fmt: skip

@@ -17,7 +17,8 @@ from .glyphs import glyphs
 from .manifold_points import rotations, sphere, torus
 from .photos import photos
 from .series import series
-from .standardise import is_table, standardised, warn_scale
+from .sound import audio
+from .standardise import is_table, standardised, warn_scale, with_units
 from .text_files import text
 from .toys import checkerboard, digits, eight_gaussians, gaussian, mixture, spirals, two_moons
 
@@ -36,8 +37,8 @@ NAMES: dict[str, Callable[..., Data]] = {
         series,
     )
 }
-FILES: dict[str, Callable[..., Data]] = {f"{read.__name__}:": read for read in (text, sphere, torus, rotations)}
-"""Readers of files whose name alone does not tell what they hold, by the start of their names."""
+FILES: dict[str, Callable[..., Data]] = {f"{read.__name__}:": read for read in (text, audio, sphere, torus, rotations)}
+"""Readers of files and folders whose name alone does not tell what they hold, by the start of their names."""
 HUB = "hf:"
 MEASURED = ("array_file", "hugging_face")
 """Readers of rows that may have any scale; the rows of a `cache_folder` have the scale of their pipeline."""
@@ -62,6 +63,7 @@ def load(
     - a folder of images, with class folders or flat (`image_folder`), or one of encoded rows (`cache.cache_folder`);
     - a .npy, .npz or .safetensors file (`array_file`), or a table of text, .csv or .tsv (`csv_files.csv_file`);
     - "text:PATH" for a text file, .txt or .gz, as rows of tokens (`text_files.text`);
+    - "audio:FOLDER" for a folder of recordings (`sound.audio`);
     - "sphere:PATH" for a table of latitudes and longitudes, "torus:PATH" for one of angles, "rotations:PATH" for
       one of quaternions, .csv, .tsv, .txt or .gz (functions of these names in `manifold_points`);
     - "hf:NAME" for a Hugging Face data set, or a folder written by its `save_to_disk` (`hugging_face`).
@@ -72,7 +74,7 @@ def load(
             numbering of the data set.
         standardise: Whether each feature is brought to mean 0 and standard deviation 1; samples of a flow map that is
             trained on the data come back in their units. None: rows (D,) of files and of Hugging Face data sets are
-            standardised, and other rows that are no images cause a warning if they are far from this range.
+            standardised, sound too, and other rows that are no images cause a warning if they are far from this range.
         **options: Options of the function that makes or reads the data set.
 
     Returns:
@@ -105,6 +107,8 @@ def load(
     data = read(*paths, **options)
     if standardise or (standardise is None and name not in NAMES and is_table(data)):
         data = standardised(data)
+    elif standardise is False and data.units is not None:
+        data = with_units(data, None)
     elif standardise is None and read.__name__ in MEASURED and data.levels is None:
         if options.get("value_range") is None:
             warn_scale(data.draw(256).x0, data.kind, data.name, ADVICE, of_file=True)
@@ -189,8 +193,9 @@ def _reader(name: str) -> tuple[Callable[..., Data], tuple[str, ...]]:
     for prefix, read in FILES.items():
         if name.startswith(prefix):
             path = Path(name.removeprefix(prefix)).expanduser()
-            if not path.is_file():
-                raise FileNotFoundError(f"there is no {'text file' if read is text else 'file'} {path}")
+            kind = "text file" if read is text else "folder" if read is audio else "file"
+            if not (path.is_dir() if read is audio else path.is_file()):
+                raise FileNotFoundError(f"there is no {kind} {path}")
             return read, (str(path.resolve()),)
     path = Path(name).expanduser()
     if not path.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..units import COARSE, Units
 from .class_names import Renumber
 from .core import Batch, Data, Kind, Source
+from .frames import ZeroPadding
 from .observed import WithMeasurement, WithState
 from .sources import Finite, Fresh
 from .transformed import BatchDraws, Transformed
@@ -125,13 +126,13 @@ def is_standardised(source: object) -> bool:
 
 def _stands_above(source: object) -> bool:
     """Whether a source gives the rows of another one, with other labels, or with observations of the rows as given."""
-    above = (Renumber, WithMeasurement, WithState)
+    above = (Renumber, WithMeasurement, WithState, ZeroPadding)
     return isinstance(source, Transformed) and isinstance(source.transforms[0], above)
 
 
 def _measured(data: Data) -> Units:
     """Measure the units of a data set on its training rows."""
-    mean, std = _moments(_chunks(data))
+    mean, std = moments(_chunks(data))
     if data.columns is not None:  # one-hot blocks are left alone
         first = len(data.columns.numbers)
         mean, std = torch.cat([mean[:first], 0 * mean[first:]]), torch.cat([std[:first], 0 * std[first:] + 1])
@@ -159,8 +160,8 @@ def _chunks(data: Data) -> Iterator[Tensor]:
         yield data.draw(ROWS if isinstance(source, Fresh) else CHUNK // 4, seed=0).x0.flatten(1)
 
 
-def _moments(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D,) of rows in parts; exactly 0 for a constant feature."""
+def moments(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) of rows (B, D) in parts, in float64; exactly 0 for a constant feature."""
     origin: Tensor | None = None
     total = square = torch.zeros(())
     count = 0
@@ -223,7 +224,7 @@ def warn_scale(x: Tensor, kind: Kind, where: str, advice: str, of_file: bool = F
     whole, features = x.reshape(-1, 1), x.flatten(1) if x.ndim == 2 else x.movedim(1, -1).flatten(0, -2)
     parts = [whole] if len(x) < SOME else [whole, features]
     for rows in reversed(parts) if x.ndim == 2 and x.shape[1] <= FEW_FEATURES else parts:
-        mean, std = _moments(iter([rows]))
+        mean, std = moments([rows])
         far = (mean.abs() > MOST_MEAN) | (std > MOST_STD)
         if rows.shape[1] <= FEW_FEATURES:  # almost constant columns, as the border of flat pictures, do no harm
             far |= (std < LEAST_STD) & (std > 0)
