@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import flowmaps as fm
-from flowmaps.recipes.sequences import head_method
 from flowmaps.method.term import noise_alone
+from flowmaps.recipes.sequences import head_method
 
 WIDTH, DEPTH, COMPONENTS = 192, 3, 16
 """Width of backbone and heads, blocks of a head, and Gaussians of a mixture."""
