@@ -16,9 +16,10 @@ from .options_shared import Common, Keeping, Learning
 class Training(Learning):
     """Options that `train` and `compare` share."""
 
-    network: Literal["auto", "mlp", "dit", "unet", "transformer"] = "auto"
+    network: Literal["auto", "mlp", "dit", "unet", "transformer", "autoregressive"] = "auto"
     """Kind of network. auto: the recipe for the data (`flowmaps.recipes`), an MLP for points, vectors and images of at
-    most 1024 values, a U-Net for larger images, a transformer for tokens."""
+    most 1024 values, a U-Net for larger images, a transformer for tokens, for sound autoregressive: a head on a causal
+    transformer over sequences of frames (T, C)."""
     width: int | None = None
     """Width of the network. None: the network's own default; for a U-Net that auto chooses, by images, device and
     length of training."""

@@ -15,6 +15,8 @@ from ..consistency import Rule, refuse_flat
 from ..exact import Exact
 from ..flow_map import FlowMap, check_velocity, expect_flow
 from ..sampling import Condition, by_name
+from ..sampling.in_order import makes_sequences
+from ..sequences import with_contexts
 from ..velocity import Checked, fixed
 
 
@@ -93,7 +95,8 @@ def consistency_residuals(
 
     Args:
         flow: The flow map.
-        x0: Data (B, ...); x_s comes from it and fresh noise, one draw for all times.
+        x0: Data (B, ...), sequences (B, T, C) for a head on a backbone; x_s comes from it and fresh noise, one draw for
+            all times.
         rule: `lagrangian`, `eulerian`, `compositional` or `diffusion` of `flowmaps.consistency`, or of
             `flowmaps.riemannian` on a manifold. None: `eulerian` for a map with a fixed target, else `lagrangian`.
         teacher: Another velocity, anything with velocity(x, t). A partial map has no velocity and needs a teacher.
@@ -133,6 +136,8 @@ def consistency_residuals(
         flow = flow.given(**known)
         if teacher is not None and hasattr(teacher.teacher, "given"):
             teacher = Checked(teacher.teacher.given(**known))
+    if makes_sequences(flow):
+        flow, x0 = with_contexts(flow, x0)
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=x0.dtype).to(x0)
     result = torch.full((len(times), len(times)), float("nan"), dtype=torch.float64)
     for i, s in enumerate(times.to(x0)):

@@ -22,16 +22,17 @@ from ..methods import Row
 from ..networks import MLP, DiT, UNet, source_only
 from ..outputs import Endpoint, GaussianSkip, MixturePolicy, Output, Position, average_velocity
 from ..path import linear
-from ..recipes import flow_for, method_name, output_for, policies, policy_for, texts
+from ..recipes import flow_for, method_name, output_for, policies, policy_for, sequences, texts
 from ..recipes.by_data import heads_for_width, levels_for, patch_for
 from ..recipes.manifolds import network_for, path_for
 from ..recipes.rows import MethodLike, row_of, takes_teacher
 from ..runs.loading import load
+from ..sampling.in_order import VALID
 from ..velocity.joint import joint_network
 
 SCALED_BY = 2000
 """Number of rows that set the scale of the head of a joint map."""
-NetworkName = Literal["auto", "mlp", "dit", "unet", "transformer"]
+NetworkName = Literal["auto", "mlp", "dit", "unet", "transformer", "autoregressive"]
 OutputName = Literal["auto", "average-velocity", "endpoint", "position", "gaussian-skip"]
 ModelLike = str | PathLike[str] | FlowMap
 """A flow map, the folder of its run, or the file that `fm.save` wrote."""
@@ -155,7 +156,8 @@ def make_flow(
         ValueError: A size is below 1, the network is for images and the data are not, or the data have conditions that
             no network of this library takes.
     """
-    if data.given:
+    of_sequences = network == "autoregressive" or (network == "auto" and data.signal is not None)
+    if data.given and not (of_sequences and data.given == (VALID,)):
         raise ValueError(
             f"the rows of {data.name} come with {', '.join(data.given)}, and the networks that are made here take no "
             "condition but the label: load the data with given=[], or pass a network of yours to fm.train"
@@ -167,7 +169,9 @@ def make_flow(
     row = row_of(method)
     if row.policy:
         return for_row(policy_flow(data, row, network, output, classes, sizes), row)
-    if network == "auto":
+    if of_sequences:
+        flow = sequences(data, classes=classes, **sizes)
+    elif network == "auto":
         flow = flow_for(data, classes=classes, **sizes)
     else:
         flow = FlowMap(make_network(network, data, classes, **sizes), output_for(data), path_for(data) or linear)

@@ -15,6 +15,7 @@ from ..recipes import method_for, method_name
 from ..recipes.by_data import rate_for
 from ..recipes.manifolds import path_for
 from ..recipes.rows import MethodLike, row_of
+from ..recipes.sequences import for_sequences
 from ..training.schedule import WarmUpStableDecay
 from .build import ModelLike, NetworkName, OutputName, make_method, opened
 from .checks import check_by_name, check_networks, check_settings_of_training, check_share
@@ -90,7 +91,8 @@ def train(
         method_args: Keyword arguments of the method's function.
         steps: Training steps. None: the steps of the recipe or 5000, unless `seconds` is given.
         seconds: Training time, instead of `steps`. Such a run does not give the same numbers twice.
-        network: "mlp", "dit", "unet", or "transformer" for tokens. "auto": the recipe for the data, `recipes.flow_for`.
+        network: "mlp", "dit", "unet", "transformer" for tokens, or "autoregressive" for sequences (T, C). "auto": the
+            recipe for the data, `recipes.flow_for`.
         width: Width of the network. None: its default.
         depth: Blocks of the network (a U-Net: blocks per resolution). None: its default.
         batch_size: Rows of a step. None: 256. For large images on a CPU, `recipes.sizes_for` chooses it together with
@@ -171,6 +173,7 @@ def train(
         batch_size = sizes.pop("batch_size")
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
+    made = for_sequences(made, flow)
     notes = notes_of(recipe=recipe, **origins) | guide.notes() | dict(settings.pop("notes", {}))
     usual: dict[str, Any] = {"schedule": WarmUpStableDecay()} if method is None else {}
     if found is None and start is None and (rate := rate_for(flow)) is not None:

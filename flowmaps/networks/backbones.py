@@ -38,7 +38,7 @@ class FrameInput(nn.Module):
         self.first = nn.Parameter(torch.randn(width) / width**0.5)
         self.label = None if classes is None else LabelEmbedding(classes, width)
 
-    def told(self, label: Tensor | int | None) -> Tensor | float:
+    def embedded(self, label: Tensor | int | None) -> Tensor | float:
         """The embedding of labels (B,), as (B or 1, width); 0 without classes."""
         if self.label is None:
             refuse_label(label)
@@ -172,14 +172,14 @@ class CausalTransformer(nn.Module):
 
     def forward(self, past: Tensor, label: Tensor | int | None = None) -> Tensor:
         """The contexts (B, T, width) of sequences (B, T, channels), with labels (B,), one integer or None."""
-        h = self.start.shifted(past, self.start.told(label))
+        h = self.start.shifted(past, self.start.embedded(label))
         for block in self.blocks:
             h = block(h)
         return rms_norm(h)
 
     def begin(self, rows: int, label: Tensor | int | None = None) -> Cache:
         """The state before the first frame of `rows` sequences."""
-        return Cache(0, (None,) * len(self.blocks), self.start.told(label), rows)
+        return Cache(0, (None,) * len(self.blocks), self.start.embedded(label), rows)
 
     def next(self, state: Cache, frame: Tensor | None = None) -> tuple[Tensor, Cache]:
         """The context (B, width) after a frame (B, channels), and the new state."""
@@ -216,11 +216,11 @@ class Recurrent(nn.Module):
 
     def forward(self, past: Tensor, label: Tensor | int | None = None) -> Tensor:
         """The contexts (B, T, width) of sequences (B, T, channels), with labels (B,), one integer or None."""
-        return rms_norm(self.layers(self.start.shifted(past, self.start.told(label)))[0])
+        return rms_norm(self.layers(self.start.shifted(past, self.start.embedded(label)))[0])
 
     def begin(self, rows: int, label: Tensor | int | None = None) -> tuple[Any, ...]:
         """The state before the first frame of `rows` sequences."""
-        return rows, self.start.told(label), None
+        return rows, self.start.embedded(label), None
 
     def next(self, state: tuple[Any, ...], frame: Tensor | None = None) -> tuple[Tensor, tuple[Any, ...]]:
         """The context (B, width) after a frame (B, channels), and the new state."""

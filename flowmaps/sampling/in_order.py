@@ -14,8 +14,9 @@ from ..arguments import refuse_written, shown, version
 from ..flow_map import FlowMap
 from ..steps import Step, ancestral
 
-PROMPT = "prompt"
-"""Condition of a sequence: the frames (B, P, C) that it continues."""
+PROMPT, VALID = "prompt", "valid"
+"""Conditions of sequences: frames (B, P, C) that are continued; a mask (B, T) that training reads and samplers do not.
+"""
 
 
 def stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
@@ -56,6 +57,7 @@ def frames(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> 
     """
     condition = dict(flow.condition)
     prompt = condition.pop(PROMPT, None)
+    condition.pop(VALID, None)
     _check_sequences(noise, prompt)
     if flow.trained is not None and (said := flow.trained.warning_of_conditions(condition)) is not None:
         flow.warn_once(said, stacklevel=4)
@@ -78,8 +80,16 @@ def frames(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> 
 
 
 def sequences(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> list[Tensor]:
-    """States (B, T, C) of sequences at all times, made frame by frame; arguments as for `frames`."""
-    made = [states for _, states in frames(flow, noise, times, step)]
+    """States (B, T, C) of sequences at all times, made frame by frame; arguments as for `frames`.
+
+    If the network predicts ends, the last states of frames after the end are 0, as padding is in data.
+    """
+    network: Any = flow.network
+    made, ended = [], torch.zeros(len(noise), 1, dtype=torch.bool, device=noise.device)
+    for one, states in frames(flow, noise, times, step):
+        made.append([*states[:-1], states[-1].masked_fill(ended, 0.0)])
+        if getattr(network, "ends", False):
+            ended = ended | (network.ending(one.condition["context"]) > 0)[:, None]
     return [torch.stack(states, 1) for states in zip(*made, strict=True)]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least, check_seed, expect_floating, numbered, shown
-from ..flow_map import like_weights
+from ..flow_map import FlowMap, like_weights
 from ..path import linear
 from ..units import units_of
 
@@ -145,7 +145,7 @@ def bound_to(flow: Any, condition: Mapping[str, Any], rows: int) -> Any:
 
 def prepared(flow: Any) -> Any:
     """The flow with its condition computed once, if it is a flow map whose network does so."""
-    return flow.prepared() if hasattr(flow, "prepared") else flow
+    return flow.prepared() if isinstance(flow, FlowMap) else flow
 
 
 def conditions_of(flow: Any, condition: Condition, rows: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ A `Signal` turns sound into frames, by an `MDCT`, and frames into sound.
 from .autoregressive import Autoregressive, Generated, guided_contexts_loss
 from .mdct import MDCT
 from .signal import Signal, Transform
-from .teacher_forced import TeacherForced, lengths_of, teacher_forced
+from .teacher_forced import TeacherForced, lengths_of, teacher_forced, with_contexts
 
 __all__ = [
     "Autoregressive",
@@ -19,4 +19,5 @@ __all__ = [
     "guided_contexts_loss",
     "lengths_of",
     "teacher_forced",
+    "with_contexts",
 ]

@@ -17,10 +17,10 @@ from ..networks import WithBackbone
 from ..networks.with_backbone import GuidedContexts
 from ..sampling import by_name
 from ..sampling.grid import descending
-from ..sampling.in_order import PROMPT, frames
+from ..sampling.in_order import PROMPT, VALID, frames
 from ..sampling.states import placed, restored, standardised
 from ..steps import Step, jump, named
-from .teacher_forced import VALID, teacher_forced
+from .teacher_forced import teacher_forced
 
 END = 0.1
 """Weight of the cross-entropy of the end, as in pocket-tts."""

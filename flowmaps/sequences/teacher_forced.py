@@ -24,12 +24,11 @@ from ..networks import WithBackbone
 from ..networks.with_backbone import Past
 from ..path import Time
 from ..sampling import rows_of
+from ..sampling.in_order import VALID
 from ..velocity import Pair
 from ..velocity.sources import Constant
 from ..weight import Weight
 
-VALID = "valid"
-"""Condition of a batch: (B, T), false for the frames after the end of a sequence."""
 ENDS = "ends"
 """Number of a row: 1 for the last frame of a sequence that ends within its window."""
 CHANGES = ("rule", "weight", "times", "velocity")
@@ -255,6 +254,23 @@ def teacher_forced(method: Method, repeats: int = 4, past_noise: float = 0.0, en
     if isinstance(method, Several):
         return method.each(lambda one: teacher_forced(one, repeats, past_noise, end), method.name)
     return TeacherForced(method, repeats, past_noise, end)
+
+
+def with_contexts(flow: FlowMap, x: Tensor) -> tuple[FlowMap, Tensor]:
+    """Bind a flow map to the contexts of the true past, for measures at frames.
+
+    Args:
+        flow: A flow map whose network has a backbone; the conditions of the backbone are bound.
+        x: Sequences (B, T, C).
+
+    Returns:
+        The flow map of frames, and all frames as rows (B T, C).
+    """
+    bound = flow.given()
+    bound.condition = {"past": Past(x.to(flow.like), dict(flow.condition))}
+    if bound.trained is not None:
+        bound.trained = replace(bound.trained, conditions=("past",), dropped=())
+    return bound.prepared(), x.flatten(0, 1)
 
 
 def lengths_of(valid: Any, x: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""Flow maps for sequences of frames: a head on a causal transformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..data import Data
+from ..flow_map import FlowMap
+from ..method.method import Method
+from ..methods import lsd
+from ..networks import CausalTransformer, Head, WithBackbone
+from ..sequences import teacher_forced
+from ..sequences.autoregressive import END
+from ..times.modifiers import mixture
+from ..times.samplers import logit_normal_pairs, uniform_triangle
+from ..weight import learned
+
+METHOD = "lsd"
+"""Name of the default method of a head."""
+REPEATS, PAST_NOISE = 4, 0.2
+"""Noise draws of a frame, and standard deviation of the noise on past frames."""
+LONGEST = 256
+"""Largest number of past frames that a block of the backbone sees."""
+
+
+def sequences(data: Data, width: int = 256, depth: int = 4, *, classes: int | None = None, **limits: Any) -> FlowMap:
+    """Make a flow map for sequences (T, C): a head (`networks.Head`) on a causal transformer.
+
+    Args:
+        data: The data set; rows are sequences of frames.
+        width: Width of the backbone and of the head.
+        depth: Number of blocks of the backbone; the head has three.
+        classes: Number of classes. None: the backbone takes no labels.
+        **limits: Further arguments of `FlowMap`.
+
+    Returns:
+        The flow map of frames, with new weights. It predicts ends if the sequences have some.
+
+    Raises:
+        ValueError: The rows are no sequences.
+    """
+    if len(data.shape) != 2:
+        raise ValueError(
+            f"a head on a backbone needs sequences (T, C), and rows of {data.name} have shape {data.shape}"
+        )
+    length, channels = data.shape
+    head = Head(channels, width, width)
+    heads = next(heads for heads in (4, 2, 1) if width % (2 * heads) == 0)
+    backbone = CausalTransformer(channels, width, depth, heads, window=min(length, LONGEST), classes=classes)
+    return FlowMap(WithBackbone(head, backbone, ends="valid" in data.given), **limits)
+
+
+def head_method(**changed: Any) -> Method:
+    """Make the default method of a head: Lagrangian self-distillation with a learned weight, as in pocket-tts.
+
+    Half of the times are logit-normal, and half uniform up to s = 1, from where one jump starts.
+
+    Args:
+        **changed: Arguments of `methods.lsd` that replace these settings.
+    """
+    times = mixture(0.5, logit_normal_pairs(-0.4, 1.0), uniform_triangle(1e-3))
+    settings: dict[str, Any] = {"diagonal": 0.75, "times": times, "weight": learned()}
+    return lsd(**settings | changed)
+
+
+def for_sequences(method: Method, flow: FlowMap) -> Method:
+    """A method as a method of sequences, if the flow map has a backbone; else the method unchanged."""
+    network = flow.network
+    if not isinstance(network, WithBackbone):
+        return method
+    return teacher_forced(method, REPEATS, PAST_NOISE, END if network.ends else 0.0)
