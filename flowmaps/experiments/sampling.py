@@ -20,12 +20,13 @@ from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
+from ..sequences.signal import lengths
 from ..steps import Step
 from .checks import folder_of
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
 from .sample_files import check_file, check_suffix, write
-from .sound import lengths, sound_request, tempered
+from .sound import sound_request, tempered
 from .text_conditioning import in_turn, text_conditions
 from .trained_run import Say, silent
 from .trained_run import device as default_device

@@ -105,12 +105,6 @@ def _prompt(path: Path, signal: Signal, say: Say) -> Tensor:
     return signal.opening(channels.mean(0))
 
 
-def lengths(z: Tensor) -> Tensor:
-    """Number of frames of sequences up to the predicted end, after which standardised frames (B, T, C) are 0."""
-    place = torch.arange(1, z.shape[1] + 1, device=z.device)
-    return ((z != 0).any(2) * place).amax(1)
-
-
 def wave_files(out: Path, n: int) -> list[Path]:
     """The files of n samples: `out`, or numbered files beside it."""
     if n == 1:

@@ -77,7 +77,9 @@ def test_a_comparison_goes_on_in_its_folder_and_another_one_gets_a_number(monkey
         assert compare() == "two_moons-compare_3"
     with pytest.raises(ValueError, match="another configuration"):
         compare(lr=0.7, out="runs/two_moons-compare")
-    with pytest.raises(ValueError, match="network.* must be auto, mlp, dit, unet, transformer or autoregressive, got .nonsense"):
+    with pytest.raises(
+        ValueError, match="network.* must be auto, mlp, dit, unet, transformer or autoregressive, got .nonsense"
+    ):
         compare(network="nonsense", out=None)
     assert len(folders()) == 3
 

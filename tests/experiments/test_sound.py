@@ -1,19 +1,30 @@
 """Samples of runs on sound: their files, duration, prompts, temperature, ends, and refusals."""
 
+import base64
 import math
 
 import pytest
 import torch
+from jinja2 import Environment, FileSystemLoader
 
 import flowmaps as fm
 from flowmaps.cli import main
 from flowmaps.data.wave_files import read_wave, write_wave
 from flowmaps.experiments.run_data import run_data
-from flowmaps.experiments.sound import SoundRequest, lengths, wave_files, write_sound
+from flowmaps.experiments.sound import SoundRequest, wave_files, write_sound
+from flowmaps.reports import sound
+from flowmaps.reports.page import TEMPLATES
+from flowmaps.reports.sections import Material
 from flowmaps.runs.folder import read_config
+from flowmaps.sequences.signal import lengths
 
 RATE, FRAME = 800, 8
 QUIET = {"progress_bar": False, "trackers": (), "batch_size": 4}
+
+
+def parts():
+    """The macros of the pages."""
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("parts.html.j2").module
 
 
 def tone(seconds, hz, rate=RATE):
@@ -26,7 +37,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sound")
     for at in range(6):
         write_wave(folder / "recordings" / f"{at}.wav", tone(0.3 + 0.1 * at, 50 + 40 * at), RATE)
-    data = fm.data.audio(str(folder / "recordings"), seconds=0.5, transform=fm.sequences.MDCT(FRAME))
+    data = fm.data.audio(str(folder / "recordings"), seconds=0.5, transform=fm.sequences.MDCT(FRAME), held_out=0.5)
     torch.manual_seed(0)
     head = fm.networks.Head(FRAME, 16, 16, 1)
     backbone = fm.networks.CausalTransformer(FRAME, 16, 1, 2)
@@ -120,3 +131,17 @@ def test_wrong_options_are_named_in_one_sentence(folder, words, message, capsys,
     assert main(words.split()) != 0
     said = " ".join(capsys.readouterr().err.split())
     assert message in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_page_has_players_and_durations(folder):
+    data, flow, config = run_data(folder / "run"), fm.load(folder / "run"), read_config(folder / "run")
+    found = sound.section(Material(flow, data, {"rows": []}, config))
+    titles = [one.picture.title for one in found.sounds]
+    assert titles[:4] == ["1 jump"] * 4 and titles[4:8] == ["16 ODE steps"] * 4 and set(titles[8:]) == {"recordings"}
+    content = base64.b64decode(found.sounds[0].source.removeprefix("data:audio/wav;base64,"))
+    assert content[:4] == b"RIFF" and len(content) == 44 + 2 * 400
+    assert [row[1][0] for row in found.durations.rows] == ["1 jump", "recordings"]
+    assert found.durations.rows[0][1][1:] == ["0.50", "0.00", "0.50", "0.50"]
+    players = parts().players(found.sounds)
+    assert players.count("<audio controls") == len(found.sounds) and "data:audio/wav;base64," in players
