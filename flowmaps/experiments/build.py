@@ -22,7 +22,7 @@ from ..methods import Row
 from ..networks import MLP, DiT, UNet, source_only
 from ..outputs import Endpoint, GaussianSkip, MixturePolicy, Output, Position, average_velocity
 from ..path import linear
-from ..recipes import flow_for, method_name, output_for, policies, policy_for, sequences, texts
+from ..recipes import autoregressive, flow_for, method_name, output_for, policies, policy_for, texts
 from ..recipes.by_data import heads_for_width, levels_for, patch_for
 from ..recipes.manifolds import network_for, path_for
 from ..recipes.rows import MethodLike, row_of, takes_teacher
@@ -170,7 +170,7 @@ def make_flow(
     if row.policy:
         return for_row(policy_flow(data, row, network, output, classes, sizes), row)
     if of_sequences:
-        flow = sequences(data, classes=classes, **sizes)
+        flow = autoregressive(data, classes=classes, **sizes)
     elif network == "auto":
         flow = flow_for(data, classes=classes, **sizes)
     else:

@@ -1,7 +1,7 @@
 """Recipes: flow maps with good defaults for a kind of data, and whole training runs.
 
 - `points`, `mixed`, `small_images`, `images`, `texts` and `on_manifold` make a flow map; `flow_for` chooses among them.
-- `sequences` makes a head on a backbone, for sequences of frames.
+- `autoregressive` makes a head on a backbone, for sequences of frames.
 - `policies` makes one that predicts a policy.
 - `output_for` chooses the prediction of a network.
 - `method_for` chooses a method and its settings.
@@ -16,13 +16,13 @@ from typing import Any
 from .by_data import flow_for, images, method_for, method_name, mixed, output_for, points, small_images, texts
 from .manifolds import on_manifold
 from .policy_maps import policies, policy_for
-from .sequences import sequences
+from .sequences import autoregressive
 from .sizes import SMALL, Sizes, sizes_for
 
 __all__ = [
     "Distillation", "PRETRAINED", "RECIPES", "Recipe", "SMALL", "Sizes", "find", "find_any", "flow_for", "images",
     "method_for", "method_name", "mixed", "on_manifold", "output_for", "points", "policies", "policy_for",
-    "sequences", "sizes_for", "small_images", "texts",
+    "autoregressive", "sizes_for", "small_images", "texts",
 ]  # fmt: skip
 
 # These know how to train, which needs more than torch.

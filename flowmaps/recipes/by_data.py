@@ -24,7 +24,7 @@ from ..weight import learned
 from .manifolds import METHOD as MANIFOLD_METHOD
 from .manifolds import on_manifold
 from .sequences import METHOD as HEAD_METHOD
-from .sequences import head_method, sequences
+from .sequences import autoregressive, head_method
 from .sizes import SMALL, are_large
 
 METHOD, FEW_METHOD, TOKEN_METHOD = "imf", "lsd", "dfm_psd"
@@ -69,7 +69,7 @@ def flow_for(
         raise TypeError(f"expected a Data, such as fm.data.as_data(x), got {shown(data)}")
     of_images = images if are_large(data) else small_images
     of_numbers = on_manifold if data.manifold is not None else points if data.columns is None else mixed
-    of_numbers = sequences if data.signal is not None else of_numbers
+    of_numbers = autoregressive if data.signal is not None else of_numbers
     make = {"images": of_images, "tokens": texts}.get(data.kind, of_numbers)
     given: dict[str, Any] = {"only_source": only_source, "only_target": only_target, "path": path}
     return make(data, classes=classes, **sizes, **{name: value for name, value in given.items() if value is not None})

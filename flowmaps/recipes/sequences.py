@@ -23,7 +23,9 @@ LONGEST = 256
 """Largest number of past frames that a block of the backbone sees."""
 
 
-def sequences(data: Data, width: int = 256, depth: int = 4, *, classes: int | None = None, **limits: Any) -> FlowMap:
+def autoregressive(
+    data: Data, width: int = 256, depth: int = 4, *, classes: int | None = None, **limits: Any
+) -> FlowMap:
     """Make a flow map for sequences (T, C): a head (`networks.Head`) on a causal transformer.
 
     Args:
