@@ -23,12 +23,14 @@ from .figures import (
     portrait,
     ranking,
     rotations,
+    spectrogram,
     world,
 )
 
 __all__ = [
     "Theme", "angles", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light", "loss_curves",
-    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "report", "rotations", "world",  # noqa: F822
+    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "report", "rotations", "spectrogram",  # noqa: F822
+    "world",
 ]  # fmt: skip
 
 

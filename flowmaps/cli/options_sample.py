@@ -52,6 +52,8 @@ class Sample(Steering, Common):
 
     Example: flowmaps sample runs/board --steps 1 -n 1000 -o samples.png
 
+    Example: flowmaps sample runs/speech -o out.wav --seconds 5 --prompt in.wav --temperature 0.7
+
     Example: flowmaps sample runs/bible --infill "the ____ of the lord" --steps 50
 
     Example: flowmaps sample runs/digits --inpaint mask.png held-out:3 --steps 50 -o filled.png
@@ -63,11 +65,12 @@ class Sample(Steering, Common):
     """Number of steps from noise to data. None: 1, because a flow map needs one jump; 50 with steering (8 of fmrg, 1 of
     best_of)."""
     n: Annotated[int | None, arg(aliases=["-n"])] = None
-    """Number of samples. None: 64; of particles as many as there are."""
+    """Number of samples. None: 64; 1 of sound; of particles as many as there are."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """A picture (.png, .jpg, .webp), where latents are decoded by the VAE of their pipeline, an array of the samples
-    (.npy), a table of text (.csv, .tsv) of points and vectors, or the texts of tokens (.txt), some of which are printed
-    too. None: samples.png, or for samples that cannot be drawn samples.txt, samples.csv or samples.npy."""
+    (.npy), a table of text (.csv, .tsv) of points and vectors, the texts of tokens (.txt), some of which are printed
+    too, or sound (.wav, a numbered file for each of several samples). None: samples.png, or for samples that cannot be
+    drawn samples.wav, samples.txt, samples.csv or samples.npy."""
     step: Literal["auto", "jump", "euler", "heun", "ancestral", "restart"] = "auto"
     """Kind of step: a jump of the flow map, an Euler or Heun step of its velocity, or a random step. auto: jumps,
     restarts for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity."""
@@ -75,7 +78,12 @@ class Sample(Steering, Common):
     """Class to draw. None: the classes take turns. With steering: no class if the run knows the null class, else the
     reward weighs the classes."""
     prompt: tuple[str, ...] = ()
-    """Prompt, for a run with text conditioning. Several prompts take turns."""
+    """Prompt, for a run with text conditioning. Several prompts take turns. For a run on sound a sound file, which the
+    samples continue; their files begin with it."""
+    seconds: float | None = None
+    """Duration of samples of sound, after the prompt. None: the one of the rows of the data."""
+    temperature: float = 1.0
+    """Variance of the noise of a model that makes a sequence frame by frame. Below 1 samples vary less."""
     guidance: float | None = None
     """Scale of guidance, for a guidance-conditioned run or a run that knows the null class. None: 1, or the scale that
     is baked in."""

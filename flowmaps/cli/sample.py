@@ -24,9 +24,9 @@ PRINTED = 16
 
 def run_sample(options: Sample) -> None:
     """Draw samples, steered ones if there is a reward or a measurement, and write them."""
-    given = keywords(options)
+    given, config = keywords(options), read_config(folder_of(options.run))
     if options.out is None:
-        given["out"] = usual_file(read_config(folder_of(options.run)))
+        given["out"] = usual_file(config)
     steering = {field.name: given.pop(field.name) for field in fields(Steering)}
     named = [name for name, value in steering.items() if value not in (None, "auto")]
     if not any(name in TARGETS for name in named):
@@ -35,6 +35,8 @@ def run_sample(options: Sample) -> None:
                 f"`{named[0]}` is for steered samples: say where to steer by `reward`, `infill`, `inpaint`, `deblur` "
                 "or `downsample`"
             )
+        if given["n"] is None and config["data"].get("signal") is not None:
+            given["n"] = 1
         free = {name: given.pop(name) for name in ("steps", "n") if given[name] is None}
         x = sample(**{name: value for name, value in given.items() if name not in free}, say=say)
         _print_texts(x, options)
@@ -55,6 +57,8 @@ def _steered(given: dict[str, Any], steering: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `steer`."""
     if given.pop("step") != "auto":
         raise ValueError("`step` is for samples without steering: `steer` chooses the steps of steered ones")
+    if given.pop("temperature") != 1 or given.pop("seconds") is not None:
+        raise ValueError("`temperature` and `seconds` are for samples without steering")
     prompts = given.pop("prompt")
     if len(prompts) > 1:
         raise ValueError(f"steered samples have one `prompt`, because their particles compete, got {len(prompts)}")

@@ -1,6 +1,6 @@
 """The measures of each kind of data: images by their features, points by energy and density, vectors by energy.
 
-Points on manifolds are compared by their geodesic distances, and tokens by their counts.
+Points on manifolds are compared by their geodesic distances, tokens by their counts, and sound by neighbouring frames.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .features import Features
 from .manifold_measures import manifold_measures
 from .measures import WHOLE_DRAWS, Draws, Measure, between, mean_and_stderr, split
 from .neighbours import neighbour_measures
+from .sound_measures import sound_measures
 from .token_measures import token_measures
 from .without_labels import measures_without_labels
 
@@ -57,6 +58,8 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
         yield from _image_measures(data, draws, features, seed)
     elif data.manifold is not None:
         yield from manifold_measures(data, data.manifold, draws, seed)
+    elif data.signal is not None:
+        yield from sound_measures(data.signal, draws)
     elif data.kind == "tokens":
         yield from token_measures(data, draws)
     elif data.kind == "points":

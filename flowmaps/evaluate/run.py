@@ -92,7 +92,8 @@ def evaluate(
     size = size_of(flow, data, labels, quick, jumps=jumps, ode_steps=ode_steps, n=n, draws=draws)
     say_fewer(say, size)
     n, draws = size.n, size.draws
-    kept = 4 * n * draws + {"images": NEIGHBOURS, "tokens": 0}.get(data.kind, DENSITY_SAMPLES)
+    more = {"images": NEIGHBOURS, "tokens": 0}.get(data.kind, DENSITY_SAMPLES if data.signal is None else 0)
+    kept = 4 * n * draws + more
     memory = kept * math.prod(data.shape) * flow.like.element_size()
     check_room(memory, "this evaluation keeps rows of", "evaluate fewer, such as n=256", _warn)
     rows = draw(data, n, draws, seed)

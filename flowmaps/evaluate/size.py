@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import arguments
 from ..data import Data
 from ..flow_map import FlowMap
+from ..sampling.in_order import makes_sequences
 from .samplers import Sampler, Setup
 
 Say = Callable[[str], None]
@@ -142,6 +143,7 @@ class Progress:
     def __init__(self, say: Say, setup: Setup, table: Sequence[Sampler]) -> None:
         self.say, self.setup, self.table = say, setup, table
         self.total = sum(each.steps * setup.rows(each) for each in table)
+        self.calls = self.total * (setup.noise.shape[1] if makes_sequences(setup.flow) else 1)
         self.done = 0
         self.start = self.shown = time.perf_counter()
 
@@ -177,8 +179,8 @@ class Progress:
         x = given[0] if given else next(iter(options.values()))
         self.done += len(x)
         now = time.perf_counter()
-        if now - self.shown >= PERIOD and self.total:
-            self.shown, share = now, min(0.99, self.done / self.total)
+        if now - self.shown >= PERIOD and self.calls:
+            self.shown, share = now, min(0.99, self.done / self.calls)
             self.say(f"Measuring {share:.0%}: {duration((now - self.start) * (1 - share) / share)} left")
 
 

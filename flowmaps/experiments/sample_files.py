@@ -1,4 +1,4 @@
-"""The file of samples: a picture, an array, a table of text, or texts."""
+"""The file of samples: a picture, an array, a table of text, texts, or sound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..figures.manifolds import Sight, sight
 from ..figures.pictures import check_mosaic
 from ..figures.words import visible
 from ..files import replacing, write_text
-from ..runs.loading import read_columns, read_coordinates, read_manifold, read_vocabulary
+from ..runs.loading import read_columns, read_coordinates, read_manifold, read_signal, read_vocabulary
+from .sound import WAVE, SoundRequest, write_sound
 from .text_conditioning import decoded, has_pipeline
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -26,8 +27,10 @@ TEXTS = ".txt"
 
 
 def usual_file(config: Mapping[str, Any]) -> Path:
-    """The file for samples of a run: texts of tokens, a picture if there is one, a table of vectors, else an array."""
+    """The file for samples of a run: texts, sound, a picture if there is one, a table of vectors, else an array."""
     data = config["data"]
+    if read_signal(config, Path("config.json")) is not None:
+        return Path("samples.wav")
     if data["kind"] == "tokens":
         return Path("samples.txt")
     if data["kind"] != "vectors" or has_pipeline(config) or _sight(config) is not None:
@@ -37,8 +40,10 @@ def usual_file(config: Mapping[str, Any]) -> Path:
 
 def check_suffix(out: Path) -> None:
     """Refuse a file of another type, before any work is done."""
-    if out.suffix.lower() not in (*PICTURES, ".npy", *TABLES, TEXTS):
-        raise ValueError(f"samples are written as {', '.join((*PICTURES, '.npy', *TABLES))} or {TEXTS}, got {out}")
+    if out.suffix.lower() not in (*PICTURES, ".npy", *TABLES, TEXTS, WAVE):
+        raise ValueError(
+            f"samples are written as {', '.join((*PICTURES, '.npy', *TABLES, TEXTS))} or {WAVE}, got {out}"
+        )
 
 
 def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
@@ -53,6 +58,11 @@ def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
         ValueError: The picture would be too large, the samples cannot be drawn, or are no rows of a table.
     """
     data, suffix = config["data"], out.suffix.lower()
+    heard = read_signal(config, Path("config.json")) is not None
+    if (heard and suffix not in (WAVE, ".npy")) or (suffix == WAVE and not heard):
+        kind = "sound" if heard else data["kind"]
+        wanted = "to a .wav or a .npy file" if heard else "to a file of another type"
+        raise ValueError(f"samples of this run are {kind}, and cannot be written as {suffix}: write them {wanted}")
     if (suffix == TEXTS) != (data["kind"] == "tokens") and suffix != ".npy":
         wanted = "to a .txt or a .npy file" if data["kind"] == "tokens" else "to a file of another type"
         raise ValueError(
@@ -72,16 +82,30 @@ def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
         )
 
 
-def write(out: Path, x: Tensor, config: Mapping[str, Any], labels: Tensor | None = None) -> None:
-    """Write samples as an array, as a table, as texts, or as a picture of images or of points.
+def write(
+    out: Path,
+    x: Tensor,
+    config: Mapping[str, Any],
+    labels: Tensor | None = None,
+    sound: SoundRequest | None = None,
+    counts: Tensor | None = None,
+) -> None:
+    """Write samples as an array, as a table, as texts, as sound, or as a picture of images or of points.
 
     Args:
         out: The file; its suffix chooses the type.
         x: The samples.
         config: The content of config.json of their run. A table has the column names of the data of that run.
         labels: Class of each sample, the last column of a table.
+        sound: Signal and prompt of samples of sound. None: the signal of the run, without a prompt.
+        counts: Number of frames of each sample of sound. None: all.
     """
     kind, suffix = config["data"]["kind"], out.suffix.lower()
+    if suffix == WAVE:
+        signal = read_signal(config, Path("config.json"))
+        assert signal is not None
+        write_sound(out, x, sound or SoundRequest(signal, (x.shape[1], x.shape[2])), counts)
+        return
     if suffix == TEXTS:
         write_text(out, "".join(f"{line}\n" for line in lines_of(x, config)))
         return

@@ -20,11 +20,13 @@ from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
+from ..sequences.signal import lengths
 from ..steps import Step
 from .checks import folder_of
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
 from .sample_files import check_file, check_suffix, write
+from .sound import sound_request, tempered
 from .text_conditioning import in_turn, text_conditions
 from .trained_run import Say, silent
 from .trained_run import device as default_device
@@ -44,6 +46,8 @@ def sample(
     step: str | Step = "auto",
     label: int | None = None,
     prompt: str | Sequence[str] = (),
+    seconds: float | None = None,
+    temperature: float = 1.0,
     guidance: float | None = None,
     guidance_interval: TimeInterval | None = None,
     seed: int = 0,
@@ -60,12 +64,16 @@ def sample(
         steps: Steps from noise to data.
         n: Number of samples.
         out: File for the samples: a picture (.png, .jpg, .webp), where latents are decoded by the VAE of their
-            pipeline, an array (.npy), a table of text (.csv, .tsv) of points and vectors, or the texts of tokens
-            (.txt). None: no file.
+            pipeline, an array (.npy), a table of text (.csv, .tsv) of points and vectors, the texts of tokens (.txt),
+            or sound (.wav, a numbered file for each of several samples). None: no file.
         step: "jump", "euler", "heun", "ancestral", "restart" or a function of `flowmaps.steps`. "auto": jumps, restarts
             for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity.
         label: Class to draw. None: the classes take turns.
-        prompt: Prompt, or several that take turns, for a run with text conditioning.
+        prompt: Prompt, or several that take turns, for a run with text conditioning. For a run on sound a sound file,
+            which the samples continue; their files begin with it.
+        seconds: Duration of samples of sound, after the prompt. None: the one of the rows of the data.
+        temperature: Variance of the noise of a model that makes a sequence frame by frame. Below 1 samples vary less;
+            it is exact for Gaussian laws of the next frame alone.
         guidance: Scale of guidance, for a guidance-conditioned run or a run that knows the null class. None: 1, or the
             scale that is baked in.
         guidance_interval: Times between which guidance acts, such as (0.2, 0.8). None: all.
@@ -79,37 +87,41 @@ def sample(
         probabilities (n, L, K), which the vocabulary of the data decodes.
 
     Raises:
-        FileNotFoundError: The run does not exist.
-        ValueError: File type, number, label, prompt, guidance or step do not fit the run, there is no such device, or
-            the samples do not fit into the memory.
+        FileNotFoundError: The run or the sound file of the prompt does not exist.
+        ValueError: File type, number, label, prompt, duration, temperature, guidance or step do not fit the run, there
+            is no such device, or the samples do not fit into the memory.
     """
     _check(out, n, seed, guidance)
     where = device_of(default_device() if device is None else device)
     truth(ema=ema)
     run = folder_of(run)
     config = read_config(run)
-    shape = config["data"]["shape"]
     times = sampling.time_grid(steps)
     if out is not None:
         check_file(Path(out), n, config)
     loaded = load_with_step(run, ema=ema)
     flow = loaded.flow.to(where)
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    sound = sound_request(run, config, flow, prompts, seconds, temperature, say)
+    shape = config["data"]["shape"] if sound is None else sound.shape
     check_room(n * math.prod(shape) * flow.like.element_size(), f"{n:,} samples take", "draw fewer samples, `n`", say)
     labels = labels_of(run, config, n, label)
     source, condition = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
     condition |= {name: value.to(where) for name, value in sampling.by_name(labels).items()}
-    texts = text_conditions(flow, config, [prompt] if isinstance(prompt, str) else prompt)
+    condition |= {} if sound is None else sound.condition(flow, n)
+    texts = {} if sound is not None else text_conditions(flow, config, prompts)
 
     def bound(rows: slice) -> Any:
         here = {key: value[rows] for key, value in condition.items()} | in_turn(texts, range(n)[rows])
         return source.given(**here) if here else source
 
-    noise = sampling.noise(flow, n, shape=shape, seed=seed)
+    noise = tempered(sampling.noise(flow, n, shape=shape, seed=seed), temperature)
     x = sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS))
+    counts = None if sound is None else lengths(x)
     x = sampling.restored(source, x, times[-1]).cpu()
     if out is not None:
-        write(Path(out), x, config, labels if labels is None else labels.cpu())
+        write(Path(out), x, config, labels if labels is None else labels.cpu(), sound, counts)
         say(f"{n} samples of {config['data']['name']}, weights of step {loaded.step}, {steps} x {name}: {out}")
     return x
 

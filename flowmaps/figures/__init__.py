@@ -8,10 +8,12 @@ from .plane import field, paths, points
 from .portrait import portrait
 from .quaternions import rotations
 from .ranking import ranking
+from .sound import spectrogram
 from .style import Theme, dark, light
 from .torus import angles
 
 __all__ = [
     "Theme", "angles", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light", "loss_curves",
-    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "rotations", "world",
+    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "rotations", "spectrogram",
+    "world",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import json
 import torch
 
 from ..figures import words
-from . import guidance, likelihood, page, points, sections, steering, tables, texts
+from . import guidance, likelihood, page, points, sections, sound, steering, tables, texts
 
 
 @torch.no_grad()
@@ -32,6 +32,7 @@ def run_page(material: sections.Material) -> str:
         samples=sections.samples(material),
         points=points.sections(material),
         texts=texts.samples(material),
+        sound=sound.section(material),
         curves=texts.curves(evaluation, data.kind),
         quality=tables.quality(evaluation),
         errors=tables.errors(evaluation),

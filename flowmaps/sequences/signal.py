@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..arguments import at_least, between, expect_tensor, positive, shown
@@ -139,6 +140,19 @@ class Signal:
         """Number of frames of a wave of this duration; a part of a frame counts as one."""
         positive(seconds=seconds)
         return -(-round(seconds * self.rate) // self.transform.hop) + 1
+
+
+def lengths(z: Tensor) -> Tensor:
+    """Number of frames of samples up to the predicted end, after which standardised frames are 0.
+
+    Args:
+        z: Standardised frames (B, T, C).
+
+    Returns:
+        Lengths (B,); T if no end was predicted.
+    """
+    place = torch.arange(1, z.shape[1] + 1, device=z.device)
+    return ((z != 0).any(2) * place).amax(1)
 
 
 def _expect(name: str, x: Tensor, ndim: int, shape: str) -> None:

@@ -160,7 +160,7 @@ def test_sample_refuses(board, digits, tmp_path, capsys):
 
     assert "without class labels" in text(str(board), "--label", "1", "-o", str(tmp_path / "a.npy"))
     assert "below the number of classes, 10, got 12" in text(str(digits), "--label", "12")
-    assert "written as .png, .jpg, .jpeg, .webp, .npy, .csv, .tsv or .txt" in text(str(board), "-o", "a.gif")
+    assert "written as .png, .jpg, .jpeg, .webp, .npy, .csv, .tsv, .txt or .wav" in text(str(board), "-o", "a.gif")
     assert "a table of text holds points and vectors" in text(str(digits), "-o", str(tmp_path / "a.csv"))
     assert "at least 1, got 0" in text(str(board), "-n", "0")
     assert "no such folder" in text(str(tmp_path / "none"))

@@ -51,7 +51,18 @@ def test_class_names_and_notes_of_a_run_are_escaped():
     config = json.dumps({"notes": {"note": NASTY}})
     values = {"data": {"name": NASTY, "kind": "vectors"}, "method": NASTY, "headline": NASTY, "explanation": NASTY}
     evaluation = {"metric": NASTY, "draws": 2, "samples": 3, "batch_size": 4, "device": NASTY, "threads": 1}
-    parts = ("samples", "points", "errors", "others", "guidance", "becoming", "consistency", "training", "curves")
+    parts = (
+        "samples",
+        "points",
+        "errors",
+        "others",
+        "guidance",
+        "becoming",
+        "consistency",
+        "training",
+        "curves",
+        "sound",
+    )
     none = dict.fromkeys(parts)
     none["steering"] = {"target": NASTY, "law": NASTY, "picture": PIXELS, "facts": {NASTY: NASTY}, "command": NASTY}
     densities = page.Table([NASTY], [("", [NASTY])])
