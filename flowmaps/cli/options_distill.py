@@ -67,8 +67,8 @@ class Distill(Keeping, Learning):
     checkpoint: bool = False
     """Recompute activations in the backward pass, to save memory."""
     on_policy: int | None = None
-    """Learn the jumps at the states of the student's own sampler with this number of jumps, without data. None: at the
-    method's own states."""
+    """Learn the jumps at the states of the student's own sampler with this number of jumps; no data are needed. None:
+    at the method's own states."""
     steps: int = 5000
     """Training steps."""
     batch_size: int = 64

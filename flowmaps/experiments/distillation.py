@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -11,6 +12,8 @@ from typing import Any, Literal
 import torch
 
 from ..arguments import at_least, expect_path, given, truth
+from ..data import Data
+from ..evaluate.motion import compare_motion, has_frames
 from ..recipes.rows import MethodLike
 from .build import check_method_arguments
 from .checks import check_by_name, check_classes, check_settings_of_training, check_share
@@ -82,7 +85,7 @@ def distill(
         variant: Variant of the weight files, such as "fp16". None: the main files.
         checkpoint: Whether activations are recomputed in the backward pass, to save memory.
         on_policy: Number of jumps of the sampler at whose states the student learns its jumps, instead of data with
-            noise (`fm.methods.on_policy`). A method whose terms all start there needs no data. None: the method's own
+            noise (`fm.methods.on_policy`). Without data all terms of the method start there. None: the method's own
             states.
         steps: Training steps.
         batch_size: Rows of a training step.
@@ -136,7 +139,19 @@ def distill(
     chosen |= {"on_policy": on_policy}
     notes = notes_of_distillation(source, guide, chosen) | dict(settings.pop("notes", {}))
     with folder_for(out, f"{source.name}-{row.name}", settings) as run:
-        return train_into(run, flow, made, rows, say, notes=notes, **settings)
+        found = train_into(run, flow, made, rows, say, notes=notes, **settings)
+    return with_motion(found, guide.teacher(teacher), rows, on_policy or 4, say)
+
+
+def with_motion(run: TrainedRun, teacher: Any, data: Data, jumps: int, say: Say) -> TrainedRun:
+    """Add the motion of the student's clips to a run on videos, if this process took all its steps."""
+    if run.state is None or not has_frames(data.shape):
+        return run
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        say("The motion of the student's clips is not measured by several processes: fm.evaluate.compare_motion does")
+        return run
+    counts = sorted({1, jumps})
+    return replace(run, motion=compare_motion(run.state.ema, teacher, data, jumps=counts))
 
 
 def notes_of_distillation(source: PretrainedSource, guide: Guide, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..data import Data
 from ..flow_map import FlowMap, GuidanceSpec
 from ..guidance.conditions import SCALE
 from ..method.method import Method
-from ..methods import DISTRIBUTIONAL, LANDSCAPE, RestartedRollout, Rollout, Row, on_policy
+from ..methods import DISTRIBUTIONAL, LANDSCAPE, RestartedRollout, Rollout, Row, off_diagonal, on_policy
 from ..recipes.distillation import TIMES
 from ..recipes.rows import MethodLike, row_of
 from .build import for_row
@@ -33,25 +33,22 @@ def distiller(method: MethodLike) -> Row:
 
 
 def moved_on_policy(method: Method, row: Row, jumps: int, has_data: bool) -> Method:
-    """Move the jumps that a method learns to the states of the student's own sampler.
+    """Move terms of a method to the states of the student's own sampler.
 
     Args:
         method: The method.
         row: Its row.
         jumps: Number of jumps of the sampler.
-        has_data: Whether data are given.
+        has_data: Whether data are given. Then only the terms that learn jumps move, else all terms.
 
     Returns:
         The method.
 
     Raises:
-        ValueError: A term cannot start there, or another one needs data and none are given.
+        ValueError: A term cannot start there.
     """
     start = (RestartedRollout if row.only_target == 0.0 else Rollout).of_jumps(jumps)
-    moved = on_policy(method, start)
-    if not moved.data_free and not has_data:
-        raise ValueError(f"a term of {row.name} learns from data also on policy: `data=IMAGES`")
-    return moved
+    return on_policy(method, start, which=off_diagonal if has_data else lambda term: True)
 
 
 def guide_of_distillation(
