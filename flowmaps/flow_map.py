@@ -22,7 +22,7 @@ from . import path as paths
 from .arguments import expect_two_times, given, refuse_written, version, within
 from .outputs import Endpoint, Output, average_velocity
 from .path import Path, Time, expand_frames, linear
-from .path.time_shapes import common_frames
+from .path.time_shapes import common_frames, expect_frames
 from .serialise import describable
 from .trained import NULL, TrainedSpec
 from .units import Units
@@ -247,12 +247,7 @@ class FlowMap(nn.Module):
         s, t, axis = common_frames(s, t, x)
         if axis is None:
             return s.reshape(x.shape[0]), t.reshape(x.shape[0])
-        if getattr(self.network, "frame_axis", None) != axis:
-            raise ValueError(
-                f"these are times per frame, along axis {axis} of x, and the network, a {type(self.network).__name__}, "
-                f"does not take them: give times (B,), or a network with the attribute `frame_axis = {axis}`, which is "
-                f"called with times (B, {x.shape[axis]}) too"
-            )
+        expect_frames(self.network, axis, x)
         if self.path.curved or not getattr(self.output, "elementwise", False):
             raise ValueError(
                 f"these are times per frame, and {self.path if self.path.curved else repr(self.output)} is no formula "

@@ -275,10 +275,11 @@ class Term:
 
     def _check_frames(self) -> None:
         """Raise ValueError if the term takes one time a row alone."""
-        if not is_by_frames(self.rule):
+        rule = function_of(self.rule)
+        if not is_by_frames(rule):
             raise ValueError(
-                f"the rule {self.name} takes one time a row, and these are times per frame: take a rule that is marked "
-                "by consistency.by_frames (diffusion, compositional, lagrangian, eulerian, cycle)"
+                f"the rule {rule.__name__} of the term {self.name} takes one time a row, and these are times per frame: "
+                "take a rule that is marked by consistency.by_frames, such as fm.consistency.lagrangian"
             )
         if self.start is not from_data:
             raise ValueError(

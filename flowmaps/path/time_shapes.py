@@ -147,6 +147,25 @@ def common_frames(s: Tensor, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int 
     return s.expand(shape), t.expand(shape), axis
 
 
+def expect_frames(network: Any, axis: int, x: Tensor) -> None:
+    """Check that a network takes times per frame.
+
+    Args:
+        network: The network, with the attribute `frame_axis` if it takes them.
+        axis: Axis of the frames.
+        x: The batch.
+
+    Raises:
+        ValueError: It takes one time a row, or the frames of another axis.
+    """
+    if getattr(network, "frame_axis", None) != axis:
+        raise ValueError(
+            f"these are times per frame, along axis {axis} of x, and the network, a {type(network).__name__}, does not "
+            f"take them: give times (B,), or a network with the attribute `frame_axis = {axis}`, which is called with "
+            f"times (B, {x.shape[axis]}) too"
+        )
+
+
 def is_per_frame(t: Any) -> bool:
     """Whether times as `expand_frames` returns them hold more than one number a row."""
     return any(size != 1 for size in t.shape[1:])
