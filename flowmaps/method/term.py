@@ -278,8 +278,8 @@ class Term:
         rule = function_of(self.rule)
         if not is_by_frames(rule):
             raise ValueError(
-                f"the rule {rule.__name__} of the term {self.name} takes one time a row, and these are times per frame: "
-                "take a rule that is marked by consistency.by_frames, such as fm.consistency.lagrangian"
+                f"the rule {rule.__name__} of the term {self.name} takes one time a row, and these are times per "
+                "frame: take a rule that is marked by consistency.by_frames, such as fm.consistency.lagrangian"
             )
         if self.start is not from_data:
             raise ValueError(

@@ -201,6 +201,21 @@ def test_training_draws_times_per_frame():
     assert torch.corrcoef(s.reshape(-1, F).T).triu(1).abs().max() < 4 / 4000**0.5
 
 
+def test_a_network_that_writes_into_its_buffers_takes_times_per_frame():
+    class Normed(Independent):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm3d(C).double()
+
+        def forward(self, x, s, t, label):
+            return self.norm(super().forward(x, s, t))
+
+    flow = fm.FlowMap(Normed())
+    times = drawn.per_frame(drawn.uniform_triangle(), axis=2)
+    fm.methods.flow_matching(times=times).loss(flow, randn(B, *SHAPE), torch.arange(B))
+    assert flow.network.norm.num_batches_tracked == 1
+
+
 def test_refusals():
     s, t = frame_times()
     x, exact = randn(B, *SHAPE), fm.exact.Gaussian(torch.zeros(SHAPE, dtype=torch.float64), STD)
