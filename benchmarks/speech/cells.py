@@ -33,7 +33,7 @@ SPOKEN, HEARD, LISTENING = 400, 1500, 12
 TIMED = 5.0
 """Seconds of sound whose generation is timed."""
 TRAINING: dict[str, Any] = {
-    "batch_size": 32, "schedule": fm.training.WarmUpStableDecay(), "lr": 1e-3, "clip": 1.0, "progress_bar": False,
+    "batch_size": 16, "schedule": fm.training.WarmUpStableDecay(), "lr": 1e-3, "clip": 1.0, "progress_bar": False,
     "trackers": (), "sample_every": 0, "clock": "processor",
 }  # fmt: skip
 
@@ -147,16 +147,20 @@ def floor(name: str, data: fm.data.Data, runs: Path) -> dict[str, Any]:
 
 
 class Listener(nn.Module):
-    """A classifier of digits: a recurrent network over frames, and the largest value of each of its features."""
+    """A classifier of digits: three convolutions over frames, and the largest value of each feature."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        self.layers = nn.GRU(channels, 64, batch_first=True, bidirectional=True)
+        sizes = ((channels, 96, 1), (96, 128, 2), (128, 128, 2))
+        self.layers = nn.ModuleList(nn.Conv1d(a, b, 5, stride, padding=2) for a, b, stride in sizes)
         self.output = nn.Linear(128, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of windows (B, T, C)."""
-        return self.output(self.layers(x)[0].amax(1))
+        h = x.transpose(1, 2)
+        for layer in self.layers:
+            h = layer(h).relu()
+        return self.output(h.amax(2))
 
 
 @cache

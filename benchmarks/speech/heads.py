@@ -14,8 +14,8 @@ import flowmaps as fm
 from flowmaps.method.term import noise_alone
 from flowmaps.recipes.sequences import head_method
 
-WIDTH, DEPTH, COMPONENTS = 192, 3, 16
-"""Width of backbone and heads, blocks of a head, and Gaussians of a mixture."""
+BACKBONE, WIDTH, DEPTH, COMPONENTS = 256, 128, 3, 16
+"""Width of the backbone and of the heads, blocks of a head, and Gaussians of a mixture."""
 
 
 class Direct(nn.Module):
@@ -31,7 +31,7 @@ class Direct(nn.Module):
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.shape = (channels,)
-        self.inner = fm.networks.Head(outputs, WIDTH, WIDTH, DEPTH)
+        self.inner = fm.networks.Head(outputs, BACKBONE, WIDTH, DEPTH)
         nn.init.normal_(self.inner.output.weight, std=0.02)
 
     def predicted(self, context: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ FLOW = {**JUMP, "4 jumps": (4, fm.steps.jump), "16 Euler steps": (16, fm.steps.e
 ONE: dict[str, float] = {"only_source": 1.0, "only_target": 0.0}
 HEADS = {
     "flow_map": HeadEntry(
-        "flow map", lambda channels: fm.networks.Head(channels, WIDTH, WIDTH, DEPTH), head_method, FLOW, repeats=4
+        "flow map", lambda channels: fm.networks.Head(channels, BACKBONE, WIDTH, DEPTH), head_method, FLOW, repeats=4
     ),
     "mean": HeadEntry("mean", MeanHead, lambda: direct(squares, fm.weight.squared), JUMP, limits=ONE),
     "mixture": HeadEntry(
@@ -141,6 +141,6 @@ HEADS = {
 def flow_of(head: str, data: fm.data.Data) -> fm.FlowMap:
     """The flow map of frames with new weights."""
     entry, channels = HEADS[head], data.shape[1]
-    backbone = fm.networks.Recurrent(channels, WIDTH, classes=data.classes)
+    backbone = fm.networks.Recurrent(channels, BACKBONE, classes=data.classes)
     flow = fm.FlowMap(entry.network(channels), **(entry.limits or {}))
     return fm.Autoregressive(flow, backbone, ends=True).flow
