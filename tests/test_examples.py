@@ -370,3 +370,12 @@ def test_earthquakes_in_one_jump(example):
     one, step = (found[f"squared MMD to held-out earthquakes, {name}"] for name in ("1 jump", "1 Euler step"))
     assert abs(found["squared MMD to held-out earthquakes, earthquakes"]) < 0.01
     assert one < 0.02 < 0.04 < step
+
+
+@pytest.mark.slow
+def test_a_chain_by_one_jump_a_frame(example):
+    """After a fifth of the training the chain has most of its variance, and few steps lie between the modes."""
+    found = example("23_sequences", 140)
+    assert found["variance, the chain"] == pytest.approx(1.0625, abs=0.03)
+    assert 0.7 < found["variance, 1 jump a frame"] < 1.5
+    assert found["steps within 0.3 of 0, 1 jump a frame"] < found["steps within 0.3 of 0, temperature 0.3"]

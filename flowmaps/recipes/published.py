@@ -21,6 +21,7 @@ from ..training.schedule import WarmUp, WarmUpDecay
 from ..weight import adaptive
 from .planned import P, Planned
 from .pretrained import PRETRAINED
+from .published_sequences import SPEECH_RECIPES
 from .published_texts import TEXTS
 from .recipe import Recipe
 
@@ -214,6 +215,7 @@ RECIPES: Mapping[str, Recipe] = {
         teacher_on_latents("xl2"),
         distilled_on_latents("xl2"),
         *TEXTS,
+        *SPEECH_RECIPES,
     )
 }
 

@@ -23,6 +23,7 @@ from ..training.config import Precision, TrainConfig, among
 from ..training.schedule import constant
 from .planned import TrainingStep
 from .rows import row_of, unbound
+from .sequences import for_sequences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,9 @@ class Recipe:
         def made() -> TrainingStep:
             teacher = self.flow().unlimited().eval() if self.row.needs_teacher else None
             label = None if self.classes is None else torch.zeros(rows, dtype=torch.int64)
-            return TrainingStep(self.flow().train(), self.build(teacher), torch.zeros(rows, *self.shape), label)
+            flow = self.flow().train()
+            method = for_sequences(self.build(teacher), flow)
+            return TrainingStep(flow, method, torch.zeros(rows, *self.shape), label)
 
         return made
 

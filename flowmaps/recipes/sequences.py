@@ -65,6 +65,9 @@ def head_method(**changed: Any) -> Method:
     return lsd(**settings | changed)
 
 
+head_method.row = lsd.row  # type: ignore[attr-defined]
+
+
 def for_sequences(method: Method, flow: FlowMap) -> Method:
     """A method as a method of sequences, if the flow map has a backbone; else the method unchanged."""
     network = flow.network
