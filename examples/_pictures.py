@@ -46,9 +46,9 @@ def network(data, **limits):
     return fm.FlowMap(fm.networks.ConcatMLP(data.shape, width=128, depth=3, data_std=data.std), **limits)
 
 
-def trained(flow, method, data, steps, lr=5e-3):
+def trained(flow, method, data, steps, lr=5e-3, **settings):
     """The flow map with averaged weights at the end of a short training."""
-    states = fm.train(flow, method, data, steps=steps, lr=lr, ema=0.98, progress_bar=False)
+    states = fm.train(flow, method, data, steps=steps, lr=lr, ema=0.98, progress_bar=False, **settings)
     return deque(states, maxlen=1)[0].ema
 
 

@@ -9,6 +9,9 @@
 A rule is called as rule(flow, teacher, x, s, t): the state x = x_s of shape (B, ...), the times as (B, 1, ..., 1),
 and any object `teacher` with velocity(x, t). `keep` and `stop`, applied to terms of the formula, decide where gradients
 flow. The residual has x's shape and is in units of velocity.
+
+Times may also differ from frame to frame, (B, 1, F, 1, 1): a jump then moves each frame at its own rate t - s, and the
+derivatives in s and t are along this motion of all frames.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from .derivative import Derivative, detached, jvp, keep, stop
 from .draws import uniform as uniform
+from .path.time_shapes import is_per_frame
 from .velocity import is_conditional
 
 Rule = Callable[..., Any]
@@ -82,6 +86,35 @@ def geometric(rule: R) -> R:
     """Decorator of a rule that holds on manifolds: it adds no states, and compares velocities at one point."""
     rule.geometric = True  # type: ignore[attr-defined]
     return rule
+
+
+def by_frames(rule: R) -> R:
+    """Decorator of a rule that holds for times per frame, where a jump moves each frame at its own rate t - s."""
+    rule.by_frames = True  # type: ignore[attr-defined]
+    return rule
+
+
+def is_by_frames(rule: Rule) -> bool:
+    """Whether a rule, with options bound or not, holds for times per frame."""
+    return bool(getattr(function_of(rule), "by_frames", False))
+
+
+def over(gap: Tensor, *tangents: Any) -> tuple[Tensor | float, tuple[Any, ...]]:
+    """Derivative over an interval: gap times the derivative along the tangents.
+
+    With times of rows the factor is the gap. With times per frame each frame moves at its own rate, and the derivative
+    of one frame is along the motion of all, so the gap scales the tangents.
+
+    Args:
+        gap: t - s, (B, 1, ..., 1) or per frame.
+        *tangents: Tangents of x, s and t: tensors, or the numbers 0 and 1.
+
+    Returns:
+        The factor, and the tangents of the derivative that it multiplies.
+    """
+    if not is_per_frame(gap):
+        return gap, tangents
+    return 1.0, tuple(one if isinstance(one, int) and one == 0 else gap * one for one in tangents)
 
 
 def is_geometric(rule: Rule) -> bool:
@@ -152,6 +185,7 @@ def _needs_a_stopped_right_side(velocity: Any, options: Mapping[str, Any]) -> st
     return None
 
 
+@by_frames
 @on_the_diagonal
 def diffusion(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """Diffusion rule at the source time:  V(x, s, s) = v(x, s).
@@ -195,6 +229,7 @@ def two_jumps(
     return limit((1 - g) * first + g * flow.average_velocity(limit(x + (m - s) * first), m, t))
 
 
+@by_frames
 @guarded(needs_jumps)
 def compositional(
     flow: Any,
@@ -235,6 +270,7 @@ def _needs_the_own_map(velocity: Any, options: Mapping[str, Any]) -> str | None:
     return None
 
 
+@by_frames
 @guarded(_needs_the_own_map)
 def cycle(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """Cycle rule, a jump and the jump back end where they began:  V(x, s, t)  =  V(F(x, s, t), t, s).
@@ -264,6 +300,7 @@ def cycle(flow: Any, teacher: Any, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
     return V - flow.average_velocity(x + (t - s) * V, t, s)
 
 
+@by_frames
 @guarded(needs_marginal_at_the_endpoint)
 def lagrangian(
     flow: Any,
@@ -294,10 +331,12 @@ def lagrangian(
     Raises:
         ValueError: The teacher is the conditional velocity.
     """
-    V, dV = derivative(flow.average_velocity, (x, s, t), (0, 0, 1))
-    return V + (t - s) * slope(dV) - target(teacher.velocity)(x + (t - s) * V, t)
+    gap, tangents = over(t - s, 0, 0, 1)
+    V, dV = derivative(flow.average_velocity, (x, s, t), tangents)
+    return V + gap * slope(dV) - target(teacher.velocity)(x + (t - s) * V, t)
 
 
+@by_frames
 @guarded(_needs_a_stopped_right_side)
 def eulerian(
     flow: Any,
@@ -330,5 +369,6 @@ def eulerian(
     """
     v = stop(teacher.velocity)(x, s)
     w = v if along is None else stop(along.velocity)(x, s)
-    V, dV = derivative(flow.average_velocity, (x, s, t), (w, 1, 0))
-    return V - v - (t - s) * slope(dV)
+    gap, tangents = over(t - s, w, 1, 0)
+    V, dV = derivative(flow.average_velocity, (x, s, t), tangents)
+    return V - v - gap * slope(dV)

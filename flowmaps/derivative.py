@@ -42,6 +42,7 @@ from .forward_mode import (
     set_random_state,
     warn_of,
 )
+from .path.time_shapes import is_per_frame
 
 Function = Callable[..., Any]
 Derivative = Callable[[Function, Sequence[Tensor], Sequence[Any]], tuple[Any, Any]]
@@ -285,6 +286,8 @@ def difference_to(neighbour: Callable[[Tensor], Tensor], around: Callable = keep
         if len(moving) != 1 or moving[0] == 0 or not isinstance(tangents[moving[0]], (int, float)):
             raise ValueError("a difference to a neighbouring time is a derivative in one time alone, as in pid")
         time = inputs[moving[0]]
+        if is_per_frame(time):
+            raise ValueError("a difference to a neighbouring time takes one time a row, and these are times per frame")
         offset = ((neighbour(time) - time) / tangents[moving[0]]).reshape(-1)
         return _difference(f, inputs, _directions(inputs, tangents), (offset,), around)
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from . import path as paths
 from .arguments import expect_two_times, given, refuse_written, version, within
 from .outputs import Endpoint, Output, average_velocity
-from .path import Path, Time, expand, linear
+from .path import Path, Time, expand_frames, linear
+from .path.time_shapes import common_frames, expect_frames
 from .serialise import describable
 from .trained import NULL, TrainedSpec
 from .units import Units
@@ -109,7 +110,8 @@ class FlowMap(nn.Module):
 
     Args:
         network: Returns a tensor of x's shape, or of another one that the output takes. It gets s and t as (B,),
-            unscaled, in x's dtype but never below float32.
+            unscaled, in x's dtype but never below float32. With the attribute `frame_axis`, an axis of x with F
+            frames, it gets times per frame as (B, F) too.
         output: The quantity that the network predicts: `average_velocity`, `Endpoint()`, `Position()`, `Rotation()`,
             `GaussianSkip.fit(x0)`, or any function (value, x, s, t, path) -> V. A function of values of another shape
             than x's has the attribute `reshapes = True`.
@@ -173,7 +175,9 @@ class FlowMap(nn.Module):
 
         Args:
             x: State at time s, (B, ...).
-            s: Source time: a number, or a tensor of shape (), (B,) or (B, 1, ..., 1).
+            s: Source time: a number, or a tensor of shape (), (B,) or (B, 1, ..., 1). Times per frame have one more
+                axis of x: (B, 1, F, 1, 1) beside videos (B, C, F, H, W), (B, T, 1) beside sequences (B, T, C). All
+                frames then move at rates of their own and arrive together.
             t: Target time, likewise.
 
         Returns:
@@ -181,14 +185,14 @@ class FlowMap(nn.Module):
         """
         if self.trained is not None:
             self._check_trained(s, t)
-        s, t = expand(s, x), expand(t, x)
+        s, t = expand_frames(s, x), expand_frames(t, x)
         return self.path.move(x, ((t - s) * self.average_velocity(x, s, t)).to(x.dtype))
 
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """V(x, s, t): the mean of v along the path from s to t; the velocity if s = t."""
         if self.trained is not None and getattr(s, "ndim", 0) != x.ndim:  # times of `forward` are checked there
             self._check_trained(s, t)
-        s, t = expand(s, x), expand(t, x)
+        s, t = expand_frames(s, x), expand_frames(t, x)
         return self.path.tangent(x, self.output(self._value(x, s, t), x, s, t, self.path))
 
     def value(self, x: Tensor, s: Time, t: Time) -> Tensor:
@@ -204,7 +208,7 @@ class FlowMap(nn.Module):
         """
         if self.trained is not None and getattr(s, "ndim", 0) != x.ndim:
             self._check_trained(s, t)
-        return self._value(x, expand(s, x), expand(t, x))
+        return self._value(x, expand_frames(s, x), expand_frames(t, x))
 
     def field(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Denoised field D(x, s, t): F is its exact step. At s = t it is the denoiser, f(x, t) = E[x_0 | x_t = x].
@@ -222,13 +226,13 @@ class FlowMap(nn.Module):
         """
         if isinstance(self.output, Endpoint):
             return self.output.linked(self.value(x, s, t), x)
-        return self.path.field(self.average_velocity(x, s, t), x, expand(s, x), expand(t, x))
+        return self.path.field(self.average_velocity(x, s, t), x, expand_frames(s, x), expand_frames(t, x))
 
     def _value(self, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Value of the network, after checks of the times and of its shape."""
         self._check(s, t)
         before = version(x)
-        value = self.network(x, s.reshape(x.shape[0]), t.reshape(x.shape[0]), **self.condition)
+        value = self.network(x, *self._times_of_network(x, s, t), **self.condition)
         refuse_written("the network", x, before)
         shape = getattr(value, "shape", None)
         if shape != x.shape and (shape is None or not getattr(self.output, "reshapes", False)):
@@ -237,6 +241,20 @@ class FlowMap(nn.Module):
                 f"the network must return a tensor of the shape of x, {tuple(x.shape)}, but it returned {got}"
             )
         return value.to(x.dtype)
+
+    def _times_of_network(self, x: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The times as (B,), or as (B, F) for times per frame, after a check that the map takes these."""
+        s, t, axis = common_frames(s, t, x)
+        if axis is None:
+            return s.reshape(x.shape[0]), t.reshape(x.shape[0])
+        expect_frames(self.network, axis, x)
+        if self.path.curved or not getattr(self.output, "elementwise", False):
+            raise ValueError(
+                f"these are times per frame, and {self.path if self.path.curved else repr(self.output)} is no formula "
+                "of single numbers: take a path of flat space, and average_velocity, Endpoint, Position or Rotation"
+            )
+        shape = x.shape[0], x.shape[axis]
+        return s.reshape(shape), t.reshape(shape)
 
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """v(x, t) = V(x, t, t)."""

@@ -216,6 +216,13 @@ def test_the_page_about_students_runs():
     assert names["conditioned"].network.told == ("guidance",) and names["flow"].network.tame is not None
 
 
+def test_the_section_about_videos_runs():
+    names = {}
+    exec(blocks("distill.md", "python")[0], names)
+    s, t = (level.flatten() for level in names["levels"][1:3])
+    assert names["x"].shape == (2, 1, 4, 1, 1) and s.tolist() == [0.5, 1, 1, 1] and t.tolist() == [0, 0.5, 1, 1]
+
+
 def test_the_page_about_post_training_runs():
     names = {}
     for block in blocks("post_training.md", "python"):

@@ -76,7 +76,7 @@ def with_dmd(teacher: fm.FlowMap | None) -> fm.Method:
 
 
 EULER_STEPS: dict[str, Any] = {"jumps": (), "ode_steps": (EULER,)}
-ANCESTRAL: dict[str, Any] = {"jumps": (), "ode_steps": (8,), "ode_step": fm.steps.ancestral}
+ANCESTRAL: dict[str, Any] = {"jumps": (8,), "ode_steps": ()}
 SCRATCH, TAUGHT, MIXED = "distributions", "distributions from the reference", "mixed"
 
 ENTRIES: dict[str, Entry] = {name: COMPARED[name] for name in PATHS} | {

@@ -7,7 +7,7 @@ from ..experiments.dry_run import STEPS, DryRun
 from ..experiments.sample_files import usual_file
 from .arguments import keywords
 from .options_distill import Distill
-from .tables import print_table, say
+from .tables import print_motion, print_table, say
 
 
 def run_distill(options: Distill) -> None:
@@ -19,4 +19,6 @@ def run_distill(options: Distill) -> None:
         return
     if not run.steps:
         say(f"The run in {run.folder} is already complete.")
+    if run.motion:
+        print_motion(run.motion)
     say(f"Next:  flowmaps sample {run.folder} -o {usual_file(run.config)}    flowmaps export {run.folder} FOLDER")

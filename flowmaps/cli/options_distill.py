@@ -66,6 +66,9 @@ class Distill(Keeping, Learning):
     """Variant of the weight files, such as fp16. None: the main files."""
     checkpoint: bool = False
     """Recompute activations in the backward pass, to save memory."""
+    on_policy: int | None = None
+    """Learn the jumps at the states of the student's own sampler with this number of jumps; no data are needed. None:
+    at the method's own states."""
     steps: int = 5000
     """Training steps."""
     batch_size: int = 64

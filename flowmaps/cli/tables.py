@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..evaluate.motion import MotionRow
 from ..figures import words
 
 
@@ -97,7 +98,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         print(known)
     if (lesson := words.unlearned(result)) is not None:
         print(f"{lesson} {words.ADVICE}")
-    if "token_entropy" in result["measures"]:
+    if {"token_entropy", "motion"} & result["measures"].keys():
         print_others(result)
     if "map_error" in result:
         anywhere, whole = (number(result[key]) for key in ("map_error", "map_error_one_jump"))
@@ -119,6 +120,13 @@ def print_others(result: Mapping[str, Any]) -> None:
     meanings = [f"{key.replace('_', ' ')}: {title}" for key, title in titles.items()]
     columns = ["sampler", "steps", *(part for key in titles for part in (key.replace("_", " "), "+-"))]
     print_table("\n".join(["", *meanings]), columns, rows)
+
+
+def print_motion(rows: Sequence[MotionRow]) -> None:
+    """Print the motion of a student's clips beside their teacher's."""
+    cells = [[row.clips, *map(number, (*row.motion, *row.ratio))] for row in rows]
+    title = "Motion, the mean absolute difference of neighbouring frames, and its ratio to the teacher's"
+    print_table(title, ["clips", "motion", "+-", "ratio", "+-"], cells)
 
 
 def print_guidance(found: Mapping[str, Any]) -> None:

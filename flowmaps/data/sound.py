@@ -10,7 +10,7 @@ import torch
 
 from ..arguments import did_you_mean, expect_path, given, positive, shown, truth, within
 from ..arguments.memory import as_text
-from ..sequences import MDCT, Signal, Transform
+from ..sequences import MDCT, LogMel, Signal, Transform
 from ..serialise import build, describe
 from ..units import Units
 from .core import HELD_OUT, IN_MEMORY, Data, generator
@@ -24,7 +24,7 @@ from .wave_files import sound_files
 
 PREFIX = "audio:"
 """Start of the name of a folder of recordings for `load`."""
-TRANSFORMS: Mapping[str, type[Transform]] = {"mdct": MDCT}
+TRANSFORMS: Mapping[str, type[Transform]] = {"mdct": MDCT, "log_mel": LogMel}
 """Transforms by their names in a shell."""
 MOST_MEMORY = 4 * IN_MEMORY
 """Largest size of the frames of a data set, in bytes."""
@@ -54,7 +54,8 @@ def audio(
         folder: The folder of .wav files; also .flac, .ogg, .opus and .mp3 if soundfile is installed.
         rate: Sample rate in Hz to which recordings of another rate are resampled. None: all must have the same.
         seconds: Duration of a row.
-        transform: Frames of a wave: "mdct" for `fm.sequences.MDCT()`, or a transform of `flowmaps.sequences`.
+        transform: Frames of a wave: "mdct" for `fm.sequences.MDCT()`, "log_mel" for `fm.sequences.LogMel()`, or a
+            transform of `flowmaps.sequences`.
         labels: False ignores class folders; True requires them. None: labels if there are class folders.
         held_out: Share of the recordings that is held out, at least one, unless there are train and test folders. 0:
             none.

@@ -25,6 +25,7 @@ from .manifold_measures import (
     geodesic_nearest,
     laplace_kernel,
 )
+from .motion import MotionRow, compare_motion, motion, motion_of_clips, motion_ratio, paired_motion_ratio
 from .rewards import RewardBound, reward_bound
 from .run import evaluate
 from .token_measures import ngram_tv, table_tv, table_tv_floor, token_entropy, valid_share
@@ -37,11 +38,13 @@ __all__ = [
     "Features",
     "Guided",
     "GuidedSampler",
+    "MotionRow",
     "RewardBound",
     "accuracy",
     "biased_geodesic_mmd",
     "by_scale",
     "classifier_features",
+    "compare_motion",
     "consistency_residuals",
     "counting",
     "coverage",
@@ -58,8 +61,12 @@ __all__ = [
     "kernel_distance",
     "laplace_kernel",
     "map_error",
+    "motion",
+    "motion_of_clips",
+    "motion_ratio",
     "nearest",
     "ngram_tv",
+    "paired_motion_ratio",
     "random_features",
     "random_patches",
     "read_evaluation",

@@ -1,6 +1,7 @@
 """The measures of each kind of data: images by their features, points by energy and density, vectors by energy.
 
 Points on manifolds are compared by their geodesic distances, tokens by their counts, and sound by neighbouring frames.
+Clips of videos are vectors with a frame axis, and their motion is measured too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .distances import (
 from .features import Features
 from .manifold_measures import manifold_measures
 from .measures import WHOLE_DRAWS, Draws, Measure, between, mean_and_stderr, split
+from .motion import has_frames, motion_measures
 from .neighbours import neighbour_measures
 from .sound_measures import sound_measures
 from .token_measures import token_measures
@@ -73,6 +75,8 @@ def measures(data: Data, draws: Draws, features: Features | None = None, seed: i
         yield between("distance", title, sliced_energy_distance, draws)
         if features is not None:
             yield _kernel_measure(f"kernel distance in {features.name}, standardised", draws, features)
+        if has_frames(data.shape):
+            yield from motion_measures(draws)
 
 
 def _image_measures(data: Data, draws: Draws, features: Features, seed: int) -> Iterator[Measure]:

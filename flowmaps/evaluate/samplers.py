@@ -50,7 +50,7 @@ def samplers(
     """
     counts = [n for n in jumps if n == 1] if flow.only_source is not None else jumps
     chosen = [(n, step_functions.default(flow, n)) for n in counts]
-    ode = [(n, ode_step) for n in ode_steps] if flow.has_ode else []
+    ode = [(n, ode_step) for n in ode_steps] if flow.has_ode or ode_step is step_functions.ancestral else []
     return [Sampler(step.__name__, n, step) for n, step in [*chosen, *ode]]
 
 

@@ -12,7 +12,7 @@ from ..arguments import at_least
 from ..manifolds import Sphere
 from ..manifolds.base import dot, sinc
 from ..path import Time
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 from .base import Numbers, beside, check_state, floating, wide
 from .curved import OnManifold, mixture_weights
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..arguments import expect_tensor, shown
 from ..path import Path, Time
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 
 Numbers = float | Sequence[Any] | Tensor
 
@@ -122,8 +122,8 @@ class Exact(ABC):
 
 
 def flat(t: Tensor) -> Tensor:
-    """Reshape times (B, 1, ..., 1) to (B, 1)."""
-    return t.reshape(-1, 1)
+    """Reshape times (B, 1, ..., 1) to (B, 1), and times of coordinates (B, *shape) to (B, D)."""
+    return t.flatten(1) if t.ndim > 1 else t.reshape(-1, 1)
 
 
 def marginal_variance(path: Path, t: Tensor, variances: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from .. import links
 from .. import path as paths
 from ..arguments import at_least, expect_tensor, shown
 from ..path import Path, Time, linear
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 from .base import Exact, Numbers, beside, check_path, check_state, floating, wide
 from .solve import solve
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..manifolds import Manifold
 from ..path import Geodesic, Path, Time
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 from .base import Exact, Numbers, floating
 from .solve import solve
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..arguments import at_least, expect_finite, expect_floating
 from ..path import Path, Time, linear
-from ..path.base import at_time
+from ..path.time_shapes import at_frames, at_time, frame_axis
 from .base import Exact, Numbers, beside, check_path, check_state, flat, floating, marginal_variance, wide
 
 
@@ -22,7 +22,8 @@ class Gaussian(Exact):
         F(x, s, t) = alpha(t) mean + g(t)/g(s) (x - alpha(s) mean),
         V(x, s, t) = alpha[s,t] mean + g[s,t]/g(s) (x - alpha(s) mean),
 
-    with divided differences [s, t], so V has no pole at s = t and v(x, t) = V(x, t, t).
+    with divided differences [s, t], so V has no pole at s = t and v(x, t) = V(x, t, t). With independent coordinates
+    the times may differ from frame to frame (`path.expand_frames`), because each coordinate has a map of its own.
 
     Args:
         mean: a number, or a tensor of the shape of one draw.
@@ -101,17 +102,17 @@ class Gaussian(Exact):
     def average_velocity(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Compute V(x, s, t) in closed form; see `Exact.average_velocity`."""
         check_state(self, x)
-        s, t = at_time(s, x), at_time(t, x)
+        s, t = self._at(s, x), self._at(t, x)
         return gaussian_average_velocity(wide(x), s, t, self.path, *self._like(x)).to(x.dtype)
 
     def flow_map(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Compute F(x, s, t) = x + (t - s) V(x, s, t); see `Exact.flow_map`."""
-        s, t = at_time(s, x), at_time(t, x)
+        s, t = self._at(s, x), self._at(t, x)
         return x + ((t - s) * self.average_velocity(x, s, t)).to(x.dtype)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Compute mean + alpha l / g^2 (x - alpha mean) in the eigenbasis."""
-        t = at_time(t, x)
+        t = self._at(t, x)
         mean, variances, basis = self._like(x)
         alpha = self.path.alpha(t)
         gain = flat(alpha) * variances / marginal_variance(self.path, t, variances)
@@ -131,6 +132,12 @@ class Gaussian(Exact):
         centred = (wide(x) - self.path.alpha(t) * mean).flatten(1)
         rotated, marginal = centred if basis is None else centred @ basis, marginal_variance(self.path, t, variances)
         return -0.5 * (rotated**2 / marginal + marginal.log() + math.log(2 * math.pi)).sum(1).to(x.dtype)
+
+    def _at(self, t: Time, x: Tensor) -> Tensor:
+        """The time as (B, 1, ..., 1); a time per frame, if coordinates are independent, as one for each of them."""
+        if self.basis is not None or frame_axis(t, x) is None:
+            return at_time(t, x)
+        return at_frames(t, x).expand(x.shape)
 
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         check_state(self, x)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..arguments import at_least
 from ..path import Path, Time, linear
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 from .base import Exact, Numbers, beside, check_path, check_state, flat, floating, marginal_variance, wide
 from .quadratic import QuadraticReward
 from .rows import MixtureRows

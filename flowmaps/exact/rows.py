@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..arguments import at_least
 from ..path import Path, Time
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 from .base import Exact, beside, check_state, flat, wide
 from .solve import solve
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..path import Time
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 
 # Dormand and Prince 1980: nodes, stages, fifth-order weights (the last stage row) and the difference to the embedded
 # fourth order.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 from .quadratic import Quadratic
 
 

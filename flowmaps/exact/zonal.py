@@ -11,7 +11,7 @@ from torch import Tensor
 from ..arguments import at_least
 from ..manifolds import Sphere
 from ..path import Time
-from ..path.base import at_time
+from ..path.time_shapes import at_time
 from .base import Numbers, beside, check_state, floating, wide
 from .curved import LOG_2_PI, OnManifold, gauss_legendre, increasing_root, log_mean, mixture_weights
 

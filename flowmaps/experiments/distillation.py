@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +12,12 @@ from typing import Any, Literal
 import torch
 
 from ..arguments import at_least, expect_path, given, truth
+from ..data import Data
+from ..evaluate.motion import compare_motion, has_frames
 from ..recipes.rows import MethodLike
 from .build import check_method_arguments
 from .checks import check_by_name, check_classes, check_settings_of_training, check_share
-from .distillation_setup import distiller, guide_of_distillation, source_of, student_of
+from .distillation_setup import distiller, guide_of_distillation, moved_on_policy, source_of, student_of
 from .dry_run import DryRun, dry_run_of
 from .guide import Guide, Scales
 from .guided_run import TimeInterval
@@ -43,6 +47,7 @@ def distill(
     component: str | None = None,
     variant: str | None = None,
     checkpoint: bool = False,
+    on_policy: int | None = None,
     steps: int = 5000,
     batch_size: int = 64,
     lr: float = 1e-4,
@@ -79,6 +84,9 @@ def distill(
         component: Name of the network to distil, for pipelines with two.
         variant: Variant of the weight files, such as "fp16". None: the main files.
         checkpoint: Whether activations are recomputed in the backward pass, to save memory.
+        on_policy: Number of jumps of the sampler at whose states the student learns its jumps, instead of data with
+            noise (`fm.methods.on_policy`). Without data all terms of the method start there. None: the method's own
+            states.
         steps: Training steps.
         batch_size: Rows of a training step.
         lr: Largest learning rate.
@@ -104,7 +112,7 @@ def distill(
     check_settings_of_training({"batch_size": batch_size, "lr": lr, "clip": clip, **settings}, steps, None, out)
     check_by_name(method_args=method_args, data_args=data_args)
     check_share(dropout=dropout)
-    at_least(1, **given(lora=lora))
+    at_least(1, **given(lora=lora, on_policy=on_policy))
     check_classes(classes)
     if not dry_run:
         check_out(out, settings.get("resume", False))
@@ -117,19 +125,33 @@ def distill(
         device=settings.get("device"), say=say,
     )  # fmt: skip
     source = source_of(folder, options)
-    rows = source.data(row)
+    rows = source.data(row if data is not None or on_policy is None else replace(row, data_free=True))
     guide = guide_of_distillation(source, rows, guidance, guidance_interval, negative_prompt, dropout)
     torch.manual_seed(settings.get("seed", settings_of_training()["seed"]))
     flow, teacher = student_of(source, row, guide, times=times, lora=lora, targets=lora_targets, checkpoint=checkpoint)
     made = row.build(teacher=guide.teacher(teacher), **(method_args or {}))
+    made = made if on_policy is None else moved_on_policy(made, row, on_policy, data is not None)
     rows = guide.data(rows)
     settings |= {"steps": steps, "batch_size": batch_size, "lr": lr, "clip": clip}
     if dry_run:
         return dry_run_of(flow, made, rows, **settings)
     chosen = {"lora": lora, "times": times, "component": component, "lora_targets": " ".join(lora_targets)}
+    chosen |= {"on_policy": on_policy}
     notes = notes_of_distillation(source, guide, chosen) | dict(settings.pop("notes", {}))
     with folder_for(out, f"{source.name}-{row.name}", settings) as run:
-        return train_into(run, flow, made, rows, say, notes=notes, **settings)
+        found = train_into(run, flow, made, rows, say, notes=notes, **settings)
+    return with_motion(found, guide.teacher(teacher), rows, on_policy or 4, say)
+
+
+def with_motion(run: TrainedRun, teacher: Any, data: Data, jumps: int, say: Say) -> TrainedRun:
+    """Add the motion of the student's clips to a run on videos, if this process took all its steps."""
+    if run.state is None or not has_frames(data.shape):
+        return run
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        say("The motion of the student's clips is not measured by several processes: fm.evaluate.compare_motion does")
+        return run
+    counts = sorted({1, jumps})
+    return replace(run, motion=compare_motion(run.state.ema, teacher, data, jumps=counts))
 
 
 def notes_of_distillation(source: PretrainedSource, guide: Guide, chosen: Mapping[str, Any]) -> dict[str, Any]:

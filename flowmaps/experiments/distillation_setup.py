@@ -12,7 +12,7 @@ from ..data import Data
 from ..flow_map import FlowMap, GuidanceSpec
 from ..guidance.conditions import SCALE
 from ..method.method import Method
-from ..methods import DISTRIBUTIONAL, LANDSCAPE, Row
+from ..methods import DISTRIBUTIONAL, LANDSCAPE, RestartedRollout, Rollout, Row, off_diagonal, on_policy
 from ..recipes.distillation import TIMES
 from ..recipes.rows import MethodLike, row_of
 from .build import for_row
@@ -30,6 +30,25 @@ def distiller(method: MethodLike) -> Row:
         known = ", ".join(row.name for row in (*LANDSCAPE, *DISTRIBUTIONAL) if row.needs_teacher)
         raise ValueError(f"{row.name} learns from data alone and is no distillation method; these are: {known}")
     return row
+
+
+def moved_on_policy(method: Method, row: Row, jumps: int, has_data: bool) -> Method:
+    """Move terms of a method to the states of the student's own sampler.
+
+    Args:
+        method: The method.
+        row: Its row.
+        jumps: Number of jumps of the sampler.
+        has_data: Whether data are given. Then only the terms that learn jumps move, else all terms.
+
+    Returns:
+        The method.
+
+    Raises:
+        ValueError: A term cannot start there.
+    """
+    start = (RestartedRollout if row.only_target == 0.0 else Rollout).of_jumps(jumps)
+    return on_policy(method, start, which=off_diagonal if has_data else lambda term: True)
 
 
 def guide_of_distillation(

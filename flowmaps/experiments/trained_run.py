@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -15,6 +15,7 @@ import torch
 from ..data import Data, as_data
 from ..data import load as load_data
 from ..data.standardise import with_units
+from ..evaluate.motion import MotionRow
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..runs.folder import Run, read_config
@@ -42,11 +43,13 @@ class TrainedRun:
         folder: The run folder.
         steps: Number of steps taken in this call; 0 if the run was already complete.
         state: The state after the last step, with the flow map in training and the averaged one. None: no steps.
+        motion: After the distillation of a video model, the motion of its clips beside the teacher's.
     """
 
     folder: Path
     steps: int = 0
     state: State | None = field(default=None, repr=False)
+    motion: Sequence[MotionRow] = field(default=(), repr=False, kw_only=True)
 
     def __fspath__(self) -> str:
         """The path of the folder, for `Path(run)`."""

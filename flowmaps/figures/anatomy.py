@@ -17,6 +17,7 @@ from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.several import Several
 from ..method.term import Term, TermLoss
+from ..times import of_one_frame
 from ..velocity import Pair
 from ..weight import Weight
 
@@ -180,7 +181,7 @@ def times_at(term: Term, progress: float, x0: Tensor, seed: int) -> tuple[Tensor
     """
     for generator in generators_of(x0.device):
         generator.manual_seed(seed)
-    s, t = term.at(progress).times(ROWS, progress, x0)
+    s, t = of_one_frame(term.at(progress).times)(ROWS, progress, x0)
     return (s, s) if term.diagonal else (s, t)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .. import path as paths
 from ..arguments import finite, given
 from ..flow_map import GuidanceSpec
-from ..path import Path, Time, expand, linear
+from ..path import Path, Time, expand_frames, linear
 from ..units import Units, units_of
 from ..velocity import constant
 from .conditions import (
@@ -78,7 +78,7 @@ class GuidedVelocity(nn.Module):
 
     def forward(self, x: Tensor, s: Time, t: Time) -> Tensor:
         """Jump x + (t - s) average_velocity(x, s, t)."""
-        return x + ((expand(t, x) - expand(s, x)) * self.average_velocity(x, s, t)).to(x.dtype)
+        return x + ((expand_frames(t, x) - expand_frames(s, x)) * self.average_velocity(x, s, t)).to(x.dtype)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Denoised state of the guided velocity; on the linear path x - t v(x, t)."""
@@ -154,7 +154,7 @@ class GuidedVelocity(nn.Module):
 
     def activity(self, x: Tensor, s: Time) -> Tensor:
         """Share of the guidance that acts at s, in [0, 1], (B, 1, ..., 1)."""
-        s = expand(s, x)
+        s = expand_frames(s, x)
         share = self.interval(s)
         return share * conditioned_interval(self.condition, s, x) if self.scale is None else share
 

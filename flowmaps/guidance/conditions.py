@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..path import expand
+from ..path import expand, expand_frames
 from ..trained import NULL, TrainedSpec
 
 SCALE, FROM, TO = "guidance", "guidance_from", "guidance_to"
@@ -105,7 +105,7 @@ def evaluate_both(
         first: Conditions by name, for the first B rows.
         second: Conditions by name, for the other B rows.
         x: State, (B, ...).
-        *times: Times, in any shape that `path.expand` takes.
+        *times: Times, in any shape that `path.expand_frames` takes.
 
     Returns:
         The two answers, of x's shape.
@@ -119,7 +119,7 @@ def evaluate_both(
     own = getattr(model, "condition", None) or {}
     first, second = {**own, **first}, {**own, **second}
     both = {name: concatenate(name, first[name], second[name], x) for name in first}
-    doubled = (torch.cat([t, t]) for t in (expand(t, x) for t in times))
+    doubled = (torch.cat([t, t]) for t in (expand_frames(t, x) for t in times))
     one, other = evaluate(model.given(**both), torch.cat([x, x]), *doubled).chunk(2)
     return one, other
 

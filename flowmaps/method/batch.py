@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..arguments import expect_floating, shown
 from ..draws import Rows
-from ..path import Time, expand
+from ..path import Time, expand_frames
+from ..path.time_shapes import common_frames
 from ..sampling import by_name
 from .term import Term
 
@@ -80,10 +81,11 @@ def checked_condition(condition: Tensor | Mapping[str, Any] | None, batch: int) 
 
 
 def checked_times(times: tuple[Time, Time], x0: Tensor) -> tuple[Tensor, Tensor]:
-    """Return given times (s, t) as (B,), after a check that they lie in [0, 1]."""
+    """Return given times (s, t) as (B,), or per frame as they are, after a check that they lie in [0, 1]."""
     if not isinstance(times, Sequence) or isinstance(times, str) or len(times) != 2:
         raise ValueError(f"times must be a pair (s, t) of a source and a target time, got {shown(times)}")
-    s, t = (expand(time, x0).reshape(len(x0)) for time in times)
+    s, t, frames = common_frames(expand_frames(times[0], x0), expand_frames(times[1], x0), x0)
+    s, t = (s.reshape(len(x0)), t.reshape(len(x0))) if frames is None else (s, t)
     for name, time in (("source", s), ("target", t)):
         outside = time[~((time >= 0) & (time <= 1))]
         if len(outside):

@@ -108,8 +108,8 @@ class Method(nn.Module):
             condition: Keyword arguments of the network besides x, s and t, as a dict; tensors are 0-d or have B rows. A
                 tensor stands for {"label": tensor}. None: no condition.
             noise: Noise eps of the shape of x0. None: standard normal.
-            times: Times (s, t), numbers or (B,), instead of the samplers of the terms. Every term then sees the whole
-                batch.
+            times: Times (s, t), numbers, (B,) or per frame, instead of the samplers of the terms. Every term then sees
+                the whole batch.
             progress: Share of training that is done, in [0, 1], for curricula.
             rows: Rows of a larger batch that x0 holds, if processes or accumulated parts share it.
 

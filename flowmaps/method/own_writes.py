@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..derivative import rewound
 from ..flow_map import FlowMap
-from ..path import expand
+from ..path import expand_frames
 from ..velocity import Averaged, Companion
 from ..velocity.copies import copy_weights, pairs
 
@@ -111,13 +111,13 @@ class OwnWrites:
         bound, s, t = self.flow.given(**pair.condition), pair.s, pair.t
         flow, x = bound.unlimited(), term.start(bound, pair, s)
         few = {
-            key: value[:ROWS] if isinstance(value, Tensor) and value.shape[:1] == s.shape else value
+            key: value[:ROWS] if isinstance(value, Tensor) and value.shape[:1] == s.shape[:1] else value
             for key, value in pair.condition.items()
         }
         x_few, s_few, t_few = x[:ROWS].clone(), s[:ROWS].clone(), t[:ROWS].clone()
         of_few = self.flow.given(**few).unlimited()
-        self._call = lambda: of_few.average_velocity(x_few, expand(s_few, x_few), expand(t_few, x_few))
-        flow.average_velocity(x, expand(s, x), expand(t, x))
+        self._call = lambda: of_few.average_velocity(x_few, expand_frames(s_few, x_few), expand_frames(t_few, x_few))
+        flow.average_velocity(x, expand_frames(s, x), expand_frames(t, x))
 
     @torch.no_grad()
     def _write(self) -> None:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import at_least, brief_repr, finite, given, refuse_factory, shown
-from ..consistency import Rule, function_of, is_diagonal, refuse, refuse_flat
+from ..consistency import Rule, function_of, is_by_frames, is_diagonal, refuse, refuse_flat
 from ..derivative import stop
 from ..draws import Numbers, Rows, normal
 from ..flow_map import FlowMap
-from ..path import Path, expand
+from ..path import Path, expand, expand_frames
+from ..path.time_shapes import common_frames, frames_as_rows
 from ..times.samplers import Times, uniform_triangle
 from ..velocity import Pair, VelocitySource, conditional, is_conditional
 from ..weight import Weight, plain, squared
@@ -120,7 +121,8 @@ class Term:
             teacher, x, s, t) that returns a residual (B, ...), or a dict of several residuals by name.
         velocity: Source of the teacher that the rule compares with (`velocity`).
         share: Share of the batch in (0, 1], and weight of the term in the sum.
-        times: Sampler of (s, t).
+        times: Sampler of (s, t), of rows or per frame (`times.per_frame`). With times per frame each frame is weighed
+            as a row.
         weight: Function from a residual to one number for each row. A dict by name for different weights of several
             residuals.
         draws: Random numbers that the rule takes, by the name of its option, such as {"g": draws.uniform}.
@@ -251,19 +253,38 @@ class Term:
         self.check_path(pair.path)
         pair = self.couple(pair)
         flow = flow.given(**pair.condition).prepared() if pair.condition else flow
-        s, t, x = pair.s, pair.t, self.start(flow, pair, pair.s)
+        s, t, frames = common_frames(pair.s, pair.t, pair.x0)
+        if frames is not None:
+            self._check_frames()
+        x = self.start(flow, pair, s)
         options = {name: source(flow, pair) for name, source in self.sources.items()}
         options |= {name: number for name, number in pair.numbers.items() if name not in self._of_start}
-        found = self.rule(flow, self.velocity(flow, pair), x, expand(s, x), expand(t, x), **options)
+        found = self.rule(flow, self.velocity(flow, pair), x, expand_frames(s, x), expand_frames(t, x), **options)
         residuals = found if isinstance(found, Mapping) else {self.name: found}
         if self.factor is not None:
             factor = self.factor(pair)
             residuals = {name: expand(factor, r).to(r.dtype) * r for name, r in residuals.items()}
         if unknown := self.balance.keys() - residuals.keys():
             raise ValueError(f"the balance of {sorted(unknown)} matches no loss of this term: {', '.join(residuals)}")
-        mean = {name: pair.rows.scale * self._weigh(name, r, s, t).mean() for name, r in residuals.items()}
         is_distance = {name: self._is_distance(name, r, x) for name, r in residuals.items()}
+        if frames is not None:
+            residuals = {name: frames_as_rows(r, frames) for name, r in residuals.items()}
+            s, t = s.flatten(), t.flatten()
+        mean = {name: pair.rows.scale * self._weigh(name, r, s, t).mean() for name, r in residuals.items()}
         return {name: TermLoss(mean[name], r, s, t, pair.rows, is_distance[name]) for name, r in residuals.items()}
+
+    def _check_frames(self) -> None:
+        """Raise ValueError if the term takes one time a row alone."""
+        rule = function_of(self.rule)
+        if not is_by_frames(rule):
+            raise ValueError(
+                f"the rule {rule.__name__} of the term {self.name} takes one time a row, and these are times per "
+                "frame: take a rule that is marked by consistency.by_frames, such as fm.consistency.lagrangian"
+            )
+        if self.start is not from_data:
+            raise ValueError(
+                f"the term {self.name} starts at states of a sampler with one time a row, and these are times per frame"
+            )
 
     def check_path(self, path: Path) -> None:
         """Raise ValueError for a rule of flat space on a curved path."""
@@ -297,9 +318,9 @@ class TermLoss:
     Attributes:
         value: Scalar. For one part of a batch, it is scaled so that the average over all parts is the loss of the whole
             batch.
-        residual: Residual (B, ...), with its graph.
-        s: Source times (B,).
-        t: Target times (B,).
+        residual: Residual (B, ...), with its graph. With times per frame it has a row for each of B F frames.
+        s: Source times (B,), or (B F,) of frames.
+        t: Target times, likewise.
         rows: Rows of the batch that these are.
         is_distance: Whether the residual is a distance or a loss already, so that its square has no meaning.
     """

@@ -32,6 +32,7 @@ from .policy_flow import *
 from .posterior import *
 from .reward_gradients import *
 from .rewards import *
+from .rollouts import RestartedRollout, Rollout, off_diagonal, on_policy
 from .row import Row, landscape_row
 from .score_identity import *
 from .self_evaluation import *
@@ -40,6 +41,7 @@ from .trig_flow import *
 
 __all__ = [
     "BESIDE", "BEYOND", "DISCRETE", "DISTRIBUTIONAL", "LANDSCAPE", "MANIFOLDS", "Beside", "NoiseAdapter", "Paper",
-    "Row", "landscape_row", "variants", "with_term", *(record.name for record in BESIDE),
+    "RestartedRollout", "Rollout", "Row", "landscape_row", "off_diagonal", "on_policy", "variants", "with_term",
+    *(record.name for record in BESIDE),
     *(row.name for row in (*LANDSCAPE, *BEYOND, *DISCRETE, *MANIFOLDS, *DISTRIBUTIONAL)),
 ]  # fmt: skip

@@ -137,7 +137,7 @@ def ladd(
     Args:
         teacher: A FlowMap.
         layers: Names of the layers of the teacher's network whose outputs are the features. None: its blocks.
-        shape: Shape of one row. None: the `shape` of the teacher's network.
+        shape: Shape of one row. None: the `shape` of the teacher's network, or of the rows that it was trained on.
         width: Width of a head.
         sources: Source times s of the flow, which are the noise levels of its sampler (`steps.restart`).
         updates: Updates of the critic for each update of the flow.
@@ -183,7 +183,8 @@ def _heads(teacher: Any, layers: Sequence[str] | None, shape: Sequence[int] | No
     """Heads on the features of a teacher's network."""
     if not isinstance(teacher, FlowMap):
         raise TypeError(f"ladd needs teacher=, a FlowMap, whose network has the features, got {shown(teacher)}")
-    shape = shape or getattr(teacher.network, "shape", None)
+    trained = getattr(teacher, "trained", None)
+    shape = shape or getattr(teacher.network, "shape", None) or (trained and trained.shape)
     if shape is None:
         raise ValueError("ladd needs the shape of one row, which the teacher's network does not tell: give shape=")
     like, time = teacher.like, teacher.like.new_full((1,), 0.5)

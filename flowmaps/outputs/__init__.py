@@ -2,7 +2,8 @@
 
 An output is any function (value, x, s, t, path) -> V: the network's value and x of shape (B, ...), the times s and t as
 (B, 1, ..., 1), the path. `average_velocity` is the default. An output with the attribute `reshapes = True` takes values
-of other shapes than x's.
+of other shapes than x's. One with the attribute `elementwise = True` treats each number of x apart, so it takes times
+per frame.
 """
 
 from __future__ import annotations

@@ -44,6 +44,11 @@ class Bounded(nn.Module):
         self.output, self.low, self.high = output, low, high
         self.endpoint = Endpoint(min_time)  # for its linear relation of V, x and D
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether it takes times per frame."""
+        return bool(getattr(self.output, "elementwise", False))
+
     def forward(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
         """Average velocity V from the network's value."""
         V = self.output(value, x, s, t, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,9 @@ Output = Callable[[Tensor, Tensor, Tensor, Tensor, Path], Tensor]
 def average_velocity(value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:
     """The network predicts V itself (Geng et al. 2025, arXiv 2505.13447)."""
     return value
+
+
+average_velocity.elementwise = True  # type: ignore[attr-defined]  # takes times per frame
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Endpoint:
     the denoiser along the path.
     """
 
+    elementwise: ClassVar[bool] = True
     min_time: float = 0.02
     link: Link = field(default=identity, metadata=ADDED)
 
@@ -128,6 +133,7 @@ class Position:
     paths.
     """
 
+    elementwise: ClassVar[bool] = True
     data_std: float = 0.5
 
     def __post_init__(self) -> None:
@@ -167,6 +173,7 @@ class Rotation:
     so V is smooth at s = t.
     """
 
+    elementwise: ClassVar[bool] = True
     data_std: float = 1.0
     min_time: float = 1e-6
 

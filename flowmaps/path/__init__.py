@@ -11,13 +11,14 @@ two functions.
 `Geodesic(manifold)` is the path of data on a manifold, which has no alpha and sigma.
 """
 
-from .base import Form, Path, Time, data, determinant, expand, noise, score, state, v_prediction, velocity
+from .base import Form, Path, data, determinant, noise, score, state, v_prediction, velocity
 from .closed import Linear, Trigonometric, VarianceExploding, VariancePreserving, linear, trigonometric
 from .discrete import Discrete
 from .geodesic import Geodesic
+from .time_shapes import Time, expand, expand_frames
 
 __all__ = [
     "Discrete", "Form", "Geodesic", "Linear", "Path", "Time", "Trigonometric", "VarianceExploding",
-    "VariancePreserving", "data", "determinant", "expand", "linear", "noise", "score", "state", "trigonometric",
-    "v_prediction", "velocity",
+    "VariancePreserving", "data", "determinant", "expand", "expand_frames", "linear", "noise", "score", "state",
+    "trigonometric", "v_prediction", "velocity",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Time, the base class of paths, and the linear forms that a network may predict."""
+"""The base class of paths, and the linear forms that a network may predict."""
 
 from __future__ import annotations
 
@@ -6,68 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-Time = float | Tensor
+from .time_shapes import Time, expand, expand_frames
+
 Form = tuple[Tensor, Tensor]  # the pair (a, b) of a linear form a x_0 + b eps
-
-
-def expand(t: Any, x: Tensor) -> Tensor:
-    """Reshape a time to (B, 1, ..., 1), to broadcast against x of shape (B, ...).
-
-    Args:
-        t: A number, a 0-d tensor, or a tensor of shape (B,), (B, 1) or (B, 1, ..., 1).
-        x: The batch, which also gives the device and the dtype. The dtype is never below float32.
-
-    Returns:
-        The time, (B, 1, ..., 1).
-
-    Raises:
-        TypeError: The time is no real number and no tensor of such numbers.
-        ValueError: The shape does not fit the batch.
-    """
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    rows = (x.shape[0],) + (1,) * (x.ndim - 1)
-    if not hasattr(t, "to"):  # a number, or one of numpy's
-        if isinstance(t, str | bytes | bool | complex) or t is None:
-            raise TypeError(f"a time must be a number or a tensor of numbers, got {t!r}")
-        t = torch.as_tensor(t, dtype=dtype, device=x.device)
-    if tuple(t.shape) == rows and t.dtype == dtype:
-        return t
-    if t.is_complex():
-        raise TypeError(f"a time must be a number or a tensor of real numbers, got {t.dtype}")
-    if tuple(t.shape) == rows:
-        return t.to(dtype)
-    if t.ndim == 0 or t.numel() == 1:
-        return t.to(dtype=dtype, device=x.device).reshape((1,) * x.ndim).expand(rows)
-    if t.shape[0] == t.numel() == x.shape[0]:
-        return t.to(dtype=dtype, device=x.device).reshape(rows)
-    raise ValueError(
-        f"a time must be a number, a 0-d tensor, ({x.shape[0]},) or {rows} beside x of shape {tuple(x.shape)}, got "
-        f"{tuple(t.shape)}"
-    )
-
-
-def at_time(t: Any, x: Tensor) -> Tensor:
-    """Reshape a time as `expand` does, after a check of a plain number; the values of tensors are not read.
-
-    Args:
-        t: The time, in any shape that `expand` takes.
-        x: The batch.
-
-    Returns:
-        The time, (B, 1, ..., 1).
-
-    Raises:
-        TypeError: The time is no real number and no tensor of such numbers.
-        ValueError: A number is outside [0, 1], or the shape of a tensor does not fit the batch.
-    """
-    if isinstance(t, int | float) and not 0 <= t <= 1:
-        raise ValueError(f"a time must lie in [0, 1] (0 is data, 1 is noise), got {t:g}")
-    return expand(t, x)
 
 
 @dataclass(frozen=True)
@@ -184,7 +129,7 @@ class Path(ABC):
         Returns:
             The state, of the shape and dtype of x0.
         """
-        t = expand(t, x0)
+        t = expand_frames(t, x0)
         return (self.alpha(t) * x0 + self.sigma(t) * eps).to(x0.dtype)
 
     def velocity(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
@@ -198,7 +143,7 @@ class Path(ABC):
         Returns:
             The velocity, of the shape and dtype of x0.
         """
-        t = expand(t, x0)
+        t = expand_frames(t, x0)
         return (self.alpha_slope(t, t) * x0 + self.sigma_slope(t, t) * eps).to(x0.dtype)
 
     def convert(
@@ -230,7 +175,7 @@ class Path(ABC):
 
         Example: `linear.convert(v, x, t, velocity, data)` is x - t v.
         """
-        t = expand(t, x)
+        t = expand_frames(t, x)
         here, known, wanted = state(self, t), source(self, t), target(self, t)
         on_x, on_prediction = determinant(known, wanted), determinant(wanted, here)
         return ((on_x * x + on_prediction * prediction) / determinant(known, here)).to(x.dtype)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..manifolds import Euclidean, Manifold
-from .base import Path, Time, expand
+from .base import Path
 from .closed import linear
+from .time_shapes import Time, expand
 
 NEAR = 1e-3
 """Distance to the manifold up to which a row is a point, against rounding."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..arguments import shown
 from ..path import Path, Time, linear, velocity
+from ..path.time_shapes import expect_frames, frame_axis
 from ..serialise import describable
 from .reading import Affine, Predicts, Reading
 
@@ -43,7 +44,7 @@ class Pretrained(nn.Module):
 
         Args:
             x: State, (B, ...).
-            t: Time: a number, 0-d, (B,) or (B, 1, ..., 1).
+            t: Time: a number, 0-d, (B,) or (B, 1, ..., 1), or per frame if the network has this `frame_axis`.
 
         Returns:
             The velocity, of x's shape.
@@ -69,6 +70,8 @@ class Pretrained(nn.Module):
 
     def _predict(self, x: Tensor, t: Time) -> Tensor:
         """The network's prediction for a state on the path. Raises ValueError if its shape is not x's."""
+        if (axis := frame_axis(t, x)) is not None:
+            expect_frames(self.network, axis, x)
         state, time = self.reading.asked(x, t)
         value = self.network(state, time, **self.condition)
         if getattr(value, "shape", None) != x.shape:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..arguments import finite, numbered, shown
 from ..path import Form, Path, Time, data, determinant, linear, velocity
-from ..path.base import at_time
+from ..path.time_shapes import at_frames, frame_axis
 
 Predicts = Callable[[Path, Tensor], Form]
 """Kind of prediction: function (path, u) -> (p, q), for the prediction p x_0 + q eps."""
@@ -91,9 +91,11 @@ class Reading:
     velocity has no pole at either end of the path. If the prediction does not determine the noise at the data (a
     prediction of the data, for example), the clean end is at sigma/alpha = CLEANEST.
 
-    A reading is also an output of `FlowMap`: reading(value, x, s, t, path) is the velocity at s.
+    All formulas treat numbers of x apart, so times may differ from frame to frame (`elementwise`). A reading is also an
+    output of `FlowMap`: reading(value, x, s, t, path) is the velocity at s.
     """
 
+    elementwise: ClassVar[bool] = True
     predicts: Predicts = velocity
     schedule: Path = linear
     path: Path = linear
@@ -125,13 +127,16 @@ class Reading:
 
         Args:
             x: State, (B, ...).
-            t: Its time on the path, in any shape that `path.expand` takes.
+            t: Its time on the path, in any shape that `path.expand_frames` takes.
 
         Returns:
-            The rescaled state x', of x's shape and dtype, and the time on the network's clock, (B,).
+            The rescaled state x', of x's shape and dtype, and the time on the network's clock, (B,), or (B, F) for
+            times per frame.
         """
-        point = self._point(at_time(t, x))
-        return (point.scale * x).to(x.dtype), self.time(point.u).reshape(x.shape[0])
+        t = at_frames(t, x)
+        point, axis = self._point(t), frame_axis(t, x)
+        rows = (x.shape[0],) if axis is None else (x.shape[0], x.shape[axis])
+        return (point.scale * x).to(x.dtype), self.time(point.u).reshape(rows)
 
     def velocity(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
         """Velocity v(x, t) on the path.
@@ -146,7 +151,7 @@ class Reading:
         """
         if self._same and self.predicts is velocity:
             return value.to(x.dtype)
-        point = self._point(at_time(t, x))
+        point = self._point(at_frames(t, x))
         return self._read(value, x, point, point.slope)
 
     def denoise(self, value: Tensor, x: Tensor, t: Time) -> Tensor:
@@ -160,7 +165,7 @@ class Reading:
         Returns:
             The denoised state, of x's shape and dtype.
         """
-        point = self._point(at_time(t, x))
+        point = self._point(at_frames(t, x))
         return self._read(value, x, point, data(self.path, point.u))
 
     def __call__(self, value: Tensor, x: Tensor, s: Tensor, t: Tensor, path: Path) -> Tensor:

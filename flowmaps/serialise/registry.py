@@ -36,7 +36,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "data", "noise", "score", "v_prediction", "velocity",
     ),
     "pretrained": ("Affine", "Reading"),
-    "sequences": ("MDCT", "Signal"),
+    "sequences": ("LogMel", "MDCT", "Signal"),
     "students": ("Diagonal", "OurTimeLayers", "Student", "TimeLayers"),
     "trained": ("TrainedSpec",),
     "units": ("Units",),

@@ -18,11 +18,11 @@ class View(NamedTuple):
     """The times of some consecutive layers."""
 
     time: Tensor
-    """Their first time, (B,)."""
+    """Their first time, (B,), or (B, F) for frames."""
     clock: Tensor
-    """The first time on the network's clock, (B,)."""
+    """The first time on the network's clock, likewise."""
     new: Tensor | None
-    """The new embedding of their other times and of the numeric conditions, (B, width)."""
+    """The new embedding of their other times and of the numeric conditions, (B, width) or (B, F, width)."""
     layers: int
     """The number of layers."""
 
@@ -99,9 +99,10 @@ class Hooks:
             call.on_argument = call.on_embedding
 
     def pretrained(self, i: int, clock: Tensor) -> Tensor:
-        """Evaluate the i-th pretrained embedding at times (B,) on the network's clock: (B, width)."""
+        """Evaluate the i-th pretrained embedding at times (B,) or (B, F) on the network's clock: one more axis."""
         with self.during(INACTIVE):
-            value = self.embedders[i](clock)
+            value = self.embedders[i](clock.flatten())
+            value = value if clock.ndim == 1 else value.unflatten(0, clock.shape)
         return value if self.tame is None else value.detach()
 
     def added(self, i: int, view: View) -> Tensor | None:
@@ -126,8 +127,9 @@ class Hooks:
         value = output if self.tame is None else output.detach()
         added = self.added(i, first if self.adds or call.current == 0 else view)
         if call.current and not isinstance(self.layers, OurTimeLayers):  # an embedding within a layer
-            value = value + (self.pretrained(i, view.clock) - self.pretrained(i, first.clock)).to(value.dtype)
-        return value if added is None else value + added.to(value.dtype)
+            old = self.pretrained(i, view.clock) - self.pretrained(i, first.clock)
+            value = value + over_tokens(old, value).to(value.dtype)
+        return value if added is None else value + over_tokens(added, value).to(value.dtype)
 
     def shared_out(self, module: Any, args: Any, output: list[tuple[Tensor, int]]) -> list[tuple[Tensor, int]] | None:
         """Forward hook of the `Conditioning` of flowmaps: join its lists (embedding, layers) for all views."""
@@ -196,7 +198,8 @@ class Hooks:
         with self.during(INACTIVE):
             projection = functools.partial(functools.reduce, lambda h, module: module(h), self.projection)
             before = projection(args[0])
-            call.on_argument = [projection(args[0] + shift.to(args[0].dtype)) - before for shift in call.on_embedding]
+            shifts = [over_tokens(shift, args[0]).to(args[0].dtype) for shift in call.on_embedding]
+            call.on_argument = [projection(args[0] + shift) - before for shift in shifts]
 
     def to_head(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook of `head`: shift the embedding that the output layer reads."""
@@ -217,7 +220,23 @@ class Hooks:
 
 def shifted(argument: Tensor, shift: Tensor) -> Tensor:
     """Compute argument + shift, in the argument's shape and dtype."""
-    return argument + shift.reshape(argument.shape).to(argument.dtype)
+    return argument + over_tokens(shift, argument).reshape(argument.shape).to(argument.dtype)
+
+
+def over_tokens(embedding: Tensor, like: Tensor) -> Tensor:
+    """Repeat an embedding of frames over their tokens, which follow one another frame by frame.
+
+    Args:
+        embedding: The embedding, (B, F, width); any other is returned unchanged.
+        like: An input of a layer, (B, tokens, ...).
+
+    Returns:
+        The embedding, (B, tokens, width).
+    """
+    if embedding.ndim != 3 or embedding.shape[1] == like.shape[1]:
+        return embedding
+    each = like.shape[1] // embedding.shape[1]
+    return embedding[:, :, None].expand(-1, -1, each, -1).flatten(1, 2)
 
 
 def cut(groups: list[tuple[Tensor, int]], start: int, count: int) -> list[tuple[Tensor, int]]:

@@ -88,8 +88,16 @@ class Student(nn.Module):
         shares = [count for _, count in times(0.0, 0.0, self.depth)]
         self._hooks = Hooks(network, layers, embedders, self.tame, shares, acts=tame or self.new is not None)
 
+    @property
+    def frame_axis(self) -> int | None:
+        """Axis of x along which times may differ, the network's own."""
+        return getattr(self.network, "frame_axis", None)
+
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
-        """Evaluate V at x (B, *shape), times s and t (B,), with the conditions in `told` and the network's own ones."""
+        """Evaluate V at x (B, *shape), with the conditions in `told` and the network's own ones.
+
+        Times s and t are (B,), or (B, F) for the frames of a network with a `frame_axis`.
+        """
         condition = {**{name: value for name, value in UNGUIDED.items() if name in self.told}, **condition}
         if missing := [name for name in self.told if name not in condition]:
             raise ValueError(
@@ -97,7 +105,7 @@ class Student(nn.Module):
                 f"it, flow.given({missing[0]}=...)"
             )
         numbers = tuple(number(name, condition.pop(name), s) for name in self.told)
-        state, time = (x, s) if self.reading is None else self.reading.asked(x, s)
+        state, time = (x, s) if self.reading is None else self.reading.asked(x, self._beside(s, x))
         call = Call([self._view(seen, layers, numbers) for seen, layers in self.times(s, t, self.depth)])
         self._hooks.start(call)
         with self._hooks.during(call):
@@ -134,6 +142,12 @@ class Student(nn.Module):
         of_parts, parts = by_parts(again, inputs)
         return checkpoint(of_parts, *parts, use_reentrant=False)
 
+    def _beside(self, s: Tensor, x: Tensor) -> Tensor:
+        """The times as (B,), or (B, F) as (B, 1, ..., F, ..., 1)."""
+        if s.ndim == 1:
+            return s
+        return s.reshape([x.shape[k] if k in (0, self.frame_axis) else 1 for k in range(x.ndim)])
+
     def _view(self, seen: Times, layers: int, numbers: Times) -> View:
         """Create the view of some layers from their times and the numeric conditions."""
         time, *others = seen
@@ -142,7 +156,7 @@ class Student(nn.Module):
 
 
 def clock(reading: Reading | None, time: Tensor) -> Tensor:
-    """Convert times (B,) of the flow map to the network's clock."""
+    """Convert times (B,) or (B, F) of the flow map to the network's clock."""
     return time if reading is None else reading.asked(time, time)[1]
 
 
@@ -179,10 +193,10 @@ def number(name: str, value: Any, s: Tensor) -> Tensor:
     Args:
         name: Name of the condition; "guidance" enters as 1 - 1/value.
         value: A number, or one for each row.
-        s: Times (B,).
+        s: Times (B,), or (B, F) of frames.
 
     Returns:
-        (B,).
+        Its value for each time, of the shape of s.
 
     Raises:
         ValueError: If there is another number of values.
@@ -192,4 +206,5 @@ def number(name: str, value: Any, s: Tensor) -> Tensor:
     if given not in (1, rows):
         raise ValueError(f"{name} must be a number or one for each of the {rows} rows of x, got {given}")
     value = value.expand(rows)
+    value = value if s.ndim == 1 else value[:, None].expand(s.shape)
     return 1 - 1 / value if name == "guidance" else value

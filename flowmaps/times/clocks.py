@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from ..arguments import at_least, checked, refuse_factory, shown
+from .frames import refuse_frames
 from .samplers import Times
 
 Clock = Callable[[Tensor], Tensor]
@@ -38,6 +39,7 @@ def clocked(times: Times, clock: Clock) -> Times:
         if not callable(value):
             raise TypeError(f"{name} a function, got {shown(value)}")
     refuse_factory("a sampler of times", times, "Times")
+    refuse_frames(times)
 
     def draw(n: int, progress: float, like: Tensor) -> tuple[Tensor, Tensor]:
         s, t = times(n, progress, like)

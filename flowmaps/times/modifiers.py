@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import at_least, checked, refuse_factory, shown, within
+from .frames import refuse_frames
 from .samplers import Times
 
 
@@ -170,3 +171,4 @@ def _check(times: Any) -> None:
     if not callable(times):
         raise TypeError(f"times are drawn by a function, such as times.gap(), got {shown(times)}")
     refuse_factory("a sampler of times", times, "Times")
+    refuse_frames(times)

@@ -8,6 +8,7 @@ from ..data.transforms import GuidanceScales, LabelDropout, TextDropout, transfo
 from ..draws import seeded
 from ..flow_map import FlowMap
 from ..method.method import Method
+from ..times import of_one_frame
 from ..trained import SCALES, TrainedSpec, trained_on
 
 PROGRESS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -30,7 +31,7 @@ def trained_of(flow: FlowMap, method: Method, data: Data, labels: bool) -> Train
     """
     terms = [(term, progress) for progress in PROGRESS for term in method.now(progress)]
     with seeded(flow.like.device, 0):
-        drawn = [term.times(DRAWS, progress, flow.like) for term, progress in terms if not term.diagonal]
+        drawn = [of_one_frame(term.times)(DRAWS, progress, flow.like) for term, progress in terms if not term.diagonal]
     changes = transforms_of(data)
     names = {*flow.condition, *data.given, *(("label",) if labels else ())} - set(method.hidden)
     names |= {name for one in changes if isinstance(one, GuidanceScales) for name in SCALES}

@@ -32,8 +32,8 @@ class Pair:
         eps: Noise of the same shape.
         path: The path between them.
         condition: Keyword arguments of the network by name; tensors have B rows or none.
-        s: Source times (B,).
-        t: Target times (B,).
+        s: Source times, (B,), or per frame as `path.expand_frames` returns them.
+        t: Target times, likewise.
         numbers: Random numbers of the rule, by the name of its option.
         rows: Rows of the batch that the pair holds.
     """
@@ -138,8 +138,8 @@ class Constant:
     weights: Mapping[str, Tensor]
 
     def __getattr__(self, name: str) -> Any:
-        # what describes a link, such as `reshapes` and `logits`, which use no weights; not methods of copying
-        if name in ("reshapes", "logits"):
+        # descriptions of a link or a network, which use no weights; not methods of copying
+        if name in ("reshapes", "logits", "frame_axis"):
             return getattr(self.module, name)
         raise AttributeError(name)
 

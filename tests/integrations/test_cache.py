@@ -157,7 +157,7 @@ def test_one_process_encodes_at_a_time_and_a_complete_cache_is_read_beside_anoth
 
 def test_the_page_runs(folder, pictures, tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "distill.md").read_text()
-    [block] = re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S)
+    *_, block = re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S)
     names = {}
     exec(block.replace("steps=1000", "steps=2, batch_size=2, trackers=(), progress_bar=False"), names)
     names["distil"](folder, pictures, tmp_path / "run")

@@ -58,7 +58,10 @@ def pixart(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> 
 
 
 def wan(model: Any, x: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-    """Call a WanTransformer3DModel."""
+    """Call a WanTransformer3DModel; times per frame (B, T) become one for each token, as in Wan 2.2 TI2V."""
+    if time.ndim == 2:
+        tokens = (x.shape[3] // model.config.patch_size[1]) * (x.shape[4] // model.config.patch_size[2])
+        time = time[:, :, None].expand(-1, -1, tokens).flatten(1)
     return model(x, timestep=time, encoder_hidden_states=given["text"], return_dict=False)[0]
 
 
@@ -89,12 +92,14 @@ class NetworkKind:
         needs: Function from a model to the conditions that it needs, with their shapes.
         may: Function from a model to further conditions that it accepts.
         patch: Sides of a patch; the sides of x must be multiples of them.
+        frame_axis: Function from a model to the axis of x along which times may differ; None for one time a row.
     """
 
     call: Callable[[Any, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
     needs: Callable[[Any], Shapes]
     may: Callable[[Any], Shapes] = lambda model: {}
     patch: Callable[[Any], tuple[int, ...]] = lambda model: (1, 1)
+    frame_axis: Callable[[Any], int | None] = lambda model: None
 
 
 def _label(model: Any) -> Shapes:
@@ -147,5 +152,6 @@ KINDS: dict[str, NetworkKind] = {
         wan,
         lambda model: {"text": (None, model.config.text_dim)},
         patch=lambda model: tuple(model.config.patch_size),
+        frame_axis=lambda model: 2 if model.config.patch_size[0] == 1 else None,
     ),
 }  # fmt: skip

@@ -24,9 +24,9 @@ from .time_layers import time_layers
 class DiffusersNetwork(nn.Module):
     """A network of diffusers, `.model`, called as network(x, time, **condition) -> a tensor of x's shape.
 
-    x is (B, C, H, W), or (B, C, T, H, W) for video, and time (B,). x and the embeddings are cast to the dtype of the
-    model, and the output to the dtype of x. Further output channels are a learned variance and are dropped. The
-    model's own label dropout is off; the data do it.
+    x is (B, C, H, W), or (B, C, T, H, W) for video, and time (B,), or (B, T) if it has a `frame_axis`. x and the
+    embeddings are cast to the dtype of the model, and the output to the dtype of x. Further output channels are a
+    learned variance and are dropped. The model's own label dropout is off; the data do it.
 
     Args:
         class_name: One of KINDS.
@@ -96,6 +96,11 @@ class DiffusersNetwork(nn.Module):
     def flow_map_places(self) -> TimeLayers:
         """Its time layers, for `fm.student`."""
         return time_layers(self.model).below("model")
+
+    @property
+    def frame_axis(self) -> int | None:
+        """Axis of x along which times may differ, for times (B, T); None if it takes times (B,) alone."""
+        return self.kind.frame_axis(self.model)
 
     @property
     def channels(self) -> int:

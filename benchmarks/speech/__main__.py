@@ -1,0 +1,5 @@
+"""python -m benchmarks.speech"""
+
+from benchmarks.speech import main
+
+main()
