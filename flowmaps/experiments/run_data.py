@@ -15,7 +15,7 @@ from ..data.load import load, load_again
 from ..data.standardise import with_units
 from ..flow_map import FlowMap
 from ..runs.folder import read_config
-from ..runs.loading import read_columns, read_vocabulary
+from ..runs.loading import read_columns, read_signal, read_vocabulary
 from .build import is_path
 from .sample_files import TABLES
 from .trained_run import units_of_model
@@ -71,6 +71,7 @@ def with_classes_of(run: str | Path, data: Data) -> Data:
     config = read_config(run)
     about = config["data"]
     _check_vocabulary(Path(run), config, data)
+    _check_signal(Path(run), config, data)
     columns = read_columns(config, Path(run) / "config.json")
     if columns is not None and data.columns not in (None, columns):
         raise ValueError(
@@ -93,6 +94,16 @@ def _check_vocabulary(run: Path, config: Mapping[str, Any], data: Data) -> None:
         raise ValueError(
             f"the tokens of {data.name} differ from the ones of {run}: load the text with the vocabulary of the "
             "run, whose symbols are in its config.json"
+        )
+
+
+def _check_signal(run: Path, config: Mapping[str, Any], data: Data) -> None:
+    """Raise ValueError if frames of the data mean other sound than in a run."""
+    known = read_signal(config, run / "config.json")
+    if known is not None and data.signal is not None and known != data.signal:
+        raise ValueError(
+            f"frames of {data.name} are of {data.signal}, and the ones of {run} of {known}: load the recordings with "
+            "this rate and transform"
         )
 
 

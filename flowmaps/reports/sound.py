@@ -19,7 +19,7 @@ from ..steps import euler, jump
 from .page import Picture, Table, drawing
 from .sections import Material
 
-SHOWN = 4
+SHOWN = 3
 """Number of sounds of each sampler."""
 COUNTED = 32
 """Number of samples whose durations are counted."""
