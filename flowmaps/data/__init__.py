@@ -15,6 +15,7 @@ from .manifold_points import on_manifold, rotations, sphere, torus
 from .objects import as_data
 from .observed import WithMeasurement, WithState, with_measurement, with_state
 from .sound import audio
+from .standardise import by_channel
 from .text_files import text
 from .token_rows import tokens
 from .vocabularies import Bytes, Characters, Tokenizer, Vocabulary, letters_only, tokens_of
@@ -24,7 +25,7 @@ nothing = no_data
 
 __all__ = [
     "Angles", "Batch", "Bytes", "Characters", "Columns", "Coordinates", "Data", "LatitudeLongitude", "Quaternions",
-    "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data", "audio", "filtered", "letters_only", "load",
+    "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data", "audio", "by_channel", "filtered", "letters_only", "load",
     "no_data", "nothing", "on_manifold", "reflow", "rotations", "sphere", "text", "tokens", "tokens_of", "torus",
     "with_measurement", "with_state",
 ]  # fmt: skip

@@ -75,6 +75,28 @@ def standardised(data: Data) -> Data:
     return data if data.units is not None else with_units(data, _measured(data))
 
 
+def by_channel(data: Data) -> Data:
+    """Standardise sequences by the mean and standard deviation of each number of a frame, over all frames.
+
+    So the units are the same for every frame, and sequences of any length have them.
+
+    Args:
+        data: The data set, standardised or not; rows are sequences (T, C).
+
+    Returns:
+        The data set in these units.
+
+    Raises:
+        ValueError: The rows are no sequences, or cannot be standardised.
+    """
+    if len(data.shape) != 2 or data.kind != "vectors":
+        raise ValueError(f"rows of {data.name} are no sequences (T, C): {data.kind} of shape {data.shape}")
+    raw = with_units(data, None)
+    mean, std = (values.reshape(data.shape) for values in moments(_chunks(raw)))
+    std = (std.square().mean(0) + mean.var(0, correction=0)).sqrt()
+    return with_units(raw, Units(tuple(mean.mean(0).tolist()), tuple(std.tolist()), axis=1))
+
+
 def with_units(data: Data, units: Units | None) -> Data:
     """Give a data set other units, such as the units of a run that goes on.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import at_least, given, truth
 from ..data import Data
+from ..data.standardise import by_channel
 from ..method.method import Method
 from ..path import linear
 from ..recipes import method_for, method_name
@@ -151,6 +152,8 @@ def train(
     name = run_name(rows, chosen, found)
     seed = settings.get("seed", settings_of_training()["seed"])
     resumed = resumed_folder(out, name, settings)
+    if network == "autoregressive" and rows.units is not None and rows.units.axis == 0:
+        rows = by_channel(rows)
     rows = rows_in_units(rows, (start, teacher, reflow), resumed)
     rows = rows if reflow is None else couple(rows, reflow, couplings, seed, say, settings.get("device"))
     if row.null and not isinstance(method, Method):

@@ -103,6 +103,11 @@ class TeacherForced(Method):
         """
         if x0.ndim != 3 or 0 in x0.shape:
             raise ValueError(f"teacher forcing takes sequences (B, T, C), got {tuple(x0.shape)}")
+        if flow.units is not None and flow.units.axis == 0 and len(flow.units.mean) > 1:
+            raise ValueError(
+                "these sequences are standardised frame by frame, so that frames have no common units: standardise "
+                "each number over all frames, fm.data.by_channel(data)"
+            )
         rows = checked_rows(x0, None, rows)
         conditions = checked_condition(condition, len(x0))
         lengths = lengths_of(conditions.pop(VALID, None), x0)

@@ -145,7 +145,7 @@ def test_what_is_refused(latents, cifar, tmp_path, capsys):
 
 
 def test_recipes_say_where_they_are_from():
-    assert len(RECIPES) == 16
+    assert len(RECIPES) == 19
     for name, recipe in RECIPES.items():
         assert recipe.name == name and recipe.where and recipe.differs and recipe.paper.arxiv
         assert recipe.row.needs_teacher == (recipe.teacher is not None)
