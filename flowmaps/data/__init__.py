@@ -25,7 +25,7 @@ nothing = no_data
 
 __all__ = [
     "Angles", "Batch", "Bytes", "Characters", "Columns", "Coordinates", "Data", "LatitudeLongitude", "Quaternions",
-    "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data", "audio", "by_channel", "filtered", "letters_only", "load",
-    "no_data", "nothing", "on_manifold", "reflow", "rotations", "sphere", "text", "tokens", "tokens_of", "torus",
-    "with_measurement", "with_state",
+    "Tokenizer", "Vocabulary", "WithMeasurement", "WithState", "as_data", "audio", "by_channel", "filtered",
+    "letters_only", "load", "no_data", "nothing", "on_manifold", "reflow", "rotations", "sphere", "text", "tokens",
+    "tokens_of", "torus", "with_measurement", "with_state",
 ]  # fmt: skip

@@ -55,6 +55,8 @@ FULL_TOKENS = Size((1, 2, 4, 8), (16, 64), 4096, 4)
 """The size for tokens, whose n-grams need many rows in a draw."""
 FULL_MANIFOLD = Size((1, 2, 4, 8), (16, 100), 1024, 8)
 """The size for points on manifolds, whose distances cost N^2."""
+FULL_SEQUENCES, QUICK_SEQUENCES = Size((1, 4), (16,), 256, 4), Size((1,), (16,), 64, 4)
+"""The sizes for sequences that are made frame by frame, each frame by these steps."""
 QUICK = Size((1, 4), (16,), 512, 4)
 
 
@@ -84,7 +86,8 @@ def size_of(flow: FlowMap, data: Data, labels: bool, quick: bool = False, **give
     arguments.at_least(2, **arguments.given(n=wished.get("n")))
     arguments.at_least(1, **numbers, **arguments.numbered(**steps))
     full = FULL_TOKENS if data.kind == "tokens" else FULL if data.manifold is None else FULL_MANIFOLD
-    size = replace(QUICK if quick else full, **wished)
+    full, small = (FULL_SEQUENCES, QUICK_SEQUENCES) if makes_sequences(flow) else (full, QUICK)
+    size = replace(small if quick else full, **wished)
     if not {"n", "draws"} & wished.keys():
         size = _affordable(size, flow, data, labels)
     return replace(size, draws=max(2, min(size.draws, MOST_VALUES // (size.n * math.prod(data.shape)))))
