@@ -22,7 +22,7 @@ from flowmaps.evaluate import energy_distance
 from flowmaps.files import write_json
 from flowmaps.sequences import teacher_forced, with_contexts
 
-SECONDS = 300.0
+SECONDS = 480.0
 """Processor time of a training."""
 PAST_NOISE = 0.1
 """Standard deviation of the noise on past frames in training."""
@@ -99,7 +99,7 @@ def next_frame(flow: fm.FlowMap, data: fm.data.Data, steps: int, step: Any) -> d
     frame are stored, for paired differences.
     """
     pairs, contexts, x = held_out_frames(flow, data)
-    one = flow.given()
+    one = flow.standardised()
     one.condition, one.trained = {"context": contexts}, None
     noise = torch.randn(2, *x.shape, generator=torch.Generator().manual_seed(7))
     first, second = (fm.sample(one, each, steps, step=step) for each in noise)
