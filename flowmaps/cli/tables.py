@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..evaluate.motion import MotionRow
+from ..evaluate.clip_measures import MotionRow
 from ..figures import words
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from .by_kind import to_levels
 from .class_measures import accuracy, diversity, recognition
+from .clip_measures import MotionRow, compare_motion, motion, motion_of_clips, motion_ratio, paired_motion_ratio
 from .cost import counting
 from .distances import (
     Estimate,
@@ -25,7 +26,6 @@ from .manifold_measures import (
     geodesic_nearest,
     laplace_kernel,
 )
-from .motion import MotionRow, compare_motion, motion, motion_of_clips, motion_ratio, paired_motion_ratio
 from .rewards import RewardBound, reward_bound
 from .run import evaluate
 from .token_measures import ngram_tv, table_tv, table_tv_floor, token_entropy, valid_share

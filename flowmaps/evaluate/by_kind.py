@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..arguments import at_least, expect_floating
 from ..data import Data
+from .clip_measures import has_frames, motion_measures
 from .distances import (
     Estimate,
     energy_distance,
@@ -26,7 +27,6 @@ from .distances import (
 from .features import Features
 from .manifold_measures import manifold_measures
 from .measures import WHOLE_DRAWS, Draws, Measure, between, mean_and_stderr, split
-from .motion import has_frames, motion_measures
 from .neighbours import neighbour_measures
 from .sound_measures import sound_measures
 from .token_measures import token_measures

@@ -13,7 +13,7 @@ import torch
 
 from ..arguments import at_least, expect_path, given, truth
 from ..data import Data
-from ..evaluate.motion import compare_motion, has_frames
+from ..evaluate.clip_measures import compare_motion, has_frames
 from ..recipes.rows import MethodLike
 from .build import check_method_arguments
 from .checks import check_by_name, check_classes, check_settings_of_training, check_share

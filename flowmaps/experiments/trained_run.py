@@ -15,7 +15,7 @@ import torch
 from ..data import Data, as_data
 from ..data import load as load_data
 from ..data.standardise import with_units
-from ..evaluate.motion import MotionRow
+from ..evaluate.clip_measures import MotionRow
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..runs.folder import Run, read_config

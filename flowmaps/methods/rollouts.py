@@ -2,8 +2,8 @@
 
 A student that jumps a few times meets states that data with noise never showed it, and its errors add up. Trained at
 the states of its own jumps, without gradient through them, it learns where it will be used: the backward simulation of
-DMD2 (Yin et al. 2024, arXiv 2405.14867), Self-Forcing (Huang et al. 2025, arXiv 2506.08009) and AnyFlow (2026, arXiv
-2605.13724).
+DMD2 (Yin et al. 2024, arXiv 2405.14867). Self-Forcing (Huang et al. 2025, arXiv 2506.08009) does so with video models
+that sample frame after frame.
 """
 
 from __future__ import annotations

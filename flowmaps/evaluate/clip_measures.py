@@ -106,12 +106,12 @@ def paired_motion_ratio(x: Tensor, reference: Tensor) -> Estimate:
 def motion_measures(draws: Draws) -> Iterator[Measure]:
     """Yield the motion of samples, and its ratio to the motion of held-out data unless these stand still."""
     held_out, training = torch.cat(draws.held_out), torch.cat(draws.training)
-    title = "motion, the mean absolute difference of neighbouring frames"
+    title = "mean absolute difference of neighbouring frames"
     wanted = draws.wanted
     yield Measure("motion", title, wanted, draws.n, lambda x: motion(x[:wanted]), motion(training))
     if motion(held_out).value == 0:
         return
-    title = f"{title}, as a share of that of held-out data: below the value of real data, motion is lost"
+    title = "motion divided by the motion of held-out data; below the value of real data, motion is lost"
     yield Measure(
         "motion_ratio",
         title,
