@@ -30,6 +30,7 @@ from pathlib import Path
 from benchmarks.speech import report
 from benchmarks.speech.cells import SECONDS, Cells
 from benchmarks.speech.heads import HEADS
+from benchmarks.speech.pictures import picture
 from benchmarks.speech.sets import SETS
 
 OUT = Path("benchmarks/results/speech")
@@ -55,4 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name in options.sets.split(","):
                 for head in options.models.split(","):
                     cells.run(name, head, seed)
+        if "digits" in options.sets.split(","):
+            picture(options.out, options.runs, options.seconds)
     print(report.write(options.out))
