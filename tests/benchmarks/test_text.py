@@ -74,7 +74,7 @@ def test_masked_diffusion_has_the_entropy_as_its_bound():
 
 def test_symbols_are_masked_with_the_probability_of_the_time():
     x0, s = LAW.sample(1).expand(6000, 2, 2), torch.full((6000,), 0.3)
-    masked = baselines.masked_rows(Pair(x0, torch.randn(6000, 2, 2), fm.path.linear, {}, rows=Rows()), s)
+    masked = baselines.masked_rows(None, Pair(x0, torch.randn(6000, 2, 2), fm.path.linear, {}, rows=Rows()), s)
     share = float((masked.sum(-1) == 0).double().mean())
     assert abs(share - 0.3) < 4 * (0.3 * 0.7 / 12_000) ** 0.5
 
