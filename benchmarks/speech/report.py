@@ -51,12 +51,12 @@ def table(name: str, cells: Sequence[Mapping[str, Any]], floor: Mapping[str, Any
     header = ["head", "sampler", "distance of (previous, next)", "energy score", *["recognised"] * digits]
     header += ["head, ms a frame", "all, s for a second of sound", "steps of training"]
     real = ["recordings (floor)", "", estimate(floor["distances"]), ""]
-    real += [percent(floor["recognised"])] * digits + ["", "", ""]
+    real += [*([percent(floor["recognised"])] if digits else []), "", "", ""]
     rows = [real]
     for cell in cells:
         for sampler, value in cell["samplers"].items():
             row = [HEADS[cell["head"]].title, sampler, estimate(value["distances"]), estimate(value["scores"])]
-            row += [percent(value["recognised"])] * digits
+            row += [percent(value["recognised"])] if digits else []
             row += [f"{1e3 * value['head_seconds']:.2f}", f"{value['seconds']:.3f}", str(cell["training"]["steps"])]
             rows.append(row)
     first = cells[0]

@@ -5,10 +5,10 @@ A `Signal` turns sound into frames, by an `MDCT` or a `LogMel`, and frames into 
 """
 
 from .autoregressive import Autoregressive, Generated, guided_contexts_loss
+from .forcing import TeacherForced, lengths_of, teacher_forced, with_contexts
 from .log_mel import LogMel
 from .mdct import MDCT
 from .signal import Signal, Transform
-from .teacher_forced import TeacherForced, lengths_of, teacher_forced, with_contexts
 
 __all__ = [
     "Autoregressive",

@@ -20,7 +20,7 @@ from ..sampling.grid import descending
 from ..sampling.in_order import PROMPT, VALID, frames
 from ..sampling.states import placed, restored, standardised
 from ..steps import Step, jump, named
-from .teacher_forced import teacher_forced
+from .forcing import teacher_forced
 
 END = 0.1
 """Weight of the cross-entropy of the end, as in pocket-tts."""
