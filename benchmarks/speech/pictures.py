@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import flowmaps as fm
-from benchmarks.speech.heads import HEADS
+from benchmarks.speech.heads import HEADS, flow_of
 from benchmarks.speech.sets import RATE, data_of
 from flowmaps.data.wave_files import write_wave
 from flowmaps.figures.sound import RANGE, levels
@@ -33,7 +33,7 @@ def picture(out: Path, runs: Path, seconds: float) -> None:
     for title, (head, sampler) in ROWS.items():
         run = runs / f"digits-{head}-0-{seconds:g}s"
         if run.exists():
-            waves[title] = generated(fm.load(run), data, head, sampler)
+            waves[title] = generated(fm.load(run, flow_of(head, data).network), data, head, sampler)
             for word, wave in waves[title].items():
                 write_wave(runs / f"{head}, {sampler}, {word}.wav", wave, RATE)
     with figure(

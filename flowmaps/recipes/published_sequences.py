@@ -29,6 +29,7 @@ SPEECH: dict[str, Any] = {
     "network": partial(on_backbone, width=1024, depth=24, heads=16, head_width=512, head_depth=6),
     "small": {"width": 32, "depth": 2, "heads": 2, "head_width": 16, "head_depth": 1},
     "classes": None,
+    "repeats": 4,
     "batch_size": 64,
     "lr": 2e-4,
     "optimizer": partial(torch.optim.AdamW, betas=(0.9, 0.95), weight_decay=0.1),

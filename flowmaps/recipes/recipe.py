@@ -19,11 +19,12 @@ from ..methods import Row
 from ..methods.papers import Paper
 from ..outputs import Output, average_velocity
 from ..path import Path, linear
+from ..sequences import teacher_forced
 from ..training.config import Precision, TrainConfig, among
 from ..training.schedule import constant
 from .planned import TrainingStep
 from .rows import row_of, unbound
-from .sequences import for_sequences
+from .sequences import PAST_NOISE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class Recipe:
         precision: "no" or "bf16".
         guidance: Guided velocity that replaces the velocity of pairs in methods without a teacher
             (`guidance.guided`). None: no guidance.
+        repeats: Noise draws of a frame, for a head on a backbone. None: rows are no sequences.
         teacher: Recipe of the teacher of a distillation. None: no teacher.
         start: Recipe of the run to start from. None: new weights.
     """
@@ -82,6 +84,7 @@ class Recipe:
     clip: float | None = TrainConfig.clip
     precision: Precision = TrainConfig.precision
     guidance: FromPairs | None = None
+    repeats: int | None = None
     teacher: str | None = None
     start: str | None = None
 
@@ -139,6 +142,8 @@ class Recipe:
     def make(self, **arguments: Any) -> Method:
         """Make the method with further arguments and with the recipe's guidance."""
         method = self.method(**arguments)
+        if self.repeats is not None:
+            method = teacher_forced(method, self.repeats, PAST_NOISE)
         return method if self.guidance is None or self.row.needs_teacher else guided(method, self.guidance)
 
     def step(self, rows: int) -> Callable[[], TrainingStep]:
@@ -147,9 +152,7 @@ class Recipe:
         def made() -> TrainingStep:
             teacher = self.flow().unlimited().eval() if self.row.needs_teacher else None
             label = None if self.classes is None else torch.zeros(rows, dtype=torch.int64)
-            flow = self.flow().train()
-            method = for_sequences(self.build(teacher), flow)
-            return TrainingStep(flow, method, torch.zeros(rows, *self.shape), label)
+            return TrainingStep(self.flow().train(), self.build(teacher), torch.zeros(rows, *self.shape), label)
 
         return made
 

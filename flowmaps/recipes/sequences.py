@@ -9,7 +9,7 @@ from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import lsd
 from ..networks import CausalTransformer, Head, WithBackbone
-from ..sequences import teacher_forced
+from ..sequences import TeacherForced, teacher_forced
 from ..sequences.autoregressive import END
 from ..times.modifiers import mixture
 from ..times.samplers import logit_normal_pairs, uniform_triangle
@@ -69,8 +69,8 @@ head_method.row = lsd.row  # type: ignore[attr-defined]
 
 
 def for_sequences(method: Method, flow: FlowMap) -> Method:
-    """A method as a method of sequences, if the flow map has a backbone; else the method unchanged."""
+    """A method as a method of sequences, if the flow map has a backbone and the method is none; else unchanged."""
     network = flow.network
-    if not isinstance(network, WithBackbone):
+    if not isinstance(network, WithBackbone) or isinstance(method, TeacherForced):
         return method
     return teacher_forced(method, REPEATS, PAST_NOISE, END if network.ends else 0.0)

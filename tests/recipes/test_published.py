@@ -47,6 +47,8 @@ def cifar(tmp_path_factory):
 
 
 def data_for(recipe, latents, cifar, tmp_path):
+    if recipe.repeats is not None:
+        return fm.data.as_data(torch.randn(32, *recipe.shape), kind="vectors", standardise=False)
     if len(recipe.shape) == 2:
         (tmp_path / "text.txt").write_text(3 * "the quick brown fox jumps over the lazy dog " * 20)
         return fm.data.text(tmp_path / "text.txt", recipe.shape[0], "letters")
