@@ -53,7 +53,8 @@ def test_tables_and_marks(tmp_path):
     def sampler(distance, seconds, share):
         spread = [distance - 0.001, distance, distance + 0.001]
         return {
-            "distances": spread, "scores": spread, "recognised": [share, 0.01], "head_seconds": seconds, "seconds": 0.1,
+            "distances": spread, "score": [distance, 0.001], "score_beyond_last": [distance - 0.01, 0.001],
+            "recognised": [share, 0.01], "head_seconds": seconds, "seconds": 0.1,
         }  # fmt: skip
 
     for one, met in ((0.01, True), (0.5, False)):
