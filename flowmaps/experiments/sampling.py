@@ -18,6 +18,8 @@ from ..arguments import at_least, check_seed, device_of, did_you_mean, finite, g
 from ..arguments.memory import check_room, rows_at_a_time
 from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
+from ..networks import WithBackbone
+from ..networks.with_backbone import GuidedContexts
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
 from ..sequences.signal import lengths
@@ -157,6 +159,10 @@ def guided(
         if interval is not None:
             raise ValueError("`guidance_interval` applies to guidance: it needs `guidance`")
         return flow, {}
+    if isinstance(flow.network, WithBackbone):
+        if interval is not None:
+            raise ValueError("the guidance of a head on a backbone mixes contexts, so `guidance_interval` has no times")
+        return guided_contexts(flow, scale), {}
     low, high = trained_scales(flow)
     if is_conditioned(flow.network) and not low <= scale <= high:
         warnings.warn(
@@ -164,6 +170,22 @@ def guided(
         )
     source, condition = at_scale(flow, config, scale, time_interval(interval))
     return source, {name: value.to(flow.like.device).expand(n) for name, value in condition.items()}
+
+
+def guided_contexts(flow: FlowMap, scale: float) -> FlowMap:
+    """The flow map of a run on a backbone with guided contexts.
+
+    Raises:
+        ValueError: The run has no labels, or did not learn the null class.
+    """
+    trained = flow.trained
+    if trained is None or trained.classes is None or "label" not in trained.dropped:
+        raise ValueError(
+            "guidance compares with the null class, which this run has not learned: train it with class labels and "
+            "`label_dropout=0.1`"
+        )
+    network: Any = flow.network
+    return flow.around(GuidedContexts(network, scale, {"label": trained.classes}))
 
 
 def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:

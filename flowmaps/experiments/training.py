@@ -11,6 +11,7 @@ from ..arguments import at_least, given, truth
 from ..data import Data
 from ..data.standardise import by_channel
 from ..method.method import Method
+from ..networks import WithBackbone
 from ..path import linear
 from ..recipes import method_for, method_name
 from ..recipes.by_data import rate_for
@@ -176,6 +177,11 @@ def train(
         batch_size = sizes.pop("batch_size")
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
+    if guidance is not None and isinstance(flow.network, WithBackbone):
+        raise ValueError(
+            "the guidance of a head on a backbone mixes contexts and is not baked into its head: train with "
+            "`label_dropout=0.1`, and sample with guidance"
+        )
     made = for_sequences(made, flow)
     notes = notes_of(recipe=recipe, **origins) | guide.notes() | dict(settings.pop("notes", {}))
     usual: dict[str, Any] = {"schedule": WarmUpStableDecay()} if method is None else {}

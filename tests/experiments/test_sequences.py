@@ -70,6 +70,24 @@ def test_units_hold_for_all_frames(run):
     assert made.flow.units.axis == 1
 
 
+def test_guidance_mixes_contexts(tmp_path):
+    """A run with label dropout is sampled with guidance; other runs, and guided training, are refused."""
+    x, labels = rows(64, 6, seed=0).float(), torch.arange(64) % 3
+    data = fm.data.as_data((x, labels), kind="vectors", standardise=False)
+    settings = {"network": "autoregressive", "width": 8, "depth": 1, "steps": 2, "batch_size": 8, "progress_bar": False}
+    dropped = fm.experiments.train(data, label_dropout=0.5, out=tmp_path / "dropped", **settings)
+    model, noise = fm.Autoregressive.of(dropped.flow), fm.noise(dropped.flow, 3, seed=0)
+    found = fm.experiments.sample(dropped, n=3, guidance=2.0, device="cpu")
+    label = torch.arange(3)
+    expected = model.generate(noise=noise, condition=label, guidance=2.0, null={"label": 3}).frames
+    torch.testing.assert_close(found, expected)
+    plain = fm.experiments.train(data, out=tmp_path / "plain", **settings)
+    with pytest.raises(ValueError, match="null class, which this run has not learned"):
+        fm.experiments.sample(plain, n=3, guidance=2.0)
+    with pytest.raises(ValueError, match="mixes contexts and is not baked"):
+        fm.experiments.train(data, guidance=2.0, out=tmp_path / "guided", **settings)
+
+
 def test_only_sequences_have_a_backbone():
     with pytest.raises(ValueError, match=r"needs sequences \(T, C\)"):
         fm.experiments.train(torch.randn(32, 5), network="autoregressive", steps=1)
