@@ -311,6 +311,35 @@ class Term:
         return weight is plain or getattr(weight, "compares", False) or residual[0].numel() == 1 < x[0].numel()
 
 
+CHANGES = ("rule", "velocity", "times", "weight")
+"""Parts of a term that a curriculum may change."""
+
+
+def changed(
+    term: Term, rule: Callable[[Term], Rule], weight: Callable[[Term], Weight | Mapping[str, Weight]], **others: Any
+) -> Term:
+    """A term whose rule and weight are made of those of another one, at each moment of its curriculum.
+
+    Args:
+        term: The other term.
+        rule: Function from the term at a moment to the new rule.
+        weight: Function from the term at a moment to the new weight.
+        **others: Further parts of the new term.
+    """
+
+    def at(new: Term, progress: float) -> Term:
+        now = term.at(progress)
+        parts: dict[str, Any] = {k: getattr(now, k) for k in CHANGES if getattr(now, k) is not getattr(term, k)}
+        if "rule" in parts:
+            parts["rule"] = rule(now)
+        if "weight" in parts:
+            parts["weight"] = weight(now)
+        return replace(new, **parts)
+
+    follows = None if term.curriculum is None else at
+    return replace(term, rule=rule(term), weight=weight(term), curriculum=follows, **others)
+
+
 @dataclass(frozen=True)
 class TermLoss:
     """The loss of one residual.

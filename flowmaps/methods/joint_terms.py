@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from ..finite_steps import eulerian_step, lagrangian_step, same_endpoint
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.several import Several
-from ..method.term import Term
+from ..method.term import Term, changed
 from ..velocity import Discriminator, VelocitySource
 from ..velocity.divergence import Divergence
 from ..velocity.joint import ADVICE, JointTeachers, Packed, joint_network, packed, signs_of_rows, unpacked
@@ -31,8 +31,6 @@ from ..weight import Weight
 
 RULES = (diffusion, compositional, lagrangian, eulerian, cycle, eulerian_step, lagrangian_step, same_endpoint)
 """The rules of the library that compare coordinate by coordinate, so that they hold at the joint state too."""
-CHANGES = ("rule", "velocity", "times", "weight")
-"""Parts of a term that a curriculum may change."""
 OF_CHANGE = "_divergence"
 """End of the name of the loss of the divergence."""
 
@@ -150,23 +148,12 @@ def joint_term(term: Term, trace: Divergence, weight: Weight, marginal: Velocity
     refuse_mixing(term)
     probes = getattr(trace, "probes", None)
     drawn = {} if probes is None else {"probes": signs_of_rows(probes)}
-
-    def at(joint: Term, progress: float) -> Term:
-        now = term.at(progress)
-        changed: dict[str, Any] = {k: getattr(now, k) for k in CHANGES if getattr(now, k) is not getattr(term, k)}
-        if "rule" in changed:
-            changed["rule"] = JointRule(now.rule, term.name, trace)
-        if "weight" in changed:
-            changed["weight"] = _weights(now, weight)
-        return replace(joint, **changed)
-
-    return replace(
+    return changed(
         term,
-        rule=JointRule(term.rule, term.name, trace),
-        weight=_weights(term, weight),
+        lambda now: JointRule(now.rule, term.name, trace),
+        lambda now: _weights(now, weight),
         draws={**term.draws, **drawn},
         sources={**term.sources, **({} if marginal is None else {"marginal": marginal})},
-        curriculum=None if term.curriculum is None else at,
     )
 
 

@@ -19,7 +19,7 @@ from ..flow_map import FlowMap
 from ..method.batch import checked_condition, checked_rows, checked_times, split_batch
 from ..method.method import Method
 from ..method.several import Several
-from ..method.term import Term
+from ..method.term import Term, changed
 from ..networks import WithBackbone
 from ..networks.with_backbone import Past
 from ..path import Time
@@ -31,8 +31,6 @@ from ..weight import Weight
 
 ENDS = "ends"
 """Number of a row: 1 for the last frame of a sequence that ends within its window."""
-CHANGES = ("rule", "weight", "times", "velocity")
-"""Parts of a term that a curriculum may change."""
 
 
 class TeacherForced(Method):
@@ -205,22 +203,7 @@ class WithEnding:
 
 def _ending(term: Term, end: float) -> Term:
     """A term with the cross-entropy of the end beside its residuals."""
-
-    def at(changed: Term, progress: float) -> Term:
-        now = term.at(progress)
-        parts: dict[str, Any] = {k: getattr(now, k) for k in CHANGES if getattr(now, k) is not getattr(term, k)}
-        if "rule" in parts:
-            parts["rule"] = WithEnding(now.rule, term.name)
-        if "weight" in parts:
-            parts["weight"] = _weights(now, end)
-        return replace(changed, **parts)
-
-    return replace(
-        term,
-        rule=WithEnding(term.rule, term.name),
-        weight=_weights(term, end),
-        curriculum=None if term.curriculum is None else at,
-    )
+    return changed(term, lambda now: WithEnding(now.rule, term.name), lambda now: _weights(now, end))
 
 
 def _weights(term: Term, end: float) -> dict[str, Weight]:
