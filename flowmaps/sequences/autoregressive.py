@@ -56,7 +56,7 @@ class Autoregressive(nn.Module):
     Raises:
         TypeError: The flow map or the backbone is something else.
 
-    CALM, Rouard et al. 2025, arXiv 2509.06926; its production head in kyutai-labs/pocket-tts is `lsd` with a learned
+    CALM, Rouard et al. 2025, arXiv 2509.06926. The head of kyutai-labs/pocket-tts is trained by `lsd` with a learned
     weight.
     """
 
