@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import threading
-import time
 
 import pytest
 
@@ -17,6 +15,7 @@ from flowmaps.experiments import comparison_runs
 from flowmaps.files import write_json
 from flowmaps.runs.folder import read_config
 from flowmaps.training import read_metrics
+from flowmaps.training.learner import Learner
 
 pytestmark = pytest.mark.slow
 
@@ -109,19 +108,18 @@ def test_other_methods_may_join(both, tmp_path, capsys):
     assert list(json.loads(printed.out)["methods"]) == ["imf", "meanflow"]
 
 
-def test_interrupted_it_goes_on(tmp_path, capsys):
+def test_interrupted_it_goes_on(tmp_path, capsys, monkeypatch):
     """Stopped in the first half of a method; the numbers are those of a run that never stopped."""
-    whole, out = tmp_path / "whole", tmp_path / "out"
+    whole, out, take, stopped = tmp_path / "whole", tmp_path / "out", Learner.take, []
 
-    def stop_it():
-        while len(read_metrics(out / "psd")) < 2:
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGINT)
+    def stopping(self, batch, progress):
+        if self.method.name == "psd" and self.step == 120 and not stopped:
+            stopped.append(self.step)
+            os.kill(os.getpid(), signal.SIGINT)
+        return take(self, batch, progress)
 
-    thread = threading.Thread(target=stop_it)
-    thread.start()
+    monkeypatch.setattr(Learner, "take", stopping)
     assert compare(out, "flow_matching,psd", steps="300") == 130
-    thread.join()
     assert "the same command goes on" in capsys.readouterr().err
     assert list(json.loads((out / "table.json").read_text())["methods"]) == ["flow_matching"]
     assert 50 <= read_metrics(out / "psd")[-1]["step"] < 300
