@@ -283,7 +283,8 @@ class FlowMap(nn.Module):
         ready = self.given()
         ready.condition = prepare(**self.condition)
         if self.trained is not None:
-            if not self.training and (said := self.trained.warning_of_conditions(self.condition)) is not None:
+            silent = self.training or torch.compiler.is_compiling()
+            if not silent and (said := self.trained.warning_of_conditions(self.condition)) is not None:
                 self.warn_once(said, stacklevel=3)
             ready.trained = replace(self.trained, conditions=tuple(ready.condition), dropped=())
         return ready

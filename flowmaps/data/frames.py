@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..sampling.in_order import VALID
 from .core import Batch
 from .transformed import BatchDraws
-
-VALID = "valid"
-"""Name of the condition that says which frames of a row belong to its recording."""
 
 
 @dataclass(frozen=True, eq=False)

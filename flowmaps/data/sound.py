@@ -10,12 +10,13 @@ import torch
 
 from ..arguments import did_you_mean, expect_path, given, positive, shown, truth, within
 from ..arguments.memory import as_text
+from ..sampling.in_order import VALID
 from ..sequences import MDCT, LogMel, Signal, Transform
 from ..serialise import build, describe
 from ..units import Units
 from .core import HELD_OUT, IN_MEMORY, Data, generator
 from .folder import files_of
-from .frames import VALID, FrameRows, ZeroPadding, apart, windows
+from .frames import FrameRows, ZeroPadding, apart, windows
 from .recordings import Recording, recordings_of
 from .sources import Finite
 from .standardise import CHUNK, moments, with_units

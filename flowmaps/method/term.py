@@ -311,6 +311,33 @@ class Term:
         return weight is plain or getattr(weight, "compares", False) or residual[0].numel() == 1 < x[0].numel()
 
 
+@dataclass(frozen=True)
+class RuleAround:
+    """Base of a rule around another one, with its name and its use of the diagonal.
+
+    Args:
+        rule: The rule.
+        name: Name of its residual, if it returns one.
+    """
+
+    rule: Rule
+    name: str
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the rule uses the diagonal t = s only."""
+        return is_diagonal(self.rule)
+
+    @property
+    def __name__(self) -> str:
+        """Name of the rule."""
+        return function_of(self.rule).__name__
+
+    def named(self, found: Any) -> dict[str, Tensor]:
+        """Residuals of the rule by name."""
+        return dict(found) if isinstance(found, Mapping) else {self.name: found}
+
+
 CHANGES = ("rule", "velocity", "times", "weight")
 """Parts of a term that a curriculum may change."""
 

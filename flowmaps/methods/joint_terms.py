@@ -10,20 +10,18 @@ import torch
 from torch import Tensor
 
 from ..consistency import (
-    Rule,
     compositional,
     cycle,
     diffusion,
     eulerian,
     function_of,
-    is_diagonal,
     lagrangian,
 )
 from ..finite_steps import eulerian_step, lagrangian_step, same_endpoint
 from ..flow_map import FlowMap
 from ..method.method import Method
 from ..method.several import Several
-from ..method.term import Term, changed
+from ..method.term import RuleAround, Term, changed
 from ..velocity import Discriminator, VelocitySource
 from ..velocity.divergence import Divergence
 from ..velocity.joint import ADVICE, JointTeachers, Packed, joint_network, packed, signs_of_rows, unpacked
@@ -36,7 +34,7 @@ OF_CHANGE = "_divergence"
 
 
 @dataclass(frozen=True)
-class JointRule:
+class JointRule(RuleAround):
     """A rule at the joint state (x, l), for a flow map whose network has a head.
 
     The residual of the rule at packed rows is split into the one of the state, which has the name of the term, and the
@@ -48,19 +46,7 @@ class JointRule:
         trace: The divergence of velocities.
     """
 
-    rule: Rule
-    name: str
     trace: Divergence
-
-    @property
-    def diagonal(self) -> bool:
-        """Whether the rule uses the diagonal t = s only."""
-        return is_diagonal(self.rule)
-
-    @property
-    def __name__(self) -> str:
-        """Name of the rule."""
-        return function_of(self.rule).__name__
 
     def __call__(
         self,
@@ -104,7 +90,7 @@ class JointRule:
         columns = [time.reshape(-1, 1) for time in (s, t)]
         found = self.rule(Packed(flow, shape), joint(teacher), packed(x), *columns, **changed)
         parts = {}
-        for name, residual in (found if isinstance(found, Mapping) else {self.name: found}).items():
+        for name, residual in self.named(found).items():
             parts[name], parts[f"{name}{OF_CHANGE}"] = unpacked(residual, shape)
         return parts
 

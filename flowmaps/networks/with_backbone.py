@@ -65,13 +65,13 @@ class WithBackbone(nn.Module):
         return self.end is not None
 
     def prepare(
-        self, *, context: Tensor | None = None, past: Past | None = None, frame: Tensor | None = None
+        self, *, context: Tensor | None = None, past: Past | Tensor | None = None, frame: Tensor | None = None
     ) -> dict[str, Any]:
         """Compute the contexts of frames.
 
         Args:
             context: contexts that are computed already, (n, D); they are returned.
-            past: the sequences, with their conditions.
+            past: the sequences, with their conditions; a tensor (B, T, C) without any.
             frame: numbers of the frames (n,) among the B T of all sequences. None: all, in order.
 
         Returns:
@@ -87,6 +87,7 @@ class WithBackbone(nn.Module):
                 "a head on a backbone needs the past frames: train it by fm.sequences.teacher_forced(method), and "
                 "sample it by fm.sample(flow, noise) with noise (B, T, C)"
             )
+        past = Past(past) if isinstance(past, Tensor) else past
         contexts = self.backbone(past.frames, **past.condition).flatten(0, 1)
         return {"context": contexts if frame is None else contexts[frame]}
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.frames import VALID
 from ..data.wave_files import as_bytes
 from ..figures import words
 from ..figures.sound import levels, spectrogram
 from ..sampling import sample
+from ..sampling.in_order import VALID
 from ..sequences.signal import Signal, lengths
 from ..steps import euler, jump
 from .page import Picture, Table, drawing

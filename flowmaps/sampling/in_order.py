@@ -40,7 +40,7 @@ def makes_sequences(flow: Any) -> bool:
 
 
 def frames(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> Iterator[tuple[FlowMap, list[Tensor]]]:
-    """Make sequences frame by frame: each frame is sampled given the ones before it.
+    """Make sequences frame by frame: each frame is sampled, or inverted, given the ones before it at t = 0.
 
     Args:
         flow: A flow map of frames whose network has `begin(rows, **condition)` and `next(state, frame)`; its conditions
@@ -53,8 +53,10 @@ def frames(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> 
         For each frame the flow map with its context, and the states (B, C) at all times.
 
     Raises:
-        ValueError: The noise or the prompt are no sequences, or they do not fit together.
+        ValueError: The noise or the prompt are no sequences, or they do not fit together; or neither the first nor the
+            last time is 0, so that there are no frames of data to go on from.
     """
+    data = _at_data(times)
     condition = dict(flow.condition)
     prompt = condition.pop(PROMPT, None)
     condition.pop(VALID, None)
@@ -76,21 +78,34 @@ def frames(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> 
         for s, t in pairwise(times):
             states.append(stepped(step, one, states[-1], s, t))
         yield one, states
-        frame = states[-1]
+        frame = states[data]
 
 
 def sequences(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> list[Tensor]:
     """States (B, T, C) of sequences at all times, made frame by frame; arguments as for `frames`.
 
-    If the network predicts ends, the last states of frames after the end are 0, as padding is in data.
+    If the network predicts ends, samples of frames after the end are 0, as padding is in data.
     """
     network: Any = flow.network
+    ends = getattr(network, "ends", False) and _at_data(times) == -1
     made, ended = [], torch.zeros(len(noise), 1, dtype=torch.bool, device=noise.device)
     for one, states in frames(flow, noise, times, step):
         made.append([*states[:-1], states[-1].masked_fill(ended, 0.0)])
-        if getattr(network, "ends", False):
+        if ends:
             ended = ended | (network.ending(one.condition["context"]) > 0)[:, None]
     return [torch.stack(states, 1) for states in zip(*made, strict=True)]
+
+
+def _at_data(times: Sequence[float]) -> int:
+    """Index of the state at t = 0: the last one of a sampler, the first one of an inversion."""
+    if times[-1] == 0:
+        return -1
+    if times[0] == 0:
+        return 0
+    raise ValueError(
+        f"a head on a backbone reads the frames before each at t = 0, and these times lead from {times[0]:g} to "
+        f"{times[-1]:g}: end at 0"
+    )
 
 
 def _check_sequences(noise: Tensor, prompt: Any) -> None:

@@ -5,7 +5,7 @@ A `Signal` turns sound into frames, by an `MDCT` or a `LogMel`, and frames into 
 """
 
 from .autoregressive import Autoregressive, Generated, guided_contexts_loss
-from .forcing import TeacherForced, lengths_of, teacher_forced, with_contexts
+from .forcing import TeacherForced, teacher_forced, with_contexts
 from .log_mel import LogMel
 from .mdct import MDCT
 from .signal import Signal, Transform
@@ -19,7 +19,6 @@ __all__ = [
     "TeacherForced",
     "Transform",
     "guided_contexts_loss",
-    "lengths_of",
     "teacher_forced",
     "with_contexts",
 ]

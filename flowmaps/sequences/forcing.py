@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arguments import at_least, finite, shown, within
-from ..consistency import Rule, function_of, is_diagonal
+from ..arguments import at_least, shown, within
 from ..draws import Rows, normal
 from ..flow_map import FlowMap
 from ..method.batch import checked_condition, checked_rows, checked_times, split_batch
 from ..method.method import Method
 from ..method.several import Several
-from ..method.term import Term, changed
+from ..method.term import RuleAround, Term, changed
 from ..networks import WithBackbone
 from ..networks.with_backbone import Past
 from ..path import Time
@@ -58,7 +57,6 @@ class TeacherForced(Method):
         if not isinstance(method, Method) or isinstance(method, Several):
             raise TypeError(f"teacher forcing takes a method, such as fm.methods.lsd(), got {shown(method)}")
         at_least(1, repeats=repeats)
-        finite(past_noise=past_noise, end=end)
         within(0, math.inf, past_noise=past_noise, end=end)
         for term in method.terms:
             if term.group is not None and term.group != repeats:
@@ -108,7 +106,7 @@ class TeacherForced(Method):
             )
         rows = checked_rows(x0, None, rows)
         conditions = checked_condition(condition, len(x0))
-        lengths = lengths_of(conditions.pop(VALID, None), x0)
+        lengths = _lengths(conditions.pop(VALID, None), x0)
         terms, plain = self.now(progress), [replace(term, group=None) for term in self.terms]
         pairs = []
         for term, (part, of_term) in zip(terms, split_batch(plain, rows, whole=times is not None), strict=True):
@@ -154,26 +152,13 @@ class TeacherForced(Method):
 
 
 @dataclass(frozen=True)
-class WithEnding:
+class WithEnding(RuleAround):
     """A rule with the cross-entropy of the end of a sequence beside it.
 
     Args:
         rule: The rule.
         name: Name of its residual, if it returns one.
     """
-
-    rule: Rule
-    name: str
-
-    @property
-    def diagonal(self) -> bool:
-        """Whether the rule uses the diagonal t = s only."""
-        return is_diagonal(self.rule)
-
-    @property
-    def __name__(self) -> str:
-        """Name of the rule."""
-        return function_of(self.rule).__name__
 
     def __call__(
         self, flow: FlowMap, teacher: Any, x: Tensor, s: Tensor, t: Tensor, *, ends: Tensor, **options: Any
@@ -195,8 +180,7 @@ class WithEnding:
         network = flow.network.module if isinstance(flow.network, Constant) else flow.network
         if not isinstance(network, WithBackbone) or not network.ends:
             raise TypeError("an end of sequences is trained, and the network predicts none: make it with ends=True")
-        found = self.rule(flow, teacher, x, s, t, **options)
-        residuals = dict(found) if isinstance(found, Mapping) else {self.name: found}
+        residuals = self.named(self.rule(flow, teacher, x, s, t, **options))
         logits = network.ending(flow.condition["context"])[:, None]
         return residuals | {"end": F.binary_cross_entropy_with_logits(logits, ends, reduction="none")}
 
@@ -261,7 +245,7 @@ def with_contexts(flow: FlowMap, x: Tensor) -> tuple[FlowMap, Tensor]:
     return bound.prepared(), x.flatten(0, 1)
 
 
-def lengths_of(valid: Any, x: Tensor) -> Tensor:
+def _lengths(valid: Any, x: Tensor) -> Tensor:
     """Numbers of frames (B,) of sequences (B, T, C) by their mask (B, T); T without one.
 
     Raises:

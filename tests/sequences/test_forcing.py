@@ -160,6 +160,20 @@ def test_a_prompt_is_continued_and_guidance_mixes_contexts():
     assert guided_contexts_loss(student, model.network.backbone, X, 2.0, null, label) > 0
 
 
+def test_inversion_goes_on_from_the_data():
+    """Each frame is inverted given the data before it, so small steps there and back again give the data."""
+    model = autoregressive()
+    noise = fm.invert(model.flow, X, 128, step="heun")
+    back = fm.sample(model.flow, noise, 128, step="heun")
+    torch.testing.assert_close(back, X, atol=1e-3, rtol=0)
+    first, x = fm.invert(model.flow, X[:, :1], 128, step="heun"), model.network.backbone(X)
+    alone = model.flow.given(context=x[:, 3])
+    torch.testing.assert_close(noise[:, :1], first)
+    torch.testing.assert_close(noise[:, 3], fm.invert(alone, X[:, 3], 128, step="heun"))
+    with pytest.raises(ValueError, match="these times lead from 1 to 0.5: end at 0"):
+        fm.sample(model.flow, noise, times=[1.0, 0.5])
+
+
 def test_conditions_are_prepared_once():
     """A network with `prepare` encodes a text once a loss, with gradient, and once for all steps of a sampler."""
 
