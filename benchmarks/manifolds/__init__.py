@@ -19,10 +19,10 @@ tables and pictures.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command import parsed, parser_of
 from benchmarks.manifolds import report
 from benchmarks.manifolds.cells import Cells
 from benchmarks.manifolds.models import CONTROLS, MODELS, models_of
@@ -34,24 +34,16 @@ OUT = Path("benchmarks/results/manifolds")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the cells without a result, and write the tables and pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default=",".join(SETS), help=f"data sets: {', '.join(SETS)} (default: all)")
-    parser.add_argument("--models", default=",".join(ALL), help=f"methods: {', '.join(ALL)} (default: all)")
+    parser = parser_of(__doc__, SETS, ALL, SECONDS, OUT)
     parser.add_argument("--splits", type=int, default=5, help="number of splits, each with its seed (default: 5)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of training (default: {SECONDS:g})")
-    parser.add_argument("--tables", action="store_true", help="only rebuild tables and pictures from the results")
-    parser.add_argument("--out", type=Path, default=OUT)
-    options = parser.parse_args(arguments)
-    for given, known in ((options.sets, SETS), (options.models, ALL)):
-        if unknown := [name for name in given.split(",") if name not in known]:
-            raise SystemExit(f"{unknown[0]!r} is not known; known are {', '.join(known)}")
+    options = parsed(parser, arguments, SETS, ALL)
     if not options.tables:
         cells = Cells(options.out, options.seconds)
         for split in range(options.splits):
-            for name in options.sets.split(","):
+            for name in options.sets:
                 if not is_here(name):
                     print(f"{name}: its package is not installed, so it is not measured")
                     continue
-                for model in filter(models_of(name).__contains__, options.models.split(",")):
+                for model in filter(models_of(name).__contains__, options.models):
                     cells.run(name, model, split)
     print(report.write(options.out))

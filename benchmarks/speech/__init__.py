@@ -23,10 +23,10 @@ and pictures.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command import parsed, parser_of
 from benchmarks.speech import report
 from benchmarks.speech.cells import SECONDS, Cells
 from benchmarks.speech.heads import HEADS
@@ -38,24 +38,16 @@ OUT = Path("benchmarks/results/speech")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the cells without a result, and write the tables and pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default=",".join(SETS), help=f"data sets: {', '.join(SETS)} (default: all)")
-    parser.add_argument("--models", default=",".join(HEADS), help=f"heads: {', '.join(HEADS)} (default: all)")
+    parser = parser_of(__doc__, SETS, HEADS, SECONDS, OUT)
     parser.add_argument("--seeds", default="0", help="(default: 0)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of training (default: {SECONDS:g})")
-    parser.add_argument("--tables", action="store_true", help="only rebuild tables and pictures from the results")
-    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/speech"), help="recordings and weights")
-    options = parser.parse_args(arguments)
-    for given, known in ((options.sets, SETS), (options.models, HEADS)):
-        if unknown := [name for name in given.split(",") if name not in known]:
-            raise SystemExit(f"{unknown[0]!r} is not known; known are {', '.join(known)}")
+    options = parsed(parser, arguments, SETS, HEADS)
     if not options.tables:
         cells = Cells(options.out, options.runs, options.seconds)
         for seed in map(int, options.seeds.split(",")):
-            for name in options.sets.split(","):
-                for head in options.models.split(","):
+            for name in options.sets:
+                for head in options.models:
                     cells.run(name, head, seed)
-        if "digits" in options.sets.split(","):
+        if "digits" in options.sets:
             picture(options.out, options.runs, options.seconds)
     print(report.write(options.out))

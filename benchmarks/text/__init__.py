@@ -20,10 +20,10 @@ and pictures.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command import parsed, parser_of
 from benchmarks.text import report
 from benchmarks.text.cells import Cells
 from benchmarks.text.models import MODELS
@@ -34,22 +34,14 @@ OUT = Path("benchmarks/results/text")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the cells without a result, and write the tables and pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default=",".join(SETS), help=f"data sets: {', '.join(SETS)} (default: all)")
-    parser.add_argument("--models", default=",".join(MODELS), help=f"models: {', '.join(MODELS)} (default: all)")
+    parser = parser_of(__doc__, SETS, MODELS, SECONDS, OUT)
     parser.add_argument("--seeds", default="0", help="(default: 0)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of training (default: {SECONDS:g})")
-    parser.add_argument("--tables", action="store_true", help="only rebuild tables and pictures from the results")
-    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/text"), help="folder of the weights")
-    options = parser.parse_args(arguments)
-    for given, known in ((options.sets, SETS), (options.models, MODELS)):
-        if unknown := [name for name in given.split(",") if name not in known]:
-            raise SystemExit(f"{unknown[0]!r} is not known; known are {', '.join(known)}")
+    options = parsed(parser, arguments, SETS, MODELS)
     if not options.tables:
         cells = Cells(options.out, options.runs, options.seconds)
         for seed in map(int, options.seeds.split(",")):
-            for name in options.sets.split(","):
-                for model in options.models.split(","):
+            for name in options.sets:
+                for model in options.models:
                     cells.run(name, model, seed)
     print(report.write(options.out))
