@@ -66,8 +66,8 @@ def audio(
 
     Raises:
         FileNotFoundError: There is no such folder, or a link leads to nothing.
-        ValueError: No recording can be used, recordings have several rates, the frames need more than 2 GB, or an
-            option is out of range.
+        ValueError: No recording can be used, recordings have several rates, the frames need more than 2 GB, a row has
+            one frame, or an option is out of range.
         ImportError: soundfile is needed and not installed.
     """
     expect_path("folder", folder)
@@ -81,6 +81,11 @@ def audio(
     found = files_of(root, labels, sound_files())
     recordings = recordings_of(found, root, rate, chosen.hop)
     used, signal = recordings.used, Signal(recordings.used[0].rate, chosen)
+    if signal.count(seconds) < 2:
+        raise ValueError(
+            f"a row of {seconds:g} seconds is a single frame of {1 / signal.frame_rate:g} seconds, which has no past: "
+            "take a longer one, `seconds`"
+        )
     _check_size(used, signal, root)
     held = _held_out(used, held_out)
     source, units = _source(used, held, signal, signal.count(seconds))

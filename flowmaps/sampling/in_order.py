@@ -53,9 +53,15 @@ def frames(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> 
         For each frame the flow map with its context, and the states (B, C) at all times.
 
     Raises:
+        TypeError: This is a velocity around such a flow map, such as a guided one.
         ValueError: The noise or the prompt are no sequences, or they do not fit together; or neither the first nor the
             last time is 0, so that there are no frames of data to go on from.
     """
+    if not isinstance(flow, FlowMap):
+        raise TypeError(
+            f"sequences are made by a flow map on a backbone, and this is a {type(flow).__name__} around one: to guide "
+            "contexts take fm.Autoregressive.of(flow).generate(guidance=..., null=...)"
+        )
     data = _at_data(times)
     condition = dict(flow.condition)
     prompt = condition.pop(PROMPT, None)

@@ -220,6 +220,9 @@ def test_wrong_input():
         fm.sample(model.flow, X, condition={"prompt": X[:2]})
     with pytest.raises(ValueError, match="the prompt of 4 sequences"):
         fm.sample(model.flow, X, condition={"prompt": X[..., :1]})
+    guided = fm.guidance.classifier_free(model.flow, 2.0, null={"label": 3})
+    with pytest.raises(TypeError, match="a ClassifierFree around one: to guide contexts"):
+        fm.sample(guided, X, 2, step="euler")
     with pytest.raises(ValueError, match="no frame"):
         model.loss(fm.methods.lsd(), X, mask=torch.zeros(4, 6, dtype=torch.bool))
     with pytest.raises(ValueError, match="gaps"):
