@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-install lint format docs bench gpu hooks clean
+.PHONY: help env demo test test-slow test-install lint format docs bench explore gpu hooks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ docs: $(READY)  ## Build the documentation into site/ (open site/index.html)
 bench: $(READY)  ## Run the benchmarks, which write the tables of the documentation
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[bench]"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+explore: $(READY)  ## Train the small networks of the page of the post again, and write explore.html
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.explore $(ARGS)
 
 gpu: $(READY)  ## Check and measure everything that needs a GPU, in nine minutes
 	$(BIN)/python -m benchmarks.gpu $(ARGS)

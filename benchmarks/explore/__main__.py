@@ -1,0 +1,5 @@
+"""python -m benchmarks.explore"""
+
+from benchmarks.explore import main
+
+main()

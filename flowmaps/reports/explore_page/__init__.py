@@ -1,0 +1,1 @@
+"""Pages with instruments: the post as a page one can touch, and the same instruments for runs."""
