@@ -22,7 +22,7 @@ except ImportError as error:
 
 from .failures import CLOSED, explained, is_closed, once, out_of_box, say_error
 from .help import command_help, program_help, unknown_option
-from .options import Command, Compare, Evaluate, Explain, Methods, Plan, Report, Sample, Train
+from .options import Command, Compare, Evaluate, Explain, Explore, Methods, Plan, Report, Sample, Train
 from .options_distill import Distill
 from .options_export import Export
 from .options_likelihood import Likelihood
@@ -36,6 +36,7 @@ RUN: dict[type, tuple[str, str]] = {
     Evaluate: ("evaluate", "run_evaluate"),
     Likelihood: ("likelihood", "run_likelihood"),
     Report: ("evaluate", "run_report"),
+    Explore: ("explore", "run_explore"),
     Compare: ("compare", "run_compare"),
     Methods: ("landscape", "run_methods"),
     Explain: ("explain", "run_explain"),

@@ -137,6 +137,23 @@ class Report(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explore(Common):
+    """Write a page with instruments to touch: of a run, of two runs beside each other, or of the post.
+
+    Example: flowmaps explore runs/board --open
+    """
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")] = ()
+    """One run folder, or two."""
+    post: bool = False
+    """Write the page of the post, with flow maps that come with this package, instead of one of runs."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """The file. None: explore.html in the folder of the first run; with --post explore.html here."""
+    open: bool = False
+    """Open the page in the browser."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Methods(Common):
     """List the methods, grouped by rule: learning setting, output, cost in forward passes, paper."""
 
@@ -226,4 +243,4 @@ class Plan(Common):
     """Print JSON instead of tables."""
 
 
-Command = Train | Sample | Evaluate | Report | Methods | Explain | Compare | Plan
+Command = Train | Sample | Evaluate | Report | Explore | Methods | Explain | Compare | Plan

@@ -15,8 +15,8 @@ from typing import Any
 
 __all__ = [
     "ComparisonResult", "DryRun", "Explanation", "Exported", "LikelihoodTable", "PostTrainedRun", "Steered",
-    "TrainedRun", "compare", "distill", "evaluate", "explain", "export", "likelihood", "plan", "posttrain", "report",
-    "sample", "steer", "train",
+    "TrainedRun", "compare", "distill", "evaluate", "explain", "explore", "export", "likelihood", "plan", "posttrain",
+    "report", "sample", "steer", "train",
 ]  # fmt: skip
 
 # Each needs other packages, so it is imported on first use: name -> module, attribute.
@@ -33,6 +33,7 @@ _LAZY = {
     "distill": (".distillation", "distill"),
     "evaluate": (".evaluation", "evaluate"),
     "explain": (".explaining", "explain"),
+    "explore": (".exploring", "explore"),
     "export": (".exporting", "export"),
     "likelihood": (".likelihoods", "likelihood"),
     "plan": (".planning", "plan"),

@@ -35,3 +35,9 @@ export function walk(flow, x, grid, step, label = null) {
   for (let i = 1; i < grid.length; i++) states.push(step(flow, states[i - 1], grid[i - 1], grid[i], label));
   return states;
 }
+
+/** A square range of the plane that holds most points of all clouds and the noise. */
+export function extent(clouds) {
+  const size = Math.max(2.6, ...clouds.flatMap((points) => points.map(Math.abs)));
+  return { x: [-1.05 * size, 1.05 * size], y: [-1.05 * size, 1.05 * size] };
+}
