@@ -43,9 +43,11 @@ NOT_MEASURED = "*This has not been measured in this version.*"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pictures of the benchmarks to the site."""
+    """Add the pictures of the benchmarks, and the examples as texts, to the site."""
     for picture in sorted((ROOT / RESULTS).rglob("*.png")):
         files.append(File.generated(config, picture.relative_to(ROOT).as_posix(), abs_src_path=str(picture)))
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        files.append(File.generated(config, f"examples/{script.name}.txt", abs_src_path=str(script)))
     return files
 
 
@@ -58,6 +60,7 @@ def on_pre_build(config: MkDocsConfig) -> None:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Replace the marked lines, typeset the formulas, then link the names."""
+    markdown = re.sub(r"\]\(\.\./examples/(\w+\.py)\)", r"](examples/\1.txt)", markdown)
     filled = re.sub(r"^<!-- (\w+) ?(.*?) -->$", lambda mark: INSERTS[mark[1]](*mark[2].split()), markdown, flags=re.M)
     filled = re.sub(r"^```formula\n(.*?)^```$", lambda block: typeset.to_table(block[1]), filled, flags=re.M | re.S)
     text_and_code = re.split(r"(^ *```.*?^ *```$)", filled, flags=re.M | re.S)

@@ -63,7 +63,7 @@ def main(out: Path, steps: int = 16) -> dict[str, float]:
 
 
 def draw(out, line, below, bent, found, amounts):
-    with figure(light, 15, 3.8, out, ncols=4) as (made, axes):
+    with figure(light, 13, 3.6, out, ncols=4) as (made, axes):
         for axis, (rule, values) in zip(axes, bent.items(), strict=False):
             grid = torch.full((len(line), len(line)), float("nan"), dtype=torch.float64)
             grid.view(-1)[below] = values / values.max()
@@ -74,7 +74,7 @@ def draw(out, line, below, bent, found, amounts):
             axes[3].plot(amounts, [found[rule, amount].mean() for amount in amounts], marker="o", label=rule)
         axes[0].set(ylabel="to: target time t")
         made.colorbar(mesh, ax=axes[:3], label="share of the largest", pad=0.02)
-        axes[3].set(title="No error, no residual", xlabel="error added to the map", ylabel="mean residual")
+        axes[3].set(title="Mean residual", xlabel="error added to the map")
         axes[3].legend()
 
 

@@ -39,19 +39,20 @@ def main(out: Path, steps: int = 500) -> dict[str, float]:
     for name, method in METHODS.items():
         flow = trained(network(DATA, only_target=0.0), method, DATA, steps)
         found[name] = distance(fm.sample(flow, noise), truth)
-        pictures[f"{name}: error {found[name]:.2f}"] = fm.sample(flow, noise)
+        pictures[f"{name}\nerror {found[name]:.2f}"] = fm.sample(flow, noise)
         if name == "CD":
-            pictures["CD, 4 steps with new noise"] = fm.sample(flow, noise, 4, step=fm.steps.restart, seed=1)
+            pictures["CD, 4 steps\nwith new noise"] = fm.sample(flow, noise, 4, step=fm.steps.restart, seed=1)
     biases = {name: [bias(name, step) for step in STEPS] for name in ("CT", "CD")}
-    with figure(light, 16, 3.4, out, ncols=5) as (_, axes):
+    with figure(light, 12, 3, out, ncols=5) as (_, axes):
         for axis, (title, x) in zip(axes, pictures.items(), strict=False):
             dots(axis, x, title, colours(truth))
         for name, values in biases.items():
             axes[4].loglog(STEPS, values, "-o", label=name)
         axes[4].loglog(STEPS, [step / STEPS[-1] * biases["CD"][-1] / 2 for step in STEPS], "k:", label="first order")
-        axes[4].set(title="Bias of the target", xlabel="step s - m", xticks=[0.01, 0.1], xticklabels=["0.01", "0.1"])
+        axes[4].set(title="Bias of\nthe target", xlabel="step s - m", xticks=[0.01, 0.1], xticklabels=["0.01", "0.1"])
         axes[4].minorticks_off()
-        axes[4].legend(fontsize=10)
+        axes[4].legend(fontsize=10, loc="upper left")
+        axes[4].set_ylim(top=30)
     return {f"distance of one jump from the exact one, {name}": error for name, error in found.items()} | {
         "CT: bias at a step of 0.02 / of 0.01": biases["CT"][3] / biases["CT"][4],
         "CD: bias at a step of 0.02 / of 0.01": biases["CD"][3] / biases["CD"][4],

@@ -36,7 +36,7 @@ WEIGHTS = {
 def main(out: Path, steps: int = 400) -> dict[str, float]:
     like, found = torch.zeros(1), {}
     curves = learning_curves(steps)
-    with figure(light, 15, 7.4, out, nrows=2, ncols=4) as (_, axes):
+    with figure(light, 12, 6.4, out, nrows=2, ncols=4) as (_, axes):
         for axis, (name, times) in zip(axes[0], SAMPLERS.items(), strict=True):
             s, t = times(3000, 0.0, like)
             axis.scatter(s, t, s=3, linewidths=0)
@@ -59,12 +59,12 @@ def main(out: Path, steps: int = 400) -> dict[str, float]:
             [slope] = torch.autograd.grad(weight(r, r[:, 0], r[:, 0]).sum(), r)
             axes[1, 2].plot(r.detach(), slope, label=name)
             found[f"gradient of a residual of 2.5, {name}"] = float(slope[-1])
-        axes[1, 2].set(title="Weights: gradient of a residual", xlabel="residual r", ylabel="gradient", ylim=(0, 5))
-        axes[1, 2].legend(fontsize=10)
+        axes[1, 2].set(title="Weights: gradient", xlabel="residual r", ylim=(0, 9.5))
+        axes[1, 2].legend(fontsize=10, loc="upper left")
         for name, curve in curves.items():
             axes[1, 3].plot(*zip(*curve.items(), strict=True), label=name)
             found[f"error of one jump at the end, from {name}"] = list(curve.values())[-1]
-        axes[1, 3].set(title="Initialisation: one-jump error", xlabel="training step", ylim=(0, 1))
+        axes[1, 3].set(title="Initialisation: error", xlabel="training step", ylim=(0, 1))
         axes[1, 3].legend()
     return found
 

@@ -52,7 +52,7 @@ def main(out: Path, steps: int = 500) -> dict[str, float]:
 
 def draw(out, data, samples, rows):
     jump, euler = fm.steps.jump, fm.steps.euler
-    with figure(light, 15, 3.4, out, ncols=5, width_ratios=[1, 1, 1, 1, 1.4]) as (_, axes):
+    with figure(light, 12, 3, out, ncols=5, width_ratios=[1, 1, 1, 1, 1.4]) as (_, axes):
         chosen = (
             ("1 jump", (jump, 1)),
             ("4 jumps", (jump, 4)),

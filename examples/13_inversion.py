@@ -39,12 +39,12 @@ def main(out: Path, steps: int = 1200) -> dict[str, float]:
 
 
 def draw(out, x0, noise, back, between):
-    with figure(light, 15, 4, out, ncols=4) as (_, axes):
+    with figure(light, 11, 3.2, out, ncols=4) as (_, axes):
         for axis, x, title in zip(
             axes, (x0, noise, back), ("data", "its noise, by one jump", "and back, by another"), strict=False
         ):
             dots(axis, x, title, colours(x0), extent=3.4)
-        dots(axes[3], x0, "between two Gaussians, through noise", light.rule, extent=3.4)
+        dots(axes[3], x0, "between two, via noise", light.rule, extent=3.4)
         axes[3].plot(between[..., 0], between[..., 1], "-", linewidth=1.2, color=light.text)
         axes[3].scatter(between[[0, -1], :, 0], between[[0, -1], :, 1], s=30, color=light.series[1], zorder=3)
 

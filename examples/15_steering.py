@@ -28,7 +28,7 @@ def main(out, steps=1200):
         "FMRG, 8 jumps": fm.sample(flow, noise, 8, step=fm.steering.fmrg(reward, relative=1.0)),
         "the posterior": posterior.sample(1000).float(),
     }
-    with figure(light, 18, 3.4, out, ncols=len(drawn)) as (_, axes):
+    with figure(light, 12.6, 2.9, out, ncols=len(drawn)) as (_, axes):
         for axis, (name, x) in zip(axes, drawn.items(), strict=True):
             dots(axis, x, name)
     residuals = {f"residual / noise, {k}": float((x @ A.T - Y).norm() / STD / len(x) ** 0.5) for k, x in drawn.items()}

@@ -28,7 +28,7 @@ def main(out, steps=1200):
     for name, (method, data) in ways.items():
         drawn[name] = fm.sample(trained(copy.deepcopy(flow).requires_grad_(), method, data, steps // 2, 1e-3), noise)
     drawn["the tilted law"] = DATA.exact.tilted(fm.rewards.Linear(REWARD.c.double()))[0].sample(2000).float()
-    with figure(light, 18, 3.8, out, ncols=len(drawn)) as (_, axes):
+    with figure(light, 12.6, 2.9, out, ncols=len(drawn)) as (_, axes):
         for axis, (name, x) in zip(axes, drawn.items(), strict=True):
             dots(axis, x, f"{name}\nmean reward {REWARD(x).mean():.2f}")
     means = {f"mean reward, {name}": float(REWARD(x).mean()) for name, x in drawn.items()}

@@ -105,14 +105,14 @@ def compare(out, methods, steps):
     """
     noise, found = torch.randn(2000, 2), {}
     truth = destination(noise)
-    with figure(light, 3 * (1 + len(methods)), 3.4, out, ncols=1 + len(methods)) as (_, axes):
-        dots(axes[0], truth, "exact flow map", colours(truth))
+    with figure(light, 2.2 * (1 + len(methods)), 2.9, out, ncols=1 + len(methods)) as (_, axes):
+        dots(axes[0], truth, "exact\nflow map", colours(truth))
         for axis, (name, (method, limits)) in zip(axes[1:], methods.items(), strict=True):
             exact, untrained = fm.FlowMap(Truth(DATA.exact), **limits), copy.deepcopy(method)
             there = untrained.loss(exact, DATA.exact.sample(64), progress=1.0)  # with all curricula at their end
             flow = trained(network(DATA, **limits), method, DATA, steps)
             ones = fm.sample(flow, noise)
-            dots(axis, ones, f"{name}: error {distance(ones, truth):.2f}", colours(truth))
+            dots(axis, ones, f"{name}\nerror {distance(ones, truth):.2f}", colours(truth))
             found[f"distance of one jump from the exact one, {name}"] = distance(ones, truth)
             found[f"loss at the exact flow map, {name}"] = there.value.item()
     return found | {"distance between noise and data, for comparison": distance(noise, truth)}

@@ -7,6 +7,7 @@ from typing import Any
 from .figures import (
     Theme,
     angles,
+    animate,
     dark,
     density,
     disc,
@@ -28,9 +29,9 @@ from .figures import (
 )
 
 __all__ = [
-    "Theme", "angles", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light", "loss_curves",
-    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "report", "rotations", "spectrogram",  # noqa: F822
-    "world",
+    "Theme", "angles", "animate", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light",
+    "loss_curves", "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "report", "rotations",  # noqa: F822
+    "spectrogram", "world",
 ]  # fmt: skip
 
 

@@ -379,3 +379,31 @@ def test_a_chain_by_one_jump_a_frame(example):
     assert found["variance, the chain"] == pytest.approx(1.0625, abs=0.03)
     assert 0.7 < found["variance, 1 jump a frame"] < 1.5
     assert found["steps within 0.3 of 0, 1 jump a frame"] < found["steps within 0.3 of 0, temperature 0.3"]
+
+
+@pytest.mark.slow
+def test_three_rules_have_gaps_at_a_wrong_map_alone(example):
+    found = example("24_three_rules", 20)
+    for rule, error in (("Compositional", 1e-8), ("Lagrangian", 0.02), ("Eulerian", 1e-8)):  # one step is finite
+        assert found[f"gap, exact map, {rule}"] < error and found[f"gap, bent map, {rule}"] > 0.3
+
+
+@pytest.mark.slow
+def test_the_mean_of_conditional_velocities_is_the_velocity(example):
+    found = example("25_conditional_velocities", 400_000)
+    error = abs(found["mean of the velocities of pairs"] - found["velocity of the flow, exact"])
+    assert error < 4 * found["its standard error"] < 0.2
+
+
+@pytest.mark.slow
+def test_distributions_do_not_fix_the_link(example):
+    """After a short training from two starts the paths have begun to bring the turned map back."""
+    found = example("26_alternatives", 40)
+    turned = {name: found[f"distance from the exact jump, {name}, turned start"] for name in ("LSD", "drifting")}
+    assert turned["LSD"] < turned["drifting"]
+
+
+@pytest.mark.slow
+def test_long_jumps_are_harder(example):
+    found = example("27_long_jumps", 40)
+    assert found["error of the shortest jumps"] < 0.3 * found["error of the longest jumps"]

@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "steering": (
         "reward", "classifier", "beta", "inpaint", "deblur", "downsample", "noise", "steer", "particles",
     ),
-    "saving": ("out", "resume", "cache", "json", "sample_every"),
+    "saving": ("out", "animate", "snapshots", "resume", "cache", "json", "sample_every"),
 }  # fmt: skip
 """The options of the groups of a long help, in their order. Options that no group names come under "more"."""
 ADVANCED = (

@@ -25,7 +25,7 @@ PRINTED = 16
 def run_sample(options: Sample) -> None:
     """Draw samples, steered ones if there is a reward or a measurement, and write them."""
     given, config = keywords(options), read_config(folder_of(options.run))
-    if options.out is None:
+    if options.out is None and options.animate is None:
         given["out"] = usual_file(config)
     steering = {field.name: given.pop(field.name) for field in fields(Steering)}
     named = [name for name, value in steering.items() if value not in (None, "auto")]
@@ -59,6 +59,10 @@ def _steered(given: dict[str, Any], steering: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("`step` is for samples without steering: `steer` chooses the steps of steered ones")
     if given.pop("temperature") != 1 or given.pop("seconds") is not None:
         raise ValueError("`temperature` and `seconds` are for samples without steering")
+    if given.pop("snapshots"):
+        raise ValueError(
+            "`snapshots` is for samples without steering: a moving picture of steered ones shows particles"
+        )
     prompts = given.pop("prompt")
     if len(prompts) > 1:
         raise ValueError(f"steered samples have one `prompt`, because their particles compete, got {len(prompts)}")

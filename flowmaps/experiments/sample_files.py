@@ -33,7 +33,7 @@ def usual_file(config: Mapping[str, Any]) -> Path:
         return Path("samples.wav")
     if data["kind"] == "tokens":
         return Path("samples.txt")
-    if data["kind"] != "vectors" or has_pipeline(config) or _sight(config) is not None:
+    if data["kind"] != "vectors" or has_pipeline(config) or sight_in(config) is not None:
         return Path("samples.png")
     return Path("samples.csv" if len(data["shape"]) == 1 else "samples.npy")
 
@@ -70,7 +70,7 @@ def check_file(out: Path, n: int, config: Mapping[str, Any]) -> None:
         )
     if suffix in PICTURES and data["kind"] == "images":
         check_mosaic(n, *data["shape"][1:])
-    if suffix in PICTURES and data["kind"] == "vectors" and not has_pipeline(config) and _sight(config) is None:
+    if suffix in PICTURES and data["kind"] == "vectors" and not has_pipeline(config) and sight_in(config) is None:
         raise ValueError(
             "only images, points in the plane, and points on spheres, tori and other manifolds with figures can be "
             "drawn: write the samples to a .npy file, or vectors to .csv"
@@ -123,7 +123,7 @@ def write(
         return
     from .. import figures
 
-    seen = _sight(config)
+    seen = sight_in(config)
     if kind == "images":
         figures.grid((x + 1) / 2, out)
     elif seen is not None:
@@ -132,7 +132,7 @@ def write(
         figures.points(x, out)
 
 
-def _sight(config: Mapping[str, Any]) -> Sight | None:
+def sight_in(config: Mapping[str, Any]) -> Sight | None:
     """The figures of points on the manifold of a run; None if it has none, or one that is not drawn."""
     file = Path("config.json")
     manifold, coordinates = read_manifold(config, file), read_coordinates(config, file)

@@ -24,7 +24,9 @@ from ..runs.folder import read_config
 from ..runs.loading import load_with_step
 from ..sequences.signal import lengths
 from ..steps import Step
+from . import films
 from .checks import folder_of
+from .films import Film, check_request
 from .guide import time_interval
 from .guided_run import TimeInterval, at_scale, is_conditioned, trained_scales
 from .sample_files import check_file, check_suffix, write
@@ -42,9 +44,11 @@ STEP_NAMES = ("jump", "euler", "heun", "ancestral", "restart")
 def sample(
     run: str | PathLike[str],
     *,
-    steps: int = 1,
-    n: int = 64,
+    steps: int | None = None,
+    n: int | None = None,
     out: str | Path | None = None,
+    animate: str | Path | None = None,
+    snapshots: bool = False,
     step: str | Step = "auto",
     label: int | None = None,
     prompt: str | Sequence[str] = (),
@@ -63,11 +67,15 @@ def sample(
 
     Args:
         run: The run folder.
-        steps: Steps from noise to data.
-        n: Number of samples.
+        steps: Steps from noise to data. None: 1; 24 for a moving picture of them.
+        n: Number of samples. None: 64; for a moving picture 1000 points, 36 images, 15 series or 12 texts.
         out: File for the samples: a picture (.png, .jpg, .webp), where latents are decoded by the VAE of their
             pipeline, an array (.npy), a table of text (.csv, .tsv) of points and vectors, the texts of tokens (.txt),
             or sound (.wav, a numbered file for each of several samples). None: no file.
+        animate: File for a moving picture of the samples (.gif, or .mp4 by ffmpeg): images, points, texts or series at
+            the time of each step, from noise to data. None: no file.
+        snapshots: Whether the moving picture shows the samples over training instead, from the same noise by the
+            weights of each checkpoint that the run keeps.
         step: "jump", "euler", "heun", "ancestral", "restart" or a function of `flowmaps.steps`. "auto": jumps, restarts
             for several steps of a map that knows t = 0 alone, Euler steps of a guided velocity.
         label: Class to draw. None: the classes take turns.
@@ -90,23 +98,34 @@ def sample(
 
     Raises:
         FileNotFoundError: The run or the sound file of the prompt does not exist.
+        ImportError: A package or program that writes the file is missing, such as ffmpeg.
         ValueError: File type, number, label, prompt, duration, temperature, guidance or step do not fit the run, there
             is no such device, or the samples do not fit into the memory.
     """
     _check(out, n, seed, guidance)
+    check_request(animate, snapshots)
     where = device_of(default_device() if device is None else device)
     truth(ema=ema)
     run = folder_of(run)
     config = read_config(run)
+    if steps is None:
+        steps = 1 if animate is None or snapshots else films.STEPS
+    if n is None:
+        n = 64 if animate is None else films.usual_number(config)
     times = sampling.time_grid(steps)
     if out is not None:
         check_file(Path(out), n, config)
+    if animate is not None:
+        films.check_animation(run, config, n, None if snapshots else steps)
     loaded = load_with_step(run, ema=ema)
     flow = loaded.flow.to(where)
+    if animate is not None:
+        films.refuse_sequences(flow)
     prompts = [prompt] if isinstance(prompt, str) else prompt
     sound = sound_request(run, config, flow, prompts, seconds, temperature, say)
     shape = config["data"]["shape"] if sound is None else sound.shape
-    check_room(n * math.prod(shape) * flow.like.element_size(), f"{n:,} samples take", "draw fewer samples, `n`", say)
+    size = n * math.prod(shape) * flow.like.element_size() * (1 if animate is None else len(times))
+    check_room(size, f"{n:,} samples take", "draw fewer samples, `n`", say)
     labels = labels_of(run, config, n, label)
     source, condition = guided(flow, config, n, guidance, guidance_interval)
     name, function = step_of(step, source, steps)
@@ -118,13 +137,24 @@ def sample(
         here = {key: value[rows] for key, value in condition.items()} | in_turn(texts, range(n)[rows])
         return source.given(**here) if here else source
 
-    noise = tempered(sampling.noise(flow, n, shape=shape, seed=seed), temperature)
-    x = sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS))
+    film = None if animate is None else Film(Path(animate), flow, config, films.in_words(steps, name))
+    watch = None if film is None or snapshots else film.at_time
+
+    def draw() -> Tensor:
+        noise = tempered(sampling.noise(flow, n, shape=shape, seed=seed), temperature)
+        if watch is not None:
+            watch(times[0], noise)
+        return sampling.sample_(bound, noise, times, function, seed, rows_at_a_time(math.prod(shape), MOST_ROWS), watch)
+
+    x = film.over_training(run, draw, ema) if film is not None and snapshots else draw()
     counts = None if sound is None else lengths(x)
     x = sampling.restored(source, x, times[-1]).cpu()
     if out is not None:
         write(Path(out), x, config, labels if labels is None else labels.cpu(), sound, counts)
         say(f"{n} samples of {config['data']['name']}, weights of step {loaded.step}, {steps} x {name}: {out}")
+    if film is not None:
+        film.write()
+        say(f"{len(film.states)} frames of {n} samples of {config['data']['name']}, {steps} x {name}: {film.path}")
     return x
 
 
@@ -132,7 +162,7 @@ def _check(out: Any, n: Any, seed: Any, guidance: Any) -> None:
     """Check the file type and the numbers before any work is done."""
     if out is not None:
         check_suffix(folder_of(out, "out"))
-    at_least(1, n=n)
+    at_least(1, **given(n=n))
     check_seed(seed)
     finite(**given(guidance=guidance))
 

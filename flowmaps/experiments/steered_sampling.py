@@ -22,7 +22,9 @@ from ..guidance import GuidedVelocity
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
 from ..steering.reward import Rewards
+from . import films
 from .checks import folder_of
+from .films import Film
 from .forecast import in_words
 from .guided_run import TimeInterval, null_class
 from .infilling import held_of
@@ -33,7 +35,7 @@ from .sample_files import check_file, check_suffix
 from .sampling import guided, labels_of
 from .steered_files import keep, write_steered
 from .steered_result import Steered, lines, summary
-from .steering_methods import SteeringMethod, SteeringTask, check_name, method_of
+from .steering_methods import METHODS, SteeringMethod, SteeringTask, check_name, method_of
 from .text_conditioning import text_conditions
 from .trained_run import Say, silent
 from .trained_run import device as default_device
@@ -61,6 +63,7 @@ def steer(
     particles: int | None = None,
     n: int | None = None,
     out: str | Path | None = None,
+    animate: str | Path | None = None,
     label: int | None = None,
     prompt: str | None = None,
     guidance: float | None = None,
@@ -95,6 +98,8 @@ def steer(
         particles: Number of particles that compete, or of candidates for each sample of best_of. None: 64.
         n: Number of samples. None: as many as particles, or else 64.
         out: File for the samples, as for `sample`; a picture of images shows measurement, samples, mean and spread.
+        animate: File for a moving picture of the particles on their way, before each resampling (.gif, or .mp4 by
+            ffmpeg). None: no file.
         label: Class of all samples. None: no class if the run knows the null class; else the particles have all
             classes, and the reward weighs them.
         prompt: Prompt, for a run with text conditioning.
@@ -112,11 +117,13 @@ def steer(
 
     Raises:
         FileNotFoundError: The run, a picture or a classifier does not exist.
+        ImportError: A package or program that writes the file is missing, such as ffmpeg.
         TypeError: An argument is of another type.
         ValueError: An argument does not fit the run or the others, or a combination would be wrong.
     """
     wanted = given(reward=reward, infill=infill, inpaint=inpaint, deblur=deblur, downsample=downsample)
     _check(wanted, classifier, noise, out, prompt)
+    films.check_request(animate, False)
     check_name(method)
     at_least(1, **given(steps=steps, n=n))
     at_least(2, **given(particles=particles))
@@ -144,6 +151,7 @@ def steer(
     count, rivals = _sizes(name, way, particles, n)
     if out is not None:
         check_file(Path(out), count, config)
+    film = None if animate is None else _film(Path(animate), run, config, flow, name, way, rivals, steps or way.steps)
     rows = rivals if way.weighs and rivals else count
     condition |= text_conditions(flow, config, [] if prompt is None else [prompt])
     condition = {key: value.expand(rows, *value.shape[1:]) for key, value in condition.items()}  # networks take rows
@@ -152,7 +160,7 @@ def steer(
     many = (rivals, count) if name == "best_of" else (rows,)
     task = SteeringTask(
         velocity, _noise(flow, many, config["data"]["shape"], seed, say), _steps(steps, name, way, velocity), target,
-        condition, joint, seed, _forecast(say),
+        condition, joint, seed, _forecast(say), None if film is None else film.particles,
     )  # fmt: skip
     x, mean, std, numbers = summary(way.draw(task), target, measurement, count, seed)
     x = x if held is None else held.completed(x)
@@ -161,6 +169,9 @@ def steer(
     result = Steered(x, mean, std, numbers, measurement, words, name, task.steps, rivals, loaded.step)
     if out is not None:
         write_steered(Path(out), result, config)
+    if film is not None:
+        film.write()
+        say(f"{len(film.states)} frames of {rivals} particles of {config['data']['name']}: {film.path}")
     keep(run, result, config, command, say)
     about = (
         f"{count} samples of {config['data']['name']}, weights of step {loaded.step}, {words}, {task.steps} x {name}"
@@ -184,6 +195,21 @@ def _check(wanted: Mapping[str, Any], classifier: Any, noise: Any, out: Any, pro
     if out is not None:
         expect_path("out", out)
         check_suffix(Path(out))
+
+
+def _film(
+    path: Path, run: Path, config: Mapping[str, Any], flow: Any, name: str, way: SteeringMethod, rivals: int | None,
+    steps: int,
+) -> Film:  # fmt: skip
+    """The moving picture of particles, after a check that there are some."""
+    if not way.weighs or rivals is None:
+        weighing = [key for key, one in METHODS.items() if one.weighs]
+        raise ValueError(
+            f"a moving picture of steered samples shows particles, and {name} has none: take the method "
+            f"{', '.join(weighing[:-1])} or {weighing[-1]}"
+        )
+    films.check_animation(run, config, rivals, steps)
+    return Film(path, flow, config, f"{rivals} particles, {steps} steps")
 
 
 def _sizes(name: str, way: SteeringMethod, particles: int | None, n: int | None) -> tuple[int, int | None]:

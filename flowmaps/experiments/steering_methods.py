@@ -20,7 +20,7 @@ from ..steering.labels import Label
 from ..steering.measurements import Likelihood
 from ..steering.reward import Decoded, Rewards
 from ..steering.search import Candidates
-from ..steering.smc import UNLIKELY, Particles
+from ..steering.smc import UNLIKELY, Particles, Watch
 from .sampling import MOST_ROWS
 
 WIDTH = 0.5
@@ -40,6 +40,7 @@ class SteeringTask:
         joint: Whether particles carry their conditions with them.
         seed: Seed of random steps.
         progress: Function (steps done, steps).
+        watch: Function (time, standardised states, log-weights) of particles.
     """
 
     flow: Any
@@ -50,6 +51,7 @@ class SteeringTask:
     joint: bool = False
     seed: int = 0
     progress: Callable[[int, int], None] | None = None
+    watch: Watch | None = None
 
     def value(self, floor: float | None = None) -> Any:
         """The value of the reward: of a measurement by its likelihood, widened by the width of images."""
@@ -65,7 +67,7 @@ class SteeringTask:
 
     def particles(self, recipe: Callable[..., Particles], **options: Any) -> Particles:
         """Particles by a recipe."""
-        told = {"condition": self.condition, "joint": self.joint, "seed": self.seed, "progress": self.progress}
+        told = {name: getattr(self, name) for name in ("condition", "joint", "seed", "progress", "watch")}
         return recipe(self.flow, self.noise, self.steps, reward=self.reward, **told, **options)
 
     def rows(self, flow: Any, step: Any) -> Tensor:

@@ -1,5 +1,6 @@
 """Figures: numbers in, axes out."""
 
+from .animation import animate
 from .charts import heat_map, loss_curves
 from .earth import density, globe, world
 from .hyperbolic import disc
@@ -13,7 +14,7 @@ from .style import Theme, dark, light
 from .torus import angles
 
 __all__ = [
-    "Theme", "angles", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light", "loss_curves",
-    "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "rotations", "spectrogram",
+    "Theme", "angles", "animate", "dark", "density", "disc", "field", "globe", "grid", "heat_map", "light",
+    "loss_curves", "mosaic", "path_strip", "paths", "points", "portrait", "ranking", "rotations", "spectrogram",
     "world",
 ]  # fmt: skip

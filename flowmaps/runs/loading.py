@@ -82,7 +82,7 @@ def load_file(path: Path, network: nn.Module | None = None) -> FlowMap:
     if not isinstance(network, FlowMap):
         check_outline(lambda: rebuild(about["flow"], network, path), tensor_shapes(path), path, path)
     weights = flow_file.read_weights(path, about["sha256"])
-    return _filled(_made(about, network, path), weights, path)
+    return filled(_made(about, network, path), weights, path)
 
 
 def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bool = True) -> LoadedFlow:
@@ -117,7 +117,7 @@ def load_with_step(run: str | Path, network: nn.Module | None = None, *, ema: bo
         raise FileNotFoundError(f"the run in {run} has no checkpoint yet")
     path, state, weights = found
     flow = _made(config, network, file)
-    return LoadedFlow(_filled(flow, weights, path), state["step"], ema)
+    return LoadedFlow(filled(flow, weights, path), state["step"], ema)
 
 
 def _check_network(network: Any) -> None:
@@ -133,7 +133,7 @@ def _made(config: Mapping[str, Any], network: nn.Module | None, file: Path) -> F
     return flow
 
 
-def _filled(flow: FlowMap, weights: dict[str, Tensor], path: Path) -> FlowMap:
+def filled(flow: FlowMap, weights: dict[str, Tensor], path: Path) -> FlowMap:
     """Load weights into a flow map in their own precision, and put it into evaluation mode."""
     for name, value in flow.state_dict(keep_vars=True).items():
         value.data = value.data.to(weights[name].dtype if name in weights else value.dtype)

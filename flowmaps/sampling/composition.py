@@ -87,7 +87,13 @@ def sample(
 
 @torch.no_grad()
 def sample_(
-    flow: Callable[[slice], Any], x: Tensor, times: Sequence[float], step: Step, seed: int | None, batch_size: int
+    flow: Callable[[slice], Any],
+    x: Tensor,
+    times: Sequence[float],
+    step: Step,
+    seed: int | None,
+    batch_size: int,
+    watch: Callable[[float, Tensor], object] | None = None,
 ) -> Tensor:
     """Sample in place, a few rows at a time.
 
@@ -102,6 +108,8 @@ def sample_(
         step: Step from `flowmaps.steps`.
         seed: Seed of stochastic steps, as in `sample`.
         batch_size: Rows at a time.
+        watch: Function of a time and the states of all rows then, which is called after each step; the next step
+            overwrites them. Models that make sequences frame by frame have no such states.
 
     Returns:
         x.
@@ -121,6 +129,8 @@ def sample_(
         for s, t in pairwise(times):
             for rows, one in zip(parts, flows, strict=True):
                 x[rows] = stepped(step, one, x[rows], s, t)
+            if watch is not None:
+                watch(t, x)
     return x
 
 

@@ -31,6 +31,9 @@ from .values import Gradient, Value, Valued, check_value, full, norm
 FEW = 2.0
 """Effective number of particles below which they have collapsed."""
 
+Watch = Callable[[float, Tensor, Tensor], object]
+"""Function of a time, the states of particles then, and their log-weights."""
+
 UNLIKELY = -4.0
 """Lower bound of the log-probability of a label on the way: classifiers are too sure of it."""
 
@@ -143,6 +146,7 @@ def particles(
     joint: bool = False,
     seed: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Particles:
     """Sample the tilted law p(x0) e^{r(x0)} / Z by weighted particles (sequential Monte Carlo).
 
@@ -167,6 +171,8 @@ def particles(
             tilted is the one of data and condition together, with the conditions of the rows equally likely.
         seed: Seed; the global generator is left alone. None: the numbers are drawn from it.
         progress: Function (steps done, steps) that is called after each step, such as of a progress bar.
+        watch: Function (time, standardised states (G N, ...), log-weights (G, N)) that is called at each time, before
+            particles are resampled.
 
     Returns:
         The particles.
@@ -201,7 +207,7 @@ def particles(
     if resample > 0:
         _refuse_places(run, x, groups)
     with seeding(seed, x.device):
-        return run.sample(x, grid, groups, resample, progress)
+        return run.sample(x, grid, groups, resample, progress, watch)
 
 
 @dataclass(frozen=True)
@@ -225,15 +231,23 @@ class _Run:
         return replace(self, flow=self.flow.given(**own)) if own else self
 
     def sample(
-        self, x: Tensor, grid: list[float], groups: int, resample: float, progress: Callable[[int, int], None] | None
+        self,
+        x: Tensor,
+        grid: list[float],
+        groups: int,
+        resample: float,
+        progress: Callable[[int, int], None] | None,
+        watch: Watch | None,
     ) -> Particles:
         """Move and weigh the particles from the first time to the last."""
         n, run = len(x) // groups, self
         state = self.seen(x, grid[0], grid[1])
         log_w, log_z = state.value.reshape(groups, n), torch.zeros(groups).to(state.value)
         trace = []
-        for k, (_, t) in enumerate(pairwise(grid)):
+        for k, (s, t) in enumerate(pairwise(grid)):
             trace.append(effective(log_w) / n)
+            if watch is not None:
+                watch(s, state.x, log_w.log_softmax(1))
             state, log_w, gained, rows = _resampled(state, log_w, trace[-1] < resample, self.joint)
             log_z = log_z + gained
             run = run if rows is None or not self.joint else run.carried(rows)
@@ -249,6 +263,8 @@ class _Run:
             if progress is not None:
                 progress(k + 1, len(grid) - 1)
         trace.append(effective(log_w) / n)
+        if watch is not None:
+            watch(0.0, x, log_w.log_softmax(1))
         total = log_w.logsumexp(1)
         ess = torch.stack(trace)
         _warn_collapsed(ess, n)

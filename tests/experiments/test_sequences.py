@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import flowmaps as fm
+from flowmaps.experiments.films import refuse_sequences
 from flowmaps.networks import WithBackbone
 from tests.sequences.chain import rows
 
@@ -82,6 +83,8 @@ def test_guidance_mixes_contexts(tmp_path):
     expected = model.generate(noise=noise, condition=label, guidance=2.0, null={"label": 3}).frames
     torch.testing.assert_close(found, expected)
     plain = fm.experiments.train(data, out=tmp_path / "plain", **settings)
+    with pytest.raises(ValueError, match="frame by frame has no states of the whole sequence"):
+        refuse_sequences(plain.flow)
     with pytest.raises(ValueError, match="null class, which this run has not learned"):
         fm.experiments.sample(plain, n=3, guidance=2.0)
     with pytest.raises(ValueError, match="mixes contexts and is not baked"):

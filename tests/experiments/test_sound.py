@@ -8,6 +8,7 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 
 import flowmaps as fm
+from flowmaps import experiments
 from flowmaps.cli import main
 from flowmaps.data.wave_files import read_wave, write_wave
 from flowmaps.experiments.run_data import given_data, run_data
@@ -65,6 +66,11 @@ def test_recordings_with_another_transform_do_not_fit_a_run(folder):
         ValueError, match=r"frames of recordings are of Signal\(.*power=1\)\), and the ones of .*power=0.5"
     ):
         given_data(folder / "run", data)
+
+
+def test_sound_has_no_moving_picture(folder):
+    with pytest.raises(ValueError, match="sound has no moving picture: leave out `animate`"):
+        experiments.sample(folder / "run", animate=folder / "film.gif")
 
 
 def test_samples_are_sound_of_any_duration(folder, monkeypatch, capsys):
