@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import posixpath
 import re
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import flowmaps
+import flowmaps.reports
 from flowmaps.methods import BEYOND, DISCRETE, DISTRIBUTIONAL, LANDSCAPE, MANIFOLDS, Row
 from flowmaps.methods.landscape import FAMILIES, rows_of
 from flowmaps.methods.variants import VARIANTS
@@ -43,11 +45,14 @@ NOT_MEASURED = "*This has not been measured in this version.*"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pictures of the benchmarks, and the examples as texts, to the site."""
+    """Add the pictures of the benchmarks, the examples as texts, and the page of the post to the site."""
     for picture in sorted((ROOT / RESULTS).rglob("*.png")):
         files.append(File.generated(config, picture.relative_to(ROOT).as_posix(), abs_src_path=str(picture)))
     for script in sorted((ROOT / "examples").glob("*.py")):
         files.append(File.generated(config, f"examples/{script.name}.txt", abs_src_path=str(script)))
+    with tempfile.TemporaryDirectory() as folder:
+        page = flowmaps.reports.explore(Path(folder) / "post.html").read_text()
+    files.append(File.generated(config, "explore/post.html", content=page))
     return files
 
 

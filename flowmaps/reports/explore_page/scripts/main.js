@@ -6,7 +6,7 @@ import { element } from "plane";
 const data = JSON.parse(document.getElementById("data").textContent);
 const opened = {};
 
-/** Open an instrument, once. */
+/** Open an instrument, once; null if it fails, which is said in its place. */
 async function open(root) {
   const name = root.dataset.instrument;
   opened[name] ??= (async () => {
@@ -17,7 +17,8 @@ async function open(root) {
       return made;
     } catch (error) {
       root.append(element("p", { class: "failed" }, `This instrument could not be opened: ${error.message}`));
-      throw error;
+      console.info(error.stack);
+      return null;
     }
   })();
   return opened[name];
