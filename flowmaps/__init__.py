@@ -53,8 +53,8 @@ __all__ = [
     "manifolds", "exact", "steps", "noise", "sample", "trajectory", "invert", "interpolate", "networks",
     "student", "students", "steering", "rewards", "look", "likelihood", "discrete", "sequences",
     "Autoregressive",
-    "data", "evaluate", "experiments", "export", "fit", "load", "planning", "recipes", "save", "train", "training",
-    "visualise",
+    "data", "evaluate", "experiments", "export", "figures", "fit", "load", "planning", "recipes", "reports", "save",
+    "train", "training", "visualise",
 ]  # fmt: skip
 
 # These need more than torch, or are wings of their own, so they are imported on first use: name -> module, attribute.
@@ -65,12 +65,14 @@ _LAZY = {
     "evaluate": ("evaluate", None),
     "experiments": ("experiments", None),
     "export": ("export", None),
+    "figures": ("figures", None),
     "fit": ("training", "fit"),
     "likelihood": ("likelihood", None),
     "load": ("runs", "load"),
     "planning": ("recipes.planning", None),
     "look": ("steering.look", None),
     "recipes": ("recipes", None),
+    "reports": ("reports", None),
     "rewards": ("steering.rewards", None),
     "save": ("runs", "save"),
     "sequences": ("sequences", None),

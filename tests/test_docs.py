@@ -29,7 +29,6 @@ INTERNAL = {
     "runs",
     "distributed",
     "figures",
-    "reports",
 }
 
 
