@@ -7,7 +7,7 @@ import { Plane, element } from "plane";
 import { Random } from "random";
 import { euler, times, walk } from "walks";
 
-const STILL = [0.12, 1.9]; // between two modes at the time 1, so that the path bends
+const START = [-0.45, 0.03]; // between two modes, so that the path bends
 
 /** What the instrument shows for a point x: path and guess by the velocity of `truth`, jump by `flow`. */
 export function seen(flow, truth, x, s, t, steps, label = null) {
@@ -58,7 +58,7 @@ export default function make(root, data) {
   const controls = element("div", { class: "controls" });
   root.append(pictures, controls);
   const plane = new Plane(pictures, { label: "A point on its path from noise to data, with the denoiser's guess and the jump" });
-  const point = plane.handle({ at: STILL, name: "the point x at time s", colour: "text", onMove: update });
+  const point = plane.handle({ at: START, name: "the point x at time s", colour: "text", onMove: update });
 
   const source = slider(controls, { name: "s, the time of the point", min: 0.02, max: 1, value: 1, onInput: update });
   const target = slider(controls, { name: "t, where to jump", min: 0, max: 1, value: 0, onInput: update });
