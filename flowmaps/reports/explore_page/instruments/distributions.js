@@ -31,23 +31,23 @@ export default function make(root, data) {
   const [noise, truth] = [random.normals(2 * ROWS), law.sample(2 * ROWS, random)];
   const exact = law.jump(noise, 1, 0);
   const flows = Object.fromEntries(data.distributions.methods.map((method) => [method.name, method.snapshots.map(({ flow }) => new FlowMap(flow))]));
-  const steps = Object.fromEntries(data.distributions.methods.map((method) => [method.name, method.snapshots.map((snapshot) => snapshot.steps)]));
+  const steps = data.distributions.methods[0].snapshots.map((snapshot) => snapshot.steps);
   const pictures = element("div", { class: "pictures pair" });
   const controls = element("div", { class: "controls" });
   root.append(pictures, controls);
   const other = choice(controls, {
     name: "On the right", options: ["drifting", "dmd", "imm"].map((name) => [name, name]), value: "dmd", onInput: update,
   });
-  const last = flows.lsd.length - 1;
-  const format = (i) => `${steps.lsd[i]} and ${steps[other.value][i]} steps`;
-  const training = slider(controls, { name: "training, left and right", min: 0, max: last, step: 1, value: last, format, onInput: update });
+  const last = steps.length - 1;
+  const format = (i) => `${Math.round((100 * steps[i]) / steps[last])}%`;
+  const training = slider(controls, { name: "part of the training", min: 0, max: last, step: 1, value: last, format, onInput: update });
   const sides = ["lsd", "right"].map((key) => {
     const heading = element("h3", {}, NAMES[key] ?? "");
     const box = element("div", {}, heading);
     pictures.append(box);
     const plane = new Plane(box, { label: "Lines from noise to the samples of a generator of one step" });
     const side = { heading, plane, tone: key === "lsd" ? "first" : "second", name: () => (key === "lsd" ? "lsd" : other.value) };
-    side.handle = plane.handle({ at: [0.7, -1.7], name: "the noise of both", colour: "text", onMove: (at) => drag(side, at) });
+    side.handle = plane.handle({ at: [-0.35, -0.5], name: "the noise of both", colour: "text", onMove: drag });
     plane.onDraw(() => draw(side));
     return side;
   });
@@ -58,6 +58,7 @@ export default function make(root, data) {
     ["third", "dash", "where the exact path of your noise ends (ring)"],
   ]);
   const say = readout(controls);
+  const chance = energyDistance(exact, truth); // not 0, because the points are few
   const found = {}; // samples and numbers of each snapshot, made when they are first shown
 
   function snapshot(name) {
@@ -69,7 +70,7 @@ export default function make(root, data) {
     return found[key];
   }
 
-  function drag(side, at) {
+  function drag(at) {
     for (const each of sides) {
       each.handle.at = at;
       each.plane.redraw();
@@ -79,16 +80,14 @@ export default function make(root, data) {
   function update() {
     const [left, right] = sides.map((side) => snapshot(side.name()));
     sides[1].heading.textContent = NAMES[other.value];
-    training.input.setAttribute("aria-valuetext", format(training.value));
-    training.input.parentNode.querySelector("output").textContent = format(training.value);
-    say(`Mean distance to the end of the exact path: lsd ${left.off.toFixed(2)}, ${other.value} ${right.off.toFixed(2)}. Energy distance to the data: lsd ${left.energy.toFixed(3)}, ${other.value} ${right.energy.toFixed(3)}.`);
+    say(`Mean distance to the end of the exact path: lsd ${left.off.toFixed(2)}, ${other.value} ${right.off.toFixed(2)}. Energy distance to the data: lsd ${left.energy.toFixed(3)}, ${other.value} ${right.energy.toFixed(3)}, exact map ${chance.toFixed(3)}.`);
     for (const { plane } of sides) plane.redraw();
   }
 
   function draw({ plane, tone, name, handle }) {
     const { samples } = snapshot(name());
     for (let n = 0; n < 2 * LINES; n += 2) {
-      plane.line([[noise[n], noise[n + 1]], [samples[n], samples[n + 1]]], { colour: "noise", width: 1, alpha: 0.5 });
+      plane.line([[noise[n], noise[n + 1]], [samples[n], samples[n + 1]]], { colour: "noise", width: 1.3, alpha: 0.75 });
     }
     plane.dots(samples, { colour: tone, size: 2.2, alpha: 0.75 });
     const [mine, end] = dragged(name());

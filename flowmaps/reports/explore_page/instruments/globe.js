@@ -6,7 +6,7 @@ import { FlowMap, exponential } from "networks";
 import { element } from "plane";
 import { Random } from "random";
 
-const ROWS = 400;
+const ROWS = 300;
 const STEPS = 50;
 const DEGREES = 180 / Math.PI;
 
@@ -67,7 +67,7 @@ export default function make(root, data) {
 
   function update() {
     for (const globe of globes) globe.redraw();
-    if (step() >= jumped.length) return say("The network is at work.");
+    if (step() >= jumped.length) return say(`The network is at work, at t = ${(1 - (jumped.length - 1) / STEPS).toFixed(2)}.`);
     const [a, b] = [walked[step()], jumped[step()]];
     const apart = Float64Array.from({ length: ROWS }, (_, n) => angle(a, 3 * n, b, 3 * n) * DEGREES).sort()[ROWS / 2];
     const near = [a, b, noise].map((x) => nearness(x, earthquakes).toFixed(1));
