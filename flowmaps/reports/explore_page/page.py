@@ -32,6 +32,7 @@ class Chapter:
 CHAPTERS = (
     Chapter("two_ways", "Two ways to sample"),
     Chapter("map", "The myopic denoiser and the map"),
+    Chapter("guidance", "Guidance"),
 )
 
 
