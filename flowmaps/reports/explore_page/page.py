@@ -33,6 +33,7 @@ CHAPTERS = (
     Chapter("two_ways", "Two ways to sample"),
     Chapter("map", "The myopic denoiser and the map"),
     Chapter("guidance", "Guidance"),
+    Chapter("steering", "Steering"),
 )
 
 

@@ -17,7 +17,7 @@ export default function make(root, data) {
   const [low, high] = data.guidance.scales;
   const noise = new Random(4).normals(2 * ROWS);
   const finished = new Map(); // the exact jumps of the cloud, for the class and for the whole law
-  const ends = new Float64Array(noise); // of the guided paths
+  const ends = new Float64Array(2 * ROWS).fill(NaN); // of the guided paths; what is not known yet is not drawn
   let fresh = 0; // so many of them belong to the present class and scale
   let frame = null;
   let now = null;
@@ -93,7 +93,7 @@ export default function make(root, data) {
   function piece() {
     frame = null;
     const key = label.value;
-    if (!finished.has(key)) finished.set(key, { all: new Float64Array(noise), own: new Float64Array(noise) });
+    if (!finished.has(key)) finished.set(key, { all: new Float64Array(2 * ROWS).fill(NaN), own: new Float64Array(2 * ROWS).fill(NaN) });
     const known = finished.get(key);
     const rows = noise.slice(2 * fresh, 2 * (fresh + PIECE));
     if (!(known.rows >= ROWS)) {
