@@ -13,12 +13,14 @@ from flowmaps.reports.explore_page.page import POST
 
 PART, LAW = (json.loads((POST / f"{name}.json").read_text()) for name in ("map", "law"))
 CALLS = """async ({ x, t, centre, width, z }) => {
-  const [{ Mixture }, { FlowMap }, { Random }, s] = await Promise.all(["exact", "networks", "random", "steering"].map((n) => import(n)));
+  const [{ Mixture }, { FlowMap }] = [await import("exact"), await import("networks")];
+  const { Random } = await import("random");
+  const s = await import("steering");
   const data = JSON.parse(document.getElementById("data").textContent);
   const [law, flow] = [new Mixture(data.law.ring), new FlowMap(data.map.flow)];
   const [reward, tilted] = [s.rewardOf({ centre, width }), law.tilted({ centre, width })];
   const end = (run) => { let step; do step = run.next(); while (!step.done); return step.value; };
-  const lists = (found) => Object.fromEntries(Object.entries(found).map(([key, each]) => [key, each.map ? [...each] : each]));
+  const lists = (found) => Object.fromEntries(Object.entries(found).map(([key, each]) => [key, [...each]]));
   x = Float64Array.from(x);
   const values = {
     denoiser: s.byDenoiser(law, reward), jump: s.byJump(flow, reward), exact: s.byExact(law, tilted),

@@ -20,6 +20,7 @@ export default function make(root, data) {
   const ends = new Float64Array(2 * ROWS).fill(NaN); // of the guided paths; what is not known yet is not drawn
   let fresh = 0; // so many of them belong to the present class and scale
   let frame = null;
+  let told = null; // the student's jumps of the cloud
   let now = null;
 
   const pictures = element("div", { class: "pictures" });
@@ -61,9 +62,14 @@ export default function make(root, data) {
     const student = flow.jump(x, 1, 0, label.value, scale.value);
     const mixed = mix(all, own);
     now = { x: [...x], w: scale.value, label: label.value, path, end: [...end], student: [...student], all: [...all], own: [...own], mixed: [...mixed] };
+    saySo();
+    plane.redraw();
+  }
+
+  function saySo() {
+    const { end, student, mixed } = now;
     const off = (to) => Math.hypot(to[0] - end[0], to[1] - end[1]).toFixed(2);
     say(`From the end of the guided path at w = ${scale.value.toFixed(1)}: the student's jump is ${off(student)} away, the guided finished jump ${off(mixed)}.${cloudSays()}`);
-    plane.redraw();
   }
 
   /** The share of each cloud within three standard deviations of a group of the class. */
@@ -83,10 +89,8 @@ export default function make(root, data) {
 
   /** The clouds at the present class and scale. */
   function clouded() {
-    const key = label.value;
-    const known = finished.get(key);
-    const mixed = known ? mix(known.all, known.own) : new Float64Array(0);
-    return { path: ends, student: flow.jump(noise, 1, 0, key, scale.value), mixed };
+    const known = finished.get(label.value);
+    return { path: ends, student: told, mixed: known ? mix(known.all, known.own) : new Float64Array(0) };
   }
 
   /** Compute the cloud of guided paths, and once for a class its finished jumps, some points in each frame. */
@@ -105,11 +109,12 @@ export default function make(root, data) {
     fresh = Math.min(fresh + PIECE, ROWS);
     for (const [, , picture] of small) picture.redraw();
     if (fresh < ROWS) frame = requestAnimationFrame(piece);
-    else movePoint();
+    else saySo();
   }
 
   function update() {
     fresh = 0;
+    told = flow.jump(noise, 1, 0, label.value, scale.value);
     movePoint();
     frame ??= requestAnimationFrame(piece);
   }
