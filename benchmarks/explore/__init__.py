@@ -19,7 +19,7 @@ import torch
 import flowmaps as fm
 from flowmaps.files import write_text
 
-PARTS = ("law", "map", "landscape", "words", "globe", "distributions")
+PARTS = ("law", "map", "landscape", "guidance", "words", "globe", "distributions")
 OUT = Path(fm.__file__).parent / "reports" / "explore_page" / "post"
 HERE = Path(__file__).parent
 

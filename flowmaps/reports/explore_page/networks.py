@@ -8,19 +8,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import links
 from ...flow_map import FlowMap
 from ...manifolds import Sphere
 from ...networks import MLP
-from ...networks.embeddings import Fourier, TimeConditioning, raw
+from ...networks.embeddings import Fourier, TimeConditioning, gap, raw
 from ...networks.layers import rms_norm, unchanged
 from ...outputs import Endpoint, Output, average_velocity
 from ...path import Geodesic, Path, linear, trigonometric
+from ...students import Student
+from ...students.student import Diagonal
 
 MODULATIONS = {"unchanged": unchanged, "rms_norm": rms_norm}
 LINKS = {"identity": links.identity, "softmax": links.softmax}
+GUIDANCE = ("guidance",)
 
 
 class NotInPages(ValueError):
@@ -29,6 +32,8 @@ class NotInPages(ValueError):
 
 def record(flow: FlowMap, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """Describe a flow map around an `MLP` with everything that its evaluation needs.
+
+    The network may also be a guidance-conditioned `fm.students.Student` of an MLP, with `tame=False`.
 
     Args:
         flow: The flow map.
@@ -40,8 +45,7 @@ def record(flow: FlowMap, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     Raises:
         NotInPages: The network is no MLP, or path, output or times are of a kind that the page does not know.
     """
-    if type(flow.network) is not MLP:
-        raise NotInPages(f"a page evaluates fm.networks.MLP alone, and this network is {type(flow.network).__name__}")
+    network, new = _parts(flow.network)
     units = flow.units
     return {
         "path": _path(flow.path),
@@ -49,8 +53,20 @@ def record(flow: FlowMap, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
         "source": flow.only_source,
         "target": flow.only_target,
         "units": None if units is None else {"mean": list(units.mean), "std": list(units.std)},
-        "network": _network(flow.network, dtype),
+        "network": _network(network, dtype, new),
     }
+
+
+def _parts(network: nn.Module) -> tuple[MLP, nn.Module | None]:
+    """The MLP, and the embedding of s - t and the guidance scale where it is in a guidance-conditioned student."""
+    if type(network) is MLP:
+        return network, None
+    if not isinstance(network, Student) or type(network.network) is not Diagonal:
+        raise NotInPages(f"a page evaluates fm.networks.MLP alone, and this network is {type(network).__name__}")
+    inner = network.network.network
+    if type(inner) is not MLP or network.times is not gap or network.told != GUIDANCE or network.tame is not None:
+        raise NotInPages("a page knows students of an MLP that see s - t and the guidance scale, with tame=False")
+    return inner, network.new
 
 
 def _path(path: Path) -> str:
@@ -73,11 +89,11 @@ def _output(output: Output) -> dict[str, Any]:
     raise NotInPages(f"a page knows the outputs average_velocity and Endpoint, and this one is {output!r}")
 
 
-def _network(network: MLP, dtype: torch.dtype) -> dict[str, Any]:
+def _network(network: MLP, dtype: torch.dtype, new: nn.Module | None) -> dict[str, Any]:
     conditioning = network.conditioning
     features = conditioning.time.features
     if isinstance(features, Fourier):
-        seen = {"frequencies": features.frequencies, "low": features.low, "high": features.high}
+        seen = _fourier(features)
     elif features is raw:
         seen = {}
     else:
@@ -88,6 +104,8 @@ def _network(network: MLP, dtype: torch.dtype) -> dict[str, Any]:
     if network.value_shape != network.shape:
         raise NotInPages("a page evaluates networks whose value has the shape of x")
     weights = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    if new is not None:
+        weights |= {f"new.{name}": weight for name, weight in new.named_parameters()}
     return {
         "size": math.prod(network.shape),
         "width": network.input.out_features,
@@ -96,11 +114,16 @@ def _network(network: MLP, dtype: torch.dtype) -> dict[str, Any]:
         "modulate": modulate,
         "times": _times(conditioning.times, conditioning.depth),
         "features": seen,
+        "guidance": None if new is None else _fourier(new.features),
         "classes": None if conditioning.label is None else conditioning.label.classes,
         "shapes": {name: list(weight.shape) for name, weight in weights.items()},
         "weights": _encoded(weights, dtype),
         "bits": torch.finfo(dtype).bits,
     }
+
+
+def _fourier(features: Any) -> dict[str, Any]:
+    return {"frequencies": features.frequencies, "low": features.low, "high": features.high}
 
 
 def _times(times: TimeConditioning, depth: int) -> list[Any]:
@@ -150,28 +173,32 @@ def decoded(made: Mapping[str, Any]) -> FlowMap:
     Returns:
         The flow map in float64, with the weights of the record.
     """
-    network = made["network"]
-    shapes = {name: tuple(shape) for name, shape in network["shapes"].items()}
-    kind = f"<f{network['bits'] // 8}"
-    flat = torch.frombuffer(bytearray(base64.b64decode(network["weights"])), dtype=_dtype(kind)).double()
+    known = made["network"]
+    shapes = {name: tuple(shape) for name, shape in known["shapes"].items()}
+    kind = f"<f{known['bits'] // 8}"
+    flat = torch.frombuffer(bytearray(base64.b64decode(known["weights"])), dtype=_dtype(kind)).double()
     sizes = [math.prod(shape) for shape in shapes.values()]
     weights = {name: part.reshape(shapes[name]) for name, part in zip(shapes, flat.split(sizes), strict=True)}
-    views = network["times"]
+    views = known["times"]
 
     def times(s: Any, t: Any, depth: int) -> list[Any]:
         return [(tuple(a * s + b * t + c for a, b, c in rows), layers) for rows, layers in views]
 
-    features = Fourier(**network["features"]) if network["features"] else raw
+    features = Fourier(**known["features"]) if known["features"] else raw
     module = MLP(
-        network["size"], network["width"], network["depth"], times=times, features=features,
-        embedding=shapes["modulation.weight"][1], classes=network["classes"], data_std=network["data_std"],
-        modulate=MODULATIONS[network["modulate"]], waves=shapes["waves"][1] if "waves" in shapes else 0,
+        known["size"], known["width"], known["depth"], times=times, features=features,
+        embedding=shapes["modulation.weight"][1], classes=known["classes"], data_std=known["data_std"],
+        modulate=MODULATIONS[known["modulate"]], waves=shapes["waves"][1] if "waves" in shapes else 0,
     )  # fmt: skip
-    module.double().load_state_dict(weights)
+    network: nn.Module = module
+    if known.get("guidance") is not None:
+        network = Student(Diagonal(module), told=GUIDANCE)
+        weights = {name if name.startswith("new.") else f"network.network.{name}": w for name, w in weights.items()}
+    network.double().load_state_dict(weights)
     output = made["output"]
     path = {"linear": linear, "trigonometric": trigonometric}.get(made["path"]) or Geodesic(Sphere(2))
     flow = FlowMap(
-        module,
+        network,
         average_velocity
         if output["kind"] == "average_velocity"
         else Endpoint(output["min_time"], LINKS[output["link"]]),

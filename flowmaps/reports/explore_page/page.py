@@ -32,6 +32,8 @@ class Chapter:
 CHAPTERS = (
     Chapter("two_ways", "Two ways to sample"),
     Chapter("map", "The myopic denoiser and the map"),
+    Chapter("guidance", "Guidance"),
+    Chapter("steering", "Steering"),
     Chapter("spaces", "Other spaces"),
 )
 

@@ -94,6 +94,37 @@ export class Mixture {
     return this.jump(x, s, t).map((y, i) => (y - x[i]) / (t - s));
   }
 
+  /** The mixture p(x) e^{r(x)}/Z for the reward r(x) = -|x - centre|^2/(2 width^2), with logZ = log E e^r. */
+  tilted({ centre, width }) {
+    const [q, D] = [1 / width ** 2, this.size];
+    const wide = this.stds.map((std) => 1 + q * std ** 2);
+    const joint = this.weights.map((weight, k) => {
+      const square = this.means[k].reduce((sum, mean, i) => sum + (mean - centre[i]) ** 2, 0);
+      return Math.log(weight) - (q * square) / (2 * wide[k]) - (D / 2) * Math.log(wide[k]);
+    });
+    const largest = Math.max(...joint);
+    const total = joint.reduce((sum, value) => sum + Math.exp(value - largest), 0);
+    const found = new Mixture({
+      weights: joint.map((value) => Math.exp(value - largest) / total),
+      means: this.means.map((mean, k) => mean.map((value, i) => value + (1 - 1 / wide[k]) * (centre[i] - value))),
+      stds: this.stds.map((std, k) => std / Math.sqrt(wide[k])),
+    }, this.path);
+    return Object.assign(found, { logZ: largest + Math.log(total) });
+  }
+
+  /** Draw from the law of x_0 given that x_t is the point that begins at x[n]. */
+  drawData(x, n, t, random) {
+    const [alpha, sigma] = [this.path.alpha(t), this.path.sigma(t)];
+    const p = this.posterior(x, n, t);
+    return () => {
+      const k = random.choice(p);
+      const marginal = (alpha * this.stds[k]) ** 2 + sigma ** 2;
+      const gain = (alpha * this.stds[k] ** 2) / marginal;
+      const std = (this.stds[k] * sigma) / Math.sqrt(marginal);
+      return this.means[k].map((mean, i) => mean + gain * (x[n + i] - alpha * mean) + std * random.normal());
+    };
+  }
+
   /** Draw n points. */
   sample(n, random) {
     const out = new Float64Array(n * this.size);

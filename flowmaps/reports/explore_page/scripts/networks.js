@@ -53,35 +53,46 @@ function rmsNorm(x, out) {
   return out;
 }
 
-/** fm.networks.MLP. */
+/** The features of one time: sin(w t) and cos(w t), or the time itself. As fm.networks.embeddings.Fourier and raw. */
+function fourier({ frequencies, low, high }) {
+  if (!frequencies) return (time) => [time];
+  const step = frequencies > 1 ? Math.log(high / low) / (frequencies - 1) : 0;
+  const all = Array.from({ length: frequencies }, (_, i) => low * Math.exp(i * step));
+  return (time) => all.flatMap((w) => [Math.sin(w * time), Math.cos(w * time)]);
+}
+
+/** fm.networks.MLP, or a guidance-conditioned fm.students.Student of one. */
 class MLP {
   constructor(record) {
     Object.assign(this, record);
     this.w = weights(record);
-    const { frequencies, low, high } = record.features;
-    const step = frequencies > 1 ? Math.log(high / low) / (frequencies - 1) : 0;
-    this.frequencies = frequencies ? Array.from({ length: frequencies }, (_, i) => low * Math.exp(i * step)) : null;
+    this.timeFeatures = fourier(record.features);
+    if (record.guidance) this.newFeatures = fourier(record.guidance);
   }
 
-  /** Features of one time: sin(w t) and cos(w t), or the time itself. */
-  timeFeatures(time) {
-    if (!this.frequencies) return [time];
-    return this.frequencies.flatMap((w) => [Math.sin(w * time), Math.cos(w * time)]);
+  /** The embedding of features of times by the layers of this name: linear, SiLU, linear. */
+  embedded(name, seen, size) {
+    const { w } = this;
+    const inner = dense(w[`${name}.inner.weight`], w[`${name}.inner.bias`], Float64Array.from(seen), new Float64Array(size));
+    return dense(w[`${name}.outer.weight`], w[`${name}.outer.bias`], inner.map(silu), new Float64Array(size));
   }
 
-  /** Scale and shift of every block, at times s and t and for a label (null: the null class). */
-  modulations(s, t, label) {
+  /** Scale and shift of every block, at times s and t, for a label (null: the null class) and a guidance scale. */
+  modulations(s, t, label, guidance) {
     const { w, width, modulate } = this;
     const size = w["modulation.weight"].length / (2 * width * this.depth);
     const found = [];
     for (const [rows, layers] of this.times) {
       let embedding;
       if (rows.length) {
-        const seen = Float64Array.from(rows.flatMap(([a, b, c]) => this.timeFeatures(a * s + b * t + c)));
-        const inner = dense(w["conditioning.time.inner.weight"], w["conditioning.time.inner.bias"], seen, new Float64Array(size));
-        embedding = dense(w["conditioning.time.outer.weight"], w["conditioning.time.outer.bias"], inner.map(silu), new Float64Array(size));
+        const end = this.guidance ? s : t; // a student asks its network on the diagonal, and adds s - t
+        embedding = this.embedded("conditioning.time", rows.flatMap(([a, b, c]) => this.timeFeatures(a * s + b * end + c)), size);
       } else {
         embedding = Float64Array.from(w["conditioning.time.constant"]);
+      }
+      if (this.guidance) {
+        const added = this.embedded("new", [s - t, 1 - 1 / guidance].flatMap(this.newFeatures), size);
+        embedding = embedding.map((value, i) => value + added[i]);
       }
       if (this.classes !== null) {
         const row = (label ?? this.classes) * size;
@@ -98,9 +109,9 @@ class MLP {
   }
 
   /** The value at points x, at times s and t. */
-  value(x, s, t, label) {
+  value(x, s, t, label, guidance) {
     const { w, width, size, data_std } = this;
-    const modulations = this.modulations(s, t, label);
+    const modulations = this.modulations(s, t, label, guidance);
     const waves = w.waves ? w.waves.length / size : 0;
     const seen = new Float64Array(size + 2 * waves);
     const [h, normed, inner, outer] = [0, 0, 0, 0].map(() => new Float64Array(width));
@@ -144,8 +155,8 @@ export class FlowMap {
   }
 
   /** V(x, s, t), the mean of the velocity along the path from s to t. */
-  averageVelocity(x, s, t, label = null) {
-    const value = this.network.value(x, s, t, label);
+  averageVelocity(x, s, t, label = null, guidance = 1) {
+    const value = this.network.value(x, s, t, label, guidance);
     if (this.output.kind === "endpoint") this.fromField(value, x, s, t);
     if (this.curved) tangent(x, value);
     return value;
@@ -161,8 +172,8 @@ export class FlowMap {
   }
 
   /** F(x, s, t) = x + (t - s) V(x, s, t), the state at time t. */
-  jump(x, s, t, label = null) {
-    const V = this.averageVelocity(x, s, t, label);
+  jump(x, s, t, label = null, guidance = 1) {
+    const V = this.averageVelocity(x, s, t, label, guidance);
     for (let i = 0; i < V.length; i++) V[i] *= t - s;
     return this.curved ? exponential(x, V) : V.map((step, i) => x[i] + step);
   }
