@@ -112,7 +112,7 @@ def _frames(made: Figure, panels: Sequence[_Panel], count: int) -> Iterator[None
         for panel in panels:
             panel.turn_to(at)
         if at == 0:
-            made.canvas.draw()
+            made.draw_without_rendering()
             made.set_layout_engine("none")  # the panels keep their places
         yield
 
