@@ -62,9 +62,12 @@ RULES = {
 
 def main(out: Path, steps: int = 200) -> dict[str, float]:
     times = torch.linspace(1, 0, steps, dtype=torch.float64)
+    starts = torch.linspace(-1, 2.6, 16, dtype=torch.float64)
+    grey = [TRUTH(start.expand(steps, 1), 1.0, times) for start in starts]
+    exact = TRUTH(torch.full((steps, 1), X, dtype=torch.float64), S, times)
     with figure(light, 12, 4.2, out, ncols=3, sharey=True) as (_, axes):
         for axis, (name, (rule, one, other)) in zip(axes, RULES.items(), strict=True):
-            draw(axis, times, *rule(BEND), one, other)
+            draw(axis, times, grey, exact, *rule(BEND), one, other)
             axis.set_title(name)
         axes[0].set_ylabel("x")
     gaps = {name: [first[-1][1] - second[-1][1] for first, second in map(rule, (BEND, 0.0))]
@@ -74,11 +77,10 @@ def main(out: Path, steps: int = 200) -> dict[str, float]:
     }
 
 
-def draw(axis, times, first, second, one, other):
-    for start in torch.linspace(-1, 2.6, 16, dtype=torch.float64):
-        axis.plot(times, TRUTH(start.expand(len(times), 1), 1.0, times), color=light.rule, linewidth=1.2)
-    x = torch.full((len(times), 1), X, dtype=torch.float64)
-    axis.plot(times, TRUTH(x, S, times), color=light.text, linewidth=1.2, linestyle="--", label="exact path")
+def draw(axis, times, grey, exact, first, second, one, other):
+    for path in grey:
+        axis.plot(times, path, color=light.rule, linewidth=1.2)
+    axis.plot(times, exact, color=light.text, linewidth=1.2, linestyle="--", label="exact path")
     for route, name, colour in ((first, one, BLUE), (second, other, ORANGE)):
         axis.plot(*zip(*route, strict=True), "-o", color=colour, label=name, markersize=6, linewidth=2.5)
     ends = [route[-1][1] for route in (first, second)]

@@ -7,8 +7,8 @@ the noise, and a turned one, a jump that sends the noise to the opposite side. D
 belongs to one Gaussian on the paths of the diffusion model.
 
 - LSD learns these paths. From both starts the colours end where the exact map has them.
-- Drifting models match the distribution alone. The samples may be good from any start, but the colours stay where
-  training began: nothing in the loss links a noise sample to its data sample.
+- Drifting models match the distribution alone. From both starts the samples lie near the data, but the colours depend
+  on the start: nothing in the loss links a noise sample to its data sample.
 """
 
 import copy

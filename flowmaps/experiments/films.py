@@ -156,6 +156,12 @@ class Film:
         """Add particles of one group at a time, with their effective number."""
         self.add(x, f"t = {t:.2f}, {float(effective(log_weights)[0]):.0f} of {len(x)} effective")
 
+    def end(self, samples: Tensor) -> None:
+        """Add the samples that are drawn from the particles, in the units of the data, if there are as many."""
+        if len(samples) == len(self.states[-1]):
+            self.states.append(samples.to(self.states[-1]))
+            self.captions.append("t = 0.00, resampled")
+
     def over_training(self, run: Path, draw: Callable[[], Tensor], ema: bool) -> Tensor:
         """Add the samples of each checkpoint of a run.
 

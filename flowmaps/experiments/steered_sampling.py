@@ -98,8 +98,8 @@ def steer(
         particles: Number of particles that compete, or of candidates for each sample of best_of. None: 64.
         n: Number of samples. None: as many as particles, or else 64.
         out: File for the samples, as for `sample`; a picture of images shows measurement, samples, mean and spread.
-        animate: File for a moving picture of the particles on their way, before each resampling (.gif, or .mp4 by
-            ffmpeg). None: no file.
+        animate: File for a moving picture of the particles on their way, before each resampling, and of the
+            samples at the end (.gif, or .mp4 by ffmpeg). None: no file.
         label: Class of all samples. None: no class if the run knows the null class; else the particles have all
             classes, and the reward weighs them.
         prompt: Prompt, for a run with text conditioning.
@@ -170,6 +170,7 @@ def steer(
     if out is not None:
         write_steered(Path(out), result, config)
     if film is not None:
+        film.end(x)
         film.write()
         say(f"{len(film.states)} frames of {rivals} particles of {config['data']['name']}: {film.path}")
     keep(run, result, config, command, say)

@@ -112,7 +112,7 @@ def _frames(made: Figure, panels: Sequence[_Panel], count: int) -> Iterator[None
         for panel in panels:
             panel.turn_to(at)
         if at == 0:
-            made.canvas.draw()
+            made.draw_without_rendering()
             made.set_layout_engine("none")  # the panels keep their places
         yield
 
@@ -226,7 +226,8 @@ def _texts(axis: Any, states: Sequence[Sequence[str]], theme: Theme) -> Show:
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     longest = max(len(line) for state in states for line in state)
-    size = min(11.0, 0.95 * BESIDE * 72 / (0.62 * max(longest, 1)))
+    side = 72 * axis.figure.get_figwidth() / len(axis.figure.axes)  # in points, as the size of letters
+    size = min(0.05 * side, 0.95 * side / (0.62 * max(longest, 1)))
     look = {"family": "monospace", "fontsize": size, "color": theme.text, "linespacing": 1.35}
     place = axis.text(0, 1, "", va="top", transform=axis.transAxes, parse_math=False, **look)
     return lambda lines: place.set_text("\n".join(lines))
@@ -241,7 +242,7 @@ def _drawn(axis: Any, draw: Callable[..., Figure], theme: Theme) -> Show:
 
     def show(x: Any) -> None:
         buffer = BytesIO()
-        draw(x, theme=theme).savefig(buffer, format="png", dpi=DOTS)
+        draw(x, theme=theme).savefig(buffer, format="png", dpi=2 * DOTS)  # figures are half as wide as a film
         buffer.seek(0)
         pixels = imread(buffer)
         if axis.images:

@@ -78,6 +78,8 @@ def test_particles_are_shown_before_they_are_resampled(runs, drawn, tmp_path, mo
     [(films, _, kept)] = drawn
     [states], [lines] = films.values(), kept["captions"].values()
     flow = fm.load(runs / "points")
+    *states, last = states
+    assert torch.equal(last, result.x) and lines.pop() == "t = 0.00, resampled"
     assert torch.allclose(states[0], flow.units.restored(fm.noise(flow, 6, seed=2))) and len(states) == 5
     assert lines[0].startswith("t = 1.00, ") and lines[-1].startswith("t = 0.00, ") and "of 6 effective" in lines[2]
     assert all((row == states[-1]).all(1).any() for row in result.x)  # the samples are drawn from the last particles
