@@ -19,6 +19,7 @@ from ..runs.records import read_evaluation, thinned_metrics
 from ..runs.steering_record import read_steered_record
 from .checks import folder_of
 from .evaluation import WRITTEN, checked_options, guided_again, measure
+from .exploring import PAGE as EXPLORED
 from .guided_run import baked_scale
 from .run_data import given_data, run_data
 from .run_folder import EVALUATIONS, locked
@@ -70,7 +71,9 @@ def report(
     samplers = guided_again(run, flow, source, found) if found else ()
     usual = baked_scale(flow) or 1.0
     steered, densities = read_steered_record(run), read_likelihood_record(run)
-    material = Material(flow, source, evaluation, config, thinned_metrics(run), samplers, usual, steered, densities)
+    explored = EXPLORED if (run / EXPLORED).exists() else ""
+    metrics = thinned_metrics(run)
+    material = Material(flow, source, evaluation, config, metrics, samplers, usual, steered, densities, explored)
     write_text(run / PAGE, run_page(material))
     return run / PAGE
 

@@ -21,7 +21,10 @@ from ..figures.ranking import ranking
 from ..flow_map import FlowMap
 from ..sampling import sample
 from . import points
+from .downloads import document as as_text
+from .downloads import uri
 from .page import Picture, Table, drawing, render
+from .readings import marks
 from .sections import SHOWN, Show, frame, show_images, show_points, start
 from .tables import curves
 
@@ -71,11 +74,12 @@ def comparison_page(material: Comparison) -> str:
         heading=comparison.heading(document),
         ranking=_ranking(document),
         boards=_boards(material),
-        distances=Table(head, [("floor" if row[0].startswith("reference") else "", row) for row in rows], "dense"),
+        distances=_distances(head, rows),
         notes=comparison.notes(document)[:-1],
         losses=[_losses(name, rows) for name, rows in material.metrics.items() if rows],
         cost=_cost(document),
         settings=json.dumps(material.settings, indent=2),
+        document_file=uri(as_text(document), "application/json"),
     )
 
 
@@ -132,7 +136,13 @@ def _ranking(document: Document) -> Picture | None:
     if ode is not None and ode["distance"] is not None:
         lines[f"{words.name(ode)}, {Path(document['reference']['run']).name}"] = ode["distance"]
     alt = "Distance to real data of each method, by number of jumps."
-    return drawing(lambda theme: ranking(rows, lines=lines, theme=theme), alt, kind="strip")
+    return drawing(lambda theme: ranking(rows, lines=lines, theme=theme), alt, kind="strip", read=marks)
+
+
+def _distances(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The table of distances; the reference is a row like real data."""
+    kinds = ["floor" if row[0].startswith("reference") else "" for row in rows]
+    return Table(head, list(zip(kinds, rows, strict=True)), "dense", "distances")
 
 
 def _losses(name: str, rows: Sequence[Mapping[str, Any]]) -> Picture:
@@ -144,7 +154,8 @@ def _losses(name: str, rows: Sequence[Mapping[str, Any]]) -> Picture:
 def _cost(document: Document) -> Table:
     """Cost of a training step, counted and measured, and of a sample."""
     head = ["method", "passes, own shares", "passes, full batch", "the post", "steps", "time per step", "one sample"]
-    return Table(head, [("", [name, *_cost_cells(entry)]) for name, entry in document["methods"].items()], "dense")
+    rows = [("", [name, *_cost_cells(entry)]) for name, entry in document["methods"].items()]
+    return Table(head, rows, "dense", "cost")
 
 
 def _cost_cells(entry: Entry) -> list[str]:

@@ -15,6 +15,7 @@ from ..figures import words
 from ..figures.guidance import NAMES, percent, scale_curves, summary
 from ..figures.pictures import enlarged, mosaic, png
 from .page import Picture, Table, drawing, image
+from .readings import curves
 
 CLASSES, COLUMNS, GAP = 10, 8, 4
 
@@ -65,7 +66,7 @@ def section(samplers: Sequence[GuidedSampler], data: Data, found: Mapping[str, A
         usual=f"{usual:g}",
         boards=[[board(one, data, row) for one, row in pairs if words.name(row) == kind] for kind in kinds],
         classes=names[:CLASSES],
-        chart=drawing(lambda theme: scale_curves(found, theme=theme), alt, kind="strip"),
+        chart=drawing(lambda theme: scale_curves(found, theme=theme), alt, kind="strip", read=curves),
         table=table(found),
         meanings={NAMES[key]: found["measures"][key] for key in _known(found)},
     )
@@ -108,7 +109,7 @@ def table(found: Mapping[str, Any]) -> Table:
         cost = [str(row["network_calls"]), words.seconds(row["seconds_per_sample"])]
         lines.append(("", [words.name(row), f"{row['scale']:g}", *cells(row), *cost]))
     head = ["sampler", "scale", *(NAMES[key] for key in keys), "network calls", "time per sample"]
-    return Table(head, lines, "dense")
+    return Table(head, lines, "dense", "guidance")
 
 
 def _known(found: Mapping[str, Any]) -> list[str]:

@@ -55,7 +55,7 @@ def section(record: Mapping[str, Any]) -> LikelihoodSection:
         for by, share in record["accuracy"].items()
     ]
     about = f"{quantity} of {record['data']}, weights of step {record['step']}"
-    return LikelihoodSection(about, picture, Table(known, rows, "dense"), [*record["notes"], *classes],
+    return LikelihoodSection(about, picture, Table(known, rows, "dense", "likelihood"), [*record["notes"], *classes],
                              record["command"] or "")  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The sections of a page that run the flow map: samples, the way from noise to data, consistency."""
+"""The sections of a page that run the flow map: samples, consistency."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from ..evaluate import consistency_residuals
 from ..evaluate.guided import GuidedSampler
 from ..figures import words
 from ..figures.charts import heat_map
-from ..figures.pictures import enlarged, mosaic, path_strip, png
-from ..figures.plane import frame, paths, points
+from ..figures.pictures import enlarged, mosaic, png
+from ..figures.plane import frame, points
 from ..flow_map import FlowMap
-from ..sampling import sample, trajectory
+from ..sampling import sample
 from ..steps import ancestral, euler, jump
 from .page import Picture, drawing, image
+from .readings import cells
 
 SHOWN = {"images": 25, "points": 4000}
+JUMPS = (1, 2, 4, 8)
 ODE_STEPS = 100
-STRIP_TIMES = tuple(k / 10 for k in range(10, -1, -1))
 SMALL, GAP = 256, 5
 
 
@@ -43,6 +44,7 @@ class Material:
         usual_scale: The default guidance scale of samples.
         steered: The record of the last steered samples, and the bytes of their picture; None without any.
         likelihood: The record of the last log-densities; None without any.
+        explored: The page with instruments beside this one, by its name; "" without any.
     """
 
     flow: FlowMap
@@ -54,6 +56,7 @@ class Material:
     usual_scale: float = 1.0
     steered: tuple[Mapping[str, Any], bytes | None] | None = None
     likelihood: Mapping[str, Any] | None = None
+    explored: str = ""
 
     @property
     def labels(self) -> bool:
@@ -83,37 +86,71 @@ def start(flow: FlowMap, data: Data, n: int, labels: bool, seed: int = 0) -> tup
     return flow.path.noise(normal), label
 
 
-def samples(material: Material) -> list[Picture]:
-    """Samples by 1, 2 and 4 jumps and by the ODE, from the same noise, and real data; empty for vectors."""
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of one sampler, or real data.
+
+    Attributes:
+        x: The samples, in the units of the data.
+        title: The name of the sampler.
+        note: Its calls and time if the evaluation has it.
+    """
+
+    x: Tensor
+    title: str
+    note: str
+
+
+def drawn(material: Material, n: int) -> list[Drawn]:
+    """Draw samples by 1, 2, 4 and 8 jumps and by the ODE from the same noise, and take held-out data.
+
+    Args:
+        material: The content of the page.
+        n: The number of samples.
+
+    Returns:
+        The samples of each sampler, and real data as the last; empty for vectors.
+    """
     data = material.data
     if data.kind not in SHOWN:
         return []
-    noise, label = material.start(SHOWN[data.kind])
-    real = data.in_units(data.held_out(len(noise)).x0)
-    show = show_images(data) if data.kind == "images" else show_points(*frame(real))
-    figures = [
-        show(x, title, note, "framed chosen" if k == 0 else "framed")
-        for k, (x, title, note) in enumerate(sampled(material, noise, label))
+    noise, label = material.start(n)
+    found = [Drawn(*one) for one in sampled(material, noise, label, JUMPS)]
+    return [*found, Drawn(data.in_units(data.held_out(n).x0), "real data", "held out, not trained on")]
+
+
+def samples(material: Material, found: Sequence[Drawn]) -> list[Picture]:
+    """Draw the first of the samples in small pictures side by side, all but the ones of many jumps."""
+    if not found:
+        return []
+    data = material.data
+    show = show_images(data) if data.kind == "images" else show_points(*frame(found[-1].x))
+    cards = [one for one in found if one.title != words.count(JUMPS[-1], "jump")]
+    return [
+        show(one.x[: SHOWN[data.kind]], one.title, one.note, "framed chosen" if k == 0 else "framed")
+        for k, one in enumerate(cards)
     ]
-    return [*figures, show(real, "real data", "held out, not trained on", "framed")]
 
 
-def sampled(material: Material, noise: Tensor, label: Tensor | None) -> Iterator[tuple[Tensor, str, str]]:
-    """Draw samples by 1, 2 and 4 jumps and by the ODE from the same noise.
+def sampled(
+    material: Material, noise: Tensor, label: Tensor | None, jumps: Sequence[int] = (1, 2, 4)
+) -> Iterator[tuple[Tensor, str, str]]:
+    """Draw samples by some numbers of jumps and by the ODE from the same noise.
 
     Args:
         material: The content of the page.
         noise: The noise, (n, *shape).
         label: Labels (n,), or None.
+        jumps: The numbers of jumps; a partial map takes one.
 
     Yields:
         The samples, the name of the sampler, and its calls and time if the evaluation has it.
     """
     flow = material.flow
-    jumps = flow.has_ode or flow.is_partial
-    for steps in (1,) if flow.is_partial else (1, 2, 4):
-        step = jump if jumps else ancestral
-        x = sample(flow, noise, steps, step=step, condition=label, seed=None if jumps else 0)
+    jumping = flow.has_ode or flow.is_partial
+    for steps in (1,) if flow.is_partial else jumps:
+        step = jump if jumping else ancestral
+        x = sample(flow, noise, steps, step=step, condition=label, seed=None if jumping else 0)
         yield x, *_named(material, step.__name__, steps)
     if flow.has_ode:
         x = sample(material.flow, noise, ODE_STEPS, step=euler, condition=label)
@@ -158,42 +195,6 @@ def _named(material: Material, sampler: str, steps: int) -> tuple[str, str]:
     return words.name({"sampler": sampler, "steps": steps}), ""
 
 
-def becoming(material: Material) -> list[Picture]:
-    """States along the ODE from noise to data, each with its one jump to data; empty without an ODE or for vectors."""
-    if not material.flow.has_ode or material.data.kind not in SHOWN:
-        return []
-    noise, label = material.start(3 if material.data.kind == "images" else 80, seed=1)
-    flow = material.flow.standardised()  # noise and data are of one size in these coordinates
-    flow = flow if label is None else flow.given(label=label)
-    states = trajectory(flow, noise, ODE_STEPS, step=euler)
-    if material.data.kind == "points":
-        return _lines(material.data, states, [noise, flow(noise, 1.0, 0.0)])
-    chosen = [states[round((1 - t) * ODE_STEPS)] for t in STRIP_TIMES]
-    ends = [flow(x, t, 0.0) for x, t in zip(chosen, STRIP_TIMES, strict=True)]
-    pixels = lambda x: enlarged(material.data.to_pixels(x))  # noqa: E731
-    pairs = [torch.stack((pixels(x), pixels(end)), 1).flatten(0, 1) for x, end in zip(chosen, ends, strict=True)]
-    names = ["on its way", "one jump"] * len(noise)
-    alt = "Samples on their way from noise to an image, each with the image that one jump makes from there."
-    return [drawing(lambda theme: path_strip(pairs, STRIP_TIMES, names=names, gap=GAP, theme=theme), alt, kind="strip")]
-
-
-def _lines(data: Data, ode: list[Tensor], jump: list[Tensor]) -> list[Picture]:
-    """Ways from noise to data in the plane: along the ODE, and by one jump."""
-    real = data.held_out(2000).x0
-    extent, centre = frame(torch.cat((real, ode[0].to(real))))
-
-    def lines(way: list[Tensor], title: str, note: str) -> Picture:
-        alt = f"Lines from noise to data in the plane: {title}"
-        return drawing(
-            lambda theme: paths(way, data=real, extent=extent, centre=centre, theme=theme), alt, title, note, "framed"
-        )
-
-    return [
-        lines(ode, f"{ODE_STEPS} ODE steps", "follow the velocity along a curve"),
-        lines(jump, "1 jump", "goes straight to where the curve ends"),
-    ]
-
-
 @dataclass(frozen=True)
 class Consistency:
     """The Lagrangian residual over (s, t), from noise to data, and its largest value at (s, t), in per cent."""
@@ -219,6 +220,7 @@ def consistency(material: Material) -> Consistency | None:
     figure = drawing(
         lambda theme: heat_map(100 * shares, grid, name="residual, % of a typical velocity", theme=theme),
         "Heat map of the consistency residual over source and target time.",
+        read=cells(100 * shares, grid, "% of a typical velocity"),
     )
     one_jump, largest = f"{float(shares[-1, 0]):.0%}", f"{float(shares[row, column]):.0%}"
     return Consistency(figure, one_jump, largest, f"{float(grid[row]):.2g}", f"{float(grid[column]):.2g}")

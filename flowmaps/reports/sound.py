@@ -106,4 +106,4 @@ def _durations(counts: dict[str, Tensor], signal: Signal) -> Table:
         seconds = torch.tensor([signal.seconds(max(one, 1)) for one in count.tolist()])
         numbers = (seconds.mean(), seconds.std(correction=0), seconds.min(), seconds.max())
         rows.append(("", [name, *(f"{float(number):.2f}" for number in numbers)]))
-    return Table(["seconds", "mean", "standard deviation", "shortest", "longest"], rows)
+    return Table(["seconds", "mean", "standard deviation", "shortest", "longest"], rows, name="durations")

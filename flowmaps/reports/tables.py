@@ -12,6 +12,7 @@ from ..figures.charts import Amount, has_mean_squares, loss_curves
 from ..flow_map import FlowMap
 from ..runs.documents import post_training_of
 from .page import Picture, Table, drawing
+from .readings import curves as read_curves
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def quality(evaluation: Mapping[str, Any]) -> Table:
     faster = f"speed-up over {words.name(ode)}" if ode else ""
     if evaluation.get("noise") is not None:
         lines.append(("floor", [words.noise_name(evaluation), words.noise(evaluation), "", "", ""]))
-    return Table(["sampler", "distance to real data", "network calls", "time per sample", faster], lines)
+    head = ["sampler", "distance to real data", "network calls", "time per sample", faster]
+    return Table(head, lines, name="quality")
 
 
 def errors(evaluation: Mapping[str, Any]) -> list[str]:
@@ -62,7 +64,7 @@ def others(evaluation: Mapping[str, Any]) -> Others | None:
     lines = [("floor", ["real data", *floors])]
     for row in evaluation["rows"]:
         lines.append(("", [words.name(row), *(words.plus_minus(row[key], row[f"{key}_stderr"]) for key in titles)]))
-    return Others(Table(["sampler", *names], lines), dict(zip(names, titles.values(), strict=True)))
+    return Others(Table(["sampler", *names], lines, name="measures"), dict(zip(names, titles.values(), strict=True)))
 
 
 def training(rows: Sequence[Mapping[str, Any]]) -> TrainingSection | None:
@@ -80,7 +82,8 @@ def curves(rows: Sequence[Mapping[str, Any]], of: Amount, title: str, note: str)
     """One curve for each term over the steps, of one amount in the rows of metrics."""
     kind = "Mean square of the residual" if of == "mean_squares" else "Loss"
     alt = f"{kind} over {rows[-1]['step']} training steps, one curve for each term."
-    return drawing(lambda theme: loss_curves(rows, of=of, size=(4.6, 3), theme=theme), alt, title, note, "framed")
+    draw = lambda theme: loss_curves(rows, of=of, size=(4.6, 3), theme=theme)  # noqa: E731
+    return drawing(draw, alt, title, note, "framed", read_curves)
 
 
 def configuration(config: Mapping[str, Any], flow: FlowMap, data: Data) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ..figures.charts import measure_curves
 from ..sampling import sample
 from ..steps import euler
 from .page import Picture, Table, drawing
+from .readings import curves as read_curves
 from .sections import Material
 
 SHOWN = 16
@@ -36,7 +37,7 @@ def samples(material: Material) -> Table | None:
     columns["held-out data"] = data.held_out(SHOWN).x0
     texts = [_texts(material, x) for x in columns.values()]
     rows = [("", list(row)) for row in zip(*texts, strict=False)]
-    return Table(list(columns), rows, "texts")
+    return Table(list(columns), rows, "texts", "texts")
 
 
 def _texts(material: Material, x: Tensor) -> list[str]:
@@ -67,6 +68,7 @@ def curves(evaluation: Mapping[str, Any], kind: str) -> list[Picture]:
                 name,
                 "dotted: real data" + (f" ({note}" if note else ""),
                 "framed",
+                read_curves,
             )
         )
     return figures
