@@ -116,3 +116,13 @@ def test_the_pages_work(runs, tmp_path, page):  # noqa: F811
         first = "run_map" if name == "generator" else "run_states"
         assert view.evaluate("async (name) => (await instrument(name)).state()", first)
         assert view.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.slow
+def test_the_report_links_to_the_page(runs):
+    """Only if it is there."""
+    run = runs / "moons"
+    (run / "explore.html").unlink(missing_ok=True)
+    assert 'href="explore.html"' not in fm.experiments.report(run, quick=True).read_text()
+    explore(run)
+    assert 'href="explore.html"' in fm.experiments.report(run).read_text()
