@@ -36,7 +36,7 @@ export default function make(root, data) {
   });
   const point = plane.handle({ at: [0.7, -0.3], name: "the noise", colour: "text", onMove: movePoint });
 
-  const scale = slider(controls, { name: "guidance scale w", min: low, max: high, step: 0.1, value: 2.5, format: (w) => w.toFixed(1), onInput: update });
+  const scale = slider(controls, { name: "guidance scale w", min: low, max: high, step: 0.1, value: 2, format: (w) => w.toFixed(1), onInput: update });
   const label = choice(controls, { name: "Class", options: classes.map((_, c) => [c, "ABC"[c]]), value: 0, onInput: update });
   legend(controls, [
     ["data", "line", "guided path: v_u + w (v_c − v_u) at every step"],

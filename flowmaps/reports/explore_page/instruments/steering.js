@@ -117,10 +117,10 @@ export default function make(root, data) {
       return element("tr", which === look.value ? { "aria-current": "true" } : {}, element("th", { scope: "row" }, name), ...row);
     });
     const exact = exactSpread().toFixed(2);
-    const head = ["look-ahead", "gradient: wrong group", `spread (exact ${exact})`, "particles: wrong group", "least share in use"];
+    const head = ["look-ahead", "gradient: wrong group", `spread (exact ${exact})`, "particles: wrong group", "least effective"];
     table.replaceChildren(element("tr", {}, ...head.map((words) => element("th", { scope: "col" }, words))), ...cells);
     const now = found[key()];
-    say(now ? `${method.value === "gradient" ? "Following the gradient" : "Weighted particles"} by the ${look.value === "draws" ? "posterior draws" : look.value}: ${Math.round(100 * now.off)}% of the samples are in wrong groups, and the spread is ${now.spread.toFixed(2)} where ${exact} is exact.` : "Sampling …");
+    say(now ? `${method.value === "gradient" ? "Following the gradient" : "Weighted particles"}, look-ahead by the ${look.value === "draws" ? "posterior draws" : look.value}: ${Math.round(100 * now.off)}% of the samples are in wrong groups, and the spread is ${now.spread.toFixed(2)} where ${exact} is exact.` : "Sampling …");
   }
 
   plane.onDraw(() => {
@@ -128,7 +128,6 @@ export default function make(root, data) {
     plane.dots(exactDots.map((value, i) => (1 - t) * value + t * extra[i]), { colour: "data", size: 1.8, alpha: 0.5 });
     const circle = Array.from({ length: 61 }, (_, i) => [0, 1].map((axis) => centre.at[axis] + width.value * Math[axis ? "sin" : "cos"]((i * Math.PI) / 30)));
     plane.line(circle, { colour: "third", width: 2.5, dash: [6, 5] });
-    plane.text(centre.at, "reward", { colour: "third", shift: [16, -12] });
     law.means.forEach((mean, k) => {
       plane.ring(mean, { colour: "muted", size: (2 * law.stds[k] * plane.width) / 6, width: 1 });
       plane.text(mean.map((value) => 1.5 * value), String(k + 1), { colour: "muted", shift: [0, 5], align: "center", size: 16 });
@@ -141,6 +140,7 @@ export default function make(root, data) {
       if (size > 0.5) plane.ring([x[2 * n], x[2 * n + 1]], { colour: "first", size, fill: true });
     });
     plane.context.globalAlpha = 1;
+    plane.text(centre.at, "reward", { colour: "third", shift: [16, -12] });
   });
   bars.onDraw(() => {
     const bar = (k, shift, height, tone, alpha) => {
@@ -154,7 +154,7 @@ export default function make(root, data) {
     law.weights.forEach((_, k) => {
       bar(k, -0.32, tilted.weights[k], colour("data"), 1);
       if (shown) bar(k, 0.02, shown.mass[k], colour("first"), 1);
-      bars.text([k + 1, 0], `${k + 1}`, { colour: "muted", shift: [0, 17], align: "center" });
+      bars.text([k + 1, 0], `${k + 1}`, { colour: "muted", shift: [0, 13], align: "center" });
     });
     bars.text([0.5, 1.06], "share in each group at t = 0: exact left, steered right", { colour: "muted", shift: [0, 0], size: bars.width < 500 ? 11 : 14 });
   });
