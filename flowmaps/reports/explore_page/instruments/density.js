@@ -50,7 +50,7 @@ export default function make(root, data) {
   });
   const plane = new Plane(boxes[0], { label: "A point of the data and its path to the noise, with a drop that it carries along" });
   const curve = new Plane(boxes[1], { x: [0, 1], y: [-7, 0.5], label: "The log density along the path, by the divergence and in closed form", xName: "time t", yName: "log p, nats" });
-  const point = plane.handle({ at: [1.6, 1.25], name: "the point at t = 0", colour: "text", onMove: update });
+  const point = plane.handle({ at: [-0.95, 0.55], name: "the point at t = 0", colour: "text", onMove: update });
   const who = choice(controls, { name: "Velocity", options: [["learned", "learned"], ["exact", "exact"]], value: "learned", onInput: update });
   const time = slider(controls, { name: "time t, from data to noise", min: 0, max: 1, step: 1 / STEPS, value: 0.5, onInput: show });
   player(controls, { control: time, seconds: 4 });
@@ -98,8 +98,8 @@ export default function make(root, data) {
     plane.ring(now.states[0], { colour: "text", size: radius(0), width: 1 });
     const [a, b, sum] = now.states[moment()];
     plane.ring([a, b], { colour: "second", size: radius(sum), width: 3 });
-    plane.text(now.x, "data", { shift: [18, -8] });
-    plane.text(now.states.at(-1), "noise", { colour: "first", shift: [8, 20] });
+    plane.text(now.x, "data", { shift: [-18, 22], align: "right" });
+    plane.text(now.states.at(-1), "noise", { colour: "first", shift: [10, 20] });
   });
   curve.onDraw(() => {
     const line = (values) => values.map((value, i) => [i / (values.length - 1), value]);

@@ -47,7 +47,7 @@ export default function make(root, data) {
     pictures.append(box);
     const plane = new Plane(box, { label: "Lines from noise to the samples of a generator of one step" });
     const side = { heading, plane, tone: key === "lsd" ? "first" : "second", name: () => (key === "lsd" ? "lsd" : other.value) };
-    side.handle = plane.handle({ at: [-0.35, -0.5], name: "the noise of both", colour: "text", onMove: drag });
+    side.handle = plane.handle({ at: [-0.3, 0.05], name: "the noise of both", colour: "text", onMove: drag });
     plane.onDraw(() => draw(side));
     return side;
   });
@@ -94,7 +94,7 @@ export default function make(root, data) {
     plane.line([handle.at, end], { colour: "third", width: 2.5, dash: [6, 5] });
     plane.ring(end, { colour: "third", size: 8 });
     plane.arrow(handle.at, mine, { colour: tone, width: 3 });
-    plane.text(handle.at, "noise", { shift: [16, -12] });
+    plane.text(handle.at, "noise", { shift: [14, 22] });
   }
 
   /** The sample of the noise that is dragged, and the end of its exact path. */

@@ -98,7 +98,7 @@ export default function make(root, data) {
     plane.ring(field, { colour: "third", size: 7 });
     context.globalAlpha = 1;
     words.forEach((word, k) => plane.text(EDGE[k], word, { shift: SHIFTS[k].slice(0, 2), align: SHIFTS[k][2], size: 16 }));
-    plane.text(at, "noise", { shift: [16, -12] });
+    plane.text(at, "noise", { shift: [0, -20], align: "center" });
     plane.text(field, "D", { colour: "third", shift: [-10, -10], align: "right" });
   });
   update();
