@@ -94,6 +94,23 @@ export class Mixture {
     return this.jump(x, s, t).map((y, i) => (y - x[i]) / (t - s));
   }
 
+  /** Draw n points of p(x_0 | x_t = x), for one point x. */
+  drawsOfData(x, t, n, random) {
+    const [alpha, sigma] = [this.path.alpha(t), this.path.sigma(t)];
+    const p = this.posterior(x, 0, t);
+    const out = new Float64Array(n * this.size);
+    for (let row = 0; row < n; row++) {
+      const k = random.choice(p);
+      const variance = (alpha * this.stds[k]) ** 2 + sigma ** 2;
+      for (let i = 0; i < this.size; i++) {
+        const mean = this.means[k][i];
+        const pulled = mean + ((alpha * this.stds[k] ** 2) / variance) * (x[i] - alpha * mean);
+        out[row * this.size + i] = pulled + ((this.stds[k] * sigma) / Math.sqrt(variance)) * random.normal();
+      }
+    }
+    return out;
+  }
+
   /** Draw n points. */
   sample(n, random) {
     const out = new Float64Array(n * this.size);
