@@ -97,7 +97,7 @@ export default function make(root, data) {
     line.line([[0, -0.6], [0, 1.8]], { colour: "muted", width: 1 });
     line.text([0, -0.6], "0", { colour: "muted", shift: [5, -6], size: 13 });
     [[now.short, 1, "through the value alone (stop-gradient)"], [now.full, 0, "through the derivative too"]].forEach(([{ marginal, rows }, y, name]) => {
-      rows.slice(0, 300).forEach((value, i) => line.ring([value, y - 0.15 + 0.3 * ((i * 0.618) % 1)], { colour: "third", size: 1.6, fill: true }));
+      line.dots(rows.slice(0, 300).flatMap((value, i) => [value, y - 0.15 + 0.3 * ((i * 0.618) % 1)]), { colour: "third", size: 1.6 });
       const [mean, error] = [average1(rows), error1(rows)];
       line.line([[marginal, y - 0.35], [marginal, y + 0.35]], { colour: "first", width: 5, dash: [7, 4] });
       line.line([[mean - 2 * error, y], [mean + 2 * error, y]], { colour: "second", width: 3 });

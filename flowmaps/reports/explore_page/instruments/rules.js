@@ -5,7 +5,7 @@ import { add, compositional, eulerian, lagrangian } from "consistency";
 import { choice, legend, readout, slider } from "controls";
 import { Mixture, solve } from "exact";
 import { FlowMap } from "networks";
-import { Plane, element } from "plane";
+import { Plane, colour, element } from "plane";
 import { Random } from "random";
 
 const METHODS = { compositional: "psd", lagrangian: "lsd", eulerian: "esd" };
@@ -197,7 +197,7 @@ function span(plane, at, velocity) {
 }
 
 function stroke({ context }) {
-  context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--text");
+  context.strokeStyle = colour("text");
   context.lineWidth = 2.5;
   context.stroke();
 }
