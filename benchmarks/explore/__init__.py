@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 import flowmaps as fm
+import flowmaps.reports
 from flowmaps.files import write_text
 
-PARTS = ("law", "map", "landscape", "guidance", "words", "globe", "distributions")
+PARTS = ("law", "map", "landscape", "ranking", "gradients", "guidance", "words", "globe", "distributions")
 OUT = Path(fm.__file__).parent / "reports" / "explore_page" / "post"
 HERE = Path(__file__).parent
 
@@ -47,4 +48,4 @@ def main() -> None:
             print(name, flush=True)
             found = {"digest": digest(name), **import_module(f"benchmarks.explore.{name}").part()}
             write_text(OUT / f"{name}.json", json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n")
-    print(fm.reports.explore("explore.html"))
+    print(flowmaps.reports.explore("explore.html"))

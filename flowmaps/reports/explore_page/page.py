@@ -32,6 +32,9 @@ class Chapter:
 CHAPTERS = (
     Chapter("two_ways", "Two ways to sample"),
     Chapter("map", "The myopic denoiser and the map"),
+    Chapter("rules", "Three rules"),
+    Chapter("gradients", "Where gradients go"),
+    Chapter("landscape", "The landscape"),
     Chapter("guidance", "Guidance"),
     Chapter("steering", "Steering"),
     Chapter("spaces", "Other spaces"),

@@ -54,11 +54,15 @@ export function choice(parent, { name, options, value, onInput = () => {} }) {
   return made;
 }
 
-/** A list to choose from, for many values. Returns {value, set(value)}. */
+/** A list to choose from, for many values: [value, name] or [value, name, group]. Returns {value, set(value)}. */
 export function menu(parent, { name, options, value, onInput = () => {} }) {
   const id = `control-${count++}`;
   const select = element("select", { id });
-  for (const [each, label] of options) select.append(element("option", { value: String(each) }, label));
+  const groups = new Map();
+  for (const [each, label, group] of options) {
+    if (group && !groups.has(group)) groups.set(group, select.appendChild(element("optgroup", { label: group })));
+    (groups.get(group) ?? select).append(element("option", { value: String(each) }, label));
+  }
   select.value = String(value);
   parent.append(element("div", { class: "control" }, element("label", { for: id }, name), select));
   const made = {

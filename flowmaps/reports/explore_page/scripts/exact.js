@@ -125,6 +125,12 @@ export class Mixture {
     };
   }
 
+  /** Draw n points of p(x_0 | x_t = x), for one point x. */
+  drawsOfData(x, t, n, random) {
+    const draw = this.drawData(x, 0, t, random);
+    return Float64Array.from(Array.from({ length: n }, draw).flat());
+  }
+
   /** Draw n points. */
   sample(n, random) {
     const out = new Float64Array(n * this.size);

@@ -1,8 +1,13 @@
 // A plane to draw in: a canvas with coordinates, and handles that a mouse, a finger or the arrow keys move.
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const colours = new Map();
+dark.addEventListener("change", () => colours.clear());
+
 /** The colours of the page, read from its style sheet; they follow light and dark mode. */
 export function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || name;
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || name);
+  return colours.get(name);
 }
 
 /** An element with attributes and children. */
@@ -12,8 +17,6 @@ export function element(tag, attributes = {}, ...children) {
   made.append(...children);
   return made;
 }
-
-const dark = matchMedia("(prefers-color-scheme: dark)");
 
 export class Plane {
   /**
