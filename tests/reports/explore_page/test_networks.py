@@ -31,9 +31,9 @@ def made(name):
     return flow
 
 
-def points(flow, n=5):
-    x = torch.randn(n, flow.network.shape[0], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return x / x.norm(dim=1, keepdim=True) if flow.path.curved else x
+def points(size, curved=False, n=5):
+    x = torch.randn(n, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return x / x.norm(dim=1, keepdim=True) if curved else x
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
@@ -41,7 +41,7 @@ def points(flow, n=5):
 def test_a_record_has_everything(name, dtype):
     flow = made(name)
     found = decoded(json.loads(json.dumps(record(flow, dtype))))
-    x, s, t = points(flow), 0.9, 0.0
+    x, s, t = points(flow.network.shape[0], flow.path.curved), 0.9, 0.0
     assert (found(x, s, t) - rounded(flow, dtype).double()(x, s, t)).abs().max() < 1e-12
 
 
@@ -66,7 +66,8 @@ IN_PAGE = """async ([made, x, s, t]) => {
   const { FlowMap } = await import("networks");
   return made.map((record, i) => {
     const flow = new FlowMap(record);
-    return [...flow.jump(Float64Array.from(x[i]), s[i], t[i], record.network.classes === null ? null : 1)];
+    const label = record.network.classes === null ? null : 1;
+    return [...flow.jump(Float64Array.from(x[i]), s[i], t[i], label, record.network.guidance ? 2 : null)];
   });
 }"""
 
@@ -77,15 +78,16 @@ def test_the_page_computes_the_numbers_of_python(page, post, data):
     all_maps = [*records(data), *(record(made(name)) for name in MAPS)]
     assert len(all_maps) > 4 * len(fm.methods.LANDSCAPE)
     flows = [decoded(one) for one in all_maps]
-    x = [points(flow) for flow in flows]
+    x = [points(one["network"]["size"], one["path"] == "sphere") for one in all_maps]
     s = [0.8 if flow.only_source is None else 1.0 for flow in flows]
     t = [0.3 if flow.only_target is None and flow.only_source is None else 0.0 for flow in flows]
     view = page()
     view.goto(post.as_uri())
     given = [all_maps, [part.flatten().tolist() for part in x], s, t]
     found = view.evaluate(IN_PAGE, given)
-    for flow, start, source, target, end in zip(flows, x, s, t, found, strict=True):
-        label = {} if flow.network.conditioning.label is None else {"label": 1}
-        expected = flow.given(**label)(start, source, target)
+    for one, flow, start, source, target, end in zip(all_maps, flows, x, s, t, found, strict=True):
+        label = {} if one["network"]["classes"] is None else {"label": 1}
+        told = {"guidance": 2.0} if one["network"].get("guidance") else {}
+        expected = flow.given(**label, **told)(start, source, target)
         assert (torch.tensor(end, dtype=torch.float64).view_as(start) - expected).abs().max() < 1e-6
         assert (expected - start).abs().max() > 1e-3  # a map that stays in place would be no check
