@@ -37,7 +37,7 @@ DRAG = """async ([name, frames]) => {
     handle.dispatchEvent(new PointerEvent("pointermove", { pointerId: 1, clientX, clientY, bubbles: true }));
   handle.setPointerCapture = () => {};
   handle.hasPointerCapture = () => true;
-  for (let i = 0; i < 30; i++) await next(); // what is drawn at the beginning is finished
+  await new Promise((found) => setTimeout(found, 8000)); // what instruments compute at the beginning is finished
   const spent = [];
   let before = await next();
   for (let i = 0; i < frames; i++) {

@@ -6,7 +6,7 @@ import { FlowMap } from "networks";
 import { Plane, element } from "plane";
 import { Random } from "random";
 
-const [QUICK, STEPS] = [12, 48]; // steps of order four while the point moves, and when it rests
+const [QUICK, STEPS] = [4, 48]; // steps of order four while the point moves, and when it rests
 const STEP = 1e-3; // of the central differences
 const DROP = 0.12; // radius at t = 0 of a drop that the path carries along
 

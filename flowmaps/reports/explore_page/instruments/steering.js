@@ -7,7 +7,7 @@ import { Plane, colour, element } from "plane";
 import { Random } from "random";
 import { byDenoiser, byDraws, byExact, byJump, gradientAlone, particles, rewardOf } from "steering";
 
-const [COUNT, STEPS, BUDGET] = [150, 40, 7]; // particles, steps, milliseconds of work in one frame
+const [COUNT, STEPS, BUDGET] = [150, 40, 4]; // particles, steps, milliseconds of work in one frame
 const LOOKS = [["denoiser", "denoiser"], ["jump", "jump"], ["draws", "posterior draws"], ["exact", "exact value"]];
 const METHODS = [["gradient", "gradient alone"], ["particles", "weighted particles"]];
 
@@ -69,8 +69,13 @@ export default function make(root, data) {
     redraw();
   }
 
-  /** Do some of the work. */
+  /** Do some of the work, while a person can see it. */
   function work() {
+    const { top, bottom } = root.getBoundingClientRect();
+    if (bottom < 0 || top > innerHeight) {
+      frame = setTimeout(work, 300);
+      return;
+    }
     frame = null;
     const end = performance.now() + BUDGET;
     while (performance.now() < end && (jobs.current || jobs.length)) {

@@ -32,9 +32,8 @@ export default function make(root, data) {
     onInput: arrange,
   });
   const time = slider(controls, {
-    name: "time t, from noise to data", min: 0, max: 1, step: 0.01, value: 1, format: (p) => (1 - p).toFixed(2), onInput: redraw,
+    name: "time t, from noise to data", min: 0, max: 1, step: 0.01, value: 0, format: (p) => (1 - p).toFixed(2), onInput: redraw,
   });
-  time.input.value = 0;
   player(controls, { control: time, seconds: 5 });
   legend(controls, [
     ["first", "line", "deterministic: fm.steps.euler"],

@@ -72,22 +72,12 @@ export default function make(root, data) {
     plane.redraw();
   }
 
-  function cross(points, size) {
-    for (let n = 0; n < points.length; n += 2) {
-      const [left, top] = plane.pixel([points[n], points[n + 1]]);
-      for (const way of [-1, 1]) {
-        const ends = [-1, 1].map((end) => plane.point([left + end * size, top + end * way * size]));
-        plane.line(ends, { colour: "second", width: 1.6, alpha: 0.8 });
-      }
-    }
-  }
-
   plane.onDraw(() => {
     const { context } = plane;
     const [at, softmax, free, field] = [now.x, now.softmax, now.free, now.fields.softmax].map((row) => [...flat(row)]);
     const [linked, unlinked] = cloud(now.t).map(flat);
     plane.line(EDGE, { colour: "muted", width: 2 });
-    cross(unlinked, 3);
+    plane.crosses(unlinked, { colour: "second", alpha: 0.8 });
     plane.dots(linked, { colour: "first", size: 2.4, alpha: 0.6 });
     plane.line(now.path.map((row) => [...flat(row)]), { colour: "data", width: 4 });
     if (now.t < 1) {

@@ -105,6 +105,24 @@ export class Plane {
     context.globalAlpha = 1;
   }
 
+  /** Crosses at points (a flat array of pairs), `size` pixels to each side. */
+  crosses(points, { colour: name = "second", size = 3, width = 1.6, alpha = 1 } = {}) {
+    const { context } = this;
+    context.strokeStyle = colour(name);
+    context.globalAlpha = alpha;
+    context.lineWidth = width;
+    context.beginPath();
+    for (let n = 0; n < points.length; n += 2) {
+      const [left, top] = this.pixel([points[n], points[n + 1]]);
+      for (const way of [-1, 1]) {
+        context.moveTo(left - size, top - way * size);
+        context.lineTo(left + size, top + way * size);
+      }
+    }
+    context.stroke();
+    context.globalAlpha = 1;
+  }
+
   /** A line through points (a list of pairs). */
   line(points, { colour: name = "text", width = 2, dash = [], alpha = 1 } = {}) {
     const { context } = this;
