@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-install lint format docs bench explore gpu hooks clean
+.PHONY: help env demo test test-slow test-install lint format docs notebooks bench explore gpu hooks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ format: $(READY)  ## Format the code and apply safe fixes
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)  ## Build the documentation into site/ (open site/index.html)
 	$(BIN)/python -m mkdocs build --strict $(ARGS)
+
+notebooks: $(READY)  ## Execute the notebooks in place and keep their outputs
+	$(BIN)/python notebooks/execute.py $(ARGS)
 
 bench: $(READY)  ## Run the benchmarks, which write the tables of the documentation
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[bench]"
