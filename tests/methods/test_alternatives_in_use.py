@@ -9,6 +9,7 @@ from torch import nn
 import flowmaps as fm
 from flowmaps.integrations.peft import lora
 from flowmaps.methods import DISTRIBUTIONAL
+from tests.test_compile import Counting
 
 TAUGHT = [row for row in DISTRIBUTIONAL if row.needs_teacher]
 POLICIES = [row for row in TAUGHT if row.name == "pi_flow"]
@@ -79,3 +80,22 @@ def test_lora_trains_the_adapter_alone(row):
     trained = dict(last.flow.named_parameters())
     assert all(torch.equal(trained[name], weight) for name, weight in kept.items())
     assert any(not torch.equal(trained[name], weight) for name, weight in moving.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in DISTRIBUTIONAL if row.name != "ladd"], ids=lambda row: row.name)
+def test_the_loss_of_each_turn_is_one_graph(row):
+    """ladd reads features by hooks, which a graph cannot hold: there `torch.compile` makes several."""
+    flow = flow_of(row)
+    given = {"null": {"label": CLASSES}} if row.null else {}
+    method = row.build(teacher_of()) if row.needs_teacher else row.build(**given)
+    method.follow(flow)
+    for part in getattr(method, "methods", (method,)):
+        drawn, values = part.draw(flow, torch.randn(ROWS, 2), LABELS), []
+        torch._dynamo.reset()
+        backend = Counting()
+        for measure in (torch.compile(fm.method.measure, backend=backend, fullgraph=True), fm.method.measure):
+            torch.manual_seed(2)
+            values.append(measure(flow, part.now(0.0), drawn).value)
+        assert backend.graphs == 1
+        torch.testing.assert_close(*values)
