@@ -117,7 +117,7 @@ def run(tmp_path_factory):
 def test_a_command_samples_on_its_device(run, monkeypatch, tmp_path):
     seen = []
 
-    def sample_(bound, x, times, step, seed, batch_size):
+    def sample_(bound, x, times, step, seed, batch_size, watch):
         seen.append((x.device.type, bound(slice(2)).condition["label"].device.type))
         return torch.zeros(x.shape)
 

@@ -78,6 +78,7 @@ def test_class_names_and_notes_of_a_run_are_escaped():
     none["texts"] = densities
     none["gallery"] = Gallery([Tab(NASTY, NASTY, PIXELS)], 1, 1)
     none["way"] = Way([PIXELS], Slider((1.0, 0.0), 1, PIXELS))
+    none["explored"] = NASTY
     none["evaluation_file"] = downloads.uri(NASTY, "application/json")
     table = page.Table(["a"], [("", ["b"])])
     more = {"configuration": {NASTY: NASTY}, "config_json": config, "quality": table, "evaluation": evaluation}
