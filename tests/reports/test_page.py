@@ -85,7 +85,7 @@ def test_class_names_and_notes_of_a_run_are_escaped():
     text = page.render("run.html.j2", **values, **none, **more)
     assert NASTY not in text and text.count("<script") == 1
     # the gallery: a label, a caption with its note, a picture; the way: the pictures of the slider and of the strip
-    assert text.count(ESCAPED) == 9 + 8 + 8 + 2 + (1 + 2 + 1) + (1 + 3)
+    assert text.count(ESCAPED) == 10 + 8 + 8 + 2 + (1 + 2 + 1) + (1 + 3)
     assert "&lt;script&gt;" in text.partition("<pre")[2]
 
 
