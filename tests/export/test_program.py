@@ -105,6 +105,13 @@ class Conditioned(nn.Module):
         return self.last(torch.tanh(self.first(torch.cat([x, h], 1))))
 
 
+def with_a_policy():
+    policy = fm.outputs.MixturePolicy.fit(torch.randn(50, 2), components=4, substeps=2)
+    network = fm.networks.MLP(2, 8, 1, embedding=8, channels_out=policy.channels)
+    nn.init.normal_(network.output.weight)
+    return fm.FlowMap(network, policy)
+
+
 ROWS = 3
 LABEL, SCALE, TEXT = torch.arange(ROWS), torch.linspace(1, 3, ROWS), torch.randn(ROWS, 4, 2)
 KINDS = {
@@ -119,6 +126,7 @@ KINDS = {
     "to data alone": (lambda: fm.FlowMap(Conditioned(), only_target=0.0), {}),
     "from noise alone": (lambda: fm.FlowMap(Conditioned("label"), only_source=1.0), {"label": LABEL}),
     "another path": (lambda: fm.FlowMap(Conditioned(), fm.Rotation(), fm.path.trigonometric), {}),
+    "a policy": (with_a_policy, {}),
     "a module for an output": (lambda: fm.FlowMap(Conditioned(), fm.GaussianSkip.fit(torch.randn(50, 2))), {}),
 }
 
@@ -141,7 +149,7 @@ def test_every_kind_of_map_becomes_a_program_of_torch(kind, tmp_path):
 
 @pytest.mark.parametrize(
     "kind",
-    ["several conditions", "guidance-conditioned", "another path", "a module for an output"],
+    ["several conditions", "guidance-conditioned", "another path", "a policy", "a module for an output"],
 )
 def test_every_kind_of_operation_becomes_onnx(kind, tmp_path):
     """The other kinds give programs of `torch.export` with the same operations."""
