@@ -123,7 +123,7 @@ export default function make(root, data) {
     const cell = under(hovered ?? probe.at);
     if (!cell) return point("Point at the coloured half: jumps go from noise towards data, so t is below s.");
     const value = table()?.[cell.index];
-    const words = Number.isFinite(value) ? `lands ${value.toFixed(3)} from the exact end (root mean square of ${POINTS} points).` : "is not known to this map.";
+    const words = Number.isFinite(value) ? `lands ${value.toFixed(3)} from the exact end (root mean square of ${POINTS} points).` : finished ? "is not known to this map." : "is being computed.";
     point(`The jump from s = ${cell.s.toFixed(2)} to t = ${cell.t.toFixed(2)} ${words}`);
   }
 
