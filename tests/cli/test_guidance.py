@@ -14,7 +14,7 @@ from flowmaps.evaluate import evaluate_run, read_evaluation, train_classifier
 from flowmaps.evaluate.features import save_classifier
 from flowmaps.experiments.guide import Guide, guide_of_training
 from flowmaps.experiments.guided_run import baked_scale, guided_samplers, is_conditioned, knows_null, trained_scales
-from flowmaps.reports import guidance, page, sections
+from flowmaps.reports import gallery, guidance, page, sections, way
 from flowmaps.visualise import report
 
 FAST = ["--steps", "3", "--batch-size", "16", "--lr", "0.1", "--no-progress-bar", "--trackers", "--sample-every", "0"]
@@ -176,8 +176,10 @@ def classifier():
 def test_evaluation_and_report_by_scale_beside_the_guided_teacher(runs, classifier, monkeypatch, capsys):
     """The teacher's folder is in the notes of a distilled run; scale 4 was not trained."""
     save_classifier(classifier, runs["distilled"] / "classifier.safetensors")
-    for part in ("samples", "becoming", "consistency"):
-        monkeypatch.setattr(sections, part, lambda material: "")
+    for module, part in (
+        (sections, "drawn"), (sections, "samples"), (sections, "consistency"), (gallery, "section"), (way, "section")
+    ):  # fmt: skip
+        monkeypatch.setattr(module, part, lambda *arguments: "")
     text = report(runs["distilled"], **QUICK).read_text()
     found = read_evaluation(runs["distilled"])["guidance"]
     rows = [(row.get("run"), row["sampler"], row["steps"], row["scale"]) for row in found["rows"]]
