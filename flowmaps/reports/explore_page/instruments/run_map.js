@@ -29,7 +29,7 @@ export default function make(root, data) {
   source.input.disabled = only !== null;
   target.input.disabled = end !== null;
   const steps = whole && slider(controls, { name: "Euler steps", min: 1, max: 64, step: 1, value: 4, format: String, onInput: update });
-  const names = runs[0].classes;
+  const names = runs.map((run) => run.classes).find(Boolean) ?? null;
   const label = names && menu(controls, { name: "class", options: names.map((name, i) => [i, name]), value: 0, onInput: update });
   const shown = LEGEND.map(([tone, mark, words]) => [tone, mark, words.replace("true path of the point", "path of the map's own velocity")]);
   legend(controls, whole ? shown : shown.slice(2, 3));

@@ -25,7 +25,7 @@ export default function make(root, data) {
   const jumps = choice(controls, { name: "jumps", options: most, value: 1, onInput: update });
   const part = slider(controls, { name: "way from noise to data", min: 0, max: 1, value: 1, format: (p) => `${Math.round(100 * p)} %`, onInput: redraw });
   player(controls, { control: part, seconds: 2 });
-  const names = runs[0].classes;
+  const names = runs.map((run) => run.classes).find(Boolean) ?? null;
   const label = names && menu(controls, { name: "class", options: names.map((name, i) => [i, name]), value: 0, onInput: update });
   legend(controls, [["first", "dot", "samples"], ["data", "dot", "real data"]]);
   const say = readout(controls);
