@@ -13,7 +13,7 @@ from flowmaps.evaluate.size import FULL, QUICK, duration, size_of
 from flowmaps.networks import MLP
 
 POINTS = as_data(exact.Gaussian(torch.zeros(2, dtype=torch.float64), 1.0))
-VECTORS = as_data(torch.randn(4000, 3))
+VECTORS = as_data(torch.randn(4000, 3, generator=torch.Generator().manual_seed(0)))
 
 
 class Convolutions(nn.Module):
