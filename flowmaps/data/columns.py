@@ -15,6 +15,21 @@ MOST_BYTES = 2**31
 """Largest size of the one-hot rows of a table."""
 SHOWN = 20
 """Number of categories that a message shows."""
+LEAST = 8
+"""Least number of values of a row that is drawn as a series."""
+
+
+def are_series(shape: Sequence[int], named: bool) -> bool:
+    """Whether rows of vectors are series: values of one kind, not the columns of a table.
+
+    Args:
+        shape: Shape of a row, (L,) or (C, L).
+        named: Whether the values have names, as the columns of a table do.
+
+    Returns:
+        Whether a row is drawn as a line.
+    """
+    return len(shape) in (1, 2) and shape[-1] >= LEAST and not named
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..data.labels import uses_labels
 from ..files import write_text
 from ..reports.explore_page.runs import Explored, runs_page
 from ..runs.folder import read_config
-from ..runs.loading import load
+from ..runs.loading import load_with_step
 from .checks import folder_of
 from .run_data import given_data, run_data
 
@@ -55,7 +55,8 @@ def explore(
 
 def _explored(folder: Path, data: Any, network: nn.Module | None) -> Explored:
     """Load a run with its data."""
-    flow = load(folder, network).to("cpu").float()
+    loaded = load_with_step(folder, network)
+    flow = loaded.flow.to("cpu").float()
     known: Data = run_data(folder) if data is None else given_data(folder, data)
     labels = uses_labels(flow.network, known, read_config(folder)["training"]["labels"])
-    return Explored(folder.resolve().name, flow, known, labels)
+    return Explored(folder.resolve().name, flow, known, labels, loaded.step)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import figures
 from ..arguments import expect_path, truth
+from ..data.columns import are_series
 from ..figures.film_files import check_film
 from ..figures.pictures import check_mosaic
 from ..flow_map import FlowMap
@@ -30,8 +31,6 @@ MOST = {"tokens": 60, "vectors": 400}
 """Largest number of texts and of series."""
 MOST_FRAMES = 500
 """Largest number of frames."""
-LEAST = 8
-"""Least number of values of a row of the data that is drawn as a series."""
 
 
 def check_request(animate: Any, snapshots: Any) -> None:
@@ -121,7 +120,7 @@ def _is_series(config: Mapping[str, Any]) -> bool:
     data, file = config["data"], Path("config.json")
     named = (data.get("recipe") or {}).get("columns") is not None
     named = named or read_columns(config, file) is not None or read_coordinates(config, file) is not None
-    return len(data["shape"]) in (1, 2) and data["shape"][-1] >= LEAST and not named
+    return are_series(data["shape"], named)
 
 
 @dataclass

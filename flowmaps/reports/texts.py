@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..data import tokens_of
+from ..data import Data, tokens_of
 from ..figures import words
 from ..figures.charts import measure_curves
 from ..sampling import sample
@@ -35,17 +35,16 @@ def samples(material: Material) -> Table | None:
         x = sample(flow, noise, ODE_STEPS, step=euler, condition=label)
         columns[words.name({"sampler": "euler", "steps": ODE_STEPS})] = x
     columns["held-out data"] = data.held_out(SHOWN).x0
-    texts = [_texts(material, x) for x in columns.values()]
+    texts = [lines(data, x) for x in columns.values()]
     rows = [("", list(row)) for row in zip(*texts, strict=False)]
     return Table(list(columns), rows, "texts", "texts")
 
 
-def _texts(material: Material, x: Tensor) -> list[str]:
+def lines(data: Data, x: Tensor) -> list[str]:
     """Rows of tokens as texts, or as numbers without a vocabulary."""
-    vocabulary = material.data.vocabulary
-    if vocabulary is None:
+    if data.vocabulary is None:
         return [" ".join(map(str, row)) for row in tokens_of(x).tolist()]
-    return [words.visible(text) for text in vocabulary.decode(x)]
+    return [words.visible(text) for text in data.vocabulary.decode(x)]
 
 
 def curves(evaluation: Mapping[str, Any], kind: str) -> list[Picture]:

@@ -2,12 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 import flowmaps as fm
 from flowmaps.experiments import explore, train
+from flowmaps.reports.explore_page.networks import NotInPages
+from flowmaps.reports.explore_page.runs import Explored, computed, evaluated
 from tests.browser import chromium, page  # noqa: F401
 
 QUICK = {"progress_bar": False, "width": 16, "depth": 2, "batch_size": 32}
@@ -25,6 +28,7 @@ class Runs(dict):
         "moons": {"data": "two_moons"},
         "classes": {"data": "{folder}/points.csv", "method": "imf", "data_args": {"labels": "kind"}},
         "generator": {"data": "two_moons", "method": "ict"},
+        "velocity": {"data": "two_moons", "method": "flow_matching"},
         "digits": {"data": "digits"},
         "series": {"data": "series"},
         "texts": {"data": "text:{folder}/names.txt", "data_args": {"length": 8}},
@@ -78,12 +82,32 @@ def test_other_data_have_states(runs, tmp_path, name, kind):
         "2 jumps",
         "4 jumps",
         "8 jumps",
-        "100 Euler steps",
+        "100 ODE steps",
     ]
     way = run["way"]
     assert len(way["times"]) == len(way["states"]) == len(way["jumps"]) == 11
     assert way["jumps"][0] == run["samples"][0]["state"]  # one jump from the noise is the sample of one jump
     assert way["states"][-1] == run["samples"][-1]["state"] != way["states"][0]
+
+
+def test_what_was_not_trained_is_said(runs, tmp_path):
+    """A velocity alone has no jumps; a map of jumps and velocities has both."""
+    said = "trained on the diagonal t = s alone, so it has a velocity but no jumps"
+    assert said in explore(runs / "velocity", out=tmp_path / "page.html").read_text()
+    text = explore(runs / "moons", out=tmp_path / "page.html").read_text()
+    assert "untrained" not in text and said not in text and "moons: 2 training steps on two_moons." in text
+
+
+def test_maps_for_ancestral_steps_take_them(runs):
+    """Their velocity is none of the data, so the page shows neither jumps nor a way along it."""
+    flow, data = fm.load(runs / "velocity"), fm.data.load("two_moons")
+    flow.trained = replace(flow.trained, ancestral=True)
+    run = Explored("run", flow, data, False, 2)
+    with pytest.raises(NotInPages, match="ancestral"):
+        evaluated(run)
+    found = computed(run)
+    assert found["way"] is None
+    assert [sample["name"] for sample in found["samples"]] == [f"{k} ancestral step{'s' * (k > 1)}" for k in (1, 2, 4, 8)]
 
 
 def test_wrong_runs_are_refused(runs, tmp_path):

@@ -40,19 +40,17 @@ def record(flow: FlowMap, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
         dtype: float32, or float16, which rounds the weights and halves the record.
 
     Returns:
-        A dict of JSON values: path, output, limits, units, and the network with its weights as text (base64).
+        A dict of JSON values: path, output, limits, and the network with its weights as text (base64).
 
     Raises:
         NotInPages: The network is no MLP, or path, output or times are of a kind that the page does not know.
     """
     network, new = _parts(flow.network)
-    units = flow.units
     return {
         "path": _path(flow.path),
         "output": _output(flow.output),
         "source": flow.only_source,
         "target": flow.only_target,
-        "units": None if units is None else {"mean": list(units.mean), "std": list(units.std)},
         "network": _network(network, dtype, new),
     }
 

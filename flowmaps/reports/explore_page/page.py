@@ -21,7 +21,7 @@ class Chapter:
     """A chapter of the page of the post.
 
     Attributes:
-        name: Name of its text, `chapters/NAME.html.j2`, and of its anchor.
+        name: Name of its text, `templates/explore/NAME.html.j2`, and of its anchor.
         title: Its heading.
     """
 

@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...data import Data, tokens_of
+from ...data import Data
+from ...data.columns import are_series
 from ...figures import words
 from ...figures.manifolds import sight_of
 from ...figures.pictures import enlarged, mosaic, png
 from ...figures.style import dark, light
 from ...flow_map import FlowMap
 from ...sampling import sample, trajectory
-from ...steps import euler, jump, restart
+from ...steps import Step, ancestral, euler, jump, restart
 from ..page import image
 from ..sections import start
+from ..texts import lines
 from .networks import NotInPages, record
 from .page import explore_page
 
@@ -29,8 +31,8 @@ POINTS = 800
 """Number of real points of a page."""
 SHOWN = {"images": 25, "points": 500, "vectors": 8, "tokens": 16}
 """Number of states of a page, by the kind of the data."""
-LEAST = 8
-"""Least number of values of a row that is drawn as a series."""
+CALLS = ((1.0, 0.0), (0.7, 0.3), (0.5, 0.5))
+"""Source and target times of the jumps and the velocity that a page shows."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Explored:
         flow: The flow map, in float32 on the CPU.
         data: Its data.
         labels: Whether the network is conditioned on class labels.
+        step: Number of training steps of the weights.
     """
 
     name: str
     flow: FlowMap
     data: Data
     labels: bool
+    step: int
 
 
 def runs_page(runs: Sequence[Explored]) -> str:
@@ -70,7 +74,8 @@ def runs_page(runs: Sequence[Explored]) -> str:
     except NotInPages as error:
         why, found = f"These states were computed ahead, because {error}.", [computed(run) for run in runs]
     units = "Numbers are in standard deviations of the data." if any(run.flow.units for run in runs) else ""
-    about = " ".join(f"{run.name} was trained on {run.data.name}." for run in runs)
+    about = [f"{run.name}: {words.count(run.step, 'training step')} on {run.data.name}." for run in runs]
+    about += [f"{run.name}: {sentence}." for run in runs for sentence in untrained(run.flow)]
     names = " beside ".join(run.name for run in runs)
     values = {"names": names, "about": about, "in_page": not why, "why": why, "units": units}
     return explore_page("explore/runs.html.j2", {"runs": found}, **values)
@@ -90,6 +95,8 @@ def evaluated(run: Explored) -> dict[str, Any]:
     """
     if kind_of(run.data) != "points":
         raise NotInPages("a page evaluates networks for points in the plane alone")
+    if jumping(run.flow) is ancestral:
+        raise NotInPages("a page has no ancestral steps, and this map was trained for them")
     return {
         "name": run.name,
         "flow": record(run.flow),
@@ -114,18 +121,33 @@ def computed(run: Explored) -> dict[str, Any]:
     show = _show(data, kind, real)
     samples = []
     for steps in (1,) if flow.only_source is not None else JUMPS:
-        step = jump if steps == 1 or flow.only_target is None else restart
+        step = jump if steps == 1 and flow.is_partial else jumping(flow)
         x = sample(flow, noise, steps, step=step, condition=label, seed=0)
-        samples.append({"name": words.count(steps, step.__name__), "state": show(x)})
+        samples.append({"name": words.name({"sampler": step.__name__, "steps": steps}), "state": show(x)})
     found = {"name": run.name, "kind": kind, "crisp": data.kind == "images", "real": show(real), "way": None}
     if flow.has_ode:
         states = trajectory(flow, noise, ODE_STEPS, step=euler, condition=label)
-        samples.append({"name": words.count(ODE_STEPS, "Euler step"), "state": show(states[-1])})
+        samples.append({"name": words.name({"sampler": "euler", "steps": ODE_STEPS}), "state": show(states[-1])})
         bound = flow if label is None else flow.given(label=label)
         at = [states[round((1 - t) * ODE_STEPS)] for t in TIMES]
         ends = [bound(x, t, 0.0) for x, t in zip(at, TIMES, strict=True)]
         found["way"] = {"times": list(TIMES), "states": [show(x) for x in at], "jumps": [show(x) for x in ends]}
     return {**found, "range": _range(real), "samples": samples}
+
+
+def jumping(flow: FlowMap) -> Step:
+    """The step of samplers with few steps: jumps, restarts of maps to the data alone, or ancestral steps."""
+    if flow.only_target is not None:
+        return restart
+    return jump if flow.has_ode or flow.is_partial else ancestral
+
+
+def untrained(flow: FlowMap) -> list[str]:
+    """What a page shows of a flow map without training for it, as sentences."""
+    if flow.trained is None:
+        return []
+    found = [flow.trained.warning_of_times(s, t) for s, t in CALLS if flow.knows(s, t)]
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def kind_of(data: Data) -> str:
@@ -148,7 +170,8 @@ def kind_of(data: Data) -> str:
         return "pictures"
     if data.kind == "points" and tuple(data.shape) == (2,):
         return "points"
-    if data.manifold is None and data.columns is None and len(data.shape) == 1 and data.shape[0] >= LEAST:
+    named = any((data.columns, data.coordinates, (data.recipe or {}).get("columns")))
+    if data.manifold is None and are_series(data.shape, named):
         return "series"
     raise ValueError(
         f"a page shows points in the plane, images, series, texts, and points on a globe or a torus, and the rows of "
@@ -159,11 +182,11 @@ def kind_of(data: Data) -> str:
 def _show(data: Data, kind: str, real: Tensor) -> Any:
     """Function from states to values of JSON."""
     if kind == "texts":
-        return lambda x: _texts(data, x)
+        return lambda x: lines(data, x)
     if kind == "points":
         return numbers
     if kind == "series":
-        return lambda x: [numbers(row) for row in x]
+        return lambda x: [numbers(row) for row in x.reshape(-1, x.shape[-1])]
     if data.kind == "images":
         return lambda x: {"source": image(png(mosaic(enlarged(data.to_pixels(x)), gap=2)), "").source, "dark": ""}
     seen = sight_of(data)
@@ -182,13 +205,6 @@ def _card(draw: Any, x: Tensor) -> Mapping[str, str]:
         draw(x, theme=theme).savefig(buffer, format="png", dpi=110)
         found[name] = image(buffer.getvalue(), "").source
     return found
-
-
-def _texts(data: Data, x: Tensor) -> list[str]:
-    """Rows of tokens as texts, or as numbers without a vocabulary."""
-    if data.vocabulary is None:
-        return [" ".join(map(str, row)) for row in tokens_of(x).tolist()]
-    return [words.visible(text) for text in data.vocabulary.decode(x)]
 
 
 def _class_names(data: Data) -> list[str]:

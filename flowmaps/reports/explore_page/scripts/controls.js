@@ -88,10 +88,10 @@ export function button(parent, { name, onPress }) {
 }
 
 /**
- * A play button that moves a slider from its minimum to its maximum, or down where `backwards`. A person who asked the
+ * A play button that moves a slider from its minimum to its maximum. A person who asked the
  * system for reduced motion gets the end at once.
  */
-export function player(parent, { name = "Play", control, seconds = 3, backwards = false }) {
+export function player(parent, { name = "Play", control, seconds = 3 }) {
   const { input } = control;
   const [low, high] = [Number(input.min), Number(input.max)];
   let frame = null;
@@ -103,7 +103,7 @@ export function player(parent, { name = "Play", control, seconds = 3, backwards 
     made.textContent = name;
   }
   function play() {
-    const at = (part) => (backwards ? high - part * (high - low) : low + part * (high - low));
+    const at = (part) => low + part * (high - low);
     if (still.matches) return control.set(at(1));
     made.textContent = "Stop";
     let began = null;
