@@ -1,5 +1,6 @@
 """Every test starts from the same random numbers; long files come first, so that no worker is left alone with one."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ LONGEST = (
 for device in (torch.cuda, torch.xpu, torch.mtia):
     if not device.is_available():
         device.manual_seed_all = lambda seed: None
+
+# a shell starts programs in the background with Ctrl-C ignored, and tests send it to themselves
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -108,15 +108,7 @@ def test_other_methods_may_join(both, tmp_path, capsys):
     assert list(json.loads(printed.out)["methods"]) == ["imf", "meanflow"]
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C stops the test's command, also where the tests run in the background of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_interrupted_it_goes_on(tmp_path, capsys, monkeypatch, interruptible):
+def test_interrupted_it_goes_on(tmp_path, capsys, monkeypatch):
     """Stopped in the first half of a method; the numbers are those of a run that never stopped."""
     whole, out, take, stopped = tmp_path / "whole", tmp_path / "out", Learner.take, []
 
