@@ -71,11 +71,9 @@ class Cells:
         torch.manual_seed(seed)
         method = teacher_forced(entry.method(), entry.repeats, PAST_NOISE, end=0.1)
         out = self.runs / f"{name}-{head}-{seed}-{self.seconds:g}s"
-        began = time.process_time()
         options = {"seconds": self.seconds, "seed": seed, "out": out, "resume": out.exists()}
-        *_, last = fm.train(flow_of(head, data), method, data, **options, **TRAINING)
-        spent = {"steps": last.step, "seconds": self.seconds, "process_seconds": time.process_time() - began}
-        return last.ema.eval(), spent
+        last = fm.fit(flow_of(head, data), method, data, **options, **TRAINING)
+        return last.ema.eval(), {"steps": last.step, "seconds": self.seconds}
 
 
 def measured(flow: fm.FlowMap, head: str, name: str, data: fm.data.Data, runs: Path) -> dict[str, Any]:

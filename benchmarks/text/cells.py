@@ -69,11 +69,9 @@ class Cells:
             flow.load_state_dict(teacher.state_dict())
         method = entry.method(teacher=teacher) if entry.taught else entry.method()
         out = self.runs / f"{name}-{model}-{seed}-{self.seconds:g}s"
-        began = time.process_time()
         options = {"seconds": self.seconds, "seed": seed, "out": out, "resume": out.exists()}
-        *_, last = fm.train(flow, method, data, **options, **TRAINING)
-        spent = {"steps": last.step, "seconds": self.seconds, "process_seconds": time.process_time() - began}
-        return last.ema.eval(), spent
+        last = fm.fit(flow, method, data, **options, **TRAINING)
+        return last.ema.eval(), {"steps": last.step, "seconds": self.seconds}
 
 
 def measured(flow: fm.FlowMap, name: str, model: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import flowmaps as fm
-from benchmarks.text import baselines, report
+from benchmarks.text import baselines, cells, report
 from benchmarks.text.models import EULER, FLOOR, JUMPS, MODELS
 from flowmaps.draws import Rows
 from flowmaps.figures.words import plus_minus
@@ -111,3 +111,13 @@ def test_models_have_the_columns_of_the_marks():
         assert ways <= set(report.WAYS), name
         if "jumps" in ways:
             assert {("jumps", 1), ("jumps", 4), ("euler", 64), ("euler", 256)} <= set(model.samplers)
+
+
+def test_a_finished_training_is_read_again(tmp_path, monkeypatch):
+    data = fm.data.tokens(torch.randint(0, 2, (64, 4), generator=torch.Generator().manual_seed(0)), 2)
+    monkeypatch.setattr(cells, "data_of", lambda name: data)
+    run = cells.Cells(tmp_path / "out", tmp_path / "runs", seconds=0.2)
+    flow, spent = run.trained("kjv-32", "diffusion", 0)
+    again, same = run.trained("kjv-32", "diffusion", 0)
+    assert spent == same and spent["steps"] > 0
+    assert all(torch.equal(one, other) for one, other in zip(flow.parameters(), again.parameters(), strict=True))
