@@ -3,7 +3,8 @@
 An autoregressive model with one and the same backbone, a recurrent network over log-mel frames, and several heads, each
 trained for the same processor time:
 
-- a flow-map head (`methods.lsd` with a learned weight), sampled by 1 jump, 4 jumps and 16 Euler steps of its velocity,
+- flow-map heads (`methods.lsd` and `methods.imf` with a learned weight), sampled by 1 jump, 4 jumps and 16 Euler steps
+  of their velocities,
 - a head that predicts the next frame by its mean square error,
 - a head that predicts a mixture of Gaussians of the next frame.
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import flowmaps as fm
 from flowmaps.method.term import noise_alone
-from flowmaps.recipes.sequences import head_method
 
 BACKBONE, WIDTH, DEPTH, COMPONENTS = 256, 128, 3, 16
 """Width of the backbone and of the heads, blocks of a head, and Gaussians of a mixture."""
@@ -120,13 +119,32 @@ class HeadEntry:
     limits: dict[str, float] | None = None
 
 
+TIMES = fm.times.mixture(0.5, fm.times.logit_normal_pairs(-0.4, 1.0), fm.times.uniform_triangle(1e-3))
+
+
+def lsd() -> fm.Method:
+    """Lagrangian self-distillation with a learned weight, as in pocket-tts."""
+    return fm.methods.lsd(diagonal=0.75, times=TIMES, weight=fm.weight.learned())
+
+
+def imf() -> fm.Method:
+    """Improved MeanFlow with the same times and weight."""
+    return fm.methods.imf(diagonal=0.75, times=TIMES, weight=fm.weight.learned())
+
+
 JUMP = {"1 jump": (1, fm.steps.jump)}
 FLOW = {**JUMP, "4 jumps": (4, fm.steps.jump), "16 Euler steps": (16, fm.steps.euler)}
 ONE: dict[str, float] = {"only_source": 1.0, "only_target": 0.0}
+
+
+def head(channels: int) -> nn.Module:
+    """The network of a flow map of frames."""
+    return fm.networks.Head(channels, BACKBONE, WIDTH, DEPTH)
+
+
 HEADS = {
-    "flow_map": HeadEntry(
-        "flow map", lambda channels: fm.networks.Head(channels, BACKBONE, WIDTH, DEPTH), head_method, FLOW, repeats=4
-    ),
+    "flow_map": HeadEntry("flow map, lsd", head, lsd, FLOW, repeats=4),
+    "flow_map_imf": HeadEntry("flow map, imf", head, imf, FLOW, repeats=4),
     "mean": HeadEntry("mean", MeanHead, lambda: direct(squares, fm.weight.squared), JUMP, limits=ONE),
     "mixture": HeadEntry(
         f"mixture of {COMPONENTS} Gaussians",

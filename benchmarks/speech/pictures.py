@@ -16,7 +16,7 @@ from flowmaps.figures.style import SHADES, figure, light
 
 SHOWN, LENGTH = ("one", "three", "seven"), 0.8
 """Digits in the picture, and duration of each spectrogram in seconds."""
-ROWS = {"flow map, 1 jump": ("flow_map", "1 jump"), "flow map, 16 Euler steps": ("flow_map", "16 Euler steps")}
+ROWS = {"flow map, 1 jump": ("flow_map_imf", "1 jump"), "flow map, 16 Euler steps": ("flow_map_imf", "16 Euler steps")}
 ROWS |= {"mean": ("mean", "1 jump"), "mixture of Gaussians": ("mixture", "1 jump")}
 
 

@@ -16,7 +16,9 @@ from ..flow_map import FlowMap
 from ..guidance.conditions import SCALE
 from ..method.method import Method
 from ..methods import Row
+from ..networks.with_backbone import has_backbone
 from ..runs.folder import read_config
+from ..sequences import guided_contexts
 from ..students import student
 from .build import ModelLike, is_path
 from .guided_run import EVERYWHERE, TimeInterval, is_conditioned, knows_null
@@ -86,9 +88,17 @@ class Guide:
         return guidance.guided(method, guidance.imf(null=self.null, scale=self.scale, interval=self.interval))
 
     def teacher(self, teacher: Any) -> Any:
-        """The guided velocity of the teacher, or the teacher itself without null conditions."""
+        """The guided velocity of the teacher, or the teacher itself without null conditions.
+
+        Raises:
+            ValueError: The teacher is a head on a backbone, and there is a range of scales or an interval.
+        """
         if self.null is None:
             return teacher
+        if has_backbone(getattr(teacher, "network", None)):
+            if self.scale is None or self.interval != EVERYWHERE:
+                raise ValueError("the guidance of a head on a backbone mixes contexts: it is one scale for all times")
+            return guided_contexts(teacher, self.scale, self.null)
         return guidance.classifier_free(teacher, self.scale, null=self.null, interval=self.interval)
 
     def flow(self, flow: FlowMap) -> FlowMap:

@@ -18,10 +18,10 @@ from ..arguments import at_least, check_seed, device_of, did_you_mean, finite, g
 from ..arguments.memory import check_room, rows_at_a_time
 from ..flow_map import FlowMap
 from ..guidance import GuidedVelocity
-from ..networks import WithBackbone
-from ..networks.with_backbone import GuidedContexts
+from ..networks.with_backbone import has_backbone
 from ..runs.folder import read_config
 from ..runs.loading import load_with_step
+from ..sequences import guided_contexts
 from ..sequences.signal import lengths
 from ..steps import Step
 from . import films
@@ -189,10 +189,10 @@ def guided(
         if interval is not None:
             raise ValueError("`guidance_interval` applies to guidance: it needs `guidance`")
         return flow, {}
-    if isinstance(flow.network, WithBackbone):
+    if has_backbone(flow.network):
         if interval is not None:
             raise ValueError("the guidance of a head on a backbone mixes contexts, so `guidance_interval` has no times")
-        return guided_contexts(flow, scale), {}
+        return with_guided_contexts(flow, scale), {}
     low, high = trained_scales(flow)
     if is_conditioned(flow.network) and not low <= scale <= high:
         warnings.warn(
@@ -202,7 +202,7 @@ def guided(
     return source, {name: value.to(flow.like.device).expand(n) for name, value in condition.items()}
 
 
-def guided_contexts(flow: FlowMap, scale: float) -> FlowMap:
+def with_guided_contexts(flow: FlowMap, scale: float) -> FlowMap:
     """The flow map of a run on a backbone with guided contexts.
 
     Raises:
@@ -214,8 +214,7 @@ def guided_contexts(flow: FlowMap, scale: float) -> FlowMap:
             "guidance compares with the null class, which this run has not learned: train it with class labels and "
             "`label_dropout=0.1`"
         )
-    network: Any = flow.network
-    return flow.around(GuidedContexts(network, scale, {"label": trained.classes}))
+    return guided_contexts(flow, scale, {"label": trained.classes})
 
 
 def step_of(step: str | Step, flow: Any, number: int) -> tuple[str, Step]:

@@ -11,7 +11,7 @@ from ..arguments import at_least, given, truth
 from ..data import Data
 from ..data.standardise import by_channel
 from ..method.method import Method
-from ..networks import WithBackbone
+from ..networks.with_backbone import has_backbone
 from ..path import linear
 from ..recipes import method_for, method_name
 from ..recipes.by_data import rate_for
@@ -177,10 +177,10 @@ def train(
         batch_size = sizes.pop("batch_size")
         networks |= sizes
     flow = guide.flow(flow_to_train(rows, row, found, start, teacher, seed, labels=labels, **networks))
-    if guidance is not None and isinstance(flow.network, WithBackbone):
+    if guidance is not None and has_backbone(flow.network) and not guide.taught:
         raise ValueError(
             "the guidance of a head on a backbone mixes contexts and is not baked into its head: train with "
-            "`label_dropout=0.1`, and sample with guidance"
+            "`label_dropout=0.1`, and sample with guidance, or train a student of this run by `teacher` and `guidance`"
         )
     made = for_sequences(made, flow)
     notes = notes_of(recipe=recipe, **origins) | guide.notes() | dict(settings.pop("notes", {}))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..flow_map import FlowMap
+from ..sampling.in_order import makes_sequences
 from ..serialise import describe
 from ..students import Student, TimeLayers
 from ..students.time_layers import time_layers_of
@@ -27,19 +28,25 @@ def write_own(flow: FlowMap, folder: Path, shape: tuple[int, ...], image: bool) 
         image: Whether samples are images in [-1, 1].
 
     Raises:
-        ValueError: For parts that are not of this package, and for a map of standardised sequences.
+        ValueError: For parts that are not of this package, for a map of standardised sequences, and for a head on a
+            backbone.
     """
+    if makes_sequences(flow):
+        raise ValueError(
+            "a head on a backbone makes sequences frame by frame, and becomes no pipeline folder: fm.export.to_onnx "
+            "and fm.export.to_program write its next frame"
+        )
     if flow.units is not None and flow.units.axis:
         raise ValueError(
-            "a map of standardised sequences becomes no pipeline folder: --onnx and --program write its "
-            "one-step sampler"
+            "a map of standardised sequences becomes no pipeline folder: fm.export.to_onnx and fm.export.to_program "
+            "write its one-step sampler"
         )
     try:
         parts = described(flow)
     except TypeError as error:
         raise ValueError(
-            f"only networks of flowmaps and of diffusers become a pipeline folder: {error}; --onnx and --program write "
-            "the one-step sampler of any network"
+            f"only networks of flowmaps and of diffusers become a pipeline folder: {error}; fm.export.to_onnx and "
+            "fm.export.to_program write the one-step sampler of any network"
         ) from None
     network, pipeline = Code("network", tuple(names_in(parts))), Code("pipeline")
     config = {"flow": local_names(parts), "shape": list(shape), "image": image, "noise_scale": noise_scale(flow)}

@@ -108,8 +108,8 @@ def _of_unet(base: Saved | None, folder: Path) -> tuple[Code, dict[str, Any]]:
     if base.index["_class_name"] != "LDMPipeline" or vae != "vqvae":
         raise ValueError(
             f"the latents of this network are decoded by the {vae} of a {base.index['_class_name']}, and a UNet2DModel "
-            "with an autoencoder becomes a pipeline folder for an LDMPipeline alone: --onnx and --program write its "
-            "one-step sampler"
+            "with an autoencoder becomes a pipeline folder for an LDMPipeline alone: fm.export.to_onnx and "
+            "fm.export.to_program write its one-step sampler"
         )
     return Code("latent_unet_pipeline"), copied(base, folder, "unet")
 

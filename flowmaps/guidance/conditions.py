@@ -51,6 +51,11 @@ def conditioned_interval(condition: Condition, s: Tensor, x: Tensor) -> Tensor |
 def require(condition: Condition, null: Condition) -> None:
     """Raise ValueError if a condition that guidance replaces by its null value is missing."""
     for name in null:
+        if name not in condition and "past" in condition:
+            raise ValueError(
+                f"the condition {name!r} belongs to the backbone of this head: guide its contexts instead of "
+                f"velocities, fm.sequences.guided_contexts(flow, scale, null={{{name!r}: ...}})"
+            )
         if name not in condition:
             raise ValueError(
                 f"guidance replaces the condition {name!r} by its null value, but {name!r} is missing: give it as "

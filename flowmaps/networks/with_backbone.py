@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,11 @@ class Past:
     condition: Mapping[str, Any] = field(default_factory=dict)
 
     __repr__ = brief_repr
+
+
+def has_backbone(network: Any) -> bool:
+    """Whether a network is a head on a backbone, perhaps with guided contexts or an adapter around it."""
+    return hasattr(network, "begin") and hasattr(network, "next")
 
 
 @describable
@@ -113,7 +118,7 @@ class WithBackbone(nn.Module):
 class GuidedContexts(nn.Module):
     """A head on a backbone whose contexts are guided: z_null + scale (z - z_null).
 
-    It only makes sequences. The head of pocket-tts is guided like this: a mixture of contexts, not of velocities.
+    The head of pocket-tts is guided like this: a mixture of contexts, not of velocities.
 
     Args:
         network: the network.
@@ -121,14 +126,38 @@ class GuidedContexts(nn.Module):
         null: conditions of the backbone that stand for no condition, such as {"label": 10}.
     """
 
-    def __init__(self, network: WithBackbone, scale: float, null: dict[str, Any]) -> None:
+    def __init__(self, network: WithBackbone, scale: float, null: Mapping[str, Any]) -> None:
         super().__init__()
-        self.network, self.scale, self.null = network, scale, null
-        self.ends, self.ending = network.ends, network.ending
+        self.network, self.scale, self.null = network, scale, dict(null)
+
+    @property
+    def head(self) -> Any:
+        """The head."""
+        return self.network.head
+
+    @property
+    def ends(self) -> bool:
+        """Whether the network predicts the end of a sequence."""
+        return self.network.ends
+
+    def prepare(
+        self, *, context: Tensor | None = None, past: Past | Tensor | None = None, frame: Tensor | None = None
+    ) -> dict[str, Any]:
+        """The guided contexts of frames; see `WithBackbone.prepare`."""
+        if context is not None or past is None:
+            return self.network.prepare(context=context)
+        told = Past(past) if isinstance(past, Tensor) else past
+        plain = replace(told, condition={**told.condition, **self.null})
+        first, second = (self.network.prepare(past=one, frame=frame)["context"] for one in (told, plain))
+        return {"context": torch.lerp(second, first, self.scale)}
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
-        """Evaluate the head."""
-        return self.network(x, s, t, **condition)
+        """Evaluate the head at frames, for guided contexts or for the conditions of `prepare`."""
+        return self.network(x, s, t, **self.prepare(**condition))
+
+    def ending(self, context: Tensor) -> Tensor:
+        """Logits (n,) that frames with contexts (n, D) are the last of their sequences."""
+        return self.network.ending(context)
 
     def begin(self, rows: int, **condition: Any) -> tuple[Any, Any]:
         """The states with and without the condition."""

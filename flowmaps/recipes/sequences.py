@@ -9,6 +9,7 @@ from ..flow_map import FlowMap
 from ..method.method import Method
 from ..methods import lsd
 from ..networks import CausalTransformer, Head, WithBackbone
+from ..networks.with_backbone import has_backbone
 from ..sequences import TeacherForced, teacher_forced
 from ..sequences.autoregressive import END
 from ..times.modifiers import mixture
@@ -70,7 +71,7 @@ head_method.row = lsd.row  # type: ignore[attr-defined]
 
 def for_sequences(method: Method, flow: FlowMap) -> Method:
     """A method as a method of sequences, if the flow map has a backbone and the method is none; else unchanged."""
-    network = flow.network
-    if not isinstance(network, WithBackbone) or isinstance(method, TeacherForced):
+    network: Any = flow.network
+    if not has_backbone(network) or isinstance(method, TeacherForced):
         return method
     return teacher_forced(method, REPEATS, PAST_NOISE, END if network.ends else 0.0)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..arguments import refuse_written, shown, version
 from ..flow_map import FlowMap
+from ..networks.with_backbone import has_backbone
 from ..steps import Step, ancestral
 
 PROMPT, VALID = "prompt", "valid"
@@ -35,8 +36,7 @@ def stepped(step: Step, flow: Any, x: Tensor, s: float, t: float) -> Tensor:
 
 def makes_sequences(flow: Any) -> bool:
     """Whether a flow map is a head on a backbone without a context, so that noise (B, T, C) becomes a sequence."""
-    network = getattr(flow, "network", None)
-    return hasattr(network, "begin") and hasattr(network, "next") and "context" not in flow.condition
+    return has_backbone(getattr(flow, "network", None)) and "context" not in flow.condition
 
 
 def frames(flow: FlowMap, noise: Tensor, times: Sequence[float], step: Step) -> Iterator[tuple[FlowMap, list[Tensor]]]:

@@ -4,7 +4,7 @@
 A `Signal` turns sound into frames, by an `MDCT` or a `LogMel`, and frames into sound.
 """
 
-from .autoregressive import Autoregressive, Generated, guided_contexts_loss
+from .autoregressive import Autoregressive, Generated, guided_contexts, guided_contexts_loss
 from .forcing import TeacherForced, teacher_forced, with_contexts
 from .log_mel import LogMel
 from .mdct import MDCT
@@ -18,6 +18,7 @@ __all__ = [
     "Signal",
     "TeacherForced",
     "Transform",
+    "guided_contexts",
     "guided_contexts_loss",
     "teacher_forced",
     "with_contexts",

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import at_least, check_seed, finite, positive
-from ..flow_map import FlowMap, expect_flow, like_weights
+from ..flow_map import FlowMap, GuidanceSpec, expect_flow, like_weights
 from ..method.method import Loss, Method
 from ..networks import WithBackbone
-from ..networks.with_backbone import GuidedContexts
+from ..networks.with_backbone import GuidedContexts, has_backbone
 from ..sampling import by_name
 from ..sampling.grid import descending
 from ..sampling.in_order import PROMPT, VALID, frames
@@ -72,8 +72,7 @@ class Autoregressive(nn.Module):
         Raises:
             TypeError: Its network has none.
         """
-        if not isinstance(getattr(flow, "network", None), WithBackbone):
-            raise TypeError("this flow map has no backbone: its network is no networks.WithBackbone")
+        _check_backbone(flow)
         made = cls.__new__(cls)
         nn.Module.__init__(made)
         made.flow = flow
@@ -156,7 +155,8 @@ class Autoregressive(nn.Module):
             The frames after the prompt, and the length of each sequence.
 
         Raises:
-            ValueError: A number is out of range, the length is not known, or guidance has no null condition.
+            ValueError: A number is out of range, the length is not known, or guidance has no null condition, or the
+                model has learned guidance already.
         """
         positive(temperature=temperature)
         finite(guidance=guidance)
@@ -165,6 +165,7 @@ class Autoregressive(nn.Module):
         if clamp is not None:
             positive(clamp=clamp)
             noise = noise.clamp(-clamp, clamp)
+        noise = self.flow.path.noise(noise)
         flow, like = self._guided(guidance, null), like_weights(self.flow)
         if prompt is not None:
             given[PROMPT] = standardised(flow, prompt, 0.0)
@@ -210,9 +211,45 @@ class Autoregressive(nn.Module):
         """The flow map with guided contexts."""
         if scale == 1:
             return self.flow
-        if not null:
-            raise ValueError("guidance compares with a null condition of the backbone: pass null={'label': classes}")
-        return self.flow.around(GuidedContexts(self.network, scale, dict(null)))
+        return guided_contexts(self.flow, scale, null or {})
+
+
+def guided_contexts(flow: FlowMap, scale: float, null: Mapping[str, Any]) -> FlowMap:
+    """Guide the contexts of a head on a backbone: z_null + scale (z - z_null).
+
+    The guided flow map makes sequences, and it is a teacher: `fm.methods.splitmeanflow(teacher=guided)` trains a head
+    that needs no guidance. A velocity of frames is guided by `fm.guidance`, but a condition of the backbone, such as a
+    label, acts on contexts.
+
+    Args:
+        flow: The flow map of an `Autoregressive`. Its weights are shared.
+        scale: The scale; 1 changes nothing.
+        null: Conditions of the backbone that stand for no condition, such as {"label": 10}.
+
+    Returns:
+        The guided flow map.
+
+    Raises:
+        TypeError: The flow map has no backbone.
+        ValueError: There is no null condition, the contexts are guided already, or the scale is not finite.
+    """
+    network: Any = _check_backbone(flow)
+    finite(scale=scale)
+    if not null:
+        raise ValueError("guidance compares with a null condition of the backbone: pass null={'label': classes}")
+    if flow.guidance is not None:
+        raise ValueError(f"this flow map is guided already ({flow.guidance}), and two scales would be multiplied")
+    made = flow.around(GuidedContexts(network, scale, null))
+    made.guidance = GuidanceSpec(scale, null=null, kind="GuidedContexts")
+    return made
+
+
+def _check_backbone(flow: Any) -> Any:
+    """The network of a flow map with a backbone. Raises TypeError for any other one."""
+    network = getattr(flow, "network", None)
+    if not has_backbone(network):
+        raise TypeError("this flow map has no backbone: its network is no networks.WithBackbone")
+    return network
 
 
 def guided_contexts_loss(

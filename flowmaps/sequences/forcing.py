@@ -19,7 +19,6 @@ from ..method.batch import checked_condition, checked_rows, checked_times, split
 from ..method.method import Method
 from ..method.several import Several
 from ..method.term import RuleAround, Term, changed
-from ..networks import WithBackbone
 from ..networks.with_backbone import Past
 from ..path import Time
 from ..sampling import rows_of
@@ -177,8 +176,8 @@ class WithEnding(RuleAround):
         Raises:
             TypeError: The network predicts no ends.
         """
-        network = flow.network.module if isinstance(flow.network, Constant) else flow.network
-        if not isinstance(network, WithBackbone) or not network.ends:
+        network: Any = flow.network.module if isinstance(flow.network, Constant) else flow.network
+        if not getattr(network, "ends", False):
             raise TypeError("an end of sequences is trained, and the network predicts none: make it with ends=True")
         residuals = self.named(self.rule(flow, teacher, x, s, t, **options))
         logits = network.ending(flow.condition["context"])[:, None]

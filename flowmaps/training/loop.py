@@ -41,7 +41,7 @@ from .label_checks import warn_of_labels
 from .learner import Learner
 from .logging import Monitor
 from .record import trained_of
-from .teachers import check_classes, guidance_of, refuse_student
+from .teachers import check_backbone, check_classes, guidance_of, refuse_student
 
 SETTINGS = names(TrainConfig)
 """Names of the keyword arguments of `train`."""
@@ -120,6 +120,7 @@ def train(flow: FlowMap, method: Method | str, data: Any, **settings: Any) -> It
     accelerator = plan.accelerator or make_accelerator(plan, staged=isinstance(method, Several))
     processes = processes_of(accelerator, plan.accumulate, plan)
     device = device_for(plan, accelerator, processes)
+    check_backbone(flow, method)
     if plan.labels:
         check_classes(flow, method, data)
     flow.guidance = guidance_of(method, data) or flow.guidance

@@ -30,8 +30,9 @@ def trained_of(flow: FlowMap, method: Method, data: Data, labels: bool) -> Train
         The description.
     """
     terms = [(term, progress) for progress in PROGRESS for term in method.now(progress)]
+    like = flow.like.new_empty(0, *data.shape)  # some times depend on the number of classes of a row
     with seeded(flow.like.device, 0):
-        drawn = [of_one_frame(term.times)(DRAWS, progress, flow.like) for term, progress in terms if not term.diagonal]
+        drawn = [of_one_frame(term.times)(DRAWS, progress, like) for term, progress in terms if not term.diagonal]
     changes = transforms_of(data)
     names = {*flow.condition, *data.given, *(("label",) if labels else ())} - set(method.hidden)
     names |= {name for one in changes if isinstance(one, GuidanceScales) for name in SCALES}

@@ -15,6 +15,7 @@ from ..data.class_names import Numbering, listed
 from ..data.transforms import GuidanceScales, transforms_of
 from ..flow_map import FlowMap, GuidanceSpec
 from ..method.method import Method
+from ..networks.with_backbone import has_backbone
 from ..trained import TrainedSpec
 from ..velocity import Auxiliary, Fixed, Phased
 
@@ -55,6 +56,16 @@ def refuse_student(flow: FlowMap, method: Method) -> None:
                     "the teacher shares trained weights with the flow map, so the flow map would learn from itself: "
                     "give a copy, copy.deepcopy(teacher), or take a method of self-distillation, which needs no teacher"
                 )
+
+
+def check_backbone(flow: FlowMap, method: Method) -> None:
+    """Raise ValueError if a teacher is a head on a backbone, and the flow map to train is none."""
+    taught = any(has_backbone(getattr(teacher, "network", None)) for teacher in teachers(method))
+    if taught and not has_backbone(flow.network):
+        raise ValueError(
+            'the teacher is a head on a backbone, so the student needs one: network="autoregressive", or '
+            "fm.Autoregressive(flow, backbone)"
+        )
 
 
 def check_classes(flow: FlowMap, method: Method, data: Data) -> None:

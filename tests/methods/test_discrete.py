@@ -63,6 +63,16 @@ def test_costs_are_what_is_counted(row):
         assert counted / forward == pytest.approx(cost, abs=0.06)
 
 
+@EACH
+def test_the_loop_trains_a_method_and_records_its_jumps(row):
+    link = fm.links.Hull(torch.eye(3)) if row.name == "cdcd" else fm.links.softmax
+    flow = fm.FlowMap(TokenMLP(2, 3), fm.Endpoint(link=link))
+    method = row.build(fm.FlowMap(TokenMLP(2, 3), flow.output)) if row.needs_teacher else row.build()
+    data = fm.data.tokens(torch.arange(64).reshape(32, 2) % 3, 3)
+    last = fm.fit(flow, method, data, steps=1, batch_size=8, progress_bar=False)
+    assert last.loss.value.isfinite() and last.flow.trained.jumps == (row.name not in ("flm", "cdcd"))
+
+
 def test_every_method_without_a_teacher_trains_a_map_with_a_softmax():
     """One loss and its gradient; the others learn from pictures or from positions, and say so."""
     torch.manual_seed(0)

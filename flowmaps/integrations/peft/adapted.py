@@ -21,6 +21,8 @@ from .layers import Targets, chosen
 
 NAME = "default"
 """The name of the adapter in peft."""
+BESIDE = ("prepare", "begin", "next", "head", "ends", "ending")
+"""What a network may have beside its call: conditions computed once, and sequences made frame by frame."""
 
 
 @describable
@@ -73,6 +75,9 @@ class Adapted(nn.Module):
         self.register_buffer("checksum", torch.tensor(list(bytes.fromhex(known)) or [0] * 32, dtype=torch.uint8))
         self.register_buffer("base", first.detach().new_empty(0))  # its dtype
         self.register_state_dict_post_hook(_leave_out)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(super().__getattr__("network"), name) if name in BESIDE else super().__getattr__(name)
 
     def forward(self, x: Tensor, s: Tensor, t: Tensor, **condition: Any) -> Tensor:
         """Evaluate the network with the adapter at its weight."""
