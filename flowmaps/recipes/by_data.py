@@ -23,8 +23,7 @@ from ..times.samplers import logit_normal_pairs, uniform_triangle
 from ..weight import learned
 from .manifolds import METHOD as MANIFOLD_METHOD
 from .manifolds import on_manifold
-from .sequences import METHOD as HEAD_METHOD
-from .sequences import autoregressive, head_method
+from .sequences import autoregressive
 from .sizes import SMALL, are_large
 
 METHOD, FEW_METHOD, TOKEN_METHOD = "imf", "lsd", "dfm_psd"
@@ -82,7 +81,7 @@ def method_name(data: Data) -> str:
         data: The data set.
 
     Returns:
-        "dfm_psd" for tokens, "gfm_lsd" on manifolds, "lsd" for sound and for at most three coordinates, else "imf".
+        "dfm_psd" for tokens, "gfm_lsd" on manifolds, "lsd" for at most three coordinates, else "imf".
 
     Raises:
         TypeError: These are no `Data`.
@@ -93,8 +92,6 @@ def method_name(data: Data) -> str:
         return TOKEN_METHOD
     if data.manifold is not None:
         return MANIFOLD_METHOD
-    if data.signal is not None:
-        return HEAD_METHOD
     return FEW_METHOD if math.prod(data.shape) <= FEW else METHOD
 
 
@@ -102,12 +99,12 @@ def method_for(data: Data, **changed: Any) -> Method:
     """Make the method that `flowmaps train` takes if none is given.
 
     For tokens it is the semigroup form of discrete flow maps, which has no pole and needs no derivative. On manifolds
-    it is Lagrangian self-distillation with squared lengths, because adaptive weights bias it. For sound it is
-    `sequences.head_method`. For at most three coordinates it is Lagrangian self-distillation, which learns steep maps
-    of the plane fastest. For everything else it is improved MeanFlow with a learned weight of the interval, half of the
-    times logit-normal and half uniform up to s = 1, and 75% of the rows on the diagonal. The learned weight evens out
-    the intervals without the bias of an adaptive weight, whose minimum is no conditional mean. `docs/one_step.md`
-    compares the methods, and `docs/ablation.md` has the effects that are measured so far.
+    it is Lagrangian self-distillation with squared lengths, because adaptive weights bias it. For at
+    most three coordinates it is Lagrangian self-distillation, which learns steep maps of the plane fastest. For
+    everything else it is improved MeanFlow with a learned weight of the interval, half of the times logit-normal and
+    half uniform up to s = 1, and 75% of the rows on the diagonal. The learned weight evens out the intervals without
+    the bias of an adaptive weight, whose minimum is no conditional mean. `docs/one_step.md` compares the methods,
+    `docs/ablation.md` the settings, and `docs/sequences.md` heads of sound.
 
     Args:
         data: The data set.
@@ -123,8 +120,6 @@ def method_for(data: Data, **changed: Any) -> Method:
         return dfm_psd(**changed)
     if method_name(data) == MANIFOLD_METHOD:
         return gfm_lsd(**changed)
-    if data.signal is not None:
-        return head_method(**changed)
     if method_name(data) == FEW_METHOD:
         return lsd(**changed)
     settings: dict[str, Any] = {"diagonal": 0.75, "times": mixture(0.5, logit_normal_pairs(), uniform_triangle(1e-3))}

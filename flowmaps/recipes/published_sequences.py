@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..methods import flow_matching, papers, splitmeanflow
+from ..method.method import Method
+from ..methods import flow_matching, lsd, papers, splitmeanflow
 from ..networks import CausalTransformer, Head, WithBackbone
+from ..times.modifiers import mixture
+from ..times.samplers import logit_normal_pairs, uniform_triangle
+from ..weight import learned
 from .recipe import Recipe
-from .sequences import head_method
 
 
 def on_backbone(
@@ -40,6 +43,18 @@ SPEECH: dict[str, Any] = {
 """A backbone of 24 blocks of width 1024, and a head of 6 blocks of width 512."""
 NO_TEXT = "without a text encoder: rows are continued, not read from a text; four noise draws a frame"
 
+
+def lsd_head() -> Method:
+    """Lagrangian self-distillation with a learned weight, as in pocket-tts.
+
+    Half of the times are logit-normal, and half uniform up to s = 1, from where one jump starts.
+    """
+    times = mixture(0.5, logit_normal_pairs(), uniform_triangle(1e-3))
+    return lsd(diagonal=0.75, times=times, weight=learned())
+
+
+lsd_head.row = lsd.row  # type: ignore[attr-defined]
+
 SPEECH_RECIPES = (
     Recipe(
         name="speech-head-flow-matching",
@@ -61,7 +76,7 @@ SPEECH_RECIPES = (
     ),
     Recipe(
         name="speech-head-lsd",
-        method=head_method,
+        method=lsd_head,
         steps=500_000,
         paper=papers.BOFFI2025BUILD,
         differs=f"half of the times are uniform up to s = 1; {NO_TEXT}",

@@ -7,17 +7,11 @@ from typing import Any
 from ..data import Data
 from ..flow_map import FlowMap
 from ..method.method import Method
-from ..methods import lsd
 from ..networks import CausalTransformer, Head, WithBackbone
 from ..networks.with_backbone import has_backbone
 from ..sequences import TeacherForced, teacher_forced
 from ..sequences.autoregressive import END
-from ..times.modifiers import mixture
-from ..times.samplers import logit_normal_pairs, uniform_triangle
-from ..weight import learned
 
-METHOD = "lsd"
-"""Name of the default method of a head."""
 REPEATS, PAST_NOISE = 4, 0.2
 """Noise draws of a frame, and standard deviation of the noise on past frames."""
 LONGEST = 256
@@ -51,22 +45,6 @@ def autoregressive(
     heads = next(heads for heads in (4, 2, 1) if width % (2 * heads) == 0)
     backbone = CausalTransformer(channels, width, depth, heads, window=min(length, LONGEST), classes=classes)
     return FlowMap(WithBackbone(head, backbone, ends="valid" in data.given), **limits)
-
-
-def head_method(**changed: Any) -> Method:
-    """Make the default method of a head: Lagrangian self-distillation with a learned weight, as in pocket-tts.
-
-    Half of the times are logit-normal, and half uniform up to s = 1, from where one jump starts.
-
-    Args:
-        **changed: Arguments of `methods.lsd` that replace these settings.
-    """
-    times = mixture(0.5, logit_normal_pairs(-0.4, 1.0), uniform_triangle(1e-3))
-    settings: dict[str, Any] = {"diagonal": 0.75, "times": times, "weight": learned()}
-    return lsd(**settings | changed)
-
-
-head_method.row = lsd.row  # type: ignore[attr-defined]
 
 
 def for_sequences(method: Method, flow: FlowMap) -> Method:
