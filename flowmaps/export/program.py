@@ -18,7 +18,7 @@ from ..files import replacing
 from ..flow_map import FlowMap
 from ..sampling.in_order import makes_sequences
 from ..sequences import Autoregressive
-from .next_frame import NextFrame, in_turn
+from .samplers import NextFrame, OneStep, in_turn
 
 
 def _searchsorted(points: Tensor, x: Tensor, *, right: bool = False, **_: Any) -> Tensor:
@@ -34,40 +34,10 @@ WRITTEN_OUT = {torch.ops.aten.searchsorted.Tensor: _searchsorted, torch.ops.aten
 """Operations that ONNX lacks, and sigmoid, because onnxruntime computes its small values inaccurately."""
 
 
-class OneStep(nn.Module):
-    """The one-step sampler F(x, 1, 0) as a function of standard normal noise (B, *shape) and conditions (B, ...).
-
-    Samples have the units of the data.
-
-    Args:
-        flow: The flow map.
-        names: Names of the conditions, in the order of the arguments.
-    """
-
-    def __init__(self, flow: FlowMap, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.flow, self.names = flow, names
-        self.scale = float(flow.path.sigma(torch.ones((), dtype=torch.float64)))
-        mean, std = ((0.0,), (1.0,)) if flow.units is None else (flow.units.mean, flow.units.std)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", flow.like.new_tensor(mean))
-        self.register_buffer("std", flow.like.new_tensor(std))
-
-    def forward(self, noise: Tensor, *conditions: Tensor) -> Tensor:
-        """Sample from noise and conditions."""
-        flow = self.flow.given(**dict(zip(self.names, conditions, strict=True)))
-        x = flow(noise * self.scale, 1.0, 0.0)
-        if flow.units is None:
-            return x
-        mean, std = (value.reshape(-1, *[1] * (noise.ndim - 2 - flow.units.axis)) for value in (self.mean, self.std))
-        return mean + std * x
-
-
 def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[str, Tensor] | None = None) -> Path:
     """Write the one-step sampler as a program of `torch.export` (.pt2), for torch.export.load(file).module().
 
-    A head on a backbone is written as `next_frame.NextFrame`, which `next_frame.in_turn` calls frame by frame.
+    A head on a backbone is written as `samplers.NextFrame`, which `samplers.in_turn` calls frame by frame.
     The program accepts any number of rows, unless the network has a limit (a UNet of diffusers: 63 rows). Before it is
     kept it is loaded and compared with the flow map on the example.
 
@@ -96,7 +66,7 @@ def to_program(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mappi
 def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[str, Tensor] | None = None) -> Path:
     """Write the one-step sampler as ONNX: inputs `noise` and the conditions by name, output `samples`.
 
-    A head on a backbone is written as `next_frame.NextFrame`: inputs `past`, `frame`, `noise` and the conditions,
+    A head on a backbone is written as `samplers.NextFrame`: inputs `past`, `frame`, `noise` and the conditions,
     outputs `samples`, and `ends` if it predicts ends.
     The sampler accepts any number of rows. Before the file is kept it is run in onnxruntime and compared with the flow
     map on the example.

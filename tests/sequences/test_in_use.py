@@ -6,7 +6,7 @@ import torch
 import flowmaps as fm
 from flowmaps import export
 from flowmaps.experiments.guide import Guide
-from flowmaps.export.next_frame import in_turn
+from flowmaps.export.samplers import in_turn
 from flowmaps.sequences import guided_contexts, teacher_forced, with_contexts
 
 CLASSES, NULL = 3, {"label": 3}

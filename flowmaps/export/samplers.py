@@ -1,4 +1,4 @@
-"""The next frame of a head on a backbone, as a function that other runtimes call frame by frame."""
+"""One-step samplers as functions of tensors, which other runtimes can call: of whole rows, and frame by frame."""
 
 from __future__ import annotations
 
@@ -13,28 +13,50 @@ from ..networks.with_backbone import Past
 from ..sequences import Generated
 
 
-class NextFrame(nn.Module):
-    """The next frame by one jump from noise, F(noise, 1, 0 | context of the frames before it).
-
-    The inputs are the sequences so far (B, T, C), in the units of the data; the number k of the next frame of each,
-    whole numbers (B,); standard normal noise (B, C); and the conditions of the backbone. Frames k, ..., T - 1 are not
-    read. The outputs are the next frames (B, C), and for a network that predicts ends whether they are the last ones,
-    (B,).
+class Sampler(nn.Module):
+    """What the samplers share: the flow map, the scale of the noise, and the units of the data.
 
     Args:
         flow: The flow map.
         names: Names of the conditions, in the order of the arguments.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, flow: FlowMap, names: tuple[str, ...]) -> None:
         super().__init__()
         self.flow, self.names = flow, names
         self.scale = float(flow.path.sigma(torch.ones((), dtype=torch.float64)))
         mean, std = ((0.0,), (1.0,)) if flow.units is None else (flow.units.mean, flow.units.std)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", flow.like.new_tensor(mean))  # of each number of a frame, or of all
+        self.register_buffer("mean", flow.like.new_tensor(mean))
         self.register_buffer("std", flow.like.new_tensor(std))
+
+
+class OneStep(Sampler):
+    """The one-step sampler F(x, 1, 0) as a function of standard normal noise (B, *shape) and conditions (B, ...).
+
+    Samples have the units of the data.
+    """
+
+    def forward(self, noise: Tensor, *conditions: Tensor) -> Tensor:
+        """Sample from noise and conditions."""
+        flow = self.flow.given(**dict(zip(self.names, conditions, strict=True)))
+        x = flow(noise * self.scale, 1.0, 0.0)
+        if flow.units is None:
+            return x
+        mean, std = (value.reshape(-1, *[1] * (noise.ndim - 2 - flow.units.axis)) for value in (self.mean, self.std))
+        return mean + std * x
+
+
+class NextFrame(Sampler):
+    """The next frame by one jump from noise, F(noise, 1, 0 | context of the frames before it).
+
+    The inputs are the sequences so far (B, T, C), in the units of the data; the number k of the next frame of each,
+    whole numbers (B,); standard normal noise (B, C); and the conditions of the backbone. Frames k, ..., T - 1 are not
+    read. The outputs are the next frames (B, C), and for a network that predicts ends whether they are the last ones,
+    (B,).
+    """
 
     def forward(
         self, past: Tensor, frame: Tensor, noise: Tensor, *conditions: Tensor
