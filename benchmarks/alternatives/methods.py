@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
-
-import torch
 
 import flowmaps as fm
 from benchmarks.one_step.cells import TRAINING
-from benchmarks.one_step.methods import COMPARED, EULER, JUMPS, Entry
+from benchmarks.one_step.methods import COMPARED, EULER, FAST, JUMPS, Entry, Mixed, with_dmd
 
 PATHS = ("flow_matching", "imf", "tvm", "ict", "facm", "splitmeanflow")
 """The reference, and the flow-map methods of the comparison."""
-FAST = partial(torch.optim.AdamW, lr=3e-3, betas=(0.0, 0.95), weight_decay=0.0)
-"""The optimizer of networks beside the flow: ten times its learning rate, without momentum."""
 SLOW: dict[str, Any] = {"lr": 3e-4}
 """The learning rate of a flow that follows such a network."""
 
@@ -59,31 +53,10 @@ class FrechetEntry(Alternative):
         return fm.methods.fd_loss(decay=0.9 if math.prod(data.shape) >= TRAINING["batch_size"] else 0.0)
 
 
-@dataclass(frozen=True)
-class Mixed(Alternative):
-    """A flow-map method with a term that matches distributions.
-
-    Args:
-        make: Function of the teacher, or of None from scratch, that makes the method.
-    """
-
-    make: Callable[[fm.FlowMap | None], fm.Method] = fm.methods.imf
-
-    def method(self, teacher: fm.FlowMap | None, data: fm.data.Data) -> fm.Method:
-        """The method with its term."""
-        return self.make(teacher)
-
-
 def with_drifting(teacher: fm.FlowMap | None) -> fm.Method:
     """imf with the drifting term on half of the batch."""
     term = fm.methods.drifting().terms[0]
     return fm.methods.with_term(COMPARED["imf"].method(None, None), term, share=0.5)
-
-
-def with_dmd(teacher: fm.FlowMap | None) -> fm.Method:
-    """splitmeanflow with the term of distribution matching distillation on a quarter of the batch."""
-    term = fm.methods.dmd(teacher, optimizer=FAST).terms[0]
-    return fm.methods.with_term(fm.methods.splitmeanflow(teacher), term, share=0.25, strength=0.5)
 
 
 EULER_STEPS: dict[str, Any] = {"jumps": (), "ode_steps": (EULER,)}

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+import torch
 
 import flowmaps as fm
 from flowmaps.methods import Row
@@ -24,6 +27,8 @@ RECIPE: dict[str, Any] = {
 }
 """The settings of the base, which `flowmaps train` takes for images and vectors: `fm.recipes.method_for`."""
 EVEN: dict[str, Any] = {"times": UNIFORM, "weight": fm.weight.squared}
+FAST = partial(torch.optim.AdamW, lr=3e-3, betas=(0.0, 0.95), weight_decay=0.0)
+"""The optimizer of networks beside the flow: three times its learning rate, without momentum."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,27 @@ class Entry:
         return flow_for(data, **limits, **sizes)
 
 
+@dataclass(frozen=True)
+class Mixed(Entry):
+    """A flow-map method with a term that matches distributions.
+
+    Args:
+        make: Function of the teacher, or of None from scratch, that makes the method.
+    """
+
+    make: Callable[[fm.FlowMap | None], fm.Method] = fm.methods.imf
+
+    def method(self, teacher: fm.FlowMap | None, data: fm.data.Data) -> fm.Method:
+        """The method with its term."""
+        return self.make(teacher)
+
+
+def with_dmd(teacher: fm.FlowMap | None) -> fm.Method:
+    """splitmeanflow with the term of distribution matching distillation on a quarter of the batch."""
+    term = fm.methods.dmd(teacher, optimizer=FAST).terms[0]
+    return fm.methods.with_term(fm.methods.splitmeanflow(teacher), term, share=0.25, strength=0.5)
+
+
 COMPARED: dict[str, Entry] = {
     "flow_matching": Entry("flow_matching", "reference", {"times": UNIFORM}),
     BASE: Entry("imf", "scratch", RECIPE),
@@ -83,11 +109,13 @@ COMPARED: dict[str, Entry] = {
     "tvm": Entry("tvm", "scratch"),
     "ict": Entry("ict", "scratch"),
     "sct": Entry("sct", "scratch", path=lambda: fm.path.trigonometric),
+    "drifting": Entry("drifting", "scratch"),
     "facm": Entry("facm", "distillation"),
     "ayf_emd": Entry("ayf_emd", "distillation", EVEN),
     "ayf_lmd": Entry("ayf_lmd", "distillation", EVEN),
     "splitmeanflow": Entry("splitmeanflow", "distillation"),
     "rectified_meanflow": Entry("rectified_meanflow", "distillation"),
+    "splitmeanflow_dmd": Mixed("splitmeanflow", "distillation", make=with_dmd),
 }
 """The compared methods by name."""
 
