@@ -200,4 +200,5 @@ def save(made: Any, target: Path) -> None:
 
     buffer = BytesIO()
     made.savefig(buffer, format="png", dpi=130)
-    Image.open(buffer).convert("RGB").quantize(48).save(target, optimize=True)
+    method = Image.Quantize.MAXCOVERAGE  # a colour of few pixels stays
+    Image.open(buffer).convert("RGB").quantize(48, method=method).save(target, optimize=True)

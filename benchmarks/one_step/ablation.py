@@ -22,8 +22,8 @@ LAST = "weights of the last step"
 JUMP = ("jump", 1)
 WIDE, TALL = 9.5, 0.36
 """Width of the picture, and height of a row of it, in inches."""
-REACH, TICKS = 2.0, (0.125, 0.25, 0.5, 1, 2, 4, 8)
-"""Largest ratio that every panel shows, and the ticks of the panels."""
+REACH, TICKS, MOST_TICKS = 2.0, (0.125, 0.25, 0.5, 1, 2, 4, 8), 4
+"""Largest ratio that every panel shows, the ticks of the panels, and the most of them before every other is left out."""
 
 
 def changes() -> list[str]:
@@ -102,11 +102,24 @@ def notes(found: Mapping[str, Measured], out: Path) -> str:
         "A ratio is the distance of one jump with the change over the distance of the recipe, both with the same seed "
         "(the geometric mean over seeds, with the standard error of their spread; with one seed, with the errors of "
         "both measurements). Bold ratios differ from 1 by more than two standard errors; below 1 the change helps.",
-        *(f"{name}: {one.measures[first(one)]}; trainings of {budget(one):g} s." for name, one in found.items()),
+        *(
+            f"{name}: {one.measures[first(one)]}; trainings of {budget(one):g} s, {steps(one)}."
+            for name, one in found.items()
+        ),
     ]
     last = max(cell["machine"] for one in found.values() for cell in one.cells.values())
     commands = "; ".join(command(one, out, f"{BASE},settings") for one in found.values())
     return "\n".join(f"- {line}" for line in lines) + f"\n\n{last}; commands: {commands}"
+
+
+def steps(measured: Measured) -> str:
+    """The numbers of steps of the trainings, which depend on the cost of a step and on the load of the machine."""
+    counts = {
+        name: cell["training"]["steps"] for (name, _), cell in measured.cells.items() if name in GROUPS["settings"]
+    }
+    base = [cell["training"]["steps"] for (name, _), cell in measured.cells.items() if name == BASE]
+    low, high = min(counts.values()), max(counts.values())
+    return f"{' and '.join(map(str, base))} steps of the recipe and {low} to {high} of its changes"
 
 
 def picture(found: Mapping[str, Measured], out: Path) -> None:
@@ -137,7 +150,8 @@ def draw(axis: Any, ratios: Sequence[Estimate | None]) -> None:
         ends += [low, high]
     axis.set_xscale("log")
     axis.set_xlim(min(ends) / 1.1, max(ends) * 1.1)
-    axis.set_xticks([tick for tick in TICKS if min(ends) <= tick <= max(ends)])
+    ticks = [tick for tick in TICKS if min(ends) <= tick <= max(ends)]
+    axis.set_xticks(ticks[-1::-2][::-1] if len(ticks) > MOST_TICKS else ticks)
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     axis.tick_params(axis="x", labelsize=9)

@@ -122,6 +122,7 @@ COMPARED: dict[str, Entry] = {
 CHANGES: dict[str, Entry] = {
     f"{BASE}-{name}": Entry(row, "settings", RECIPE | changed, says=says, training=training)
     for name, says, row, changed, training in (
+        ("again", "the recipe again", "imf", {}, {}),
         ("squares", "plain squares", "imf", {"weight": fm.weight.squared}, {}),
         ("adaptive", "adaptive weight, power 1", "imf", {"weight": fm.weight.adaptive(1.0)}, {}),
         ("logit-normal", "logit-normal times", "imf", {"times": fm.times.logit_normal_pairs()}, {}),
