@@ -23,7 +23,7 @@ JUMP = ("jump", 1)
 WIDE, TALL = 9.5, 0.36
 """Width of the picture, and height of a row of it, in inches."""
 REACH, TICKS, MOST_TICKS = 2.0, (0.125, 0.25, 0.5, 1, 2, 4, 8), 4
-"""Largest ratio that every panel shows, the ticks of the panels, and the most of them before every other is left out."""
+"""Largest ratio that every panel shows, the ticks of the panels, and the largest number of ticks that are all shown."""
 
 
 def changes() -> list[str]:
@@ -151,7 +151,7 @@ def draw(axis: Any, ratios: Sequence[Estimate | None]) -> None:
     axis.set_xscale("log")
     axis.set_xlim(min(ends) / 1.1, max(ends) * 1.1)
     ticks = [tick for tick in TICKS if min(ends) <= tick <= max(ends)]
-    axis.set_xticks(ticks[-1::-2][::-1] if len(ticks) > MOST_TICKS else ticks)
+    axis.set_xticks([0.25, 1, 4] if len(ticks) > MOST_TICKS else ticks)
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     axis.tick_params(axis="x", labelsize=9)
