@@ -75,10 +75,14 @@ class Measured:
         return None if one is None or other is None else (one, other)
 
     def best(self, group: str) -> str | None:
-        """The method of a group with the smallest distance in one jump, among those that have a reference."""
-        key = next(iter(MARKED[self.kind]))
-        found = {name: pair for name in GROUPS[group] if (pair := self.pair(name, key, ("euler", EULER)))}
-        return min(found, key=lambda name: found[name][0].value - found[name][1].value) if found else None
+        """The method of a group whose largest ratio to the reference is smallest, over the measures of the marks."""
+        worst = {}
+        for name in GROUPS[group]:
+            pairs = [self.pair(name, key, ("euler", EULER)) for key in MARKED[self.kind]]
+            known = [pair for pair in pairs if pair is not None]
+            if known:
+                worst[name] = max(one.value / many.value if many.value > 0 else math.inf for one, many in known)
+        return min(worst, key=worst.__getitem__) if worst else None
 
 
 def row_of(cell: Cell, sampler: Sampler) -> Mapping[str, Any]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 import flowmaps as fm
 from benchmarks.text.baselines import autoregressive, exact_nats, fill_in, masked_bound, masked_diffusion, write_out
+from flowmaps.methods.discrete import PAIRS
+from flowmaps.times.clocks import clocked_by_classes
 
 JUMPS = (1, 2, 4, 8, 16)
 EULER = (1, 4, 16, 64, 256)
@@ -68,13 +70,24 @@ class Model:
     taught: bool = False
 
 
+def on_clock(method: Callable[..., fm.Method], pairs: fm.times.Times) -> Callable[[], fm.Method]:
+    """A method with its times on the clock of Flow Language Models."""
+    return lambda: method(
+        times=clocked_by_classes(pairs), diagonal_times=clocked_by_classes(fm.times.uniform_diagonal())
+    )
+
+
 JUMPING = samplers(jumped, "jumps", JUMPS) | samplers(followed, "euler", EULER)
 MODELS = {
     DIFFUSION: Model("diffusion (diagonal only)", fm.methods.flm, samplers(followed, "euler", EULER)),
     "dfm_psd": Model("`dfm_psd`", fm.methods.dfm_psd, JUMPING),
+    "dfm_psd_clock": Model("`dfm_psd` on the clock", on_clock(fm.methods.dfm_psd, PAIRS), JUMPING),
     "dfm_esd": Model("`dfm_esd`", fm.methods.dfm_esd, JUMPING),
     "dfm_lsd": Model("`dfm_lsd`", fm.methods.dfm_lsd, JUMPING),
     "cfm_csd": Model("`cfm_csd`", fm.methods.cfm_csd, JUMPING),
+    "cfm_csd_clock": Model(
+        "`cfm_csd` on the clock", on_clock(fm.methods.cfm_csd, fm.times.uniform_triangle()), JUMPING
+    ),
     "cfm_ecld": Model("`cfm_ecld`", fm.methods.cfm_ecld, JUMPING),
     "fmlm": Model("`fmlm`, distilled from the diffusion", fm.methods.fmlm, JUMPING, taught=True),
     "masked": Model(

@@ -14,12 +14,14 @@ from ..flow_map import FlowMap
 from ..links import Mixed, softmax
 from ..method.method import Method
 from ..methods import dfm_psd, gfm_lsd, imf, lsd
+from ..methods.discrete import PAIRS
 from ..networks import MLP, GaussianEndpoint, GaussianInput, InBasis, TokenTransformer, UNet
 from ..networks.unet import heads_for
 from ..outputs import Bounded, Endpoint, GaussianSkip, Output, SeparableSkip, average_velocity
 from ..path import Path, linear
+from ..times.clocks import clocked_by_classes
 from ..times.modifiers import mixture
-from ..times.samplers import logit_normal_pairs, uniform_triangle
+from ..times.samplers import logit_normal_pairs, uniform_diagonal, uniform_triangle
 from ..weight import learned
 from .manifolds import METHOD as MANIFOLD_METHOD
 from .manifolds import on_manifold
@@ -98,13 +100,13 @@ def method_name(data: Data) -> str:
 def method_for(data: Data, **changed: Any) -> Method:
     """Make the method that `flowmaps train` takes if none is given.
 
-    For tokens it is the semigroup form of discrete flow maps, which has no pole and needs no derivative. On manifolds
-    it is Lagrangian self-distillation with squared lengths, because adaptive weights bias it. For at
-    most three coordinates it is Lagrangian self-distillation, which learns steep maps of the plane fastest. For
-    everything else it is improved MeanFlow with a learned weight of the interval, half of the times logit-normal and
-    half uniform up to s = 1, and 75% of the rows on the diagonal. The learned weight evens out the intervals without
-    the bias of an adaptive weight, whose minimum is no conditional mean. `docs/one_step.md` compares the methods,
-    `docs/ablation.md` the settings, and `docs/sequences.md` heads of sound.
+    For tokens it is the semigroup form of discrete flow maps, which has no pole and needs no derivative, with its times
+    on the clock of Flow Language Models (`docs/text.md`). On manifolds it is Lagrangian self-distillation with squared
+    lengths, because adaptive weights bias it. For at most three coordinates it is Lagrangian self-distillation, which
+    learns steep maps of the plane fastest. For everything else it is improved MeanFlow with a learned weight of the
+    interval, half of the times logit-normal and half uniform up to s = 1, and 75% of the rows on the diagonal. The
+    learned weight evens out the intervals without the bias of an adaptive weight, whose minimum is no conditional mean.
+    `docs/one_step.md` compares the methods, `docs/ablation.md` the settings, and `docs/sequences.md` heads of sound.
 
     Args:
         data: The data set.
@@ -117,7 +119,11 @@ def method_for(data: Data, **changed: Any) -> Method:
         TypeError: These are no `Data`.
     """
     if method_name(data) == TOKEN_METHOD:
-        return dfm_psd(**changed)
+        on_clock = {
+            "times": clocked_by_classes(PAIRS),
+            "diagonal_times": clocked_by_classes(uniform_diagonal()),
+        }
+        return dfm_psd(**on_clock | changed)
     if method_name(data) == MANIFOLD_METHOD:
         return gfm_lsd(**changed)
     if method_name(data) == FEW_METHOD:

@@ -25,6 +25,19 @@ def test_tokens_get_a_transformer_with_a_softmax_and_jumps_stay_in_the_simplex()
     assert fm.recipes.method_name(data()) == "dfm_psd" == fm.recipes.method_for(data(), diagonal=0.25).name
 
 
+def test_the_times_of_tokens_are_on_the_clock_of_their_number():
+    """Half of the uniform times on the clock of 5 classes lie above clock(1/2); the standard error is 0.008."""
+    torch.manual_seed(0)
+    diagonal, jumps = fm.recipes.method_for(data()).terms
+    like, half = torch.empty(0, 6, 5), float(fm.times.flm_clock(5)(torch.tensor(0.5)))
+    s, _ = diagonal.times(4000, 0.0, like)
+    assert abs((s > half).double().mean() - 0.5) < 0.032 and not 0.47 < half < 0.53
+    s, t = jumps.times(4000, 0.0, like)
+    assert bool((t <= s).all()) and ((s == 1) & (t == 0)).double().mean() > 0.02
+    plain = fm.recipes.method_for(data(), diagonal_times=fm.times.uniform_diagonal()).terms[0]
+    assert abs((plain.times(4000, 0.0, like)[0] > 0.5).double().mean() - 0.5) < 0.032
+
+
 @pytest.mark.parametrize(("width", "rate"), [(64, 3e-3), (128, 3e-3), (512, 7.5e-4)])
 def test_wide_transformers_get_a_smaller_learning_rate(width, rate):
     assert rate_for(fm.recipes.texts(data(), width, 1)) == pytest.approx(rate)
