@@ -89,8 +89,9 @@ def to_onnx(flow: FlowMap, file: str | Path, noise: Tensor, conditions: Mapping[
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(f"ONNX needs {error.name}: {install('onnx')}") from None
-    names = [*(["past", "frame"] if makes_sequences(flow) else []), "noise", *(conditions or {})]
-    outputs = ["samples", "ends"] if getattr(flow.network, "ends", False) else ["samples"]
+    ordered = makes_sequences(flow)
+    names = [*(["past", "frame"] if ordered else []), "noise", *(conditions or {})]
+    outputs = ["samples", "ends"] if ordered and getattr(flow.network, "ends", False) else ["samples"]
     with replacing(file) as beside, _quiet():
         program = _program(flow, noise, conditions or {}).run_decompositions(WRITTEN_OUT)
         options: dict[str, Any] = {"input_names": names, "output_names": outputs, "external_data": False}
