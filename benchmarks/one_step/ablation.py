@@ -74,14 +74,14 @@ def is_measured(measured: Measured) -> bool:
 def table(found: Mapping[str, Measured]) -> str:
     """The ratios of all changes on all data sets, below the distances of the base."""
     key = {name: next(iter(MARKED[measured.kind].items())) for name, measured in found.items()}
-    base = [plus_minus(*one.value(BASE, JUMP, key[name][0])) for name, one in found.items()]
+    base = [with_steps(plus_minus(*one.value(BASE, JUMP, key[name][0])), one, BASE) for name, one in found.items()]
     floor = [plus_minus(*one.floor(key[name][0])) for name, one in found.items()]
     lines = [
         ["the recipe, " + ", ".join(dict.fromkeys(title for _, title in key.values())), *base],
         ["data against data (floor)", *floor],
     ]
     for name in changes():
-        cells = [in_words(change(measured, name)) for measured in found.values()]
+        cells = [with_steps(in_words(change(measured, name)), measured, name) for measured in found.values()]
         lines.append([METHODS[name].says if name in METHODS else LAST, *cells])
     lines.append(["seeds", *(str(len(one.seeds(BASE))) for one in found.values())])
     return markdown(["one jump", *found], lines)
@@ -102,24 +102,19 @@ def notes(found: Mapping[str, Measured], out: Path) -> str:
         "A ratio is the distance of one jump with the change over the distance of the recipe, both with the same seed "
         "(the geometric mean over seeds, with the standard error of their spread; with one seed, with the errors of "
         "both measurements). Bold ratios differ from 1 by more than two standard errors; below 1 the change helps.",
-        *(
-            f"{name}: {one.measures[first(one)]}; trainings of {budget(one):g} s, {steps(one)}."
-            for name, one in found.items()
-        ),
+        "In parentheses: steps of training. They are fewer where a step costs more, or the machine has other work.",
+        *(f"{name}: {one.measures[first(one)]}; trainings of {budget(one):g} s." for name, one in found.items()),
     ]
     last = max(cell["machine"] for one in found.values() for cell in one.cells.values())
     commands = "; ".join(command(one, out, f"{BASE},settings") for one in found.values())
     return "\n".join(f"- {line}" for line in lines) + f"\n\n{last}; commands: {commands}"
 
 
-def steps(measured: Measured) -> str:
-    """The numbers of steps of the trainings, which depend on the cost of a step and on the load of the machine."""
-    counts = {
-        name: cell["training"]["steps"] for (name, _), cell in measured.cells.items() if name in GROUPS["settings"]
-    }
-    base = [cell["training"]["steps"] for (name, _), cell in measured.cells.items() if name == BASE]
-    low, high = min(counts.values()), max(counts.values())
-    return f"{' and '.join(map(str, base))} steps of the recipe and {low} to {high} of its changes"
+def with_steps(text: str, measured: Measured, name: str) -> str:
+    """A cell with the mean number of steps of its trainings, which depends on the load of the machine too."""
+    own = BASE if name == LAST else name
+    counts = [cell["training"]["steps"] for (method, _), cell in measured.cells.items() if method == own]
+    return f"{text} ({mean(counts):.0f})" if counts else text
 
 
 def picture(found: Mapping[str, Measured], out: Path) -> None:
