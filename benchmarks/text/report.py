@@ -142,16 +142,24 @@ def samples(cells: Mapping[str, list[Cell]], count: int = 3) -> str:
     return markdown(["model", "samples"], rows)
 
 
+MARKERS = ("o", "s", "^")
+"""Markers of the picture, after every colour was used once."""
+
+
 def picture(cells: Mapping[str, list[Cell]], path: Path) -> None:
-    """Draw the total variation of 4-grams over the number of calls: jumps solid, other samplers dashed."""
+    """Draw the total variation of 4-grams over the number of calls: jumps solid, other samplers dashed.
+
+    A model has a colour and a marker of its own.
+    """
+    looks = [(color, marker) for marker in MARKERS for color in light.series]
     with figure(light, 7.2, 4.6, path) as (made, ax):
-        for color, (model, found) in zip(light.series * 2, cells.items(), strict=False):
-            for way, style in (("jumps", "o-"), ("euler", "o:"), ("unmasking", "s--"), ("symbols", "*")):
+        for (color, marker), (model, found) in zip(looks, cells.items(), strict=False):
+            for way, style in (("jumps", "-"), ("euler", ":"), ("unmasking", "--"), ("symbols", "")):
                 points = [(c, value(of(found, way, c), "tv")) for c in columns(cells)]
                 known = [point for point in points if point[1] is not None]
                 if known and model != FLOOR:
                     label = f"{MODELS[model].title.replace('`', '')}, {WAYS[way]}"
-                    ax.plot(*zip(*known, strict=True), style, color=color, label=label, markersize=4)
+                    ax.plot(*zip(*known, strict=True), marker + style, color=color, label=label, markersize=4.5)
         floor = value(of(cells.get(FLOOR, []), "training", 0), "tv")
         if floor is not None:
             ax.axhline(floor, color=light.muted, linewidth=1, label="text itself")
