@@ -13,7 +13,7 @@ from ..networks.with_backbone import Past
 from ..sequences import Generated
 
 
-class Sampler(nn.Module):
+class SamplerModule(nn.Module):
     """What the samplers share: the flow map, the scale of the noise, and the units of the data.
 
     Args:
@@ -33,7 +33,7 @@ class Sampler(nn.Module):
         self.register_buffer("std", flow.like.new_tensor(std))
 
 
-class OneStep(Sampler):
+class OneStep(SamplerModule):
     """The one-step sampler F(x, 1, 0) as a function of standard normal noise (B, *shape) and conditions (B, ...).
 
     Samples have the units of the data.
@@ -49,7 +49,7 @@ class OneStep(Sampler):
         return mean + std * x
 
 
-class NextFrame(Sampler):
+class NextFrame(SamplerModule):
     """The next frame by one jump from noise, F(noise, 1, 0 | context of the frames before it).
 
     The inputs are the sequences so far (B, T, C), in the units of the data; the number k of the next frame of each,

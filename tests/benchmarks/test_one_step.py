@@ -156,8 +156,8 @@ def test_the_ablation_has_ratios_seed_by_seed(tmp_path):
     assert ablation.change(digits, ablation.LAST) == pytest.approx((math.log(2), 0.0))
     page = report.write(tmp_path)
     table = {line[0]: line[1] for line in lines_of((tmp_path / "ablation.md").read_text())}
-    assert table[methods.METHODS["imf-adaptive"].says] == "×\u00a00.71\u00a0±\u00a00.25"
-    assert table[ablation.LAST] == "**×\u00a02.00\u00a0±\u00a00.00**"
+    assert table[methods.METHODS["imf-adaptive"].says] == "×\u00a00.71\u00a0±\u00a00.25 (7)"
+    assert table[ablation.LAST] == "**×\u00a02.00\u00a0±\u00a00.00** (7)"
     assert table[methods.METHODS["imf-paper"].says] == "not measured" and "## ablation" in page
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
