@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import at_least, check_seed, finite, positive
+from ..arguments import at_least, check_seed, finite, positive, shown
 from ..flow_map import FlowMap, GuidanceSpec, expect_flow, like_weights
 from ..method.method import Loss, Method
 from ..networks import WithBackbone
@@ -230,11 +230,13 @@ def guided_contexts(flow: FlowMap, scale: float, null: Mapping[str, Any]) -> Flo
         The guided flow map.
 
     Raises:
-        TypeError: The flow map has no backbone.
+        TypeError: The flow map has no backbone, or null is no mapping.
         ValueError: There is no null condition, the contexts are guided already, or the scale is not finite.
     """
     network: Any = _check_backbone(flow)
     finite(scale=scale)
+    if not isinstance(null, Mapping):
+        raise TypeError(f"null holds the null conditions by name, such as {{'label': 10}}, got {shown(null)}")
     if not null:
         raise ValueError("guidance compares with a null condition of the backbone: pass null={'label': classes}")
     if flow.guidance is not None:

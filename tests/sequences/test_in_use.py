@@ -31,7 +31,7 @@ def losses(student, teacher, name):
 
 @pytest.mark.parametrize("name", ["splitmeanflow", "ayf_emd", "ayf_lmd", "facm"])
 def test_a_teacher_with_guided_contexts(name):
-    """Scale 1 is the plain teacher; the null label of all rows is scale 0; scale 3 is another teacher."""
+    """Scale 1 is the plain teacher; scale 3 is another teacher."""
     student, teacher = autoregressive(), autoregressive(7).flow
     plain, same, other = (
         losses(student, one, name)
@@ -72,6 +72,8 @@ def test_velocities_of_a_backbone_are_not_guided():
         losses(autoregressive(), teacher, "splitmeanflow")
     with pytest.raises(ValueError, match="null condition of the backbone"):
         guided_contexts(autoregressive().flow, 2.0, {})
+    with pytest.raises(TypeError, match="null conditions by name"):
+        guided_contexts(autoregressive().flow, 2.0, [3])
     with pytest.raises(TypeError, match="has no backbone"):
         guided_contexts(fm.FlowMap(fm.networks.MLP(2, 8, 1)), 2.0, NULL)
     with pytest.raises(ValueError, match="one scale for all times"):
